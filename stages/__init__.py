@@ -1,0 +1,1 @@
+"""Lineup's rooms: one module per pipeline stage, run as `python -m stages.<name>`."""

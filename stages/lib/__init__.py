@@ -1,0 +1,1 @@
+"""What the stages share; imports go down only (see pyproject.toml, import-linter)."""

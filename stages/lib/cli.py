@@ -1,0 +1,66 @@
+"""What every stage's command line shares: the row's name, checked settings, seeds, logging, and errors in a sentence."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import random
+import sys
+from collections.abc import Callable
+
+import numpy as np
+
+from stages.lib import paths
+from stages.lib import params as params_module
+from stages.lib.errors import UserError, nearest
+from stages.lib.params import Params
+
+log = logging.getLogger("lineup")
+
+
+def start(stage: str, argv: list[str] | None = None) -> tuple[str, Params]:
+    """Parses `--model NAME`, reads and checks params.yaml, seeds Python and numpy.
+
+    Returns the row's name and all settings. Raises UserError if there is no such row.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m stages.{stage}")
+    parser.add_argument("--model", required=True, help="a row of params.yaml")
+    model = parser.parse_args(argv).model
+    params = start_whole(stage)
+    if model not in params.models:
+        raise UserError(f"{paths.PARAMS}: models.{model} is unknown{nearest(model, params.models)}")
+    return model, params
+
+
+def start_whole(stage: str) -> Params:
+    """For a stage that is not run per row: the checked settings, with seeds set."""
+    logging.basicConfig(level=logging.INFO, format=f"{stage}: %(message)s", stream=sys.stderr, force=True)
+    for chatty in ("httpx", "timm", "PIL", "urllib3", "filelock"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    params = params_module.load()
+    random.seed(params.seed)
+    np.random.seed(params.seed)
+    return params
+
+
+def run(main: Callable[[], object]) -> None:
+    """Runs a stage's `main`; a user's mistake ends in one sentence and exit code 1, a bug in a traceback."""
+    try:
+        main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        if error.errno != 28:  # ENOSPC
+            raise
+        print(f"error: the disk is full{f' (writing {error.filename})' if error.filename else ''}; free some space and run again: nothing finished is lost", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("interrupted; run again to go on", file=sys.stderr)
+        sys.exit(130)
+
+
+def threads() -> int:
+    """Cores that this process may use (a container's share, not the machine's)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,17 @@
+"""The one exception for a user's mistake: a sentence with place, fault and nearest fix."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Something the user can mend. `cli.run` prints its one sentence and exits with 1, without a traceback."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """"; did you mean 'x'?" for the closest known word, else the list of known words."""
+    known = sorted(known)
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"; did you mean '{close[0]}'?" if close else f"; known: {', '.join(known)}"

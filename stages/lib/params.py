@@ -1,0 +1,140 @@
+"""params.yaml, read and checked as a whole before any stage does work.
+
+`python -m stages.lib.params [file]` checks it alone.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from stages.lib import paths
+from stages.lib.errors import UserError
+from stages.lib.schema import Strict, explain
+from stages.lib.training_params import Objective
+
+Key = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+PerChannel = tuple[float, float, float]
+
+
+class Preprocess(Strict):
+    """How raw photos are prepared, once for all models."""
+
+    max_side: int = Field(512, ge=32, le=16384, description="pixels; a larger image is shrunk to this")
+    on_bad_image: Literal["skip", "fail"] = "skip"
+
+
+class Encoder(Strict):
+    """A network that maps an image to a vector, and where its weights come from."""
+
+    library: Literal["torchvision", "timm"]
+    name: str = Field(min_length=1)
+    weights: str = Field(pattern=r"^(hub|none|(hub|package|file):.+)$")
+    sha256: Sha256 | None = Field(None, description="of the weights file; required unless it is safetensors")
+    match: Literal["name", "order"] = Field("name", description="how the file's tensors are assigned to the network's")
+    image_size: int | None = Field(None, ge=16, le=2048, description="pixels; default: as the checkpoint was trained")
+    mean: PerChannel | None = Field(None, description="per channel, of pixels in 0..1; default: the checkpoint's")
+    std: PerChannel | None = None
+    allow_random: bool = Field(False, description="weights: none is refused unless this is set")
+
+    @model_validator(mode="after")
+    def _random_is_deliberate(self) -> Encoder:
+        if self.weights == "none" and not self.allow_random:
+            raise ValueError("weights: none means random vectors; say allow_random: true if that is what you want")
+        if self.std is not None and min(self.std) <= 0:
+            raise ValueError("std must be above 0 in every channel")
+        return self
+
+
+class Embed(Strict):
+    batch_size: int = Field(32, ge=1, le=4096)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+class Search(Strict):
+    metric: Literal["cosine", "l2"]
+    index: Literal["flat"]
+
+
+class Retrieve(Strict):
+    k: int = Field(100, ge=1, description="depth of the rankings; deeper where a metric needs it")
+
+
+class Score(Strict):
+    k: tuple[Annotated[int, Field(ge=1, le=10_000)], ...] = Field((1, 5, 10), min_length=1)
+    bootstrap_samples: int = Field(1000, ge=100, le=100_000)
+
+
+class Model(Strict):
+    """One row of the comparison table."""
+
+    encoder: Encoder
+    objective: Objective
+    search: Search
+
+
+class Params(Strict):
+    seed: int = Field(0, ge=0, lt=2**32)
+    preprocess: Preprocess = Preprocess()
+    embed: Embed = Embed()
+    retrieve: Retrieve = Retrieve()
+    score: Score = Score()
+    models: dict[Key, Model] = Field(min_length=1)
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML lets the last of two equal keys win silently; a row that vanishes must be told."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                continue
+            key = (key_node.tag, key_node.value)
+            if key in seen:
+                raise UserError(f"{self.name}: line {key_node.start_mark.line + 1}: '{key_node.value}' is there twice; remove one")
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def load(path: Path = paths.PARAMS) -> Params:
+    """The checked settings; UserError names the place and the nearest fix."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: can't be read ({error}); run from the repository's root") from None
+    try:
+        loader = _UniqueKeyLoader(text)
+        loader.name = str(path)
+        raw = loader.get_single_data()
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" line {mark.line + 1}:" if mark else ""
+        raise UserError(f"{path}:{line} is not valid YAML ({getattr(error, 'problem', error)})") from None
+    if not isinstance(raw, dict):
+        raise UserError(f"{path}: is empty; presets/ has files to start from")
+    try:
+        return Params.model_validate(raw)
+    except ValidationError as error:
+        raise UserError(f"{path}: {explain(error, Params, raw)}") from None
+
+
+def main(argv: list[str] | None = None) -> int:
+    arguments = sys.argv[1:] if argv is None else argv
+    path = Path(arguments[0]) if arguments else paths.PARAMS
+    try:
+        params = load(path)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"{path}: {len(params.models)} models, all well formed")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

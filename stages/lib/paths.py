@@ -1,0 +1,60 @@
+"""Every artifact path, once; relative to the repository root, as in dvc.yaml (a test compares the two)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+Part = Literal["train", "test"]
+
+PARAMS = Path("params.yaml")
+RAW = Path("data/raw")
+PREPARED = Path("data/prepared")
+PROBLEMS = PREPARED / "problems.csv"
+LEAKS = PREPARED / "leaks.csv"
+QRELS = PREPARED / "test" / "qrels.parquet"
+METRICS = Path("metrics/metrics.json")
+COMPARISON = Path("metrics/comparison.md")
+TOP_K_CURVES = Path("metrics/top_k_curves.csv")
+CACHE = Path(".cache")
+
+
+def manifest(part: Part) -> Path:
+    return PREPARED / part / "manifest.parquet"
+
+
+def images(part: Part) -> Path:
+    return PREPARED / part / "images"
+
+
+def weights(model: str) -> Path:
+    return Path("data/weights") / model
+
+
+def trained(model: str) -> Path:
+    return Path("data/models") / model
+
+
+def embeddings(model: str) -> Path:
+    return Path("data/embeddings") / model
+
+
+def index(model: str) -> Path:
+    return Path("data/indexes") / f"{model}.faiss"
+
+
+def ranking(row: str) -> Path:
+    return Path("data/rankings") / f"{row}.parquet"
+
+
+def costs(stage: Literal["train", "embed", "index", "retrieve", "refine"], row: str) -> Path:
+    """Measurements of one stage; apart from its results, which stay byte-identical between runs."""
+    return Path("data/costs") / stage / f"{row}.json"
+
+
+def row_metrics(row: str) -> Path:
+    return Path("metrics/rows") / f"{row}.json"
+
+
+def row_queries(row: str) -> Path:
+    return Path("metrics/queries") / f"{row}.csv"

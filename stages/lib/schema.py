@@ -1,0 +1,81 @@
+"""What every part of params.yaml shares: unknown keys are refused, faults are told in one sentence."""
+
+from __future__ import annotations
+
+from typing import Any, Union, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from stages.lib.errors import nearest
+
+
+class Strict(BaseModel):
+    """A group of settings; an unknown key is an error, and values can't be changed once read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def explain(error: ValidationError, root: type[BaseModel], raw: Any) -> str:
+    """The first fault as "models.resnet50.objektive is unknown; did you mean 'objective'?".
+
+    `raw` is the document that was validated: it tells keys of the document from the tags that pydantic puts
+    into the place of a fault inside a union.
+    """
+    # A misspelt key is both unknown and missing: the unknown one leads to the fix.
+    faults = sorted(error.errors(include_url=False), key=lambda fault: fault["type"] != "extra_forbidden")
+    fault = faults[0]
+    place, model = _walk(fault["loc"], root, raw)
+    where = ".".join(map(str, place))
+    kind, message = fault["type"], fault["msg"]
+    if kind == "extra_forbidden":
+        told = f"{where} is unknown{nearest(str(place[-1]), model.model_fields if model else ())}"
+    elif kind == "missing":
+        told = f"{where} is missing"
+    elif kind in ("literal_error", "union_tag_invalid"):
+        word = str(fault["input"]) if kind == "literal_error" else str(fault["ctx"]["tag"])
+        known = [k.strip("' ") for k in fault["ctx"].get("expected", fault["ctx"].get("expected_tags", "")).replace(" or ", ", ").split(",")]
+        where = where if kind == "literal_error" else f"{where}.{str(fault['ctx']['discriminator']).strip(chr(39))}"
+        told = f"{where} is {word!r}{nearest(word, known)}"
+    elif kind == "union_tag_not_found":
+        told = f"{where}.{str(fault['ctx']['discriminator']).strip(chr(39))} is missing"
+    elif place and place[-1] == "[key]":
+        told = f"{'.'.join(map(str, place[:-1]))}: a row's name may hold only a-z, 0-9 and _"
+    elif kind == "value_error":
+        told = f"{where}: {fault['ctx']['error']}" if where else str(fault["ctx"]["error"])
+    else:
+        told = f"{where} is {fault['input']!r}: {message[0].lower()}{message[1:]}"
+    return told + (f" ({len(faults) - 1} more after this one)" if len(faults) > 1 else "")
+
+
+def _walk(loc: tuple[int | str, ...], root: type[BaseModel], raw: Any) -> tuple[list[int | str], type[BaseModel] | None]:
+    """The place of a fault without union tags, and the model in which its last key was looked up."""
+    place: list[int | str] = []
+    model: type[BaseModel] | None = root
+    annotation: Any = root
+    for depth, part in enumerate(loc):
+        choices = [a for a in _models(annotation)]
+        tagged = [m for m in choices if len(choices) > 1 and part in _tags(m)]
+        if tagged and not (isinstance(raw, dict) and part in raw):
+            annotation = tagged[0]
+            continue
+        place.append(part)
+        model = choices[0] if choices else None
+        field = model.model_fields.get(str(part)) if model else None
+        annotation = field.annotation if field else (get_args(annotation)[-1] if get_origin(annotation) is dict else None)
+        last = depth == len(loc) - 1
+        raw = raw.get(part) if isinstance(raw, dict) and not last else raw
+    return place, model
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """The models that an annotation can hold: of X, X | None, Annotated[X | Y, ...]."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    if get_origin(annotation) in (dict, list, tuple):
+        return []
+    return [model for arg in get_args(annotation) for model in _models(arg)]
+
+
+def _tags(model: type[BaseModel]) -> set[Any]:
+    """The literal values by which a model of a tagged union is known."""
+    return {value for field in model.model_fields.values() for value in get_args(field.annotation) if get_origin(field.annotation) is not Union}

@@ -1,0 +1,266 @@
+"""The tables that rooms hand over: schemas, the one Parquet writer, readers that stream.
+
+The same rows give the same bytes: rows sorted by id, fixed schemas, no pandas metadata, pinned pyarrow.
+Nothing is ever half-written: a file or folder appears under its name by a rename.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from stages.lib.errors import UserError
+
+MANIFEST = pa.schema(
+    [
+        ("image_id", pa.string()),  # SHA-256 of the file's bytes
+        ("split", pa.string()),  # train | query | gallery
+        ("label", pa.string()),  # null: unknown
+        ("paths", pa.list_(pa.string())),  # every file with these bytes in this split, relative to data/raw, sorted
+        ("pixels_id", pa.string()),  # SHA-256 of the upright RGB pixels and their size
+        ("width", pa.int32()),  # upright, before shrinking
+        ("height", pa.int32()),
+        ("format", pa.string()),  # as the content says: JPEG, PNG, ...
+    ]
+)
+IMAGES = pa.schema([("image_id", pa.string()), ("split", pa.string()), ("image", pa.binary())])
+QRELS = pa.schema([("query_id", pa.string()), ("gallery_id", pa.string()), ("relevance", pa.int8())])
+RANKING = pa.schema(
+    [
+        ("query_id", pa.string()),
+        ("gallery_ids", pa.list_(pa.string())),  # nearest first
+        ("scores", pa.list_(pa.float32())),  # higher is nearer: cosine similarity, or minus the squared L2 distance
+    ]
+)
+
+IMAGES_PER_SHARD = 1_000
+VECTORS_PER_SHARD = 65_536
+_DICTIONARY_BYTES = 256 * 2**20  # ids of a ranking repeat; keep them in one dictionary however large the gallery
+
+
+def embeddings_schema(dim: int) -> pa.Schema:
+    return pa.schema([("image_id", pa.string()), ("split", pa.string()), ("embedding", pa.list_(pa.float32(), dim))])
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """ids: str [N], sorted; vectors: float32 [N, D], un-normalised."""
+
+    ids: npt.NDArray[np.str_]
+    vectors: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The nearest gallery images of each query, nearest first.
+
+    query_ids: str [Q], sorted; gallery_ids: str [G], sorted: all that was searched in;
+    positions: int [Q, K] into gallery_ids, -1 behind a ranking's end; scores: float32 [Q, K], NaN there.
+    """
+
+    query_ids: npt.NDArray[np.str_]
+    gallery_ids: npt.NDArray[np.str_]
+    positions: npt.NDArray[np.int64]
+    scores: npt.NDArray[np.float32]
+
+
+def replace_atomically(path: Path, write: Any) -> None:
+    """Calls write(temporary path) and renames the file or folder it made to `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    _remove(temporary)
+    try:
+        write(temporary)
+        if temporary.is_dir():
+            _remove(path)  # a folder can't be renamed over a full one
+        os.replace(temporary, path)
+    finally:
+        _remove(temporary)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    replace_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8", newline="\n"))
+
+
+def write_json(path: Path, content: Any) -> None:
+    write_text(path, json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: is not there; run `dvc repro`, or `dvc pull` it") from None
+
+
+def write_table(path: Path, table: pa.Table, metadata: dict[str, str] | None = None) -> None:
+    """One Parquet file. Columns of images and vectors are stored plain: they don't compress."""
+    replace_atomically(path, lambda temporary: _write(temporary, table, metadata))
+
+
+def _write(path: Path, table: pa.Table, metadata: dict[str, str] | None = None) -> None:
+    plain = [f.name for f in table.schema if pa.types.is_binary(f.type) or pa.types.is_fixed_size_list(f.type)]
+    dictionary = {"image_id": False, "gallery_ids.list.element": True, "split": True, "label": True}
+    compression = {_leaf(f): "NONE" if f.name in plain else "ZSTD" for f in table.schema}
+    pq.write_table(
+        table.replace_schema_metadata(metadata),
+        path,
+        row_group_size=1_024 if plain else 2**20,
+        use_dictionary=[leaf for f in table.schema if dictionary.get(leaf := _leaf(f), False)],
+        compression=compression,
+        dictionary_pagesize_limit=_DICTIONARY_BYTES,
+        write_statistics=["image_id"] if "image_id" in table.schema.names else False,
+        store_schema=True,
+    )
+
+
+def _leaf(field: pa.Field) -> str:
+    """The Parquet path of a column's values."""
+    return f"{field.name}.list.element" if pa.types.is_list(field.type) or pa.types.is_fixed_size_list(field.type) else field.name
+
+
+def shard_digits(rows: int, rows_per_shard: int) -> int:
+    """Hex digits of the id by which a folder is split; follows from the number of rows alone."""
+    digits = 0
+    while rows > rows_per_shard * 16**digits:
+        digits += 1
+    return digits
+
+
+def write_shards(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch], rows: int, rows_per_shard: int, metadata: dict[str, str] | None = None) -> None:
+    """A folder of Parquet files, split by the id's first hex digits; holds one shard in memory.
+
+    batches: sorted by image_id, `rows` rows in all. The folder has at least one file, so an empty one has a schema.
+    """
+    digits = shard_digits(rows, rows_per_shard)
+
+    def write(folder: Path) -> None:
+        folder.mkdir()
+        prefix, pieces, last, seen = None, [], "", 0
+        for batch in batches:
+            ids = batch.column("image_id").to_pylist()
+            assert ids == sorted(ids) and (not ids or last <= ids[0]), "rows must come sorted by image_id"
+            start = 0
+            for end in range(1, len(ids) + 1):
+                if end == len(ids) or ids[end][:digits] != ids[start][:digits]:
+                    if pieces and ids[start][:digits] != prefix:
+                        _write(folder / _shard_name(prefix), pa.Table.from_batches(pieces, schema).combine_chunks(), metadata)
+                        pieces = []
+                    prefix = ids[start][:digits]
+                    pieces.append(batch.slice(start, end - start))
+                    start = end
+            last, seen = (ids[-1] if ids else last), seen + len(ids)
+        assert seen == rows, f"{seen} rows came, {rows} were announced"
+        _write(folder / _shard_name(prefix), pa.Table.from_batches(pieces, schema).combine_chunks(), metadata)
+
+    replace_atomically(path, write)
+
+
+def _shard_name(prefix: str | None) -> str:
+    return f"{prefix or 'all'}.parquet"
+
+
+def shards(folder: Path) -> list[Path]:
+    """A folder's files in the order of their ids. UserError if it isn't there."""
+    files = sorted(folder.glob("*.parquet"))
+    if not files:
+        raise UserError(f"{folder}: is not there; run `dvc repro`, or `dvc pull` it")
+    return files
+
+
+def read_shards(folder: Path, columns: list[str] | None = None, batch_rows: int = 1_024) -> Iterator[pa.RecordBatch]:
+    """A folder's rows in the order of their ids; never more than one row group in memory."""
+    for file in shards(folder):
+        with pq.ParquetFile(file) as parquet:
+            yield from parquet.iter_batches(batch_size=batch_rows, columns=columns)
+
+
+def count_rows(folder: Path) -> int:
+    return sum(pq.read_metadata(file).num_rows for file in shards(folder))
+
+
+def read_table(path: Path, **options: Any) -> pa.Table:
+    try:
+        return pq.read_table(path, **options)
+    except FileNotFoundError:
+        raise UserError(f"{path}: is not there; run `dvc repro`, or `dvc pull` it") from None
+
+
+def read_embeddings(folder: Path, split: str) -> Embeddings:
+    """The vectors of one split ("query" or "gallery"); an empty one gives [0, D]."""
+    schema = pq.read_schema(shards(folder)[0])
+    dim = schema.field("embedding").type.list_size
+    ids: list[str] = []
+    vectors = [np.empty((0, dim), np.float32)]
+    for batch in read_shards(folder, batch_rows=8_192):
+        kept = batch.filter(pc.field("split") == split) if batch.num_rows else batch
+        ids.extend(kept.column("image_id").to_pylist())
+        vectors.append(_vectors(kept.column("embedding")))
+    return Embeddings(np.array(ids, dtype=np.str_), np.concatenate(vectors))
+
+
+def _vectors(column: pa.FixedSizeListArray) -> npt.NDArray[np.float32]:
+    """fixed_size_list<float32>[D] of N rows -> float32 [N, D]."""
+    return column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), column.type.list_size)
+
+
+def embeddings_batch(ids: list[str], splits: list[str], vectors: npt.NDArray[np.float32]) -> pa.RecordBatch:
+    """vectors: float32 [N, D]."""
+    flat = pa.array(np.ascontiguousarray(vectors, dtype=np.float32).reshape(-1))
+    lists = pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
+    return pa.record_batch([pa.array(ids, pa.string()), pa.array(splits, pa.string()), lists], schema=embeddings_schema(vectors.shape[1]))
+
+
+def write_ranking(path: Path, ranking: Ranking) -> None:
+    kept = ranking.positions >= 0
+    offsets = pa.array(np.concatenate([[0], np.cumsum(kept.sum(axis=1))]), pa.int32())
+    gallery = pa.array(ranking.gallery_ids, pa.string())
+    ids = gallery.take(pa.array(ranking.positions[kept]))
+    table = pa.table(
+        {
+            "query_id": pa.array(ranking.query_ids, pa.string()),
+            "gallery_ids": pa.ListArray.from_arrays(offsets, ids),
+            "scores": pa.ListArray.from_arrays(offsets, pa.array(ranking.scores[kept], pa.float32())),
+        },
+        schema=RANKING,
+    )
+    write_table(path, table)
+
+
+def read_ranking(path: Path) -> Ranking:
+    """`gallery_ids` holds the ids that occur in the rankings."""
+    table = read_table(path, read_dictionary=["gallery_ids.list.element"]).combine_chunks()
+    lists = table.column("gallery_ids").combine_chunks()
+    lengths = pc.list_value_length(lists).to_numpy(zero_copy_only=False).astype(np.int64)
+    flat = lists.flatten().unify_dictionaries() if isinstance(lists, pa.ChunkedArray) else lists.flatten()
+    if not pa.types.is_dictionary(flat.type):
+        flat = flat.dictionary_encode()
+    names = np.array(flat.dictionary.to_pylist(), dtype=np.str_)
+    order = np.argsort(names, kind="stable")
+    place = np.empty(len(names), np.int64)
+    place[order] = np.arange(len(names))
+    depth = int(lengths.max(initial=0))
+    kept = np.arange(depth) < lengths[:, None]
+    positions = np.full((len(lengths), depth), -1, np.int64)
+    scores = np.full((len(lengths), depth), np.nan, np.float32)
+    positions[kept] = place[flat.indices.to_numpy(zero_copy_only=False)] if len(names) else 0
+    scores[kept] = table.column("scores").combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return Ranking(np.array(table.column("query_id").to_pylist(), dtype=np.str_), names[order], positions, scores)

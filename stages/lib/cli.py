@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
 import os
 import random
@@ -11,8 +12,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from stages.lib import paths
 from stages.lib import params as params_module
+from stages.lib import paths
 from stages.lib.errors import UserError, nearest
 from stages.lib.params import Params
 
@@ -52,9 +53,10 @@ def run(main: Callable[[], object]) -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
     except OSError as error:
-        if error.errno != 28:  # ENOSPC
+        if error.errno != errno.ENOSPC:
             raise
-        print(f"error: the disk is full{f' (writing {error.filename})' if error.filename else ''}; free some space and run again: nothing finished is lost", file=sys.stderr)
+        place = f" (writing {error.filename})" if error.filename else ""
+        print(f"error: the disk is full{place}; free some space and run again: nothing finished is lost", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print("interrupted; run again to go on", file=sys.stderr)

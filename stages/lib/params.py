@@ -25,7 +25,7 @@ PerChannel = tuple[float, float, float]
 class Preprocess(Strict):
     """How raw photos are prepared, once for all models."""
 
-    max_side: int = Field(512, ge=32, le=16384, description="pixels; a larger image is shrunk to this")
+    max_side: int = Field(default=512, ge=32, le=16384, description="pixels; a larger image is shrunk to this")
     on_bad_image: Literal["skip", "fail"] = "skip"
 
 
@@ -35,12 +35,12 @@ class Encoder(Strict):
     library: Literal["torchvision", "timm"]
     name: str = Field(min_length=1)
     weights: str = Field(pattern=r"^(hub|none|(hub|package|file):.+)$")
-    sha256: Sha256 | None = Field(None, description="of the weights file; required unless it is safetensors")
-    match: Literal["name", "order"] = Field("name", description="how the file's tensors are assigned to the network's")
-    image_size: int | None = Field(None, ge=16, le=2048, description="pixels; default: as the checkpoint was trained")
-    mean: PerChannel | None = Field(None, description="per channel, of pixels in 0..1; default: the checkpoint's")
+    sha256: Sha256 | None = Field(default=None, description="of the weights file; required unless it is safetensors")
+    match: Literal["name", "order"] = Field(default="name", description="how the file's tensors are assigned to the network's")
+    image_size: int | None = Field(default=None, ge=16, le=2048, description="pixels; default: as the checkpoint was trained")
+    mean: PerChannel | None = Field(default=None, description="per channel, of pixels in 0..1; default: the checkpoint's")
     std: PerChannel | None = None
-    allow_random: bool = Field(False, description="weights: none is refused unless this is set")
+    allow_random: bool = Field(default=False, description="weights: none is refused unless this is set")
 
     @model_validator(mode="after")
     def _random_is_deliberate(self) -> Encoder:
@@ -52,7 +52,7 @@ class Encoder(Strict):
 
 
 class Embed(Strict):
-    batch_size: int = Field(32, ge=1, le=4096)
+    batch_size: int = Field(default=32, ge=1, le=4096)
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
 
@@ -62,12 +62,12 @@ class Search(Strict):
 
 
 class Retrieve(Strict):
-    k: int = Field(100, ge=1, description="depth of the rankings; deeper where a metric needs it")
+    k: int = Field(default=100, ge=1, description="depth of the rankings; deeper where a metric needs it")
 
 
 class Score(Strict):
-    k: tuple[Annotated[int, Field(ge=1, le=10_000)], ...] = Field((1, 5, 10), min_length=1)
-    bootstrap_samples: int = Field(1000, ge=100, le=100_000)
+    k: tuple[Annotated[int, Field(ge=1, le=10_000)], ...] = Field(default=(1, 5, 10), min_length=1)
+    bootstrap_samples: int = Field(default=1000, ge=100, le=100_000)
 
 
 class Model(Strict):
@@ -79,7 +79,7 @@ class Model(Strict):
 
 
 class Params(Strict):
-    seed: int = Field(0, ge=0, lt=2**32)
+    seed: int = Field(default=0, ge=0, lt=2**32)
     preprocess: Preprocess = Preprocess()
     embed: Embed = Embed()
     retrieve: Retrieve = Retrieve()

@@ -27,21 +27,23 @@ def explain(error: ValidationError, root: type[BaseModel], raw: Any) -> str:
     place, model = _walk(fault["loc"], root, raw)
     where = ".".join(map(str, place))
     kind, message = fault["type"], fault["msg"]
+    context: dict[str, Any] = fault.get("ctx", {})
+    discriminator = str(context.get("discriminator", "")).strip("'")
     if kind == "extra_forbidden":
         told = f"{where} is unknown{nearest(str(place[-1]), model.model_fields if model else ())}"
     elif kind == "missing":
         told = f"{where} is missing"
     elif kind in ("literal_error", "union_tag_invalid"):
-        word = str(fault["input"]) if kind == "literal_error" else str(fault["ctx"]["tag"])
-        known = [k.strip("' ") for k in fault["ctx"].get("expected", fault["ctx"].get("expected_tags", "")).replace(" or ", ", ").split(",")]
-        where = where if kind == "literal_error" else f"{where}.{str(fault['ctx']['discriminator']).strip(chr(39))}"
+        word = str(fault["input"]) if kind == "literal_error" else str(context["tag"])
+        known = [k.strip("' ") for k in context.get("expected", context.get("expected_tags", "")).replace(" or ", ", ").split(",")]
+        where = where if kind == "literal_error" else f"{where}.{discriminator}"
         told = f"{where} is {word!r}{nearest(word, known)}"
     elif kind == "union_tag_not_found":
-        told = f"{where}.{str(fault['ctx']['discriminator']).strip(chr(39))} is missing"
+        told = f"{where}.{discriminator} is missing"
     elif place and place[-1] == "[key]":
         told = f"{'.'.join(map(str, place[:-1]))}: a row's name may hold only a-z, 0-9 and _"
     elif kind == "value_error":
-        told = f"{where}: {fault['ctx']['error']}" if where else str(fault["ctx"]["error"])
+        told = f"{where}: {context['error']}" if where else str(context["error"])
     else:
         told = f"{where} is {fault['input']!r}: {message[0].lower()}{message[1:]}"
     return told + (f" ({len(faults) - 1} more after this one)" if len(faults) > 1 else "")
@@ -78,4 +80,6 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
 
 def _tags(model: type[BaseModel]) -> set[Any]:
     """The literal values by which a model of a tagged union is known."""
-    return {value for field in model.model_fields.values() for value in get_args(field.annotation) if get_origin(field.annotation) is not Union}
+    return {
+        value for field in model.model_fields.values() for value in get_args(field.annotation) if get_origin(field.annotation) is not Union
+    }

@@ -84,7 +84,7 @@ def replace_atomically(path: Path, write: Any) -> None:
         write(temporary)
         if temporary.is_dir():
             _remove(path)  # a folder can't be renamed over a full one
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         _remove(temporary)
 
@@ -120,16 +120,14 @@ def _write(path: Path, table: pa.Table, metadata: dict[str, str] | None = None) 
     plain = [f.name for f in table.schema if pa.types.is_binary(f.type) or pa.types.is_fixed_size_list(f.type)]
     dictionary = {"image_id": False, "gallery_ids.list.element": True, "split": True, "label": True}
     compression = {_leaf(f): "NONE" if f.name in plain else "ZSTD" for f in table.schema}
-    pq.write_table(
-        table.replace_schema_metadata(metadata),
-        path,
-        row_group_size=1_024 if plain else 2**20,
-        use_dictionary=[leaf for f in table.schema if dictionary.get(leaf := _leaf(f), False)],
-        compression=compression,
-        dictionary_pagesize_limit=_DICTIONARY_BYTES,
-        write_statistics=["image_id"] if "image_id" in table.schema.names else False,
-        store_schema=True,
-    )
+    options: dict[str, Any] = {
+        "row_group_size": 1_024 if plain else 2**20,
+        "use_dictionary": [leaf for f in table.schema if dictionary.get(leaf := _leaf(f), False)],
+        "compression": compression,
+        "dictionary_pagesize_limit": _DICTIONARY_BYTES,
+        "write_statistics": ["image_id"] if "image_id" in table.schema.names else False,
+    }
+    pq.write_table(table.replace_schema_metadata(metadata), path, **options)
 
 
 def _leaf(field: pa.Field) -> str:
@@ -145,7 +143,9 @@ def shard_digits(rows: int, rows_per_shard: int) -> int:
     return digits
 
 
-def write_shards(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch], rows: int, rows_per_shard: int, metadata: dict[str, str] | None = None) -> None:
+def write_shards(
+    path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch], rows: int, rows_per_shard: int, metadata: dict[str, str] | None = None
+) -> None:
     """A folder of Parquet files, split by the id's first hex digits; holds one shard in memory.
 
     batches: sorted by image_id, `rows` rows in all. The folder has at least one file, so an empty one has a schema.
@@ -249,7 +249,7 @@ def read_ranking(path: Path) -> Ranking:
     """`gallery_ids` holds the ids that occur in the rankings."""
     table = read_table(path, read_dictionary=["gallery_ids.list.element"]).combine_chunks()
     lists = table.column("gallery_ids").combine_chunks()
-    lengths = pc.list_value_length(lists).to_numpy(zero_copy_only=False).astype(np.int64)
+    lengths = pc.call_function("list_value_length", [lists]).to_numpy(zero_copy_only=False).astype(np.int64)
     flat = lists.flatten().unify_dictionaries() if isinstance(lists, pa.ChunkedArray) else lists.flatten()
     if not pa.types.is_dictionary(flat.type):
         flat = flat.dictionary_encode()

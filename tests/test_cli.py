@@ -1,0 +1,57 @@
+"""What a user sees of a mistake: one sentence and exit code 1; of a bug: a traceback."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from stages.lib import cli
+from stages.lib.errors import UserError, nearest
+from tests.project import ROOT
+
+
+def raising(error: BaseException) -> Callable[[], None]:
+    def main() -> None:
+        raise error
+
+    return main
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "told"),
+    [
+        (UserError("params.yaml: seed is missing"), 1, "error: params.yaml: seed is missing\n"),
+        (OSError(errno.ENOSPC, "No space left on device", "x.parquet"), 1, "error: the disk is full (writing x.parquet); free some space"),
+        (KeyboardInterrupt(), 130, "interrupted; run again to go on"),
+    ],
+)
+def test_a_users_mistake_is_one_sentence(error: BaseException, code: int, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli.run(raising(error))
+    assert stopped.value.code == code
+    printed = capsys.readouterr().err
+    assert printed.startswith(told) and printed.count("\n") == 1
+
+
+def test_a_bug_keeps_its_traceback() -> None:
+    with pytest.raises(KeyError):
+        cli.run(raising(KeyError("x")))
+
+
+def test_an_unknown_row_is_told_with_the_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(UserError, match=r"models.mobilnet_v2 is unknown; did you mean 'mobilenet_v2'"):
+        cli.start("embed", ["--model", "mobilnet_v2"])
+
+
+def test_settings_are_checked_before_the_row(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"params.yaml: can't be read"):
+        cli.start("embed", ["--model", "x"])
+
+
+def test_nearest_lists_all_where_none_is_close() -> None:
+    assert nearest("zzz", ["beta", "alpha"]) == "; known: alpha, beta"

@@ -1,0 +1,81 @@
+"""dvc.yaml against the rest of the repository: its paths are those of paths.py, its deps exist."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from stages.lib import paths
+from tests.project import ROOT
+
+DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+
+
+def block(stage: str) -> dict[str, Any]:
+    return DVC[stage].get("do", DVC[stage])
+
+
+def outs(stage: str) -> set[str]:
+    entries = [entry for kind in ("outs", "metrics", "plots") for entry in block(stage).get(kind, [])]
+    return {next(iter(entry)) if isinstance(entry, dict) else entry for entry in entries}
+
+
+KEY = "${key}"
+OUTS = {
+    "preprocess": {
+        paths.manifest("train"),
+        paths.images("train"),
+        paths.manifest("test"),
+        paths.images("test"),
+        paths.QRELS,
+        paths.PROBLEMS,
+        paths.LEAKS,
+    },
+    "fetch": {paths.weights(KEY)},
+    "train": {paths.trained(KEY), paths.costs("train", KEY)},
+    "embed": {paths.embeddings(KEY), paths.costs("embed", KEY)},
+    "index": {paths.index(KEY), paths.costs("index", KEY)},
+    "retrieve": {paths.ranking(KEY), paths.costs("retrieve", KEY)},
+    "score": {paths.row_metrics(KEY), paths.row_queries(KEY)},
+}
+
+
+@pytest.mark.parametrize("stage", OUTS)
+def test_outs_are_the_paths_of_paths_py(stage: str) -> None:
+    assert outs(stage) == {path.as_posix() for path in OUTS[stage]}
+
+
+def test_compare_writes_what_paths_py_names() -> None:
+    assert {paths.METRICS.as_posix(), paths.COMPARISON.as_posix(), paths.TOP_K_CURVES.as_posix()} <= outs("compare")
+
+
+@pytest.mark.parametrize("stage", DVC)
+def test_deps_exist_or_are_outs(stage: str) -> None:
+    made = {out for other in DVC for out in outs(other)}
+    gathered = {"metrics/rows", "metrics/queries"}  # in git, the only folders that join rows
+    for dep in block(stage)["deps"]:
+        if dep == paths.RAW.as_posix() or dep in made or dep in gathered:
+            continue
+        pattern = dep.replace("${item.encoder.library}", "*").replace("${item.objective.name}", "*").replace("${item.method}", "*")
+        found = list(ROOT.glob(pattern))
+        assert found, f"{stage} depends on {dep}, which nothing makes"
+        assert all(file.is_file() for file in found), f"{stage} depends on {dep}: never a folder of code"
+
+
+@pytest.mark.parametrize("stage", DVC)
+def test_commands_are_relative_and_nothing_persists(stage: str) -> None:
+    assert block(stage)["cmd"].startswith(f"python -m stages.{stage}")
+    assert not any(isinstance(out, dict) and next(iter(out.values())).get("persist") for out in block(stage).get("outs", []))
+    for dep in block(stage)["deps"]:
+        assert not Path(dep).is_absolute()
+
+
+def test_heavy_results_are_cached_and_light_ones_in_git() -> None:
+    for stage in DVC:
+        for kind in ("outs", "metrics", "plots"):
+            for entry in block(stage).get(kind, []):
+                name, options = next(iter(entry.items())) if isinstance(entry, dict) else (entry, {})
+                assert options.get("cache", True) == (not name.startswith("metrics/")), name

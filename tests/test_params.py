@@ -1,0 +1,83 @@
+"""params.yaml is checked as a whole; each fault is told in one sentence that names the place and the nearest fix."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from stages.lib import params
+from stages.lib.errors import UserError
+from tests.project import ROOT
+
+TEXT = """
+seed: 0
+models:
+  resnet50: &resnet50
+    encoder: {library: torchvision, name: resnet50, weights: hub}
+    objective: {name: none}
+    search: {metric: cosine, index: flat}
+"""
+
+
+def load(tmp_path: Path, text: str) -> params.Params:
+    file = tmp_path / "params.yaml"
+    file.write_text(text, encoding="utf-8")
+    return params.load(file)
+
+
+def test_the_demos_file_is_well_formed() -> None:
+    assert {"mobilenet_v2", "efficientnet_lite0", "faiss_l2"} <= set(params.load(ROOT / "params.yaml").models)
+
+
+def test_defaults_fill_what_is_not_said(tmp_path: Path) -> None:
+    loaded = load(tmp_path, TEXT)
+    assert loaded.score.k == (1, 5, 10) and loaded.preprocess.on_bad_image == "skip"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("objective:", "objektive:", "models.resnet50.objektive is unknown; did you mean 'objective'?"),
+        ("seed: 0", "sead: 0", "sead is unknown; did you mean 'seed'?"),
+        ("seed: 0", "seed: -1", "seed is -1: input should be greater than or equal to 0"),
+        ("name: none", "name: nune", "models.resnet50.objective.name is 'nune'; did you mean 'none'?"),
+        ("library: torchvision", "library: torchvison", "models.resnet50.encoder.library is 'torchvison'; did you mean 'torchvision'?"),
+        ("metric: cosine, ", "", "models.resnet50.search.metric is missing"),
+        ("metric: cosine", "metric: cosin", "models.resnet50.search.metric is 'cosin'; did you mean 'cosine'?"),
+        ("weights: hub", "weights: none", "models.resnet50.encoder: weights: none means random vectors"),
+        (
+            "weights: hub",
+            "weights: hub, image_size: 4",
+            "models.resnet50.encoder.image_size is 4: input should be greater than or equal to 16",
+        ),
+        ("  resnet50:", "  ResNet-50:", "models.ResNet-50: a row's name may hold only a-z, 0-9 and _"),
+        ("models:", "models: {}\nrest:", "rest is unknown"),
+        ("search:", "search: [", "line"),
+        ("seed: 0", "seed: 0\nseed: 1", "line 3: 'seed' is there twice; remove one"),
+    ],
+)
+def test_a_fault_is_told_with_its_place_and_the_nearest_fix(tmp_path: Path, old: str, new: str, told: str) -> None:
+    with pytest.raises(UserError) as error:
+        load(tmp_path, TEXT.replace(old, new, 1))
+    assert told in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_yaml_aliases_and_merges_are_understood(tmp_path: Path) -> None:
+    text = TEXT + "  other:\n    <<: *resnet50\n    search: {metric: l2, index: flat}\n"
+    assert load(tmp_path, text).models["other"].encoder.name == "resnet50"
+
+
+def test_a_missing_or_empty_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="can't be read"):
+        params.load(tmp_path / "params.yaml")
+    with pytest.raises(UserError, match="is empty"):
+        load(tmp_path, "")
+
+
+def test_the_checker_prints_one_line_and_exits_with_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "p.yaml"
+    file.write_text(TEXT.replace("search:", "serch:"), encoding="utf-8")
+    assert params.main([str(file)]) == 1
+    assert capsys.readouterr().err.count("\n") == 1

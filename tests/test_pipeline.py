@@ -1,0 +1,141 @@
+"""The whole pipeline through `dvc repro`, on a small slice of the demo: what a change runs, and what it doesn't."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests import project
+from tests.project import demo_params, read_params, repro, run, tree, write_params
+
+pytestmark = pytest.mark.slow
+
+ROWS = ("mobilenet_v2", "faiss_l2")
+ROW_STAGES = ["fetch", "train", "embed", "index", "retrieve", "score"]
+
+
+def of(row: str, first: str = "fetch") -> set[str]:
+    return {f"{stage}@{row}" for stage in ROW_STAGES[ROW_STAGES.index(first) :]}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project that ran to the end once."""
+    folder = project.create(tmp_path_factory.mktemp("pipeline") / "project", demo_params(*ROWS))
+    run("python", "-m", "stages.demo", "--identities", "30", cwd=folder)
+    executed = repro(folder)
+    assert set(executed) == {"preprocess", "compare"} | of(ROWS[0]) | of(ROWS[1])
+    return folder
+
+
+@pytest.fixture
+def folder(finished: Path, tmp_path: Path) -> Path:
+    """A copy of it, to change."""
+    return Path(shutil.copytree(finished, tmp_path / "project", symlinks=True))
+
+
+def comparison(folder: Path) -> str:
+    return (folder / "metrics" / "comparison.md").read_text(encoding="utf-8")
+
+
+def metrics(folder: Path) -> dict[str, dict[str, float]]:
+    return json.loads((folder / "metrics" / "metrics.json").read_text(encoding="utf-8"))
+
+
+def test_a_second_run_executes_nothing(folder: Path) -> None:
+    assert repro(folder) == []
+    assert set(metrics(folder)) == set(ROWS)
+    assert all(0 < row["map_at_r"] < 1 for row in metrics(folder).values())
+
+
+def test_one_changed_encoder_runs_its_row_and_compare_only(folder: Path) -> None:
+    params = read_params(folder)
+    params["models"]["faiss_l2"]["encoder"]["image_size"] = 48
+    write_params(folder, params)
+    before = metrics(folder)
+    assert set(repro(folder)) == of("faiss_l2") | {"compare"}
+    assert metrics(folder)["mobilenet_v2"] == before["mobilenet_v2"]
+    assert metrics(folder)["faiss_l2"] != before["faiss_l2"]
+
+
+def test_a_changed_search_runs_nothing_before_index(folder: Path) -> None:
+    params = read_params(folder)
+    params["models"]["mobilenet_v2"]["search"]["metric"] = "l2"
+    write_params(folder, params)
+    assert set(repro(folder)) == of("mobilenet_v2", "index") | {"compare"}
+
+
+def test_a_new_batch_size_runs_nothing(folder: Path) -> None:
+    params = read_params(folder)
+    params["embed"]["batch_size"] = 7
+    write_params(folder, params)
+    assert repro(folder) == []
+
+
+def test_an_added_row_runs_alone_and_a_removed_one_leaves_the_table(folder: Path) -> None:
+    params = read_params(folder)
+    params["models"]["efficientnet_lite0"] = demo_params("efficientnet_lite0", image_size=48)["models"]["efficientnet_lite0"]
+    write_params(folder, params)
+    assert set(repro(folder)) == of("efficientnet_lite0") | {"compare"}
+    assert "efficientnet_lite0" in comparison(folder)
+
+    del params["models"]["faiss_l2"]
+    write_params(folder, params)
+    assert repro(folder) == ["compare"]
+    assert "faiss_l2" not in comparison(folder) and set(metrics(folder)) == {"mobilenet_v2", "efficientnet_lite0"}
+
+
+def test_a_new_gallery_photo_fetches_and_trains_nothing(folder: Path, tmp_path: Path) -> None:
+    label = sorted((folder / "data/raw/test/gallery").iterdir())[0]
+    photo = label / "new photo.png"
+    with Image.open(sorted(label.glob("*.png"))[0]) as image:
+        image.convert("RGB").rotate(5).save(photo)
+    executed = repro(folder)
+    assert set(executed) == {"preprocess", "compare"} | of(ROWS[0], "embed") | of(ROWS[1], "embed")
+    costs = json.loads((folder / "data/costs/embed/mobilenet_v2.json").read_text())
+    assert costs["computed"] == 1
+
+    # The same collection in a fresh project, without any history, gives the same bytes.
+    fresh = project.create(tmp_path / "fresh", read_params(folder))
+    shutil.copytree(folder / "data/raw", fresh / "data/raw")
+    repro(fresh)
+    for part in ("prepared", "embeddings", "indexes", "rankings"):
+        assert tree(fresh / "data" / part) == tree(folder / "data" / part)
+    assert tree(fresh / "metrics/queries") == tree(folder / "metrics/queries")
+
+
+def test_a_mended_label_embeds_nothing(folder: Path) -> None:
+    gallery = folder / "data/raw/test/gallery"
+    first, second = sorted(gallery.iterdir())[:2]
+    photo = sorted(first.glob("*.png"))[0]
+    photo.rename(second / f"moved {photo.name}")
+    executed = set(repro(folder))
+    assert executed == {"preprocess", "compare"} | of(ROWS[0], "retrieve") | of(ROWS[1], "retrieve")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (("mobilenet_v2", "encoder", "image_sise"), "models.mobilenet_v2.encoder.image_sise is unknown; did you mean 'image_size'?"),
+        (("mobilenet_v2", "search", "metrik"), "models.mobilenet_v2.search.metrik is unknown; did you mean 'metric'?"),
+    ],
+)
+def test_a_misspelt_setting_is_told_in_a_sentence(folder: Path, change: tuple[str, str, str], told: str) -> None:
+    params = read_params(folder)
+    row, part, key = change
+    params["models"][row][part][key] = 1
+    write_params(folder, params)
+    before = tree(folder / "data")
+    done = run("dvc", "repro", cwd=folder, check=False)
+    assert done.returncode != 0
+    assert told in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    # DVC takes the outs of the stage that failed off the workspace; its cache has them, and nothing else is lost.
+    del params["models"][row][part][key]
+    write_params(folder, params)
+    assert repro(folder) == []
+    assert tree(folder / "data") == before

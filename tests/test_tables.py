@@ -1,0 +1,120 @@
+"""The one Parquet writer: the same rows give the same bytes, shards follow from the number of rows, nothing is half-written."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stages.lib import tables
+from stages.lib.errors import UserError
+from tests.project import tree
+
+
+def ids(count: int) -> list[str]:
+    return sorted(hashlib.sha256(str(i).encode()).hexdigest() for i in range(count))
+
+
+def batches(count: int, dim: int, batch_rows: int, skip: int | None = None) -> Iterator[pa.RecordBatch]:
+    vectors = np.random.default_rng(0).standard_normal((count, dim)).astype(np.float32)
+    names = ids(count)
+    kept = [i for i in range(count) if i != skip]
+    for start in range(0, len(kept), batch_rows):
+        rows = kept[start : start + batch_rows]
+        yield tables.embeddings_batch([names[i] for i in rows], ["query" if i % 3 == 0 else "gallery" for i in rows], vectors[rows])
+
+
+def write(folder: Path, count: int, rows_per_shard: int, batch_rows: int = 7, skip: int | None = None) -> None:
+    rows = count - (skip is not None)
+    tables.write_shards(folder, tables.embeddings_schema(4), batches(count, 4, batch_rows, skip), rows, rows_per_shard)
+
+
+def test_shards_follow_from_the_number_of_rows() -> None:
+    assert [tables.shard_digits(n, 1000) for n in (0, 1000, 1001, 16_000, 16_001, 256_000, 256_001)] == [0, 0, 1, 1, 2, 2, 3]
+
+
+@pytest.mark.parametrize("batch_rows", [1, 64, 1000])
+def test_the_same_rows_give_the_same_bytes_however_they_come(tmp_path: Path, batch_rows: int) -> None:
+    write(tmp_path / "a", 300, 50)
+    write(tmp_path / "b", 300, 50, batch_rows)
+    assert len(tree(tmp_path / "a")) == 16
+    assert tree(tmp_path / "a") == tree(tmp_path / "b")
+
+
+def test_one_row_less_changes_one_shard(tmp_path: Path) -> None:
+    write(tmp_path / "a", 300, 50)
+    write(tmp_path / "b", 300, 50, skip=100)
+    a, b = tree(tmp_path / "a"), tree(tmp_path / "b")
+    assert [name for name in a if a[name] != b[name]] == [f"{ids(300)[100][0]}.parquet"]
+
+
+def test_a_folder_reads_as_one_table_in_pandas(tmp_path: Path) -> None:
+    write(tmp_path / "a", 300, 50)
+    frame = pd.read_parquet(tmp_path / "a")
+    assert list(frame["image_id"]) == ids(300) and len(frame["embedding"][0]) == 4
+
+
+def test_read_embeddings_gives_one_split_in_order(tmp_path: Path) -> None:
+    write(tmp_path / "a", 300, 50)
+    queries = tables.read_embeddings(tmp_path / "a", "query")
+    vectors = np.random.default_rng(0).standard_normal((300, 4)).astype(np.float32)
+    assert list(queries.ids) == ids(300)[::3]
+    np.testing.assert_array_equal(queries.vectors, vectors[::3])
+
+
+def test_an_empty_folder_keeps_its_schema(tmp_path: Path) -> None:
+    write(tmp_path / "a", 0, 50)
+    assert tables.read_embeddings(tmp_path / "a", "gallery").vectors.shape == (0, 4)
+    assert tables.count_rows(tmp_path / "a") == 0
+
+
+def test_unsorted_rows_are_refused_and_nothing_is_left(tmp_path: Path) -> None:
+    names = ids(4)
+    wrong = tables.embeddings_batch([names[1], names[0]], ["query"] * 2, np.ones((2, 4), np.float32))
+    with pytest.raises(AssertionError, match="sorted"):
+        tables.write_shards(tmp_path / "a", tables.embeddings_schema(4), [wrong], 2, 50)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    file = tmp_path / "a.json"
+    tables.write_json(file, {"a": 1})
+    with pytest.raises(ValueError):
+        tables.write_json(file, {"a": float("nan")})
+    assert tables.read_json(file) == {"a": 1} and [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_what_is_missing_is_told(tmp_path: Path) -> None:
+    for read in (tables.read_json, tables.read_table, tables.read_ranking, tables.shards):
+        with pytest.raises(UserError, match="dvc repro"):
+            read(tmp_path / "missing")
+
+
+@settings(max_examples=30, deadline=None)
+@given(queries=st.integers(0, 12), gallery=st.integers(1, 20), depth=st.integers(1, 9), seed=st.integers(0, 2**16))
+def test_a_ranking_comes_back_as_it_was(
+    tmp_path_factory: pytest.TempPathFactory, queries: int, gallery: int, depth: int, seed: int
+) -> None:
+    generator = np.random.default_rng(seed)
+    lengths = generator.integers(0, min(depth, gallery) + 1, queries)
+    positions = np.full((queries, depth), -1, np.int64)
+    scores = np.full((queries, depth), np.nan, np.float32)
+    for row, length in enumerate(lengths):
+        positions[row, :length] = generator.permutation(gallery)[:length]
+        scores[row, :length] = np.sort(generator.standard_normal(length).astype(np.float32))[::-1]
+    written = tables.Ranking(np.array(ids(queries), dtype=np.str_), np.array(ids(gallery)), positions, scores)
+    file = tmp_path_factory.mktemp("ranking") / "r.parquet"
+    tables.write_ranking(file, written)
+    read = tables.read_ranking(file)
+    assert list(read.query_ids) == list(written.query_ids) and list(read.gallery_ids) == sorted(read.gallery_ids)
+    for row, length in enumerate(lengths):
+        assert list(read.gallery_ids[read.positions[row, :length]]) == list(written.gallery_ids[positions[row, :length]])
+        assert (read.positions[row, length:] == -1).all()
+        np.testing.assert_array_equal(read.scores[row, :length], scores[row, :length])

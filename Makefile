@@ -5,12 +5,14 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help install demo test lint check clean
+.PHONY: help install demo test lint check remote use clean
 help:
 	@echo "make demo    install, lay out the demo photos, run every model, print the table"
 	@echo "make test    install, run the tests"
 	@echo "make lint    ruff, pyright, import contracts"
 	@echo "make check   check params.yaml alone"
+	@echo "make use PRESET=competition    put a preset in place as params.yaml"
+	@echo "make remote URL=s3://...       share results through a DVC remote (or a shared folder)"
 
 install: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml constraints.txt requirements-demo.txt
@@ -36,6 +38,20 @@ lint: install
 	ruff format --check .
 	lint-imports --no-cache
 	pyright
+
+# The settings in place are kept beside the new ones: nothing of the user's is lost.
+use:
+	@test -f "presets/$(PRESET).yaml" || { echo "error: PRESET is '$(PRESET)'; known: $$(ls presets | sed -n 's/\.yaml$$//p' | xargs)"; exit 1; }
+	@if test -f params.yaml && ! cmp -s params.yaml "presets/$(PRESET).yaml"; then cp params.yaml params.yaml.before; echo "params.yaml was kept as params.yaml.before"; fi
+	@cp "presets/$(PRESET).yaml" params.yaml
+	@echo "params.yaml is now presets/$(PRESET).yaml; put your photos into data/raw and run: dvc repro"
+
+# verify: an object that was damaged on the remote is found when it is pulled, and computed again.
+remote:
+	@test -n "$(URL)" || { echo "error: say where: make remote URL=s3://bucket/folder, or the path of a shared folder"; exit 1; }
+	@case "$(URL)" in s3://*) python -c 'import dvc_s3' 2>/dev/null || python -m pip install --quiet -c constraints.txt dvc-s3;; esac
+	dvc remote add --default --force team "$(URL)"
+	dvc remote modify team verify true
 
 clean:
 	rm -rf $(VENV) build *.egg-info

@@ -1,0 +1,59 @@
+"""Comparing branches and running experiments, with the real CLI of git and DVC."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests import project
+from tests.project import demo_params, read_params, repro, run, write_params
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = project.create(tmp_path_factory.mktemp("branches") / "project", demo_params("mobilenet_v2", "faiss_l2", image_size=32))
+    run("python", "-m", "stages.demo", "--identities", "8", cwd=folder)
+    repro(folder)
+    run("git", "add", "-A", cwd=folder)
+    run("git", "commit", "-qm", "result", cwd=folder)
+    return folder
+
+
+@pytest.fixture
+def folder(finished: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(finished, tmp_path / "project", symlinks=True))
+
+
+def test_metrics_diff_shows_the_changed_row_only(folder: Path) -> None:
+    run("git", "checkout", "-qb", "try-larger", cwd=folder)
+    params = read_params(folder)
+    params["models"]["mobilenet_v2"]["encoder"]["image_size"] = 64
+    write_params(folder, params)
+    repro(folder)
+    run("git", "commit", "-qam", "larger images", cwd=folder)
+    diff = json.loads(run("dvc", "metrics", "diff", "main", "--json", cwd=folder).stdout)["metrics/metrics.json"]
+    assert {key.split(".")[0] for key in diff} == {"mobilenet_v2"}
+    assert "mobilenet_v2.map_at_r" in diff
+    assert list(diff) == sorted(diff) or list(diff) == list(json.loads(run("dvc", "metrics", "diff", "main", "--json", cwd=folder).stdout)["metrics/metrics.json"])
+
+
+def test_an_experiment_sets_one_value_of_one_row(folder: Path) -> None:
+    done = run("dvc", "exp", "run", "-S", "models.faiss_l2.search.metric=cosine", cwd=folder)
+    assert "index@faiss_l2" in done.stdout and "embed@" not in done.stdout
+    assert read_params(folder)["models"]["faiss_l2"]["search"]["metric"] == "cosine"
+
+
+def test_experiments_run_from_the_queue_side_by_side(folder: Path) -> None:
+    for size in (48, 64):
+        run("dvc", "exp", "run", "--queue", "-S", f"models.faiss_l2.encoder.image_size={size}", cwd=folder)
+    run("dvc", "exp", "run", "--run-all", "-j", "2", cwd=folder)
+    shown = json.loads(run("dvc", "exp", "show", "--json", cwd=folder).stdout)
+    states = [experiment["revs"][0]["data"] for rev in shown for experiment in rev.get("experiments") or []]
+    sizes = {state["params"]["params.yaml"]["data"]["models"]["faiss_l2"]["encoder"]["image_size"] for state in states}
+    assert sizes == {48, 64}
+    assert all(state["metrics"]["metrics/metrics.json"]["data"]["faiss_l2"]["map_at_r"] > 0 for state in states)

@@ -1,0 +1,146 @@
+"""Sharing through a DVC remote, with the real CLI: a plain folder and an S3-compatible server on 127.0.0.1."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import project
+from tests.project import demo_params, read_params, repro, run, tree, write_params
+
+pytestmark = pytest.mark.slow
+
+PULL = ("--pull", "--allow-missing")
+AWS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished project, committed; no remote yet."""
+    folder = project.create(tmp_path_factory.mktemp("team") / "first", demo_params("mobilenet_v2", "faiss_l2", image_size=32))
+    run("python", "-m", "stages.demo", "--identities", "8", cwd=folder)
+    repro(folder)
+    commit(folder, "first result")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    """The address of moto's S3 server."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = subprocess.Popen([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(100):
+            try:
+                urllib.request.urlopen(f"{address}/moto-api/", timeout=5).close()
+                break
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.2)
+        yield address
+    finally:
+        server.terminate()
+        server.wait()
+
+
+@pytest.fixture(params=["folder", "s3"])
+def team(request: pytest.FixtureRequest, first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+    """The first project with everything pushed, and a teammate's clone of it."""
+    mine = Path(shutil.copytree(first, tmp_path / "mine", symlinks=True))
+    shutil.copy2(project.ROOT / "Makefile", mine / "Makefile")
+    if request.param == "folder":
+        set_remote(mine, str(tmp_path / "remote"))
+    else:
+        address = request.getfixturevalue("s3")
+        for name, value in AWS.items():
+            monkeypatch.setenv(name, value)
+        bucket = f"bucket-{os.urandom(4).hex()}"
+        urllib.request.urlopen(urllib.request.Request(f"{address}/{bucket}", method="PUT"), timeout=30).close()
+        set_remote(mine, f"s3://{bucket}/lineup")
+        run("dvc", "remote", "modify", "team", "endpointurl", address, cwd=mine)
+    commit(mine, "a remote")
+    run("dvc", "push", "--run-cache", cwd=mine)
+    run("git", "clone", "-q", str(mine), str(tmp_path / "theirs"), cwd=tmp_path)
+    run("git", "config", "user.email", "test@example.org", cwd=tmp_path / "theirs")
+    run("git", "config", "user.name", "Test", cwd=tmp_path / "theirs")
+    return mine, tmp_path / "theirs"
+
+
+def set_remote(folder: Path, url: str) -> None:
+    """As README says: `make remote URL=...`, with the tests' own Python instead of a new .venv."""
+    run("make", "remote", f"URL={url}", "BIN=.", cwd=folder)
+
+
+def commit(folder: Path, message: str) -> None:
+    run("git", "add", "-A", cwd=folder)
+    run("git", "commit", "-qm", message, cwd=folder)
+
+
+def cached_files(folder: Path) -> set[str]:
+    """Hashes of the objects in a project's DVC cache."""
+    return {f"{path.parent.name}{path.name}" for path in (folder / ".dvc" / "cache" / "files").rglob("*") if path.is_file()}
+
+
+def locked(folder: Path, out: str) -> str:
+    """The hash that dvc.lock has for an out."""
+    lock = (folder / "dvc.lock").read_text(encoding="utf-8")
+    found = re.search(rf"path: {re.escape(out)}\n(?:\s+hash: md5\n)?\s+md5: (\S+)", lock)
+    assert found, f"{out} is not in dvc.lock"
+    return found[1]
+
+
+def test_a_clone_runs_nothing_and_a_changed_row_runs_alone(team: tuple[Path, Path]) -> None:
+    mine, theirs = team
+    assert repro(theirs, *PULL) == []
+
+    params = read_params(theirs)
+    params["models"]["faiss_l2"]["search"]["metric"] = "cosine"
+    write_params(theirs, params)
+    assert repro(theirs, *PULL) == ["index@faiss_l2", "retrieve@faiss_l2", "score@faiss_l2", "compare"]
+    other = locked(theirs, "data/embeddings/mobilenet_v2").removesuffix(".dir")
+    assert not any(name.startswith(other) for name in cached_files(theirs)), "another row's embeddings were downloaded"
+    assert not (theirs / "data/embeddings/mobilenet_v2").exists()
+
+    # What they computed comes back to the first project through the run-cache, without a commit.
+    run("dvc", "push", "--run-cache", cwd=theirs)
+    run("dvc", "fetch", "--run-cache", cwd=mine)
+    write_params(mine, params)
+    assert repro(mine, "--pull") == ["compare"] or repro(mine) == []
+    for part in ("metrics/rows", "metrics/queries", "data/rankings"):
+        assert tree(mine / part)["faiss_l2" + next(iter(tree(mine / part))).removeprefix("faiss_l2")]
+    assert tree(mine / "metrics") == tree(theirs / "metrics")
+
+
+def test_a_corrupt_remote_object_is_found_and_computed_again(first: Path, tmp_path: Path) -> None:
+    mine = Path(shutil.copytree(first, tmp_path / "mine", symlinks=True))
+    shutil.copy2(project.ROOT / "Makefile", mine / "Makefile")
+    set_remote(mine, str(tmp_path / "remote"))
+    commit(mine, "a remote")
+    run("dvc", "push", cwd=mine)
+    embeddings = locked(mine, "data/embeddings/faiss_l2").removesuffix(".dir")
+    shard = re.search(r'"md5": "(\w+)"', (mine / f".dvc/cache/files/md5/{embeddings[:2]}/{embeddings[2:]}.dir").read_text())
+    assert shard
+    corrupt = tmp_path / "remote" / "files" / "md5" / shard[1][:2] / shard[1][2:]
+    corrupt.chmod(0o644)
+    corrupt.write_bytes(b"not what was pushed")
+
+    run("git", "clone", "-q", str(mine), str(tmp_path / "theirs"), cwd=tmp_path)
+    theirs = tmp_path / "theirs"
+    params = read_params(theirs)
+    params["models"]["faiss_l2"]["search"]["metric"] = "cosine"
+    write_params(theirs, params)
+    assert "embed@faiss_l2" in repro(theirs, *PULL)
+    assert tree(theirs / "data/embeddings/faiss_l2") == tree(mine / "data/embeddings/faiss_l2")

@@ -213,11 +213,11 @@ def read_embeddings(folder: Path, split: str) -> Embeddings:
     for batch in read_shards(folder, batch_rows=8_192):
         kept = batch.filter(pc.field("split") == split) if batch.num_rows else batch
         ids.extend(kept.column("image_id").to_pylist())
-        vectors.append(_vectors(kept.column("embedding")))
+        vectors.append(vectors_of(kept.column("embedding")))
     return Embeddings(np.array(ids, dtype=np.str_), np.concatenate(vectors))
 
 
-def _vectors(column: pa.FixedSizeListArray) -> npt.NDArray[np.float32]:
+def vectors_of(column: pa.FixedSizeListArray) -> npt.NDArray[np.float32]:
     """fixed_size_list<float32>[D] of N rows -> float32 [N, D]."""
     return column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), column.type.list_size)
 

@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 from stages.lib import paths
 from stages.lib.errors import UserError
 from stages.lib.schema import Strict, explain
-from stages.lib.training_params import Objective
+from stages.lib.training_params import Objective, Train
 
 Key = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -32,9 +32,11 @@ class Preprocess(Strict):
 class Encoder(Strict):
     """A network that maps an image to a vector, and where its weights come from."""
 
-    library: Literal["torchvision", "timm"]
+    library: Literal["torchvision", "timm", "transformers", "open_clip"]
     name: str = Field(min_length=1)
     weights: str = Field(pattern=r"^(hub|none|(hub|package|file):.+)$")
+    revision: str | None = Field(default=None, min_length=1, description="commit, tag or branch of the hub's repository; default: main")
+    pooling: Literal["cls", "mean", "pooler"] | None = Field(default=None, description="transformers without get_image_features only")
     sha256: Sha256 | None = Field(default=None, description="of the weights file; required unless it is safetensors")
     match: Literal["name", "order"] = Field(default="name", description="how the file's tensors are assigned to the network's")
     image_size: int | None = Field(default=None, ge=16, le=2048, description="pixels; default: as the checkpoint was trained")
@@ -48,6 +50,24 @@ class Encoder(Strict):
             raise ValueError("weights: none means random vectors; say allow_random: true if that is what you want")
         if self.std is not None and min(self.std) <= 0:
             raise ValueError("std must be above 0 in every channel")
+        return self
+
+    @model_validator(mode="after")
+    def _hub_is_named_as_the_library_does(self) -> Encoder:
+        source, _, tag = self.weights.partition(":")
+        if self.pooling and self.library != "transformers":
+            raise ValueError(f"pooling: {self.pooling} is for transformers; {self.library} pools as the checkpoint says, remove it")
+        if self.revision and source != "hub":
+            raise ValueError(f"revision: {self.revision} is for weights from a hub; with weights: {self.weights} remove it")
+        if self.revision and self.library == "torchvision":
+            raise ValueError("revision is not known to torchvision, whose hub has none; name the weights instead: hub:IMAGENET1K_V2")
+        if self.library == "transformers" and tag and source == "hub":
+            raise ValueError(f"weights: {self.weights} is not known to transformers; say weights: hub and revision: {tag}")
+        if self.library == "open_clip" and source == "hub" and bool(tag) == self.name.startswith("hf-hub:"):
+            raise ValueError(
+                f"weights: {self.weights} doesn't go with name: {self.name}; open_clip takes name: ViT-B-32 with weights: hub:TAG, "
+                "or name: hf-hub:ORGANISATION/REPOSITORY with weights: hub"
+            )
         return self
 
 
@@ -81,6 +101,7 @@ class Model(Strict):
 class Params(Strict):
     seed: int = Field(default=0, ge=0, lt=2**32)
     preprocess: Preprocess = Preprocess()
+    train: Train = Train()
     embed: Embed = Embed()
     retrieve: Retrieve = Retrieve()
     score: Score = Score()

@@ -1,0 +1,101 @@
+"""Which gallery images answer which query: by the user's judgements (qrels) where there are any, else by labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from stages.lib.errors import UserError
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Relevance:
+    """Images are meant by their place in query_ids [Q] and gallery_ids [G], both sorted.
+
+    query_labels [Q], gallery_labels [G]: int codes, -1 where the label is unknown.
+    judged: int [J, 3] of (query, gallery, relevance), relevance 1, 0 or -1 (junk); used where source is "qrels".
+    """
+
+    source: Literal["labels", "qrels", "none"]
+    query_ids: npt.NDArray[np.str_]
+    gallery_ids: npt.NDArray[np.str_]
+    query_labels: Ints
+    gallery_labels: Ints
+    judged: Ints
+
+    def _keys(self, pairs: Ints) -> Ints:
+        return pairs[:, 0] * len(self.gallery_ids) + pairs[:, 1]
+
+    def itself(self) -> Ints:
+        """Where a query is in the gallery too: int [S, 2] of (query, gallery)."""
+        _, queries, gallery = np.intersect1d(self.query_ids, self.gallery_ids, assume_unique=True, return_indices=True)
+        return np.column_stack([queries, gallery]).astype(np.int64)
+
+    def excluded(self) -> Ints:
+        """What is taken out of the rankings, int [E, 2] of (query, gallery): the query itself, and junk."""
+        return np.concatenate([self.itself(), self.judged[self.judged[:, 2] < 0, :2]])
+
+    def _right(self) -> Ints:
+        """Sorted keys of the pairs judged relevant, without the query itself."""
+        return np.setdiff1d(self._keys(self.judged[self.judged[:, 2] > 0]), self._keys(self.itself()))
+
+    def total(self) -> Ints:
+        """R: how many gallery images are relevant to each query after exclusions, int [Q]; 0 where nothing is known."""
+        if self.source == "qrels":
+            return np.bincount(self._right() // len(self.gallery_ids), minlength=len(self.query_ids))
+        sizes = np.bincount(self.gallery_labels[self.gallery_labels >= 0], minlength=int(self.query_labels.max(initial=0)) + 1)
+        totals = np.where(self.query_labels >= 0, sizes[self.query_labels], 0)
+        itself = self.itself()
+        same = self.query_labels[itself[:, 0]] == self.gallery_labels[itself[:, 1]]
+        totals[itself[same & (self.query_labels[itself[:, 0]] >= 0), 0]] -= 1
+        return totals
+
+    def of(self, positions: Ints) -> npt.NDArray[np.bool_]:
+        """Whether the gallery images at `positions`, int [Q, K] with -1 behind a ranking's end, are relevant: bool [Q, K]."""
+        if self.source == "qrels":
+            pairs = np.arange(len(positions))[:, None] * len(self.gallery_ids) + positions
+            return np.isin(pairs, self._right()) & (positions >= 0)
+        labels = np.where(positions >= 0, self.gallery_labels[positions], -1) if len(self.gallery_labels) else np.full_like(positions, -1)
+        return (labels == self.query_labels[:, None]) & (labels >= 0)
+
+
+def read(manifest: pa.Table, qrels: pa.Table) -> Relevance:
+    """manifest: tables.MANIFEST (at least image_id, split, label); qrels: tables.QRELS, without rows where there are none.
+
+    UserError if there are no queries or no gallery.
+    """
+    query_ids, query_names = _split(manifest, "query")
+    gallery_ids, gallery_names = _split(manifest, "gallery")
+    known = pa.chunked_array([query_names, gallery_names]).unique().drop_null()
+    codes = [pc.fill_null(pc.index_in(names, value_set=known), -1).to_numpy(zero_copy_only=False) for names in (query_names, gallery_names)]
+    judged = np.column_stack(
+        [
+            _places(query_ids, qrels.column("query_id")),
+            _places(gallery_ids, qrels.column("gallery_id")),
+            qrels.column("relevance").to_numpy(),
+        ]
+    ).astype(np.int64)
+    judged = judged[(judged[:, :2] >= 0).all(axis=1)]
+    source = "qrels" if qrels.num_rows else "labels" if (codes[0] >= 0).any() else "none"
+    return Relevance(source, query_ids, gallery_ids, codes[0].astype(np.int64), codes[1].astype(np.int64), judged)
+
+
+def _split(manifest: pa.Table, split: str) -> tuple[npt.NDArray[np.str_], pa.Array]:
+    rows = manifest.filter(pc.equal(manifest.column("split"), split))
+    if rows.num_rows == 0:
+        raise UserError(f"data/raw/test/{split}: holds no image that can be read; put at least one there and run `dvc repro`")
+    ids = np.array(rows.column("image_id").to_pylist(), dtype=np.str_)
+    assert (ids[1:] > ids[:-1]).all(), "manifests are sorted, one row per image and split"
+    return ids, rows.column("label").combine_chunks()
+
+
+def _places(ids: npt.NDArray[np.str_], column: pa.ChunkedArray) -> Ints:
+    """Each value's place in the sorted ids, -1 where it isn't there."""
+    return pc.fill_null(pc.index_in(column, value_set=pa.array(ids, pa.string())), -1).to_numpy().astype(np.int64)

@@ -1,0 +1,158 @@
+"""score@row: how good a row's rankings are, per query and on average, and what they cost."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from stages.lib import cli, paths, ranking_metrics, relevance, significance, tables
+from stages.lib.errors import UserError
+from stages.lib.relevance import Relevance
+
+DIGITS = 6  # of every value that is written
+
+
+@dataclass(frozen=True)
+class Scores:
+    """values: {metric: float64 [Q]}, rounded, NaN for queries left out; total, first_hit: int [Q]."""
+
+    values: dict[str, npt.NDArray[np.float64]]
+    total: npt.NDArray[np.int64]
+    first_hit: npt.NDArray[np.int64]
+
+
+def score(positions: npt.NDArray[np.int64], answers: Relevance, cutoffs: Sequence[int]) -> Scores:
+    """positions: int [Q, K] of gallery images by rank, -1 behind a ranking's end, without what `answers` excludes."""
+    relevant, total = answers.of(positions), answers.total()
+    values = ranking_metrics.per_query(relevant, total, cutoffs)
+    return Scores({name: np.round(value, DIGITS) for name, value in values.items()}, total, ranking_metrics.first_hit(relevant))
+
+
+def average(scores: Scores, answers: Relevance, samples: int, seed: int) -> dict[str, dict[str, float | None]]:
+    """{metric: {micro, low, high, macro}}: mean over queries with its 95% interval, and mean over labels of their means.
+
+    Empty if no query could be scored; None where there are no labels (macro) or only one (low, high).
+    """
+    kept = scores.total > 0
+    if not kept.any():
+        return {}
+    labels = answers.query_labels[kept]
+    values = np.column_stack([value[kept] for value in scores.values.values()])
+    low, high = significance.bootstrap_interval(values, significance.clusters(labels), samples, seed)
+    micro, macro = values.mean(axis=0), _mean_of_label_means(values[labels >= 0], labels[labels >= 0])
+    columns = [[_rounded(v) for v in column] for column in (micro, low, high, macro)]
+    return {name: dict(zip(("micro", "low", "high", "macro"), four, strict=True)) for name, *four in zip(scores.values, *columns, strict=True)}
+
+
+def _mean_of_label_means(values: npt.NDArray[np.float64], labels: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    if len(labels) == 0:
+        return np.full(values.shape[1], np.nan)
+    groups = significance.clusters(labels)
+    sums = np.zeros((groups.max() + 1, values.shape[1]))
+    np.add.at(sums, groups, values)
+    return (sums / np.bincount(groups)[:, None]).mean(axis=0)
+
+
+def _rounded(value: float) -> float | None:
+    return None if np.isnan(value) else round(float(value), DIGITS)
+
+
+def summary(scores: Scores, answers: Relevance, depth: int) -> dict[str, Any]:
+    """What was scored, in counts, and why nothing was, if so."""
+    kept = scores.total > 0
+    unknown = answers.source != "qrels" and answers.query_labels < 0
+    reason = None if kept.any() else "no labels" if answers.source == "none" else "no right answer in the gallery"
+    return {
+        "relevance": answers.source,
+        "unscored": reason,
+        "queries": len(kept),
+        "scored": int(kept.sum()),
+        "without_label": int(np.sum(unknown)),
+        "without_answer": int(np.sum(~kept & ~unknown)),
+        "labels": int(len(np.unique(answers.query_labels[kept & (answers.query_labels >= 0)]))),
+        "clusters": int(len(np.unique(significance.clusters(answers.query_labels[kept])))),
+        "gallery": len(answers.gallery_ids),
+        "depth": depth,
+    }
+
+
+def queries_csv(scores: Scores, ranking: tables.Ranking, positions: npt.NDArray[np.int64], answers: Relevance, manifest: pa.Table) -> str:
+    """One line per query: what it is, its label, R, first hit, the top answer, and every metric (empty where left out)."""
+    query_paths, query_labels = _described(manifest, "query")
+    gallery_paths, gallery_labels = _described(manifest, "gallery")
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    described = ("query_id", "query", "label", "relevant", "first_hit", "top_answer", "top_label", "top_score")
+    writer.writerow([*described, *scores.values])
+    values = np.column_stack(list(scores.values.values()))
+    for q, query_id in enumerate(answers.query_ids.tolist()):
+        top = int(positions[q, 0]) if positions.shape[1] else -1
+        answer = (gallery_paths[top], gallery_labels[top], _number(ranking.scores[q, 0])) if top >= 0 else ("", "", "")
+        counts = (int(scores.total[q]), int(scores.first_hit[q]) or "")
+        writer.writerow([query_id, query_paths[q], query_labels[q], *counts, *answer, *map(_number, values[q])])
+    return out.getvalue()
+
+
+def _described(manifest: pa.Table, split: str) -> tuple[list[str], list[str]]:
+    """Paths (several joined by " | ") and labels ("" if unknown) of a split, in the order of their ids."""
+    rows = manifest.filter(pc.equal(manifest.column("split"), split))
+    return [" | ".join(names) for names in rows.column("paths").to_pylist()], [name or "" for name in rows.column("label").to_pylist()]
+
+
+def _number(value: float) -> str:
+    return "" if np.isnan(value) else f"{value:.{DIGITS}f}".rstrip("0").rstrip(".")
+
+
+def costs(row: str) -> dict[str, Any]:
+    """What the row's stages measured, in the names that the comparison shows; None where a stage didn't say."""
+    embed, index, retrieve, train = (tables.read_json(paths.costs(stage, row)) for stage in ("embed", "index", "retrieve", "train"))
+    facts = ("images_per_second", "peak_memory_mb", "parameters", "image_size", "device", "engine", "precision", "licence")
+    return {
+        **{fact: embed.get(fact) for fact in facts},
+        "random": bool(embed.get("random", False)),
+        "dim": index["dim"],
+        "index_mb": index["index_mb"],
+        "query_ms": retrieve["query_ms"],
+        "search_device": retrieve["device"],
+        "search_threads": retrieve["threads"],
+        "train_minutes": train["minutes"],
+        "train_note": train.get("note"),
+    }
+
+
+def gallery_positions(ranking: tables.Ranking, answers: Relevance, place: str) -> npt.NDArray[np.int64]:
+    """The ranking's answers as places in the whole gallery. UserError if it is of other images."""
+    own = np.searchsorted(answers.gallery_ids, ranking.gallery_ids)
+    known = np.array_equal(answers.gallery_ids[np.minimum(own, len(answers.gallery_ids) - 1)], ranking.gallery_ids)
+    if not known or not np.array_equal(ranking.query_ids, answers.query_ids):
+        raise UserError(f"{place}: ranks other images than {paths.manifest('test')} holds; run `dvc repro` to search again")
+    return np.where(ranking.positions >= 0, own[ranking.positions], -1) if len(own) else ranking.positions
+
+
+def main(argv: list[str] | None = None) -> None:
+    row, params = cli.start("score", argv)
+    manifest = tables.read_table(paths.manifest("test"), columns=["image_id", "split", "label", "paths"])
+    answers = relevance.read(manifest, tables.read_table(paths.QRELS))
+    ranking = tables.read_ranking(paths.ranking(row))
+    positions = gallery_positions(ranking, answers, str(paths.ranking(row)))
+    scores = score(positions, answers, params.score.k)
+    told = summary(scores, answers, ranking.positions.shape[1])
+    quality = average(scores, answers, params.score.bootstrap_samples, params.seed)
+    tables.write_json(paths.row_metrics(row), {"row": row, **told, "quality": quality, "costs": costs(row)})
+    tables.write_text(paths.row_queries(row), queries_csv(scores, ranking, positions, answers, manifest))
+    if told["unscored"]:
+        cli.log.warning("%s: nothing can be scored", told["unscored"])
+    else:
+        cli.log.info("map_at_r %.3f over %d queries", quality["map_at_r"]["micro"], told["scored"])
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -7,13 +7,19 @@ A library's file (`torchvision.py`, `timm.py`, ...) is found by its name and off
     transform(facts: dict) -> Transform           upright RGB image -> float32 [3, H, W], as the checkpoint was trained
 
 An encoder on disk is a folder of `model.safetensors` and `encoder.json` (the facts); it needs no network.
+
+Facts that every library gives: library, name, source (`weights` as the row says, `sha256` of its file or null, what else
+names it), random, dim, image_size, mean, std, transform (in words and numbers), gflops, licence, versions. All facts but
+those in `NOT_DECIDING` decide the vectors: they are part of the fingerprint under which `embed` keeps them.
 """
 
 from __future__ import annotations
 
 import hashlib
 import importlib
-from collections.abc import Callable
+import importlib.metadata
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -23,12 +29,17 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from stages.lib import tables
 from stages.lib.errors import UserError
 
 Transform = Callable[[Image.Image], torch.Tensor]
-WEIGHTS_FILE, FACTS_FILE = "model.safetensors", "encoder.json"
+Tokenizer = Callable[[list[str]], Any]
+WEIGHTS_FILE, TEXT_FILE, FACTS_FILE = "model.safetensors", "text.safetensors", "encoder.json"
+# `versions` are those at fetch; the fingerprint takes the ones that run. The weights count by `weights_sha256`.
+NOT_DECIDING = frozenset({"source", "random", "gflops", "licence", "parameters", "versions"})
 
 
 @dataclass(frozen=True)
@@ -37,6 +48,8 @@ class Fetched:
 
     module: nn.Module
     facts: dict[str, Any] = field(default_factory=dict)
+    text: nn.Module | None = None
+    files: Mapping[str, bytes] = field(default_factory=dict)  # by path in the folder: what the tokenizer needs
 
 
 @dataclass(frozen=True)
@@ -52,40 +65,123 @@ class Encoder:
         return self.facts["dim"]
 
 
+@dataclass(frozen=True)
+class TextEncoder:
+    """A text tower ready to use: module(tokenize(texts)) -> float32 [N, D], in the space of the images' vectors."""
+
+    module: nn.Module
+    tokenize: Tokenizer
+    facts: dict[str, Any]
+
+
 def library(name: str) -> ModuleType:
     return importlib.import_module(f"stages.lib.encoders.{name}")
 
 
-def save(folder: Path, module: nn.Module, facts: dict[str, Any]) -> None:
-    """Writes both files; facts gain `weights_sha256` (of model.safetensors) and `parameters`."""
+def versions(*packages: str) -> dict[str, str]:
+    """Installed versions of what computes a vector: torch, pillow, numpy, and a library's own packages."""
+    return {name: importlib.metadata.version(name) for name in sorted({"torch", "pillow", "numpy", *packages})}
+
+
+def measure(module: nn.Module, image_size: int) -> dict[str, Any]:
+    """`dim` of the network's vectors and `gflops` of one image (a multiply-add is two operations), by running it once.
+
+    UserError if the network can't take images of this size, or gives no vector.
+    """
+    blank = torch.zeros(1, 3, image_size, image_size)
+    counter = FlopCounterMode(display=False)
+    fast_path = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # the counter doesn't see fused attention
+    try:
+        with torch.inference_mode(), sdpa_kernel(SDPBackend.MATH), counter:
+            vector = module.eval()(blank)
+    except (RuntimeError, AssertionError, ValueError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(f"image_size: the network can't take {image_size} px ({reason})") from None
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast_path)
+    if not isinstance(vector, torch.Tensor) or vector.ndim != 2:
+        raise UserError("name: this network gives no single vector per image; choose an image classification or embedding model")
+    return {"dim": vector.shape[1], "gflops": round(counter.get_total_flops() / 1e9, 4)}
+
+
+def save(folder: Path, fetched: Fetched) -> None:
+    """Writes the folder; facts gain `weights_sha256` (of model.safetensors), `text_sha256` and `parameters`."""
 
     def write(temporary: Path) -> None:
         temporary.mkdir()
-        file = temporary / WEIGHTS_FILE
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}, file)
-        with file.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        parameters = sum(p.numel() for p in module.parameters())
-        tables.write_json(temporary / FACTS_FILE, {**facts, "weights_sha256": digest, "parameters": parameters})
+        facts = {**fetched.facts, "weights_sha256": _save_module(temporary / WEIGHTS_FILE, fetched.module)}
+        facts["parameters"] = sum(p.numel() for p in fetched.module.parameters())
+        if fetched.text is not None:
+            facts["text_sha256"] = _save_module(temporary / TEXT_FILE, fetched.text)
+        for name, content in fetched.files.items():
+            (temporary / name).parent.mkdir(parents=True, exist_ok=True)
+            (temporary / name).write_bytes(content)
+        tables.write_json(temporary / FACTS_FILE, facts)
 
     tables.replace_atomically(folder, write)
 
 
+def _save_module(file: Path, module: nn.Module) -> str:
+    """Writes a module's tensors; the file's SHA-256."""
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}, file)
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def load(folder: Path) -> Encoder:
-    """The encoder of a folder that `save` wrote, in eval mode, on the CPU.
+    """The encoder of a folder that `save` wrote, in eval mode, on the CPU; its weights are in memory once.
 
     `facts["head"]`, if there, is `{"dim": D}`: a linear embedding head that fine-tuning put behind the network.
     """
     facts = tables.read_json(folder / FACTS_FILE)
     own = library(facts["library"])
-    module = own.build(facts)
-    if "head" in facts:
-        module = with_head(module, facts["head"]["in_dim"], facts["head"]["dim"])
+    with empty_parameters():
+        module = own.build(facts)
+        if "head" in facts:
+            module = with_head(module, facts["head"]["in_dim"], facts["head"]["dim"])
+    return Encoder(_fill(module, folder, WEIGHTS_FILE), own.transform(facts), facts)
+
+
+def load_text(folder: Path) -> TextEncoder:
+    """The text tower of a folder that `save` wrote. UserError if the encoder has none."""
+    facts = tables.read_json(folder / FACTS_FILE)
+    if not (folder / TEXT_FILE).exists():
+        raise UserError(
+            f"{folder}: {facts['name']} has no text tower; search with a photo, or with a row whose encoder is a CLIP or SigLIP"
+        )
+    own = library(facts["library"])
+    with empty_parameters():
+        module = own.build_text(facts)
+    return TextEncoder(_fill(module, folder, TEXT_FILE), own.tokenizer(facts, folder), facts)
+
+
+def _fill(module: nn.Module, folder: Path, file: str) -> nn.Module:
     try:
-        module.load_state_dict(load_file(folder / WEIGHTS_FILE), strict=True, assign=True)
+        module.load_state_dict(load_file(folder / file), strict=True, assign=True)
     except (FileNotFoundError, RuntimeError) as error:
-        raise UserError(f"{folder}: {WEIGHTS_FILE} doesn't fit {FACTS_FILE} ({error}); run `dvc repro -f` for this row's fetch") from None
-    return Encoder(module.eval(), own.transform(facts), facts)
+        raise UserError(f"{folder}: {file} doesn't fit {FACTS_FILE} ({error}); run `dvc repro -f` for this row's fetch") from None
+    return module.eval()
+
+
+@contextmanager
+def empty_parameters() -> Iterator[None]:
+    """Networks built inside get parameters without memory (`meta`), to be filled by `load_state_dict(assign=True)`.
+
+    Buffers stay real: those that are not persistent (causal masks, position ids) come from no file.
+    """
+    original = nn.Module.register_parameter
+
+    def register(self: nn.Module, name: str, param: nn.Parameter | None) -> None:
+        if param is not None and not param.is_meta:  # one already on `meta` may be shared: keep it as it is
+            param = nn.Parameter(param.detach().to("meta"), requires_grad=param.requires_grad)
+        original(self, name, param)
+
+    nn.Module.register_parameter = register
+    try:
+        yield
+    finally:
+        nn.Module.register_parameter = original
 
 
 def with_head(backbone: nn.Module, in_dim: int, dim: int) -> nn.Module:

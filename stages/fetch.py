@@ -1,0 +1,33 @@
+"""fetch@model: the row's encoder, with weights and all facts that rebuild it; the only stage that may need the network."""
+
+from __future__ import annotations
+
+import torch
+
+from stages.lib import cli, encoders, paths
+from stages.lib.encoders import Fetched
+from stages.lib.errors import UserError
+from stages.lib.params import Encoder
+
+
+def fetch(spec: Encoder, seed: int) -> Fetched:
+    """The network that a row names. seed: for `weights: none`, the only case in which anything is random."""
+    torch.manual_seed(seed)
+    return encoders.library(spec.library).fetch(spec)
+
+
+def main(argv: list[str] | None = None) -> None:
+    model, params = cli.start("fetch", argv)
+    try:
+        fetched = fetch(params.models[model].encoder, params.seed)
+    except UserError as error:
+        raise UserError(f"{paths.PARAMS}: models.{model}.encoder.{error}") from None
+    encoders.save(paths.weights(model), fetched.module, fetched.facts)
+    facts = fetched.facts
+    if facts["random"]:
+        cli.log.warning("%s has random weights: it is a baseline of chance, not a result", model)
+    cli.log.info("%s of %s: %d dimensions at %d px", facts["name"], facts["library"], facts["dim"], facts["image_size"])
+
+
+if __name__ == "__main__":
+    cli.run(main)

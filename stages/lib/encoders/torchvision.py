@@ -1,0 +1,152 @@
+"""torchvision's classification networks, without their last layer."""
+
+from __future__ import annotations
+
+import re
+import urllib.error
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from torchvision import models
+from torchvision import transforms as T
+from torchvision.models.vision_transformer import interpolate_embeddings
+
+from stages.lib import encoders
+from stages.lib.encoders import Fetched, Transform, weights
+from stages.lib.errors import UserError, nearest
+from stages.lib.params import Encoder
+
+# Settings that a checkpoint's own builder makes and that aren't among its tensors.
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "googlenet": {"transform_input": True, "aux_logits": False, "init_weights": False},
+    "inception_v3": {"transform_input": True, "aux_logits": False, "init_weights": False},
+}
+# The argument by which a network that is made for one image size is told another.
+_SIZE_ARGUMENT = {"vit": "image_size", "maxvit": "input_size"}
+
+
+class _Checkpoint(NamedTuple):
+    """record: torchvision's entry on how it was trained; file: null for random weights."""
+
+    record: models.WeightsEnum
+    file: weights.WeightsFile | None
+
+
+def fetch(spec: Encoder) -> Fetched:
+    known = models.list_models(module=models)
+    if spec.name not in known:
+        raise UserError(f"name: torchvision has no classification model '{spec.name}'{nearest(spec.name, known)}")
+    record, file = _checkpoint(spec)
+    preset: Any = record.transforms()
+    crop, resize = preset.crop_size[0], preset.resize_size[0]
+    size = spec.image_size or crop
+    transform = {
+        "resize": resize if size == crop else round(size * resize / crop),
+        "crop": size,
+        "interpolation": preset.interpolation.value,
+        "antialias": preset.antialias,
+        "mean": list(spec.mean or preset.mean),
+        "std": list(spec.std or preset.std),
+    }
+    facts: dict[str, Any] = {
+        "library": "torchvision",
+        "name": spec.name,
+        "options": _options(spec.name, size),
+        "source": {"weights": spec.weights, "record": str(record), "sha256": file.sha256 if file else None},
+        "random": file is None,
+        "image_size": size,
+        "mean": transform["mean"],
+        "std": transform["std"],
+        "transform": transform,
+        "licence": None,  # torchvision records none per checkpoint
+        "versions": encoders.versions("torchvision"),
+    }
+    module = build(facts)
+    if file:
+        weights.assign(module, _resized(spec.name, size, file.tensors), spec.match)
+    return Fetched(module, {**facts, **encoders.measure(module, size)})
+
+
+def build(facts: dict[str, Any]) -> nn.Module:
+    """The network up to the input of its last layer: float32 [B, 3, H, W] -> [B, D]."""
+    try:
+        module = models.get_model(facts["name"], weights=None, **facts["options"])
+    except (ValueError, RuntimeError, AssertionError) as error:
+        raise UserError(f"image_size: torchvision can't build {facts['name']} for {facts['image_size']} px ({error})") from None
+    layers = list(module.named_modules())
+    # SqueezeNet's classifier is a convolution before its pooling; every other network ends in a linear layer.
+    linear = [name for name, layer in layers if isinstance(layer, nn.Linear)]
+    last = linear or [name for name, layer in layers if isinstance(layer, nn.Conv2d)]
+    parent, _, leaf = last[-1].rpartition(".")
+    setattr(module.get_submodule(parent), leaf, nn.Identity())
+    return module
+
+
+def transform(facts: dict[str, Any]) -> Transform:
+    """The steps of torchvision's own preset for classification: shorter side to `resize`, centre crop, mean and std."""
+    how = facts["transform"]
+    return T.Compose(
+        [
+            T.Resize(how["resize"], T.InterpolationMode(how["interpolation"]), antialias=how["antialias"]),
+            T.CenterCrop(how["crop"]),
+            T.PILToTensor(),
+            T.ConvertImageDtype(torch.float32),
+            T.Normalize(how["mean"], how["std"]),
+        ]
+    )
+
+
+def _options(name: str, size: int) -> dict[str, Any]:
+    argument = _SIZE_ARGUMENT.get(name.partition("_")[0])
+    return dict(_OPTIONS.get(name, {})) | ({} if argument is None else {argument: size if argument == "image_size" else [size, size]})
+
+
+def _resized(name: str, size: int, tensors: weights.Tensors) -> weights.Tensors:
+    """A vision transformer's position embeddings for another image size."""
+    if not name.startswith("vit_"):
+        return tensors
+    patch = int(name.rpartition("_")[2])
+    try:
+        return dict(interpolate_embeddings(size, patch, {**tensors}))  # type: ignore[arg-type]
+    except (KeyError, ValueError) as error:
+        raise UserError(f"weights: the file's position embeddings don't fit {name} at {size} px ({error})") from None
+
+
+def _checkpoint(spec: Encoder) -> _Checkpoint:
+    records = list(models.get_model_weights(spec.name))
+    scheme, _, tag = spec.weights.partition(":")
+    if scheme == "hub":
+        names = [record.name for record in records]
+        if tag and tag not in names:
+            raise UserError(f"weights: torchvision has no '{tag}' for {spec.name}{nearest(tag, names)}")
+        record = next((r for r in records if r.name == tag), models.get_model_weights(spec.name)["DEFAULT"])
+        return _Checkpoint(record, weights.read(*download(record.url, spec.sha256)))
+    if scheme == "none":
+        return _Checkpoint(records[0], None)
+    file = weights.read(weights.find(spec.weights), spec.sha256)
+    of_file = (r for r in records if file.sha256.startswith(_hash_prefix(r.url)))
+    return _Checkpoint(next(of_file, records[0]), file)
+
+
+def _hash_prefix(url: str) -> str:
+    """torchvision's files are named after the first digits of their SHA-256."""
+    found = re.search(r"-([0-9a-f]{8,})\.pth$", url)
+    return found.group(1) if found else "no hash"
+
+
+def download(url: str, sha256: str | None = None) -> tuple[Path, str]:
+    """The file of one of torchvision's URLs, by way of torch.hub's cache, and its hash once it was checked."""
+    prefix = _hash_prefix(url)
+    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        try:
+            torch.hub.download_url_to_file(url, str(path), hash_prefix=prefix, progress=False)
+        except (urllib.error.URLError, OSError, RuntimeError) as error:
+            raise UserError(f"weights: {url} can't be had ({error}); `dvc pull` them from a teammate, or name a file: you have") from None
+    actual = weights.digest(path)
+    if not actual.startswith(prefix):
+        raise UserError(f"weights: {path} is damaged (its SHA-256 begins {actual[:8]}, not {prefix}); remove it and run again")
+    return path, sha256 or actual

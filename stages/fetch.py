@@ -22,7 +22,7 @@ def main(argv: list[str] | None = None) -> None:
         fetched = fetch(params.models[model].encoder, params.seed)
     except UserError as error:
         raise UserError(f"{paths.PARAMS}: models.{model}.encoder.{error}") from None
-    encoders.save(paths.weights(model), fetched.module, fetched.facts)
+    encoders.save(paths.weights(model), fetched.module, fetched.facts, fetched.text, fetched.files)
     facts = fetched.facts
     if facts["random"]:
         cli.log.warning("%s has random weights: it is a baseline of chance, not a result", model)

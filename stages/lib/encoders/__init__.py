@@ -39,7 +39,7 @@ Transform = Callable[[Image.Image], torch.Tensor]
 Tokenizer = Callable[[list[str]], Any]
 WEIGHTS_FILE, TEXT_FILE, FACTS_FILE = "model.safetensors", "text.safetensors", "encoder.json"
 # `versions` are those at fetch; the fingerprint takes the ones that run. The weights count by `weights_sha256`.
-NOT_DECIDING = frozenset({"source", "random", "gflops", "licence", "parameters", "versions"})
+NOT_DECIDING = frozenset({"source", "random", "gflops", "licence", "parameters", "versions", "text", "text_sha256"})
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Fetched:
 
     module: nn.Module
     facts: dict[str, Any] = field(default_factory=dict)
-    text: nn.Module | None = None
+    text: nn.Module | None = None  # a dual encoder's text tower
     files: Mapping[str, bytes] = field(default_factory=dict)  # by path in the folder: what the tokenizer needs
 
 
@@ -105,19 +105,21 @@ def measure(module: nn.Module, image_size: int) -> dict[str, Any]:
     return {"dim": vector.shape[1], "gflops": round(counter.get_total_flops() / 1e9, 4)}
 
 
-def save(folder: Path, fetched: Fetched) -> None:
+def save(
+    folder: Path, module: nn.Module, facts: dict[str, Any], text: nn.Module | None = None, files: Mapping[str, bytes] | None = None
+) -> None:
     """Writes the folder; facts gain `weights_sha256` (of model.safetensors), `text_sha256` and `parameters`."""
 
     def write(temporary: Path) -> None:
         temporary.mkdir()
-        facts = {**fetched.facts, "weights_sha256": _save_module(temporary / WEIGHTS_FILE, fetched.module)}
-        facts["parameters"] = sum(p.numel() for p in fetched.module.parameters())
-        if fetched.text is not None:
-            facts["text_sha256"] = _save_module(temporary / TEXT_FILE, fetched.text)
-        for name, content in fetched.files.items():
+        told = {**facts, "weights_sha256": _save_module(temporary / WEIGHTS_FILE, module)}
+        told["parameters"] = sum(p.numel() for p in module.parameters())
+        if text is not None:
+            told["text_sha256"] = _save_module(temporary / TEXT_FILE, text)
+        for name, content in (files or {}).items():
             (temporary / name).parent.mkdir(parents=True, exist_ok=True)
             (temporary / name).write_bytes(content)
-        tables.write_json(temporary / FACTS_FILE, facts)
+        tables.write_json(temporary / FACTS_FILE, told)
 
     tables.replace_atomically(folder, write)
 

@@ -49,7 +49,9 @@ def average(scores: Scores, answers: Relevance, samples: int, seed: int) -> dict
     low, high = significance.bootstrap_interval(values, significance.clusters(labels), samples, seed)
     micro, macro = values.mean(axis=0), _mean_of_label_means(values[labels >= 0], labels[labels >= 0])
     columns = [[_rounded(v) for v in column] for column in (micro, low, high, macro)]
-    return {name: dict(zip(("micro", "low", "high", "macro"), four, strict=True)) for name, *four in zip(scores.values, *columns, strict=True)}
+    return {
+        name: dict(zip(("micro", "low", "high", "macro"), four, strict=True)) for name, *four in zip(scores.values, *columns, strict=True)
+    }
 
 
 def _mean_of_label_means(values: npt.NDArray[np.float64], labels: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:

@@ -15,6 +15,7 @@ LEAKS = PREPARED / "leaks.csv"
 QRELS = PREPARED / "test" / "qrels.parquet"
 METRICS = Path("metrics/metrics.json")
 COMPARISON = Path("metrics/comparison.md")
+SIGNIFICANCE = Path("metrics/significance.csv")
 TOP_K_CURVES = Path("metrics/top_k_curves.csv")
 CACHE = Path(".cache")
 

@@ -1,0 +1,138 @@
+"""compare: the rows of params.yaml side by side, and which of them can't be told apart.
+
+Reads git-tracked files only, and of those exactly the ones of params.yaml's rows. `--show` prints the last comparison.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+
+from stages.lib import cli, comparison, paths, significance, tables
+from stages.lib.comparison import Pair
+from stages.lib.errors import UserError
+
+CURVE_DEPTH = 100
+COSTS = {"dim": 0, "parameters": 0, "images_per_second": 1, "query_ms": 4, "index_mb": 3, "peak_memory_mb": 1, "train_minutes": 2}
+
+Rows = Mapping[str, dict[str, Any]]  # metrics/rows/<row>.json by row
+Queries = Mapping[str, pa.Table]  # metrics/queries/<row>.csv by row, the same queries in the same order
+
+
+def metrics(rows: Rows) -> dict[str, dict[str, float]]:
+    """{row: {metric: value}} for `dvc metrics`: means over queries, map_at_r also over labels, and costs."""
+    told = {}
+    for name, row in rows.items():
+        quality = {metric: round(value["micro"], 4) for metric, value in row["quality"].items()}
+        if quality and row["quality"]["map_at_r"]["macro"] is not None:
+            quality["map_at_r_macro"] = round(row["quality"]["map_at_r"]["macro"], 4)
+        costs = {cost: round(row["costs"][cost], digits or None) for cost, digits in COSTS.items() if row["costs"][cost] is not None}
+        told[name] = quality | costs
+    return told
+
+
+def pairs(queries: Queries, names: Sequence[str], samples: int, seed: int) -> list[Pair]:
+    """Every two rows under each of the metrics `names`: difference, interval, p, and p adjusted for the number of pairs."""
+    found = list(combinations(queries, 2))
+    if not found or not names:
+        return []
+    first = next(iter(queries.values()))
+    kept = first.column("relevant").to_numpy() > 0
+    labels = first.column("label").combine_chunks().dictionary_encode()
+    known = np.array([label != "" for label in labels.dictionary.to_pylist()], bool)
+    codes = labels.indices.to_numpy().astype(np.int64)
+    groups = significance.clusters(np.where(known[codes], codes, -1)[kept])
+    result = []
+    for name in names:
+        values = {row: table.column(name).to_numpy()[kept] for row, table in queries.items()}
+        differences = np.column_stack([values[a] - values[b] for a, b in found])
+        low, high = significance.bootstrap_interval(differences, groups, samples, seed)
+        # More pairs need smaller p values to survive the correction, and those need more draws to be seen.
+        p = significance.randomisation_test(differences, groups, max(10_000, 200 * len(found)), seed)
+        columns = zip(found, differences.mean(axis=0), low, high, p, significance.holm(p), strict=True)
+        result += [Pair(name, a, b, *map(float, numbers)) for (a, b), *numbers in columns]
+    return result
+
+
+def significance_csv(found: Sequence[Pair]) -> str:
+    lines = [[p.metric, p.a, p.b, *(f"{v:.6f}" if np.isfinite(v) else "" for v in p[3:])] for p in found]
+    return _csv([["metric", "model_a", "model_b", "difference", "low", "high", "p", "p_holm"], *lines])
+
+
+def top_k_curves_csv(rows: Rows, queries: Queries) -> str:
+    """Long: one line per row and k, up to the rankings' depth."""
+    lines: list[Sequence[object]] = [["model", "k", "top_k"]]
+    for name, table in queries.items():
+        first_hit = table.column("first_hit").to_numpy()[table.column("relevant").to_numpy() > 0]
+        for k in range(1, min(rows[name]["depth"], CURVE_DEPTH) + 1) if len(first_hit) else ():
+            lines.append([name, k, f"{np.mean(first_hit <= k):.6f}"])  # NaN, never found, is not <= k
+    return _csv(lines)
+
+
+def _csv(lines: Sequence[Sequence[object]]) -> str:
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows(lines)
+    return out.getvalue()
+
+
+def read_queries(row: str, names: Sequence[str]) -> pa.Table:
+    """The columns of metrics/queries/<row>.csv that are compared; an empty number is NaN."""
+    path = paths.row_queries(row)
+    numbers = {name: pa.float64() for name in ("relevant", "first_hit", *names)}
+    columns = {"query_id": pa.string(), "label": pa.string()} | numbers
+    convert = pa_csv.ConvertOptions(include_columns=list(columns), column_types=columns, strings_can_be_null=False)
+    try:
+        table = pa_csv.read_csv(path, parse_options=pa_csv.ParseOptions(newlines_in_values=True), convert_options=convert)
+    except FileNotFoundError:
+        raise UserError(f"{path}: is not there; run `dvc repro`") from None
+    except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
+        raise UserError(f"{path}: isn't what this version writes ({str(error).splitlines()[0]}); run `dvc repro -f score@{row}`") from None
+    return table.select([*columns]).set_column(3, "first_hit", table.column("first_hit").fill_null(np.nan))
+
+
+def check_same_task(rows: Rows, queries: Queries) -> None:
+    """UserError unless all rows were scored on the same queries and gallery: else their figures can't be compared."""
+    first = next(iter(rows))
+    for name in rows:
+        for key in ("gallery", "relevance", "queries", "scored"):
+            if rows[name][key] != rows[first][key]:
+                raise UserError(
+                    f"{paths.row_metrics(name)}: {key} is {rows[name][key]}, but {rows[first][key]} for {first}; run `dvc repro`"
+                )
+        if not queries[name].select(["query_id", "label", "relevant"]).equals(queries[first].select(["query_id", "label", "relevant"])):
+            raise UserError(f"{paths.row_queries(name)}: holds other queries than {paths.row_queries(first)}; run `dvc repro`")
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m stages.compare")
+    parser.add_argument("--show", action="store_true", help="print the last comparison and compute nothing")
+    if parser.parse_args(argv).show:
+        if not paths.COMPARISON.exists():
+            raise UserError(f"{paths.COMPARISON}: is not there; run `dvc repro`")
+        print(paths.COMPARISON.read_text(encoding="utf-8"))
+        return
+    params = cli.start_whole("compare")
+    rows = {row: tables.read_json(paths.row_metrics(row)) for row in params.models}
+    scored = all(row["quality"] for row in rows.values())
+    names = ["map_at_r", *(f"top_{k}" for k in sorted(set(params.score.k)))] if scored else []
+    queries = {row: read_queries(row, names) for row in params.models}
+    check_same_task(rows, queries)
+    found = pairs(queries, names, params.score.bootstrap_samples, params.seed)
+    tables.write_json(paths.METRICS, metrics(rows))
+    tables.write_text(paths.SIGNIFICANCE, significance_csv(found))
+    tables.write_text(paths.TOP_K_CURVES, top_k_curves_csv(rows, queries))
+    tables.write_text(paths.COMPARISON, comparison.page(rows, names, found))
+    cli.log.info("%d rows, see %s", len(rows), paths.COMPARISON)
+
+
+if __name__ == "__main__":
+    cli.run(main)

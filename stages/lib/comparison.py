@@ -1,0 +1,195 @@
+"""The comparison as Markdown that reads as well in a terminal: verdict, quality, cost, how to read it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+LEVEL = 0.05  # of the tests, after correction
+FEW_CLUSTERS = 20
+
+Rows = Mapping[str, dict[str, Any]]  # metrics/rows/<row>.json by row
+
+
+class Pair(NamedTuple):
+    """Two rows under one metric: mean of a minus b with its 95% interval, p, and p adjusted for the number of pairs."""
+
+    metric: str
+    a: str
+    b: str
+    difference: float
+    low: float
+    high: float
+    p: float
+    p_holm: float
+
+
+def page(rows: Rows, names: Sequence[str], pairs: Sequence[Pair]) -> str:
+    """names: metrics to show, the first decides the order; empty if there was nothing to score by."""
+    ordered = sorted(rows, key=lambda row: (-rows[row]["quality"][names[0]]["micro"] if names else 0, row))
+    trained = [row for row in ordered if not rows[row]["costs"]["random"]]
+    best = trained[0] if names and trained else None
+    against = {({*pair[1:3]} - {best}).pop(): pair for pair in pairs if best in pair[1:3] and pair.metric == names[0]}
+    alike = [row for row in trained if row in against and not against[row].p_holm < LEVEL]
+    parts = [
+        "# Which model finds the right picture?",
+        _task(rows[ordered[0]]),
+        _verdict(rows, best, alike, len(trained)),
+        "## Quality\n\n" + _quality(rows, ordered, names, best, against),
+        "## Cost\n\n" + _cost(rows, ordered, names),
+        _measured_on(rows, ordered),
+        "## How to read it\n\n" + _legend(rows[ordered[0]], names, len(rows)),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def escape(text: object) -> str:
+    """Shown as the characters it has, whatever they mean in Markdown; one line."""
+    return re.sub(r"([\\`*_\[\]<>|&~#])", r"\\\1", " ".join(str(text).split()))
+
+
+def table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A Markdown table with aligned columns, the first to the left, the others to the right."""
+    widths = [max(len(cell) for cell in column) for column in zip(header, *lines, strict=True)]
+    rule = [f"{'-' * (max(w, 2))}" if i == 0 else f"{'-' * (max(w, 2) - 1)}:" for i, w in enumerate(widths)]
+    aligned = [
+        [c.ljust(max(w, 2)) if i == 0 else c.rjust(max(w, 2)) for i, (c, w) in enumerate(zip(line, widths, strict=True))]
+        for line in (header, rule, *lines)
+    ]
+    return "\n".join(f"| {' | '.join(line)} |" for line in aligned)
+
+
+def _task(row: dict[str, Any]) -> str:
+    if row["unscored"]:
+        return f"{row['queries']:,} queries, {row['gallery']:,} gallery images, {row['unscored']}: quality can't be measured."
+    labels = f" with {row['labels']:,} labels" if row["labels"] else ""
+    right = "data/raw/qrels.csv says which images are right" if row["relevance"] == "qrels" else "images with the query's label are right"
+    left_out = [
+        f"{row[key]:,} {what}"
+        for key, what in (("without_label", "without a label"), ("without_answer", "without a right answer in the gallery"))
+        if row[key]
+    ]
+    return (
+        f"{row['scored']:,} queries{labels}, each searched in {row['gallery']:,} gallery images; {right}, the query itself doesn't count."
+        + (f"\nLeft out: {', '.join(left_out)}." if left_out else "")
+    )
+
+
+def _verdict(rows: Rows, best: str | None, alike: Sequence[str], trained: int) -> str:
+    if best is None:
+        return "" if trained else "**No row has trained weights: none of these figures is a result.**"
+    if trained == 1:
+        return f"`{best}` is the only trained row: there is nothing to compare it with yet."
+    if not alike:
+        return f"**Best: `{best}`**, better than every other row by more than chance."
+    told = f"**Best: `{best}`**, but not told apart from {', '.join(f'`{row}`' for row in alike)} by these queries."
+    group = [best, *alike]
+    speeds = {row: rows[row]["costs"]["images_per_second"] for row in group}
+    if len({rows[row]["costs"]["device"] for row in group}) == 1 and all(speeds.values()):
+        fastest = max(group, key=lambda row: speeds[row])
+        told += f" Of these, `{fastest}` embeds fastest."
+    return told
+
+
+def _quality(rows: Rows, ordered: Sequence[str], names: Sequence[str], best: str | None, against: Mapping[str, Pair]) -> str:
+    if not names:
+        return table(["model", "quality"], [[f"`{row}`", rows[row]["unscored"]] for row in ordered])
+    by_label = [f"{names[0]} by label"] if _labels_matter(rows, names[0]) else []
+    lines = []
+    for row in ordered:
+        quality = rows[row]["quality"]
+        cells = [_with_interval(quality[name]) for name in names]
+        macro = [_figure(quality[names[0]]["macro"], 3)] if by_label else []
+        lines.append([_name(rows, row), cells[0], _against(rows, row, best, against), *cells[1:], *macro])
+    return table(["model", names[0], "against the best", *names[1:], *by_label], lines)
+
+
+def _labels_matter(rows: Rows, name: str) -> bool:
+    """Whether the mean over labels says anything that the mean over queries doesn't; where labels are balanced, it doesn't."""
+    qualities = [row["quality"][name] for row in rows.values()]
+    return any(q["macro"] is not None and _figure(q["macro"], 3) != _figure(q["micro"], 3) for q in qualities)
+
+
+def _name(rows: Rows, row: str) -> str:
+    return f"`{row}`" + (" (random weights)" if rows[row]["costs"]["random"] else "")
+
+
+def _against(rows: Rows, row: str, best: str | None, against: Mapping[str, Pair]) -> str:
+    if rows[row]["costs"]["random"]:
+        return "not a result"
+    if row == best:
+        return "best"
+    p = against[row].p_holm
+    told = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+    return f"worse, {told}" if p < LEVEL else f"can't tell, {told}"
+
+
+def _with_interval(value: Mapping[str, float | None]) -> str:
+    if value["low"] is None:
+        return _figure(value["micro"], 3)
+    low, high = (f"{value[end]:.3f}".removeprefix("0") for end in ("low", "high"))
+    return f"{value['micro']:.3f} ({low}-{high})"
+
+
+def _figure(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:,.{digits}f}"
+
+
+def _cost(rows: Rows, ordered: Sequence[str], names: Sequence[str]) -> str:
+    header = ["model", *names[:1], "images/s", "query ms", "dim", "index MB", "memory MB", "params M", "px", "train min", "licence"]
+    lines = []
+    for row in ordered:
+        costs = rows[row]["costs"]
+        lines.append(
+            [
+                _name(rows, row),
+                *([_figure(rows[row]["quality"][names[0]]["micro"], 3)] if names else []),
+                _figure(costs["images_per_second"], 1),
+                _figure(costs["query_ms"], 2),
+                _figure(costs["dim"], 0),
+                _figure(costs["index_mb"], 1),
+                _figure(costs["peak_memory_mb"], 0),
+                _figure(costs["parameters"] and costs["parameters"] / 1e6, 1),
+                _figure(costs["image_size"], 0),
+                _figure(costs["train_minutes"], 1),
+                escape(costs["licence"] or "unknown"),
+            ]
+        )
+    return table(header, lines)
+
+
+def _measured_on(rows: Rows, ordered: Sequence[str]) -> str:
+    """One line per machine and setting, with the rows measured there; rows of different ones can't be compared in speed."""
+    places: dict[str, list[str]] = {}
+    for row in ordered:
+        costs = rows[row]["costs"]
+        how = ", ".join(escape(costs[key]) for key in ("engine", "precision") if costs[key])
+        threads = costs["search_threads"]
+        searched = f"searched on {escape(costs['search_device'])}, {threads} thread{'s' if threads > 1 else ''}"
+        places.setdefault(f"embedded on {escape(costs['device'] or 'an unknown device')} ({how}), {searched}", []).append(f"`{row}`")
+    if len(places) == 1:
+        told = ["All rows " + next(iter(places)) + "."]
+    else:
+        told = ["Measured in different places, so speeds of different ones can't be compared:", ""]
+        told += [f"- {', '.join(some)}: {place}" for place, some in places.items()]
+    notes = [f"- `{row}`: {escape(rows[row]['costs']['train_note'])}" for row in ordered if rows[row]["costs"]["train_note"]]
+    return "\n".join([*told, *(["", "Training:", "", *notes] if notes else [])])
+
+
+def _legend(row: dict[str, Any], names: Sequence[str], rows: int) -> str:
+    unit = "queries" if row["clusters"] == row["scored"] else "labels"
+    quality = [
+        "map_at_r: of a query's R right images, average precision over the first R answers; 1 is perfect, it decides the order.",
+        "top_k: share of queries with a right image among the first k answers.",
+        f"(low-high): 95% bootstrap interval, resampling {unit}. By label (shown where it differs): the mean of the labels' means.",
+        f"Against the best: paired randomisation test on map_at_r, flipping {unit}; p is Holm-adjusted for {rows * (rows - 1) // 2} pairs.",
+        f'"Can\'t tell" (p >= {LEVEL}) is not "equally good": more queries may tell. All pairs are in metrics/significance.csv.',
+    ]
+    if row["clusters"] < FEW_CLUSTERS:
+        quality.append(f"With {row['clusters']} {unit} only, intervals and p values are rough.")
+    cost = [
+        "images/s: embedding alone, without decoding of the original photos. query ms: one search for one query, without its embedding.",
+        "memory MB: peak of the embedding process. px: side of the image the network sees. index MB: on disk, all gallery vectors.",
+    ]
+    return "\n".join(f"- {line}" for line in [*(quality if names else []), *cost])

@@ -18,17 +18,17 @@ from stages.lib.errors import UserError
 def index(folder: Path, metric: search.Metric) -> faiss.IndexFlat:
     """Flat index of the gallery of an embeddings folder; reads it as a stream. UserError if the gallery is empty."""
     dim = pq.read_schema(tables.shards(folder)[0]).field("embedding").type.list_size
-    rows = sum(pc.sum(pc.equal(batch.column("split"), "gallery")).as_py() or 0 for batch in tables.read_shards(folder, ["split"], 65_536))
+    rows = sum(batch.num_rows for batch in _gallery(folder, ["split"]))
     if rows == 0:
         raise UserError(f"{folder}: holds no gallery image to search in; put some into data/raw/test/gallery and run `dvc repro`")
     batches = ((batch.column("image_id").to_pylist(), tables.vectors_of(batch.column("embedding"))) for batch in _gallery(folder))
     return search.build(metric, dim, rows, batches, str(folder))
 
 
-def _gallery(folder: Path) -> Iterator[pa.RecordBatch]:
-    for batch in tables.read_shards(folder, batch_rows=8_192):
+def _gallery(folder: Path, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
+    for batch in tables.read_shards(folder, columns, batch_rows=8_192):
         if batch.num_rows:
-            yield batch.filter(pc.equal(batch.column("split"), "gallery"))
+            yield batch.filter(pc.field("split") == "gallery")
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -30,7 +30,7 @@ def check_same_images(model: str, answers: Relevance, queries: npt.NDArray[np.st
     folder = paths.embeddings(model)
     gallery: list[str] = []
     for batch in tables.read_shards(folder, ["image_id", "split"], 65_536):
-        gallery += batch.filter(pc.equal(batch.column("split"), "gallery")).column("image_id").to_pylist() if batch.num_rows else []
+        gallery += batch.filter(pc.field("split") == "gallery").column("image_id").to_pylist() if batch.num_rows else []
     if not np.array_equal(queries, answers.query_ids) or not np.array_equal(np.array(gallery, np.str_), answers.gallery_ids):
         raise UserError(f"{folder}: holds other images than {paths.manifest('test')}; run `dvc repro` to embed them again")
 

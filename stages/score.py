@@ -79,8 +79,8 @@ def summary(scores: Scores, answers: Relevance, depth: int) -> dict[str, Any]:
         "scored": int(kept.sum()),
         "without_label": int(np.sum(unknown)),
         "without_answer": int(np.sum(~kept & ~unknown)),
-        "labels": int(len(np.unique(answers.query_labels[kept & (answers.query_labels >= 0)]))),
-        "clusters": int(len(np.unique(significance.clusters(answers.query_labels[kept])))),
+        "labels": len(np.unique(answers.query_labels[kept & (answers.query_labels >= 0)])),
+        "clusters": len(np.unique(significance.clusters(answers.query_labels[kept]))),
         "gallery": len(answers.gallery_ids),
         "depth": depth,
     }
@@ -105,7 +105,7 @@ def queries_csv(scores: Scores, ranking: tables.Ranking, positions: npt.NDArray[
 
 def _described(manifest: pa.Table, split: str) -> tuple[list[str], list[str]]:
     """Paths (several joined by " | ") and labels ("" if unknown) of a split, in the order of their ids."""
-    rows = manifest.filter(pc.equal(manifest.column("split"), split))
+    rows = manifest.filter(pc.field("split") == split)
     return [" | ".join(names) for names in rows.column("paths").to_pylist()], [name or "" for name in rows.column("label").to_pylist()]
 
 

@@ -20,7 +20,7 @@ Values = npt.NDArray[np.float64]
 
 def top_k(relevant: Relevant, total: Total, k: int) -> Values:
     """Top-k accuracy: 1 if any of the first k is relevant. Also called hit rate, CMC@k; Recall@K in metric learning."""
-    return _defined(relevant[:, :k].any(axis=1), total)
+    return _defined(np.any(relevant[:, :k], axis=1), total)
 
 
 def recall_k(relevant: Relevant, total: Total, k: int) -> Values:
@@ -86,8 +86,8 @@ def per_query(relevant: Relevant, total: Total, cutoffs: Iterable[int]) -> dict[
     return values
 
 
-def _defined(values: npt.NDArray[np.generic], total: Total) -> Values:
-    return np.where(total > 0, values.astype(np.float64), np.nan)
+def _defined(values: npt.ArrayLike, total: Total) -> Values:
+    return np.where(total > 0, np.asarray(values, np.float64), np.nan)
 
 
 def _precisions(relevant: Relevant) -> Values:

@@ -73,8 +73,8 @@ def read(manifest: pa.Table, qrels: pa.Table) -> Relevance:
     """
     query_ids, query_names = _split(manifest, "query")
     gallery_ids, gallery_names = _split(manifest, "gallery")
-    known = pa.chunked_array([query_names, gallery_names]).unique().drop_null()
-    codes = [pc.fill_null(pc.index_in(names, value_set=known), -1).to_numpy(zero_copy_only=False) for names in (query_names, gallery_names)]
+    encoded = pa.chunked_array([query_names, gallery_names]).combine_chunks().dictionary_encode().indices
+    queries, gallery = np.split(encoded.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64), [len(query_ids)])
     judged = np.column_stack(
         [
             _places(query_ids, qrels.column("query_id")),
@@ -83,12 +83,12 @@ def read(manifest: pa.Table, qrels: pa.Table) -> Relevance:
         ]
     ).astype(np.int64)
     judged = judged[(judged[:, :2] >= 0).all(axis=1)]
-    source = "qrels" if qrels.num_rows else "labels" if (codes[0] >= 0).any() else "none"
-    return Relevance(source, query_ids, gallery_ids, codes[0].astype(np.int64), codes[1].astype(np.int64), judged)
+    source = "qrels" if qrels.num_rows else "labels" if (queries >= 0).any() else "none"
+    return Relevance(source, query_ids, gallery_ids, queries, gallery, judged)
 
 
 def _split(manifest: pa.Table, split: str) -> tuple[npt.NDArray[np.str_], pa.Array]:
-    rows = manifest.filter(pc.equal(manifest.column("split"), split))
+    rows = manifest.filter(pc.field("split") == split)
     if rows.num_rows == 0:
         raise UserError(f"data/raw/test/{split}: holds no image that can be read; put at least one there and run `dvc repro`")
     ids = np.array(rows.column("image_id").to_pylist(), dtype=np.str_)
@@ -98,4 +98,6 @@ def _split(manifest: pa.Table, split: str) -> tuple[npt.NDArray[np.str_], pa.Arr
 
 def _places(ids: npt.NDArray[np.str_], column: pa.ChunkedArray) -> Ints:
     """Each value's place in the sorted ids, -1 where it isn't there."""
-    return pc.fill_null(pc.index_in(column, value_set=pa.array(ids, pa.string())), -1).to_numpy().astype(np.int64)
+    names = np.array(column.to_pylist(), dtype=np.str_)
+    places = np.minimum(np.searchsorted(ids, names), len(ids) - 1)
+    return np.where(ids[places] == names, places, -1)

@@ -103,7 +103,8 @@ def nearest(index: faiss.IndexFlat, queries: Vectors, k: int, excluded: Position
             exact = _pairwise(index, queries[some], candidates)
             allowed = ~np.isin(some[:, None] * gallery + candidates, banned, kind="sort" if len(banned) else None)
             order = np.lexsort((candidates, -exact, ~allowed), axis=-1)[:, :k]
-            found, ranked, kept = (np.take_along_axis(a, order, axis=1) for a in (candidates, exact, allowed))
+            found, ranked = np.take_along_axis(candidates, order, axis=1), np.take_along_axis(exact, order, axis=1)
+            kept = np.take_along_axis(allowed, order, axis=1)
             positions[some] = np.where(kept, found, -1)
             scores[some] = np.where(kept, ranked, np.nan)
             # What FAISS left out may still belong before the last one found, if it is as near up to rounding.
@@ -132,7 +133,7 @@ def _pairwise(index: faiss.IndexFlat, queries: Vectors, positions: Positions) ->
     scores = np.empty(positions.shape, np.float32)
     queries, positions = np.ascontiguousarray(queries), np.ascontiguousarray(positions)
     inner = index.metric_type == faiss.METRIC_INNER_PRODUCT
-    compute = faiss.fvec_inner_products_by_idx if inner else faiss.fvec_L2sqr_by_idx
+    compute = getattr(faiss, "fvec_inner_products_by_idx" if inner else "fvec_L2sqr_by_idx")  # wrapped at run time
     compute(faiss.swig_ptr(scores), faiss.swig_ptr(queries), index.get_xb(), faiss.swig_ptr(positions), index.d, *positions.shape)
     return scores if inner else 0 - scores
 

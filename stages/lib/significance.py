@@ -90,8 +90,8 @@ def _resamples(random: np.random.Generator, samples: int, count: int) -> Iterato
 
 def _random_signs(random: np.random.Generator, samples: int, count: int) -> Iterator[Values]:
     for rows in _blocks(samples, count):
-        yield random.integers(2, size=(rows, count), dtype=np.int8) * 2.0 - 1
+        yield np.where(random.integers(2, size=(rows, count), dtype=np.int8), 1.0, -1.0)
 
 
 def _every_sign(count: int) -> Iterator[Values]:
-    yield (np.arange(2**count)[:, None] >> np.arange(count) & 1) * 2.0 - 1
+    yield np.where(np.arange(2**count)[:, None] >> np.arange(count) & 1, 1.0, -1.0)

@@ -49,7 +49,7 @@ def test_outs_are_the_paths_of_paths_py(stage: str) -> None:
 
 
 def test_compare_writes_what_paths_py_names() -> None:
-    assert {paths.METRICS.as_posix(), paths.COMPARISON.as_posix(), paths.TOP_K_CURVES.as_posix()} <= outs("compare")
+    assert {paths.METRICS.as_posix(), paths.COMPARISON.as_posix(), paths.TOP_K_CURVES.as_posix(), paths.SIGNIFICANCE.as_posix()} <= outs("compare")
 
 
 @pytest.mark.parametrize("stage", DVC)

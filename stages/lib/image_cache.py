@@ -1,0 +1,132 @@
+"""Side cache of preprocess: what was learnt from a file's bytes, and the bytes stored in their place.
+
+`.cache/prepared/<fingerprint>/<2 hex digits>/<image_id>`: one line of JSON, then the replacement where there is one.
+Entries appear by a rename and hold the same bytes whoever writes them: processes may share it, a kill leaves it whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import stat
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import PIL
+from PIL import features
+
+from stages.lib import images, tables
+from stages.lib.images import BadImage
+
+MAX_FILE_BYTES = 512 * 2**20  # a film between the photos is not read into memory
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a file's bytes. width, height: upright pixels; problem: why it is no image, else empty."""
+
+    image_id: str
+    pixels_id: str = ""
+    width: int = 0
+    height: int = 0
+    format: str = ""
+    replaced: bool = False
+    problem: str = ""
+
+
+def fingerprint(max_side: int) -> str:
+    """SHA-256 of all that decides a prepared image besides its file: the setting, our code, the decoders' versions."""
+    libraries = {
+        name: features.version(name) for name in ("jpg", "libjpeg_turbo", "jpg_2000", "zlib", "zlib_ng", "libtiff", "webp", "avif")
+    }
+    code = hashlib.sha256(Path(images.__file__).read_bytes()).hexdigest()
+    decides = {"max_side": max_side, "code": code, "pillow": PIL.__version__, **libraries}
+    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+
+
+def read_file(path: Path) -> bytes:
+    """A raw file's bytes; follows links. Raises BadImage with the reason where it can't be read."""
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # reading a pipe would wait for ever
+            raise BadImage("is not a regular file")
+        if status.st_size > MAX_FILE_BYTES:
+            raise BadImage(f"is larger than {MAX_FILE_BYTES // 2**20} MB")
+        return path.read_bytes()
+    except PermissionError:
+        raise BadImage("can't be read: permission denied") from None
+    except OSError as error:
+        if path.is_symlink() and not path.exists():
+            raise BadImage("is a broken link") from None
+        raise BadImage(f"can't be read: {(error.strerror or type(error).__name__).lower()}") from None
+
+
+@dataclass(frozen=True)
+class ImageCache:
+    """folder: of one fingerprint. A damaged entry counts as absent."""
+
+    folder: Path
+    max_side: int
+
+    @classmethod
+    def open(cls, root: Path, max_side: int) -> ImageCache:
+        return cls(root / "prepared" / fingerprint(max_side), max_side)
+
+    def examine(self, data: bytes) -> Facts:
+        """Facts of a file's bytes; decoded only if these bytes were never seen."""
+        image_id = hashlib.sha256(data).hexdigest()
+        entry = self._read(image_id)
+        return entry[0] if entry else self._fill(image_id, data)[0]
+
+    def stored(self, facts: Facts, raw: Iterable[Path]) -> bytes:
+        """The bytes to store for an image: its own, or what replaces them.
+
+        raw: its files, any of which will do. Raises BadImage if none holds the bytes any more that `facts` are about.
+        """
+        entry = self._read(facts.image_id) if facts.replaced else None
+        if entry:
+            return entry[1]
+        for path in raw:
+            data = read_file(path)
+            if hashlib.sha256(data).hexdigest() == facts.image_id:
+                return self._fill(facts.image_id, data)[1] if facts.replaced else data
+        raise BadImage("changed while it was read")
+
+    def _fill(self, image_id: str, data: bytes) -> tuple[Facts, bytes]:
+        try:
+            made = images.prepare(data, self.max_side)
+        except BadImage as error:
+            facts, payload = Facts(image_id, problem=str(error)), b""
+        else:
+            payload = made.replacement or b""
+            facts = Facts(image_id, made.pixels_id, made.width, made.height, made.format, made.replacement is not None)
+        head = {**asdict(facts), "payload_sha256": hashlib.sha256(payload).hexdigest()}
+        content = json.dumps(head).encode() + b"\n" + payload
+        tables.replace_atomically(self._path(image_id), lambda temporary: temporary.write_bytes(content))
+        return facts, payload
+
+    def _read(self, image_id: str) -> tuple[Facts, bytes] | None:
+        try:
+            line, _, payload = self._path(image_id).read_bytes().partition(b"\n")
+            head = json.loads(line)
+            digest = head.pop("payload_sha256")
+            facts = Facts(**head)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+        whole = facts.image_id == image_id and hashlib.sha256(payload).hexdigest() == digest
+        return (facts, payload) if whole else None
+
+    def _path(self, image_id: str) -> Path:
+        return self.folder / image_id[:2] / image_id
+
+
+def examine_files(cache: ImageCache, root: Path, names: list[str]) -> list[tuple[str, Facts]]:
+    """For a worker process: the facts of files below `root`; an unreadable file has no image_id, only a problem."""
+    found = []
+    for name in names:
+        try:
+            found.append((name, cache.examine(read_file(root / name))))
+        except BadImage as error:
+            found.append((name, Facts("", problem=str(error))))
+    return found

@@ -116,7 +116,8 @@ def _number(value: float) -> str:
 def costs(row: str) -> dict[str, Any]:
     """What the row's stages measured, in the names that the comparison shows; None where a stage didn't say."""
     embed, index, retrieve, train = (tables.read_json(paths.costs(stage, row)) for stage in ("embed", "index", "retrieve", "train"))
-    facts = ("images_per_second", "peak_memory_mb", "parameters", "image_size", "device", "engine", "precision", "licence")
+    facts = ("images_per_second", "device", "engine", "precision", "peak_memory_mb", "peak_gpu_memory_mb")
+    facts += ("parameters", "gflops", "image_size", "licence")
     return {
         **{fact: embed.get(fact) for fact in facts},
         "random": bool(embed.get("random", False)),

@@ -25,21 +25,42 @@ class Pair(NamedTuple):
     p_holm: float
 
 
-def page(rows: Rows, names: Sequence[str], pairs: Sequence[Pair]) -> str:
+class Standings(NamedTuple):
+    """Rows from best to worst; the best with trained weights; each other row's pair with it; those not told apart from it."""
+
+    ordered: list[str]
+    trained: list[str]
+    best: str | None
+    against: dict[str, Pair]
+    alike: list[str]
+
+
+class Table(NamedTuple):
+    header: list[str]
+    lines: list[list[str]]
+
+
+def standings(rows: Rows, names: Sequence[str], pairs: Sequence[Pair]) -> Standings:
     """names: metrics to show, the first decides the order; empty if there was nothing to score by."""
     ordered = sorted(rows, key=lambda row: (-rows[row]["quality"][names[0]]["micro"] if names else 0, row))
     trained = [row for row in ordered if not rows[row]["costs"]["random"]]
     best = trained[0] if names and trained else None
     against = {({*pair[1:3]} - {best}).pop(): pair for pair in pairs if best in pair[1:3] and pair.metric == names[0]}
     alike = [row for row in trained if row in against and not against[row].p_holm < LEVEL]
+    return Standings(ordered, trained, best, against, alike)
+
+
+def page(rows: Rows, names: Sequence[str], pairs: Sequence[Pair]) -> str:
+    """names: metrics to show, the first decides the order; empty if there was nothing to score by."""
+    found = standings(rows, names, pairs)
     parts = [
         "# Which model finds the right picture?",
-        _task(rows[ordered[0]]),
-        _verdict(rows, best, alike, len(trained)),
-        "## Quality\n\n" + _quality(rows, ordered, names, best, against),
-        "## Cost\n\n" + _cost(rows, ordered, names),
-        _measured_on(rows, ordered),
-        "## How to read it\n\n" + _legend(rows[ordered[0]], names, len(rows)),
+        task(rows[found.ordered[0]]),
+        verdict(rows, found),
+        "## Quality\n\n" + table(*quality(rows, found, names)),
+        "## Cost\n\n" + table(*cost(rows, found.ordered, names)),
+        measured_on(rows, found.ordered),
+        "## How to read it\n\n" + legend(rows[found.ordered[0]], names, len(rows)),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -60,7 +81,7 @@ def table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in aligned)
 
 
-def _task(row: dict[str, Any]) -> str:
+def task(row: dict[str, Any]) -> str:
     if row["unscored"]:
         return f"{row['queries']:,} queries, {row['gallery']:,} gallery images, {row['unscored']}: quality can't be measured."
     labels = f" with {row['labels']:,} labels" if row["labels"] else ""
@@ -76,10 +97,11 @@ def _task(row: dict[str, Any]) -> str:
     )
 
 
-def _verdict(rows: Rows, best: str | None, alike: Sequence[str], trained: int) -> str:
+def verdict(rows: Rows, found: Standings) -> str:
+    best, alike = found.best, found.alike
     if best is None:
-        return "" if trained else "**No row has trained weights: none of these figures is a result.**"
-    if trained == 1:
+        return "" if found.trained else "**No row has trained weights: none of these figures is a result.**"
+    if len(found.trained) == 1:
         return f"`{best}` is the only trained row: there is nothing to compare it with yet."
     if not alike:
         return f"**Best: `{best}`**, better than every other row by more than chance."
@@ -92,17 +114,17 @@ def _verdict(rows: Rows, best: str | None, alike: Sequence[str], trained: int) -
     return told
 
 
-def _quality(rows: Rows, ordered: Sequence[str], names: Sequence[str], best: str | None, against: Mapping[str, Pair]) -> str:
+def quality(rows: Rows, found: Standings, names: Sequence[str]) -> Table:
     if not names:
-        return table(["model", "quality"], [[f"`{row}`", rows[row]["unscored"]] for row in ordered])
+        return Table(["model", "quality"], [[f"`{row}`", rows[row]["unscored"]] for row in found.ordered])
     by_label = [f"{names[0]} by label"] if _labels_matter(rows, names[0]) else []
     lines = []
-    for row in ordered:
-        quality = rows[row]["quality"]
-        cells = [_with_interval(quality[name]) for name in names]
-        macro = [_figure(quality[names[0]]["macro"], 3)] if by_label else []
-        lines.append([_name(rows, row), cells[0], _against(rows, row, best, against), *cells[1:], *macro])
-    return table(["model", names[0], "against the best", *names[1:], *by_label], lines)
+    for row in found.ordered:
+        values = rows[row]["quality"]
+        cells = [_with_interval(values[name]) for name in names]
+        macro = [_figure(values[names[0]]["macro"], 3)] if by_label else []
+        lines.append([_name(rows, row), cells[0], _against(rows, row, found), *cells[1:], *macro])
+    return Table(["model", names[0], "against the best", *names[1:], *by_label], lines)
 
 
 def _labels_matter(rows: Rows, name: str) -> bool:
@@ -115,12 +137,12 @@ def _name(rows: Rows, row: str) -> str:
     return f"`{row}`" + (" (random weights)" if rows[row]["costs"]["random"] else "")
 
 
-def _against(rows: Rows, row: str, best: str | None, against: Mapping[str, Pair]) -> str:
+def _against(rows: Rows, row: str, found: Standings) -> str:
     if rows[row]["costs"]["random"]:
         return "not a result"
-    if row == best:
+    if row == found.best:
         return "best"
-    p = against[row].p_holm
+    p = found.against[row].p_holm
     told = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
     return f"worse, {told}" if p < LEVEL else f"can't tell, {told}"
 
@@ -136,8 +158,8 @@ def _figure(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:,.{digits}f}"
 
 
-def _cost(rows: Rows, ordered: Sequence[str], names: Sequence[str]) -> str:
-    header = ["model", *names[:1], "images/s", "query ms", "dim", "index MB", "memory MB", "params M", "px", "train min", "licence"]
+def cost(rows: Rows, ordered: Sequence[str], names: Sequence[str]) -> Table:
+    measured = ["images/s", "query ms", "dim", "index MB", "memory MB", "params M", "GFLOPs", "px", "train min", "licence"]
     lines = []
     for row in ordered:
         costs = rows[row]["costs"]
@@ -149,25 +171,26 @@ def _cost(rows: Rows, ordered: Sequence[str], names: Sequence[str]) -> str:
                 _figure(costs["query_ms"], 2),
                 _figure(costs["dim"], 0),
                 _figure(costs["index_mb"], 1),
-                _figure(costs["peak_memory_mb"], 0),
+                _figure(costs["peak_gpu_memory_mb"] or costs["peak_memory_mb"], 0),
                 _figure(costs["parameters"] and costs["parameters"] / 1e6, 1),
+                _figure(costs["gflops"], 2),
                 _figure(costs["image_size"], 0),
                 _figure(costs["train_minutes"], 1),
                 escape(costs["licence"] or "unknown"),
             ]
         )
-    return table(header, lines)
+    return Table(["model", *names[:1], *measured], lines)
 
 
-def _measured_on(rows: Rows, ordered: Sequence[str]) -> str:
+def measured_on(rows: Rows, ordered: Sequence[str]) -> str:
     """One line per machine and setting, with the rows measured there; rows of different ones can't be compared in speed."""
     places: dict[str, list[str]] = {}
     for row in ordered:
         costs = rows[row]["costs"]
         how = ", ".join(escape(costs[key]) for key in ("engine", "precision") if costs[key])
-        threads = costs["search_threads"]
-        searched = f"searched on {escape(costs['search_device'])}, {threads} thread{'s' if threads > 1 else ''}"
-        places.setdefault(f"embedded on {escape(costs['device'] or 'an unknown device')} ({how}), {searched}", []).append(f"`{row}`")
+        embedded, searched = costs["device"] or "an unknown device", f"{costs['search_device']}, {costs['search_threads']} threads"
+        where = f" on {escape(embedded)}" if embedded != searched else ""
+        places.setdefault(f"embedded{where} ({how}) and searched on {escape(searched)}", []).append(f"`{row}`")
     if len(places) == 1:
         told = ["All rows " + next(iter(places)) + "."]
     else:
@@ -177,7 +200,7 @@ def _measured_on(rows: Rows, ordered: Sequence[str]) -> str:
     return "\n".join([*told, *(["", "Training:", "", *notes] if notes else [])])
 
 
-def _legend(row: dict[str, Any], names: Sequence[str], rows: int) -> str:
+def legend(row: dict[str, Any], names: Sequence[str], rows: int) -> str:
     unit = "queries" if row["clusters"] == row["scored"] else "labels"
     quality = [
         "map_at_r: of a query's R right images, average precision over the first R answers; 1 is perfect, it decides the order.",
@@ -190,6 +213,7 @@ def _legend(row: dict[str, Any], names: Sequence[str], rows: int) -> str:
         quality.append(f"With {row['clusters']} {unit} only, intervals and p values are rough.")
     cost = [
         "images/s: embedding alone, without decoding of the original photos. query ms: one search for one query, without its embedding.",
-        "memory MB: peak of the embedding process. px: side of the image the network sees. index MB: on disk, all gallery vectors.",
+        "memory MB: peak of the embedding process, of the GPU's memory where it has one. index MB: on disk, all gallery vectors.",
+        "GFLOPs: of one image, a multiply-add being two operations. px: side of the image that the network sees.",
     ]
     return "\n".join(f"- {line}" for line in [*(quality if names else []), *cost])

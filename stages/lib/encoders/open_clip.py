@@ -2,10 +2,243 @@
 
 from __future__ import annotations
 
+import functools
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import open_clip
 import torch
+from open_clip.factory import load_checkpoint
+from open_clip.model import _build_text_tower, _build_vision_tower
 from open_clip.tokenizer import SimpleTokenizer
+from open_clip.transform import PreprocessCfg, image_transform_v2, merge_preprocess_dict
+from torch import nn
+
+from stages.lib import encoders
+from stages.lib.encoders import Fetched, Tokenizer, Transform, hub, weights
+from stages.lib.errors import UserError, nearest
+from stages.lib.params import Encoder
+
+REPOSITORY = "hf-hub:"
+_CONFIG = "open_clip_config.json"
+_TOKENIZER = ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "added_tokens.json", "*.model")
+_PREPARED = {"mean", "std"}  # what a checkpoint must say about its images; the rest has defaults of open_clip's own
+
+
+class ImageVectors(nn.Module):
+    """pixels: float32 [B, 3, H, W] -> [B, D]: `encode_image`, not normalised."""
+
+    def __init__(self, visual: nn.Module) -> None:
+        super().__init__()
+        self.visual = visual
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        output = self.visual(pixels)
+        return output[0] if isinstance(output, tuple) else output  # CoCa's tower gives its tokens too
+
+
+class TextVectors(nn.Module):
+    """tokens: int64 [N, L] -> [N, D]: `encode_text`, not normalised."""
+
+    def __init__(self, text: nn.Module) -> None:
+        super().__init__()
+        self.text = text
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        output = self.text(tokens)
+        return output[0] if isinstance(output, tuple) else output
 
 
 def tokenize(texts: list[str]) -> torch.Tensor:
     """texts -> int64 [N, 77]: CLIP's byte-pair encoding; its vocabulary ships in open_clip's package (no network)."""
     return SimpleTokenizer(context_length=77)(texts)
+
+
+@dataclass
+class _Checkpoint:
+    """What a row names. config: the architecture; preprocess: of its images; file: null for random weights."""
+
+    config: dict[str, Any]
+    preprocess: dict[str, Any]
+    file: Path | None
+    source: dict[str, Any]
+    licence: str | None = None
+    tokenizer: Path | None = None  # a folder that has its own; null: the architecture's
+
+
+def fetch(spec: Encoder) -> Fetched:
+    checkpoint = _checkpoint(spec)
+    config = checkpoint.config
+    config["vision_cfg"]["timm_model_pretrained"] = config["text_cfg"]["hf_model_pretrained"] = False  # weights come from the checkpoint
+    if spec.image_size:
+        config["vision_cfg"]["image_size"] = spec.image_size
+    model = _model(spec, checkpoint)
+    size = model.visual.image_size
+    height, width = (size, size) if isinstance(size, int) else size
+    if height != width:
+        raise UserError(f"name: {spec.name} takes images of {height} x {width}, and only square ones are supported; choose another")
+    preprocess = merge_preprocess_dict(PreprocessCfg(), {**checkpoint.preprocess, "size": height})
+    preprocess |= {"mean": list(spec.mean or preprocess["mean"]), "std": list(spec.std or preprocess["std"])}
+    facts: dict[str, Any] = {
+        "library": "open_clip",
+        "name": spec.name,
+        "source": {"weights": spec.weights, **checkpoint.source},
+        "random": checkpoint.file is None,
+        "config": config,
+        "image_size": height,
+        "mean": preprocess["mean"],
+        "std": preprocess["std"],
+        "transform": preprocess,
+        "licence": checkpoint.licence,
+        "versions": encoders.versions("open_clip_torch", "timm", "torchvision"),
+    }
+    text, files = _text(spec, checkpoint, model, facts)
+    module = ImageVectors(model.visual).eval()
+    return Fetched(module, {**facts, **encoders.measure(module, height)}, text, files)
+
+
+def build(facts: dict[str, Any]) -> nn.Module:
+    """float32 [B, 3, H, W] -> [B, D]; without the text tower."""
+    config = facts["config"]
+    return ImageVectors(_build_vision_tower(config["embed_dim"], config["vision_cfg"], config.get("quick_gelu", False)))
+
+
+def build_text(facts: dict[str, Any]) -> nn.Module:
+    """int64 [N, L] -> [N, D]; without the image tower."""
+    config = facts["config"]
+    return TextVectors(_build_text_tower(config["embed_dim"], config["text_cfg"], config.get("quick_gelu", False)))
+
+
+def transform(facts: dict[str, Any]) -> Transform:
+    """open_clip's own transform for inference."""
+    how = {key: tuple(value) if isinstance(value, list) else value for key, value in facts["transform"].items()}
+    return image_transform_v2(PreprocessCfg(**how), is_train=False)  # type: ignore[return-value]
+
+
+def tokenizer(facts: dict[str, Any], folder: Path) -> Tokenizer:
+    """texts -> int64 [N, L], as open_clip's get_tokenizer makes it from a repository in a folder."""
+    return open_clip.get_tokenizer(f"local-dir:{folder / 'tokenizer'}")
+
+
+def _checkpoint(spec: Encoder) -> _Checkpoint:
+    scheme, _, rest = spec.weights.partition(":")
+    if spec.name.startswith(REPOSITORY):
+        return _repository(hub.snapshot(spec.name.removeprefix(REPOSITORY), spec.revision, _patterns(spec)), spec)
+    if scheme == "file" and Path(rest).expanduser().is_dir():
+        return _repository(hub.folder(rest, _patterns(spec)), spec)
+    config = open_clip.get_model_config(spec.name)
+    if config is None:
+        raise UserError(f"name: open_clip has no architecture '{spec.name}'{nearest(spec.name, open_clip.list_models())}")
+    if scheme == "hub":
+        return _tagged(spec, config, rest)
+    if scheme == "none":
+        return _Checkpoint(config, {}, None, {"sha256": None})
+    path = weights.find(spec.weights)
+    weights.read(path, spec.sha256)  # checks the hash, and that nothing but tensors is in it
+    return _Checkpoint(config, {}, path, {"sha256": weights.digest(path)})
+
+
+def _patterns(spec: Encoder) -> tuple[str, ...]:
+    """Pickled weights are asked for only where the row vouches for them by their hash."""
+    return (_CONFIG, "open_clip_model.safetensors", *_TOKENIZER, *(("open_clip_pytorch_model.bin",) if spec.sha256 else ()))
+
+
+def _repository(snapshot: hub.Snapshot, spec: Encoder) -> _Checkpoint:
+    """A repository as open_clip's push_to_hf_hub writes it, or a folder with its files."""
+    if not snapshot.has(_CONFIG):
+        raise UserError(f"name: {snapshot.repository} has no {_CONFIG}, so it is not for open_clip; perhaps for transformers or timm")
+    content = json.loads((snapshot.folder / _CONFIG).read_text(encoding="utf-8"))
+    config, preprocess = content.get("model_cfg"), content.get("preprocess_cfg") or {}
+    if not config or not preprocess.keys() >= _PREPARED:
+        raise UserError(
+            f"name: {_CONFIG} of {snapshot.repository} lacks {'model_cfg' if not config else 'preprocess_cfg with mean and std'}; "
+            "choose another checkpoint, or mend a copy of it and name that with weights: file:"
+        )
+    tokenizer = snapshot.folder if snapshot.has("tokenizer.json", "tokenizer_config.json") else None
+    return _Checkpoint(config, preprocess, _weights_file(snapshot, spec), snapshot.source(), snapshot.licence(), tokenizer)
+
+
+def _tagged(spec: Encoder, config: dict[str, Any], tag: str) -> _Checkpoint:
+    """One of the architecture's pretrained tags, as open_clip lists them, with its own preprocessing."""
+    listed = open_clip.get_pretrained_cfg(spec.name, tag)
+    if not listed:
+        tags = open_clip.list_pretrained_tags_by_model(spec.name)
+        raise UserError(f"weights: open_clip has no '{tag}' for {spec.name}{nearest(tag, tags)}")
+    if bool(listed.get("quick_gelu")) != bool(config.get("quick_gelu")):
+        other = spec.name.removesuffix("-quickgelu") if config.get("quick_gelu") else f"{spec.name}-quickgelu"
+        raise UserError(f"name: {tag} was trained with another activation than {spec.name}'s; say name: {other}")
+    repository, _, file = listed["hf_hub"].rpartition("/")
+    if not repository:
+        raise UserError(f"weights: {tag} of {spec.name} is on no hub but {listed['url']}; get the file and name it with weights: file:")
+    snapshot = hub.snapshot(repository, spec.revision, (*_patterns(spec), *_safe_names(file, spec)))
+    return _Checkpoint(config, listed, _weights_file(snapshot, spec, file), snapshot.source(), snapshot.licence())
+
+
+def _safe_names(file: str, spec: Encoder) -> tuple[str, ...]:
+    """A tag may name its own file; the safetensors beside it is taken, or itself where the row vouches for it."""
+    if not file:
+        return ()
+    return (f"{Path(file).stem}.safetensors", *((file,) if spec.sha256 or file.endswith(".safetensors") else ()))
+
+
+def _weights_file(snapshot: hub.Snapshot, spec: Encoder, file: str = "") -> Path:
+    for name in (*_safe_names(file, spec), *(n for n in _patterns(spec) if n.endswith((".safetensors", ".bin")))):
+        path = snapshot.folder / name
+        if path.is_file():
+            if spec.sha256:
+                weights.read(path, spec.sha256)
+            return path
+    raise UserError(
+        f"weights: {snapshot.repository} has no safetensors, and pickled weights are opened only if you vouch for them with sha256:; "
+        "name a revision that has them, or a copy of yours with weights: file:"
+    )
+
+
+def _model(spec: Encoder, checkpoint: _Checkpoint) -> Any:
+    """open_clip's whole network, with its weights in memory once."""
+    if checkpoint.file is None:
+        return _create(checkpoint.config).eval()
+    with encoders.empty_parameters():
+        model = _create(checkpoint.config)
+    model.load_state_dict = functools.partial(model.load_state_dict, assign=True)  # of no use to a network without memory otherwise
+    try:
+        load_checkpoint(model, str(checkpoint.file))
+    except (RuntimeError, KeyError, AttributeError) as error:
+        told = str(error).strip().splitlines()[-1].strip()
+        raise UserError(f"weights: {checkpoint.file.name} doesn't fit {spec.name} ({told})") from None
+    del model.load_state_dict
+    return model.float().eval()
+
+
+def _create(config: dict[str, Any]) -> Any:
+    """The network of a configuration, as open_clip's factory chooses its class."""
+    options = {name: value for name, value in config.items() if name != "custom_text"}
+    if "multimodal_cfg" in config:
+        kind: Any = open_clip.CoCa
+    else:
+        kind = open_clip.CustomTextCLIP if config.get("custom_text") or "hf_model_name" in config["text_cfg"] else open_clip.CLIP
+    with hub.told(str(config["text_cfg"].get("hf_model_name", "its configuration"))):
+        return kind(**options)
+
+
+def _text(spec: Encoder, checkpoint: _Checkpoint, model: Any, facts: dict[str, Any]) -> tuple[nn.Module | None, dict[str, bytes]]:
+    """The text tower and its tokenizer's files. Adds the fact `text`: null where it is a network of another library."""
+    facts["text"] = None
+    config = checkpoint.config
+    if "hf_model_name" in config["text_cfg"] or "multimodal_cfg" in config:
+        return None, {}
+    files = {f"tokenizer/{_CONFIG}": json.dumps({"model_cfg": config}, indent=1, sort_keys=True).encode()}
+    if config["text_cfg"].get("hf_tokenizer_name"):
+        name = f"local-dir:{checkpoint.tokenizer}" if checkpoint.tokenizer else spec.name
+        with hub.told(f"the tokenizer of {spec.name}"), tempfile.TemporaryDirectory() as folder:
+            open_clip.get_tokenizer(name).save_pretrained(folder)
+            files |= {f"tokenizer/{path.name}": path.read_bytes() for path in sorted(Path(folder).iterdir()) if path.is_file()}
+    facts["text"] = {"context_length": config["text_cfg"].get("context_length", 77)}
+    with encoders.empty_parameters():
+        module = build_text(facts)
+    own = model.text.state_dict() if hasattr(model, "text") else model.state_dict()  # CLIP keeps its text tower's parts itself
+    module.load_state_dict({name: own[name.removeprefix("text.")] for name in module.state_dict()}, assign=True)
+    return module.eval(), files

@@ -18,6 +18,9 @@ COMPARISON = Path("metrics/comparison.md")
 SIGNIFICANCE = Path("metrics/significance.csv")
 TOP_K_CURVES = Path("metrics/top_k_curves.csv")
 CACHE = Path(".cache")
+REPORT = Path("data/report/index.html")
+REPORT_ASSETS = Path("data/report/assets")
+REPORT_THUMBNAILS = Path("data/report/thumbnails")
 
 
 def manifest(part: Part) -> Path:
@@ -59,3 +62,7 @@ def row_metrics(row: str) -> Path:
 
 def row_queries(row: str) -> Path:
     return Path("metrics/queries") / f"{row}.csv"
+
+
+def report_row(row: str) -> Path:
+    return Path("data/report/rows") / f"{row}.js"

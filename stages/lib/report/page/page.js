@@ -1,0 +1,88 @@
+"use strict";
+// What the other scripts share: building elements (text is only ever set as text), loading data files, series styles.
+
+const Page = (() => {
+  const charts = JSON.parse(document.getElementById("charts").textContent);
+  const listeners = [];
+  const missing = new Map(); // row -> why its file can't be used
+  const data = (window.LINEUP ??= {});
+  const rows = (window.LINEUP_ROWS ??= {});
+
+  function build(create, tag, attributes, children) {
+    const element = create(tag);
+    for (const [name, value] of Object.entries(attributes ?? {})) {
+      if (value === undefined || value === null || value === false) continue;
+      if (name === "style") element.style.cssText = value; // the attribute itself is forbidden by the page's policy
+      else if (typeof value === "function") element.addEventListener(name, value);
+      else element.setAttribute(name, value === true ? "" : value);
+    }
+    element.append(...children.flat().filter((child) => child !== null && child !== undefined));
+    return element;
+  }
+  const el = (tag, attributes, ...children) => build((t) => document.createElement(t), tag, attributes, children);
+  const svg = (tag, attributes, ...children) =>
+    build((t) => document.createElementNS("http://www.w3.org/2000/svg", t), tag, attributes, children);
+  const byId = (id) => document.getElementById(id);
+
+  function load(source) {
+    return new Promise((resolve) => {
+      const script = el("script", { src: source, load: () => resolve(true), error: () => resolve(false) });
+      document.head.append(script);
+    });
+  }
+
+  // The table and the charts are in the page; everything else comes after the first paint, a file at a time.
+  async function loadAll() {
+    if (!(await load("assets/data.js"))) {
+      tell([el("li", {}, "assets/data.js isn't here: run ", el("code", {}, "dvc pull data/report/assets"), ".")]);
+      return;
+    }
+    changed();
+    for (const { name } of charts.rows) {
+      const there = await load(`rows/${name}.js`);
+      if (!there) missing.set(name, `isn't here: run dvc pull data/report/rows/${name}.js`);
+      else if (rows[name]?.collection !== data.collection.key) {
+        missing.set(name, "is of other test images: run dvc repro");
+        delete rows[name];
+      }
+      changed();
+    }
+    tell([...missing].map(([name, why]) => el("li", {}, el("code", {}, name), `: rows/${name}.js ${why}`)));
+    document.documentElement.dataset.loaded = "yes";
+  }
+
+  function tell(items) {
+    const status = byId("status");
+    status.replaceChildren(...items);
+    status.hidden = items.length === 0;
+  }
+
+  function changed() {
+    for (const listener of listeners) listener();
+  }
+
+  // Colour, dash and marker together tell a series: with more rows than colours, the pair still differs.
+  const DASHES = ["", "6 3", "2 3", "8 3 2 3"];
+  const MARKERS = ["circle", "square", "triangle", "diamond", "cross"];
+  const order = charts.rows.map((row) => row.name);
+  function style(name) {
+    const index = Math.max(order.indexOf(name), 0);
+    return { colour: `var(--series-${index % 8})`, dash: DASHES[(index + Math.floor(index / 8)) % 4], marker: MARKERS[index % 5] };
+  }
+
+  const number = (value, digits) => (value === null || value === undefined ? "-" : value.toFixed(digits));
+  const options = (select, entries, chosen) =>
+    select.replaceChildren(...entries.map(([value, text]) => el("option", { value, selected: value === chosen }, text)));
+  const label = (code) => (code < 0 ? "no label" : data.collection.labels[code]);
+  const picture = (side, place) => {
+    const { ids, paths } = data.collection[side];
+    return el("img", { src: `thumbnails/${ids[place]}.jpg`, alt: paths[place], title: paths[place], loading: "lazy", decoding: "async" });
+  };
+
+  return {
+    charts, rows, missing, data, order, el, svg, byId, style, number, options, label, picture, loadAll,
+    whenever: (listener) => listeners.push(listener),
+  };
+})();
+
+addEventListener("DOMContentLoaded", () => setTimeout(Page.loadAll));

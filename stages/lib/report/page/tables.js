@@ -1,0 +1,73 @@
+"use strict";
+// Tables that sort by their columns, and the weakest labels.
+
+(() => {
+  const { el, byId, charts, data, number } = Page;
+
+  const numeric = (text) => {
+    const found = /-?[\d,]*\.?\d+/.exec(text);
+    return found && /^[-\d.,]/.test(text.trim()) ? Number(found[0].replaceAll(",", "")) : null;
+  };
+
+  function compare(a, b) {
+    const x = numeric(a), y = numeric(b);
+    if (x !== null && y !== null) return x - y;
+    return a.localeCompare(b, "en");
+  }
+
+  function sort(table, column, heading) {
+    const down = heading.getAttribute("aria-sort") !== "descending";
+    for (const other of heading.parentElement.children) other.removeAttribute("aria-sort");
+    heading.setAttribute("aria-sort", down ? "descending" : "ascending");
+    const body = table.tBodies[0];
+    const text = (row) => row.cells[column].textContent.trim();
+    const empty = (row) => ["-", ""].includes(text(row));
+    const rows = [...body.rows].sort((a, b) => empty(a) - empty(b) || (down ? -1 : 1) * compare(text(a), text(b)));
+    body.append(...rows);
+  }
+
+  for (const table of document.querySelectorAll("table[data-sortable]")) {
+    [...table.tHead.rows[0].cells].forEach((heading, column) => {
+      const button = el("button", { type: "button", click: () => sort(table, column, heading) }, heading.textContent);
+      heading.replaceChildren(button);
+    });
+  }
+
+  const STEP = 15;
+  let shown = STEP;
+  const chooser = byId("labels-model");
+  Page.options(chooser, Page.order.map((name) => [name, name]));
+
+  function draw() {
+    const weak = data.queries?.weak, table = byId("labels-table"), more = byId("labels-more");
+    if (!weak) return;
+    more.hidden = shown >= weak.labels.length;
+    if (!weak.labels.length) return table.replaceChildren(el("caption", {}, "No query has a label and a right answer."));
+    const chosen = chooser.value, own = weak.rows[chosen];
+    const order = weak.labels.map((_, i) => i).sort((a, b) => own.mean[a] - own.mean[b] || weak.queries[b] - weak.queries[a] || a - b);
+    const models = [chosen, ...Page.order.filter((name) => name !== chosen)];
+    const head = ["label", "queries", ...models, `${chosen} answers instead`];
+    table.replaceChildren(
+      el("thead", {}, el("tr", {}, head.map((name) => el("th", { scope: "col" }, name)))),
+      el("tbody", {}, order.slice(0, shown).map((i) => el("tr", {},
+        el("th", { scope: "row" }, el("button", { type: "button", class: "link", click: () => Page.openLabel(Page.label(weak.labels[i]), chosen) }, Page.label(weak.labels[i]))),
+        el("td", {}, String(weak.queries[i])),
+        models.map((name) => meter(weak.rows[name].mean[i])),
+        el("td", { class: "text" }, own.confused[i] ? `${Page.label(own.confused[i][0])} (${own.confused[i][1]}×)` : "-"),
+      ))),
+    );
+  }
+
+  function meter(value) {
+    const bar = el("span", { class: "bar", "aria-hidden": "true" });
+    bar.style.setProperty("--share", value);
+    return el("td", { class: "metered" }, bar, number(value, 3));
+  }
+
+  chooser.addEventListener("change", draw);
+  byId("labels-more").addEventListener("click", () => {
+    shown += 4 * STEP;
+    draw();
+  });
+  Page.whenever(draw);
+})();

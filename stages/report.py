@@ -1,0 +1,79 @@
+"""report@row: a row's answers as a script that the report's page loads. report, without --model: the page itself.
+
+The page joins the rows, hence reads git-tracked figures only; a row's file that isn't here is missed on the page alone.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from stages.lib import cli, images, paths, relevance, tables
+from stages.lib.errors import UserError
+from stages.lib.params import Params
+from stages.lib.report import collection, front, html, scripts, thumbnails
+from stages.lib.report.row import Ints, row_data
+
+
+def gallery_positions(ranking: tables.Ranking, answers: relevance.Relevance, row: str) -> Ints:
+    """The ranking's answers as numbers in the whole gallery, -1 behind a ranking's end. UserError if it is of other images."""
+    own = np.searchsorted(answers.gallery_ids, ranking.gallery_ids)
+    known = np.array_equal(answers.gallery_ids[np.minimum(own, len(answers.gallery_ids) - 1)], ranking.gallery_ids)
+    if not known or not np.array_equal(ranking.query_ids, answers.query_ids):
+        raise UserError(f"{paths.ranking(row)}: ranks other images than {paths.manifest('test')} holds; run `dvc repro`")
+    return np.where(ranking.positions >= 0, own[ranking.positions], -1) if len(own) else ranking.positions
+
+
+def report_row(row: str, params: Params) -> None:
+    """Writes data/report/rows/<row>.js."""
+    manifest = read_manifest()
+    answers = relevance.read(manifest, tables.read_table(paths.QRELS))
+    ranking = tables.read_ranking(paths.ranking(row))
+    metric = params.models[row].search.metric if row in params.models else None
+    told = row_data(ranking, gallery_positions(ranking, answers, row), answers, collection.read(manifest).key, metric)
+    tables.write_text(paths.report_row(row), scripts.assignment("LINEUP_ROWS", row, told))
+
+
+def report(params: Params) -> None:
+    """Writes data/report/index.html, assets/ and thumbnails/."""
+    rows = {row: tables.read_json(paths.row_metrics(row)) for row in params.models}
+    figures = {row: front.read_figures(paths.row_queries(row)) for row in rows}
+    test = collection.read(read_manifest())
+    pairs, curves, leaks = front.read_pairs(paths.SIGNIFICANCE), front.read_curves(paths.TOP_K_CURVES), front.read_csv(paths.LEAKS)
+    scored = all(row["quality"] for row in rows.values())
+    names = ["map_at_r", *(f"top_{k}" for k in sorted(set(params.score.k)))] if scored else []
+    found = front.comparison.standings(rows, names, pairs)
+    data = scripts.assignment("LINEUP", "collection", test.data())
+    data += scripts.assignment("LINEUP", "queries", front.query_data(figures, rows, test))
+    tables.replace_atomically(paths.REPORT_ASSETS, lambda folder: write_assets(folder, data))
+    thumbnails.write(paths.REPORT_THUMBNAILS, images.prepared(paths.images("test")), cli.threads())
+    charts = front.chart_data(rows, found, curves, names)
+    tables.write_text(paths.REPORT, html.index(rows, found, names, charts, leaks, front.LEAKS_SHOWN))
+    cli.log.info("%d rows, open %s", len(rows), paths.REPORT)
+
+
+def read_manifest() -> pa.Table:
+    return tables.read_table(paths.manifest("test"), columns=["image_id", "split", "label", "paths"])
+
+
+def write_assets(folder: Path, data: str) -> None:
+    folder.mkdir()
+    for name in html.ASSETS:
+        shutil.copyfile(html.PAGE / name, folder / name)
+    (folder / "data.js").write_text(data, encoding="utf-8", newline="\n")
+
+
+def main(argv: list[str] | None = None) -> None:
+    arguments = sys.argv[1:] if argv is None else argv
+    if arguments:
+        report_row(*cli.start("report", arguments))
+    else:
+        report(cli.start_whole("report"))
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -90,7 +90,7 @@ def _resamples(random: np.random.Generator, samples: int, count: int) -> Iterato
 
 def _random_signs(random: np.random.Generator, samples: int, count: int) -> Iterator[Values]:
     for rows in _blocks(samples, count):
-        yield np.where(random.integers(2, size=(rows, count), dtype=np.int8), 1.0, -1.0)
+        yield np.where(random.random((rows, count)) < 0.5, 1.0, -1.0)
 
 
 def _every_sign(count: int) -> Iterator[Values]:

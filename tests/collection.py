@@ -1,0 +1,113 @@
+"""A small collection of images as `preprocess` and `embed` leave it, written with their own writers; no pixels."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import yaml
+
+from stages import compare, index, retrieve, score
+from stages.lib import paths, tables
+
+ENCODER = {"library": "torchvision", "name": "resnet18", "weights": "hub"}
+EMBED_COSTS = {
+    "images_per_second": 120.5,
+    "peak_memory_mb": 800.0,
+    "peak_gpu_memory_mb": None,
+    "device": "Some CPU, 2 threads",
+    "engine": "torch",
+    "precision": "float32",
+    "parameters": 2_223_872,
+    "gflops": 0.31,
+    "image_size": 128,
+    "random": False,
+    "licence": "BSD-3-Clause",
+}
+
+
+@dataclass(frozen=True)
+class Image:
+    name: str  # decides the id
+    split: str
+    label: str | None
+    vector: Sequence[float]
+    path: str | None = None
+
+    @property
+    def id(self) -> str:
+        return hashlib.sha256(self.name.encode()).hexdigest()
+
+
+def clustered(labels: int, queries: int, gallery: int, noise: float, dim: int = 16, seed: int = 0) -> list[Image]:
+    """Images around one centre per label; more noise makes them harder to find. The same names for any noise and seed."""
+    random = np.random.default_rng(seed)
+    centres = random.standard_normal((labels, dim))
+    return [
+        Image(f"{label}/{i}", "query" if i < queries else "gallery", f"label {label}", centres[label] + noise * random.standard_normal(dim))
+        for label in range(labels)
+        for i in range(queries + gallery)
+    ]
+
+
+def params(*rows: str, metric: str = "cosine", **settings: Any) -> dict[str, Any]:
+    row = {"encoder": ENCODER, "objective": {"name": "none"}, "search": {"metric": metric, "index": "flat"}}
+    return {"models": dict.fromkeys(rows, row), **settings}
+
+
+def write_params(content: dict[str, Any]) -> None:
+    Path("params.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+
+
+def write(images: Sequence[Image], qrels: Sequence[tuple[str, str, int]] = ()) -> None:
+    """The test manifest and the judgements, (query name, gallery name, relevance), of the working directory."""
+    ordered = sorted(images, key=lambda image: (image.id, image.split))
+    rows = [
+        {
+            "image_id": image.id,
+            "split": image.split,
+            "label": image.label,
+            "paths": [image.path or f"test/{image.split}/{image.name}.jpg"],
+            "pixels_id": image.id,
+            "width": 8,
+            "height": 8,
+            "format": "JPEG",
+        }
+        for image in ordered
+    ]
+    tables.write_table(paths.manifest("test"), pa.Table.from_pylist(rows, tables.MANIFEST))
+    ids = {image.name: image.id for image in images}
+    judged = [{"query_id": ids[query], "gallery_id": ids[gallery], "relevance": relevance} for query, gallery, relevance in qrels]
+    tables.write_table(paths.QRELS, pa.Table.from_pylist(judged, tables.QRELS))
+
+
+def write_embeddings(row: str, images: Sequence[Image], **costs: Any) -> None:
+    ordered = sorted(images, key=lambda image: (image.id, image.split))
+    vectors = np.array([image.vector for image in ordered], np.float32)
+    batch = tables.embeddings_batch([image.id for image in ordered], [image.split for image in ordered], vectors)
+    schema = tables.embeddings_schema(vectors.shape[1])
+    tables.write_shards(paths.embeddings(row), schema, [batch], len(ordered), tables.VECTORS_PER_SHARD)
+    tables.write_json(paths.costs("embed", row), {**EMBED_COSTS, **costs})
+    tables.write_json(paths.costs("train", row), {"minutes": 0.0, "note": None})
+
+
+def search(row: str) -> tables.Ranking:
+    index.main(["--model", row])
+    retrieve.main(["--model", row])
+    return tables.read_ranking(paths.ranking(row))
+
+
+def run(rows: Mapping[str, Sequence[Image]], qrels: Sequence[tuple[str, str, int]] = (), **settings: Any) -> None:
+    """Every light stage for every row; all rows have the same images and differ in vectors only."""
+    write_params(params(*rows, **settings))
+    write(next(iter(rows.values())), qrels)
+    for row, images in rows.items():
+        write_embeddings(row, images)
+        search(row)
+        score.main(["--model", row])
+    compare.main([])

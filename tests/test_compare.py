@@ -1,0 +1,260 @@
+"""compare: the page a user decides by, and the files behind it."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+
+from stages import compare, score
+from stages.lib import comparison, paths, tables
+from stages.lib.errors import UserError
+from tests.collection import Image, clustered, params, run, search, write_embeddings, write_params
+
+MARKDOWN = MarkdownIt("gfm-like", {"linkify": False})
+
+
+@pytest.fixture(autouse=True)
+def inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def rows(**noise: float) -> dict[str, list[Image]]:
+    return {row: clustered(40, 2, 5, noise=value, seed=i) for i, (row, value) in enumerate(noise.items())}
+
+
+def page() -> str:
+    return paths.COMPARISON.read_text(encoding="utf-8")
+
+
+def cells(heading: str) -> dict[str, dict[str, str]]:
+    """A table of the page as a Markdown reader sees it: {model: {column: cell}}."""
+    part = page().split(f"## {heading}\n")[1].split("\n## ")[0]
+    rows_, current = [], []
+    for kind, inline in ((token.type, token) for token in MARKDOWN.parse(part)):
+        if kind == "inline":
+            current.append("".join(child.content for child in inline.children or []))
+        elif kind == "tr_open":
+            current = []
+        elif kind == "tr_close":
+            rows_.append(current)
+        elif kind == "table_close":
+            break
+    header, *lines = rows_
+    return {line[0]: dict(zip(header[1:], line[1:], strict=True)) for line in lines}
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_best_comes_first_and_the_worse_are_told_apart() -> None:
+    run(rows(bad=4.0, good=0.8, middling=1.6))
+    quality = cells("Quality")
+    assert list(quality) == ["good", "middling", "bad"]
+    assert quality["good"]["against the best"] == "best"
+    assert quality["bad"]["against the best"] == "worse, p < 0.001"
+    told = json.loads(paths.METRICS.read_text())
+    assert list(told) == ["bad", "good", "middling"]
+    for row, line in quality.items():
+        assert line["map_at_r"].startswith(f"{told[row]['map_at_r']:.3f} (")
+    assert "**Best: `good`**, better than every other row" in page()
+    assert "80 queries with 40 labels, each searched in 200 gallery images" in page()
+
+
+def test_rows_that_cannot_be_told_apart_are_marked() -> None:
+    """Equal noise, drawn differently: whichever comes first, the other is not called worse."""
+    run(rows(one=1.5, other=1.5, bad=5.0))
+    quality = cells("Quality")
+    first, second, third = quality
+    assert {first, second} == {"one", "other"} and third == "bad"
+    assert quality[second]["against the best"].startswith("can't tell, p = ")
+    assert f"**Best: `{first}`**, but not told apart from `{second}`" in page()
+
+
+def test_every_pair_is_in_significance_csv() -> None:
+    run(rows(a=1.0, b=1.5, c=4.0))
+    lines = read_csv(paths.SIGNIFICANCE)
+    by_pair = {(line["metric"], line["model_a"], line["model_b"]): line for line in lines}
+    assert len(by_pair) == len(lines) == 3 * 4  # map_at_r, top_1, top_5, top_10
+    told = json.loads(paths.METRICS.read_text())
+    for (metric, a, b), line in by_pair.items():
+        assert float(line["difference"]) == pytest.approx(told[a][metric] - told[b][metric], abs=2e-4)
+        assert float(line["low"]) <= float(line["difference"]) <= float(line["high"])
+        assert float(line["p"]) <= float(line["p_holm"]) <= 1
+    clear = by_pair["map_at_r", "a", "c"]
+    assert float(clear["low"]) > 0 and float(clear["p_holm"]) < 0.001
+
+
+def test_equal_rows_have_no_difference() -> None:
+    images = clustered(10, 2, 3, noise=1)
+    run({"a": images, "b": images})
+    (line, *_) = read_csv(paths.SIGNIFICANCE)
+    assert (line["difference"], line["p"], line["p_holm"]) == ("0.000000", "1.000000", "1.000000")
+    assert cells("Quality")["b"]["against the best"] == "can't tell, p = 1.000"
+
+
+def test_the_order_is_stable_whatever_params_yaml_says_first() -> None:
+    images = clustered(10, 2, 3, noise=1)
+    run({"a": images, "b": images})
+    before = page()
+    write_params(params("b", "a"))
+    compare.main([])
+    assert page() == before
+
+
+def test_top_k_curves() -> None:
+    run(rows(a=1.5, b=3.0))
+    lines = read_csv(paths.TOP_K_CURVES)
+    told = json.loads(paths.METRICS.read_text())
+    for row in ("a", "b"):
+        curve = [float(line["top_k"]) for line in lines if line["model"] == row]
+        assert len(curve) == 100 and curve == sorted(curve)
+        assert [curve[k - 1] for k in (1, 5, 10)] == pytest.approx([told[row][f"top_{k}"] for k in (1, 5, 10)], abs=1e-4)
+
+
+def mark_random(row: str) -> None:
+    content = tables.read_json(paths.row_metrics(row))
+    content["costs"]["random"] = True
+    tables.write_json(paths.row_metrics(row), content)
+
+
+def test_random_weights_are_never_called_the_best() -> None:
+    run(rows(chance=0.5, trained=2.0, worse=5.0))
+    mark_random("chance")
+    compare.main([])
+    quality = cells("Quality")
+    assert list(quality) == ["chance (random weights)", "trained", "worse"]
+    assert quality["chance (random weights)"]["against the best"] == "not a result"
+    assert quality["trained"]["against the best"] == "best"
+    assert "**Best: `trained`**" in page()
+    for row in ("trained", "worse"):
+        mark_random(row)
+    compare.main([])
+    assert "none of these figures is a result" in page() and "Best:" not in page()
+
+
+def test_one_row_alone() -> None:
+    run(rows(only=1.0))
+    assert "`only` is the only trained row" in page()
+    assert read_csv(paths.SIGNIFICANCE) == []
+
+
+def test_without_labels_the_table_says_so() -> None:
+    images = [Image(image.name, image.split, None, image.vector) for image in clustered(5, 2, 3, noise=1)]
+    run({"a": images, "b": images})
+    assert {row: line["quality"] for row, line in cells("Quality").items()} == {"a": "no labels", "b": "no labels"}
+    assert cells("Cost")["a"]["dim"] == "16"
+    assert "10 queries, 15 gallery images, no labels: quality can't be measured." in page()
+    assert json.loads(paths.METRICS.read_text())["a"]["index_mb"] > 0
+    assert read_csv(paths.TOP_K_CURVES) == []
+
+
+def test_what_was_left_out_is_counted() -> None:
+    extra = [Image("x", "query", None, [1] * 16), Image("y", "query", "nowhere else", [1] * 16)]
+    run({"a": [*clustered(5, 2, 3, noise=1), *extra]})
+    assert "Left out: 1 without a label, 1 without a right answer in the gallery." in page()
+    assert "With 5 labels only, intervals and p values are rough." in page()
+
+
+def test_labels_of_unequal_size_show_their_own_mean() -> None:
+    run({"a": clustered(10, 2, 3, noise=1.5)})
+    assert "map_at_r by label" not in cells("Quality")["a"]
+    images = clustered(10, 2, 3, noise=1.5)
+    images = [Image(i.name, i.split, "label 0" if i.label in ("label 1", "label 2") else i.label, i.vector) for i in images]
+    run({"a": images})
+    macro = tables.read_json(paths.row_metrics("a"))["quality"]["map_at_r"]["macro"]
+    assert cells("Quality")["a"]["map_at_r by label"] == f"{macro:.3f}"
+
+
+def test_costs_are_shown_and_so_is_where_they_were_measured() -> None:
+    write_params(params("a", "b"))
+    run(rows(a=1.0, b=1.0))
+    images = rows(a=1.0, b=1.0)
+    write_embeddings(
+        "b", images["b"], device="Some GPU", licence="odd | [licence](x) <b>", images_per_second=None, peak_gpu_memory_mb=2000.4
+    )
+    search("b")
+    score.main(["--model", "b"])
+    compare.main([])
+    cost = cells("Cost")
+    assert (cost["a"]["images/s"], cost["b"]["images/s"]) == ("120.5", "-")
+    assert (cost["a"]["memory MB"], cost["b"]["memory MB"]) == ("800", "2,000")
+    assert cost["b"]["licence"] == "odd | [licence](x) <b>"
+    assert "Measured in different places" in page() and "- `b`: embedded on Some GPU (torch, float32)" in page()
+    assert "images_per_second" not in json.loads(paths.METRICS.read_text())["b"]
+
+
+def test_only_the_rows_of_params_yaml_are_read() -> None:
+    run(rows(a=1.0, gone=1.0))
+    paths.row_metrics("gone").write_text("not even JSON")
+    paths.row_metrics("never").write_text("{}")
+    write_params(params("a"))
+    compare.main([])
+    assert list(cells("Quality")) == ["a"]
+
+
+def test_odd_labels_keep_queries_and_columns_apart() -> None:
+    odd = ['a,"b"', "new\nline", " ", "=1+1", "ü😀"]
+    images = [Image(i.name, i.split, odd[int(str(i.label).split()[1])], i.vector) for i in clustered(5, 2, 3, noise=1)]
+    run({"a": images, "b": images})
+    assert "10 queries with 5 labels" in page()
+    assert {line["label"] for line in read_csv(paths.row_queries("a"))} == set(odd)
+
+
+@pytest.mark.parametrize(
+    ("file", "told"),
+    [(paths.row_metrics("b"), "metrics/rows/b.json: is not there"), (paths.row_queries("b"), "metrics/queries/b.csv: is not there")],
+)
+def test_a_missing_file_is_told(file: Path, told: str) -> None:
+    run(rows(a=1.0, b=1.0))
+    file.unlink()
+    with pytest.raises(UserError, match=told):
+        compare.main([])
+
+
+def test_rows_of_different_collections_are_not_compared() -> None:
+    run(rows(a=1.0, b=1.0))
+    before = {name: paths.row_queries(name).read_text() for name in "ab"}
+    first, *lines = before["b"].splitlines(keepends=True)
+    paths.row_queries("b").write_text("".join([first, *lines[1:], lines[0]]))
+    with pytest.raises(UserError, match=r"metrics/queries/b.csv: holds other queries than metrics/queries/a.csv"):
+        compare.main([])
+    paths.row_queries("b").write_text(first.replace("map_at_r", "map"))
+    with pytest.raises(UserError, match=r"metrics/queries/b.csv: isn't what this version writes"):
+        compare.main([])
+    paths.row_queries("b").write_text(before["b"])
+    content: dict[str, Any] = tables.read_json(paths.row_metrics("b"))
+    tables.write_json(paths.row_metrics("b"), content | {"gallery": 7})
+    with pytest.raises(UserError, match=r"metrics/rows/b.json: gallery is 7, but 200 for a"):
+        compare.main([])
+
+
+def test_show_prints_the_page(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UserError, match=r"metrics/comparison.md: is not there; run `dvc repro`"):
+        compare.main(["--show"])
+    run(rows(a=1.0))
+    capsys.readouterr()
+    compare.main(["--show"])
+    assert capsys.readouterr().out.strip() == page().strip()
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), max_size=30))
+def test_escaped_text_is_shown_as_it_is(text: str) -> None:
+    cell = comparison.table(["a", "b"], [[comparison.escape(text), "x"]])
+    tokens = MARKDOWN.parse(cell)
+    shown = ["".join(child.content for child in token.children or []) for token in tokens if token.type == "inline"]
+    assert shown == ["a", "b", " ".join(text.split()), "x"]
+
+
+def test_columns_are_aligned() -> None:
+    table = comparison.table(["model", "x"], [["a", "1"], ["a longer one", "12,345"]]).splitlines()
+    assert len({len(line) for line in table}) == 1
+    assert table[2] == "| a            |      1 |"

@@ -1,0 +1,193 @@
+"""score, from rankings to the figures of a row: against a loop over the vectors, and what is left out."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stages import retrieve, score
+from stages.lib import paths, tables
+from stages.lib.errors import UserError
+from tests.collection import Image, clustered, params, search, write, write_embeddings, write_params
+
+
+@pytest.fixture(autouse=True)
+def inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def scored(
+    images: list[Image], qrels: list[tuple[str, str, int]] | None = None, **settings: Any
+) -> tuple[dict[str, Any], list[dict[str, str]]]:
+    write_params(params("row", **{"score": {"k": [1, 3]}, **settings}))
+    write(images, qrels or [])
+    write_embeddings("row", images)
+    search("row")
+    score.main(["--model", "row"])
+    with paths.row_queries("row").open(encoding="utf-8", newline="") as file:
+        return tables.read_json(paths.row_metrics("row")), list(csv.DictReader(file))
+
+
+def cosine(a: Sequence[float], b: Sequence[float]) -> float:
+    return float(np.dot(a, b) / np.linalg.norm(a) / np.linalg.norm(b))
+
+
+def naive_average_precisions(images: list[Image]) -> dict[str, float]:
+    """MAP@R's summand by query id, from the vectors, one pair at a time."""
+    found = {}
+    for query in (image for image in images if image.split == "query"):
+        others = [image for image in images if image.split == "gallery" and image.id != query.id]
+        by_score = sorted((-cosine(image.vector, query.vector), image.id, image.label) for image in others)
+        right = [label == query.label for _, _, label in by_score]
+        total = sum(right)
+        found[query.id] = sum(sum(right[: i + 1]) / (i + 1) for i in range(total) if right[i]) / total
+    return found
+
+
+def test_equals_a_loop_over_the_vectors() -> None:
+    images = clustered(6, 3, 5, noise=1.5)
+    row, lines = scored(images)
+    expected = naive_average_precisions(images)
+    assert 0.2 < np.mean(list(expected.values())) < 0.9
+    assert {line["query_id"]: float(line["map_at_r"]) for line in lines} == pytest.approx(expected, abs=1e-6)
+    value = row["quality"]["map_at_r"]
+    assert value["micro"] == pytest.approx(np.mean(list(expected.values())), abs=1e-6)
+    assert value["low"] < value["micro"] < value["high"]
+
+
+def test_a_case_worked_by_hand() -> None:
+    """q1 finds b, a1, a2; q2 (label b, one right answer) finds it first; q3 has no label, q4 no right answer."""
+    images = [
+        Image("q1", "query", "a", [1, 0]),
+        Image("q2", "query", "b", [1, 0.1]),
+        Image("q3", "query", None, [1, 0]),
+        Image("q4", "query", "c", [1, 0]),
+        Image("b", "gallery", "b", [1, 0.01], path='test/gallery/"odd", name.jpg'),
+        Image("a1", "gallery", "a", [1, -0.2]),
+        Image("a2", "gallery", "a", [1, 0.5]),
+        Image("unknown", "gallery", None, [1, 0.9]),
+    ]
+    row, lines = scored(images)
+    by_name = {line["query"]: line for line in lines}
+    q1 = by_name["test/query/q1.jpg"]
+    assert (q1["label"], q1["relevant"], q1["first_hit"]) == ("a", "2", "2")
+    assert (q1["top_answer"], q1["top_label"]) == ('test/gallery/"odd", name.jpg', "b")
+    assert (q1["map_at_r"], q1["mrr"], q1["top_1"], q1["recall_3"], q1["precision_3"]) == ("0.25", "0.5", "0", "1", "0.666667")
+    assert by_name["test/query/q2.jpg"]["map_at_r"] == "1"
+    for left_out in ("q3", "q4"):
+        line = by_name[f"test/query/{left_out}.jpg"]
+        assert (line["relevant"], line["first_hit"], line["map_at_r"], line["top_1"]) == ("0", "", "", "")
+        assert line["top_answer"]  # it was searched all the same
+    assert row["quality"]["map_at_r"]["micro"] == row["quality"]["map_at_r"]["macro"] == 0.625
+    counts = {key: row[key] for key in ("queries", "scored", "without_label", "without_answer", "labels", "clusters", "gallery")}
+    assert counts == {"queries": 4, "scored": 2, "without_label": 1, "without_answer": 1, "labels": 2, "clusters": 2, "gallery": 4}
+
+
+def test_labels_count_alike_in_the_macro_mean() -> None:
+    """Three queries of a find theirs, the one of b doesn't."""
+    images = [Image(f"q{i}", "query", "a", [1, 0]) for i in range(3)] + [Image("p", "query", "b", [1, 0])]
+    images += [Image("a", "gallery", "a", [1, 0]), Image("b", "gallery", "b", [0, 1])]
+    row, _ = scored(images)
+    assert (row["quality"]["top_1"]["micro"], row["quality"]["top_1"]["macro"]) == (0.75, 0.5)
+
+
+def test_a_query_that_is_in_the_gallery_too_is_not_its_own_answer() -> None:
+    images = [
+        Image("q", "query", "a", [1, 0]),
+        Image("q", "gallery", "a", [1, 0]),
+        Image("a", "gallery", "a", [0, 1]),
+        Image("b", "gallery", "b", [1, 1]),
+    ]
+    _, (line,) = scored(images)
+    assert (line["relevant"], line["first_hit"], line["top_label"]) == ("1", "2", "b")
+
+
+def test_judgements_win_over_labels_and_junk_counts_for_nothing() -> None:
+    images = [
+        Image("q", "query", "a", [1, 0]),
+        Image("junk", "gallery", "a", [1, 0]),
+        Image("wrong", "gallery", "a", [1, 0.1]),
+        Image("right", "gallery", "z", [1, 0.2]),
+        Image("unjudged", "gallery", "a", [1, 0.3]),
+    ]
+    row, (line,) = scored(images, [("q", "junk", -1), ("q", "wrong", 0), ("q", "right", 1)])
+    assert row["relevance"] == "qrels"
+    assert (line["relevant"], line["first_hit"], line["top_label"]) == ("1", "2", "a")
+    assert line["mrr"] == "0.5"
+
+
+def test_judgements_need_no_labels() -> None:
+    images = [Image(image.name, image.split, None, image.vector) for image in clustered(3, 2, 2, noise=0.1)]
+    judged = [(q.name, g.name, 1) for q in images for g in images if q.split == "query" and g.split == "gallery" and q.name[0] == g.name[0]]
+    row, _ = scored(images, judged)
+    assert row["quality"]["map_at_r"]["micro"] == 1
+    assert row["quality"]["map_at_r"]["macro"] is None
+    assert (row["labels"], row["clusters"], row["scored"], row["without_label"]) == (0, 6, 6, 0)
+
+
+def test_without_labels_everything_runs_and_the_row_says_so() -> None:
+    images = [Image(image.name, image.split, None, image.vector) for image in clustered(3, 2, 2, noise=0.1)]
+    row, lines = scored(images)
+    assert (row["unscored"], row["quality"], row["scored"], row["queries"]) == ("no labels", {}, 0, 6)
+    assert len(lines) == 6 and all(line["top_answer"] and not line["map_at_r"] for line in lines)
+
+
+def test_labels_that_the_gallery_lacks_are_told() -> None:
+    row, _ = scored([Image("q", "query", "a", [1, 0]), Image("g", "gallery", "b", [1, 0])])
+    assert (row["unscored"], row["without_answer"]) == ("no right answer in the gallery", 1)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_constant_scorer_does_not_look_good(seed: int) -> None:
+    """All vectors equal: the order is that of the hashes, so a right answer comes first as often as by chance, 1 in 20."""
+    images = [Image(f"{seed}/{image.name}", image.split, image.label, [1, 1]) for image in clustered(20, 10, 5, noise=1)]
+    row, _ = scored(images, score={"k": [1, 10]})
+    gallery = sorted((image.id, image.label) for image in images if image.split == "gallery")
+    assert row["quality"]["top_1"]["micro"] == 0.05  # the one first image is right for its label's queries
+    chance = 1 - np.prod([(95 - i) / (100 - i) for i in range(10)])
+    found = {label for _, label in gallery[:10]}
+    assert row["quality"]["top_10"]["micro"] == pytest.approx(len(found) / 20)
+    assert row["quality"]["top_10"]["micro"] == pytest.approx(chance, abs=0.12)
+    # The order in which images come plays no part.
+    shuffled, _ = scored(images[::-1], score={"k": [1, 10]})
+    assert shuffled["quality"] == row["quality"]
+
+
+def test_the_same_ranking_gives_the_same_bytes() -> None:
+    scored(clustered(5, 3, 4, noise=1))
+    before = paths.row_queries("row").read_bytes(), paths.row_metrics("row").read_bytes()
+    score.main(["--model", "row"])
+    assert (paths.row_queries("row").read_bytes(), paths.row_metrics("row").read_bytes()) == before
+
+
+def test_costs_come_along() -> None:
+    images = clustered(3, 2, 2, noise=1)
+    row, _ = scored(images)
+    costs = row["costs"]
+    assert (costs["dim"], costs["images_per_second"], costs["parameters"], costs["random"]) == (16, 120.5, 2_223_872, False)
+    assert costs["index_mb"] == tables.read_json(paths.costs("index", "row"))["index_mb"]
+    assert costs["query_ms"] == tables.read_json(paths.costs("retrieve", "row"))["query_ms"]
+
+
+def test_a_ranking_of_other_images_is_refused() -> None:
+    images = clustered(3, 2, 2, noise=1)
+    scored(images)
+    write([image for image in images if image.name != "0/3"])
+    with pytest.raises(UserError, match=r"data/rankings/row.parquet: ranks other images"):
+        score.main(["--model", "row"])
+
+
+def test_a_mended_label_is_seen_by_the_next_run() -> None:
+    images = clustered(3, 2, 2, noise=0.01)
+    row, _ = scored(images)
+    assert row["quality"]["top_1"]["micro"] == 1
+    write([Image(i.name, i.split, "label 1" if i.split == "gallery" and i.label == "label 0" else i.label, i.vector) for i in images])
+    retrieve.main(["--model", "row"])
+    score.main(["--model", "row"])
+    mended = tables.read_json(paths.row_metrics("row"))
+    assert (mended["scored"], mended["without_answer"]) == (4, 2)

@@ -1,0 +1,156 @@
+"""images.py: pixels of odd files, what is kept and what is converted, and the reader of prepared images."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageFile, JpegImagePlugin
+
+from stages.lib import images, tables
+from stages.lib.errors import UserError
+from tests import odd_images
+from tests.odd_images import Odd, encoded, pattern
+
+GOOD = odd_images.good()
+BAD = odd_images.bad()
+
+
+def pixels(data: bytes) -> np.ndarray:
+    return np.asarray(images.decode(data))
+
+
+def test_the_corpus_is_large_and_its_names_differ() -> None:
+    assert len({odd.name for odd in GOOD}) == len(GOOD) >= 30
+    assert len({odd.name for odd in BAD}) == len(BAD) >= 20
+
+
+@pytest.mark.parametrize("odd", GOOD, ids=lambda odd: odd.name[:40])
+def test_an_odd_image_shows_as_its_owner_sees_it(odd: Odd) -> None:
+    decoded = images.decode(odd.data)
+    assert decoded.mode == "RGB"
+    found = np.asarray(decoded)
+    assert odd.expected is not None
+    assert found.shape == odd.expected.shape
+    away = np.abs(found.astype(int) - odd.expected.astype(int))
+    # JPEG rings at the edges between the quarters; a wrong colour or place would move whole quarters.
+    assert np.mean(away <= odd.tolerance) >= (0.9 if odd.tolerance > 1 else 1), away.max()
+
+
+@pytest.mark.parametrize("odd", BAD, ids=lambda odd: odd.name)
+def test_a_broken_image_is_refused_with_its_reason(odd: Odd) -> None:
+    with pytest.raises(images.BadImage, match=odd.problem):
+        images.decode(odd.data)
+    with pytest.raises(images.BadImage, match=odd.problem) as told:
+        images.prepare(odd.data, 512)
+    assert "0x" not in str(told.value) and "<" not in str(told.value)  # no address: the same words in every run
+
+
+def test_half_a_picture_is_refused_even_if_a_library_allows_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    data = encoded(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8), "JPEG")
+    with pytest.raises(images.BadImage, match="truncated"):
+        images.decode(data[: len(data) // 2])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_any_damage_gives_a_picture_or_a_reason(data: st.DataObject) -> None:
+    odd = data.draw(st.sampled_from([odd for odd in GOOD if len(odd.data) < 20_000]))
+    damaged = bytearray(odd.data[: data.draw(st.integers(0, len(odd.data)))])
+    for place in data.draw(st.lists(st.integers(0, max(0, len(damaged) - 1)), max_size=8)):
+        if damaged:
+            damaged[place] = data.draw(st.integers(0, 255))
+    try:
+        assert images.decode(bytes(damaged)).mode == "RGB"
+    except images.BadImage as error:
+        assert str(error)
+
+
+@pytest.mark.parametrize("odd", GOOD, ids=lambda odd: odd.name[:40])
+def test_a_change_of_container_changes_no_pixel(odd: Odd) -> None:
+    made = images.prepare(odd.data, 3000)
+    stored = odd.data if made.replacement is None else made.replacement
+    assert np.array_equal(pixels(stored), pixels(odd.data))
+    assert made.format == odd.format
+    assert odd.expected is not None
+    assert (made.height, made.width) == odd.expected.shape[:2]
+
+
+KEPT = ("turned 6.jpg", "turned.png", "rgba.png", "palette with alphas.png", "clear colour.png", "grey.jpg", "one bit.png", "plain.webp")
+CONVERTED = ("turned.tif", "cmyk.jpg", "ycck.jpg", "moving.gif", "moving.webp", "moving.png", "two views.mpo", "plain.bmp", "grey 16.png")
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_what_every_reader_understands_keeps_its_bytes(name: str) -> None:
+    assert images.prepare(next(odd.data for odd in GOOD if odd.name == name), 512).replacement is None
+
+
+@pytest.mark.parametrize("name", CONVERTED)
+def test_what_readers_differ_about_becomes_png(name: str) -> None:
+    made = images.prepare(next(odd.data for odd in GOOD if odd.name == name), 512)
+    assert made.replacement is not None and made.replacement.startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("container", "options", "stored"),
+    [("JPEG", {"quality": 95}, "JPEG"), ("WEBP", {}, "JPEG"), ("PNG", {}, "PNG"), ("WEBP", {"lossless": True}, "PNG"), ("TIFF", {}, "PNG")],
+)
+def test_a_large_image_is_shrunk_once(container: str, options: dict[str, object], stored: str) -> None:
+    made = images.prepare(encoded(pattern(300, 200), container, **options), 100)
+    assert (made.width, made.height) == (200, 300)  # what the owner has, not what is stored
+    assert made.replacement is not None
+    with Image.open(io.BytesIO(made.replacement)) as image:
+        assert image.format == stored and image.size == (67, 100)
+        if isinstance(image, JpegImagePlugin.JpegImageFile):
+            assert JpegImagePlugin.get_sampling(image) == 0  # 4:4:4
+    small = pixels(made.replacement)
+    for place in ((10, 10), (10, 56), (90, 10), (90, 56)):  # the middle of each quarter
+        y, x = place
+        assert np.abs(small[y, x].astype(int) - pattern(300, 200)[y * 3, x * 3]).max() <= 8
+
+
+def test_a_turned_image_is_shrunk_by_its_upright_side() -> None:
+    upright = pattern(120, 240)
+    data = encoded(odd_images.turned(upright, 6).copy(), "PNG", exif=odd_images._exif(6))
+    made = images.prepare(data, 60)
+    assert (made.width, made.height) == (240, 120)
+    assert made.replacement is not None and images.decode(made.replacement).size == (60, 30)
+
+
+def test_shrinking_averages_what_falls_together() -> None:
+    """A fine chessboard becomes grey; a filter without anti-aliasing would pick black or white."""
+    board = (np.indices((256, 256)).sum(axis=0) % 2 * 255).astype(np.uint8)
+    made = images.prepare(encoded(board, "PNG"), 32)
+    assert made.replacement is not None
+    assert np.abs(pixels(made.replacement)[4:-4, 4:-4].astype(int) - 127).max() <= 3
+
+
+def test_an_extreme_shape_keeps_a_pixel() -> None:
+    made = images.prepare(encoded(np.zeros((3000, 1, 3), np.uint8), "PNG"), 512)
+    assert made.replacement is not None and images.decode(made.replacement).size == (1, 512)
+
+
+def test_pixels_id_is_of_size_and_upright_pixels() -> None:
+    shown = pattern()
+    expected = hashlib.sha256(b"48 x 32 RGB\n" + shown.tobytes()).hexdigest()
+    same = [odd for odd in GOOD if odd.tolerance == 0 and odd.expected is not None and np.array_equal(odd.expected, shown)]
+    assert len(same) > 10
+    assert {images.prepare(odd.data, 512).pixels_id for odd in same} == {expected}
+    flat = np.zeros((2, 8, 3), np.uint8)
+    assert images.prepare(encoded(flat, "PNG"), 512).pixels_id != images.prepare(encoded(flat.reshape(4, 4, 3), "PNG"), 512).pixels_id
+
+
+def test_prepared_reads_what_was_written(tmp_path: Path) -> None:
+    rows = [(f"{number:064x}", split, bytes([number])) for number in range(5) for split in ("gallery", "query")]
+    columns = [pa.array(column, kind.type) for column, kind in zip(zip(*rows, strict=True), tables.IMAGES, strict=True)]
+    tables.write_shards(tmp_path / "images", tables.IMAGES, [pa.record_batch(columns, schema=tables.IMAGES)], len(rows), 4)
+    assert list(images.prepared(tmp_path / "images", batch_rows=3)) == rows
+    with pytest.raises(UserError, match="is not there"):
+        list(images.prepared(tmp_path / "elsewhere"))

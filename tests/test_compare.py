@@ -55,6 +55,11 @@ def read_csv(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def change_costs(row: str, **costs: Any) -> None:
+    content = tables.read_json(paths.row_metrics(row))
+    tables.write_json(paths.row_metrics(row), {**content, "costs": {**content["costs"], **costs}})
+
+
 def test_the_best_comes_first_and_the_worse_are_told_apart() -> None:
     run(rows(bad=4.0, good=0.8, middling=1.6))
     quality = cells("Quality")
@@ -77,6 +82,14 @@ def test_rows_that_cannot_be_told_apart_are_marked() -> None:
     assert {first, second} == {"one", "other"} and third == "bad"
     assert quality[second]["against the best"].startswith("can't tell, p = ")
     assert f"**Best: `{first}`**, but not told apart from `{second}`" in page()
+    assert "fastest" not in page()  # both run at the same speed
+    for row, speed in ((first, 110.0), (second, 90.0)):
+        change_costs(row, images_per_second=speed)
+    compare.main([])
+    assert f"Of these, `{first}` embeds fastest, 110 images/s." in page()
+    change_costs(first, device="Another CPU")
+    compare.main([])
+    assert "fastest" not in page()
 
 
 def test_every_pair_is_in_significance_csv() -> None:
@@ -120,15 +133,9 @@ def test_top_k_curves() -> None:
         assert [curve[k - 1] for k in (1, 5, 10)] == pytest.approx([told[row][f"top_{k}"] for k in (1, 5, 10)], abs=1e-4)
 
 
-def mark_random(row: str) -> None:
-    content = tables.read_json(paths.row_metrics(row))
-    content["costs"]["random"] = True
-    tables.write_json(paths.row_metrics(row), content)
-
-
 def test_random_weights_are_never_called_the_best() -> None:
     run(rows(chance=0.5, trained=2.0, worse=5.0))
-    mark_random("chance")
+    change_costs("chance", random=True)
     compare.main([])
     quality = cells("Quality")
     assert list(quality) == ["chance (random weights)", "trained", "worse"]
@@ -136,7 +143,7 @@ def test_random_weights_are_never_called_the_best() -> None:
     assert quality["trained"]["against the best"] == "best"
     assert "**Best: `trained`**" in page()
     for row in ("trained", "worse"):
-        mark_random(row)
+        change_costs(row, random=True)
     compare.main([])
     assert "none of these figures is a result" in page() and "Best:" not in page()
 

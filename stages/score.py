@@ -14,7 +14,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stages.lib import cli, paths, ranking_metrics, relevance, significance, tables
-from stages.lib.errors import UserError
 from stages.lib.relevance import Relevance
 
 DIGITS = 6  # of every value that is written
@@ -131,21 +130,12 @@ def costs(row: str) -> dict[str, Any]:
     }
 
 
-def gallery_positions(ranking: tables.Ranking, answers: Relevance, place: str) -> npt.NDArray[np.int64]:
-    """The ranking's answers as places in the whole gallery. UserError if it is of other images."""
-    own = np.searchsorted(answers.gallery_ids, ranking.gallery_ids)
-    known = np.array_equal(answers.gallery_ids[np.minimum(own, len(answers.gallery_ids) - 1)], ranking.gallery_ids)
-    if not known or not np.array_equal(ranking.query_ids, answers.query_ids):
-        raise UserError(f"{place}: ranks other images than {paths.manifest('test')} holds; run `dvc repro` to search again")
-    return np.where(ranking.positions >= 0, own[ranking.positions], -1) if len(own) else ranking.positions
-
-
 def main(argv: list[str] | None = None) -> None:
     row, params = cli.start("score", argv)
     manifest = tables.read_table(paths.manifest("test"), columns=["image_id", "split", "label", "paths"])
     answers = relevance.read(manifest, tables.read_table(paths.QRELS))
     ranking = tables.read_ranking(paths.ranking(row))
-    positions = gallery_positions(ranking, answers, str(paths.ranking(row)))
+    positions = relevance.gallery_positions(ranking, answers, str(paths.ranking(row)))
     scores = score(positions, answers, params.score.k)
     told = summary(scores, answers, ranking.positions.shape[1])
     quality = average(scores, answers, params.score.bootstrap_samples, params.seed)

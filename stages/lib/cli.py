@@ -9,6 +9,7 @@ import os
 import random
 import sys
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 
@@ -20,18 +21,28 @@ from stages.lib.params import Params
 log = logging.getLogger("lineup")
 
 
-def start(stage: str, argv: list[str] | None = None) -> tuple[str, Params]:
+Rows = Literal["models", "refinements", "all"]
+
+
+def start(stage: str, argv: list[str] | None = None, rows: Rows = "models") -> tuple[str, Params]:
     """Parses `--model NAME`, reads and checks params.yaml, seeds Python and numpy.
 
-    Returns the row's name and all settings. Raises UserError if there is no such row.
+    Returns the row's name and all settings. Raises UserError if there is no such row among `rows`.
     """
     parser = argparse.ArgumentParser(prog=f"python -m stages.{stage}")
     parser.add_argument("--model", required=True, help="a row of params.yaml")
     model = parser.parse_args(argv).model
     params = start_whole(stage)
-    if model not in params.models:
-        raise UserError(f"{paths.PARAMS}: models.{model} is unknown{nearest(model, params.models)}")
+    check_row(model, params, rows)
     return model, params
+
+
+def check_row(row: str, params: Params, rows: Rows) -> None:
+    """UserError with the nearest name if params.yaml has no such row."""
+    known = {"models": {*params.models}, "refinements": {*params.refinements}, "all": {*params.models, *params.refinements}}[rows]
+    if row not in known:
+        place = f"row {row!r}" if rows == "all" else f"{rows}.{row}"
+        raise UserError(f"{paths.PARAMS}: {place} is unknown{nearest(row, known) if known else '; there are none'}")
 
 
 def start_whole(stage: str) -> Params:

@@ -12,8 +12,9 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from stages.lib import paths
+from stages.lib import paths, refinement_params
 from stages.lib.errors import UserError
+from stages.lib.refinement_params import Refinement
 from stages.lib.schema import Strict, explain
 from stages.lib.training_params import Objective, Train
 
@@ -106,6 +107,12 @@ class Params(Strict):
     retrieve: Retrieve = Retrieve()
     score: Score = Score()
     models: dict[Key, Model] = Field(min_length=1)
+    refinements: dict[Key, Refinement] = Field(default={}, description="rows made of what other rows computed")
+
+    @model_validator(mode="after")
+    def _refinements_can_be_made(self) -> Params:
+        refinement_params.check(self.models, self.refinements)
+        return self
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -153,7 +160,8 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(f"{path}: {len(params.models)} models, all well formed")
+    refined = f" and {len(params.refinements)} refinements" if params.refinements else ""
+    print(f"{path}: {len(params.models)} models{refined}, all well formed")
     return 0
 
 

@@ -51,6 +51,10 @@ def ranking(row: str) -> Path:
     return Path("data/rankings") / f"{row}.parquet"
 
 
+def submission(row: str) -> Path:
+    return Path("data/submissions") / f"{row}.json"
+
+
 def costs(stage: Literal["train", "embed", "index", "retrieve", "refine"], row: str) -> Path:
     """Measurements of one stage; apart from its results, which stay byte-identical between runs."""
     return Path("data/costs") / stage / f"{row}.json"

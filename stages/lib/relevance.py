@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from stages.lib import paths, tables
 from stages.lib.errors import UserError
 
 Ints = npt.NDArray[np.int64]
@@ -57,6 +58,10 @@ class Relevance:
         totals[itself[same & (self.query_labels[itself[:, 0]] >= 0), 0]] -= 1
         return totals
 
+    def depth(self, *wanted: int) -> int:
+        """Of rankings: as deep as wanted, and as `map_at_r` needs, which looks at as many ranks as a query has right answers."""
+        return min(max(*wanted, int(self.total().max())), len(self.gallery_ids))
+
     def of(self, positions: Ints) -> npt.NDArray[np.bool_]:
         """Whether the gallery images at `positions`, int [Q, K] with -1 behind a ranking's end, are relevant: bool [Q, K]."""
         if self.source == "qrels":
@@ -85,6 +90,15 @@ def read(manifest: pa.Table, qrels: pa.Table) -> Relevance:
     judged = judged[(judged[:, :2] >= 0).all(axis=1)]
     source = "qrels" if qrels.num_rows else "labels" if (queries >= 0).any() else "none"
     return Relevance(source, query_ids, gallery_ids, queries, gallery, judged)
+
+
+def gallery_positions(ranking: tables.Ranking, answers: Relevance, place: str) -> Ints:
+    """The ranking's images as places in the whole gallery, [Q, K]. UserError if it is of other images."""
+    own = np.searchsorted(answers.gallery_ids, ranking.gallery_ids)
+    known = np.array_equal(answers.gallery_ids[np.minimum(own, len(answers.gallery_ids) - 1)], ranking.gallery_ids)
+    if not known or not np.array_equal(ranking.query_ids, answers.query_ids):
+        raise UserError(f"{place}: ranks other images than {paths.manifest('test')} holds; run `dvc repro` to search again")
+    return np.where(ranking.positions >= 0, own[ranking.positions], -1) if len(own) else ranking.positions
 
 
 def _split(manifest: pa.Table, split: str) -> tuple[npt.NDArray[np.str_], pa.Array]:

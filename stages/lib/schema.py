@@ -30,7 +30,7 @@ def explain(error: ValidationError, root: type[BaseModel], raw: Any) -> str:
     context: dict[str, Any] = fault.get("ctx", {})
     discriminator = str(context.get("discriminator", "")).strip("'")
     if kind == "extra_forbidden":
-        told = f"{where} is unknown{nearest(str(place[-1]), model.model_fields if model else ())}"
+        told = f"{where} is unknown{nearest(str(place[-1]), _keys(model) if model else ())}"
     elif kind == "missing":
         told = f"{where} is missing"
     elif kind in ("literal_error", "union_tag_invalid"):
@@ -76,6 +76,11 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
     if get_origin(annotation) in (dict, list, tuple):
         return []
     return [model for arg in get_args(annotation) for model in _models(arg)]
+
+
+def _keys(model: type[BaseModel]) -> set[str]:
+    """The keys of a model as they're written in the document."""
+    return {field.alias or name for name, field in model.model_fields.items()}
 
 
 def _tags(model: type[BaseModel]) -> set[Any]:

@@ -100,7 +100,7 @@ def nearest(index: faiss.IndexFlat, queries: Vectors, k: int, excluded: Position
         rows, depth = waiting.pop()
         for some in _blocks(rows, depth):
             candidates, bound = _candidates(index, queries[some], depth)
-            exact = _pairwise(index, queries[some], candidates)
+            exact = pairwise(index, queries[some], candidates)
             allowed = ~np.isin(some[:, None] * gallery + candidates, banned, kind="sort" if len(banned) else None)
             order = np.lexsort((candidates, -exact, ~allowed), axis=-1)[:, :k]
             found, ranked = np.take_along_axis(candidates, order, axis=1), np.take_along_axis(exact, order, axis=1)
@@ -128,7 +128,7 @@ def _candidates(index: faiss.IndexFlat, queries: Vectors, depth: int) -> tuple[P
     return positions, distances[:, -1] if index.metric_type == faiss.METRIC_INNER_PRODUCT else -distances[:, -1]
 
 
-def _pairwise(index: faiss.IndexFlat, queries: Vectors, positions: Positions) -> Vectors:
+def pairwise(index: faiss.IndexFlat, queries: Vectors, positions: Positions) -> Vectors:
     """Scores of the given pairs, float32 [Q, K]; each is computed alone, so it depends on its two vectors only."""
     scores = np.empty(positions.shape, np.float32)
     queries, positions = np.ascontiguousarray(queries), np.ascontiguousarray(positions)

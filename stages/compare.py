@@ -87,6 +87,29 @@ def top_k_curves_csv(rows: Rows, queries: Queries) -> str:
     return _csv(lines)
 
 
+def accuracy_cost_csv(rows: Rows) -> str:
+    """One line per row that has both: speed, and map_at_r with its interval (the value itself where there is none)."""
+    lines: list[Sequence[object]] = [["model", "images_per_second", "map_at_r", "low", "high"]]
+    for name, row in rows.items():
+        speed, quality = row["costs"]["images_per_second"], row["quality"].get("map_at_r")
+        if speed is not None and quality:
+            ends = (quality["micro"] if quality[end] is None else quality[end] for end in ("micro", "low", "high"))
+            lines.append([name, f"{speed:.1f}", *(f"{end:.4f}" for end in ends)])
+    return _csv(lines)
+
+
+def training_curves_csv(rows: Rows) -> str:
+    """Long: one line per fine-tuned row and epoch; epoch 0 is the encoder before training, which has no loss."""
+    columns = ("epoch", "map_at_r", "loss", "learning_rate")
+    lines: list[Sequence[object]] = [["model", *columns]]
+    for name, row in rows.items():
+        lines += [
+            [name, *(f"{entry[c]:.6g}" if entry.get(c) is not None else "" for c in columns)]
+            for entry in row["costs"].get("training_curve", [])
+        ]
+    return _csv(lines)
+
+
 def _csv(lines: Sequence[Sequence[object]]) -> str:
     out = io.StringIO()
     csv.writer(out, lineterminator="\n").writerows(lines)
@@ -139,6 +162,8 @@ def main(argv: list[str] | None = None) -> None:
     tables.write_json(paths.METRICS, metrics(rows))
     tables.write_text(paths.SIGNIFICANCE, significance_csv(found))
     tables.write_text(paths.TOP_K_CURVES, top_k_curves_csv(rows, queries))
+    tables.write_text(paths.ACCURACY_COST, accuracy_cost_csv(rows))
+    tables.write_text(paths.TRAINING_CURVES, training_curves_csv(rows))
     tables.write_text(paths.COMPARISON, comparison.page(rows, names, found))
     cli.log.info("%d rows, see %s", len(rows), paths.COMPARISON)
 

@@ -42,7 +42,7 @@ class Collection:
 
 def read(manifest: pa.Table) -> Collection:
     """manifest: tables.MANIFEST (at least image_id, split, label, paths), of the test images."""
-    labels = sorted(label for label in pc.unique(manifest.column("label")).to_pylist() if label is not None)
+    labels = sorted({label for label in manifest.column("label").to_pylist() if label is not None})
     place = {label: number for number, label in enumerate(labels)}
     sides = [_side(manifest.filter(pc.field("split") == split), place) for split in ("query", "gallery")]
     return Collection(labels, *sides)

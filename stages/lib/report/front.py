@@ -81,7 +81,7 @@ def chart_data(rows: Rows, found: comparison.Standings, curves: Mapping[str, lis
                 "quality": rows[row]["quality"].get("map_at_r"),
                 "images_per_second": costs["images_per_second"],
                 "device": costs["device"],
-                "training": rows[row].get("training") or [],
+                "training": costs.get("training_curve") or [],
                 "curve": curves.get(row, []),
             }
         )

@@ -22,7 +22,7 @@ _MARKED = re.compile(r"\*\*(?P<strong>.+?)\*\*|`(?P<code>[^`]+)`|\\(?P<plain>.)"
 
 
 def index(rows: Rows, found: Standings, names: Sequence[str], charts: Any, leaks: Sequence[dict[str, str]], shown: int) -> str:
-    """names: the metrics shown, as for `comparison.page`; charts: `front.chart_data`; leaks: rows of leaks.csv, the first `shown` are told."""
+    """names: the metrics shown, as for `comparison.page`; charts: `front.chart_data`; leaks: rows of leaks.csv, `shown` of them shown."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(PAGE),
         autoescape=True,

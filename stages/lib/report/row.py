@@ -31,7 +31,7 @@ def row_data(ranking: tables.Ranking, positions: Ints, answers: Relevance, key: 
         "collection": key,
         "metric": metric,
         "answers": [positions[q, :n].tolist() for q, n in enumerate(lengths)],
-        "scores": [[_short(value) for value in scores[q, :n].tolist()] for q, n in enumerate(lengths)],
+        "scores": [[_short(float(value)) for value in scores[q, :n]] for q, n in enumerate(lengths)],
         "marks": ["".join(marks[q, :n].tolist()) for q, n in enumerate(lengths)],
         "first": _late_first_hits(positions, scores, relevant),
         "alike": alike(positions, scores, answers),
@@ -50,7 +50,7 @@ def _late_first_hits(positions: Ints, scores: npt.NDArray[np.float64], relevant:
     """{query: [rank, gallery number, score]} of those whose first right answer is not among the ones shown."""
     late = np.flatnonzero(relevant.any(axis=1) & ~relevant[:, :SHOWN].any(axis=1))
     rank = relevant[late].argmax(axis=1)
-    return {str(q): [r + 1, int(positions[q, r]), _short(scores[q, r])] for q, r in zip(late.tolist(), rank.tolist(), strict=True)}
+    return {str(q): [r + 1, int(positions[q, r]), _short(float(scores[q, r]))] for q, r in zip(late.tolist(), rank.tolist(), strict=True)}
 
 
 def alike(positions: Ints, scores: npt.NDArray[np.float64], answers: Relevance) -> list[list[Any]]:
@@ -60,7 +60,7 @@ def alike(positions: Ints, scores: npt.NDArray[np.float64], answers: Relevance) 
     queries, ranks = np.nonzero(different & ~answers.of(positions))
     order = np.lexsort((ranks, queries, -scores[queries, ranks]))[:ALIKE]
     pairs = zip(queries[order].tolist(), ranks[order].tolist(), strict=True)
-    return [[q, int(positions[q, r]), _short(scores[q, r])] for q, r in pairs]
+    return [[q, int(positions[q, r]), _short(float(scores[q, r]))] for q, r in pairs]
 
 
 def _short(score: float) -> float:

@@ -131,7 +131,7 @@ Trained = Softmax | Contrastive | Triplet | ArcFace | SimCLR | CLIP | MetricLoss
 Objective = Annotated[NoObjective | Trained, Field(discriminator="name")]
 
 
-def settings(defaults: Train, row: Train) -> Train:
+def settings_of(defaults: Train, row: Train) -> Train:
     """The loop's settings for a row: what its objective says, else what `train` says."""
     augmentation = {**defaults.augmentation.model_dump(), **row.augmentation.model_dump(include=row.augmentation.model_fields_set)}
     said = {name: getattr(row, name) for name in row.model_fields_set & Train.model_fields.keys()}

@@ -1,0 +1,47 @@
+"""Objectives: what an encoder is fine-tuned with, one per file.
+
+An objective's file is found by its name (`arcface.py`) and offers two functions:
+
+    needs(settings) -> Needs                 what a batch must hold
+    build(settings, context) -> nn.Module    forward(vectors float32 [B, D], labels int64 [B]) -> loss, a scalar
+
+Its own weights (class vectors, a projection, a text tower) are trained along and dropped afterwards.
+`none.py` trains nothing and imports no torch, so this file doesn't either.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Needs:
+    """labels: of images, for sampling and for the loss; pairs: two images of a label; views: augmented copies of an image.
+
+    Without labels the loss gets numbers 0..B/views-1 that only say which views show one image.
+    """
+
+    labels: bool = True
+    pairs: bool = False
+    views: int = 1
+
+
+@dataclass(frozen=True)
+class Context:
+    """What an objective may build on.
+
+    dim: D of the vectors; labels: the names that the loss's integer labels index; facts: of the encoder;
+    folder: the encoder's own, where a text tower may lie.
+    """
+
+    dim: int
+    labels: tuple[str, ...]
+    facts: dict[str, Any]
+    folder: Any
+
+
+def objective(name: str) -> ModuleType:
+    return importlib.import_module(f"stages.lib.objectives.{name}")

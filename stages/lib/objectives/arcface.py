@@ -1,0 +1,21 @@
+"""ArcFace: softmax over cosines with an additive angular margin. Source: Deng et al., CVPR 2019, equation 3."""
+
+from __future__ import annotations
+
+import math
+
+from pytorch_metric_learning import losses
+from torch import nn
+
+from stages.lib.objectives import Context, Needs
+from stages.lib.training_params import ArcFace
+
+
+def needs(settings: ArcFace) -> Needs:
+    return Needs()
+
+
+def build(settings: ArcFace, context: Context) -> nn.Module:
+    """Cross entropy of scale * cos(theta + margin) for the own class against scale * cos(theta) for the others."""
+    margin_degrees = math.degrees(settings.margin_radians)
+    return losses.ArcFaceLoss(len(context.labels), context.dim, margin=margin_degrees, scale=settings.scale)  # type: ignore[arg-type]

@@ -1,0 +1,55 @@
+"""Any loss of pytorch-metric-learning, by its class name: MultiSimilarityLoss, SupConLoss, CircleLoss, ProxyAnchorLoss, ..."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from pytorch_metric_learning import losses
+from torch import nn
+
+from stages.lib.errors import UserError, nearest
+from stages.lib.objectives import Context, Needs
+from stages.lib.training_params import MetricLoss
+
+# What needs other inputs than vectors and labels, wraps another loss, or is a mix-in.
+_NOT_HERE = {"CrossBatchMemory", "MultipleLosses", "SelfSupervisedLoss", "ThresholdConsistentMarginLoss", "VICRegLoss"}
+
+
+def known() -> dict[str, Any]:
+    """Every loss that takes vectors and labels, by its name."""
+    found = inspect.getmembers(losses, inspect.isclass)
+    return {
+        name: kind for name, kind in found if name.endswith("Loss") and not name.startswith(("Base", "Generic")) and name not in _NOT_HERE
+    }
+
+
+def needs(settings: MetricLoss) -> Needs:
+    return Needs(pairs=not _arguments(settings) & {"embedding_size", "descriptors_dim"})
+
+
+def build(settings: MetricLoss, context: Context) -> nn.Module:
+    """The loss with the row's `arguments`; class-wise ones get the number of labels and the vectors' size."""
+    taken = _arguments(settings)
+    unknown = sorted(settings.arguments.keys() - taken)
+    if unknown:
+        raise UserError(f"objective.arguments.{unknown[0]}: {settings.loss} has no such argument{nearest(unknown[0], taken)}")
+    given = {"num_classes": len(context.labels), "embedding_size": context.dim, "descriptors_dim": context.dim, "l": context.dim}
+    try:
+        return known()[settings.loss](**{name: value for name, value in given.items() if name in taken}, **settings.arguments)
+    except (TypeError, ValueError, AssertionError) as error:
+        raise UserError(f"objective.arguments: {settings.loss} refuses them ({error})") from None
+
+
+def _arguments(settings: MetricLoss) -> set[str]:
+    """The names that the loss's constructor takes, its base classes' included."""
+    kinds = known()
+    if settings.loss not in kinds:
+        raise UserError(f"objective.loss: {settings.loss!r} is no loss of pytorch-metric-learning{nearest(settings.loss, kinds)}")
+    constructors = [
+        vars(base)["__init__"]
+        for base in inspect.getmro(kinds[settings.loss])
+        if base.__module__.startswith("pytorch_metric_learning") and "__init__" in vars(base)
+    ]
+    names = {name for function in constructors for name, p in inspect.signature(function).parameters.items() if p.kind is not p.VAR_KEYWORD}
+    return names - {"self", "args"}

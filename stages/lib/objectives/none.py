@@ -1,0 +1,21 @@
+"""No objective: the encoder is used as it was fetched."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from stages.lib import tables
+
+
+def pass_on(source: Path, target: Path, log_header: str) -> None:
+    """Copies an encoder's folder byte for byte, and adds a log.csv of no epochs."""
+    tables.read_json(source / "encoder.json")  # UserError where nothing was fetched
+
+    def write(folder: Path) -> None:
+        folder.mkdir()
+        for file in sorted(source.iterdir()):
+            shutil.copyfile(file, folder / file.name)
+        (folder / "log.csv").write_text(log_header, encoding="utf-8", newline="\n")
+
+    tables.replace_atomically(target, write)

@@ -1,0 +1,268 @@
+"""One loop for every objective: fine-tunes an encoder on labelled images within a time limit, and never loses an epoch.
+
+The same settings, seed, images and machine give the same weights, whether or not the training was interrupted.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from stages.lib import cli, encoders, machine, objectives, tables, training_pixels
+from stages.lib import training_checkpoint as checkpoints
+from stages.lib import training_data as data
+from stages.lib import training_network as network
+from stages.lib.augmentation import Augment
+from stages.lib.encoders import Encoder
+from stages.lib.errors import UserError
+from stages.lib.fingerprint import code_digest
+from stages.lib.training_checkpoint import Progress, Tensors
+from stages.lib.training_params import Train, Trained
+from stages.lib.training_validation import retrieval_score
+
+log = logging.getLogger("lineup")
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where a training finds its input, and keeps what it has so far.
+
+    encoder: the fetched weights' folder; images: the prepared shards; checkpoint: a folder for this training alone.
+    """
+
+    encoder: Path
+    images: Path
+    checkpoint: Path
+
+
+@dataclass(frozen=True)
+class Result:
+    """module, facts: the encoder with its best weights; progress: log and times; note: what a reader of the table should know."""
+
+    module: nn.Module
+    facts: dict[str, Any]
+    progress: Progress
+    note: str | None
+    device: str
+
+
+def ingredients(row: Trained, settings: Train, facts: dict[str, Any], manifest: data.Manifest, photos: Path, seed: int) -> dict[str, Any]:
+    """All that decides the weights that a training ends with; not the clock: a longer one goes on where a shorter one ended."""
+    here = Path(__file__)
+    code = [*sorted(here.parent.glob("training*.py")), here.with_name("augmentation.py"), here.with_name("images.py")]
+    return {
+        "encoder": facts["weights_sha256"],
+        "objective": row.model_dump(mode="json", exclude=set(Train.model_fields)),
+        "settings": settings.model_dump(mode="json", exclude={"max_minutes", "memory_mb", "device"}),
+        "seed": seed,
+        "images": manifest.digest(),
+        "preparation": (pq.read_schema(tables.shards(photos)[0]).metadata or {}).get(b"preparation", b"").decode(),
+        "device": choose_device(settings.device).type,
+        "versions": encoders.versions(*facts["versions"], "torchvision", "pytorch-metric-learning"),
+        "code": code_digest(*code, Path(str(objectives.objective(row.name).__file__))),
+    }
+
+
+def train(row: Trained, settings: Train, encoder: Encoder, manifest: data.Manifest, sources: Sources, seed: int) -> Result:
+    """Fine-tunes `encoder` (which is changed) with a row's objective; settings: of the loop, for this row.
+
+    UserError where data and settings don't go together, or the loss is no number any more.
+    """
+    started = time.monotonic()
+    kind = objectives.objective(row.name)
+    needs = kind.needs(row)
+    parts = data.split(manifest, settings, needs, seed)
+    _deterministic(seed)
+    module, facts = network.headed(encoder, settings.dim)
+    look = network.look(encoder, settings.image_size)
+    context = objectives.Context(facts["dim"], parts.names, facts, sources.encoder)
+    run = _Run(module, encoder.module, kind.build(row, context), settings, look, seed)
+    run.resume(sources.checkpoint)
+    if not run.progress.finished:
+        pixels = training_pixels.decode(
+            sources.images, manifest, parts, encoder.transform, look.size, settings.memory_mb, sources.checkpoint
+        )
+        labels = manifest.labels[parts.validation]
+        run.epochs(data.Training(pixels.train, parts.labels, needs.views), pixels.validation, labels, started)
+    named = f"{machine.cpu_name()}, {cli.threads()} threads" if run.device.type == "cpu" else torch.cuda.get_device_name()
+    image_facts = {name: fact for name, fact in facts.items() if name not in ("text", "text_sha256")}  # the text tower stays behind
+    return Result(run.best_module(), image_facts, run.progress, run.note(), named)
+
+
+def choose_device(wanted: str) -> torch.device:
+    """UserError where CUDA is asked for and not there."""
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise UserError("device is cuda, but torch finds no CUDA device; set it to auto or cpu")
+    return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def _deterministic(seed: int) -> None:
+    torch.manual_seed(seed)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cudnn.benchmark = False
+
+
+class _Run:
+    """The state of one training, from its first epoch to its last, over interruptions."""
+
+    def __init__(
+        self, module: nn.Module, backbone: nn.Module, objective: nn.Module, settings: Train, look: network.Look, seed: int
+    ) -> None:
+        self.settings, self.look, self.seed = settings, look, seed
+        self.device = choose_device(settings.device)
+        self.module = module.to(device=self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.objective = objective.to(self.device)
+        self.frozen = network.freeze(backbone, settings.freeze)
+        self.optimiser = network.optimiser(self.module, backbone, self.objective, settings)
+        self.averaged = (
+            AveragedModel(self.module, multi_avg_fn=get_ema_multi_avg_fn(settings.ema), use_buffers=True) if settings.ema else None
+        )
+        self.precision = network.precision(settings.precision, self.device)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision is torch.float16)
+        self.progress = Progress()
+        self.best: Tensors = {}
+        self.stopped = False
+
+    def resume(self, folder: Path) -> None:
+        """Goes on from the last whole epoch, if there is one."""
+        self.folder = folder
+        found = checkpoints.load(folder)
+        if found is None:
+            return
+        self.progress, parts = found
+        self.best = parts["best"]
+        if self.progress.finished:
+            return
+        self.module.load_state_dict(parts["module"])
+        self.objective.load_state_dict(parts.get("objective", {}))
+        if self.averaged:
+            self.averaged.load_state_dict(parts["averaged"])
+        checkpoints.restore_optimiser(self.optimiser, parts["optimiser"])
+        self.scaler.load_state_dict(self.progress.scaler)
+        log.info("goes on after epoch %d of %d", self.progress.epoch, self.settings.epochs)
+
+    def epochs(self, training: data.Training, validation: Any, labels: data.Rows, started: float) -> None:
+        """All epochs that are left, or as many as the clock allows."""
+        before, settings, progress = self.progress.seconds, self.settings, self.progress
+        steps = len(training.plan(settings, (self.seed, 1)))
+        self.deadline = started + 60 * settings.max_minutes - before
+        if not progress.log:
+            self._note_epoch(0, None, retrieval_score(self._candidate(), validation, labels, self.device), started)
+        todo = settings.epochs * steps
+        with tqdm(total=todo, initial=progress.epoch * steps, unit="step", disable=None, desc="train", mininterval=1) as bar:
+            for epoch in range(progress.epoch + 1, settings.epochs + 1):
+                begun = time.monotonic()
+                loss = self._epoch(epoch, steps, training, bar)
+                if self.stopped and epoch > 1:
+                    break
+                score = retrieval_score(self._candidate(), validation, labels, self.device)
+                self._keep_best(epoch, score, training.labels is not None)
+                if self.stopped:
+                    break
+                self._note_epoch(epoch, loss, score, begun)
+                progress.epoch, progress.seconds = epoch, before + time.monotonic() - started
+                progress.finished = epoch == settings.epochs or self._out_of_patience()
+                self._save()
+                if progress.finished:
+                    break
+        progress.seconds = before + time.monotonic() - started
+
+    def _epoch(self, epoch: int, steps: int, training: data.Training, bar: tqdm) -> float:
+        """One pass; the mean loss. Sets `stopped` and returns early at the deadline."""
+        torch.manual_seed(self.seed + epoch)  # of dropout; what a resumed run draws doesn't depend on earlier epochs
+        network.training_mode(self.module, self.frozen, self.settings.batch_norm)
+        self.objective.train()
+        batches = training.batches(self.settings, Augment(self.settings.augmentation, self.look.size), (self.seed, epoch))
+        workers = 0 if self.device.type == "cpu" else max(1, cli.threads() - 1)  # on a CPU the network needs all cores
+        losses, begun = [], time.monotonic()
+        for step, (images, labels) in enumerate(DataLoader(batches, batch_size=None, num_workers=workers, pin_memory=workers > 0)):
+            if time.monotonic() > self.deadline:
+                self.stopped = True
+                break
+            for group in self.optimiser.param_groups:
+                group["lr"] = group["peak"] * network.rate(
+                    (epoch - 1) * steps + step, self.settings.epochs * steps, self.settings.warmup_share
+                )
+            losses.append(self._step(images.to(self.device, non_blocking=True), labels.to(self.device)))
+            if not losses[-1] < float("inf"):
+                raise UserError(
+                    f"the loss is {losses[-1]} in epoch {epoch}, step {step + 1}; lower learning_rate ({self.settings.learning_rate:g})"
+                )
+            self.progress.images += len(images)
+            bar.set_postfix(
+                epoch=epoch, loss=f"{losses[-1]:.3f}", images_per_s=f"{(step + 1) * len(images) / (time.monotonic() - begun):.0f}"
+            )
+            bar.update()
+        self.progress.training_seconds += time.monotonic() - begun
+        return sum(losses) / max(len(losses), 1)
+
+    def _step(self, images: torch.Tensor, labels: torch.Tensor) -> float:
+        """images: uint8 [B, 3, S, S]; labels: int64 [B]."""
+        with torch.autocast(self.device.type, self.precision or torch.bfloat16, enabled=self.precision is not None):
+            vectors = self.module(self.look.normalise(images))  # [B, D]
+        loss = self.objective(vectors.float(), labels)
+        self.optimiser.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()
+        self.scaler.unscale_(self.optimiser)
+        trained = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
+        nn.utils.clip_grad_norm_(trained, self.settings.max_gradient_norm)
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        if self.averaged:
+            self.averaged.update_parameters(self.module)
+        return loss.item()
+
+    def _candidate(self) -> nn.Module:
+        return self.averaged.module if self.averaged else self.module
+
+    def _keep_best(self, epoch: int, score: float | None, labels_are_used: bool) -> None:
+        """The best epoch's weights. Where an objective may not know labels they don't choose for it: the last epoch's."""
+        scores = {entry["epoch"]: entry["map_at_r"] for entry in self.progress.log}
+        if score is None or not labels_are_used or not self.best or score > scores[self.progress.best_epoch]:
+            self.best = {name: tensor.detach().cpu().clone() for name, tensor in self._candidate().state_dict().items()}
+            self.progress.best_epoch = epoch
+
+    def _note_epoch(self, epoch: int, loss: float | None, score: float | None, begun: float) -> None:
+        rate, seconds = self.optimiser.param_groups[-1]["lr"] if epoch else 0.0, time.monotonic() - begun
+        self.progress.log.append({"epoch": epoch, "loss": loss, "map_at_r": score, "learning_rate": rate, "seconds": seconds})
+        told = "no labels" if score is None else f"{score:.4f}"
+        log.info("epoch %d: loss %s, map_at_r of held-out labels %s, %.0f s", epoch, "-" if loss is None else f"{loss:.4f}", told, seconds)
+
+    def _out_of_patience(self) -> bool:
+        return self.settings.patience is not None and self.progress.epoch - self.progress.best_epoch >= self.settings.patience
+
+    def _save(self) -> None:
+        """Of a finished training only the result."""
+        self.progress.scaler = self.scaler.state_dict()
+        state: dict[str, Tensors] = {"best": self.best}
+        if not self.progress.finished:
+            state |= {"module": self.module.state_dict(), "objective": self.objective.state_dict()}
+            state |= {"optimiser": checkpoints.optimiser_tensors(self.optimiser)}
+            state |= {"averaged": self.averaged.state_dict()} if self.averaged else {}
+        checkpoints.save(self.folder, self.progress, state)
+
+    def best_module(self) -> nn.Module:
+        self.module.load_state_dict(self.best)
+        return self.module.cpu().eval()
+
+    def note(self) -> str | None:
+        """What the table should say beside this row, if anything."""
+        scores = {entry["epoch"]: entry["map_at_r"] for entry in self.progress.log}
+        start, best = scores.get(0), scores.get(self.progress.best_epoch)
+        notes = []
+        if self.stopped:
+            notes.append(f"stopped at the limit {'after' if self.progress.epoch else 'within'} epoch {max(self.progress.epoch, 1)}")
+        if start is not None and best is not None and best <= start:
+            notes.append(f"no better than its start on held-out labels ({start:.3f}, then {best:.3f})")
+        return "; ".join(notes) or None

@@ -1,0 +1,79 @@
+"""The state of a training on disk, in one file: tensors as safetensors, the rest as JSON in its header; nothing is pickled.
+
+A checkpoint's folder is named after all that decides the training, so what lies there always fits.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from stages.lib import tables
+
+Tensors = dict[str, torch.Tensor]
+_FILE = "checkpoint.safetensors"
+_KEPT = 16  # results of finished trainings that wait for a stage that was killed before DVC noted it
+
+
+@dataclass
+class Progress:
+    """How far a training is. log: one entry per epoch, 0 is the start; finished: the epochs or the patience ran out."""
+
+    epoch: int = 0
+    seconds: float = 0.0
+    images: int = 0
+    training_seconds: float = 0.0
+    best_epoch: int = 0
+    finished: bool = False
+    scaler: dict[str, Any] = field(default_factory=dict)
+    log: list[dict[str, Any]] = field(default_factory=list)
+
+
+def save(folder: Path, progress: Progress, parts: dict[str, Tensors]) -> None:
+    """parts: {"module": state dict, "best": ..., "optimiser": ...}. The older checkpoint stays until this one is whole."""
+    flat = {
+        f"{part}/{name}": tensor.detach().cpu().contiguous().clone() for part, tensors in parts.items() for name, tensor in tensors.items()
+    }
+    metadata = {"progress": json.dumps(asdict(progress))}
+    tables.replace_atomically(folder / _FILE, lambda temporary: save_file(flat, temporary, metadata))
+
+
+def load(folder: Path) -> tuple[Progress, dict[str, Tensors]] | None:
+    """None where there is none, or where it can't be read: a training can always begin again."""
+    try:
+        with safe_open(folder / _FILE, "pt") as file:
+            progress = Progress(**json.loads(file.metadata()["progress"]))
+            parts: dict[str, Tensors] = {}
+            for key in file.keys():  # noqa: SIM118 (no mapping)
+                part, _, name = key.partition("/")
+                parts.setdefault(part, {})[name] = file.get_tensor(key)
+    except (FileNotFoundError, SafetensorError, KeyError, TypeError, ValueError):
+        return None
+    return progress, parts
+
+
+def prune(cache: Path, current: Path) -> None:
+    """Of all trainings' folders the newest few stay, and `current`."""
+    others = [folder for folder in cache.iterdir() if folder.is_dir() and folder != current] if cache.exists() else []
+    for folder in sorted(others, key=lambda f: f.stat().st_mtime, reverse=True)[_KEPT:]:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def optimiser_tensors(optimiser: torch.optim.Optimizer) -> Tensors:
+    state = optimiser.state_dict()["state"]
+    return {f"{index}/{name}": tensor for index, entries in state.items() for name, tensor in entries.items()}
+
+
+def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: Tensors) -> None:
+    state: dict[int, Tensors] = {}
+    for key, tensor in tensors.items():
+        index, _, name = key.partition("/")
+        state.setdefault(int(index), {})[name] = tensor
+    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})

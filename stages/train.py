@@ -1,0 +1,78 @@
+"""train@model: fine-tunes the row's encoder with its objective; with `objective: {name: none}` passes the weights on."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from typing import TYPE_CHECKING, Any
+
+from stages.lib import cli, machine, paths, tables
+from stages.lib.errors import UserError
+from stages.lib.fingerprint import fingerprint
+from stages.lib.objectives import none
+from stages.lib.params import Params
+from stages.lib.training_params import NoObjective, Trained, settings_of
+
+if TYPE_CHECKING:  # torch is imported where something is trained: passing weights on takes no time
+    from stages.lib.training import Result
+
+LOG: tuple[str, ...] = ("epoch", "loss", "map_at_r", "learning_rate", "seconds")
+
+
+def log_csv(entries: list[dict[str, Any]]) -> str:
+    """One line per epoch; epoch 0 is the encoder before training, which has no loss."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, LOG, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: "" if value is None else f"{value:.6g}" for name, value in entry.items()} for entry in entries)
+    return text.getvalue()
+
+
+def costs(result: Result) -> dict[str, Any]:
+    """What the training took, over all its interruptions, and what the table should say of it."""
+    progress = result.progress
+    return {
+        "minutes": round(progress.seconds / 60, 3),
+        "note": result.note,
+        "epochs": progress.epoch,
+        "best_epoch": progress.best_epoch,
+        "images_per_second": round(progress.images / progress.training_seconds, 2) if progress.training_seconds else None,
+        "peak_memory_mb": round(machine.peak_memory_mb(), 1),
+        "device": result.device,
+        "curve": [{name: value if value is None else float(f"{value:.6g}") for name, value in entry.items()} for entry in progress.log],
+    }
+
+
+def main(argv: list[str] | None = None) -> None:
+    model, params = cli.start("train", argv)
+    objective = params.models[model].objective
+    if isinstance(objective, NoObjective):
+        none.pass_on(paths.weights(model), paths.trained(model), log_csv([]))
+        tables.write_json(paths.costs("train", model), {"minutes": 0.0, "note": None})
+        return
+    try:
+        _train(model, objective, params)
+    except UserError as error:
+        raise UserError(f"{paths.PARAMS}: models.{model}.objective: {error}") from None
+
+
+def _train(model: str, objective: Trained, params: Params) -> None:
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what CUDA needs to be repeatable
+    from stages.lib import encoders, training, training_checkpoint, training_data
+
+    settings = settings_of(params.train, objective)
+    manifest = training_data.read_manifest(paths.manifest("train"))
+    encoder = encoders.load(paths.weights(model))
+    decides = training.ingredients(objective, settings, encoder.facts, manifest, paths.images("train"), params.seed)
+    cache = paths.CACHE / "training"
+    sources = training.Sources(paths.weights(model), paths.images("train"), cache / fingerprint(decides))
+    training_checkpoint.prune(cache, sources.checkpoint)
+    result = training.train(objective, settings, encoder, manifest, sources, params.seed)
+    encoders.save(paths.trained(model), result.module, result.facts | {"trained": {**decides, "best_epoch": result.progress.best_epoch}})
+    tables.write_text(paths.trained(model) / "log.csv", log_csv(result.progress.log))
+    tables.write_json(paths.costs("train", model), costs(result))
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -119,19 +119,19 @@ def summary(raw: RawData, prepared: Prepared) -> Iterator[str]:
     yield ", ".join(f"{splits[split]} {split}" for split in duplicates.SPLITS) + f" images of {len(raw.names)} files"
     if prepared.unreadable:
         reasons = Counter(reason for _, reason in prepared.unreadable)
-        yield f"{len(prepared.unreadable)} files skipped: " + "; ".join(f"{count} {reason}" for reason, count in reasons.most_common(5))
+        yield f"files skipped: {len(prepared.unreadable)} ({'; '.join(f'{count} {reason}' for reason, count in reasons.most_common(5))})"
     if prepared.contradictions:
-        yield f"{len(prepared.contradictions)} images are under two labels"
+        yield f"pairs of equal images under two labels: {len(prepared.contradictions)}"
     train = {photo.pixels_id for photo in prepared.photos if photo.split == "train"}
     both = sum(photos[0].pixels_id in train for (_, split), photos in prepared.images.items() if split != "train")
     if both:
-        yield f"LEAK: {both} test images are also in train; a trained model has seen them"
+        yield f"LEAK: test images that are also in train: {both}; a trained model has seen them"
     shared = {leak.path_a for leak in prepared.leaks if leak.kind == "same_label"}
     if shared:
-        yield f"LEAK: {len(shared)} labels are in both train and test; scores of trained models don't tell how they do on new ones"
+        yield f"LEAK: labels in both train and test: {len(shared)}; scores of trained models don't tell how they do on new ones"
     equal = sum(leak.kind != "same_label" for leak in prepared.leaks)
     if equal:
-        yield f"{equal} pairs of equal images"
+        yield f"pairs of equal images: {equal}"
     if prepared.leaks:
         yield f"all pairs are in {paths.LEAKS}"
     if prepared.unreadable or raw.problems or prepared.contradictions:

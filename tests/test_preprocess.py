@@ -1,0 +1,396 @@
+"""preprocess: the odd corpus through the real stage, equal bytes whatever the history, and what it refuses."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import yaml
+
+from stages import preprocess
+from stages.lib import image_cache, images, paths, tables
+from stages.lib.errors import UserError
+from tests import odd_images, project
+from tests.odd_images import encoded, pattern
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty project; the stage runs in this process."""
+    folder = tmp_path / "home"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("stages.lib.cli.threads", lambda: 1)
+    write_params(folder)
+    return folder
+
+
+def write_params(folder: Path, **settings: object) -> None:
+    params = yaml.safe_load((project.ROOT / "params.yaml").read_text(encoding="utf-8"))
+    params["preprocess"] = settings
+    (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+
+
+def put(name: str, data: bytes, folder: Path = Path()) -> str:
+    file = folder / paths.RAW / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def picture(seed: int, size: int = 16) -> bytes:
+    return encoded(np.random.default_rng(seed).integers(0, 256, (size, size, 3), np.uint8), "PNG")
+
+
+def fill(number: int = 6, folder: Path = Path(), size: int = 16) -> None:
+    for seed in range(number):
+        for place, split in enumerate(("train", "test/query", "test/gallery")):
+            put(f"{split}/label {seed % 3}/{seed}.png", picture(3 * seed + place, size), folder)
+
+
+def tree(folder: Path) -> dict[str, str]:
+    found = {file.relative_to(folder).as_posix(): file for file in folder.rglob("*") if file.is_file()}
+    return {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in sorted(found.items())}
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def manifest(part: paths.Part) -> list[dict[str, object]]:
+    return tables.read_table(paths.manifest(part)).to_pylist()
+
+
+def stored(part: paths.Part) -> dict[tuple[str, str], bytes]:
+    return {(row.image_id, row.split): row.data for row in images.prepared(paths.images(part))}
+
+
+def sentence() -> str:
+    with pytest.raises(UserError) as told:
+        preprocess.main()
+    return str(told.value)
+
+
+def test_the_odd_corpus_comes_out_as_expected(home: Path) -> None:
+    good, bad = odd_images.good(), odd_images.bad()
+    ids = {f"test/gallery/{odd.name}": put(f"test/gallery/{odd.name}", odd.data) for odd in good}
+    for odd in bad:
+        put(f"test/gallery/{odd.name}", odd.data)
+    put("test/query/q.png", picture(0))
+    put("test/gallery/Thumbs.db", b"not named")
+    Path("data/raw/test/gallery/link to nothing.jpg").symlink_to("nothing")
+    Path("data/raw/test/gallery/link.png").symlink_to("../query/q.png")
+    os.mkfifo("data/raw/test/gallery/pipe.jpg")
+    preprocess.main()
+
+    by_path = {path: row for row in manifest("test") for path in row["paths"]}  # type: ignore[union-attr]
+    assert by_path.keys() == ids.keys() | {"test/query/q.png", "test/gallery/link.png"}
+    data = stored("test")
+    for odd in good:
+        row = by_path[f"test/gallery/{odd.name}"]
+        assert odd.expected is not None
+        assert (row["image_id"], row["format"]) == (ids[f"test/gallery/{odd.name}"], odd.format)
+        assert (row["height"], row["width"]) == odd.expected.shape[:2]
+        shown = images.decode(data[row["image_id"], "gallery"])  # type: ignore[index]
+        if max(odd.expected.shape) <= 512:
+            away = np.abs(np.asarray(shown).astype(int) - odd.expected.astype(int))
+            assert np.mean(away <= odd.tolerance) >= 0.9
+    problems = {row["path"]: row["problem"] for row in rows(paths.PROBLEMS)}
+    assert problems.keys() == {f"test/gallery/{odd.name}" for odd in bad} | {"test/gallery/link to nothing.jpg", "test/gallery/pipe.jpg"}
+    assert problems["test/gallery/link to nothing.jpg"] == "is a broken link"
+    assert problems["test/gallery/pipe.jpg"] == "is not a regular file"
+
+
+def test_a_file_without_permission_is_named() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        file = Path(name, "locked.jpg")
+        file.write_bytes(picture(0))
+        file.chmod(0)
+        root = os.geteuid() == 0
+        try:
+            if root:
+                os.seteuid(65534)  # the superuser may read everything
+            with pytest.raises(images.BadImage, match="permission denied"):
+                image_cache.read_file(file)
+        finally:
+            if root:
+                os.seteuid(0)
+
+
+def test_a_film_between_the_photos_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "film.mp4").open("wb") as stream:
+        stream.truncate(image_cache.MAX_FILE_BYTES + 1)
+    with pytest.raises(images.BadImage, match="is larger than 512 MB"):
+        image_cache.read_file(tmp_path / "film.mp4")
+
+
+def test_tables_hold_what_the_folders_say(home: Path) -> None:
+    one, two, three = (
+        put(name, picture(seed)) for seed, name in enumerate(("test/query/a.png", "test/gallery/Fig/b.png", "test/gallery/c.png"))
+    )
+    put("test/gallery/Fig/copy of b.png", picture(1))
+    put(
+        "qrels.csv", b"query,gallery,relevance\ntest/query/a.png,test/gallery/c.png,-1\ntest/query/a.png,test/gallery/Fig/copy of b.png,1\n"
+    )
+    preprocess.main()
+    found = {row["image_id"]: row for row in manifest("test")}
+    assert list(found) == sorted((one, two, three))
+    assert found[two]["paths"] == ["test/gallery/Fig/b.png", "test/gallery/Fig/copy of b.png"] and found[two]["label"] == "Fig"
+    assert found[one]["label"] is None and found[one]["split"] == "query"
+    assert stored("test") == {(one, "query"): picture(0), (two, "gallery"): picture(1), (three, "gallery"): picture(2)}
+    judged = {(one, three): -1, (one, two): 1}
+    assert tables.read_table(paths.QRELS).to_pylist() == [
+        {"query_id": query, "gallery_id": gallery, "relevance": judged[query, gallery]} for query, gallery in sorted(judged)
+    ]
+    assert manifest("train") == [] and stored("train") == {}
+    for part in ("train", "test"):
+        assert tables.read_table(paths.manifest(part)).schema.equals(tables.MANIFEST)
+    assert paths.PROBLEMS.read_text() == "path,problem\n"
+    assert rows(paths.LEAKS) == [
+        {"kind": "same_bytes", "path_a": "test/gallery/Fig/b.png", "path_b": "test/gallery/Fig/copy of b.png", "across": "gallery"}
+    ]
+
+
+def test_a_picture_under_two_labels_has_none_in_that_part(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    put("test/query/Fig/q.png", picture(9))
+    put("test/gallery/Fig/a.png", encoded(pattern(), "PNG"))
+    put("test/gallery/Pear/b.bmp", encoded(pattern(), "BMP"))
+    put("train/Kiwi/c.png", encoded(pattern(), "PNG"))
+    preprocess.main()
+    assert {row["label"] for row in manifest("test") if row["split"] == "gallery"} == {None}
+    assert [row["label"] for row in manifest("train")] == ["Kiwi"]
+    assert rows(paths.PROBLEMS) == [
+        {
+            "path": "test/gallery/Fig/a.png",
+            "problem": "is labelled 'Fig', but 'train/Kiwi/c.png' is the same image and labelled 'Kiwi': each keeps its own",
+        },
+        {
+            "path": "test/gallery/Pear/b.bmp",
+            "problem": "is labelled 'Pear', but 'test/gallery/Fig/a.png' is the same image and labelled 'Fig': neither label is used",
+        },
+    ]
+    assert "LEAK: test images that are also in train: 2;" in capsys.readouterr().err
+
+
+def test_leaks_are_told_in_the_summary(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    put("train/Fig/a.png", picture(0))
+    put("test/query/Fig/b.png", picture(0))
+    put("test/gallery/Pear/c.png", picture(1))
+    preprocess.main()
+    told = capsys.readouterr().err
+    assert "LEAK: test images that are also in train: 1;" in told and "LEAK: labels in both train and test: 1;" in told
+    assert [tuple(row.values()) for row in rows(paths.LEAKS)] == [
+        ("same_bytes", "train/Fig/a.png", "test/query/Fig/b.png", "train-query"),
+        ("same_label", "train/Fig/a.png", "test/query/Fig/b.png", "train-query"),
+    ]
+
+
+def test_a_mended_label_changes_no_image(home: Path) -> None:
+    fill()
+    preprocess.main()
+    before = tree(paths.PREPARED)
+    put("labels.csv", b"path,label\ntest/gallery/label 0/0.png,another\n")
+    preprocess.main()
+    after = tree(paths.PREPARED)
+    assert {name for name in before if before[name] != after[name]} == {"test/manifest.parquet", "leaks.csv"}
+
+
+def test_a_new_photo_changes_one_shard_and_decodes_one_image(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "IMAGES_PER_SHARD", 4)
+    fill(10)
+    preprocess.main()
+    before = tree(paths.PREPARED)
+    decoded: list[int] = []
+    real = images.prepare
+    monkeypatch.setattr(images, "prepare", lambda data, side: decoded.append(1) or real(data, side))
+    put("test/gallery/label 0/new.png", picture(1000))
+    preprocess.main()
+    after = tree(paths.PREPARED)
+    assert len(decoded) == 1
+    changed = [name for name in after if before.get(name) != after[name]]
+    assert len(changed) == 2 and "test/manifest.parquet" in changed
+    assert len([name for name in after if name.startswith("test/images/")]) > 4
+
+
+def test_a_moved_and_renamed_photo_is_not_decoded_again(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill()
+    preprocess.main()
+    before = tree(paths.images("test"))
+    monkeypatch.setattr(images, "prepare", lambda *_: pytest.fail("decoded again"))
+    Path("data/raw/test/gallery/label 0/0.png").rename("data/raw/test/gallery/moved.png")
+    preprocess.main()
+    assert tree(paths.images("test")) == before
+
+
+def test_bytes_depend_on_neither_cache_nor_workers_nor_time(home: Path, tmp_path: Path) -> None:
+    """The real command with two workers, without a cache, with a full and with a damaged one; files made in another order."""
+    write_params(home, max_side=32)  # so that some images are shrunk, and live in the cache
+    names = [f"{split}/{number}.{kind}" for number in range(30) for split, kind in (("test/gallery", "png"), ("test/query", "jpg"))]
+    content = {name: encoded(pattern(40 + place, 60), {"png": "PNG", "jpg": "JPEG"}[name[-3:]]) for place, name in enumerate(names)}
+    results = []
+    for variant, order in (("a", names), ("b", random.Random(0).sample(names, len(names)))):
+        folder = tmp_path / variant
+        folder.mkdir()
+        write_params(folder, max_side=32)
+        for name in order:
+            put(name, content[name], folder)
+        project.run(sys.executable, "-m", "stages.preprocess", cwd=folder, PYTHONPATH=str(project.ROOT))
+        results.append(tree(folder / paths.PREPARED))
+    folder = tmp_path / "b"
+    entries = sorted(file for file in (folder / paths.CACHE / "prepared").rglob("*") if file.is_file())
+    assert len(entries) == len(names) and all(len(file.read_bytes().partition(b"\n")[2]) > 100 for file in entries)
+    entries[0].write_bytes(b"")
+    entries[1].write_bytes(entries[1].read_bytes()[:-1])
+    entries[2].write_bytes(entries[2].read_bytes()[:-1] + b"\0")
+    entries[3].write_bytes(entries[4].read_bytes())
+    shutil.rmtree(folder / paths.PREPARED)
+    project.run(sys.executable, "-m", "stages.preprocess", cwd=folder, PYTHONPATH=str(project.ROOT))
+    results.append(tree(folder / paths.PREPARED))
+    for name, data in content.items():
+        put(name, data)
+    preprocess.main()  # one worker
+    results.append(tree(paths.PREPARED))
+    assert results[0] == results[1] == results[2] == results[3]
+
+
+def test_a_setting_that_decides_pixels_has_a_cache_of_its_own(home: Path) -> None:
+    assert image_cache.fingerprint(512) == image_cache.fingerprint(512) != image_cache.fingerprint(511)
+
+
+def test_a_file_that_changes_between_the_passes_is_told(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(2)
+    real = preprocess.assemble
+
+    def meddle(*arguments: object) -> preprocess.Prepared:
+        found = real(*arguments)  # type: ignore[arg-type]
+        put("test/gallery/label 0/0.png", picture(77))
+        return found
+
+    monkeypatch.setattr(preprocess, "assemble", meddle)
+    assert sentence() == "data/raw/test/gallery/label 0/0.png: changed while it was read; run again once nothing writes to data/raw"
+    monkeypatch.setattr(preprocess, "assemble", real)
+    preprocess.main()
+    assert hashlib.sha256(picture(77)).hexdigest() in {image_id for image_id, _ in stored("test")}
+
+
+def test_on_bad_image_fail_names_the_first_and_writes_nothing(home: Path) -> None:
+    write_params(home, on_bad_image="fail")
+    fill(2)
+    for number in range(5):
+        put(f"test/gallery/bad {number}.jpg", b"")
+    told = sentence()
+    assert told.startswith("data/raw/test/gallery/bad 0.jpg is empty (0 bytes); data/raw/test/gallery/bad 1.jpg is empty")
+    assert told.endswith("and 2 more; mend or remove what is bad, or set preprocess.on_bad_image to 'skip'")
+    assert not paths.PREPARED.exists()
+
+
+def test_nothing_to_search_with_is_told(home: Path) -> None:
+    fill(2)
+    shutil.rmtree("data/raw/test/query")
+    put("test/query/notes.txt", b"no picture")
+    assert sentence().startswith("no query photo can be read: data/raw/test/query/notes.txt is not an image")
+    assert not paths.PREPARED.exists()
+
+
+def test_judgements_that_contradict_each_other_are_told(home: Path) -> None:
+    fill(2)
+    put("test/gallery/copy.png", picture(2))  # as test/gallery/label 0/0.png
+    lines = ["query,gallery,relevance"] + [
+        f"test/query/label 0/0.png,test/gallery/{name}.png,{said}" for name, said in (("label 0/0", 1), ("copy", 0))
+    ]
+    put("qrels.csv", "\n".join(lines).encode())
+    assert sentence() == (
+        "qrels.csv: line 3: says 0 of 'test/query/label 0/0.png' and 'test/gallery/copy.png', "
+        "but line 2 says 1 of the same images; remove one of the two"
+    )
+
+
+def test_judgements_about_a_broken_photo_are_left_out(home: Path) -> None:
+    fill(2)
+    put("test/gallery/bad.jpg", b"")
+    put("qrels.csv", b"query,gallery,relevance\ntest/query/label 0/0.png,test/gallery/bad.jpg,1\n")
+    preprocess.main()
+    assert tables.read_table(paths.QRELS).num_rows == 0
+
+
+def test_no_photos_at_all_are_told_without_a_traceback(tmp_path: Path) -> None:
+    write_params(tmp_path)
+    done = project.run(sys.executable, "-m", "stages.preprocess", cwd=tmp_path, check=False, PYTHONPATH=str(project.ROOT))
+    assert done.returncode == 1
+    assert (
+        done.stderr.startswith("error: data/raw: is not there; put your photos into data/raw/test/query") and "Traceback" not in done.stderr
+    )
+
+
+def test_the_decoder_needs_no_torch() -> None:
+    code = "import sys, stages.preprocess; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=project.ROOT, check=True)
+
+
+@pytest.fixture
+def started(tmp_path: Path) -> Iterator[list[subprocess.Popen[bytes]]]:
+    running: list[subprocess.Popen[bytes]] = []
+    yield running
+    for process in running:
+        process.kill()
+        process.wait()
+
+
+def start(folder: Path) -> subprocess.Popen[bytes]:
+    with (folder / "log.txt").open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "stages.preprocess"],
+            cwd=folder,
+            env=project.environment(PYTHONPATH=str(project.ROOT)),
+            stdout=log,
+            stderr=log,
+        )
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_and_leaves_no_process(tmp_path: Path, started: list[subprocess.Popen[bytes]]) -> None:
+    """kill -9 at random points; then two at once: the same bytes as an undisturbed run."""
+    for name in ("undisturbed", "killed"):
+        (tmp_path / name).mkdir()
+        write_params(tmp_path / name, max_side=64)
+        fill(60, tmp_path / name, size=400)
+    project.run(sys.executable, "-m", "stages.preprocess", cwd=tmp_path / "undisturbed", PYTHONPATH=str(project.ROOT))
+    expected = tree(tmp_path / "undisturbed" / paths.PREPARED)
+    killed = tmp_path / "killed"
+    chance = random.Random(0)
+    done_before = 0
+    for _ in range(4):
+        process = start(killed)
+        started.append(process)
+        time.sleep(chance.uniform(0.3, 3))
+        children = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        _, alive = psutil.wait_procs(children, timeout=20)
+        assert not alive, "workers outlive a killed parent"
+        done = len([file for file in (killed / paths.CACHE).rglob("*") if file.is_file() and not file.name.endswith(".tmp")])
+        assert done >= done_before
+        done_before = done
+        for file in (killed / paths.PREPARED).rglob("*.parquet"):
+            if not any(part.endswith(".tmp") for part in file.parts):
+                tables.read_table(file)  # whole, or not there
+    both = [start(killed), start(killed)]
+    started += both
+    assert [process.wait(timeout=120) for process in both] == [0, 0], (killed / "log.txt").read_text()
+    final = tree(killed / paths.PREPARED)
+    assert {name: digest for name, digest in final.items() if ".tmp" not in name} == expected

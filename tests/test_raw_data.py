@@ -1,0 +1,275 @@
+"""raw_data.py and raw_tables.py: layouts, names, labels.csv, qrels.csv, and the sentence for every fault in them."""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from stages.lib import raw_data, raw_tables
+from stages.lib.errors import UserError
+
+Form = Literal["NFC", "NFD"]
+
+
+def touch(root: Path, *names: str) -> Path:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(name.encode(errors="surrogateescape"))
+    return root
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return touch(
+        tmp_path / "raw",
+        "train/Apple/1.jpg",
+        "test/query/q1.jpg",
+        "test/query/Pear/q2.jpg",
+        "test/gallery/Pear/deep/g1.jpg",
+        "test/gallery/g2.jpg",
+    )
+
+
+def refused(root: Path) -> str:
+    with pytest.raises(UserError) as told:
+        raw_tables.read_judgements(root, raw_data.read(root).names)
+    sentence = str(told.value)
+    assert "\n" not in sentence
+    return sentence.replace(str(root), "RAW")
+
+
+def test_names_splits_and_labels_come_from_folders(root: Path) -> None:
+    data = raw_data.read(root)
+    assert data.names == {
+        "test/gallery/Pear/deep/g1.jpg": "gallery",
+        "test/gallery/g2.jpg": "gallery",
+        "test/query/Pear/q2.jpg": "query",
+        "test/query/q1.jpg": "query",
+        "train/Apple/1.jpg": "train",
+    }
+    assert data.labels == {"train/Apple/1.jpg": "Apple", "test/query/Pear/q2.jpg": "Pear", "test/gallery/Pear/deep/g1.jpg": "Pear"}
+    assert list(data.names) == sorted(data.names) and data.problems == []
+
+
+def test_labels_csv_wins_over_folders_also_where_it_is_empty(root: Path) -> None:
+    (root / "labels.csv").write_text(
+        "label,path,note\nFig,test/query/q1.jpg,x\n,train/Apple/1.jpg,\n Plum ,./test/gallery/Pear/deep/g1.jpg,\n\n"
+    )
+    assert raw_data.read(root).labels == {
+        "test/query/q1.jpg": "Fig",
+        "test/query/Pear/q2.jpg": "Pear",
+        "test/gallery/Pear/deep/g1.jpg": "Plum",
+    }
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "path,label\ntest/query/q1.jpg,Café\n",
+        "\ufeffpath,label\r\ntest/query/q1.jpg,Café\r\n",
+        '"path","label"\r\n"test\\query\\q1.jpg","Café"',
+    ],
+)
+def test_labels_csv_may_come_from_any_editor(root: Path, text: str) -> None:
+    (root / "labels.csv").write_bytes(text.encode())
+    assert raw_data.read(root).labels["test/query/q1.jpg"] == "Café"
+
+
+@pytest.mark.parametrize("on_disk", ["NFC", "NFD"])
+@pytest.mark.parametrize("in_csv", ["NFC", "NFD"])
+def test_accents_match_in_either_unicode_form(root: Path, on_disk: Form, in_csv: Form) -> None:
+    name = "test/query/Ñandú é.jpg"
+    stored = unicodedata.normalize(on_disk, name)
+    touch(root, stored, unicodedata.normalize("NFD", "test/gallery/Ñ/1.jpg"))
+    (root / "labels.csv").write_text(
+        f"path,label\n{unicodedata.normalize(in_csv, name)},{unicodedata.normalize(in_csv, 'Ñ')}\n", encoding="utf-8"
+    )
+    data = raw_data.read(root)
+    assert stored in data.names and data.labels[stored] == unicodedata.normalize("NFC", "Ñ")
+    assert set(data.labels.values()) == {"Apple", "Pear", unicodedata.normalize("NFC", "Ñ")}  # a folder's label is the same one
+
+
+def test_names_that_look_alike_are_told_apart_or_refused(root: Path) -> None:
+    names = [unicodedata.normalize(form, "test/query/é.jpg") for form in ("NFC", "NFD")]
+    touch(root, *names)
+    (root / "labels.csv").write_text(f"path,label\n{names[0]},a\n{names[1]},b\n", encoding="utf-8")
+    assert [raw_data.read(root).labels[name] for name in names] == ["a", "b"]
+    (root / "labels.csv").write_text(f"path,label\n./{names[0]},a\n", encoding="utf-8")
+    assert "could be any of 2 files" in refused(root)
+
+
+@pytest.mark.parametrize(
+    ("table", "told"),
+    [
+        (
+            "path,label\ntest/query/q9.jpg,a\n",
+            "RAW/labels.csv: line 2: 'test/query/q9.jpg' is not in RAW; did you mean 'test/query/q1.jpg'?",
+        ),
+        ("path,label\n\nq2.jpg,a\n", "RAW/labels.csv: line 3: 'q2.jpg' is not in RAW; did you mean 'test/query/Pear/q2.jpg'?"),
+        (
+            "path,label\ndata/raw/test/query/q1.jpg,a\n",
+            "RAW/labels.csv: line 2: 'data/raw/test/query/q1.jpg' is not in RAW; did you mean 'test/query/q1.jpg'?",
+        ),
+        (
+            "path,label\ntest/query/Q1.JPG,a\n",
+            "RAW/labels.csv: line 2: 'test/query/Q1.JPG' is not in RAW; did you mean 'test/query/q1.jpg'?",
+        ),
+        ("path,label\n" + "n" * 3000 + ",a\n", "RAW/labels.csv: line 2: '" + "n" * 3000 + "' is not in RAW"),
+        (
+            "path,label\n../elsewhere/q1.jpg,a\n",
+            "RAW/labels.csv: line 2: '../elsewhere/q1.jpg' is outside RAW; write paths relative to it, as test/query/photo.jpg",
+        ),
+        (
+            "path,label\n/etc/passwd,a\n",
+            "RAW/labels.csv: line 2: '/etc/passwd' is outside RAW; write paths relative to it, as test/query/photo.jpg",
+        ),
+        (
+            "path,label\nC:\\q1.jpg,a\n",
+            "RAW/labels.csv: line 2: 'C:\\\\q1.jpg' is outside RAW; write paths relative to it, as test/query/photo.jpg",
+        ),
+        (
+            "path,label\nlabels.csv,a\n",
+            "RAW/labels.csv: line 2: 'labels.csv' is no photo: it is hidden, or outside train/, test/query/ and test/gallery/",
+        ),
+        ("path,label\n,a\n", "RAW/labels.csv: line 2: has no path; fill it in or remove the line"),
+        (
+            "path,label\ntest/query/q1.jpg,a\ntest/query/q1.jpg,a\n",
+            "RAW/labels.csv: line 3: 'test/query/q1.jpg' was already in line 2; remove one of the two",
+        ),
+        (
+            "path,label\ntest/query/q1.jpg,a\n./test/query/q1.jpg,b\n",
+            "RAW/labels.csv: line 3: './test/query/q1.jpg' was already in line 2; remove one of the two",
+        ),
+        ("path,labels\n", "RAW/labels.csv: line 1: has no column 'label'; did you mean 'labels'?; the header is path,label"),
+        ("path,label,path\n", "RAW/labels.csv: line 1: has the column 'path' twice; remove one; the header is path,label"),
+        (
+            "path;label\n",
+            "RAW/labels.csv: line 1: has no column 'path' (values are separated by semicolons; save it with commas);"
+            " the header is path,label",
+        ),
+        ("", "RAW/labels.csv: line 1: has no column 'path' (it is empty); the header is path,label"),
+        (
+            "path,label\ntest/query/q1.jpg,a,b\n",
+            "RAW/labels.csv: line 2: has 3 values, the header 2; put a value that holds a comma into double quotes",
+        ),
+        (
+            "path,label\ntest/query/q1.jpg\n",
+            "RAW/labels.csv: line 2: has 1 values, the header 2; put a value that holds a comma into double quotes",
+        ),
+        ('path,label\n"test/query/q1.jpg,a\n', "RAW/labels.csv: line 2: is not valid CSV (unexpected end of data)"),
+    ],
+)
+def test_a_fault_of_labels_csv_is_told_with_line_and_fix(root: Path, table: str, told: str) -> None:
+    (root / "labels.csv").write_text(table, newline="")
+    assert refused(root) == told
+
+
+@pytest.mark.parametrize(
+    ("data", "line"), [("path,label\ntest/query/q1.jpg,Käse\n".encode("latin-1"), 2), ("path,label\n".encode("utf-16"), 1)]
+)
+def test_another_encoding_is_told_with_its_line(root: Path, data: bytes, line: int) -> None:
+    (root / "labels.csv").write_bytes(data)
+    assert refused(root) == f"RAW/labels.csv: line {line}: is not UTF-8; save the file as 'CSV UTF-8'"
+
+
+def test_qrels_are_read_with_names_as_on_disk(root: Path) -> None:
+    (root / "qrels.csv").write_text(
+        "query,gallery,relevance\n./test/query/q1.jpg,test/gallery/g2.jpg, 1\ntest/query/q1.jpg,test/gallery/Pear/deep/g1.jpg,-1\n"
+    )
+    found = raw_tables.read_judgements(root, raw_data.read(root).names)
+    assert [(j.line, j.query, j.gallery, j.relevance) for j in found] == [
+        (2, "test/query/q1.jpg", "test/gallery/g2.jpg", 1),
+        (3, "test/query/q1.jpg", "test/gallery/Pear/deep/g1.jpg", -1),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ("test/query/q1.jpg,test/gallery/g2.jpg,2", "line 2: relevance is '2'; it must be 1 (relevant), 0 (not) or -1 (junk)"),
+        ("test/query/q1.jpg,test/gallery/g2.jpg,", "line 2: relevance is ''; it must be"),
+        ("test/gallery/g2.jpg,test/query/q1.jpg,1", "line 2: 'test/gallery/g2.jpg' is in gallery, not in query; the columns are"),
+        ("test/query/q1.jpg,train/Apple/1.jpg,1", "line 2: 'train/Apple/1.jpg' is in train, not in gallery; the columns are"),
+        ("test/query/q1.jpg,test/gallery/g3.jpg,1", "line 2: 'test/gallery/g3.jpg' is not in RAW; did you mean 'test/gallery/g2.jpg'?"),
+    ],
+)
+def test_a_fault_of_qrels_csv_is_told_with_line_and_fix(root: Path, row: str, told: str) -> None:
+    (root / "qrels.csv").write_text(f"query,gallery,relevance\n{row}\n")
+    assert refused(root).startswith(f"RAW/qrels.csv: {told}")
+
+
+def test_missing_and_empty_folders_are_told(tmp_path: Path) -> None:
+    root = tmp_path / "raw"
+    assert refused(root) == "RAW: is not there; put your photos into RAW/test/query and RAW/test/gallery, or run `python -m stages.demo`"
+    root.mkdir()
+    assert refused(root) == "RAW/test: is not there; put photos into test/query and test/gallery"
+    (root / "Tests").mkdir()
+    assert refused(root) == "RAW/test: is not there; rename 'Tests' to 'test'"
+    (root / "Tests").rename(root / "test")
+    (root / "test/Queries").mkdir()
+    assert refused(root) == "RAW/test/query: is not there; rename 'Queries' to 'query'"
+    (root / "test/Queries").rename(root / "test/query")
+    assert refused(root) == "RAW/test/gallery: is not there; put photos into test/query and test/gallery"
+    (root / "test/gallery").mkdir()
+    assert refused(root) == "RAW/test/query: holds no files; put the query photos there, loose or in a folder per label"
+    touch(root, "test/query/a.jpg", "test/gallery/.hidden.jpg")
+    assert refused(root) == "RAW/test/gallery: holds no files; put the gallery photos there, loose or in a folder per label"
+    touch(root, "test/gallery/a.jpg")
+    assert set(raw_data.read(root).names.values()) == {"query", "gallery"}  # without train
+
+
+def test_what_file_managers_leave_is_ignored_and_the_rest_named(root: Path) -> None:
+    before = raw_data.read(root)
+    touch(
+        root,
+        "test/query/.DS_Store",
+        "test/query/Thumbs.db",
+        "test/query/THUMBS.DB",
+        "test/.git/x.jpg",
+        "test/query/__MACOSX/q.jpg",
+        ".hidden/x.jpg",
+    )
+    assert raw_data.read(root) == before
+    touch(root, "readme.txt", "val/a/1.jpg", "test/extra.jpg")
+    told = raw_data.read(root)
+    assert told.names == before.names
+    reason = "is not read: it is outside train/, test/query/ and test/gallery/"
+    assert sorted(told.problems) == [("readme.txt", reason), ("test/extra.jpg", reason), ("val", reason)]
+
+
+def test_a_name_that_is_not_utf8_is_named(root: Path) -> None:
+    touch(root, "test/query/" + os.fsdecode(b"caf\xe9.jpg"))
+    data = raw_data.read(root)
+    assert data.problems == [("test/query/caf\\xe9.jpg", "has a name that is not UTF-8; rename it")]
+    assert len(data.names) == 5
+
+
+def test_links_are_followed_but_not_in_circles(root: Path, tmp_path: Path) -> None:
+    touch(tmp_path / "elsewhere", "Kiwi/1.jpg")
+    (root / "test/gallery/Kiwi").symlink_to(tmp_path / "elsewhere/Kiwi")
+    (root / "test/gallery/Pear/round").symlink_to(root / "test/gallery")
+    (root / "test/query/link.jpg").symlink_to(root / "test/gallery/g2.jpg")
+    (root / "test/query/nothing.jpg").symlink_to(tmp_path / "nothing")
+    data = raw_data.read(root)
+    assert data.labels["test/gallery/Kiwi/1.jpg"] == "Kiwi"
+    assert {"test/query/link.jpg", "test/query/nothing.jpg"} <= data.names.keys()  # whether they open is the reader's to say
+    assert not any("round" in name for name in data.names)
+    told = dict(data.problems)
+    assert told.keys() == {"test/gallery/Kiwi", "test/gallery/Pear/round"}
+    assert (
+        "DVC doesn't look into it" in told["test/gallery/Kiwi"]
+        and told["test/gallery/Pear/round"] == "is a link to a folder that it lies in"
+    )
+
+
+def test_sentences_hold_no_surprise_for_a_large_collection(root: Path) -> None:
+    """The nearest name is found among many without comparing them all."""
+    names = [f"test/gallery/{number:06}.jpg" for number in range(50_000)]
+    finder = raw_tables.Names(root, names)
+    with pytest.raises(UserError, match=re.escape("did you mean 'test/gallery/012345.jpg'?")):
+        finder.find("gallery/012345.jpg", "labels.csv: line 2")

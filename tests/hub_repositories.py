@@ -6,20 +6,22 @@ import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import open_clip
+import timm
 import tokenizers
 import torch
 import transformers as tf
 from open_clip.push_to_hf_hub import save_for_hf
 
 SIZE, PATCH = 32, 8
-TINY = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
-VISION = {**TINY, "image_size": SIZE, "patch_size": PATCH}
+TINY: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
+VISION: dict[str, Any] = {**TINY, "image_size": SIZE, "patch_size": PATCH}
 CARD = "---\nlicense: apache-2.0\ntags:\n- test\n---\n# Random weights\n"
 
 
-def clip_tokenizer(folder: Path) -> tf.CLIPTokenizer:
+def clip_tokenizer(folder: Path) -> Any:
     """CLIP's own, from the vocabulary that open_clip's package ships."""
     packed = Path(open_clip.__file__).parent / "bpe_simple_vocab_16e6.txt.gz"
     merges = gzip.decompress(packed.read_bytes()).decode().split("\n")[1 : 49152 - 256 - 2 + 1]
@@ -32,9 +34,9 @@ def clip_tokenizer(folder: Path) -> tf.CLIPTokenizer:
     return tf.CLIPTokenizer.from_pretrained(folder)
 
 
-def _write(folder: Path, *parts: object, card: str = CARD) -> Path:
+def _write(folder: Path, *parts: Any, card: str = CARD) -> Path:
     for part in parts:
-        part.save_pretrained(folder)  # type: ignore[attr-defined]
+        part.save_pretrained(folder)
     (folder / "README.md").write_text(card, encoding="utf-8")
     return folder
 
@@ -42,7 +44,7 @@ def _write(folder: Path, *parts: object, card: str = CARD) -> Path:
 def clip(folder: Path) -> Path:
     torch.manual_seed(1)
     tokenizer = clip_tokenizer(folder)
-    text = {**TINY, "vocab_size": 49408, "max_position_embeddings": 77, "eos_token_id": 49407, "bos_token_id": 49406}
+    text: dict[str, Any] = {**TINY, "vocab_size": 49408, "max_position_embeddings": 77, "eos_token_id": 49407, "bos_token_id": 49406}
     model = tf.CLIPModel(tf.CLIPConfig(text_config=text, vision_config=VISION, projection_dim=24))
     images = tf.CLIPImageProcessor(size={"shortest_edge": SIZE}, crop_size={"height": SIZE, "width": SIZE})
     return _write(folder, model, tf.CLIPProcessor(images, tokenizer))
@@ -54,7 +56,7 @@ def siglip(folder: Path) -> Path:
     own = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="<unk>"))
     own.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()  # type: ignore[assignment]
     tokenizer = tf.PreTrainedTokenizerFast(tokenizer_object=own, pad_token="<pad>", eos_token="</s>", unk_token="<unk>")
-    text = {**TINY, "vocab_size": 16, "max_position_embeddings": 12, "projection_size": 32}
+    text: dict[str, Any] = {**TINY, "vocab_size": 16, "max_position_embeddings": 12, "projection_size": 32}
     model = tf.SiglipModel(tf.SiglipConfig(text_config=text, vision_config=VISION))
     return _write(folder, model, tokenizer, tf.SiglipImageProcessor(size={"height": SIZE, "width": SIZE}))
 
@@ -91,7 +93,7 @@ def resnet(folder: Path) -> Path:
     return _write(folder, model, tf.ConvNextImageProcessor(size={"shortest_edge": SIZE}, crop_pct=0.875))
 
 
-OPEN_CLIP = {
+OPEN_CLIP: dict[str, Any] = {
     "embed_dim": 24,
     "vision_cfg": {"image_size": SIZE, "patch_size": PATCH, "layers": 2, "width": 64},
     "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
@@ -103,7 +105,7 @@ def open_clip_repository(folder: Path) -> Path:
     torch.manual_seed(7)
     clip_tokenizer(folder / "source").save_pretrained(folder / "source")
     tokenizer = open_clip.tokenizer.HFTokenizer(str(folder / "source"))
-    model = open_clip.model.CLIP(**OPEN_CLIP)  # type: ignore[arg-type]
+    model = open_clip.CLIP(**OPEN_CLIP)
     preprocess = {"mean": [0.5, 0.4, 0.3], "std": [0.25, 0.26, 0.27], "interpolation": "bicubic", "resize_mode": "shortest", "size": SIZE}
     open_clip.model.set_model_preprocess_cfg(model, preprocess)
     repository = folder / "repository"
@@ -121,3 +123,12 @@ TRANSFORMERS: dict[str, Callable[[Path], Path]] = {
     "tiny/dinov3": dinov3,
     "tiny/resnet": resnet,
 }
+
+
+def timm_repository(folder: Path, architecture: str = "test_vit", **arguments: Any) -> Path:
+    """As timm's push_to_hf_hub writes it, before it uploads."""
+    torch.manual_seed(8)
+    model = timm.create_model(architecture, pretrained=False, **arguments)
+    timm.models.save_for_hf(model, str(folder), model_args=arguments or None, safe_serialization=True)
+    (folder / "README.md").write_text("---\nlicense: cc-by-nc-4.0\n---\n", encoding="utf-8")
+    return folder

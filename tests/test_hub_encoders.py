@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import open_clip
 import pytest
+import timm
+import timm.data
 import torch
 import transformers as tf
 
@@ -32,6 +34,9 @@ ROWS: dict[str, dict[str, Any]] = {
     "resnet": row(library="transformers", name="tiny/resnet", weights="hub", pooling="pooler"),
     "vit_larger": row(library="transformers", name="tiny/vit", weights="hub", pooling="cls", image_size=48),
     "clip_larger": row(library="transformers", name="tiny/clip", weights="hub", image_size=64),
+    "timm": row(library="timm", name="test_vit.r160_in1k", weights="hub"),
+    "timm_larger": row(library="timm", name="test_vit.r160_in1k", weights="hub", image_size=192),
+    "timm_custom": row(library="timm", name="hf-hub:tiny/timm", weights="hub"),
     "open_clip": row(library="open_clip", name="hf-hub:tiny/open-clip", weights="hub"),
     "open_clip_larger": row(library="open_clip", name="hf-hub:tiny/open-clip", weights="hub", image_size=48),
 }
@@ -43,6 +48,8 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[local_hub.Hub]:
     with local_hub.serve() as served:
         for name, make in hub_repositories.TRANSFORMERS.items():
             served.add(name, make(root / name))
+        served.add("timm/test_vit.r160_in1k", hub_repositories.timm_repository(root / "test_vit"))
+        served.add("tiny/timm", hub_repositories.timm_repository(root / "timm", num_classes=7, class_token=False, global_pool="avg"))
         served.add("tiny/open-clip", hub_repositories.open_clip_repository(root / "open-clip"))
         yield served
 
@@ -78,6 +85,12 @@ def processed(folder: Path, **options: Any) -> torch.Tensor:
     """As the libraries' model cards do it: one photo after another."""
     processor = tf.AutoImageProcessor.from_pretrained(folder)
     return torch.cat([processor(images=photo, return_tensors="pt", **options)["pixel_values"] for photo in PHOTOS])
+
+
+def library(folder: Path, **options: Any) -> tuple[Any, Any]:
+    """open_clip's network and transform, as its README loads them."""
+    model, preprocess = open_clip.create_model_from_pretrained(f"local-dir:{folder}", **options)  # type: ignore[misc]
+    return model.eval(), preprocess  # type: ignore[union-attr]
 
 
 def close(one: np.ndarray, other: torch.Tensor) -> None:
@@ -126,9 +139,23 @@ def test_another_image_size_interpolates_as_the_library_does(hub: local_hub.Hub,
 @pytest.mark.parametrize(("name", "size"), [("open_clip", None), ("open_clip_larger", 48)])
 def test_open_clip_gives_encode_image(hub: local_hub.Hub, ours: Any, name: str, size: int | None) -> None:
     folder = repository(hub, "tiny/open-clip")
-    model, preprocess = open_clip.create_model_from_pretrained(f"local-dir:{folder}", force_image_size=size)
+    model, preprocess = library(folder, force_image_size=size)
     with torch.inference_mode():
-        close(ours(name), model.eval().encode_image(torch.stack([preprocess(photo) for photo in PHOTOS])))
+        close(ours(name), model.encode_image(torch.stack([preprocess(photo) for photo in PHOTOS])))
+
+
+@pytest.mark.parametrize(
+    ("name", "repo", "size"),
+    [("timm", "timm/test_vit.r160_in1k", 160), ("timm_larger", "timm/test_vit.r160_in1k", 192), ("timm_custom", "tiny/timm", 160)],
+)
+def test_timm_gives_its_pooled_features(hub: local_hub.Hub, ours: Any, name: str, repo: str, size: int) -> None:
+    model: Any = timm.create_model(f"local-dir:{repository(hub, repo)}", pretrained=True, num_classes=0).eval()
+    if size != 160:
+        model.set_input_size(img_size=(size, size))
+    config = timm.data.resolve_model_data_config(model) | {"input_size": (3, size, size)}
+    preprocess: Any = timm.data.create_transform(**config, is_training=False)
+    with torch.inference_mode():
+        close(ours(name), model(torch.stack([preprocess(photo) for photo in PHOTOS])))
 
 
 TEXTS = ["a photo of a slice of pizza", "apple", "PIZZA  pizza, and a text that is longer than any short context " * 5]
@@ -147,11 +174,11 @@ def test_text_towers_give_get_text_features(hub: local_hub.Hub, project: Path, n
 
 def test_open_clips_text_tower_gives_encode_text(hub: local_hub.Hub, project: Path) -> None:
     folder = repository(hub, "tiny/open-clip")
-    model, _ = open_clip.create_model_from_pretrained(f"local-dir:{folder}")
+    model, _ = library(folder)
     tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
     text = encoders.load_text(project / "data/weights/open_clip")
     with torch.inference_mode():
-        close(text.module(text.tokenize(TEXTS)).numpy(), model.eval().encode_text(tokenizer(TEXTS)))
+        close(text.module(text.tokenize(TEXTS)).numpy(), model.encode_text(tokenizer(TEXTS)))
 
 
 def test_embedding_images_holds_no_text_tower(project: Path) -> None:
@@ -176,6 +203,7 @@ def test_facts_say_where_an_encoder_comes_from(hub: local_hub.Hub, project: Path
     assert facts["gflops"] > 0 and facts["dim"] == 24
     assert json.loads((project / "data/weights/dinov3/encoder.json").read_text())["licence"] == "other (dinov3-license)"
     assert json.loads((project / "data/weights/open_clip/encoder.json").read_text())["licence"] == "mit"
+    assert json.loads((project / "data/weights/timm/encoder.json").read_text())["licence"] == "cc-by-nc-4.0"
 
 
 def test_nothing_of_this_machine_is_written_down(project: Path) -> None:

@@ -144,8 +144,9 @@ def _why(cause: BaseException) -> str | None:
         return "it doesn't answer in time"
     if kinds & {"ConnectError", "ConnectionRefusedError", "URLError"}:
         return f"it can't be reached: {message}"
-    if kinds & {"RemoteProtocolError", "ReadError", "IncompleteRead", "ConnectionError"} or "Consistency check failed" in message:
-        return "the download broke off; the next run goes on where it stopped"
+    broken = re.match("Consistency check failed|invalid hash value|retrieval incomplete", message)
+    if broken or kinds & {"RemoteProtocolError", "ReadError", "IncompleteRead", "ConnectionError"}:
+        return "the download broke off; the next run goes on where it can"
     if isinstance(cause, errors.FileMetadataError):
         return "what answers there is no hub"
     if isinstance(cause, errors.LocalEntryNotFoundError):

@@ -234,7 +234,8 @@ def _text(spec: Encoder, checkpoint: _Checkpoint, model: Any, facts: dict[str, A
     if config["text_cfg"].get("hf_tokenizer_name"):
         name = f"local-dir:{checkpoint.tokenizer}" if checkpoint.tokenizer else spec.name
         with hub.told(f"the tokenizer of {spec.name}"), tempfile.TemporaryDirectory() as folder:
-            open_clip.get_tokenizer(name).save_pretrained(folder)
+            own: Any = open_clip.get_tokenizer(name)
+            own.save_pretrained(folder)
             files |= {f"tokenizer/{path.name}": path.read_bytes() for path in sorted(Path(folder).iterdir()) if path.is_file()}
     facts["text"] = {"context_length": config["text_cfg"].get("context_length", 77)}
     with encoders.empty_parameters():

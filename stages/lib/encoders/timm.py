@@ -2,40 +2,40 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import timm
 import timm.data
+from safetensors import SafetensorError
 from torch import nn
 
 from stages.lib import encoders
-from stages.lib.encoders import Fetched, Transform, weights
+from stages.lib.encoders import Fetched, Transform, hub, weights
 from stages.lib.errors import UserError, nearest
 from stages.lib.params import Encoder
 
+REPOSITORY = "hf-hub:"
+_FILES = ("model.safetensors", "open_clip_model.safetensors")
 _DATA_CONFIG = ("input_size", "interpolation", "crop_pct", "crop_mode", "mean", "std")
 
 
 def fetch(spec: Encoder) -> Fetched:
     scheme, _, tag = spec.weights.partition(":")
     name = f"{spec.name.partition('.')[0]}.{tag}" if tag and scheme == "hub" else spec.name
-    _check_name(name)
-    try:
-        module = timm.create_model(name, pretrained=scheme == "hub", num_classes=0)
-    except Exception as error:  # of urllib, requests, huggingface_hub, ...: timm lets any of them through
-        if scheme != "hub":
-            raise
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"weights: timm can't get those of {name} ({reason}); `dvc pull` them from a teammate, or name a file:") from None
+    if not name.startswith(REPOSITORY):
+        _check_name(name)
+    snapshot = _snapshot(name, spec) if scheme == "hub" else None
+    module, arguments = _pretrained(name, snapshot) if snapshot else (timm.create_model(name, pretrained=False, num_classes=0), {})
     file = None
     if scheme in ("package", "file"):
         file = weights.read(weights.find(spec.weights), spec.sha256)
         weights.assign(module, file.tensors, spec.match)
     trained: dict[str, Any] = module.pretrained_cfg  # type: ignore[assignment]
-    record = f"{trained['architecture']}.{trained['tag']}"
+    record = ".".join(filter(None, (trained["architecture"], trained.get("tag"))))
     config = timm.data.resolve_model_data_config(module)
     size = spec.image_size or config["input_size"][-1]
-    options = _resize(module, name, config["input_size"][-1], size)
+    options = arguments | _resize(module, name, config["input_size"][-1], size)
     transform = {key: _plain(config[key]) for key in _DATA_CONFIG} | {"input_size": [3, size, size]}
     transform |= {"mean": list(spec.mean or config["mean"]), "std": list(spec.std or config["std"])}
     facts: dict[str, Any] = {
@@ -46,14 +46,15 @@ def fetch(spec: Encoder) -> Fetched:
         "source": {
             "weights": spec.weights,
             "record": record,
-            "sha256": file.sha256 if file else None,
+            **(snapshot.source() if snapshot else {"sha256": file.sha256 if file else None}),
         },
         "random": scheme == "none",
         "image_size": size,
         "mean": transform["mean"],
         "std": transform["std"],
         "transform": transform,
-        "licence": trained.get("license") if scheme == "hub" else None,  # another file may have another licence
+        # A file of one's own may have another licence than timm's record says.
+        "licence": (snapshot.licence() or trained.get("license")) if snapshot else None,
         "versions": encoders.versions("timm", "torchvision"),  # timm's transforms are made of torchvision's
     }
     return Fetched(module, {**facts, **encoders.measure(module, size)})
@@ -68,6 +69,48 @@ def transform(facts: dict[str, Any]) -> Transform:
     """timm's own transform for evaluation, from its record of how the checkpoint was trained."""
     config = {key: tuple(value) if isinstance(value, list) else value for key, value in facts["transform"].items()}
     return timm.data.create_transform(**config, is_training=False)  # type: ignore[return-value]
+
+
+def _snapshot(name: str, spec: Encoder) -> hub.Snapshot:
+    """The repository that a model's weights are in, always as safetensors."""
+    record: Any = None if name.startswith(REPOSITORY) else timm.get_pretrained_cfg(name)
+    repository = record.hf_hub_id if record else name.removeprefix(REPOSITORY)
+    if not repository:
+        raise UserError(f"weights: timm has {name} on no hub, only at {record.url}; get that file and name it: file:, with sha256:")
+    found = hub.snapshot(repository, spec.revision, ("config.json", *_FILES))
+    if not found.has(*_FILES):
+        raise UserError(
+            f"weights: {repository} has no safetensors, and pickled weights are never opened; convert a copy and name it with file:"
+        )
+    return found
+
+
+def _pretrained(name: str, snapshot: hub.Snapshot) -> tuple[nn.Module, dict[str, Any]]:
+    """The network with the weights of a snapshot, and the arguments that build it."""
+    try:
+        if name.startswith(REPOSITORY):
+            arguments = {key: value for key, value in (_described(snapshot).get("model_args") or {}).items() if key != "num_classes"}
+            return timm.create_model(f"local-dir:{snapshot.folder}", pretrained=True, num_classes=0), arguments
+        file = next(snapshot.folder / name for name in _FILES if snapshot.has(name))
+        overlay = {"file": str(file), "custom_load": False}  # custom_load is for files that are no state dicts
+        return timm.create_model(name, pretrained=True, num_classes=0, pretrained_cfg_overlay=overlay), {}
+    except (RuntimeError, KeyError, FileNotFoundError, SafetensorError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
+        raise UserError(f"weights: timm can't load {snapshot.repository} ({reason})") from None
+
+
+def _described(snapshot: hub.Snapshot) -> dict[str, Any]:
+    """A repository's config.json, as timm's push_to_hf_hub writes it. timm would guess how its images are prepared; we don't."""
+    try:
+        content = json.loads((snapshot.folder / "config.json").read_text(encoding="utf-8"))
+        known = content["architecture"] and {"input_size", "mean", "std"} <= content.get("pretrained_cfg", content).keys()
+    except (OSError, ValueError, KeyError, AttributeError):
+        known = False
+    if not known:
+        raise UserError(
+            f"name: config.json of {snapshot.repository} lacks a timm architecture with input_size, mean and std; choose another"
+        )
+    return content
 
 
 def _check_name(name: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import urllib.error
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +13,7 @@ from torchvision import transforms as T
 from torchvision.models.vision_transformer import interpolate_embeddings
 
 from stages.lib import encoders
-from stages.lib.encoders import Fetched, Transform, weights
+from stages.lib.encoders import Fetched, Transform, hub, weights
 from stages.lib.errors import UserError, nearest
 from stages.lib.params import Encoder
 
@@ -142,10 +141,8 @@ def download(url: str, sha256: str | None = None) -> tuple[Path, str]:
     path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
-        try:
+        with hub.told(path.name, hub=url.rpartition("/")[0]):
             torch.hub.download_url_to_file(url, str(path), hash_prefix=prefix, progress=False)
-        except (urllib.error.URLError, OSError, RuntimeError) as error:
-            raise UserError(f"weights: {url} can't be had ({error}); `dvc pull` them from a teammate, or name a file: you have") from None
     actual = weights.digest(path)
     if not actual.startswith(prefix):
         raise UserError(f"weights: {path} is damaged (its SHA-256 begins {actual[:8]}, not {prefix}); remove it and run again")

@@ -250,7 +250,7 @@ def _model_class(config: PreTrainedConfig) -> Any:
 
 def _interpolates(model: PreTrainedModel, dual: bool) -> bool:
     """Whether position embeddings are only fitted to another image size on demand. Others do so themselves, or have none."""
-    method = model.get_image_features if dual else model.forward
+    method: Any = model.get_image_features if dual else model.forward
     return "interpolate_pos_encoding" in inspect.signature(method).parameters
 
 

@@ -88,9 +88,11 @@ def training_mode(module: nn.Module, frozen: list[nn.Module], batch_norm: str) -
 def optimiser(module: nn.Module, backbone: nn.Module, objective: nn.Module, settings: Train) -> torch.optim.AdamW:
     """AdamW; each group's "peak" is its highest learning rate. Biases and norms don't decay (as in timm and nanoGPT).
 
-    module: backbone, perhaps with a head. What isn't the backbone's is new and gets the full learning rate.
+    module: backbone, perhaps with a head. What isn't the backbone's is new and gets the full learning rate, and so does
+    what an objective adds, but for a network that it names as `pretrained`.
     """
-    old = {id(parameter) for parameter in backbone.parameters()}
+    trained_before = [backbone, getattr(objective, "pretrained", None)]
+    old = {id(parameter) for network in trained_before if network is not None for parameter in network.parameters()}
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for parameter in [*module.parameters(), *objective.parameters()]:
         if parameter.requires_grad:

@@ -107,7 +107,7 @@ class CLIP(Train):
     """An image finds its label's text, a text its images."""
 
     name: Literal["clip"]
-    prompt: str = Field(default="a photo of a {label}", description="{label} is the label, _ as space")
+    prompt: str = Field(default="a photo of a {label}", description="{label} is the label, with spaces for _ and -")
     temperature: Positive = Field(default=0.07, description="where learning of the logit scale starts")
     text_width: int = Field(default=256, ge=32, le=4_096, description="of the small text transformer, where the encoder has none")
     text_layers: int = Field(default=2, ge=1, le=48)

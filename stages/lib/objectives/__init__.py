@@ -5,7 +5,8 @@ An objective's file is found by its name (`arcface.py`) and offers two functions
     needs(settings) -> Needs                 what a batch must hold
     build(settings, context) -> nn.Module    forward(vectors float32 [B, D], labels int64 [B]) -> loss, a scalar
 
-Its own weights (class vectors, a projection, a text tower) are trained along and dropped afterwards.
+Its own weights (class vectors, a projection, a text tower) are trained along and dropped afterwards. A network among
+them that isn't new is its attribute `pretrained`, and learns as slowly as the encoder.
 `none.py` trains nothing and imports no torch, so this file doesn't either.
 """
 

@@ -13,7 +13,7 @@ from stages.lib.objectives import Context, Needs
 from stages.lib.training_params import MetricLoss
 
 # What needs other inputs than vectors and labels, wraps another loss, or is a mix-in.
-_NOT_HERE = {"CrossBatchMemory", "MultipleLosses", "SelfSupervisedLoss", "ThresholdConsistentMarginLoss", "VICRegLoss"}
+_NOT_HERE = {"CrossBatchMemory", "ManifoldLoss", "MultipleLosses", "SelfSupervisedLoss", "ThresholdConsistentMarginLoss", "VICRegLoss"}
 
 
 def known() -> dict[str, Any]:
@@ -33,19 +33,19 @@ def build(settings: MetricLoss, context: Context) -> nn.Module:
     taken = _arguments(settings)
     unknown = sorted(settings.arguments.keys() - taken)
     if unknown:
-        raise UserError(f"objective.arguments.{unknown[0]}: {settings.loss} has no such argument{nearest(unknown[0], taken)}")
-    given = {"num_classes": len(context.labels), "embedding_size": context.dim, "descriptors_dim": context.dim, "l": context.dim}
+        raise UserError(f"arguments.{unknown[0]} is unknown to {settings.loss}{nearest(unknown[0], taken)}")
+    given = {"num_classes": len(context.labels), "embedding_size": context.dim, "descriptors_dim": context.dim}
     try:
         return known()[settings.loss](**{name: value for name, value in given.items() if name in taken}, **settings.arguments)
     except (TypeError, ValueError, AssertionError) as error:
-        raise UserError(f"objective.arguments: {settings.loss} refuses them ({error})") from None
+        raise UserError(f"arguments: {settings.loss} refuses them ({error})") from None
 
 
 def _arguments(settings: MetricLoss) -> set[str]:
     """The names that the loss's constructor takes, its base classes' included."""
     kinds = known()
     if settings.loss not in kinds:
-        raise UserError(f"objective.loss: {settings.loss!r} is no loss of pytorch-metric-learning{nearest(settings.loss, kinds)}")
+        raise UserError(f"loss is {settings.loss!r}, which pytorch-metric-learning doesn't have{nearest(settings.loss, kinds)}")
     constructors = [
         vars(base)["__init__"]
         for base in inspect.getmro(kinds[settings.loss])

@@ -1,0 +1,177 @@
+"""Each objective against its formula, written out naively or by hand."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from stages.lib import objectives
+from stages.lib.errors import UserError
+from stages.lib.objectives import clip, metric_loss
+from tests.training_photos import objective
+
+NAMES = ("ant", "bee", "cow_calf", "dog-face")
+
+
+def built(name: str, dim: int, labels: tuple[str, ...] = NAMES, **settings: Any) -> nn.Module:
+    torch.manual_seed(0)
+    context = objectives.Context(dim, labels, {}, None)
+    return objectives.objective(name).build(objective(name, **settings), context)
+
+
+def unit(*degrees: float) -> torch.Tensor:
+    """Vectors on the unit circle, [N, 2]."""
+    return torch.tensor([[math.cos(math.radians(d)), math.sin(math.radians(d))] for d in degrees])
+
+
+def distance(a: torch.Tensor, b: torch.Tensor) -> float:
+    a, b = a / a.norm(), b / b.norm()
+    return float((a - b).norm())
+
+
+@pytest.fixture
+def batch() -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.randn(8, 5, generator=torch.Generator().manual_seed(1)), torch.tensor([0, 0, 1, 1, 2, 2, 3, 3])
+
+
+def above_zero(values: list[float]) -> float:
+    kept = [value for value in values if value > 0]
+    return sum(kept) / len(kept) if kept else 0.0
+
+
+def test_contrastive_by_hand() -> None:
+    """Pair at 60 degrees: distance 1. Others: 90 degrees, sqrt 2, beyond the margin of 1.2; 30 degrees: 2 sin 15 degrees."""
+    loss = built("contrastive", 2, negative_margin=1.2)(unit(0, 60, 90), torch.tensor([0, 0, 1]))
+    assert loss.item() == pytest.approx(1 + (1.2 - 2 * math.sin(math.radians(15))), abs=1e-5)
+
+
+def test_contrastive_is_the_naive_loop(batch: tuple[torch.Tensor, torch.Tensor]) -> None:
+    vectors, labels = batch
+    pairs = [(i, j) for i in range(8) for j in range(8) if i != j]
+    near = [distance(vectors[i], vectors[j]) - 0.1 for i, j in pairs if labels[i] == labels[j]]
+    far = [1.3 - distance(vectors[i], vectors[j]) for i, j in pairs if labels[i] != labels[j]]
+    loss = built("contrastive", 5, positive_margin=0.1, negative_margin=1.3)(vectors, labels)
+    assert loss.item() == pytest.approx(above_zero(near) + above_zero(far), rel=1e-5)
+
+
+@pytest.mark.parametrize("mining", ["semihard", "all", "hard"])
+def test_triplet_is_the_naive_loop(batch: tuple[torch.Tensor, torch.Tensor], mining: str) -> None:
+    vectors, labels = batch
+    margin, violations = 0.3, []
+    for a in range(8):
+        positives = [distance(vectors[a], vectors[p]) for p in range(8) if p != a and labels[p] == labels[a]]
+        negatives = [distance(vectors[a], vectors[n]) for n in range(8) if labels[n] != labels[a]]
+        triplets = [(max(positives), min(negatives))] if mining == "hard" else [(p, n) for p in positives for n in negatives]
+        violations += [p - n + margin for p, n in triplets if mining != "semihard" or n > p]
+    assert built("triplet", 5, margin=margin, mining=mining)(vectors, labels).item() == pytest.approx(above_zero(violations), rel=1e-5)
+
+
+def test_a_batch_without_semi_hard_triplets_still_has_a_gradient() -> None:
+    """A collapsed network gives every image one vector: no negative lies behind its positive, all lie on it."""
+    vectors = torch.ones(4, 3, requires_grad=True)
+    collapsed = vectors + torch.tensor([[0.0, 0, 0], [0.3, 0, 0], [0.1, 0, 0], [0.2, 0, 0]])  # negatives nearer than positives
+    loss = built("triplet", 3, margin=0.2)(collapsed, torch.tensor([0, 0, 1, 1]))
+    loss.backward()
+    assert loss.item() > 0.1 and vectors.grad is not None and vectors.grad.abs().sum() > 0
+
+
+def test_arcface_is_the_papers_equation(batch: tuple[torch.Tensor, torch.Tensor]) -> None:
+    """Equation 3: -log(exp(s cos(theta_y + m)) / (exp(s cos(theta_y + m)) + sum of exp(s cos(theta_j)) over j != y))."""
+    vectors, labels = batch
+    scale, margin = 16.0, 0.4
+    loss: Any = built("arcface", 5, scale=scale, margin_radians=margin)
+    centres = loss.W.detach().numpy()  # [D, classes]
+    told = []
+    for vector, label in zip(vectors.numpy(), labels.tolist(), strict=True):
+        cosines = vector @ centres / np.linalg.norm(vector) / np.linalg.norm(centres, axis=0)
+        logits = scale * cosines
+        logits[label] = scale * math.cos(math.acos(cosines[label]) + margin)
+        told.append(-math.log(math.exp(logits[label]) / sum(map(math.exp, logits))))
+    assert loss(vectors, labels).item() == pytest.approx(np.mean(told), rel=1e-4)
+
+
+def test_simclr_has_the_closed_form_of_two_pairs() -> None:
+    """Two images, their views alike, the images at right angles: each view's loss is log(1 + 2 exp(-1/t)) (2 negatives, cosine 0)."""
+    loss: Any = built("simclr", 2, temperature=0.5)
+    loss.projection = nn.Identity()
+    views = unit(0, 90, 0, 90)
+    assert loss(views, torch.tensor([0, 1, 0, 1])).item() == pytest.approx(math.log(1 + 2 * math.exp(-2)), rel=1e-5)
+
+
+def test_simclr_needs_no_labels_and_two_views() -> None:
+    needs = objectives.objective("simclr").needs(objective("simclr"))
+    assert (needs.labels, needs.views) == (False, 2)
+
+
+@pytest.mark.parametrize("temperature", [None, 0.1])
+def test_softmax_is_smoothed_cross_entropy(batch: tuple[torch.Tensor, torch.Tensor], temperature: float | None) -> None:
+    vectors, labels = batch
+    loss: Any = built("softmax", 5, temperature=temperature, label_smoothing=0.2)
+    weight = loss.classifier.weight.detach().numpy()
+    told = []
+    for vector, label in zip(vectors.numpy(), labels.tolist(), strict=True):
+        if temperature is None:
+            logits = weight @ vector + loss.classifier.bias.detach().numpy()
+        else:
+            logits = weight @ vector / np.linalg.norm(weight, axis=1) / np.linalg.norm(vector) / temperature
+        log_shares = logits - math.log(sum(map(math.exp, logits)))
+        target = np.full(4, 0.2 / 4)
+        target[label] += 0.8
+        told.append(-(target * log_shares).sum())
+    assert loss(vectors, labels).item() == pytest.approx(np.mean(told), rel=1e-4)
+
+
+def test_clip_with_one_image_per_label_is_the_papers_symmetric_loss() -> None:
+    loss: Any = built("clip", 5, temperature=0.2, text_width=32)
+    vectors, labels = torch.randn(4, 5, generator=torch.Generator().manual_seed(2)), torch.tensor([2, 0, 3, 1])
+    images, texts = loss.projection(vectors).detach().numpy(), loss.text(labels).detach().numpy()
+    images, texts = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (images, texts))
+    logits = images @ texts.T / 0.2
+    rows = [-math.log(math.exp(logits[i, i]) / sum(map(math.exp, logits[i]))) for i in range(4)]
+    columns = [-math.log(math.exp(logits[i, i]) / sum(map(math.exp, logits[:, i]))) for i in range(4)]
+    assert loss(vectors, labels).item() == pytest.approx((np.mean(rows) + np.mean(columns)) / 2, rel=1e-4)
+
+
+def test_clips_text_tower_reads_the_labels() -> None:
+    tower = clip.SmallTextTower(["a dog face", "a dog", "a cat", "a dog face"], 32, 1).eval()
+    vectors = tower(torch.tensor([0, 1, 2, 3]))
+    assert (
+        torch.allclose(vectors[0], vectors[3]) and not torch.allclose(vectors[0], vectors[1]) and not torch.allclose(vectors[1], vectors[2])
+    )
+    assert clip.spoken("dog-face_with  hat") == "dog face with hat"
+
+
+NEEDED = {"HistogramLoss": {"n_bins": 10}, "RankedListLoss": {"margin": 0.4, "Tn": 1.0}}
+
+
+@pytest.mark.parametrize("name", sorted(metric_loss.known()))
+def test_every_loss_of_the_shelf_gives_a_gradient(batch: tuple[torch.Tensor, torch.Tensor], name: str) -> None:
+    vectors = batch[0].clone().requires_grad_()
+    loss = built("metric_loss", 5, loss=name, arguments=NEEDED.get(name, {}))(vectors, batch[1])
+    loss.backward()
+    assert loss.ndim == 0 and torch.isfinite(loss)
+    assert vectors.grad is not None and vectors.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("loss", "arguments", "told"),
+    [
+        ("ProxyAnchorLos", {}, "loss is 'ProxyAnchorLos', which pytorch-metric-learning doesn't have; did you mean 'ProxyAnchorLoss'?"),
+        ("TripletMarginLoss", {"margn": 1}, "arguments.margn is unknown to TripletMarginLoss; did you mean 'margin'?"),
+        ("RankedListLoss", {}, "arguments: RankedListLoss refuses them"),
+    ],
+)
+def test_a_wrong_loss_is_told(loss: str, arguments: dict[str, Any], told: str) -> None:
+    with pytest.raises(UserError) as error:
+        built("metric_loss", 5, loss=loss, arguments=arguments)
+    assert told in str(error.value)
+
+
+def test_class_wise_losses_need_no_pairs_and_pair_losses_do() -> None:
+    kinds = {name: metric_loss.needs(objective("metric_loss", loss=name)).pairs for name in ("ProxyNCALoss", "P2SGradLoss", "CircleLoss")}  # type: ignore[arg-type]
+    assert kinds == {"ProxyNCALoss": False, "P2SGradLoss": False, "CircleLoss": True}

@@ -9,23 +9,12 @@ import shutil
 import sys
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 
 from stages.lib import cli, images, paths, relevance, tables
-from stages.lib.errors import UserError
 from stages.lib.params import Params
 from stages.lib.report import collection, front, html, scripts, thumbnails
-from stages.lib.report.row import Ints, row_data
-
-
-def gallery_positions(ranking: tables.Ranking, answers: relevance.Relevance, row: str) -> Ints:
-    """The ranking's answers as numbers in the whole gallery, -1 behind a ranking's end. UserError if it is of other images."""
-    own = np.searchsorted(answers.gallery_ids, ranking.gallery_ids)
-    known = np.array_equal(answers.gallery_ids[np.minimum(own, len(answers.gallery_ids) - 1)], ranking.gallery_ids)
-    if not known or not np.array_equal(ranking.query_ids, answers.query_ids):
-        raise UserError(f"{paths.ranking(row)}: ranks other images than {paths.manifest('test')} holds; run `dvc repro`")
-    return np.where(ranking.positions >= 0, own[ranking.positions], -1) if len(own) else ranking.positions
+from stages.lib.report.row import row_data
 
 
 def report_row(row: str, params: Params) -> None:
@@ -33,14 +22,15 @@ def report_row(row: str, params: Params) -> None:
     manifest = read_manifest()
     answers = relevance.read(manifest, tables.read_table(paths.QRELS))
     ranking = tables.read_ranking(paths.ranking(row))
-    metric = params.models[row].search.metric if row in params.models else None
-    told = row_data(ranking, gallery_positions(ranking, answers, row), answers, collection.read(manifest).key, metric)
+    positions = relevance.gallery_positions(ranking, answers, str(paths.ranking(row)))
+    metric = params.models[row].search.metric if row in params.models else None  # a refinement's scores are of its own kind
+    told = row_data(ranking, positions, answers, collection.read(manifest).key, metric)
     tables.write_text(paths.report_row(row), scripts.assignment("LINEUP_ROWS", row, told))
 
 
 def report(params: Params) -> None:
     """Writes data/report/index.html, assets/ and thumbnails/."""
-    rows = {row: tables.read_json(paths.row_metrics(row)) for row in params.models}
+    rows = {row: tables.read_json(paths.row_metrics(row)) for row in (*params.models, *params.refinements)}
     figures = {row: front.read_figures(paths.row_queries(row)) for row in rows}
     test = collection.read(read_manifest())
     pairs, curves, leaks = front.read_pairs(paths.SIGNIFICANCE), front.read_curves(paths.TOP_K_CURVES), front.read_csv(paths.LEAKS)
@@ -70,7 +60,7 @@ def write_assets(folder: Path, data: str) -> None:
 def main(argv: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if argv is None else argv
     if arguments:
-        report_row(*cli.start("report", arguments))
+        report_row(*cli.start("report", arguments, "all"))
     else:
         report(cli.start_whole("report"))
 

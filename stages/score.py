@@ -127,6 +127,7 @@ def costs(row: str) -> dict[str, Any]:
         "search_threads": retrieve["threads"],
         "train_minutes": train["minutes"],
         "train_note": train.get("note"),
+        "training_curve": train.get("curve", []),
     }
 
 

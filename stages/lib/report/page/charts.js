@@ -32,7 +32,7 @@
     const y = (value) => bottom - ((value - y0) / (y1 - y0 || 1)) * (bottom - MARGIN.top);
     const root = svg("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": names.title });
     let last = -Infinity;
-    const ticks = names.log ? logTicks(...xs) : linearTicks(xs[0], xs[1], Math.min(8, (right - MARGIN.left) / 60));
+    const ticks = names.log && logTicks(...xs).length > 2 ? logTicks(...xs) : linearTicks(xs[0], xs[1], Math.min(8, (right - MARGIN.left) / 60));
     for (const tick of ticks) {
       if (names.whole && !Number.isInteger(tick)) continue;
       root.append(svg("line", { class: "grid", x1: x(tick), x2: x(tick), y1: MARGIN.top, y2: bottom }));
@@ -79,7 +79,8 @@
     for (const row of fast) if (!front.length || row.quality.micro > front.at(-1).quality.micro) front.push(row);
     const at = (row) => [x(row.images_per_second), y(row.quality.micro)];
     root.append(svg("polyline", { class: "front", points: front.map((row) => at(row).join()).join(" ") }));
-    const taken = [];
+    // Where no label may go: [baseline, left, right]; at first the markers.
+    const taken = all.map((row) => [at(row)[1] + 4, at(row)[0] - 6, at(row)[0] + 6]);
     for (const row of all) {
       const [cx, cy] = at(row), { colour, marker: shape } = style(row.name);
       const interval = row.quality.low === null ? "" : ` (${number(row.quality.low, 3)}-${number(row.quality.high, 3)})`;
@@ -87,12 +88,15 @@
         svg("title", {}, `${row.name}: map_at_r ${number(row.quality.micro, 3)}${interval}, ${number(row.images_per_second, 1)} images/s`));
       if (interval) group.append(svg("path", { class: "error", d: `M${cx} ${y(row.quality.low)}V${y(row.quality.high)}m-4 0h8M${cx - 4} ${y(row.quality.low)}h8` }));
       group.append(marker(shape, cx, cy, { class: row.random ? "hollow" : "filled" }));
-      // A label beside its point, on the side with room, moved down past labels that are there already.
+      // A label beside its point: to the right, else to the left, else further down.
       const name = row.name + (row.random ? " (random)" : "");
-      const wide = name.length * 6.6 + 12, left = cx + wide > right;
+      const wide = name.length * 6.6, span = (left) => (left ? [cx - 9 - wide, cx - 9] : [cx + 9, cx + 9 + wide]);
+      const free = (left, line) => span(left)[0] > MARGIN.left && span(left)[1] < right
+        && !taken.some(([a, b, c]) => Math.abs(line - a) < 13 && span(left)[0] < c && span(left)[1] > b);
       let line = cy + 4;
-      while (taken.some(([a, b, c]) => Math.abs(line - a) < 13 && (left ? cx - wide : cx) < c && (left ? cx : cx + wide) > b)) line += 13;
-      taken.push([line, left ? cx - wide : cx, left ? cx : cx + wide]);
+      while (!free(false, line) && !free(true, line) && line < height) line += 13;
+      const left = !free(false, line);
+      taken.push([line, ...span(left)]);
       group.append(svg("text", { class: "label", x: cx + (left ? -10 : 10), y: line, "text-anchor": left ? "end" : "start" }, name));
       root.append(group);
     }
@@ -129,7 +133,7 @@
 
   const aroundValues = (all) => {
     const values = all.map(([, b]) => b), low = Math.min(...values), high = Math.max(...values), pad = (high - low) * 0.1 || 0.05;
-    return [Math.max(0, low - pad), Math.min(1, high + pad)];
+    return [Math.max(0, low - pad), high > 1 ? high + pad : Math.min(1, high + pad)];
   };
 
   function topK(width) {
@@ -153,10 +157,9 @@
     const points = (row) => row.training.filter((entry) => entry.map_at_r !== null).map((entry) => [entry.epoch, entry.map_at_r]);
     const losses = charts.rows.filter((row) => row.training.some((entry) => entry.loss !== null));
     const loss = (row) => row.training.filter((entry) => entry.loss !== null).map((entry) => [entry.epoch, entry.loss]);
-    const around = (all) => [0, Math.max(...all.map(([, b]) => b)) * 1.05];
     return [
       lines(width, rows, points, aroundValues, { x: "epoch", y: "map_at_r, held-out labels", whole: true, title: "map_at_r of held-out labels by epoch" }).root,
-      losses.length ? lines(width, losses, loss, around, { x: "epoch", y: "loss (scales differ by objective)", whole: true, title: "Training loss by epoch" }).root : null,
+      losses.length ? lines(width, losses, loss, aroundValues, { x: "epoch", y: "loss (scales differ by objective)", whole: true, title: "Training loss by epoch" }).root : null,
       legend(losses.length > rows.length ? losses : rows),
     ].filter(Boolean);
   }

@@ -79,8 +79,15 @@ const Page = (() => {
     return el("img", { src: `thumbnails/${ids[place]}.jpg`, alt: paths[place], title: paths[place], loading: "lazy", decoding: "async" });
   };
 
+  // One image may have several files.
+  function path(side, place) {
+    const all = data.collection[side].paths[place].split(" | ");
+    return el("span", { class: "path", title: all.join("\n") }, all.length > 1 ? `${all[0]} and ${all.length - 1} more` : all[0]);
+  }
+  const score = (value) => (Math.abs(value) >= 100 ? value.toFixed(0) : value.toPrecision(3));
+
   return {
-    charts, rows, missing, data, order, el, svg, byId, style, number, options, label, picture, loadAll,
+    charts, rows, missing, data, order, el, svg, byId, style, number, options, label, picture, path, score, loadAll,
     whenever: (listener) => listeners.push(listener),
   };
 })();

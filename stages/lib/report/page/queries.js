@@ -76,7 +76,7 @@
     const models = filter.value === "a-not-b" ? [...new Set([first.value, second.value])] : shownModels();
     return el("article", { class: "query", "data-query": q },
       el("figure", { class: "asked" }, Page.picture("queries", q),
-        el("figcaption", {}, el("b", {}, Page.label(queries.label[q])), el("span", { class: "path" }, queries.paths[q]),
+        el("figcaption", {}, el("b", {}, Page.label(queries.label[q])), Page.path("queries", q),
           el("span", { class: "quiet" }, r ? `${r} right in the gallery` : "no right image in the gallery"))),
       el("div", { class: "answers" }, models.map((name) => answersOf(name, q))));
   }
@@ -97,7 +97,7 @@
     const [kind, told] = MARKS[mark], { gallery } = data.collection;
     return el("li", { class: `answer ${kind}` }, Page.picture("gallery", g),
       el("span", { class: "mark" }, `${rank} ${told}`),
-      el("span", { class: "score" }, score.toPrecision(3)),
+      el("span", { class: "score" }, Page.score(score)),
       el("span", { class: "name", title: Page.label(gallery.label[g]) }, Page.label(gallery.label[g])));
   }
 

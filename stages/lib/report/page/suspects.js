@@ -8,12 +8,12 @@
   Page.options(chooser, Page.order.map((name) => [name, name]));
 
   function pair(left, right, told) {
-    const side = ({ picture, label, path }) => el("figure", {}, picture, el("figcaption", {}, el("b", {}, label), el("span", { class: "path" }, path)));
+    const side = ({ picture, label, path }) => el("figure", {}, picture, el("figcaption", {}, el("b", {}, label), path));
     return el("article", { class: "pair-card" }, side(left), side(right), el("p", {}, told));
   }
 
   const image = (side, place) => ({
-    picture: Page.picture(side, place), label: Page.label(data.collection[side].label[place]), path: data.collection[side].paths[place],
+    picture: Page.picture(side, place), label: Page.label(data.collection[side].label[place]), path: Page.path(side, place),
   });
 
   // Some cards, and a button for more: thousands at once would make the page slow.
@@ -38,7 +38,7 @@
       : `Queries that all ${judges.length} models answer first with the same label, which is not the query's own; the surest first. Some are only hard: look before you relabel.`;
     cards(byId("mislabelled"), suspects, ([q, other, share]) => {
       const judge = judges.find((name) => rows[name]?.answers[q].length);
-      const answered = judge ? image("gallery", rows[judge].answers[q][0]) : { picture: null, label: Page.label(other), path: "" };
+      const answered = judge ? image("gallery", rows[judge].answers[q][0]) : { picture: null, label: Page.label(other), path: null };
       return pair(image("queries", q), answered, `labelled ${Page.label(data.collection.queries.label[q])}, all say ${Page.label(other)}; surer than ${Math.floor(share * 100)}% of first answers`);
     });
   }

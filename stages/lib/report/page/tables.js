@@ -46,9 +46,9 @@
     const chosen = chooser.value, own = weak.rows[chosen];
     const order = weak.labels.map((_, i) => i).sort((a, b) => own.mean[a] - own.mean[b] || weak.queries[b] - weak.queries[a] || a - b);
     const models = [chosen, ...Page.order.filter((name) => name !== chosen)];
-    const head = ["label", "queries", ...models, `${chosen} answers instead`];
+    const head = ["label", "queries", ...models];
     table.replaceChildren(
-      el("thead", {}, el("tr", {}, head.map((name) => el("th", { scope: "col" }, name)))),
+      el("thead", {}, el("tr", {}, head.map((name) => el("th", { scope: "col" }, name)), el("th", { scope: "col", class: "text" }, `${chosen} answers instead`))),
       el("tbody", {}, order.slice(0, shown).map((i) => el("tr", {},
         el("th", { scope: "row" }, el("button", { type: "button", class: "link", click: () => Page.openLabel(Page.label(weak.labels[i]), chosen) }, Page.label(weak.labels[i]))),
         el("td", {}, String(weak.queries[i])),

@@ -23,12 +23,19 @@ Vectors = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Answer:
-    """A gallery image. label: None if unknown; score: higher is nearer, as in a ranking; paths: relative to data/raw."""
+class Image:
+    """One of the gallery. label: None if unknown; paths: every file with its bytes, relative to data/raw."""
 
     image_id: str
     label: str | None
     paths: list[str]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """score: higher is nearer, as in a ranking."""
+
+    image: Image
     score: float
 
 
@@ -47,9 +54,8 @@ class Gallery:
         place = bisect_left(range(len(self.ids)), image_id, key=lambda i: self.ids[i].as_py())
         return place if place < len(self.ids) and self.ids[place].as_py() == image_id else None
 
-    def answer(self, position: int, score: float) -> Answer:
-        image_id, label, names = (self.rows.column(name)[position].as_py() for name in ("image_id", "label", "paths"))
-        return Answer(image_id, label, names, score)
+    def image(self, position: int) -> Image:
+        return Image(*(self.rows.column(name)[position].as_py() for name in ("image_id", "label", "paths")))
 
 
 def read_gallery() -> Gallery:
@@ -96,7 +102,7 @@ class Row:
         excluded = np.array([] if without is None else [[0, without]], np.int64).reshape(-1, 2)
         positions, scores = search.nearest(self.index, vector, k, excluded)
         found = positions[0] >= 0
-        return [self.searched.answer(int(p), float(s)) for p, s in zip(positions[0][found], scores[0][found], strict=True)]
+        return [Answer(self.searched.image(int(p)), float(s)) for p, s in zip(positions[0][found], scores[0][found], strict=True)]
 
     @cached_property
     def _text(self) -> TextEncoder:

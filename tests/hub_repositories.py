@@ -66,6 +66,13 @@ def vit(folder: Path) -> Path:
     return _write(folder, tf.ViTModel(tf.ViTConfig(**VISION)), tf.ViTImageProcessor(size={"height": SIZE, "width": SIZE}))
 
 
+def large_vit(folder: Path) -> Path:
+    """24 MB: large enough for a download that breaks off."""
+    torch.manual_seed(3)
+    config = tf.ViTConfig(**{**VISION, "hidden_size": 512, "intermediate_size": 2048})
+    return _write(folder, tf.ViTModel(config), tf.ViTImageProcessor(size={"height": SIZE, "width": SIZE}))
+
+
 def vit_without_pooler(folder: Path) -> Path:
     torch.manual_seed(3)
     model = tf.ViTModel(tf.ViTConfig(**VISION), add_pooling_layer=False)

@@ -27,19 +27,19 @@ _CARD = "README.md"
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A repository's files at one commit. commit: null for a folder that came from no hub."""
+    """A repository's files at one commit. commit: null for a folder that came from no hub; hashes: SHA-256 by name."""
 
     folder: Path
     repository: str
     commit: str | None
-    files: tuple[Path, ...]
+    hashes: dict[str, str]
 
     def has(self, *names: str) -> bool:
         return any((self.folder / name).is_file() for name in names)
 
     def source(self) -> dict[str, Any]:
-        """The facts on where an encoder came from; UserError if a file isn't what the hub says it is."""
-        hashes = {path.relative_to(self.folder).as_posix(): _checked_digest(path) for path in self.files if path.name != _CARD}
+        """The facts on where an encoder came from."""
+        hashes = {name: digest for name, digest in self.hashes.items() if name != _CARD}
         safetensors = [digest for name, digest in hashes.items() if name.endswith(".safetensors")]
         return {
             "repository": self.repository,
@@ -62,12 +62,12 @@ class Snapshot:
 def snapshot(repository: str, revision: str | None, patterns: Sequence[str]) -> Snapshot:
     """The files of a repository that match, at the commit that `revision` (default: main) points to now.
 
-    Files are in huggingface_hub's cache. UserError says why they can't be had, and the ways out.
+    Files are in huggingface_hub's cache, and checked. UserError says why they can't be had, and the ways out.
     """
     allowed = [*patterns, _CARD]
     with told(repository, revision):
         folder = Path(snapshot_download(repository, revision=revision, allow_patterns=allowed))
-    return Snapshot(folder, repository, folder.name, _matching(folder, allowed))
+    return Snapshot(folder, repository, folder.name, _hashes(folder, allowed))
 
 
 def folder(path: str, patterns: Sequence[str]) -> Snapshot:
@@ -75,12 +75,13 @@ def folder(path: str, patterns: Sequence[str]) -> Snapshot:
     place = Path(path).expanduser()
     if not place.is_dir():
         raise UserError(f"weights: {place} is no folder; it must hold the files of a repository, as save_pretrained writes them")
-    return Snapshot(place, path, None, _matching(place, [*patterns, _CARD]))
+    return Snapshot(place, path, None, _hashes(place, [*patterns, _CARD]))
 
 
-def _matching(place: Path, patterns: Sequence[str]) -> tuple[Path, ...]:
-    inside = {path: path.relative_to(place).as_posix() for path in sorted(place.rglob("*")) if path.is_file()}
-    return tuple(path for path, name in inside.items() if any(fnmatch(name, pattern) for pattern in patterns))
+def _hashes(place: Path, patterns: Sequence[str]) -> dict[str, str]:
+    """Of the files that match, by name; UserError if one isn't what the hub says it is, before anything reads it."""
+    inside = {path.relative_to(place).as_posix(): path for path in sorted(place.rglob("*")) if path.is_file()}
+    return {name: _checked_digest(path) for name, path in inside.items() if any(fnmatch(name, pattern) for pattern in patterns)}
 
 
 def _checked_digest(path: Path) -> str:

@@ -296,7 +296,7 @@ def _part(model: PreTrainedModel, make: Any, facts: dict[str, Any]) -> nn.Module
 def _text(snapshot: hub.Snapshot, model: PreTrainedModel, facts: dict[str, Any]) -> tuple[nn.Module | None, dict[str, bytes]]:
     """The text tower and its tokenizer's files; nothing where a checkpoint has none of its own. Adds the fact `text`."""
     facts["text"] = None
-    if not hasattr(model, "get_text_features") or not any("token" in path.name or "vocab" in path.name for path in snapshot.files):
+    if not hasattr(model, "get_text_features") or not any("token" in name or "vocab" in name for name in snapshot.hashes):
         return None, {}
     try:
         own = AutoTokenizer.from_pretrained(snapshot.folder, **_LOCAL)

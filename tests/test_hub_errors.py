@@ -1,0 +1,343 @@
+"""What goes wrong between a row and its hub is told in one sentence; what broke off goes on; what was fetched needs no hub."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+
+from tests import hub_repositories, local_hub
+from tests.hub_project import environment, fetch, row, write
+
+pytestmark = pytest.mark.slow
+
+# `python -m stages.fetch --model ROW` for each line on stdin, in one process: importing the libraries takes seconds.
+_DRIVER = """
+import contextlib, io, json, sys
+from stages import fetch
+from stages.lib import cli
+for line in sys.stdin:
+    told, code = io.StringIO(), 0
+    with contextlib.redirect_stderr(told):
+        try:
+            cli.run(lambda: fetch.main(["--model", line.strip()]))
+        except SystemExit as end:
+            code = end.code
+        except Exception as error:
+            code, _ = 2, print("Traceback:", repr(error), file=sys.stderr)
+    print(json.dumps([code, told.getvalue()]), flush=True)
+"""
+WAYS_OUT = 'go online and run again, or `dvc pull` what a teammate pushed, or name a copy of yours with weights: "file:..."'
+Fetch = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture(scope="module")
+def repositories(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("repositories")
+    hub_repositories.vit(root / "vit")
+    hub_repositories.clip(root / "clip")
+    hub_repositories.large_vit(root / "large")
+    return root
+
+
+@pytest.fixture
+def hub(repositories: Path) -> Iterator[local_hub.Hub]:
+    with local_hub.serve() as served:
+        served.add("tiny/vit", repositories / "vit")
+        served.add("tiny/clip", repositories / "clip")
+        yield served
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write(tmp_path, {"vit": row(library="transformers", name="tiny/vit", weights="hub", pooling="cls")})
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[local_hub.Hub, Path, Fetch]]:
+    """A hub, a project, and a function that fetches a row of it."""
+    project = tmp_path_factory.mktemp("driver")
+    with local_hub.serve() as served:
+        impatient = environment(project, served.url, HF_HUB_DOWNLOAD_TIMEOUT="1", HF_HUB_ETAG_TIMEOUT="1")
+        command = [sys.executable, "-c", _DRIVER]
+        with subprocess.Popen(command, cwd=project, env=impatient, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdin and process.stdout
+
+            def run(**encoder: Any) -> tuple[int, str]:
+                write(project, {"row": row(**{"library": "transformers", "weights": "hub", **encoder})})
+                assert process.stdin and process.stdout
+                process.stdin.write("row\n")
+                process.stdin.flush()
+                code, told = json.loads(process.stdout.readline())
+                return code, told
+
+            yield served, project, run
+            process.stdin.close()
+
+
+def changed(repositories: Path, tmp_path: Path, change: Callable[[Path], None], name: str = "vit") -> Path:
+    folder = Path(shutil.copytree(repositories / name, tmp_path / "changed"))
+    change(folder)
+    return folder
+
+
+def sentence(told: str, *parts: str) -> None:
+    """One sentence that names the row and says all the parts."""
+    errors = [line for line in told.splitlines() if line.startswith("error: ")]
+    assert "Traceback" not in told, told
+    assert len(errors) == 1 and errors[0].startswith("error: params.yaml: models."), told
+    for part in parts:
+        assert part in errors[0], told
+
+
+@pytest.mark.parametrize("case", ["missing", "revision", "private", "gated", "gated and not granted", "500", "403", "announced only"])
+def test_what_the_hub_refuses(driver: tuple[local_hub.Hub, Path, Fetch], repositories: Path, case: str) -> None:
+    hub, _, run = driver
+    hub.repositories.clear()
+    hub.add("tiny/vit", repositories / "vit")
+    hub.add("tiny/private", repositories / "vit", token="secret")
+    hub.add("tiny/gated", repositories / "vit", token="secret", gated=True)
+    asked: dict[str, Any] = {"name": "tiny/vit", "pooling": "cls"}
+    expected: tuple[str, ...]
+    if case == "missing":
+        asked["name"], expected = "tiny/vti", ("encoder.name: there is no tiny/vti on http://127.0.0.1", "HF_TOKEN")
+    elif case == "revision":
+        asked["revision"], expected = "v9", ("encoder.revision: tiny/vit on http://127.0.0.1", "has no revision 'v9'")
+    elif case == "private":
+        asked["name"], expected = "tiny/private", ("there is no tiny/private", "or it is private", "HF_TOKEN")
+    elif case.startswith("gated"):
+        asked["name"], expected = (
+            "tiny/gated",
+            ("tiny/gated is gated: accept its terms at http://127.0.0.1", "/tiny/gated, then set HF_TOKEN"),
+        )
+    elif case == "announced only":
+        hub.faults.missing_files, expected = True, ("tiny/vit can't be fetched", "it answered 404", WAYS_OUT)
+    else:
+        hub.faults.status = int(case)
+        expected = ("tiny/vit can't be fetched from http://127.0.0.1", "500" if case == "500" else "access is refused, 403", WAYS_OUT)
+    try:
+        code, told = run(**asked)
+    finally:
+        hub.faults = local_hub.Faults()
+    assert code == 1
+    sentence(told, *expected)
+
+
+def test_a_token_opens_what_is_gated_and_is_sent_to_the_hub_alone(hub: local_hub.Hub, folder: Path, repositories: Path) -> None:
+    hub.add("tiny/gated", repositories / "vit", token="secret", gated=True)
+    write(folder, {"vit": row(library="transformers", name="tiny/gated", weights="hub", pooling="cls")})
+    done = fetch(folder, hub.url, "vit", HF_TOKEN="wrong")
+    assert done.returncode == 1
+    sentence(done.stderr, "tiny/gated is gated")
+    done = fetch(folder, hub.url, "vit", HF_TOKEN="secret")
+    assert done.returncode == 0, done.stderr
+    assert not [headers for _, path, headers in hub.requests if path.startswith("/store/") and "Authorization" in headers]
+
+
+def _remove(*names: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        for name in names:
+            (folder / name).unlink()
+
+    return change
+
+
+def _pickled(folder: Path) -> None:
+    import torch
+
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+
+
+def _edit(file: str, **content: Any) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        old = json.loads((folder / file).read_text())
+        (folder / file).write_text(json.dumps({k: v for k, v in {**old, **content}.items() if v is not None}))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "asked", "expected"),
+    [
+        (_remove("preprocessor_config.json"), {}, "doesn't say how its images are prepared (no preprocessor_config.json)"),
+        (
+            _edit("preprocessor_config.json", image_mean=None, image_processor_type="Unknown"),
+            {},
+            "the image processor of tiny/changed can't",
+        ),
+        (_remove("config.json"), {}, "tiny/changed has no config.json, so it is not for transformers"),
+        (_pickled, {}, "tiny/changed has no model.safetensors, and pickled weights are never opened"),
+        (_edit("config.json", model_type="unheard_of"), {}, "can't load tiny/changed"),
+        (
+            _edit("config.json", model_type="unheard_of", auto_map={"AutoConfig": "own.Config", "AutoModel": "own.Model"}),
+            {},
+            "tiny/changed needs code of its own, which is never run",
+        ),
+        (_edit("config.json", num_hidden_layers=3), {}, "tiny/changed has no tensor for "),
+        (_edit("config.json"), {"pooling": None}, "pooling is missing for vit: say cls"),
+    ],
+)
+def test_repositories_that_are_not_fit(
+    driver: tuple[local_hub.Hub, Path, Fetch], repositories: Path, tmp_path: Path, change: Any, asked: dict[str, Any], expected: str
+) -> None:
+    hub, _, run = driver
+    hub.add("tiny/changed", changed(repositories, tmp_path, change))
+    code, told = run(**{"name": "tiny/changed", "pooling": "cls", **asked})
+    assert code == 1, told
+    sentence(told, expected)
+
+
+def test_a_pooler_that_the_checkpoint_lacks_is_not_made_up(driver: tuple[local_hub.Hub, Path, Fetch], tmp_path: Path) -> None:
+    hub, _, run = driver
+    hub.add("tiny/bare", hub_repositories.vit_without_pooler(tmp_path / "bare"))
+    code, told = run(name="tiny/bare", pooling="pooler")
+    assert code == 1
+    sentence(told, "tiny/bare has no tensor for pooler.dense.bias", "say pooling: cls or mean")
+
+
+def test_pooling_is_refused_where_the_library_decides(driver: tuple[local_hub.Hub, Path, Fetch], repositories: Path) -> None:
+    hub, _, run = driver
+    hub.add("tiny/clip", repositories / "clip")
+    code, told = run(name="tiny/clip", pooling="mean")
+    assert code == 1
+    sentence(told, "pooling: mean is not for clip, whose get_image_features gives the vector; remove it")
+
+
+# huggingface_hub writes 10 MiB at a time; what it hasn't written when the body breaks off, it asks for again.
+WRITTEN = 10 * 2**20
+
+
+def ranges(hub: local_hub.Hub) -> list[str | None]:
+    return [headers.get("Range") for method, path, headers in hub.requests if method == "GET" and path.startswith("/store/")]
+
+
+def test_a_body_that_breaks_off_is_resumed(driver: tuple[local_hub.Hub, Path, Fetch], repositories: Path) -> None:
+    hub, project, run = driver
+    hub.add("tiny/broken", repositories / "large")
+    hub.faults.cut_after, hub.faults.cuts = WRITTEN + 1_000, 2
+    hub.requests.clear()
+    try:
+        code, told = run(name="tiny/broken", pooling="cls")
+    finally:
+        hub.faults = local_hub.Faults()
+    assert code == 0, told
+    assert ranges(hub) == [None, f"bytes={WRITTEN}-", f"bytes={2 * WRITTEN}-"]
+    facts = json.loads((project / "data/weights/row/encoder.json").read_text())
+    assert facts["source"]["sha256"] == local_hub.sha256(repositories / "large" / "model.safetensors")
+
+
+def test_a_download_that_failed_is_whole_after_the_next_run(driver: tuple[local_hub.Hub, Path, Fetch], repositories: Path) -> None:
+    hub, project, run = driver
+    shutil.rmtree(project / "data", ignore_errors=True)
+    hub.add("tiny/stopped", repositories / "vit")
+    hub.faults.cut_after = 2_000
+    try:
+        code, told = run(name="tiny/stopped", pooling="cls")
+    finally:
+        hub.faults = local_hub.Faults()
+    assert code == 1
+    sentence(told, "tiny/stopped can't be fetched", "the download broke off", WAYS_OUT)
+    assert not (project / "data/weights/row").exists()
+    assert run(name="tiny/stopped", pooling="cls")[0] == 0
+    facts = json.loads((project / "data/weights/row/encoder.json").read_text())
+    assert facts["source"]["sha256"] == local_hub.sha256(repositories / "vit" / "model.safetensors")
+
+
+def test_a_slow_body_is_waited_for_and_a_silent_one_is_not(driver: tuple[local_hub.Hub, Path, Fetch], repositories: Path) -> None:
+    hub, _, run = driver
+    hub.add("tiny/slow", repositories / "vit")
+    hub.add("tiny/silent", repositories / "vit")
+    hub.faults.delay = 0.2
+    try:
+        assert run(name="tiny/slow", pooling="cls")[0] == 0
+        hub.faults.delay = 30
+        code, told = run(name="tiny/silent", pooling="cls")
+    finally:
+        hub.faults = local_hub.Faults()
+    assert code == 1
+    sentence(told, "tiny/silent can't be fetched", "it doesn't answer in time", WAYS_OUT)
+
+
+def test_damaged_bytes_are_noticed(driver: tuple[local_hub.Hub, Path, Fetch], repositories: Path) -> None:
+    hub, _, run = driver
+    hub.add("tiny/damaged", repositories / "vit")
+    hub.faults.damage = True
+    try:
+        code, told = run(name="tiny/damaged", pooling="cls")
+    finally:
+        hub.faults = local_hub.Faults()
+    assert code == 1
+    sentence(told, "model.safetensors is damaged", "remove it and run again")
+
+
+def test_after_the_first_time_no_hub_is_needed(hub: local_hub.Hub, folder: Path) -> None:
+    done = fetch(folder, hub.url, "vit")
+    assert done.returncode == 0, done.stderr
+    first = {path.name: path.read_bytes() for path in local_hub.files(folder / "data/weights/vit")}
+    shutil.rmtree(folder / "data")
+    hub.requests.clear()
+    done = fetch(folder, hub.url, "vit", HF_HUB_OFFLINE="1")
+    assert done.returncode == 0, done.stderr
+    assert hub.requests == []
+    assert {path.name: path.read_bytes() for path in local_hub.files(folder / "data/weights/vit")} == first
+
+
+def test_without_network_and_without_a_cache(hub: local_hub.Hub, folder: Path) -> None:
+    done = fetch(folder, hub.url, "vit", HF_HUB_OFFLINE="1")
+    assert done.returncode == 1
+    sentence(done.stderr, "models.vit.encoder.weights: tiny/vit can't be fetched from", "HF_HUB_OFFLINE is set", WAYS_OUT)
+    assert hub.requests == []
+    with socket.socket() as taken:  # a port where nobody listens
+        taken.bind(("127.0.0.1", 0))
+        done = fetch(folder, f"http://127.0.0.1:{taken.getsockname()[1]}", "vit")
+    assert done.returncode == 1
+    sentence(done.stderr, "tiny/vit can't be fetched from http://127.0.0.1", "it can't be reached", "refused", WAYS_OUT)
+    done = fetch(folder, "http://hub.invalid", "vit")
+    assert done.returncode == 1
+    sentence(done.stderr, "tiny/vit can't be fetched from http://hub.invalid", "its address can't be found", WAYS_OUT)
+
+
+def test_a_proxy_is_used(hub: local_hub.Hub, folder: Path) -> None:
+    done = fetch(folder, "http://hub.invalid", "vit", HTTP_PROXY=hub.url, http_proxy=hub.url, NO_PROXY="127.0.0.1,localhost", no_proxy="")
+    assert done.returncode == 0, done.stderr
+    assert any(path == "/api/models/tiny/vit/revision/main" for _, path, _ in hub.requests)
+
+
+def test_a_revision_pins_the_weights(hub: local_hub.Hub, folder: Path, repositories: Path, tmp_path: Path) -> None:
+    older = changed(repositories, tmp_path, lambda folder: (folder / "README.md").write_text("---\nlicense: mit\n---\n"))
+    hub.repositories["tiny/vit"].revisions["v1"] = older
+    commit = hub.repositories["tiny/vit"].commit("v1")
+    assert commit
+    tag = row(library="transformers", name="tiny/vit", weights="hub", pooling="cls", revision="v1")
+    write(
+        folder,
+        {
+            "tag": tag,
+            "commit": {**tag, "encoder": {**tag["encoder"], "revision": commit[0]}},
+            "main": {**tag, "encoder": {**tag["encoder"], "revision": "main"}},
+        },
+    )
+    done = fetch(folder, hub.url, "tag", "commit", "main")
+    assert done.returncode == 0, done.stderr
+    facts = {name: json.loads((folder / "data/weights" / name / "encoder.json").read_text()) for name in ("tag", "commit", "main")}
+    assert facts["tag"]["source"]["revision"] == facts["commit"]["source"]["revision"] == commit[0] != facts["main"]["source"]["revision"]
+    assert (facts["tag"]["licence"], facts["main"]["licence"]) == ("mit", "apache-2.0")
+
+
+def test_a_copy_in_a_folder_needs_no_hub(folder: Path, repositories: Path) -> None:
+    shutil.copytree(repositories / "vit", folder / "models/vit")
+    write(folder, {"vit": row(library="transformers", name="my-vit", weights="file:models/vit", pooling="cls")})
+    done = fetch(folder, "http://hub.invalid", "vit", HF_HUB_OFFLINE="1")
+    assert done.returncode == 0, done.stderr
+    facts = json.loads((folder / "data/weights/vit/encoder.json").read_text())
+    assert facts["source"]["revision"] is None and facts["licence"] == "apache-2.0"

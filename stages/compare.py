@@ -153,10 +153,10 @@ def main(argv: list[str] | None = None) -> None:
         print(paths.COMPARISON.read_text(encoding="utf-8"))
         return
     params = cli.start_whole("compare")
-    rows = {row: tables.read_json(paths.row_metrics(row)) for row in params.models}
+    rows = {row: tables.read_json(paths.row_metrics(row)) for row in (*params.models, *params.refinements)}
     scored = all(row["quality"] for row in rows.values())
     names = ["map_at_r", *(f"top_{k}" for k in sorted(set(params.score.k)))] if scored else []
-    queries = {row: read_queries(row, names) for row in params.models}
+    queries = {row: read_queries(row, names) for row in rows}
     check_same_task(rows, queries)
     found = pairs(queries, names, params.score.bootstrap_samples, params.seed)
     tables.write_json(paths.METRICS, metrics(rows))

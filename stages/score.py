@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stages.lib import cli, paths, ranking_metrics, relevance, significance, tables
+from stages.lib import cli, paths, ranking_metrics, relevance, row_costs, significance, tables
 from stages.lib.relevance import Relevance
 
 DIGITS = 6  # of every value that is written
@@ -112,27 +112,8 @@ def _number(value: float) -> str:
     return "" if np.isnan(value) else f"{value:.{DIGITS}f}".rstrip("0").rstrip(".")
 
 
-def costs(row: str) -> dict[str, Any]:
-    """What the row's stages measured, in the names that the comparison shows; None where a stage didn't say."""
-    embed, index, retrieve, train = (tables.read_json(paths.costs(stage, row)) for stage in ("embed", "index", "retrieve", "train"))
-    facts = ("images_per_second", "device", "engine", "precision", "peak_memory_mb", "peak_gpu_memory_mb")
-    facts += ("parameters", "gflops", "image_size", "licence")
-    return {
-        **{fact: embed.get(fact) for fact in facts},
-        "random": bool(embed.get("random", False)),
-        "dim": index["dim"],
-        "index_mb": index["index_mb"],
-        "query_ms": retrieve["query_ms"],
-        "search_device": retrieve["device"],
-        "search_threads": retrieve["threads"],
-        "train_minutes": train["minutes"],
-        "train_note": train.get("note"),
-        "training_curve": train.get("curve", []),
-    }
-
-
 def main(argv: list[str] | None = None) -> None:
-    row, params = cli.start("score", argv)
+    row, params = cli.start("score", argv, rows="all")
     manifest = tables.read_table(paths.manifest("test"), columns=["image_id", "split", "label", "paths"])
     answers = relevance.read(manifest, tables.read_table(paths.QRELS))
     ranking = tables.read_ranking(paths.ranking(row))
@@ -140,7 +121,9 @@ def main(argv: list[str] | None = None) -> None:
     scores = score(positions, answers, params.score.k)
     told = summary(scores, answers, ranking.positions.shape[1])
     quality = average(scores, answers, params.score.bootstrap_samples, params.seed)
-    tables.write_json(paths.row_metrics(row), {"row": row, **told, "quality": quality, "costs": costs(row)})
+    refinement = params.refinements.get(row)
+    costs = row_costs.of_refinement(row, refinement.first, refinement.second) if refinement else row_costs.of_model(row)
+    tables.write_json(paths.row_metrics(row), {"row": row, **told, "quality": quality, "costs": costs})
     tables.write_text(paths.row_queries(row), queries_csv(scores, ranking, positions, answers, manifest))
     if told["unscored"]:
         cli.log.warning("%s: nothing can be scored", told["unscored"])

@@ -40,6 +40,8 @@ OUTS = {
     "index": {paths.index(KEY), paths.costs("index", KEY)},
     "retrieve": {paths.ranking(KEY), paths.costs("retrieve", KEY)},
     "score": {paths.row_metrics(KEY), paths.row_queries(KEY)},
+    "refine": {paths.embeddings(KEY), paths.ranking(KEY), paths.costs("refine", KEY)},
+    "score_refined": {paths.row_metrics(KEY), paths.row_queries(KEY)},
 }
 
 
@@ -49,12 +51,14 @@ def test_outs_are_the_paths_of_paths_py(stage: str) -> None:
 
 
 def test_compare_writes_what_paths_py_names() -> None:
-    assert {paths.METRICS.as_posix(), paths.COMPARISON.as_posix(), paths.TOP_K_CURVES.as_posix(), paths.SIGNIFICANCE.as_posix()} <= outs("compare")
+    assert {paths.METRICS.as_posix(), paths.COMPARISON.as_posix(), paths.TOP_K_CURVES.as_posix(), paths.SIGNIFICANCE.as_posix()} <= outs(
+        "compare"
+    )
 
 
 @pytest.mark.parametrize("stage", DVC)
 def test_deps_exist_or_are_outs(stage: str) -> None:
-    made = {out for other in DVC for out in outs(other)}
+    made = {out.replace("${key}", row) for other in DVC for out in outs(other) for row in ("${key}", "${item.from}", "${item.with}")}
     gathered = {"metrics/rows", "metrics/queries"}  # in git, the only folders that join rows
     for dep in block(stage)["deps"]:
         if dep == paths.RAW.as_posix() or dep in made or dep in gathered:
@@ -67,7 +71,7 @@ def test_deps_exist_or_are_outs(stage: str) -> None:
 
 @pytest.mark.parametrize("stage", DVC)
 def test_commands_are_relative_and_nothing_persists(stage: str) -> None:
-    assert block(stage)["cmd"].startswith(f"python -m stages.{stage}")
+    assert block(stage)["cmd"].startswith(f"python -m stages.{stage.removesuffix('_refined')}")
     assert not any(isinstance(out, dict) and next(iter(out.values())).get("persist") for out in block(stage).get("outs", []))
     for dep in block(stage)["deps"]:
         assert not Path(dep).is_absolute()
@@ -79,3 +83,14 @@ def test_heavy_results_are_cached_and_light_ones_in_git() -> None:
             for entry in block(stage).get(kind, []):
                 name, options = next(iter(entry.items())) if isinstance(entry, dict) else (entry, {})
                 assert options.get("cache", True) == (not name.startswith("metrics/")), name
+
+
+@pytest.mark.parametrize("file", [ROOT / "params.yaml", *sorted((ROOT / "presets").glob("*.yaml"))], ids=lambda file: file.name)
+def test_every_settings_file_has_the_sections_that_stages_depend_on(file: Path) -> None:
+    settings = yaml.safe_load(file.read_text(encoding="utf-8"))
+    for stage in DVC:
+        for param in block(stage)["params"]:
+            top, *rest = param.split(".")
+            assert top in settings, f"{stage} depends on {param}; without it DVC can't run"
+            if rest and "${key}" not in param:
+                assert rest[0] in settings[top]

@@ -1,0 +1,86 @@
+"""What a row costs, put together from what its stages measured; of a refinement, with all that it is made of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stages.lib import paths, tables
+
+Costs = dict[str, Any]
+
+_EMBED = ("images_per_second", "device", "engine", "precision", "peak_memory_mb", "peak_gpu_memory_mb")
+_ENCODER = ("parameters", "gflops", "image_size", "licence")
+_SUMMED = ("dim", "index_mb", "query_ms", "parameters", "gflops", "train_minutes")  # over the parts of a refinement
+_PARTS = ("images_per_second", *_SUMMED)
+
+
+def of_model(row: str) -> Costs:
+    """What the row's stages measured, in the names that the comparison shows; None where a stage didn't say."""
+    embed, index, retrieve, train = (tables.read_json(paths.costs(stage, row)) for stage in ("embed", "index", "retrieve", "train"))
+    return {
+        **{fact: embed.get(fact) for fact in (*_EMBED, *_ENCODER)},
+        "random": bool(embed.get("random", False)),
+        "dim": index["dim"],
+        "index_mb": index["index_mb"],
+        "query_ms": retrieve["query_ms"],
+        "search_device": retrieve["device"],
+        "search_threads": retrieve["threads"],
+        "train_minutes": train["minutes"],
+        "train_note": train.get("note"),
+        "training_curve": train.get("curve", []),
+    }
+
+
+def of_refinement(row: str, first: str, second: str) -> Costs:
+    """What a query and a photo cost in all: every row that the refinement is made of counts, and each only once.
+
+    first, second: the rows it's made of, scored before; equal for a method of one row.
+    """
+    refine = tables.read_json(paths.costs("refine", row))
+    sources = {name: tables.read_json(paths.row_metrics(name))["costs"] for name in (first, second)}
+    parts: dict[str, Costs] = {}
+    for name, costs in sources.items():
+        parts |= costs.get("parts") or {name: {key: costs[key] for key in _PARTS}}
+    if "dim" in refine:  # new vectors are searched instead of the sources', whose rankings aren't needed
+        parts = {name: part | {"dim": 0, "index_mb": 0, "query_ms": 0} for name, part in parts.items()}
+    parts[row] = dict.fromkeys(_PARTS, 0) | {key: refine[key] for key in ("dim", "index_mb", "query_ms") if key in refine}
+    both = list(sources.values())
+    return {
+        **{key: _same([costs[key] for costs in both]) for key in ("device", "engine", "precision", "image_size")},
+        **{key: _sum([part[key] for part in parts.values()]) for key in _SUMMED},
+        **{
+            key: max((costs[key] for costs in both if costs[key] is not None), default=None)
+            for key in ("peak_memory_mb", "peak_gpu_memory_mb")
+        },
+        "images_per_second": _one_after_the_other([part["images_per_second"] for part in parts.values()]),
+        "licence": _joined([costs["licence"] for costs in both]),
+        "random": any(costs["random"] for costs in both),
+        "search_device": refine["device"],
+        "search_threads": refine["threads"],
+        "train_note": refine.get("note"),
+        "training_curve": [],
+        "parts": parts,
+    }
+
+
+def _same(values: list[Any]) -> Any:
+    return values[0] if all(value == values[0] for value in values) else None
+
+
+def _sum(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return round(sum(known), 6) if len(known) == len(values) else None
+
+
+def _one_after_the_other(speeds: list[float | None]) -> float | None:
+    """Images per second of encoders that each see every image; a part that embeds nothing has 0."""
+    if any(speed is None for speed in speeds):
+        return None
+    seconds = sum(1 / speed for speed in speeds if speed)
+    return round(1 / seconds, 2) if seconds else None
+
+
+def _joined(licences: list[str | None]) -> str | None:
+    if any(licence is None for licence in licences):
+        return None
+    return " + ".join(dict.fromkeys(str(licence) for licence in licences))

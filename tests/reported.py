@@ -1,0 +1,69 @@
+"""A collection with pictures, scored by the real stages, and its report; for the report's tests."""
+
+from __future__ import annotations
+
+import colorsys
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from PIL import Image as Pillow
+
+from stages import report
+from stages.lib import paths, tables
+from tests import collection
+from tests.collection import Image
+
+# What a name must not do to a page: end a script, be a tag, end an attribute or a line, be lost beyond ASCII.
+ODD_LABELS = (
+    "<script>window.attacked = 1</script>",
+    "</script><img src=x onerror='window.attacked = 2'>",
+    "quotes \" and ' and ` and \\ and ${1}",
+    "🦖 émoji \u2028 line",
+    "&amp; &lt;b&gt; **bold** _it_",
+)
+
+
+def picture(image: Image, number: int) -> bytes:
+    """A plain colour per image, a PNG that is half transparent."""
+    colour = tuple(round(255 * part) for part in colorsys.hsv_to_rgb(number * 0.618 % 1, 0.6, 0.8))
+    drawn = Pillow.new("RGBA", (160, 90), (*colour, 255))
+    drawn.paste((0, 0, 0, 0), (0, 0, 80, 90))
+    buffer = io.BytesIO()
+    drawn.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def write_pictures(images: Sequence[Image]) -> None:
+    ordered = sorted(images, key=lambda image: (image.id, image.split))
+    columns = [[image.id for image in ordered], [image.split for image in ordered], [picture(image, i) for i, image in enumerate(ordered)]]
+    batch = pa.record_batch([pa.array(c, f.type) for c, f in zip(columns, tables.IMAGES, strict=True)], schema=tables.IMAGES)
+    tables.write_shards(paths.images("test"), tables.IMAGES, [batch], len(ordered), tables.IMAGES_PER_SHARD)
+
+
+def odd(images: Sequence[Image]) -> list[Image]:
+    """The same images under the odd labels, in files named so."""
+    renamed = []
+    for image in images:
+        label = ODD_LABELS[int(str(image.label).removeprefix("label ")) % len(ODD_LABELS)]
+        path = f"test/{image.split}/{label.replace('/', '∕')}/{image.name.replace('/', '-')}.jpg"
+        renamed.append(Image(image.name, image.split, label, image.vector, path))
+    return renamed
+
+
+def run(
+    rows: Mapping[str, Sequence[Image]],
+    qrels: Sequence[tuple[str, str, int]] = (),
+    leaks: str = "kind,path_a,path_b,across\n",
+    **settings: Any,
+) -> Path:
+    """Every light stage for every row, and the report, in the working directory; the page."""
+    collection.run(rows, qrels, **settings)
+    write_pictures(next(iter(rows.values())))
+    tables.write_text(paths.LEAKS, leaks)
+    for row in rows:
+        report.main(["--model", row])
+    report.main([])
+    return paths.REPORT

@@ -1,0 +1,290 @@
+"""The report's data and HTML: against hand-worked cases, naive loops, and the comparison's own table."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import subprocess
+import sys
+from collections import Counter
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image as Pillow
+
+from stages import report
+from stages.lib import paths, relevance, tables
+from stages.lib.errors import UserError
+from stages.lib.report import collection as report_collection
+from stages.lib.report import front, html, row, scripts
+from tests import collection, project, reported
+from tests.collection import Image, clustered
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def two_rows(labels: int = 6, **settings: Any) -> dict[str, list[Image]]:
+    return {"sharp": clustered(labels, 3, 4, 0.6), "blurred": clustered(labels, 3, 4, 1.6, seed=1)}
+
+
+def row_file(name: str) -> dict[str, Any]:
+    """What a row's script puts into the page."""
+    text = paths.report_row(name).read_text(encoding="ascii")
+    found = re.fullmatch(rf'\(window\.LINEUP_ROWS \?\?= \{{\}}\)\["{name}"\] = (.*);\n', text)
+    assert found
+    return json.loads(found[1])
+
+
+def page_data() -> dict[str, Any]:
+    text = (paths.REPORT_ASSETS / "data.js").read_text(encoding="ascii")
+    return {key: json.loads(value) for key, value in re.findall(r'^\(window\.LINEUP \?\?= \{\}\)\["(\w+)"\] = (.*);$', text, re.MULTILINE)}
+
+
+@given(st.text(), st.dictionaries(st.text(), st.one_of(st.none(), st.floats(allow_nan=False, allow_infinity=False), st.text())))
+def test_a_literal_is_the_same_data_and_harmless_anywhere(key: str, content: dict[str, Any]) -> None:
+    text = scripts.literal([key, content])
+    assert json.loads(text) == [key, content]
+    assert text.isascii() and not set("<>&") & set(text) and "\n" not in text
+
+
+def test_row_data_of_a_hand_worked_case() -> None:
+    answers = relevance.Relevance(
+        "labels",
+        np.array(["a", "b", "c"]),
+        np.array([f"g{i:02}" for i in range(12)]),
+        np.array([0, 1, -1]),
+        np.array([0, 1, -1, 1, 1, 1, 1, 1, 1, 1, 1, 1]),
+        np.empty((0, 3), np.int64),
+    )
+    # The first query finds its only right image last; the second's ranking ends early; the third has no label.
+    positions = np.array([[3, 2, 1, 4, 5, 6, 7, 8, 9, 10, 11, 0], [1, 0, *[-1] * 10], [0, 1, *[-1] * 10]])
+    scores = np.where(positions >= 0, 1 - np.arange(12, dtype=np.float32) / 100, np.nan).astype(np.float32)
+    ranking = tables.Ranking(answers.query_ids, answers.gallery_ids, positions, scores)
+    told = row.row_data(ranking, positions, answers, "key", "cosine")
+    assert told["marks"] == ["0?00000000", "10", "??"]
+    assert told["answers"] == [[3, 2, 1, 4, 5, 6, 7, 8, 9, 10], [1, 0], [0, 1]]
+    assert told["scores"][1] == [1.0, 0.99]
+    assert told["first"] == {"0": [12, 0, 0.89]}
+    # Known and different labels only: not the unlabelled image, not the unlabelled query, no right answer.
+    assert told["alike"][:3] == [[0, 3, 1.0], [1, 0, 0.99], [0, 1, 0.98]]
+    assert len(told["alike"]) == 11 and all(pair[0] != 2 and pair[1] != 2 for pair in told["alike"])
+
+
+def test_a_row_against_naive_loops(folder: Path) -> None:
+    reported.run(two_rows())
+    manifest = tables.read_table(paths.manifest("test")).to_pylist()
+    gallery, queries = ([image for image in manifest if image["split"] == split] for split in ("gallery", "query"))
+    rankings = {line["query_id"]: line for line in tables.read_table(paths.ranking("blurred")).to_pylist()}
+    told, labels = row_file("blurred"), {image["image_id"]: image["label"] for image in gallery}
+    for q, query in enumerate(queries):
+        ids, scores = rankings[query["image_id"]]["gallery_ids"], rankings[query["image_id"]]["scores"]
+        assert [gallery[g]["image_id"] for g in told["answers"][q]] == ids[:10]
+        assert told["scores"][q] == pytest.approx(scores[:10], rel=1e-4)
+        assert told["marks"][q] == "".join("1" if labels[g] == query["label"] else "0" for g in ids[:10])
+        first = next(i for i, g in enumerate(ids) if labels[g] == query["label"])
+        assert (str(q) in told["first"]) == (first >= 10)
+        if first >= 10:
+            assert told["first"][str(q)][:2] == [first + 1, [g["image_id"] for g in gallery].index(ids[first])]
+    wrong = [
+        (-score, query["image_id"], g)
+        for query in queries
+        for g, score in zip(rankings[query["image_id"]]["gallery_ids"], rankings[query["image_id"]]["scores"], strict=True)
+        if labels[g] != query["label"]
+    ]
+    best = sorted(wrong)[: row.ALIKE]
+    assert [(queries[q]["image_id"], gallery[g]["image_id"]) for q, g, _ in told["alike"]] == [(q, g) for _, q, g in best]
+
+
+def test_label_figures_against_naive_loops(folder: Path) -> None:
+    reported.run(two_rows())
+    data = page_data()
+    names, weak = data["collection"]["labels"], data["queries"]["weak"]
+    lines = list(csv.DictReader(paths.row_queries("blurred").read_text(encoding="utf-8").splitlines()))
+    assert [names[label] for label in weak["labels"]] == sorted({line["label"] for line in lines})
+    for place, label in enumerate(weak["labels"]):
+        own = [line for line in lines if line["label"] == names[label]]
+        assert weak["queries"][place] == len(own)
+        assert weak["rows"]["blurred"]["mean"][place] == pytest.approx(np.mean([float(line["map_at_r"]) for line in own]), abs=1e-4)
+        wrong = Counter(line["top_label"] for line in own if line["top_label"] != names[label])
+        confused = weak["rows"]["blurred"]["confused"][place]
+        if not wrong:
+            assert confused is None
+        else:
+            assert confused[1] == max(wrong.values()) == wrong[names[confused[0]]]
+    assert any(weak["rows"]["blurred"]["confused"])
+
+
+def side(labels: list[int]) -> report_collection.Side:
+    return report_collection.Side(np.array([str(i) for i in range(len(labels))]), [""] * len(labels), np.array(labels))
+
+
+def figures(first_hit: list[int], top_label: list[str], top_score: list[float]) -> front.Figures:
+    count = len(first_hit)
+    return front.Figures([], np.ones(count, np.int64), np.array(first_hit), np.zeros(count), top_label, np.array(top_score))
+
+
+def test_label_suspects_of_a_hand_worked_case() -> None:
+    test = report_collection.Collection(["cat", "dog", "owl"], side([0, 0, 1, -1, 0]), side([0, 1, 2]))
+    rows = {
+        # all say dog of 0 and 4; of 1 they differ; 2 is right; 3 has no label
+        "a": figures([2, 2, 1, 0, 3], ["dog", "dog", "dog", "cat", "dog"], [0.2, 0.9, 0.8, 0.7, 0.6]),
+        "b": figures([2, 2, 1, 0, 2], ["dog", "owl", "dog", "cat", "dog"], [-90.0, -5.0, -6.0, -80.0, -7.0]),
+    }
+    # Among a's first scores 4's is the 2nd of 5 from below, among b's the 3rd; 0's is the lowest of both.
+    assert front.label_suspects(rows, test) == [[4, 1, 0.5], [0, 1, 0.2]]
+    # Judged right under another label (qrels): nothing to suspect.
+    judged = {"a": figures([1, 2, 1, 0, 3], rows["a"].top_label, [0.2, 0.9, 0.8, 0.7, 0.6]), "b": rows["b"]}
+    assert [suspect[0] for suspect in front.label_suspects(judged, test)] == [4]
+    assert front.label_suspects({}, test) == []
+
+
+def test_a_planted_wrong_label_is_the_first_suspect(folder: Path) -> None:
+    images = clustered(6, 3, 4, 0.3)
+    planted = [Image(i.name, i.split, "label 5" if i.name == "2/0" else i.label, i.vector) for i in images]
+    reported.run({"one": planted, "two": [Image(i.name, i.split, i.label, [1.5 * value + 0.01 for value in i.vector]) for i in planted]})
+    data = page_data()
+    query, answered, _ = data["queries"]["suspects"][0]
+    assert data["collection"]["queries"]["paths"][query] == "test/query/2/0.jpg"
+    assert data["collection"]["labels"][answered] == "label 2"
+    assert row_file("one")["alike"][0][0] == query
+
+
+class Cells(HTMLParser):
+    """The texts of a page's first table, row by row."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[list[str]] = []
+        self.open = self.done = False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "tr" and not self.done:
+            self.rows.append([])
+        if tag in ("th", "td") and not self.done:
+            self.rows[-1].append("")
+            self.open = True
+
+    def handle_endtag(self, tag: str) -> None:
+        self.open = self.open and tag not in ("th", "td")
+        self.done = self.done or tag == "table"
+
+    def handle_data(self, data: str) -> None:
+        if self.open:
+            self.rows[-1][-1] += data
+
+
+def test_the_table_has_the_comparisons_figures(folder: Path) -> None:
+    reported.run(two_rows())
+    parser = Cells()
+    parser.feed(paths.REPORT.read_text(encoding="utf-8"))
+    header, *lines = parser.rows
+    markdown = [
+        [cell.strip().strip("`") for cell in line.strip("|").split("|")]
+        for line in paths.COMPARISON.read_text(encoding="utf-8").splitlines()
+        if line.startswith("|") and not line.startswith("| --")
+    ]
+    quality, cost = markdown[: len(lines) + 1], markdown[len(lines) + 1 :]
+    expected = [[*a, *b[2:]] for a, b in zip(quality, cost, strict=True)]
+    assert header == expected[0]
+    plain = [[re.sub(r"^[★≈] |,(?= p )", "", cell) for cell in line] for line in lines]
+    assert plain == [[re.sub(r",(?= p )", "", cell).replace("\\", "") for cell in line] for line in expected[1:]]
+
+
+def test_marked_shows_what_isnt_ours_as_text() -> None:
+    assert html.marked(r"**Best: `a_b`**, <b> & \*x\* `<i>`") == (
+        "<strong>Best: <code>a_b</code></strong>, &lt;b&gt; &amp; *x* <code>&lt;i&gt;</code>"
+    )
+
+
+def test_odd_names_reach_neither_html_nor_scripts_as_they_are(folder: Path) -> None:
+    leaks = io.StringIO()
+    csv.writer(leaks).writerows([("kind", "path_a", "path_b", "across"), ("same_bytes", *reported.ODD_LABELS[:2], "train-query")])
+    page = reported.run({"only": reported.odd(clustered(5, 2, 3, 1.0))}, leaks=leaks.getvalue()).read_text(encoding="utf-8")
+    assert "window.attacked" in page and "<script>window" not in page and "<img" not in page
+    assert set(page_data()["collection"]["labels"]) == set(reported.ODD_LABELS)
+
+
+def test_the_same_inputs_give_the_same_bytes_and_a_changed_row_only_its_own(folder: Path) -> None:
+    rows = two_rows()
+    reported.run(rows)
+    before = project.tree(Path("data/report"))
+    for name in rows:
+        report.main(["--model", name])
+    report.main([])
+    assert project.tree(Path("data/report")) == before
+
+    collection.write_embeddings("blurred", clustered(6, 3, 4, 1.6, seed=2))
+    collection.search("blurred")
+    report.main(["--model", "blurred"])
+    after = project.tree(Path("data/report"))
+    assert {name for name in after if after[name] != before[name]} == {"rows/blurred.js"}
+
+
+def test_every_test_image_has_one_thumbnail_on_white(folder: Path) -> None:
+    images = clustered(3, 2, 3, 1.0)
+    both = [*images, Image(images[0].name, "gallery", images[0].label, images[0].vector)]  # a query that is in the gallery too
+    reported.run({"only": both})
+    files = sorted(paths.REPORT_THUMBNAILS.iterdir())
+    assert [file.stem for file in files] == sorted({image.id for image in both})
+    for file in files:
+        with Pillow.open(file) as small:
+            assert small.format == "JPEG" and small.size == (128, 72)
+            left, right = small.getpixel((10, 36)), small.getpixel((118, 36))
+            assert isinstance(left, tuple) and isinstance(right, tuple)
+            assert min(left) > 245 and min(right) < 200
+
+
+def test_without_labels_nothing_is_marked_right_or_wrong(folder: Path) -> None:
+    page = reported.run({"only": [Image(i.name, i.split, None, i.vector) for i in clustered(3, 2, 3, 1.0)]})
+    assert "no labels" in page.read_text(encoding="utf-8")
+    assert set("".join(row_file("only")["marks"])) == {"?"}
+    assert page_data()["queries"]["weak"]["labels"] == [] == page_data()["queries"]["suspects"]
+
+
+def test_judgements_decide_what_is_right(folder: Path) -> None:
+    images = clustered(2, 2, 3, 0.5)
+    reported.run({"only": images}, qrels=[("0/0", "1/2", 1), ("0/0", "0/2", -1)])
+    ids, told = page_data()["collection"]["queries"]["ids"], row_file("only")
+    query = next(image for image in images if image.name == "0/0")
+    marks = told["marks"][ids.index(query.id)]
+    assert marks.count("1") == 1 and len(marks) == 5, "one right; the junk is not there"
+    assert "1" not in "".join(mark for q, mark in enumerate(told["marks"]) if q != ids.index(query.id))
+
+
+def test_what_is_missing_is_told_in_a_sentence(folder: Path) -> None:
+    reported.run(two_rows())
+    with pytest.raises(UserError, match=r"row 'blured' is unknown; did you mean 'blurred'"):
+        report.main(["--model", "blured"])
+    lines = paths.row_queries("blurred").read_text(encoding="utf-8").splitlines(keepends=True)
+    paths.row_queries("blurred").write_text("".join(lines[:-1]), encoding="utf-8")
+    with pytest.raises(UserError, match=r"metrics/queries/blurred.csv: is of other queries"):
+        report.main([])
+    paths.row_queries("blurred").write_text("query_id\nx\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"isn't what this version writes .*dvc repro -f score@blurred"):
+        report.main([])
+    paths.row_queries("blurred").unlink()
+    with pytest.raises(UserError, match=r"metrics/queries/blurred.csv: is not there"):
+        report.main([])
+
+
+def test_the_page_needs_no_rows_file_and_neither_needs_torch(folder: Path) -> None:
+    reported.run(two_rows())
+    page = paths.REPORT.read_bytes()
+    for name in ("sharp", "blurred"):
+        paths.report_row(name).unlink()
+        paths.ranking(name).unlink()
+    report.main([])
+    assert paths.REPORT.read_bytes() == page
+    code = "import sys; import stages.report; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=project.ROOT, check=False).returncode == 0

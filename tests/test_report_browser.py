@@ -1,0 +1,339 @@
+"""The report in headless Chromium, opened from disk: what a reader sees, sorts and filters, and that nothing leaves the page."""
+
+from __future__ import annotations
+
+import csv
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from selenium.webdriver.chrome.webdriver import WebDriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import Select
+
+from stages.lib import paths
+from tests import browser as chromium
+from tests import reported
+from tests.collection import clustered
+
+pytestmark = pytest.mark.slow
+
+ROWS = ("sharp", "middling", "blurred")
+CURVE = [{"epoch": e, "map_at_r": m, "loss": loss, "learning_rate": 0.1} for e, m, loss in ((0, 0.2, None), (1, 0.5, 3.0), (2, 0.6, 2.5))]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A report of three rows over images with odd names; the working directory is its project's."""
+    folder = tmp_path_factory.mktemp("report")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        noise = {"sharp": 1.2, "middling": 1.8, "blurred": 2.6}
+        images = {row: reported.odd(clustered(10, 3, 4, noise[row], seed=i)) for i, row in enumerate(ROWS)}
+        patch.setattr(reported.collection, "write_embeddings", with_curve(reported.collection.write_embeddings))
+        leak = 'kind,path_a,path_b,across\nsame_bytes,"train/<b>x</b>.jpg","test/query/ü ""q"".jpg",train-query\n'
+        reported.run(images, leaks=leak)
+        yield folder
+
+
+def with_curve(write: Callable[..., None]) -> Callable[..., None]:
+    """One row was fine-tuned, and embeds faster than the others."""
+
+    def written(row: str, images: Any) -> None:
+        write(row, images, images_per_second={"sharp": 50.0, "middling": 40.0, "blurred": 200.0}[row])
+        if row == "sharp":
+            paths.costs("train", row).write_text(json.dumps({"minutes": 1.0, "note": None, "curve": CURVE}), encoding="utf-8")
+
+    return written
+
+
+@pytest.fixture(scope="module")
+def one_browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebDriver]:
+    started = chromium.start(tmp_path_factory.mktemp("chromium"))
+    yield started
+    started.quit()
+
+
+@pytest.fixture
+def page(finished: Path, one_browser: WebDriver) -> WebDriver:
+    return open_page(one_browser, finished)
+
+
+def open_page(browser: WebDriver, folder: Path) -> WebDriver:
+    chromium.emulate(browser, 1280, 900, "light")
+    browser.get("about:blank")
+    for log in (chromium.console, chromium.requests):
+        log(browser)  # what came before
+    browser.get((folder / paths.REPORT).as_uri())
+    until(lambda: browser.execute_script("return document.documentElement.dataset.loaded") == "yes")
+    return browser
+
+
+def until(condition: Callable[[], object]) -> None:
+    for _ in range(200):
+        if condition():
+            return
+        time.sleep(0.05)
+    raise AssertionError("the page did not get there")
+
+
+def texts(browser: WebDriver, selector: str) -> list[str]:
+    return browser.execute_script("return [...document.querySelectorAll(arguments[0])].map((e) => e.textContent.trim())", selector)
+
+
+def choose(browser: WebDriver, name: str, value: str) -> None:
+    Select(browser.find_element(By.ID, name)).select_by_value(value)
+
+
+def shown_queries(browser: WebDriver) -> list[int]:
+    """The numbers of the chosen queries on all pages, in order."""
+    found: list[int] = []
+    back, forward = (browser.find_element(By.CSS_SELECTOR, f'[data-turn="{turn}"]') for turn in (-1, 1))
+    while back.is_enabled():
+        browser.execute_script("arguments[0].click()", back)
+    while True:
+        numbers = browser.execute_script("return [...document.querySelectorAll('.query')].map((e) => Number(e.dataset.query))")
+        assert len(numbers) <= 10, "only a page of queries is in the document"
+        found += numbers
+        if not forward.is_enabled():
+            return found
+        browser.execute_script("arguments[0].click()", forward)
+
+
+def figures(row: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(paths.row_queries(row).read_text(encoding="utf-8").split("\n")))
+
+
+def test_it_renders_without_a_word_in_the_console_or_a_request_that_leaves(page: WebDriver) -> None:
+    assert chromium.console(page) == []
+    asked = chromium.requests(page)
+    assert {url.partition(":")[0] for url in asked} <= {"file", "data"}
+    assert {Path(url).name for url in asked} >= {"index.html", "page.css", "data.js", *(f"{row}.js" for row in ROWS)}
+    assert not page.find_element(By.ID, "status").is_displayed()
+    sizes = page.execute_script("return [...document.querySelectorAll('.asked img')].slice(0, 3).map((i) => [i.complete, i.naturalWidth])")
+    assert sizes == [[True, 128]] * 3
+
+
+def test_the_policy_refuses_what_would_leave(page: WebDriver) -> None:
+    """The test above can fail: Chromium logs a request that leaves, and the page's own policy stops it."""
+    page.execute_script("document.body.append(Object.assign(new Image(), {src: 'http://127.0.0.1:9/x.png'}))")
+    until(lambda: any("Content Security Policy" in line for line in chromium.console(page)))
+    page.execute_script("const s = document.createElement('script'); s.textContent = 'window.attacked = 3'; document.body.append(s)")
+    assert page.execute_script("return window.attacked") is None
+
+
+def test_odd_labels_and_files_are_shown_as_text(page: WebDriver) -> None:
+    for label in reported.ODD_LABELS:
+        plain = " ".join(label.split())
+        assert plain in [" ".join(text.split()) for text in texts(page, ".query figcaption b, #labels-table tbody th")]
+    assert any("<script>window.attacked" in text for text in texts(page, ".asked .path"))
+    assert texts(page, "#suspects td.path") == ["train/<b>x</b>.jpg", 'test/query/ü "q".jpg']
+    assert page.execute_script("return window.attacked") is None
+    assert page.execute_script("return document.querySelectorAll('main script, img[src=x], td b:not(.best):not(.tie)').length") == 0
+    assert set(page.execute_script("return [...document.querySelectorAll('#query-labels option')].map((o) => o.value)")) == set()
+    page.find_element(By.ID, "query-text").click()
+    options = page.execute_script("return [...document.querySelectorAll('#query-labels option')].map((o) => o.value)")
+    assert set(options) == set(reported.ODD_LABELS)
+
+
+def test_the_table_sorts_by_click_and_by_key(page: WebDriver) -> None:
+    def column(name: str) -> list[float]:
+        place = texts(page, ".figures thead th").index(name) + 1
+        return [float(text.split()[0].replace(",", "")) for text in texts(page, f".figures tbody tr > :nth-child({place})")]
+
+    before = column("map_at_r")
+    assert before == sorted(before, reverse=True) and len(set(before)) == 3
+    button = page.find_element(By.XPATH, "//table[contains(@class, 'figures')]//button[text()='images/s']")
+    button.click()
+    assert column("images/s") == [200.0, 50.0, 40.0]
+    assert button.find_element(By.XPATH, "..").get_attribute("aria-sort") == "descending"
+    button.send_keys(Keys.ENTER)
+    assert column("images/s") == [40.0, 50.0, 200.0]
+    assert button.find_element(By.XPATH, "..").get_attribute("aria-sort") == "ascending"
+    assert column("map_at_r") != before
+
+
+def test_the_scatter_has_every_row_and_the_front_of_the_best(page: WebDriver) -> None:
+    assert sorted(texts(page, "#scatter .label")) == sorted(ROWS)
+    assert len(texts(page, "#scatter .error")) == 3
+    # sharp is the most accurate, blurred the fastest, and sharp beats middling in both.
+    front = page.execute_script("return document.querySelector('#scatter .front').points.length")
+    assert front == 2
+    read = texts(page, "#scatter title")
+    assert any(text.startswith("blurred: map_at_r 0.") and text.endswith("200.0 images/s") for text in read)
+
+
+def test_curves_are_drawn_and_read(page: WebDriver) -> None:
+    points = page.execute_script("return [...document.querySelectorAll('#top-k .series')].map((l) => l.points?.length).filter(Boolean)")
+    depth = {line["model"]: 0 for line in csv.DictReader(paths.TOP_K_CURVES.open(encoding="utf-8"))}
+    for line in csv.DictReader(paths.TOP_K_CURVES.open(encoding="utf-8")):
+        depth[line["model"]] += 1
+    assert sorted(points) == sorted(depth.values())
+    page.execute_script("const s = document.getElementById('top-k-at'); s.value = 5; s.dispatchEvent(new Event('input'))")
+    at_5 = {line["model"]: float(line["top_k"]) for line in csv.DictReader(paths.TOP_K_CURVES.open(encoding="utf-8")) if line["k"] == "5"}
+    assert texts(page, "#top-k-read")[0].split()[0] == "5"
+    for row, value in at_5.items():
+        assert f"{row} {value:.3f}" in texts(page, "#top-k-read span")
+    drawn = page.execute_script("return [...document.querySelectorAll('#training polyline')].map((l) => l.points.length)")
+    assert drawn == [3, 2]  # map_at_r from epoch 0 on, loss from 1 on
+
+
+def right(row: str, k: int) -> list[bool]:
+    return [0 < float(line["first_hit"] or 0) <= k for line in figures(row)]
+
+
+@pytest.mark.parametrize("k", [1, 5])
+def test_filters_show_exactly_the_queries_they_name(page: WebDriver, k: int) -> None:
+    choose(page, "query-k", str(k))
+    verdicts = [right(row, k) for row in ROWS]
+    every = range(len(verdicts[0]))
+    expected = {
+        "all": list(every),
+        "missed": [q for q in every if not all(v[q] for v in verdicts)],
+        "missed-by-all": [q for q in every if not any(v[q] for v in verdicts)],
+        "disagree": [q for q in every if 0 < sum(v[q] for v in verdicts) < 3],
+    }
+    assert k == 5 or all(0 < len(expected[name]) < len(every) for name in expected if name != "all")
+    for name, queries in expected.items():
+        choose(page, "query-filter", name)
+        assert sorted(shown_queries(page)) == queries, name
+        assert texts(page, "#query-count")[0].startswith(f"{len(queries)} of {len(every)} queries")
+    choose(page, "query-filter", "a-not-b")
+    choose(page, "query-a", "blurred")
+    choose(page, "query-b", "sharp")
+    assert sorted(shown_queries(page)) == [q for q in every if verdicts[2][q] and not verdicts[0][q]]
+    # Only the two models in question are shown then.
+    assert {text.split()[0] for text in texts(page, ".query .model")} <= {"blurred", "sharp"}
+
+
+def test_a_model_is_taken_out_by_its_box(page: WebDriver) -> None:
+    choose(page, "query-filter", "missed")
+    for row in ("middling", "blurred"):
+        page.find_element(By.CSS_SELECTOR, f'#query-models input[value="{row}"]').click()
+    assert sorted(shown_queries(page)) == [q for q, found in enumerate(right("sharp", 1)) if not found]
+
+
+def test_a_label_narrows_and_order_is_hardest_first(page: WebDriver) -> None:
+    all_figures = [figures(row) for row in ROWS]
+    mean = [sum(float(own[q]["map_at_r"]) for own in all_figures) / 3 for q in range(len(all_figures[0]))]
+    order = shown_queries(page)
+    assert [round(mean[q], 3) for q in order] == sorted(round(value, 3) for value in mean)
+    choose(page, "query-order", "name")
+    names = [all_figures[0][q]["query"] for q in shown_queries(page)]
+    assert len(names) == 30
+
+    box = page.find_element(By.ID, "query-text")
+    wanted = reported.ODD_LABELS[2]
+    box.send_keys(wanted)
+    until(lambda: texts(page, "#query-count")[0].startswith("6 of 30"))
+    assert {all_figures[0][q]["label"] for q in shown_queries(page)} == {wanted}
+    box.send_keys(Keys.CONTROL, "a", Keys.DELETE)
+    until(lambda: texts(page, "#query-count")[0].startswith("30 of 30"))
+    box.send_keys("IMG SRC=X")  # part of a label, in any case
+    until(lambda: texts(page, "#query-count")[0].startswith("6 of 30"))
+    assert {all_figures[0][q]["label"] for q in shown_queries(page)} == {reported.ODD_LABELS[1]}
+
+
+def test_answers_are_marked_in_words_and_by_border(page: WebDriver) -> None:
+    told = json.loads(paths.report_row("sharp").read_text(encoding="ascii").partition(" = ")[2].rstrip(";\n"))
+    query = shown_queries(page)[-1]
+    strip = f'.query[data-query="{query}"] .row:first-child .answer'
+    marks = texts(page, f"{strip} .mark")
+    words = {"1": "✓ right", "0": "✗ wrong"}
+    assert marks[: len(told["marks"][query])] == [f"{i + 1} {words[mark]}" for i, mark in enumerate(told["marks"][query])]
+    styles = page.execute_script(
+        "return [...document.querySelectorAll(arguments[0])]"
+        ".map((e) => [e.classList.contains('right'), getComputedStyle(e).borderTopStyle])",
+        strip,
+    )
+    assert {tuple(style) for style in styles} == {(True, "solid"), (False, "dashed")}
+    rank = figures("sharp")[query]["first_hit"]
+    assert f"first right: rank {rank}" in texts(page, f'.query[data-query="{query}"] .model')[0]
+
+
+def test_a_weak_label_opens_its_queries(page: WebDriver) -> None:
+    choose(page, "labels-model", "blurred")
+    means = [float(text) for text in texts(page, "#labels-table tbody td:nth-child(3)")]
+    assert means == sorted(means) and len(means) == 5
+    button = page.find_element(By.CSS_SELECTOR, "#labels-table tbody button")
+    label = button.text
+    page.execute_script("arguments[0].click()", button)
+    assert str(page.find_element(By.ID, "query-text").get_attribute("value")).split() == label.split()
+    assert len(shown_queries(page)) == 6
+
+
+def test_suspects_follow_the_chosen_row(page: WebDriver) -> None:
+    for row in ("blurred", "sharp"):
+        choose(page, "alike-model", row)
+        told = json.loads(paths.report_row(row).read_text(encoding="ascii").partition(" = ")[2].rstrip(";\n"))["alike"]
+        assert texts(page, "#alike .pair-card p") == [f"{score:.4f}" for *_, score in told[:24]]
+    more = page.find_element(By.CSS_SELECTOR, "#alike button")
+    page.execute_script("arguments[0].click()", more)
+    assert len(texts(page, "#alike .pair-card")) == 48
+
+
+def test_a_row_whose_file_is_missing_or_stale_is_told(finished: Path, one_browser: WebDriver) -> None:
+    kept = {row: paths.report_row(row).read_text(encoding="ascii") for row in ("blurred", "middling")}
+    try:
+        paths.report_row("blurred").unlink()
+        paths.report_row("middling").write_text(kept["middling"].replace('"collection":"', '"collection":"0'), encoding="ascii")
+        page = open_page(one_browser, finished)
+        assert page.find_element(By.ID, "status").is_displayed()
+        assert texts(page, "#status li") == [
+            "middling: rows/middling.js is of other test images: run dvc repro",
+            "blurred: rows/blurred.js isn't here: run dvc pull data/report/rows/blurred.js",
+        ]
+        assert all("blurred.js" in line for line in chromium.console(page)), "the browser's own word on the missing file"
+        # Git-tracked figures still filter; the other row's answers still show.
+        choose(page, "query-filter", "disagree")
+        assert shown_queries(page)
+        assert texts(page, ".query .row:first-child .answer")
+        assert "dvc pull" in texts(page, ".query .row:last-child .quiet")[0]
+    finally:
+        for row, text in kept.items():
+            paths.report_row(row).write_text(text, encoding="ascii")
+
+
+@pytest.mark.parametrize("width", [400, 1280])
+def test_it_fits_the_window_light_and_dark(page: WebDriver, width: int) -> None:
+    grounds = {}
+    for scheme in ("light", "dark"):
+        chromium.emulate(page, width, 900, scheme)
+        until(lambda: page.execute_script("return document.querySelector('#scatter svg').clientWidth <= innerWidth"))
+        assert page.execute_script("return document.documentElement.scrollWidth") <= width
+        grounds[scheme] = page.execute_script("return getComputedStyle(document.documentElement).backgroundColor")
+        low = page.execute_script(CONTRAST)
+        assert low == [], f"too little contrast in {scheme}"
+    assert grounds["light"] != grounds["dark"]
+
+
+def test_every_control_has_a_name(page: WebDriver) -> None:
+    unnamed = page.execute_script(
+        "return [...document.querySelectorAll('input, select, button')]"
+        ".filter((e) => !(e.labels?.length || e.textContent.trim())).map((e) => e.outerHTML)"
+    )
+    assert unnamed == []
+    assert page.execute_script("return [...document.querySelectorAll('img:not([alt]), svg[role=img]:not([aria-label])')].length") == 0
+
+
+# Texts whose contrast with the ground behind them is below 4.5 (WCAG 2.1, 1.4.3), colours as computed.
+CONTRAST = """
+const parse = (c) => c.match(/[\\d.]+/g).map(Number);
+const light = ([r, g, b]) => [r, g, b].map((v) => v / 255).map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
+  .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+const ground = (e) => {
+  for (; e; e = e.parentElement) {
+    const c = parse(getComputedStyle(e).backgroundColor);
+    if (c.length < 4 || c[3] > 0) return c;
+  }
+};
+return [...document.querySelectorAll('main *:not(svg *):not(option)')].filter((e) => !e.disabled && e.checkVisibility()
+    && [...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim())).filter((e) => {
+  const [a, b] = [light(parse(getComputedStyle(e).color)), light(ground(e))].sort((x, y) => y - x);
+  return (a + 0.05) / (b + 0.05) < 4.5;
+}).map((e) => e.outerHTML.slice(0, 120));
+"""

@@ -67,23 +67,20 @@ def manifest(prepared: Prepared, part: str) -> pa.Table:
     doubtful = {
         (duplicates.part(a.split), a.pixels_id) for a, b in prepared.contradictions if duplicates.part(a.split) == duplicates.part(b.split)
     }
-    rows = []
-    for (image_id, split), photos in prepared.of_part(part).items():
-        facts = prepared.facts[image_id]
-        label = next((photo.label for photo in photos if photo.label is not None), None)
-        rows.append(
-            {
-                "image_id": image_id,
-                "split": split,
-                "label": None if (part, facts.pixels_id) in doubtful else label,
-                "paths": [photo.path for photo in photos],
-                "pixels_id": facts.pixels_id,
-                "width": facts.width,
-                "height": facts.height,
-                "format": facts.format,
-            }
-        )
-    return pa.Table.from_pylist(rows, tables.MANIFEST)
+    images = prepared.of_part(part)
+    facts = [prepared.facts[image_id] for image_id, _ in images]
+    known = [next((photo.label for photo in photos if photo.label is not None), None) for photos in images.values()]
+    columns = {
+        "image_id": [fact.image_id for fact in facts],
+        "split": [split for _, split in images],
+        "label": [None if (part, fact.pixels_id) in doubtful else label for fact, label in zip(facts, known, strict=True)],
+        "paths": [[photo.path for photo in photos] for photos in images.values()],
+        "pixels_id": [fact.pixels_id for fact in facts],
+        "width": [fact.width for fact in facts],
+        "height": [fact.height for fact in facts],
+        "format": [fact.format for fact in facts],
+    }
+    return pa.Table.from_pydict(columns, tables.MANIFEST)
 
 
 def qrels(judgements: Iterable[Judgement], prepared: Prepared) -> pa.Table:

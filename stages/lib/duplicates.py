@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import combinations
+from operator import attrgetter
 from typing import NamedTuple
 
 SPLITS = ("train", "query", "gallery")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Photo:
     """One readable file."""
 
@@ -66,10 +67,15 @@ def contradictions(photos: Iterable[Photo]) -> list[tuple[Photo, Photo]]:
 
 
 def _groups(photos: Iterable[Photo], attribute: str) -> list[list[Photo]]:
-    groups: dict[str, list[Photo]] = defaultdict(list)
+    """Photos that share an attribute with another one; memory grows with their number only."""
+    photos = list(photos)
+    often = Counter(map(attrgetter(attribute), photos))
+    groups: dict[str, list[Photo]] = {}
     for photo in photos:
-        groups[getattr(photo, attribute)].append(photo)
-    return [group for group in groups.values() if len(group) > 1]
+        key = getattr(photo, attribute)
+        if often[key] > 1:
+            groups.setdefault(key, []).append(photo)
+    return list(groups.values())
 
 
 def _pairs(group: list[Photo]) -> list[tuple[Photo, Photo]]:

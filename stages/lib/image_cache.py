@@ -22,7 +22,7 @@ from stages.lib.images import BadImage
 MAX_FILE_BYTES = 512 * 2**20  # a film between the photos is not read into memory
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Facts:
     """What is known of a file's bytes. width, height: upright pixels; problem: why it is no image, else empty."""
 

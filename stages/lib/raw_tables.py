@@ -6,6 +6,7 @@ import csv
 import difflib
 import io
 import re
+import sys
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -78,8 +79,8 @@ class Names:
 
 
 def normal_label(text: str) -> str:
-    """macOS decomposes accents in folder names; one identity must stay one label."""
-    return unicodedata.normalize("NFC", text).strip()
+    """macOS decomposes accents in folder names; one identity must stay one label (and one string in memory)."""
+    return sys.intern(unicodedata.normalize("NFC", text).strip())
 
 
 def read_labels(root: Path, names: Names) -> dict[str, str]:

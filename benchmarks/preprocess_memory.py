@@ -1,0 +1,74 @@
+"""Peak memory of preprocess with 2,000 and with 20,000 images; the ratio should be near 1.
+
+Run: python benchmarks/preprocess_memory.py
+Memory is the proportional set size (shared pages counted once) of the stage and its worker processes, sampled every 50 ms.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+COUNTS = (2_000, 20_000)
+SIDE = 96  # pixels; noise, which does not compress: 27 kB a file, and 7 kB at half the side
+
+
+def lay_out(folder: Path, count: int) -> None:
+    """`count` images: a tenth queries, the rest gallery; every second one is larger than max_side and so is converted."""
+    random = np.random.default_rng(0)
+    for number in range(count):
+        side = SIDE // (1 + number % 2)
+        split = "query" if number % 10 == 0 else "gallery"
+        file = folder / "data/raw/test" / split / f"label {number % 100}" / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random.integers(0, 256, (side, side, 3), np.uint8)).save(file, compress_level=1)
+    params = (ROOT / "params.yaml").read_text(encoding="utf-8").replace("max_side: 512", f"max_side: {SIDE // 2}")
+    (folder / "params.yaml").write_text(params, encoding="utf-8")
+
+
+def peak_bytes(folder: Path) -> tuple[int, float]:
+    """Peak memory of one run, and its seconds."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    began, peak = time.monotonic(), 0
+    stage = subprocess.Popen([sys.executable, "-m", "stages.preprocess"], cwd=folder, env=environment, stderr=subprocess.DEVNULL)
+    while stage.poll() is None:
+        peak = max(peak, _family_bytes(stage.pid))
+        time.sleep(0.05)
+    if stage.returncode:
+        raise SystemExit(f"preprocess ended with {stage.returncode}")
+    return peak, time.monotonic() - began
+
+
+def _family_bytes(pid: int) -> int:
+    total = 0
+    try:
+        for process in (parent := psutil.Process(pid), *parent.children(recursive=True)):
+            total += process.memory_full_info().pss
+    except psutil.Error:  # ended meanwhile
+        pass
+    return total
+
+
+def main() -> None:
+    peaks = {}
+    for count in COUNTS:
+        with tempfile.TemporaryDirectory() as name:
+            lay_out(Path(name), count)
+            for run in ("first", "again"):
+                peaks[count, run], seconds = peak_bytes(Path(name))
+                print(f"{count:6,} images, {run}: peak {peaks[count, run] / 2**20:.0f} MB, {seconds:.1f} s", flush=True)
+    for run in ("first", "again"):
+        print(f"ratio, {run}: {peaks[COUNTS[1], run] / peaks[COUNTS[0], run]:.2f} for {COUNTS[1] // COUNTS[0]} times the images")
+
+
+if __name__ == "__main__":
+    main()

@@ -13,9 +13,7 @@ def pass_on(source: Path, target: Path, log_header: str) -> None:
     tables.read_json(source / "encoder.json")  # UserError where nothing was fetched
 
     def write(folder: Path) -> None:
-        folder.mkdir()
-        for file in sorted(source.iterdir()):
-            shutil.copyfile(file, folder / file.name)
+        shutil.copytree(source, folder, copy_function=shutil.copyfile)  # a text tower's tokenizer is a folder of its own
         (folder / "log.csv").write_text(log_header, encoding="utf-8", newline="\n")
 
     tables.replace_atomically(target, write)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from stages.lib import cli, encoders, paths
@@ -10,16 +12,17 @@ from stages.lib.errors import UserError
 from stages.lib.params import Encoder
 
 
-def fetch(spec: Encoder, seed: int) -> Fetched:
-    """The network that a row names. seed: for `weights: none`, the only case in which anything is random."""
-    torch.manual_seed(seed)
-    return encoders.library(spec.library).fetch(spec)
+def fetch(spec: Encoder) -> Fetched:
+    """The network that a row names, with the licence that the row states, if it does, else the one that its source states."""
+    torch.manual_seed(0)  # for `weights: none`; not the seed of params.yaml, which would fetch every row again
+    fetched = encoders.library(spec.library).fetch(spec)
+    return replace(fetched, facts=fetched.facts | {"licence": spec.licence}) if spec.licence else fetched
 
 
 def main(argv: list[str] | None = None) -> None:
     model, params = cli.start("fetch", argv)
     try:
-        fetched = fetch(params.models[model].encoder, params.seed)
+        fetched = fetch(params.models[model].encoder)
     except UserError as error:
         raise UserError(f"{paths.PARAMS}: models.{model}.encoder.{error}") from None
     encoders.save(paths.weights(model), fetched.module, fetched.facts, fetched.text, fetched.files)

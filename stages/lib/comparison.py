@@ -199,7 +199,7 @@ def measured_on(rows: Rows, ordered: Sequence[str]) -> str:
         told = ["Measured in different places, so speeds of different ones can't be compared:", ""]
         told += [f"- {', '.join(some)}: {place}" for place, some in places.items()]
     notes = [f"- `{row}`: {escape(rows[row]['costs']['train_note'])}" for row in ordered if rows[row]["costs"]["train_note"]]
-    return "\n".join([*told, *(["", "Training:", "", *notes] if notes else [])])
+    return "\n".join([*told, *(["", "Notes:", "", *notes] if notes else [])])
 
 
 def legend(row: dict[str, Any], names: Sequence[str], rows: int) -> str:

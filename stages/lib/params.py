@@ -43,6 +43,7 @@ class Encoder(Strict):
     image_size: int | None = Field(default=None, ge=16, le=2048, description="pixels; default: as the checkpoint was trained")
     mean: PerChannel | None = Field(default=None, description="per channel, of pixels in 0..1; default: the checkpoint's")
     std: PerChannel | None = None
+    licence: str | None = Field(default=None, min_length=1, description="of the weights, where their source states none")
     allow_random: bool = Field(default=False, description="weights: none is refused unless this is set")
 
     @model_validator(mode="after")

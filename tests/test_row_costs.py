@@ -1,0 +1,63 @@
+"""What a refinement costs: every row that it's made of counts, and each only once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stages.lib import paths, row_costs, tables
+
+A = {"images_per_second": 100.0, "dim": 512, "index_mb": 2.0, "query_ms": 1.0, "parameters": 1000, "gflops": 0.5, "train_minutes": 3.0}
+B = {"images_per_second": 50.0, "dim": 128, "index_mb": 0.5, "query_ms": 0.5, "parameters": 200, "gflops": 0.1, "train_minutes": 0.0}
+SHARED = {"device": "CPU", "engine": "torch", "precision": "float32", "image_size": 64, "peak_gpu_memory_mb": None, "random": False}
+
+
+@pytest.fixture(autouse=True)
+def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    scored("a", {**SHARED, **A, "peak_memory_mb": 900.0, "licence": "MIT"})
+    scored("b", {**SHARED, **B, "peak_memory_mb": 700.0, "licence": "Apache-2.0"})
+
+
+def scored(row: str, costs: dict[str, Any]) -> None:
+    tables.write_json(paths.row_metrics(row), {"costs": costs})
+
+
+def refined(row: str, first: str, second: str, **measured: Any) -> dict[str, Any]:
+    tables.write_json(paths.costs("refine", row), {"query_ms": 0.25, "device": "CPU", "threads": 2, **measured})
+    costs = row_costs.of_refinement(row, first, second)
+    scored(row, costs)
+    return costs
+
+
+def test_a_fusion_embeds_every_photo_with_both_models() -> None:
+    costs = refined("fused", "a", "b")
+    assert costs["images_per_second"] == pytest.approx(1 / (1 / 100 + 1 / 50), abs=0.01)
+    assert (costs["dim"], costs["index_mb"], costs["query_ms"], costs["parameters"]) == (640, 2.5, 1.75, 1200)
+    assert costs["train_minutes"] == 3.0 and costs["peak_memory_mb"] == 900.0 and costs["licence"] == "MIT + Apache-2.0"
+
+
+def test_a_method_of_one_row_costs_that_row_and_itself() -> None:
+    costs = refined("expanded", "a", "a")
+    assert (costs["images_per_second"], costs["dim"], costs["query_ms"], costs["licence"]) == (100.0, 512, 1.25, "MIT")
+
+
+def test_a_chain_counts_what_it_shares_once() -> None:
+    refined("expanded", "a", "a")
+    costs = refined("chain", "expanded", "a")
+    assert costs["images_per_second"] == 100.0 and costs["dim"] == 512 and costs["query_ms"] == 1.5
+
+
+def test_a_whitening_is_searched_instead_of_its_source() -> None:
+    costs = refined("white", "a", "a", dim=64, index_mb=0.25, note="PCA")
+    assert (costs["dim"], costs["index_mb"], costs["query_ms"], costs["train_note"]) == (64, 0.25, 0.25, "PCA")
+    assert costs["images_per_second"] == 100.0 and costs["parameters"] == 1000
+
+
+def test_what_one_part_does_not_tell_is_not_told() -> None:
+    scored("b", {**SHARED, **B, "gflops": None, "licence": None, "images_per_second": None, "device": "GPU", "peak_memory_mb": None})
+    costs = refined("fused", "a", "b")
+    assert [costs[key] for key in ("gflops", "licence", "images_per_second", "device")] == [None] * 4
+    assert costs["peak_memory_mb"] == 900.0

@@ -90,6 +90,9 @@ def measure(module: nn.Module, image_size: int) -> dict[str, Any]:
     """
     blank = torch.zeros(1, 3, image_size, image_size)
     counter = FlopCounterMode(display=False)
+    trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    for parameter in trainable:  # the counter asks for the gradient of one that is passed on, such as an attention pool's query
+        parameter.requires_grad_(False)
     fast_path = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # the counter doesn't see fused attention
     try:
@@ -100,6 +103,8 @@ def measure(module: nn.Module, image_size: int) -> dict[str, Any]:
         raise UserError(f"image_size: the network can't take {image_size} px ({reason})") from None
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
+        for parameter in trainable:
+            parameter.requires_grad_(True)
     if not isinstance(vector, torch.Tensor) or vector.ndim != 2:
         raise UserError("name: this network gives no single vector per image; choose an image classification or embedding model")
     return {"dim": vector.shape[1], "gflops": round(counter.get_total_flops() / 1e9, 4)}

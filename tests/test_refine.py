@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
+from threadpoolctl import threadpool_limits
 
 from stages.lib import refinements, search
 from stages.lib.errors import UserError
@@ -305,6 +306,17 @@ def test_full_whitening_gives_mahalanobis_distances_whatever_the_basis() -> None
     turned = (vectors @ random.standard_normal((5, 5))).astype(np.float32)  # any invertible map of the space
     again = whitening.learn([turned], 5, 5).apply(turned).astype(np.float64)
     np.testing.assert_allclose(((again[3] - again[9]) ** 2).sum(), gap @ inverse @ gap, rtol=1e-2)
+
+
+def test_whitening_gives_the_same_bytes_for_any_number_of_threads() -> None:
+    random = np.random.default_rng(0)
+    vectors = (random.standard_normal((3_000, 512)) * np.linspace(1, 0.01, 512)).astype(np.float32)
+    results = set()
+    for threads in (1, 2):  # without the method's own limit these differ
+        with threadpool_limits(threads):
+            learned = whitening.learn([vectors], 512, 128)
+            results.add(learned.directions.tobytes() + learned.apply(vectors).tobytes())
+    assert len(results) == 1
 
 
 def test_more_dimensions_than_the_gallery_varies_in_are_refused() -> None:

@@ -313,10 +313,19 @@ RUBBISH = [
 ]
 
 
-@pytest.mark.parametrize("reply", [*RUBBISH, hang, hang_up, trickle, answer(200, '{"accuracy"', **{"Content-Length": "100"})])
-def test_whatever_becomes_of_it_nothing_is_sent_twice_unasked(serve: Callable[..., Server], reply: Answer) -> None:
+@pytest.mark.parametrize(
+    ("reply", "told"),
+    [
+        *((reply, "took the submission, but answered without an accuracy: ") for reply in RUBBISH),
+        (hang, r"didn't answer within 0.4 s, or hung up \(ReadTimeoutError"),
+        (trickle, r"didn't answer within 0.4 s, or hung up \(ReadTimeout: the answer came too slowly"),
+        (hang_up, r"didn't answer within 0.4 s, or hung up \("),
+        (answer(200, '{"accuracy"', **{"Content-Length": "100"}), r"didn't answer within 0.4 s, or hung up \(IncompleteRead"),
+    ],
+)
+def test_whatever_becomes_of_it_nothing_is_sent_twice_unasked(serve: Callable[..., Server], reply: Answer, told: str) -> None:
     server = serve(reply, GOOD)
-    with pytest.raises(UserError, match="--again sends it once more") as error:
+    with pytest.raises(UserError, match=f"{told}.*--again sends it once more") as error:
         send(server)
     assert str(error.value).isprintable() and len(str(error.value)) < 700
     with pytest.raises(UserError, match=r"was sent there before \(20.*, no accuracy came back\); --again sends it once more"):

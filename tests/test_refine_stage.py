@@ -1,0 +1,220 @@
+"""refine@row from the rows' files: what it reads, hands on and measures; and what params.yaml may say of it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from stages import refine
+from stages.lib import cli, params, paths, tables
+from stages.lib.errors import UserError
+from tests import collection
+from tests.collection import Image, clustered
+from tests.project import ROOT, environment
+
+ROWS = {
+    "fused": {"from": "a", "with": "b", "method": "reciprocal_rank_fusion"},
+    "blended": {"from": "a", "with": "b", "method": "score_fusion"},
+    "expanded": {"from": "a", "with": "a", "method": "query_expansion", "n": 2},
+    "reranked": {"from": "a", "with": "a", "method": "k_reciprocal", "k1": 4, "k2": 2},
+    "whitened": {"from": "a", "with": "a", "method": "whitening", "dim": 6},
+    # chains
+    "three": {"from": "fused", "with": "whitened", "method": "reciprocal_rank_fusion"},
+    "fused_reranked": {"from": "fused", "with": "b", "method": "k_reciprocal", "k1": 4, "k2": 2},
+    "whitened_expanded": {"from": "whitened", "with": "whitened", "method": "query_expansion", "n": 2},
+    "both_reranked": {"from": "reranked", "with": "fused_reranked", "method": "score_fusion"},
+}
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def prepared(rows: dict[str, Any], qrels: Sequence[tuple[str, str, int]] = (), metric: str = "cosine", **settings: Any) -> None:
+    """Two models, a and b, of the same images, searched; and settings with `rows` refined of them."""
+    collection.write_params(collection.params("a", "b", metric=metric, refinements=rows, **settings))
+    images = {row: clustered(labels=6, queries=1, gallery=4, noise=0.8, dim=8, seed=seed) for seed, row in enumerate("ab")}
+    images = {
+        row: [*some, Image("0/0", "gallery", "label 0", some[0].vector)] for row, some in images.items()
+    }  # a query, in the gallery too
+    collection.write(images["a"], qrels)
+    for row, some in images.items():
+        collection.write_embeddings(row, some)
+        collection.search(row)
+
+
+def refined(row: str) -> tables.Ranking:
+    refine.main(["--model", row])
+    return tables.read_ranking(paths.ranking(row))
+
+
+def ids(ranking: tables.Ranking, q: int) -> list[str]:
+    return ranking.gallery_ids[ranking.positions[q][ranking.positions[q] >= 0]].tolist()
+
+
+@pytest.mark.parametrize("metric", ["cosine", "l2"])
+def test_every_method_and_chain_ranks_the_same_images_as_the_models(place: Path, metric: str) -> None:
+    prepared(ROWS, metric=metric)
+    model = tables.read_ranking(paths.ranking("a"))
+    for row in ROWS:
+        ranking = refined(row)
+        assert ranking.query_ids.tolist() == model.query_ids.tolist()
+        for q, query_id in enumerate(ranking.query_ids):
+            found = ids(ranking, q)
+            # The whole gallery of 25 is ranked; a query that is in it doesn't find itself.
+            assert sorted(found) == sorted(ids(model, q)) and query_id not in found
+            scores = ranking.scores[q][ranking.positions[q] >= 0]
+            for rank in range(len(found) - 1):
+                assert scores[rank] > scores[rank + 1] or (scores[rank] == scores[rank + 1] and found[rank] < found[rank + 1])
+        costs = tables.read_json(paths.costs("refine", row))
+        assert costs["seconds"] > 0 and costs["query_ms"] > 0 and costs["peak_memory_mb"] > 0 and costs["device"] and costs["k"] == 25
+
+
+def test_junk_stays_out_and_rankings_are_as_deep_as_asked(place: Path) -> None:
+    junk = [("1/0", "1/1", -1), ("1/0", "1/2", 1), ("2/0", "2/1", 1)]
+    prepared(ROWS, qrels=junk, retrieve={"k": 7}, score={"k": [1]})
+    names = {image.name: image.id for image in clustered(6, 1, 4, 0)}
+    for row in ROWS:
+        ranking = refined(row)
+        assert ranking.positions.shape[1] == 7
+        place_of_query = ranking.query_ids.tolist().index(names["1/0"])
+        assert names["1/1"] not in ids(ranking, place_of_query)
+
+
+def test_the_same_inputs_give_the_same_bytes_for_any_number_of_threads(place: Path) -> None:
+    prepared(ROWS)
+    for row in ROWS:
+        refined(row)
+
+    def results() -> dict[str, bytes]:
+        folders = (Path("data/rankings"), Path("data/embeddings"))
+        return {str(file): file.read_bytes() for folder in folders for file in sorted(folder.rglob("*.parquet"))}
+
+    first = results()
+    code = "import sys; from stages import refine; [refine.main(['--model', row]) for row in sys.argv[1:]]"
+    for threads in ("1", "2"):
+        extra = {"OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads, "PYTHONPATH": str(ROOT)}
+        subprocess.run([sys.executable, "-c", code, *ROWS], env=environment(**extra), check=True, capture_output=True)
+        assert results() == first
+
+
+def test_whitening_hands_on_its_vectors_and_says_what_it_learned_on(place: Path) -> None:
+    prepared(ROWS)
+    refined("whitened")
+    assert "learned on the 25 images of the gallery" in tables.read_json(paths.costs("refine", "whitened"))["note"]
+    original, white = (tables.read_embeddings(paths.embeddings(row), "gallery") for row in ("a", "whitened"))
+    assert white.ids.tolist() == original.ids.tolist() and white.vectors.shape == (25, 6)
+    np.testing.assert_allclose(np.cov(white.vectors.T, bias=True), np.eye(6), atol=1e-4)
+    assert tables.read_embeddings(paths.embeddings("whitened"), "query").vectors.shape == (6, 6)
+
+
+def test_other_methods_hand_on_an_empty_folder_whatever_lay_there(place: Path) -> None:
+    prepared(ROWS)
+    paths.embeddings("fused").mkdir()
+    (paths.embeddings("fused") / "all.parquet").write_text("of a run with other settings")
+    refined("fused")
+    assert list(paths.embeddings("fused").iterdir()) == []
+
+
+def test_fusion_of_a_row_with_itself_keeps_its_ranking(place: Path) -> None:
+    prepared({"twice": {"from": "a", "with": "a", "method": "reciprocal_rank_fusion"}})
+    twice, model = refined("twice"), tables.read_ranking(paths.ranking("a"))
+    assert [ids(twice, q) for q in range(6)] == [ids(model, q) for q in range(6)]
+
+
+@pytest.mark.parametrize(("row", "name"), [("expanded", "n"), ("reranked", "k1")])
+def test_looking_further_than_the_rankings_go_is_told(place: Path, row: str, name: str) -> None:
+    prepared({row: {**ROWS[row], name: 9}}, retrieve={"k": 8}, score={"k": [1]})
+    with pytest.raises(UserError, match=rf"refinements.{row}.{name} is 9, but rankings are 8 deep; set retrieve.k to 9 or more"):
+        refined(row)
+
+
+def test_rankings_and_vectors_of_other_images_are_told(place: Path) -> None:
+    prepared(ROWS)
+    images = clustered(6, 1, 4, 0.8, dim=8)
+    collection.write_embeddings("a", images[:-1])
+    with pytest.raises(UserError, match="embeddings/a: holds other images than"):
+        refined("expanded")
+    collection.write([*images, Image("new", "query", None, [0.0] * 8)])
+    with pytest.raises(UserError, match=r"rankings/a.parquet: ranks other images than"):
+        refined("fused")
+    collection.write(images)
+    paths.ranking("a").unlink()
+    with pytest.raises(UserError, match=r"rankings/a.parquet: is not there; run `dvc repro`"):
+        refined("fused")
+
+
+def test_a_model_is_no_refinement_and_the_other_way_round(place: Path) -> None:
+    prepared(ROWS)
+    with pytest.raises(UserError, match=r"params.yaml: refinements.fusd is unknown; did you mean 'fused'"):
+        cli.start("refine", ["--model", "fusd"], rows="refinements")
+    with pytest.raises(UserError, match=r"models.fused is unknown"):
+        cli.start("embed", ["--model", "fused"])
+    assert cli.start("score", ["--model", "fused"], rows="all")[0] == "fused" and cli.start("score", ["--model", "a"], rows="all")[0] == "a"
+    collection.write_params(collection.params("a"))
+    with pytest.raises(UserError, match=r"refinements.fused is unknown; there are none"):
+        cli.start("refine", ["--model", "fused"], rows="refinements")
+
+
+# params.yaml
+
+
+def checked(place: Path, **rows: Any) -> params.Params:
+    content = collection.params("a", "b", refinements=rows)
+    (place / "p.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    return params.load(place / "p.yaml")
+
+
+def test_defaults_and_keys_that_are_words_of_python(place: Path) -> None:
+    row = checked(place, r={"from": "a", "with": "b", "method": "k_reciprocal", "lambda": 0.5}).refinements["r"]
+    assert (row.first, row.second, row.lambda_, row.k1) == ("a", "b", 0.5, 20)  # pyright: ignore
+
+
+CHAIN = {"from": "a", "with": "b", "method": "reciprocal_rank_fusion"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        ({"r": {**CHAIN, "from": "aa"}}, "refinements.r.from is 'aa'; did you mean 'a'?"),
+        ({"r": {**CHAIN, "with": "zzz"}}, "refinements.r.with is 'zzz'; known: a, b"),
+        ({"r": {**CHAIN, "wiht": "b"}}, "refinements.r.wiht is unknown; did you mean 'with'?"),
+        ({"r": {"from": "a", "method": "score_fusion"}}, "refinements.r.with is missing"),
+        ({"r": {**CHAIN, "method": "rrf"}}, "refinements.r.method is 'rrf'; known: k_reciprocal, "),
+        ({"r": {"from": "a", "with": "a"}}, "refinements.r.method is missing"),
+        ({"a": CHAIN}, "refinements.a is also a row of models; rename one"),
+        ({"R-1": CHAIN}, "refinements.R-1: a row's name may hold only a-z, 0-9 and _"),
+        ({"r": {**CHAIN, "from": "r"}}, "refinements.r is made of itself (r -> r)"),
+        (
+            {"x": {**CHAIN, "from": "y"}, "y": {**CHAIN, "with": "z"}, "z": {**CHAIN, "with": "y"}},
+            "refinements.y is made of itself (y -> z -> y)",
+        ),
+        ({"r": {"from": "a", "with": "b", "method": "whitening", "dim": 4}}, "refinements.r: whitening is of one row; say with: a"),
+        (
+            {"f": CHAIN, "r": {"from": "f", "with": "f", "method": "query_expansion"}},
+            "refinements.r.with is 'f', a reciprocal_rank_fusion, which has no vectors for query_expansion; "
+            "name a model or a whitening, perhaps 'b'",
+        ),
+        ({"r": {**CHAIN, "method": "score_fusion", "weight": 1.5}}, "refinements.r.weight is 1.5: input should be less than or equal to 1"),
+        ({"r": {**CHAIN, "method": "score_fusion", "normalisation": "zz"}}, "refinements.r.normalisation is 'zz'; did you mean 'z'?"),
+        (
+            {"r": {**CHAIN, "method": "k_reciprocal", "lambda": -1}},
+            "refinements.r.lambda is -1: input should be greater than or equal to 0",
+        ),
+        ({"r": {**CHAIN, "method": "k_reciprocal", "lamda": 1}}, "refinements.r.lamda is unknown; did you mean 'lambda'?"),
+        ({"r": {**CHAIN, "method": "query_expansion", "n": 0}}, "refinements.r.n is 0: input should be greater than or equal to 1"),
+    ],
+)
+def test_a_fault_is_told_with_its_place_and_the_nearest_fix(place: Path, rows: dict[str, Any], told: str) -> None:
+    with pytest.raises(UserError) as error:
+        checked(place, **rows)
+    assert told in str(error.value) and "\n" not in str(error.value)

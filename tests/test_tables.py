@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -89,6 +92,15 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     with pytest.raises(ValueError):
         tables.write_json(file, {"a": float("nan")})
     assert tables.read_json(file) == {"a": 1} and [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_what_a_killed_process_left_is_cleared_and_a_running_ones_is_kept(tmp_path: Path) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    (tmp_path / f".a.json.{dead.pid}.tmp").write_text("half")
+    (tmp_path / f".a.json.{os.getppid()}.tmp").write_text("another process is at it")
+    tables.write_json(tmp_path / "a.json", {})
+    assert {path.name for path in tmp_path.iterdir()} == {"a.json", f".a.json.{os.getppid()}.tmp"}
 
 
 def test_what_is_missing_is_told(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ Nothing is ever half-written: a file or folder appears under its name by a renam
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import shutil
@@ -46,6 +47,7 @@ RANKING = pa.schema(
 
 IMAGES_PER_SHARD = 1_000
 VECTORS_PER_SHARD = 65_536
+_ROWS_PER_GROUP = {"image": 64, "embedding": 1_024}  # what a reader holds at once: some megabytes of either
 _DICTIONARY_BYTES = 256 * 2**20  # ids of a ranking repeat; keep them in one dictionary however large the gallery
 
 
@@ -79,7 +81,9 @@ def replace_atomically(path: Path, write: Any) -> None:
     """Calls write(temporary path) and renames the file or folder it made to `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    _remove(temporary)
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):  # by a process that was killed
+        if left == temporary or not _is_running(left.name.split(".")[-2]):
+            _remove(left)
     try:
         write(temporary)
         if temporary.is_dir():
@@ -94,6 +98,16 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def _is_running(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except (ProcessLookupError, ValueError, OverflowError):
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
 
 
 def write_text(path: Path, text: str) -> None:
@@ -121,7 +135,7 @@ def _write(path: Path, table: pa.Table, metadata: dict[str, str] | None = None) 
     dictionary = {"image_id": False, "gallery_ids.list.element": True, "split": True, "label": True}
     compression = {_leaf(f): "NONE" if f.name in plain else "ZSTD" for f in table.schema}
     options: dict[str, Any] = {
-        "row_group_size": 1_024 if plain else 2**20,
+        "row_group_size": _ROWS_PER_GROUP.get("".join(plain), 2**20),
         "use_dictionary": [leaf for f in table.schema if dictionary.get(leaf := _leaf(f), False)],
         "compression": compression,
         "dictionary_pagesize_limit": _DICTIONARY_BYTES,

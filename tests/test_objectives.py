@@ -84,7 +84,7 @@ def test_arcface_is_the_papers_equation(batch: tuple[torch.Tensor, torch.Tensor]
     """Equation 3: -log(exp(s cos(theta_y + m)) / (exp(s cos(theta_y + m)) + sum of exp(s cos(theta_j)) over j != y))."""
     vectors, labels = batch
     scale, margin = 16.0, 0.4
-    loss: Any = built("arcface", 5, scale=scale, margin_radians=margin)
+    loss: Any = built("arcface", 5, scale=scale, margin=margin)
     centres = loss.W.detach().numpy()  # [D, classes]
     told = []
     for vector, label in zip(vectors.numpy(), labels.tolist(), strict=True):

@@ -91,7 +91,7 @@ class ArcFace(Train):
     """Softmax over cosines with an additive angular margin."""
 
     name: Literal["arcface"]
-    margin_radians: float = Field(default=0.5, ge=0, lt=3.14159)
+    margin: float = Field(default=0.5, ge=0, lt=3.14159, description="radians")
     scale: Positive = 64.0
 
 

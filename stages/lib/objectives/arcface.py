@@ -17,5 +17,5 @@ def needs(settings: ArcFace) -> Needs:
 
 def build(settings: ArcFace, context: Context) -> nn.Module:
     """Cross entropy of scale * cos(theta + margin) for the own class against scale * cos(theta) for the others."""
-    margin_degrees = math.degrees(settings.margin_radians)
+    margin_degrees = math.degrees(settings.margin)
     return losses.ArcFaceLoss(len(context.labels), context.dim, margin=margin_degrees, scale=settings.scale)  # type: ignore[arg-type]

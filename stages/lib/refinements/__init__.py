@@ -7,7 +7,9 @@ A method's file has one of two functions:
 
 from __future__ import annotations
 
+import functools
 import importlib
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import NamedTuple
@@ -15,6 +17,7 @@ from typing import NamedTuple
 import faiss
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import ThreadpoolController
 
 from stages.lib import search
 from stages.lib.refinement_params import Refinement
@@ -63,6 +66,16 @@ class Task:
         space = self.space and replace(self.space, query_ids=self.space.query_ids[rows], queries=self.space.queries[rows])
         excluded = self.excluded[self.excluded[:, 0] == query] * [0, 1]
         return replace(self, first=self.first.only(rows), second=self.second.only(rows), space=space, excluded=excluded)
+
+
+@functools.cache
+def _thread_pools() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+def one_thread() -> AbstractContextManager[object]:
+    """For linear algebra whose last bits differ between numbers of threads, or that's too small to be worth waking them."""
+    return _thread_pools().limit(limits=1)
 
 
 def method(settings: Refinement) -> ModuleType:

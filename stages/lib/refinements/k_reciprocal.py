@@ -11,7 +11,7 @@ import numpy as np
 
 from stages.lib import refinements, search
 from stages.lib.refinement_params import KReciprocal
-from stages.lib.refinements import Found, Space, Task, Values
+from stages.lib.refinements import Found, Space, Task, Values, one_thread
 from stages.lib.search import Positions, Vectors
 
 
@@ -21,11 +21,12 @@ def refine(settings: KReciprocal, task: Task) -> Found:
     assert space is not None
     positions = task.first.positions[:, : task.k]
     scores = np.zeros(positions.shape)
-    for q, ranked in enumerate(positions):
-        found = int((ranked >= 0).sum())
-        near = min(found, settings.candidates)
-        scores[q, :near] = -final_distances(_distances(space, space.queries[q], ranked[:near]), settings)
-        scores[q, near:found] = -1 - np.arange(1, found - near + 1) / max(found - near, 1)
+    with one_thread():
+        for q, ranked in enumerate(positions):
+            found = int((ranked >= 0).sum())
+            near = min(found, settings.candidates)
+            scores[q, :near] = -final_distances(_distances(space, space.queries[q], ranked[:near]), settings)
+            scores[q, near:found] = -1 - np.arange(1, found - near + 1) / max(found - near, 1)
     return refinements.ordered(positions, scores, task.k)
 
 

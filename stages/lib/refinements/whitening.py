@@ -10,11 +10,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from stages.lib.errors import UserError
 from stages.lib.refinement_params import Whitening
-from stages.lib.refinements import Task, Values
+from stages.lib.refinements import Task, Values, one_thread
 from stages.lib.search import Vectors
 
 _FLAT = 1e-10  # of the largest variance: below it there's only the rounding of float32
@@ -30,7 +29,7 @@ class Projection:
 
     def apply(self, vectors: Vectors) -> Vectors:
         """float32 [N, D] -> float32 [N, dim]."""
-        with threadpool_limits(1):
+        with one_thread():
             return ((vectors - self.mean) @ self.directions).astype(np.float32)
 
 
@@ -38,17 +37,17 @@ def learn(batches: Iterable[Vectors], full: int, dim: int) -> Projection:
     """Two sums over float32 [n, full] batches of the gallery; holds full^2 numbers. UserError if the gallery
     varies in fewer dimensions."""
     count, total, products = 0, np.zeros(full), np.zeros((full, full))
-    origin: Values | None = None  # near the mean, so that the difference of two large sums loses nothing
+    origin = np.zeros(full)  # near the mean, so that the difference of two large sums loses nothing
     # Eigenvectors differ in their last bits, and by their sign, between numbers of threads.
-    with threadpool_limits(1):
+    with one_thread():
         for batch in batches:
             if len(batch) == 0:
                 continue
-            if origin is None:
+            if count == 0:
                 origin = batch[0].astype(np.float64)
             gaps = batch - origin
             count, total, products = count + len(gaps), total + gaps.sum(axis=0), products + gaps.T @ gaps
-        assert origin is not None, "the gallery isn't empty"
+        assert count, "a gallery that is empty was told before"
         mean = total / count
         variances, directions = np.linalg.eigh(products / count - np.outer(mean, mean))
     varying = int((variances > _FLAT * max(variances[-1], 0)).sum())

@@ -69,7 +69,9 @@ def write_encoder(folder: Path, image_size: int = 32) -> None:
 
 
 def objective(name: str, **settings: Any) -> training_params.Trained:
-    return _OBJECTIVE.validate_python({"name": name, **settings})
+    row = _OBJECTIVE.validate_python({"name": name, **settings})
+    assert not isinstance(row, training_params.NoObjective)
+    return row
 
 
 def run(root: Path, row: training_params.Trained, cache: str = "checkpoint", seed: int = 0, **defaults: Any) -> training.Result:

@@ -176,7 +176,8 @@ class _Run:
                 self._save()
                 if progress.finished:
                     break
-        progress.seconds = before + time.monotonic() - started
+        if not progress.finished:
+            progress.seconds = before + time.monotonic() - started
 
     def _epoch(self, epoch: int, steps: int, training: data.Training, bar: tqdm) -> float:
         """One pass; the mean loss. Sets `stopped` and returns early at the deadline."""

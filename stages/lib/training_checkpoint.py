@@ -72,8 +72,11 @@ def optimiser_tensors(optimiser: torch.optim.Optimizer) -> Tensors:
 
 
 def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: Tensors) -> None:
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     state: dict[int, Tensors] = {}
     for key, tensor in tensors.items():
         index, _, name = key.partition("/")
-        state.setdefault(int(index), {})[name] = tensor
+        like = parameters[int(index)]
+        # A moment lies in memory as its parameter does: the fused optimiser goes through both side by side.
+        state.setdefault(int(index), {})[name] = torch.empty_like(like).copy_(tensor) if tensor.shape == like.shape else tensor
     optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})

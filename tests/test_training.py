@@ -1,0 +1,269 @@
+"""The training loop on a small set of pictures: it learns, repeats itself, resumes, stops in time, and keeps its hands off labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from stages.lib import encoders, images, params, training, training_data, training_params, training_pixels, training_validation
+from stages.lib.augmentation import Augment
+from stages.lib.errors import UserError
+from tests import training_photos as scene
+from tests.training_photos import objective
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("training")
+    scene.write(folder, scene.photos())
+    scene.write_encoder(folder / "encoder")
+    return folder
+
+
+def score_on_training_labels(root: Path, encoder: Any) -> float:
+    """map_at_r among the images that were trained on."""
+    manifest = training_data.read_manifest(root / "data/prepared/train/manifest.parquet")
+    settings = settings_of(objective("arcface"))
+    parts = training_data.split(manifest, settings, training.objectives.Needs(), 0)
+    wanted = {str(manifest.ids[row]): int(row) for row in parts.train}
+    kept = [photo for photo in images.prepared(root / "data/prepared/train/images") if photo.image_id in wanted]
+    transform = encoders.load(root / "encoder").transform
+    pixels = np.stack([transform(images.decode(photo.data)).numpy() for photo in kept])
+    labels = np.array([manifest.labels[wanted[photo.image_id]] for photo in kept])
+    score = training_validation.retrieval_score(encoder, pixels, labels, torch.device("cpu"))
+    assert score is not None
+    return score
+
+
+def settings_of(row: Any, **defaults: Any) -> training_params.Train:
+    return training_params.settings_of(training_params.Train(**{**scene.FAST, **defaults}), row)
+
+
+LEARNERS: dict[str, dict[str, Any]] = {
+    "softmax": {"temperature": 0.1},
+    "contrastive": {},
+    "triplet": {},
+    "arcface": {"scale": 16, "margin": 0.3},
+    "clip": {"text_width": 64, "text_layers": 1},
+    "simclr": {},
+    "metric_loss": {"loss": "MultiSimilarityLoss"},
+}
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_every_objective_learns_eight_labels_by_heart(root: Path, tmp_path: Path, name: str) -> None:
+    start = score_on_training_labels(root, encoders.load(root / "encoder").module)
+    result = scene.run(root, objective(name, **LEARNERS[name]), str(tmp_path), epochs=8, images_per_epoch=64)
+    learned = score_on_training_labels(root, result.module)
+    assert start < 0.6  # what is kept is the epoch that is best on two other labels, hence not 1.0
+    assert learned > (0.9 if name != "simclr" else start), f"{start:.3f} -> {learned:.3f}"
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_one_others(root: Path, tmp_path: Path) -> None:
+    runs = [scene.run(root, objective("arcface"), str(tmp_path / str(i)), seed=seed) for i, seed in enumerate((0, 0, 1))]
+    first, second, other = (scene.weights(run) for run in runs)
+    assert first == second != other
+    assert runs[0].note is None and runs[0].progress.epoch == 2
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("name", ["contrastive", "arcface", "clip"])
+def test_an_interrupted_training_ends_with_the_same_weights(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    row = objective(name, epochs=4, ema=0.9, dim=8)
+    whole = scene.run(root, row, str(tmp_path / "whole"))
+    step, steps = training._Run._step, []
+
+    def dies_in_the_third_epoch(self: Any, *batch: torch.Tensor) -> float:
+        steps.append(1)
+        if len(steps) == 6:
+            raise Killed
+        return step(self, *batch)
+
+    monkeypatch.setattr(training._Run, "_step", dies_in_the_third_epoch)
+    with pytest.raises(Killed):
+        scene.run(root, row, str(tmp_path / "broken"))
+    monkeypatch.undo()
+    resumed = scene.run(root, row, str(tmp_path / "broken"))
+    assert len(steps) == 6, "two steps an epoch: it died in the third"
+    assert scene.weights(resumed) == scene.weights(whole)
+    told = [[(e["epoch"], e["loss"], e["map_at_r"], e["learning_rate"]) for e in run.progress.log] for run in (whole, resumed)]
+    assert told[0] == told[1] and len(told[0]) == 5
+
+
+def test_a_finished_training_is_not_repeated(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = scene.run(root, objective("contrastive"), str(tmp_path))
+    monkeypatch.setattr(training._Run, "_step", lambda *_: pytest.fail("trained again"))
+    again = scene.run(root, objective("contrastive"), str(tmp_path))
+    assert scene.weights(again) == scene.weights(first) and again.progress == first.progress
+
+
+def test_a_damaged_checkpoint_is_begun_again(root: Path, tmp_path: Path) -> None:
+    first = scene.run(root, objective("contrastive"), str(tmp_path))
+    (tmp_path / "checkpoint.safetensors").write_bytes(b"half of it")
+    assert scene.weights(scene.run(root, objective("contrastive"), str(tmp_path))) == scene.weights(first)
+
+
+def test_the_clock_stops_it_and_the_best_so_far_is_kept(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock is the real one until the third epoch begins; then the limit has passed."""
+    two = scene.run(root, objective("contrastive", epochs=50, patience=None), str(tmp_path / "a"), max_minutes=1e-9)
+    assert two.note == "stopped at the limit within epoch 1" and two.progress.epoch == 0
+    epoch = training._Run._epoch
+
+    def late_in_the_third(self: Any, number: int, *rest: Any) -> float:
+        if number == 3:
+            self.deadline = 0.0
+        return epoch(self, number, *rest)
+
+    monkeypatch.setattr(training._Run, "_epoch", late_in_the_third)
+    stopped = scene.run(root, objective("contrastive", epochs=50), str(tmp_path / "b"))
+    assert stopped.note is not None and stopped.note.startswith("stopped at the limit after epoch 2")
+    assert stopped.progress.epoch == 2 and len(stopped.progress.log) == 3
+    monkeypatch.undo()
+    gone_on = scene.run(root, objective("contrastive", epochs=50, patience=1), str(tmp_path / "c"))
+    assert gone_on.progress.log[-1]["epoch"] != 50, "patience ends it early"
+
+
+def test_more_time_goes_on_where_less_time_ended(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = objective("arcface", epochs=3)
+    whole = scene.run(root, row, str(tmp_path / "whole"))
+    epoch = training._Run._epoch
+
+    def late_in_the_second(self: Any, number: int, *rest: Any) -> float:
+        self.deadline = 0.0 if number == 2 else self.deadline
+        return epoch(self, number, *rest)
+
+    monkeypatch.setattr(training._Run, "_epoch", late_in_the_second)
+    scene.run(root, row, str(tmp_path / "short"))
+    monkeypatch.undo()
+    assert scene.weights(scene.run(root, row, str(tmp_path / "short"))) == scene.weights(whole)
+
+
+def test_simclr_never_uses_labels(root: Path, tmp_path: Path) -> None:
+    row = objective("simclr", validation_share=0.4)
+    with_labels = scene.run(root, row, str(tmp_path / "a"))
+    made = scene.photos()
+    labels = [photo.label for photo in made]
+    np.random.default_rng(5).shuffle(labels)
+    shuffled, without = tmp_path / "shuffled", tmp_path / "without"
+    for folder, given in ((shuffled, labels), (without, [None] * len(made))):
+        scene.write(folder, [scene.Photo(label, photo.data) for label, photo in zip(given, made, strict=True)])
+        scene.write_encoder(folder / "encoder")
+    assert scene.weights(scene.run(shuffled, row)) == scene.weights(with_labels)
+    unlabelled = scene.run(without, row)
+    assert scene.weights(unlabelled) == scene.weights(with_labels)
+    assert {entry["map_at_r"] for entry in unlabelled.progress.log} == {None}
+    assert with_labels.progress.log[-1]["map_at_r"] is not None, "with labels its curve is shown, but chooses nothing"
+    assert with_labels.progress.best_epoch == with_labels.progress.epoch
+
+
+def test_held_out_labels_never_reach_a_batch(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pixels of every batch are looked up among those of all images."""
+    row = objective("contrastive", epochs=3, augmentation={"crop": 1, "flip": 0, "colour": 0})
+    seen: list[torch.Tensor] = []
+    step = training._Run._step
+    monkeypatch.setattr(training._Run, "_step", lambda self, pixels, labels: (seen.append(pixels.clone()), step(self, pixels, labels))[1])
+    scene.run(root, row, str(tmp_path))
+    manifest = training_data.read_manifest(root / "data/prepared/train/manifest.parquet")
+    everything = training_data.Parts(np.arange(len(manifest.ids)), np.array([], np.int64), None, ())
+    transform = encoders.load(root / "encoder").transform
+    whole = training_pixels.decode(root / "data/prepared/train/images", manifest, everything, transform, 32, 100, tmp_path)
+    shown = Augment(settings_of(row).augmentation, 32).batch(whole.train, 0).flatten(1)
+    parts = training_data.split(manifest, settings_of(row), training.objectives.Needs(pairs=True), 0)
+    used = {int((shown == pixels).all(dim=1).nonzero()[0, 0]) for pixels in torch.cat(seen).flatten(1)}
+    assert used <= set(parts.train.tolist()) and len(used) > 20
+    assert not used & set(parts.validation.tolist())
+    held = set(manifest.labels[parts.validation].tolist())
+    assert len(held) == 2 and not held & set(manifest.labels[parts.train].tolist())
+
+
+def test_memory_or_mapped_file_makes_no_difference(root: Path, tmp_path: Path) -> None:
+    many = scene.photos(labels=150, each=4, seed=3)
+    scene.write(tmp_path, many)
+    scene.write_encoder(tmp_path / "encoder")
+    required = 600 * 3 * 37 * 37
+    assert required > 10**6
+    a, b = (scene.run(tmp_path, objective("contrastive", epochs=1), f"cache{mb}", memory_mb=mb) for mb in (1, 1000))
+    assert scene.weights(a) == scene.weights(b)
+    assert {file.name for file in (tmp_path / "cache1").iterdir()} == {"checkpoint.safetensors"}, "the mapped files have no names"
+
+
+@pytest.mark.parametrize(
+    ("settings", "changed"),
+    [({"freeze": 5}, False), ({"backbone_lr_scale": 0, "dim": 8}, True)],
+)
+def test_frozen_layers_keep_their_weights(root: Path, tmp_path: Path, settings: dict[str, Any], changed: bool) -> None:
+    before = encoders.load(root / "encoder").module
+    names = [name for name, layer in before.named_modules() if next(layer.parameters(recurse=False), None) is not None]
+    result = scene.run(root, objective("arcface", **settings, batch_norm="frozen"), str(tmp_path))
+    after, prefix = result.module.state_dict(), "0." if "dim" in settings else ""
+    same = [
+        name
+        for name in names
+        if all(torch.equal(tensor, after[f"{prefix}{name}.{leaf}"]) for leaf, tensor in before.get_submodule(name).state_dict().items())
+    ]
+    assert same == (names if "dim" in settings else names[:5])
+    assert ("head" in result.facts) == ("dim" in settings)
+
+
+def test_a_headed_encoder_is_read_back_as_it_was_trained(root: Path, tmp_path: Path) -> None:
+    result = scene.run(root, objective("arcface", dim=8), str(tmp_path / "cache"))
+    encoders.save(tmp_path / "model", result.module, result.facts)
+    loaded = encoders.load(tmp_path / "model")
+    pixels = torch.rand(2, 3, 32, 32)
+    with torch.inference_mode():
+        assert torch.allclose(loaded.module(pixels), result.module(pixels), atol=1e-6) and loaded.dim == 8
+
+
+@pytest.mark.parametrize(
+    ("photos", "row", "told"),
+    [
+        (
+            scene.photos(6),
+            {"name": "arcface"},
+            "labels_per_batch is 8, but there are 4 labels to train on (2 more validate); set it to 4 or less",
+        ),
+        ([], {"name": "arcface"}, "there is no image to train on"),
+        (
+            [scene.Photo(None, p.data) for p in scene.photos()],
+            {"name": "triplet"},
+            "this objective needs labels, and no training image has one",
+        ),
+        (scene.photos()[:-3], {"name": "triplet"}, "1 of 10 labels have one image (such as 'thing_9'), which makes no pair"),
+        (scene.photos(3), {"name": "simclr"}, "batch_size is 16, but there are 9 images to train on; set it to 9 or less"),
+        (scene.photos(), {"name": "arcface", "learning_rate": 9.9, "scale": 1e38}, "; lower learning_rate (9.9)"),
+        (scene.photos(), {"name": "arcface", "freeze": 1000}, "freeze is 1000, but the network has"),
+        (scene.photos(), {"name": "triplet", "backbone_lr_scale": 0}, "backbone_lr_scale is 0 and there is no head or objective weight"),
+        (scene.photos(), {"name": "triplet", "device": "cuda"}, "device is cuda, but torch finds no CUDA device"),
+    ],
+)
+def test_what_cant_be_trained_is_told_in_a_sentence(tmp_path: Path, photos: list[scene.Photo], row: dict[str, Any], told: str) -> None:
+    if row.get("device") == "cuda" and torch.cuda.is_available():
+        pytest.skip("this machine has CUDA")
+    scene.write(tmp_path, photos)
+    scene.write_encoder(tmp_path / "encoder")
+    with pytest.raises(UserError) as error:
+        scene.run(tmp_path, objective(**row))
+    assert told in str(error.value) and "\n" not in str(error.value)
+
+
+def test_single_images_can_be_skipped_or_don_t_matter(tmp_path: Path) -> None:
+    scene.write(tmp_path, scene.photos(11)[:-3])
+    scene.write_encoder(tmp_path / "encoder")
+    for row in (objective("triplet", on_single_image="skip"), objective("arcface")):
+        assert scene.run(tmp_path, row, row.name).progress.finished
+
+
+def test_a_network_of_one_size_is_told(root: Path, tmp_path: Path) -> None:
+    spec = params.Encoder(library="timm", name="test_vit_relpos", weights="none", allow_random=True)
+    fetched = encoders.library("timm").fetch(spec)
+    encoders.save(tmp_path / "encoder", fetched.module, fetched.facts)
+    scene.write(tmp_path, scene.photos())
+    with pytest.raises(UserError, match="image_size is 80, but this network takes 160 only"):
+        scene.run(tmp_path, objective("arcface", image_size=80))

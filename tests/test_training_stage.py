@@ -1,0 +1,130 @@
+"""`python -m stages.train` as DVC runs it, in a project that has training images and no test images at all."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from stages import train
+from stages.lib import encoders, paths
+from tests import project
+from tests import training_photos as scene
+
+ENCODER = {"library": "timm", "name": "test_resnet", "weights": "none", "allow_random": True, "image_size": 32}
+
+
+def params(objective: dict[str, Any]) -> dict[str, Any]:
+    defaults = {**scene.FAST, "epochs": 2}
+    row = {"encoder": ENCODER, "objective": objective, "search": {"metric": "cosine", "index": "flat"}}
+    return {"seed": 0, "train": defaults, "models": {"row": row}}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    scene.write(tmp_path, scene.photos())
+    scene.write_encoder(tmp_path / paths.weights("row"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write_params(folder: Path, objective: dict[str, Any]) -> None:
+    (folder / "params.yaml").write_text(yaml.safe_dump(params(objective)), encoding="utf-8")
+
+
+def command(folder: Path) -> subprocess.Popen[bytes]:
+    environment = project.environment(PYTHONPATH=str(project.ROOT), OMP_NUM_THREADS="1")
+    return subprocess.Popen([sys.executable, "-m", "stages.train", "--model", "row"], cwd=folder, env=environment, stderr=subprocess.PIPE)
+
+
+def test_no_objective_passes_the_folder_on_byte_for_byte(folder: Path) -> None:
+    write_params(folder, {"name": "none"})
+    (folder / paths.weights("row") / "text.safetensors").write_bytes(b"a text tower")
+    (folder / paths.weights("row") / "tokenizer").mkdir()
+    (folder / paths.weights("row") / "tokenizer" / "vocab.json").write_bytes(b"{}")
+    train.main(["--model", "row"])
+    passed = project.tree(folder / paths.trained("row"))
+    assert passed.pop("log.csv") == b"epoch,loss,map_at_r,learning_rate,seconds\n"
+    assert passed == project.tree(folder / paths.weights("row"))
+    assert json.loads((folder / paths.costs("train", "row")).read_text()) == {"minutes": 0.0, "note": None}
+
+
+def test_no_objective_needs_no_torch(folder: Path) -> None:
+    write_params(folder, {"name": "none"})
+    code = "import sys; from stages import train; train.main(['--model', 'row']); sys.exit('torch' in sys.modules)"
+    project.run(sys.executable, "-c", code, cwd=folder, PYTHONPATH=str(project.ROOT))
+
+
+def test_a_row_is_trained_and_says_how(folder: Path) -> None:
+    write_params(folder, {"name": "arcface", "scale": 16, "dim": 12})
+    assert not (folder / "data/prepared/test").exists(), "no test image can reach a training"
+    train.main(["--model", "row"])
+    loaded = encoders.load(folder / paths.trained("row"))
+    before = encoders.load(folder / paths.weights("row"))
+    assert loaded.dim == 12 and loaded.facts["trained"]["encoder"] == before.facts["weights_sha256"] != loaded.facts["weights_sha256"]
+    assert loaded.facts["trained"]["objective"] == {"name": "arcface", "scale": 16, "margin": 0.5}
+    with (folder / paths.trained("row") / "log.csv").open() as file:
+        log = list(csv.DictReader(file))
+    assert [entry["epoch"] for entry in log] == ["0", "1", "2"] and log[0]["loss"] == "" and 0 < float(log[2]["map_at_r"]) <= 1
+    costs = json.loads((folder / paths.costs("train", "row")).read_text())
+    assert costs["epochs"] == 2 and 0 < costs["minutes"] < 60 and costs["images_per_second"] > 0 and costs["device"]
+
+
+def test_settings_that_decide_nothing_keep_the_result_and_others_don_t(folder: Path) -> None:
+    def cached() -> set[str]:
+        train.main(["--model", "row"])
+        return {path.name for path in (folder / paths.CACHE / "training").iterdir()}
+
+    write_params(folder, {"name": "arcface"})
+    first = cached()
+    write_params(folder, {"name": "arcface", "max_minutes": 7, "memory_mb": 900, "margin": 0.5})
+    assert cached() == first
+    write_params(folder, {"name": "arcface", "margin": 0.4})
+    assert len(cached()) == 2
+
+
+def test_a_users_mistake_ends_in_one_sentence(folder: Path) -> None:
+    write_params(folder, {"name": "arcface", "labels_per_batch": 50})
+    process = command(folder)
+    told = process.communicate()[1].decode()
+    assert process.returncode == 1
+    assert told.splitlines()[-1].startswith("error: params.yaml: models.row.objective: labels_per_batch is 50, but there are 8 labels")
+    assert "Traceback" not in told
+
+
+@pytest.mark.slow
+def test_killed_at_any_point_it_ends_with_the_same_bytes(folder: Path) -> None:
+    """SIGKILL after each of the first checkpoints, and once before any."""
+    write_params(folder, {"name": "contrastive", "epochs": 6, "images_per_epoch": 256})
+    process = command(folder)
+    assert process.wait() == 0
+    whole = (folder / paths.trained("row") / encoders.WEIGHTS_FILE).read_bytes()
+    for path in (folder / paths.CACHE / "training").iterdir():
+        (path / "checkpoint.safetensors").unlink()
+    (folder / paths.trained("row") / encoders.WEIGHTS_FILE).unlink()
+    killed = 0
+    for _ in range(4):
+        seen = {path: path.stat().st_mtime_ns for path in (folder / paths.CACHE).rglob("checkpoint.safetensors")}
+        process = command(folder)
+        while process.poll() is None:
+            now = {path: path.stat().st_mtime_ns for path in (folder / paths.CACHE).rglob("checkpoint.safetensors")}
+            if now and now != seen:
+                os.kill(process.pid, signal.SIGKILL)
+                killed += 1
+                break
+            time.sleep(0.005)
+        process.wait()
+        if (folder / paths.trained("row") / encoders.WEIGHTS_FILE).exists():
+            break
+    assert killed >= 3
+    assert command(folder).wait() == 0
+    assert (folder / paths.trained("row") / encoders.WEIGHTS_FILE).read_bytes() == whole

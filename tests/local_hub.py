@@ -20,7 +20,11 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 LARGE = (".safetensors", ".bin", ".pth")  # kept in LFS by the real hub
-API = re.compile(r"/api/models/(?P<repo>[^/]+/[^/]+?)(/revision/(?P<revision>[^/]+)|/tree/(?P<tree>[^/]+))?/?")
+API = re.compile(
+    r"/api/models/(?P<repo>[^/]+/[^/]+?)(/revision/(?P<revision>[^/]+)|/tree/(?P<tree>[^/]+)|(?P<discussions>/discussions))?/?"
+)
+    r"/api/models/(?P<repo>[^/]+/[^/]+?)(/revision/(?P<revision>[^/]+)|/tree/(?P<tree>[^/]+)|(?P<discussions>/discussions))?/?"
+)
 RESOLVE = re.compile(r"/(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<file>.+)")
 
 
@@ -122,16 +126,18 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer()
 
     def _answer(self) -> None:
-        path = unquote(urlsplit(self.path).path)
+        path = urlsplit(self.path).path  # quoted: a revision may hold slashes, refs/pr/1
         self.hub.requests.append((self.command, path, dict(self.headers)))
         if self.hub.faults.status:
             self._refuse(self.hub.faults.status)
         elif path.startswith("/store/"):
             self._large_file(path.removeprefix("/store/"))
         elif match := RESOLVE.fullmatch(path):
-            self._resolve(match["repo"], match["revision"], match["file"])
-        elif match := API.fullmatch(path):
-            self._api(match["repo"], match["revision"] or match["tree"] or "main", bool(match["tree"]))
+            self._resolve(match["repo"], unquote(match["revision"]), unquote(match["file"]))
+        elif (match := API.fullmatch(path)) and match["discussions"]:
+            self._discussions(match["repo"])
+        elif match:
+            self._api(match["repo"], unquote(match["revision"] or match["tree"] or "main"), bool(match["tree"]))
         else:
             self._refuse(404)
 
@@ -157,6 +163,25 @@ class _Handler(BaseHTTPRequestHandler):
         info: Any = {"id": name, "modelId": name, "sha": commit, "private": False, "gated": repository.gated and "manual", "tags": []}
         info["siblings"] = [{"rfilename": file} for file in names]
         self._send(200, json.dumps([self._entry(folder / file, file) for file in names] if tree else info).encode(), "application/json")
+
+    def _discussions(self, name: str) -> None:
+        found = self._found(name, "main")
+        if not found:
+            return
+        offers = [revision for revision in found[0].revisions if revision.startswith("refs/pr/")]
+        listed = [
+            {
+                "num": int(revision.rpartition("/")[2]),
+                "title": "Adding `safetensors` variant of this model",
+                "status": "open",
+                "author": {"name": "SFconvertbot"},
+                "isPullRequest": True,
+                "createdAt": "2023-03-21T12:00:00.000Z",
+                "repo": {"name": name, "type": "model"},
+            }
+            for revision in offers
+        ]
+        self._send(200, json.dumps({"discussions": listed, "count": len(listed), "start": 0}).encode(), "application/json")
 
     @staticmethod
     def _entry(path: Path, name: str) -> dict[str, Any]:

@@ -151,6 +151,10 @@ def _remove(*names: str) -> Callable[[Path], None]:
     return change
 
 
+def _mit(folder: Path) -> None:
+    (folder / "README.md").write_text("---\nlicense: mit\n---\n", encoding="utf-8")
+
+
 def _pickled(folder: Path) -> None:
     import torch
 
@@ -195,6 +199,22 @@ def test_repositories_that_are_not_fit(
     code, told = run(**{"name": "tiny/changed", "pooling": "cls", **asked})
     assert code == 1, told
     sentence(told, expected)
+
+
+def test_a_pull_request_that_adds_safetensors_is_named_and_taken(
+    driver: tuple[local_hub.Hub, Path, Fetch], repositories: Path, tmp_path: Path
+) -> None:
+    hub, project, run = driver
+    hub.add("tiny/pickled", changed(repositories, tmp_path, _pickled))
+    hub.repositories["tiny/pickled"].revisions["refs/pr/7"] = repositories / "vit"
+    code, told = run(name="tiny/pickled", pooling="cls")
+    assert code == 1
+    sentence(told, "tiny/pickled has no model.safetensors", "say revision: refs/pr/7, a pull request that adds them")
+    assert not [file for file in hub.files_read() if file.endswith(".bin")]
+    code, told = run(name="tiny/pickled", pooling="cls", revision="refs/pr/7")
+    assert code == 0, told
+    facts = json.loads((project / "data/weights/row/encoder.json").read_text())
+    assert facts["source"]["sha256"] == local_hub.sha256(repositories / "vit" / "model.safetensors")
 
 
 def test_a_pooler_that_the_checkpoint_lacks_is_not_made_up(driver: tuple[local_hub.Hub, Path, Fetch], tmp_path: Path) -> None:
@@ -314,7 +334,7 @@ def test_a_proxy_is_used(hub: local_hub.Hub, folder: Path) -> None:
 
 
 def test_a_revision_pins_the_weights(hub: local_hub.Hub, folder: Path, repositories: Path, tmp_path: Path) -> None:
-    older = changed(repositories, tmp_path, lambda folder: (folder / "README.md").write_text("---\nlicense: mit\n---\n"))
+    older = changed(repositories, tmp_path, _mit)
     hub.repositories["tiny/vit"].revisions["v1"] = older
     commit = hub.repositories["tiny/vit"].commit("v1")
     assert commit

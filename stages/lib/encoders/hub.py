@@ -16,7 +16,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import constants, errors, metadata_load, snapshot_download
+from huggingface_hub import constants, errors, get_repo_discussions, metadata_load, snapshot_download
 
 from stages.lib.encoders import weights
 from stages.lib.errors import UserError
@@ -76,6 +76,19 @@ def folder(path: str, patterns: Sequence[str]) -> Snapshot:
     if not place.is_dir():
         raise UserError(f"weights: {place} is no folder; it must hold the files of a repository, as save_pretrained writes them")
     return Snapshot(place, path, None, _hashes(place, [*patterns, _CARD]))
+
+
+def safetensors_elsewhere(repository: str) -> str:
+    """Where a repository without safetensors has them: "say revision: refs/pr/7", the open pull request that adds them.
+
+    The hub's own robot opens one for most repositories of pickled weights.
+    """
+    try:
+        offers = get_repo_discussions(repository, discussion_type="pull_request", discussion_status="open")
+        found = next((offer.git_reference for offer in offers if "safetensors" in offer.title.lower()), None)
+    except Exception:  # a hint alone: whatever keeps it from being found, the sentence that it belongs to is told
+        found = None
+    return f"say revision: {found}, a pull request that adds them" if found else "name a revision that has them, if there is one"
 
 
 def _hashes(place: Path, patterns: Sequence[str]) -> dict[str, str]:

@@ -146,8 +146,8 @@ def _snapshot(spec: Encoder) -> hub.Snapshot:
         )
     if not found.has("model.safetensors", "model.safetensors.index.json"):
         raise UserError(
-            f"weights: {found.repository} has no model.safetensors, and pickled weights are never opened; name a revision that has it "
-            "(often refs/pr/1, see its pull requests), or convert a copy and name that with weights: file:"
+            f"weights: {found.repository} has no model.safetensors, and pickled weights are never opened; "
+            f"{hub.safetensors_elsewhere(spec.name)}, or convert a copy and name that with weights: file:"
         )
     return found
 

@@ -23,8 +23,6 @@ LARGE = (".safetensors", ".bin", ".pth")  # kept in LFS by the real hub
 API = re.compile(
     r"/api/models/(?P<repo>[^/]+/[^/]+?)(/revision/(?P<revision>[^/]+)|/tree/(?P<tree>[^/]+)|(?P<discussions>/discussions))?/?"
 )
-    r"/api/models/(?P<repo>[^/]+/[^/]+?)(/revision/(?P<revision>[^/]+)|/tree/(?P<tree>[^/]+)|(?P<discussions>/discussions))?/?"
-)
 RESOLVE = re.compile(r"/(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<file>.+)")
 
 

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from stages.lib import encoders, images, params, training, training_data, training_params, training_pixels, training_validation
+from stages.lib import encoders, images, objectives, params, training, training_data, training_params, training_pixels, training_validation
 from stages.lib.augmentation import Augment
 from stages.lib.errors import UserError
+from stages.lib.objectives import clip
+from tests import hub_repositories
 from tests import training_photos as scene
 from tests.training_photos import objective
 
@@ -28,7 +30,7 @@ def score_on_training_labels(root: Path, encoder: Any) -> float:
     """map_at_r among the images that were trained on."""
     manifest = training_data.read_manifest(root / "data/prepared/train/manifest.parquet")
     settings = settings_of(objective("arcface"))
-    parts = training_data.split(manifest, settings, training.objectives.Needs(), 0)
+    parts = training_data.split(manifest, settings, objectives.Needs(), 0)
     wanted = {str(manifest.ids[row]): int(row) for row in parts.train}
     kept = [photo for photo in images.prepared(root / "data/prepared/train/images") if photo.image_id in wanted]
     transform = encoders.load(root / "encoder").transform
@@ -175,7 +177,7 @@ def test_held_out_labels_never_reach_a_batch(root: Path, tmp_path: Path, monkeyp
     transform = encoders.load(root / "encoder").transform
     whole = training_pixels.decode(root / "data/prepared/train/images", manifest, everything, transform, 32, 100, tmp_path)
     shown = Augment(settings_of(row).augmentation, 32).batch(whole.train, 0).flatten(1)
-    parts = training_data.split(manifest, settings_of(row), training.objectives.Needs(pairs=True), 0)
+    parts = training_data.split(manifest, settings_of(row), objectives.Needs(pairs=True), 0)
     used = {int((shown == pixels).all(dim=1).nonzero()[0, 0]) for pixels in torch.cat(seen).flatten(1)}
     assert used <= set(parts.train.tolist()) and len(used) > 20
     assert not used & set(parts.validation.tolist())
@@ -192,6 +194,24 @@ def test_memory_or_mapped_file_makes_no_difference(root: Path, tmp_path: Path) -
     a, b = (scene.run(tmp_path, objective("contrastive", epochs=1), f"cache{mb}", memory_mb=mb) for mb in (1, 1000))
     assert scene.weights(a) == scene.weights(b)
     assert {file.name for file in (tmp_path / "cache1").iterdir()} == {"checkpoint.safetensors"}, "the mapped files have no names"
+
+
+def test_clip_trains_an_encoders_own_text_tower_along_and_leaves_it_behind(tmp_path: Path) -> None:
+    spec = params.Encoder(library="transformers", name="tiny-clip", weights=f"file:{hub_repositories.clip(tmp_path / 'hub')}")
+    fetched = encoders.library("transformers").fetch(spec)
+    encoders.save(tmp_path / "encoder", fetched.module, fetched.facts, fetched.text, fetched.files)
+    scene.write(tmp_path, scene.photos())
+    row: Any = objective("clip", learning_rate=1e-3)
+    tower: Any = clip.build(
+        row, objectives.Context(fetched.facts["dim"], ("a", "b"), encoders.load(tmp_path / "encoder").facts, tmp_path / "encoder")
+    )
+    assert isinstance(tower.projection, torch.nn.Identity), "images and texts share a space already"
+    assert {id(p) for p in tower.text.parameters()} == {id(p) for p in tower.pretrained.parameters()}
+    result = scene.run(tmp_path, row)
+    assert "text" not in result.facts and "text_sha256" not in result.facts
+    assert scene.weights(result) != {
+        name: t.numpy().tobytes() for name, t in encoders.load(tmp_path / "encoder").module.state_dict().items()
+    }
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ def test_a_users_mistake_ends_in_one_sentence(folder: Path) -> None:
 
 @pytest.mark.slow
 def test_killed_at_any_point_it_ends_with_the_same_bytes(folder: Path) -> None:
-    """SIGKILL after each of the first checkpoints, and once before any."""
+    """SIGKILL after its first checkpoint, and again after the next one."""
     write_params(folder, {"name": "contrastive", "epochs": 6, "images_per_epoch": 256})
     process = command(folder)
     assert process.wait() == 0
@@ -112,7 +112,7 @@ def test_killed_at_any_point_it_ends_with_the_same_bytes(folder: Path) -> None:
         (path / "checkpoint.safetensors").unlink()
     (folder / paths.trained("row") / encoders.WEIGHTS_FILE).unlink()
     killed = 0
-    for _ in range(4):
+    for _ in range(2):
         seen = {path: path.stat().st_mtime_ns for path in (folder / paths.CACHE).rglob("checkpoint.safetensors")}
         process = command(folder)
         while process.poll() is None:
@@ -123,8 +123,6 @@ def test_killed_at_any_point_it_ends_with_the_same_bytes(folder: Path) -> None:
                 break
             time.sleep(0.005)
         process.wait()
-        if (folder / paths.trained("row") / encoders.WEIGHTS_FILE).exists():
-            break
-    assert killed >= 3
+    assert killed == 2 and not (folder / paths.trained("row") / encoders.WEIGHTS_FILE).exists()
     assert command(folder).wait() == 0
     assert (folder / paths.trained("row") / encoders.WEIGHTS_FILE).read_bytes() == whole

@@ -52,7 +52,10 @@ class OwnTextTower(nn.Module):
         self.module, self.tokenize, self.texts = encoder.module, encoder.tokenize, texts
 
     def forward(self, labels: torch.Tensor) -> torch.Tensor:
-        return self.module(self.tokenize([self.texts[label] for label in labels.tolist()]).to(labels.device)).float()
+        tokens = self.tokenize([self.texts[label] for label in labels.tolist()])  # a tensor, or transformers' several by name
+        if isinstance(tokens, torch.Tensor):
+            return self.module(tokens.to(labels.device)).float()
+        return self.module({name: tensor.to(labels.device) for name, tensor in tokens.items()}).float()
 
 
 class CLIPLoss(nn.Module):

@@ -1,4 +1,4 @@
-"""report@row: a row's answers as a script that the report's page loads. report, without --model: the page itself.
+"""report_row@row: a row's answers as a script that the report's page loads. report, without --model: the page itself.
 
 The page joins the rows, hence reads git-tracked figures only; a row's file that isn't here is missed on the page alone.
 """
@@ -29,7 +29,7 @@ def report_row(row: str, params: Params) -> None:
 
 
 def report(params: Params) -> None:
-    """Writes data/report/index.html, assets/ and thumbnails/."""
+    """Writes data/report/index.html and assets/."""
     rows = {row: tables.read_json(paths.row_metrics(row)) for row in (*params.models, *params.refinements)}
     figures = {row: front.read_figures(paths.row_queries(row)) for row in rows}
     test = collection.read(read_manifest())
@@ -40,7 +40,6 @@ def report(params: Params) -> None:
     data = scripts.assignment("LINEUP", "collection", test.data())
     data += scripts.assignment("LINEUP", "queries", front.query_data(figures, rows, test))
     tables.replace_atomically(paths.REPORT_ASSETS, lambda folder: write_assets(folder, data))
-    thumbnails.write(paths.REPORT_THUMBNAILS, images.prepared(paths.images("test")), cli.threads())
     charts = front.chart_data(rows, found, curves, names)
     tables.write_text(paths.REPORT, html.index(rows, found, names, charts, leaks, front.LEAKS_SHOWN))
     cli.log.info("%d rows, open %s", len(rows), paths.REPORT)
@@ -57,9 +56,18 @@ def write_assets(folder: Path, data: str) -> None:
     (folder / "data.js").write_text(data, encoding="utf-8", newline="\n")
 
 
+def report_thumbnails() -> None:
+    """Writes data/report/thumbnails/: apart from the page, as a changed model changes no picture."""
+    count = thumbnails.write(paths.REPORT_THUMBNAILS, images.prepared(paths.images("test")), cli.threads())
+    cli.log.info("%d thumbnails", count)
+
+
 def main(argv: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if argv is None else argv
-    if arguments:
+    if arguments == ["--thumbnails"]:
+        cli.start_whole("report")
+        report_thumbnails()
+    elif arguments:
         report_row(*cli.start("report", arguments, "all"))
     else:
         report(cli.start_whole("report"))

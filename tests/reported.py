@@ -65,5 +65,6 @@ def run(
     tables.write_text(paths.LEAKS, leaks)
     for row in rows:
         report.main(["--model", row])
+    report.main(["--thumbnails"])
     report.main([])
     return paths.REPORT

@@ -1,0 +1,80 @@
+"""`dvc plots` with the templates under .dvc/plots, through the real CLI, on two branches."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from stages import compare, score
+from stages.lib import paths, tables
+from tests import collection
+from tests.collection import clustered
+from tests.project import ROOT, run
+
+pytestmark = pytest.mark.slow
+
+PLOTS = {
+    paths.TOP_K_CURVES.as_posix(): {"template": "curves_by_model_log_x", "x": "k", "y": "top_k"},
+    paths.ACCURACY_COST.as_posix(): {"template": "accuracy_cost", "x": "images_per_second", "y": "map_at_r"},
+    paths.TRAINING_CURVES.as_posix(): {"template": "curves_by_model", "x": "epoch", "y": "map_at_r"},
+}
+CURVE = [{"epoch": e, "map_at_r": m, "loss": loss, "learning_rate": 0.1} for e, m, loss in ((0, 0.2, None), (1, 0.5, 3.0))]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """On `main` two rows, one of them fine-tuned; on `try` the other one is better."""
+    monkeypatch.chdir(tmp_path)
+    for command in ("git init -q -b main", "git config user.email t@example.org", "git config user.name T", "dvc init -q"):
+        run(*command.split(), cwd=tmp_path)
+    shutil.copytree(ROOT / ".dvc" / "plots", tmp_path / ".dvc" / "plots")
+    Path("dvc.yaml").write_text(yaml.safe_dump({"plots": [{name: settings} for name, settings in PLOTS.items()]}), encoding="utf-8")
+    Path(".gitignore").write_text("/data/\n", encoding="utf-8")
+    collection.run({"sharp": clustered(6, 3, 4, 0.6), "blurred": clustered(6, 3, 4, 2.0)})
+    tables.write_json(paths.costs("train", "sharp"), {"minutes": 1.0, "note": None, "curve": CURVE})
+    commit(tmp_path, "sharp")
+    run("git", "checkout", "-qb", "try", cwd=tmp_path)
+    collection.write_embeddings("blurred", clustered(6, 3, 4, 1.0), images_per_second=300.0)
+    collection.search("blurred")
+    commit(tmp_path, "blurred")
+    return tmp_path
+
+
+def commit(folder: Path, row: str) -> None:
+    score.main(["--model", row])
+    compare.main([])
+    run("git", "add", "-A", cwd=folder)
+    run("git", "commit", "-qm", row, cwd=folder)
+
+
+def test_plots_diff_shows_every_model_of_both_branches(folder: Path) -> None:
+    shown = json.loads(run("dvc", "plots", "diff", "main", "try", "--json", cwd=folder).stdout)
+    assert "errors" not in shown
+    assert set(shown["data"]) == set(PLOTS)
+    for name, settings in PLOTS.items():
+        (plot,) = shown["data"][name]
+        assert plot["revisions"] == ["main", "try"]
+        content: dict[str, Any] = plot["content"]
+        told = json.dumps(content)
+        assert "DVC_METRIC" not in told, "an anchor was not filled"
+        assert content["encoding"]["x"]["field"] == settings["x"] and f'"field": "{settings["y"]}"' in told
+        assert content["encoding"]["color"]["field"] == "model"
+        models = {"sharp"} if name == paths.TRAINING_CURVES.as_posix() else {"sharp", "blurred"}
+        values = content["data"]["values"]
+        assert {(value["rev"], value["model"]) for value in values} == {(rev, model) for rev in ("main", "try") for model in models}
+    speeds = {
+        (value["rev"], value["model"]): float(value["images_per_second"])
+        for value in shown["data"][paths.ACCURACY_COST.as_posix()][0]["content"]["data"]["values"]
+    }
+    assert speeds["try", "blurred"] == 300.0 != speeds["main", "blurred"] and speeds["try", "sharp"] == speeds["main", "sharp"]
+
+
+def test_plots_show_writes_a_page(folder: Path) -> None:
+    run("dvc", "plots", "show", "-o", "plots", cwd=folder)
+    page = (folder / "plots" / "index.html").read_text(encoding="utf-8")
+    assert page.count("vegaEmbed(") == len(PLOTS)

@@ -1,0 +1,77 @@
+"""The search page: a local web server to ask the gallery with a picture or words; no stage of the pipeline."""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import logging
+import socket
+import sys
+
+import uvicorn
+
+from stages.lib import cli, paths
+from stages.lib.errors import UserError
+from stages.lib.params import Params
+from stages.lib.serving import app, guard, rooms
+
+
+def choose(params: Params, wanted: str | None) -> str:
+    """The row that the page opens with: the wanted one, or the first that is computed here. UserError if it isn't."""
+    if wanted is not None:
+        cli.check_row(wanted, params, "models")
+        rooms.check(wanted)
+        return wanted
+    ready = [row.name for row in rooms.offers(params) if row.ready]
+    if not ready:
+        raise UserError(f"{paths.PARAMS}: no row of models is computed here; run `dvc repro`, or `dvc pull`")
+    return ready[0]
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A bound socket. UserError if the address can't be had."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # else a restart waits for a minute
+        listener.bind(address)
+        listener.listen()  # before anything is loaded: an address in use is told at once
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UserError(f"--host {host} --port {port}: can't be listened on ({reason.lower()}); choose another, as --port 8001") from None
+    return listener
+
+
+def is_local(listener: socket.socket) -> bool:
+    return ipaddress.ip_address(listener.getsockname()[0]).is_loopback
+
+
+def url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}/"
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m stages.serve", description="A local page to search the gallery.")
+    parser.add_argument("--model", help="the row of params.yaml to open with (default: the first that is computed here)")
+    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: this machine only)")
+    parser.add_argument("--port", type=int, default=8000, help="0: any free one")
+    arguments = parser.parse_args(argv)
+    params = cli.start_whole("serve")
+    model = choose(params, arguments.model)
+    with listen(arguments.host, arguments.port) as listener:
+        local = is_local(listener)
+        if not local:
+            print("warning: everyone who reaches this address can search and see the gallery; there is no password", file=sys.stderr)
+        served = app.create(params, model, guard.LOOPBACK_NAMES if local else ("*",))
+        config = uvicorn.Config(served, log_level=logging.WARNING, access_log=False, server_header=False, proxy_headers=False, ws="none")
+        config.timeout_graceful_shutdown = 3
+        print(f"search page: {url(listener)} (Ctrl-C ends it)", flush=True)
+        try:
+            uvicorn.Server(config).run(sockets=[listener])
+        except KeyboardInterrupt:
+            print("ended", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,88 @@
+"""A small project with several rows computed, and `python -m stages.serve` running on it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import requests
+from PIL import Image
+
+from stages import demo, embed, fetch, index, preprocess, retrieve, train
+from tests import hub_repositories
+from tests.project import ROOT, demo_params, write_params
+
+ODD_LABEL = "</script><img src=x onerror=alert(1)>\"'& 🍕"
+ODD_PHOTO = f"data/raw/test/gallery/{ODD_LABEL.replace('/', '∕')}/<b>x.png"
+COMPUTED = ("mobilenet_v2", "faiss_l2", "clip", "random")
+
+
+def _rows() -> dict[str, Any]:
+    params = demo_params("mobilenet_v2", "faiss_l2")
+    models = params["models"]
+    random = {"library": "torchvision", "name": "squeezenet1_1", "weights": "none", "allow_random": True, "image_size": 64}
+    models["random"] = {**models["mobilenet_v2"], "encoder": random}
+    models["clip"] = {**models["mobilenet_v2"], "encoder": {"library": "transformers", "name": "tiny-clip", "weights": "file:clip"}}
+    models["absent"] = models["mobilenet_v2"]
+    return params
+
+
+def _photo(path: str, width: int, height: int, seed: int, **options: Any) -> None:
+    noise = np.random.default_rng(seed).integers(0, 256, (7, 9, 3), dtype=np.uint8)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC).save(path, **options)
+
+
+def build(folder: Path) -> Path:
+    """Some emoji, a photo larger than preprocess.max_side, one that lies on its side, and an odd name; every row but `absent`."""
+    folder.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        write_params(folder, _rows())
+        demo.main(["--identities", "6"])
+        sideways = Image.Exif()
+        sideways[0x0112] = 6
+        _photo("data/raw/test/query/large/holiday.jpg", 1400, 900, 1, quality=90)
+        _photo("data/raw/test/query/large/sideways.jpg", 700, 500, 2, quality=90, exif=sideways)
+        _photo("data/raw/test/gallery/large/other.jpg", 1300, 900, 3, quality=90)
+        _photo(ODD_PHOTO, 60, 40, 4)
+        hub_repositories.clip(folder / "clip")
+        preprocess.main()
+        for row in COMPUTED:
+            for stage in (fetch, train, embed, index, retrieve):
+                stage.main(["--model", row])
+    return folder
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-m", "stages.serve", *arguments]
+    return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def address(server: subprocess.Popen[str]) -> str:
+    """What it prints once it listens; requests wait until it answers."""
+    assert server.stdout and server.stderr
+    line = server.stdout.readline()
+    assert line.startswith("search page: http://"), line + server.stderr.read()
+    return line.split()[2].rstrip("/")
+
+
+@contextmanager
+def serving(folder: Path, *arguments: str) -> Iterator[str]:
+    """The address, without a slash at its end."""
+    server = start(folder, "--port", "0", *arguments)
+    try:
+        url = address(server)
+        requests.get(url, timeout=60).raise_for_status()
+        yield url
+    finally:
+        server.terminate()
+        server.communicate(timeout=60)

@@ -1,0 +1,419 @@
+"""The search page's server, over HTTP: right answers, told faults, and nothing reachable but the gallery."""
+
+from __future__ import annotations
+
+import hashlib
+import html.parser
+import io
+import json
+import os
+import shutil
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+import requests
+import torch
+import transformers as tf
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from stages import serve
+from stages.lib import images, params, paths, query, tables
+from stages.lib.errors import UserError
+from stages.lib.serving import app, pictures, rooms
+from tests import served
+
+UNKNOWN_ID = "0" * 64
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return served.build(tmp_path_factory.mktemp("serve") / "project")
+
+
+@pytest.fixture
+def project(built: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(built)
+    return built
+
+
+@pytest.fixture(scope="module")
+def url(built: Path) -> Iterator[str]:
+    with served.serving(built, "--model", "mobilenet_v2") as address:
+        yield address
+
+
+def post(url: str, data: Any, model: str = "mobilenet_v2", **asked: Any) -> requests.Response:
+    return requests.post(f"{url}/search/photo", params={"model": model, **asked}, data=data, timeout=60)
+
+
+def get(url: str, kind: str, **asked: Any) -> requests.Response:
+    return requests.get(f"{url}/search/{kind}", params={"model": "mobilenet_v2", **asked}, timeout=60)
+
+
+def found(response: requests.Response) -> tuple[list[str], list[float]]:
+    assert response.status_code == 200, response.text
+    answers = response.json()["answers"]
+    return [answer["image_id"] for answer in answers], [answer["score"] for answer in answers]
+
+
+def manifest(split: str) -> list[dict[str, Any]]:
+    return tables.read_table(paths.manifest("test")).filter(pc.field("split") == split).to_pylist()
+
+
+def naive(model: str, vector: np.ndarray, without: str = "") -> list[tuple[str, float]]:
+    """(image_id, cosine) of the whole gallery, nearest first, by a plain loop."""
+    gallery = tables.read_embeddings(paths.embeddings(model), "gallery")
+    scores = []
+    for image_id, other in zip(gallery.ids.tolist(), gallery.vectors.astype(float), strict=True):
+        if image_id != without:
+            scores.append((image_id, float(vector @ other / np.linalg.norm(vector) / np.linalg.norm(other))))
+    return sorted(scores, key=lambda pair: (-pair[1], pair[0]))
+
+
+# Right answers
+
+
+@pytest.mark.parametrize("model", ["mobilenet_v2", "faiss_l2", "clip"])
+def test_a_photo_is_answered_as_the_pipeline_ranks_it(url: str, project: Path, model: str) -> None:
+    ranking = tables.read_ranking(paths.ranking(model))
+    gallery = {row["image_id"] for row in manifest("gallery")}
+    asked = [row for row in manifest("query") if row["image_id"] not in gallery]  # a ranking leaves the query itself out
+    assert max(row["width"] for row in asked) > 512 and len(asked) >= 10
+    for row in asked:
+        ids, scores = found(post(url, (paths.RAW / row["paths"][0]).read_bytes(), model, k=20))
+        place = ranking.query_ids.tolist().index(row["image_id"])
+        assert ids == ranking.gallery_ids[ranking.positions[place, :20]].tolist()
+        np.testing.assert_allclose(scores, ranking.scores[place, :20], rtol=1e-4, atol=1e-4)
+
+
+def test_a_gallery_image_finds_its_neighbours_but_not_itself(url: str, project: Path) -> None:
+    gallery = tables.read_embeddings(paths.embeddings("mobilenet_v2"), "gallery")
+    for image_id, vector in list(zip(gallery.ids.tolist(), gallery.vectors.astype(float), strict=True))[::7]:
+        response = get(url, "image", image_id=image_id, k=10)
+        ids, scores = found(response)
+        expected = naive("mobilenet_v2", vector, without=image_id)[:10]
+        assert ids == [other for other, _ in expected]
+        np.testing.assert_allclose(scores, [score for _, score in expected], atol=1e-5)
+        assert response.json()["asked"]["image_id"] == image_id
+
+
+def test_words_are_answered_as_transformers_own_towers_do(url: str, project: Path) -> None:
+    words = "a slice of pizza"
+    model, tokenizer = tf.CLIPModel.from_pretrained("clip"), tf.CLIPTokenizer.from_pretrained("clip")
+    with torch.inference_mode():
+        output = model.get_text_features(**tokenizer([words], return_tensors="pt"))
+    vector = (output if isinstance(output, torch.Tensor) else output.pooler_output)[0].numpy().astype(float)
+    ids, scores = found(get(url, "words", model="clip", words=f" {words} ", k=10))
+    expected = naive("clip", vector)[:10]
+    assert ids == [other for other, _ in expected]
+    np.testing.assert_allclose(scores, [score for _, score in expected], atol=1e-5)
+
+
+def test_the_same_file_is_found_and_said_to_be_it(url: str, project: Path) -> None:
+    row = next(row for row in manifest("gallery") if row["label"] == "large")
+    answer = post(url, (paths.RAW / row["paths"][0]).read_bytes(), k=3).json()
+    assert [each["same_file"] for each in answer["answers"]] == [True, False, False]
+    assert answer["answers"][0] | {"score": None} == {
+        "image_id": row["image_id"],
+        "label": "large",
+        "paths": row["paths"],
+        "score": None,
+        "same_file": True,
+    }
+    assert answer["answers"][0]["score"] == pytest.approx(1, abs=1e-5)
+    assert answer["asked"]["image_id"] == row["image_id"]
+
+
+def test_more_than_the_gallery_holds_gives_the_whole_gallery(url: str, project: Path) -> None:
+    ids, scores = found(get(url, "image", image_id=manifest("gallery")[0]["image_id"], k=app.MOST_SHOWN))
+    assert len(ids) == len(set(ids)) == len(manifest("gallery")) - 1
+    assert scores == sorted(scores, reverse=True)
+
+
+# Told faults
+
+
+def _png(width: int, height: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("1", (width, height)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("data", "status", "sentence"),
+    [
+        (b"", 415, "this picture is empty (0 bytes)"),
+        (b"<svg onload=alert(1)>", 415, "this picture is not an image"),
+        (b"\0\0\0\x18ftypheic" + bytes(50), 415, "this picture is HEIC, which can't be read; export it as JPEG"),
+        (_png(900, 900)[:-40], 415, "this picture is "),
+        (_png(20_000, 9_000), 415, f"this picture has more than {images.MAX_PIXELS:,} pixels"),
+        (bytes(app.MAX_BYTES + 1), 413, "this picture has more than 50 MB; choose a smaller one"),
+        ((bytes(2**20) for _ in range(51)), 413, "this picture has more than 50 MB"),  # of no announced length
+    ],
+    ids=["empty", "svg", "heic", "truncated", "pixels", "bytes", "bytes in chunks"],
+)
+def test_a_picture_that_cant_be_searched_with_is_told(url: str, data: Any, status: int, sentence: str) -> None:
+    response = post(url, data)
+    assert (response.status_code, response.json()["error"][: len(sentence)]) == (status, sentence)
+    assert post(url, _png(30, 30)).status_code == 200  # and the server goes on
+
+
+@pytest.mark.parametrize(
+    ("kind", "asked", "status", "sentence"),
+    [
+        ("image", {"image_id": UNKNOWN_ID}, 404, "the gallery has no such image; it may have been taken out"),
+        ("image", {"image_id": "../../../etc/passwd"}, 400, "image_id: string should match pattern '^[0-9a-f]{64}$'"),
+        ("image", {}, 400, "image_id: field required"),
+        ("image", {"image_id": UNKNOWN_ID, "k": 0}, 400, "k: input should be greater than or equal to 1"),
+        ("image", {"image_id": UNKNOWN_ID, "k": 10**9}, 400, "k: input should be less than or equal to 96"),
+        (
+            "image",
+            {"image_id": UNKNOWN_ID, "model": "mobilnet"},
+            404,
+            "params.yaml: models.mobilnet is unknown; did you mean 'mobilenet_v2'?",
+        ),
+        ("image", {"image_id": UNKNOWN_ID, "model": "../clip"}, 404, "params.yaml: models.../clip is unknown; did you mean 'clip'?"),
+        (
+            "image",
+            {"image_id": UNKNOWN_ID, "model": "absent"},
+            409,
+            "data/indexes/absent.faiss: is not there; run `dvc repro`, or `dvc pull` it",
+        ),
+        ("words", {"words": "pizza"}, 409, "data/models/mobilenet_v2: mobilenet_v2 has no text tower; search with a photo, or "),
+        ("words", {"words": "  ", "model": "clip"}, 400, "there are no words to search with; type some"),
+        ("words", {"words": "", "model": "clip"}, 400, "words: string should have at least 1 character"),
+        ("words", {"words": "x" * 1001, "model": "clip"}, 400, "words: string should have at most 1000 characters"),
+    ],
+)
+def test_a_question_that_cant_be_answered_is_told(url: str, kind: str, asked: dict[str, Any], status: int, sentence: str) -> None:
+    response = get(url, kind, **asked)
+    assert response.status_code == status
+    assert response.json()["error"].startswith(sentence), response.text
+
+
+# What can be reached
+
+
+def test_every_gallery_image_is_served_as_prepared(url: str, project: Path) -> None:
+    prepared = {image.image_id: image.data for image in images.prepared(paths.images("test")) if image.split == "gallery"}
+    for image_id, data in prepared.items():
+        response = requests.get(f"{url}/images/{image_id}", timeout=60)
+        assert response.content == data
+        assert response.headers["content-type"] == f"image/{(Image.open(io.BytesIO(data)).format or '').lower()}"
+        assert response.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"/images/{UNKNOWN_ID}",
+        "/images/..%2f..%2f..%2fparams.yaml",
+        "/images/../../params.yaml",
+        "/images/%2fetc%2fpasswd",
+        "/images//etc/passwd",
+        "/images/",
+        "/static/../index.html.j2",
+        "/static/..%2findex.html.j2",
+        "/static/%2e%2e/%2e%2e/app.py",
+        "/static//etc/passwd",
+        "/static/",
+        "/docs",
+        "/redoc",
+        "/openapi.json",
+        "/params.yaml",
+        "/data/prepared/test/manifest.parquet",
+    ],
+)
+def test_nothing_else_can_be_reached(url: str, path: str) -> None:
+    host, port = url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=60) as connection:  # a client would tidy the path up
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+        answer = b"".join(iter(lambda: connection.recv(65_536), b""))
+    head, _, content = answer.partition(b"\r\n\r\n")
+    assert head.split(b"\r\n")[0].split()[1] == b"404", answer
+    assert set(json.loads(content)) == {"error"}
+
+
+def test_a_query_or_training_image_is_not_served(url: str, project: Path) -> None:
+    gallery = {row["image_id"] for row in manifest("gallery")}
+    others = [*manifest("query"), *tables.read_table(paths.manifest("train")).to_pylist()]
+    ids = {row["image_id"] for row in others} - gallery
+    assert len(ids) > 20
+    for image_id in sorted(ids)[::5]:
+        assert requests.get(f"{url}/images/{image_id}", timeout=60).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("host", "status"), [("localhost:1234", 200), ("127.0.0.1", 200), ("[::1]:80", 200), ("lineup.example", 400), ("127.0.0.1.nip.io", 400)]
+)
+def test_only_names_of_this_machine_are_answered(url: str, host: str, status: int) -> None:
+    assert requests.get(url, headers={"Host": host}, timeout=60).status_code == status
+
+
+@pytest.mark.parametrize("headers", [{"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, {"Origin": "https://evil.example"}])
+def test_pages_of_other_sites_may_not_ask(url: str, project: Path, headers: dict[str, str]) -> None:
+    image_id = manifest("gallery")[0]["image_id"]
+    for path in (f"/images/{image_id}", f"/search/image?model=clip&image_id={image_id}", "/static/page.js"):
+        response = requests.get(url + path, headers=headers, timeout=60)
+        assert response.status_code == 403
+        assert image_id not in response.text
+    assert requests.post(f"{url}/search/photo?model=clip", data=_png(9, 9), headers=headers, timeout=60).status_code == 403
+
+
+def test_every_answer_is_locked_down(url: str) -> None:
+    origin = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
+    answers = [requests.get(url + path, timeout=60) for path in ("/", "/static/page.css", "/nowhere", "/search/image")]
+    for response in [*answers, requests.options(f"{url}/search/photo", headers=origin, timeout=60)]:
+        assert "default-src 'none'" in response.headers["content-security-policy"]
+        assert "unsafe" not in response.headers["content-security-policy"]
+        assert not [name for name in response.headers if name.lower().startswith("access-control")]
+
+
+# The page
+
+
+class _Scripts(html.parser.HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inside, self.scripts, self.tags, self.addresses = False, [], [], []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.addresses += [value for name, value in attrs if name in ("src", "href")]
+        self.inside = tag == "script"
+
+    def handle_endtag(self, tag: str) -> None:
+        self.inside = False
+
+    def handle_data(self, data: str) -> None:
+        if self.inside:
+            self.scripts.append(data)
+
+
+def test_the_page_tells_its_rows_and_loads_nothing_from_elsewhere(url: str) -> None:
+    page = _Scripts()
+    page.feed(requests.get(url, timeout=60).text)
+    [script] = page.scripts
+    data = json.loads(script)
+    told = {row["name"]: (row["ready"], row["text"], row["random"], row["metric"]) for row in data["rows"]}
+    assert told == {
+        "mobilenet_v2": (True, False, False, "cosine"),
+        "faiss_l2": (True, False, False, "l2"),
+        "random": (True, False, True, "cosine"),
+        "clip": (True, True, False, "cosine"),
+        "absent": (False, False, False, "cosine"),
+    }
+    assert data["first"] == "mobilenet_v2"
+    assert len({image["image_id"] for image in data["starters"]}) == app.STARTERS
+    assert all(address.startswith(("/", "#", "data:,")) for address in page.addresses)
+
+
+def test_names_in_the_page_are_data(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "STARTERS", 10_000)
+    with TestClient(app.create(params.load(), "mobilenet_v2", ("*",))) as client:
+        page = _Scripts()
+        page.feed(client.get("/").text)
+    assert "img" in page.tags and page.tags.count("script") == 2  # the picture asked with; the data and the script
+    [script] = page.scripts
+    labels = {image["label"] for image in json.loads(script)["starters"]}
+    assert served.ODD_LABEL.replace("/", "∕") in labels
+
+
+# Rows in memory
+
+
+def test_two_rows_stay_in_memory_and_changed_files_are_read_again(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(shutil.copytree(built, tmp_path / "project"))
+    opened = rooms.Rooms(params.load())
+    first, second = opened.row("mobilenet_v2"), opened.row("clip")
+    assert opened.row("mobilenet_v2") is first
+    opened.row("faiss_l2")  # clip was asked longest ago
+    assert opened.row("mobilenet_v2") is first
+    assert opened.row("clip") is not second
+    table = tables.read_table(paths.manifest("test"))
+    labels = table.column("label").to_pylist()
+    changed = ["renamed"] * len(labels)
+    tables.write_table(paths.manifest("test"), table.set_column(2, table.schema.field("label"), [changed]))
+    row = opened.row("mobilenet_v2")
+    assert {answer.image.label for answer in row.nearest(row.of_image(0), 5)} == {"renamed"}
+    paths.index("mobilenet_v2").unlink()
+    with pytest.raises(UserError, match=r"data/indexes/mobilenet_v2.faiss: is not there; run `dvc repro`"):
+        opened.row("mobilenet_v2")
+
+
+def test_a_row_of_other_images_is_refused(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(shutil.copytree(built, tmp_path / "project"))
+    table = tables.read_table(paths.manifest("test"))
+    ids = table.column("image_id").to_pylist()
+    place = next(i for i, row in enumerate(table.to_pylist()) if row["split"] == "gallery")
+    ids[place] = f"{ids[place][:-1]}{'0' if ids[place][-1] != '0' else '1'}"  # as many images, one of them another
+    tables.write_table(paths.manifest("test"), table.set_column(0, table.schema.field("image_id"), [ids]))
+    with pytest.raises(UserError, match="holds other images than"):
+        query.open_row("mobilenet_v2", params.load(), query.read_gallery())
+
+
+@pytest.mark.parametrize(("rows", "rows_per_shard"), [(1, 10), (40, 100), (70, 5)])
+def test_a_picture_is_found_in_any_shard(tmp_path: Path, rows: int, rows_per_shard: int) -> None:
+    ids = sorted(hashlib.sha256(str(i).encode()).hexdigest() for i in range(rows))
+    batch = pa.record_batch([ids, ["gallery"] * rows, [f"bytes of {image_id}".encode() for image_id in ids]], schema=tables.IMAGES)
+    tables.write_shards(tmp_path / "images", tables.IMAGES, [batch], rows, rows_per_shard)
+    for image_id in ids:
+        assert pictures.read(tmp_path / "images", image_id) == f"bytes of {image_id}".encode()
+    for unknown in (UNKNOWN_ID, "f" * 64, "", "../x"):
+        assert pictures.read(tmp_path / "images", unknown) is None
+
+
+# The command
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--model", "mobilnet_v2"], "models.mobilnet_v2 is unknown; did you mean 'mobilenet_v2'?"),
+        (["--model", "absent"], "data/indexes/absent.faiss: is not there; run `dvc repro`, or `dvc pull` it"),
+        (["--host", "no.such.host.invalid"], "--host no.such.host.invalid --port 8000: can't be listened on"),
+        (["--port", "99999"], "--host 127.0.0.1 --port 99999: can't be listened on"),
+    ],
+)
+def test_a_wrong_argument_is_told(project: Path, arguments: list[str], sentence: str) -> None:
+    with pytest.raises(UserError) as told:
+        serve.main(arguments)
+    assert sentence in str(told.value)
+
+
+def test_a_port_in_use_is_one_sentence(project: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        server = served.start(project, "--port", str(port))
+        output, errors = server.communicate(timeout=60)
+    assert server.returncode == 1 and output == ""
+    assert (
+        errors == f"error: --host 127.0.0.1 --port {port}: can't be listened on (address already in use); choose another, as --port 8001\n"
+    )
+
+
+def test_without_a_model_the_first_computed_row_is_shown(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = params.load()
+    assert serve.choose(settings, None) == "mobilenet_v2"
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="no row of models is computed here; run `dvc repro`"):
+        serve.choose(settings, None)
+
+
+def test_other_machines_are_let_in_only_on_demand_and_with_a_warning(project: Path) -> None:
+    server = served.start(project, "--host", "0.0.0.0", "--port", "0")
+    url = served.address(server).replace("0.0.0.0", "127.0.0.1")
+    response = requests.get(url, headers={"Host": "lineup.example"}, timeout=60)
+    os.kill(server.pid, signal.SIGINT)
+    _, errors = server.communicate(timeout=60)
+    assert response.status_code == 200
+    assert errors == "warning: everyone who reaches this address can search and see the gallery; there is no password\nended\n"
+    assert server.returncode == 0

@@ -20,10 +20,11 @@ from hypothesis import strategies as st
 from PIL import Image as Pillow
 
 from stages import report
+from stages.lib import images as prepared_images
 from stages.lib import paths, relevance, tables
 from stages.lib.errors import UserError
 from stages.lib.report import collection as report_collection
-from stages.lib.report import front, html, row, scripts
+from stages.lib.report import front, html, row, scripts, thumbnails
 from tests import collection, project, reported
 from tests.collection import Image, clustered
 
@@ -237,6 +238,7 @@ def test_every_test_image_has_one_thumbnail_on_white(folder: Path) -> None:
     reported.run({"only": both})
     files = sorted(paths.REPORT_THUMBNAILS.iterdir())
     assert [file.stem for file in files] == sorted({image.id for image in both})
+    assert thumbnails.write(Path("again"), prepared_images.prepared(paths.images("test")), 1) == len(files) == len(both) - 1
     for file in files:
         with Pillow.open(file) as small:
             assert small.format == "JPEG" and small.size == (128, 72)
@@ -260,6 +262,9 @@ def test_judgements_decide_what_is_right(folder: Path) -> None:
     marks = told["marks"][ids.index(query.id)]
     assert marks.count("1") == 1 and len(marks) == 5, "one right; the junk is not there"
     assert "1" not in "".join(mark for q, mark in enumerate(told["marks"]) if q != ids.index(query.id))
+    sides = page_data()["collection"]
+    pairs = [(sides["queries"]["label"][q], sides["gallery"]["label"][g]) for q, g, _ in told["alike"]]
+    assert pairs and all(a != b for a, b in pairs), "of one label isn't suspect, though nobody judged it right"
 
 
 def test_what_is_missing_is_told_in_a_sentence(folder: Path) -> None:

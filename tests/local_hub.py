@@ -41,7 +41,7 @@ class Faults:
 
 @dataclass
 class Repository:
-    revisions: dict[str, Path]  # by branch or tag
+    revisions: dict[str, Path]  # by branch or tag, or by a commit that is to be had under just that hash
     gated: bool = False
     token: str | None = None  # who reads it must show it
 
@@ -49,7 +49,7 @@ class Repository:
         commits = {_commit(folder): folder for folder in self.revisions.values()}
         if revision in self.revisions:
             folder = self.revisions[revision]
-            return _commit(folder), folder
+            return revision if re.fullmatch("[0-9a-f]{40}", revision) else _commit(folder), folder
         return (revision, commits[revision]) if revision in commits else None
 
 

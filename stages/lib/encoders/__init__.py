@@ -173,22 +173,30 @@ def _fill(module: nn.Module, folder: Path, file: str) -> nn.Module:
 
 @contextmanager
 def empty_parameters() -> Iterator[None]:
-    """Networks built inside get parameters without memory (`meta`), to be filled by `load_state_dict(assign=True)`.
+    """Networks built inside get parameters without memory (`meta`), and `load_state_dict` puts the file's own into their place.
 
-    Buffers stay real: those that are not persistent (causal masks, position ids) come from no file.
+    So weights are in memory once, also where a library loads them. Buffers stay real: those that are not persistent
+    (causal masks, position ids) come from no file.
     """
-    original = nn.Module.register_parameter
+    register_parameter, load_state_dict = nn.Module.register_parameter, nn.Module.load_state_dict
 
     def register(self: nn.Module, name: str, param: nn.Parameter | None) -> None:
         if param is not None and not param.is_meta:  # one already on `meta` may be shared: keep it as it is
             param = nn.Parameter(param.detach().to("meta"), requires_grad=param.requires_grad)
-        original(self, name, param)
+        register_parameter(self, name, param)
 
-    nn.Module.register_parameter = register
+    def assign(self: nn.Module, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = True) -> Any:
+        nn.Module.register_parameter = register_parameter  # which assigning calls, too
+        try:
+            return load_state_dict(self, state_dict, strict, assign)
+        finally:
+            nn.Module.register_parameter = register
+
+    nn.Module.register_parameter, nn.Module.load_state_dict = register, assign  # type: ignore[method-assign]
     try:
         yield
     finally:
-        nn.Module.register_parameter = original
+        nn.Module.register_parameter, nn.Module.load_state_dict = register_parameter, load_state_dict
 
 
 def with_head(backbone: nn.Module, in_dim: int, dim: int) -> nn.Module:

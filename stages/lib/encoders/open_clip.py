@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import tempfile
 from dataclasses import dataclass
@@ -201,15 +200,13 @@ def _model(spec: Encoder, checkpoint: _Checkpoint) -> Any:
     """open_clip's whole network, with its weights in memory once."""
     if checkpoint.file is None:
         return _create(checkpoint.config).eval()
-    with encoders.empty_parameters():
-        model = _create(checkpoint.config)
-    model.load_state_dict = functools.partial(model.load_state_dict, assign=True)  # of no use to a network without memory otherwise
     try:
-        load_checkpoint(model, str(checkpoint.file))
+        with encoders.empty_parameters():
+            model = _create(checkpoint.config)
+            load_checkpoint(model, str(checkpoint.file))
     except (RuntimeError, KeyError, AttributeError) as error:
         told = str(error).strip().splitlines()[-1].strip()
         raise UserError(f"weights: {checkpoint.file.name} doesn't fit {spec.name} ({told})") from None
-    del model.load_state_dict
     return model.float().eval()
 
 

@@ -86,14 +86,16 @@ def _snapshot(name: str, spec: Encoder) -> hub.Snapshot:
 
 
 def _pretrained(name: str, snapshot: hub.Snapshot) -> tuple[nn.Module, dict[str, Any]]:
-    """The network with the weights of a snapshot, and the arguments that build it."""
+    """The network in float32 with the weights of a snapshot, and the arguments that build it."""
+    arguments: dict[str, Any] = {}
+    file = next(snapshot.folder / file for file in _FILES if snapshot.has(file))
+    overlay: dict[str, Any] | None = {"file": str(file), "custom_load": False}  # custom_load is for files that are no state dicts
+    if name.startswith(REPOSITORY):
+        arguments = {key: value for key, value in (_described(snapshot).get("model_args") or {}).items() if key != "num_classes"}
+        name, overlay = f"local-dir:{snapshot.folder}", None
     try:
-        if name.startswith(REPOSITORY):
-            arguments = {key: value for key, value in (_described(snapshot).get("model_args") or {}).items() if key != "num_classes"}
-            return timm.create_model(f"local-dir:{snapshot.folder}", pretrained=True, num_classes=0), arguments
-        file = next(snapshot.folder / name for name in _FILES if snapshot.has(name))
-        overlay = {"file": str(file), "custom_load": False}  # custom_load is for files that are no state dicts
-        return timm.create_model(name, pretrained=True, num_classes=0, pretrained_cfg_overlay=overlay), {}
+        with encoders.empty_parameters():
+            return timm.create_model(name, pretrained=True, num_classes=0, pretrained_cfg_overlay=overlay).float(), arguments
     except (RuntimeError, KeyError, FileNotFoundError, SafetensorError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
         raise UserError(f"weights: timm can't load {snapshot.repository} ({reason})") from None

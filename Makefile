@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help install demo test lint check remote use clean
+.PHONY: help install demo test lint check remote use serve clean
 help:
 	@echo "make demo    install, lay out the demo photos, run every model, print the table"
 	@echo "make test    install, run the tests"
 	@echo "make lint    ruff, pyright, import contracts"
 	@echo "make check   check params.yaml alone"
+	@echo "make serve MODEL=arcface       search the gallery by picture in a local page"
 	@echo "make use PRESET=competition    put a preset in place as params.yaml"
 	@echo "make remote URL=s3://...       share results through a DVC remote (or a shared folder)"
 
@@ -29,6 +30,7 @@ demo: check
 	python -m stages.demo
 	dvc repro
 	@python -m stages.compare --show
+	@echo "The pictures behind the figures: open data/report/index.html in a browser."
 
 test: install
 	python -m pytest
@@ -38,6 +40,9 @@ lint: install
 	ruff format --check .
 	lint-imports --no-cache
 	pyright
+
+serve: install
+	python -m stages.serve $(if $(MODEL),--model $(MODEL))
 
 # The settings in place are kept beside the new ones: nothing of the user's is lost.
 use:

@@ -44,6 +44,7 @@ def create(folder: Path, params: dict[str, Any]) -> Path:
     run("git", "config", "user.name", "Test", cwd=folder)
     run("dvc", "init", "-q", cwd=folder)
     shutil.copy2(ROOT / ".dvc" / "config", folder / ".dvc" / "config")
+    shutil.copytree(ROOT / ".dvc" / "plots", folder / ".dvc" / "plots", dirs_exist_ok=True)
     write_params(folder, params)
     return folder
 

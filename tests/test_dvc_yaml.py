@@ -41,6 +41,10 @@ OUTS = {
     "retrieve": {paths.ranking(KEY), paths.costs("retrieve", KEY)},
     "score": {paths.row_metrics(KEY), paths.row_queries(KEY)},
     "refine": {paths.embeddings(KEY), paths.ranking(KEY), paths.costs("refine", KEY)},
+    "report_row": {paths.report_row(KEY)},
+    "report_row_refined": {paths.report_row(KEY)},
+    "report_thumbnails": {paths.REPORT_THUMBNAILS},
+    "report": {paths.REPORT, paths.REPORT_ASSETS},
     "score_refined": {paths.row_metrics(KEY), paths.row_queries(KEY)},
 }
 
@@ -51,9 +55,13 @@ def test_outs_are_the_paths_of_paths_py(stage: str) -> None:
 
 
 def test_compare_writes_what_paths_py_names() -> None:
-    assert {paths.METRICS.as_posix(), paths.COMPARISON.as_posix(), paths.TOP_K_CURVES.as_posix(), paths.SIGNIFICANCE.as_posix()} <= outs(
-        "compare"
-    )
+    assert {
+        paths.METRICS.as_posix(),
+        paths.COMPARISON.as_posix(),
+        paths.TOP_K_CURVES.as_posix(),
+        paths.SIGNIFICANCE.as_posix(),
+        paths.ACCURACY_COST.as_posix(),
+    } <= outs("compare")
 
 
 @pytest.mark.parametrize("stage", DVC)
@@ -71,7 +79,7 @@ def test_deps_exist_or_are_outs(stage: str) -> None:
 
 @pytest.mark.parametrize("stage", DVC)
 def test_commands_are_relative_and_nothing_persists(stage: str) -> None:
-    assert block(stage)["cmd"].startswith(f"python -m stages.{stage.removesuffix('_refined')}")
+    assert block(stage)["cmd"].startswith(f"python -m stages.{stage.split('_')[0]}")
     assert not any(isinstance(out, dict) and next(iter(out.values())).get("persist") for out in block(stage).get("outs", []))
     for dep in block(stage)["deps"]:
         assert not Path(dep).is_absolute()
@@ -89,7 +97,7 @@ def test_heavy_results_are_cached_and_light_ones_in_git() -> None:
 def test_every_settings_file_has_the_sections_that_stages_depend_on(file: Path) -> None:
     settings = yaml.safe_load(file.read_text(encoding="utf-8"))
     for stage in DVC:
-        for param in block(stage)["params"]:
+        for param in block(stage).get("params", []):
             top, *rest = param.split(".")
             assert top in settings, f"{stage} depends on {param}; without it DVC can't run"
             if rest and "${key}" not in param:

@@ -152,6 +152,7 @@ def main(argv: list[str] | None = None) -> None:
         **measurement(cache, work, device),
         **{name: facts.get(name) for name in ("parameters", "gflops", "dim", "image_size", "random", "licence", "source")},
         "seconds": round(time.perf_counter() - start, 3),
+        "fingerprint": key,
         "computed": work.computed,
         "reused": work.images - work.computed,
         "engine": inference.ENGINE,

@@ -30,14 +30,16 @@ def choose(params: Params, wanted: str | None) -> str:
 
 def listen(host: str, port: int) -> socket.socket:
     """A bound socket. UserError if the address can't be had."""
+    if not 0 <= port <= 65_535:  # getaddrinfo would take it modulo 65536
+        raise UserError(f"--port {port}: must be 0 to 65535")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # else a restart waits for a minute
         listener.bind(address)
         listener.listen()  # before anything is loaded: an address in use is told at once
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+    except OSError as error:
+        reason = error.strerror or str(error)
         raise UserError(f"--host {host} --port {port}: can't be listened on ({reason.lower()}); choose another, as --port 8001") from None
     return listener
 

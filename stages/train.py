@@ -71,7 +71,7 @@ def _train(model: str, objective: Trained, params: Params) -> None:
     result = training.train(objective, settings, encoder, manifest, sources, params.seed)
     encoders.save(paths.trained(model), result.module, result.facts | {"trained": {**decides, "best_epoch": result.progress.best_epoch}})
     tables.write_text(paths.trained(model) / "log.csv", log_csv(result.progress.log))
-    tables.write_json(paths.costs("train", model), costs(result))
+    tables.write_json(paths.costs("train", model), {**costs(result), "fingerprint": sources.checkpoint.name})
 
 
 if __name__ == "__main__":

@@ -39,7 +39,9 @@ def test_metrics_diff_shows_the_changed_row_only(folder: Path) -> None:
     diff = json.loads(run("dvc", "metrics", "diff", "main", "--json", cwd=folder).stdout)["metrics/metrics.json"]
     assert {key.split(".")[0] for key in diff} == {"mobilenet_v2"}
     assert "mobilenet_v2.map_at_r" in diff
-    assert list(diff) == sorted(diff) or list(diff) == list(json.loads(run("dvc", "metrics", "diff", "main", "--json", cwd=folder).stdout)["metrics/metrics.json"])
+    assert list(diff) == sorted(diff) or list(diff) == list(
+        json.loads(run("dvc", "metrics", "diff", "main", "--json", cwd=folder).stdout)["metrics/metrics.json"]
+    )
 
 
 def test_an_experiment_sets_one_value_of_one_row(folder: Path) -> None:

@@ -95,6 +95,17 @@ def test_arcface_is_the_papers_equation(batch: tuple[torch.Tensor, torch.Tensor]
     assert loss(vectors, labels).item() == pytest.approx(np.mean(told), rel=1e-4)
 
 
+@pytest.mark.parametrize(("name", "settings"), [("arcface", {}), ("softmax", {"temperature": 0.1})])
+def test_imprinted_class_vectors_start_at_the_labels_own_images(name: str, settings: dict[str, Any]) -> None:
+    """Each label's vector right behind its images: the loss is at once below that of chance."""
+    loss: Any = built(name, 4, **settings)
+    vectors, labels = torch.eye(4).repeat(2, 1), torch.arange(4).repeat(2)
+    by_chance = loss(vectors, labels).item()
+    loss.imprint(torch.eye(4))
+    assert loss(vectors, labels).item() < by_chance / 2
+    assert not hasattr(built("arcface", 4, class_vectors="random"), "imprint")
+
+
 def test_simclr_has_the_closed_form_of_two_pairs() -> None:
     """Two images, their views alike, the images at right angles: each view's loss is log(1 + 2 exp(-1/t)) (2 negatives, cosine 0)."""
     loss: Any = built("simclr", 2, temperature=0.5)

@@ -107,10 +107,11 @@ def test_a_gallery_image_finds_its_neighbours_but_not_itself(url: str, project: 
 
 def test_words_are_answered_as_transformers_own_towers_do(url: str, project: Path) -> None:
     words = "a slice of pizza"
+    model: Any
     model, tokenizer = tf.CLIPModel.from_pretrained("clip"), tf.CLIPTokenizer.from_pretrained("clip")
     with torch.inference_mode():
-        output = model.get_text_features(**tokenizer([words], return_tensors="pt"))
-    vector = (output if isinstance(output, torch.Tensor) else output.pooler_output)[0].numpy().astype(float)
+        output: Any = model.get_text_features(**tokenizer([words], return_tensors="pt"))
+    vector = getattr(output, "pooler_output", output)[0].numpy().astype(float)
     ids, scores = found(get(url, "words", model="clip", words=f" {words} ", k=10))
     expected = naive("clip", vector)[:10]
     assert ids == [other for other, _ in expected]
@@ -324,7 +325,7 @@ def test_names_in_the_page_are_data(project: Path, monkeypatch: pytest.MonkeyPat
     assert "img" in page.tags and page.tags.count("script") == 2  # the picture asked with; the data and the script
     [script] = page.scripts
     labels = {image["label"] for image in json.loads(script)["starters"]}
-    assert served.ODD_LABEL.replace("/", "∕") in labels
+    assert served.ODD_LABEL in labels
 
 
 # Rows in memory
@@ -380,7 +381,7 @@ def test_a_picture_is_found_in_any_shard(tmp_path: Path, rows: int, rows_per_sha
         (["--model", "mobilnet_v2"], "models.mobilnet_v2 is unknown; did you mean 'mobilenet_v2'?"),
         (["--model", "absent"], "data/indexes/absent.faiss: is not there; run `dvc repro`, or `dvc pull` it"),
         (["--host", "no.such.host.invalid"], "--host no.such.host.invalid --port 8000: can't be listened on"),
-        (["--port", "99999"], "--host 127.0.0.1 --port 99999: can't be listened on"),
+        (["--port", "99999"], "--port 99999: must be 0 to 65535"),
     ],
 )
 def test_a_wrong_argument_is_told(project: Path, arguments: list[str], sentence: str) -> None:

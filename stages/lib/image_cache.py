@@ -35,12 +35,15 @@ class Facts:
     problem: str = ""
 
 
-def fingerprint(max_side: int) -> str:
-    """SHA-256 of all that decides a prepared image besides its file: the setting, our code, the decoders' versions."""
+def fingerprint(max_side: int, code: str = "") -> str:
+    """SHA-256 of all that decides a prepared image besides its file: the setting, our code, the decoders' versions.
+
+    code: SHA-256 of another commit's images.py instead of this one's.
+    """
     libraries = {
         name: features.version(name) for name in ("jpg", "libjpeg_turbo", "jpg_2000", "zlib", "zlib_ng", "libtiff", "webp", "avif")
     }
-    code = hashlib.sha256(Path(images.__file__).read_bytes()).hexdigest()
+    code = code or hashlib.sha256(Path(images.__file__).read_bytes()).hexdigest()
     decides = {"max_side": max_side, "code": code, "pillow": PIL.__version__, **libraries}
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 

@@ -28,6 +28,7 @@ def of_model(row: str) -> Costs:
         "train_minutes": train["minutes"],
         "train_note": train.get("note"),
         "training_curve": train.get("curve", []),
+        "kept_under": {"vectors": embed.get("fingerprint"), "training": train.get("fingerprint")},  # what stages.cache asks branches for
     }
 
 

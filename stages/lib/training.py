@@ -158,6 +158,9 @@ class _Run:
         steps = len(training.plan(settings, (self.seed, 1)))
         self.deadline = started + 60 * settings.max_minutes - before
         if not progress.log:
+            imprint = getattr(self.objective, "imprint", None)
+            if imprint and training.labels is not None:
+                imprint(network.label_centres(self.module, training.pixels, training.labels, self.look))
             self._note_epoch(0, None, retrieval_score(self._candidate(), validation, labels, self.device), started)
         todo = settings.epochs * steps
         with tqdm(total=todo, initial=progress.epoch * steps, unit="step", disable=None, desc="train", mininterval=1) as bar:

@@ -6,9 +6,12 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import nn
+from torch.nn import functional
 
 from stages.lib import encoders
 from stages.lib.encoders import Encoder
@@ -25,7 +28,7 @@ class Look:
     std: torch.Tensor
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
-        """uint8 [B, 3, S, S] -> float32, as the encoder's own transform scales it."""
+        """[B, 3, S, S] of 0..255 -> float32, as the encoder's own transform scales it."""
         mean, std = self.mean.to(images.device), self.std.to(images.device)
         return ((images.float() / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
 
@@ -56,6 +59,7 @@ def precision(wanted: str, device: torch.device) -> torch.dtype | None:
     return {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}[wanted]
 
 
+_CENTRE_IMAGES = 3
 _BATCH_NORMS = (nn.modules.batchnorm._BatchNorm,)
 
 
@@ -76,6 +80,27 @@ def freeze(module: nn.Module, layers: int) -> list[nn.Module]:
         for parameter in layer.parameters(recurse=False):
             parameter.requires_grad_(False)
     return own[:layers]
+
+
+def label_centres(module: nn.Module, pixels: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64], look: Look) -> torch.Tensor:
+    """The mean direction of each label's first few images as the network sees them now: float32 [labels, D].
+
+    pixels: uint8 [N, 3, S, S]; labels: int64 [N], each of 0..max at least once.
+    """
+    device = next(module.parameters()).device
+    order = np.argsort(labels, kind="stable")
+    starts = np.searchsorted(labels[order], np.arange(labels.max() + 1))
+    rows = order[(np.arange(len(order)) - starts[labels[order]]) < _CENTRE_IMAGES]
+    sums: torch.Tensor | None = None
+    module.eval()
+    with torch.inference_mode():
+        for some in np.array_split(rows, max(1, len(rows) // 64)):
+            shown = functional.interpolate(torch.from_numpy(pixels[some]).to(device).float(), (look.size, look.size), mode="bilinear")
+            vectors = functional.normalize(module(look.normalise(shown)).float())
+            sums = torch.zeros(len(starts), vectors.shape[1], device=device) if sums is None else sums
+            sums.index_add_(0, torch.from_numpy(labels[some]).to(device), vectors)
+    assert sums is not None
+    return functional.normalize(sums)
 
 
 def training_mode(module: nn.Module, frozen: list[nn.Module], batch_norm: str) -> None:

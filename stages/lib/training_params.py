@@ -93,6 +93,7 @@ class ArcFace(Train):
     name: Literal["arcface"]
     margin: float = Field(default=0.5, ge=0, lt=3.14159, description="radians")
     scale: Positive = 64.0
+    class_vectors: Literal["imprinted", "random"] = Field(default="imprinted", description="start: the label's mean vector, or chance")
 
 
 class SimCLR(Train):

@@ -6,7 +6,9 @@ An objective's file is found by its name (`arcface.py`) and offers two functions
     build(settings, context) -> nn.Module    forward(vectors float32 [B, D], labels int64 [B]) -> loss, a scalar
 
 Its own weights (class vectors, a projection, a text tower) are trained along and dropped afterwards. A network among
-them that isn't new is its attribute `pretrained`, and learns as slowly as the encoder.
+them that isn't new is its attribute `pretrained`, and learns as slowly as the encoder. One that starts from what the
+encoder knows has a method `imprint(centres)`, called once before the first epoch with every label's mean direction,
+float32 [classes, D].
 `none.py` trains nothing and imports no torch, so this file doesn't either.
 """
 

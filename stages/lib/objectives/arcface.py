@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import math
 
+import torch
 from pytorch_metric_learning import losses
 from torch import nn
 
 from stages.lib.objectives import Context, Needs
 from stages.lib.training_params import ArcFace
+
+
+class ImprintedArcFace(losses.ArcFaceLoss):
+    """ArcFace whose class vectors start at the classes' own images. Source: Qi, Brown & Lowe, CVPR 2018.
+
+    From random ones a pretrained network first unlearns what it knew.
+    """
+
+    def imprint(self, centres: torch.Tensor) -> None:
+        """centres: float32 [classes, D]."""
+        self.W.data.copy_(centres.T)
 
 
 def needs(settings: ArcFace) -> Needs:
@@ -18,4 +30,5 @@ def needs(settings: ArcFace) -> Needs:
 def build(settings: ArcFace, context: Context) -> nn.Module:
     """Cross entropy of scale * cos(theta + margin) for the own class against scale * cos(theta) for the others."""
     margin_degrees = math.degrees(settings.margin)
-    return losses.ArcFaceLoss(len(context.labels), context.dim, margin=margin_degrees, scale=settings.scale)  # type: ignore[arg-type]
+    kind = ImprintedArcFace if settings.class_vectors == "imprinted" else losses.ArcFaceLoss
+    return kind(len(context.labels), context.dim, margin=margin_degrees, scale=settings.scale)  # type: ignore[arg-type]

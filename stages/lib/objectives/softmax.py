@@ -10,21 +10,35 @@ from stages.lib.objectives import Context, Needs
 from stages.lib.training_params import Softmax
 
 
-class SoftmaxLoss(nn.Module):
-    """Cross entropy of a linear classifier, with label smoothing; with a temperature, of cosines divided by it."""
+class LinearSoftmax(nn.Module):
+    """Cross entropy of a linear classifier, with label smoothing."""
 
     def __init__(self, settings: Softmax, context: Context) -> None:
         super().__init__()
-        self.temperature, self.smoothing = settings.temperature, settings.label_smoothing
-        self.classifier = nn.Linear(context.dim, len(context.labels), bias=settings.temperature is None)
+        self.smoothing = settings.label_smoothing
+        self.classifier = nn.Linear(context.dim, len(context.labels))
 
     def forward(self, vectors: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """vectors: [B, D]; labels: int64 [B] -> scalar."""
-        if self.temperature is None:
-            logits = self.classifier(vectors)  # [B, classes]
-        else:
-            logits = functional.linear(functional.normalize(vectors), functional.normalize(self.classifier.weight)) / self.temperature
-        return functional.cross_entropy(logits, labels, label_smoothing=self.smoothing)
+        return functional.cross_entropy(self.classifier(vectors), labels, label_smoothing=self.smoothing)
+
+
+class CosineSoftmax(nn.Module):
+    """Cross entropy of cosines with class vectors divided by a temperature, with label smoothing."""
+
+    def __init__(self, temperature: float, settings: Softmax, context: Context) -> None:
+        super().__init__()
+        self.temperature, self.smoothing = temperature, settings.label_smoothing
+        self.classifier = nn.Linear(context.dim, len(context.labels), bias=False)
+
+    def imprint(self, centres: torch.Tensor) -> None:
+        """centres: float32 [classes, D], where the class vectors start. Source: Qi, Brown & Lowe, CVPR 2018."""
+        self.classifier.weight.data.copy_(centres)
+
+    def forward(self, vectors: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """vectors: [B, D]; labels: int64 [B] -> scalar."""
+        cosines = functional.linear(functional.normalize(vectors), functional.normalize(self.classifier.weight))  # [B, classes]
+        return functional.cross_entropy(cosines / self.temperature, labels, label_smoothing=self.smoothing)
 
 
 def needs(settings: Softmax) -> Needs:
@@ -32,4 +46,4 @@ def needs(settings: Softmax) -> Needs:
 
 
 def build(settings: Softmax, context: Context) -> nn.Module:
-    return SoftmaxLoss(settings, context)
+    return LinearSoftmax(settings, context) if settings.temperature is None else CosineSoftmax(settings.temperature, settings, context)

@@ -1,0 +1,172 @@
+"""python -m stages.cache: what the side cache holds, and that pruning takes away only what no branch, tag or run uses."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from stages import cache
+from stages.lib import image_cache, paths, vector_cache
+from stages.lib.errors import UserError
+from stages.lib.vector_cache import VectorCache
+from tests.project import ROOT
+
+OLD = time.time() - 40 * 24 * 3600
+KEYS = {name: f"{number}" * 64 for number, name in enumerate(("main", "branch", "tag", "experiment", "workspace", "nobody"), start=1)}
+
+
+def git(*arguments: str) -> str:
+    identity = {
+        "GIT_AUTHOR_NAME": "T",
+        "GIT_AUTHOR_EMAIL": "t@example.org",
+        "GIT_COMMITTER_NAME": "T",
+        "GIT_COMMITTER_EMAIL": "t@example.org",
+    }
+    return subprocess.run(["git", *arguments], check=True, capture_output=True, text=True, env={**os.environ, **identity}).stdout
+
+
+def score(row: str, key: str, training: str | None = None) -> None:
+    """A row as `score` leaves it, and params.yaml that has it."""
+    paths.row_metrics(row).parent.mkdir(parents=True, exist_ok=True)
+    paths.row_metrics(row).write_text(json.dumps({"costs": {"kept_under": {"vectors": key, "training": training}}}))
+    paths.PARAMS.write_text(yaml.safe_dump({"models": {row: {}}, "preprocess": {"max_side": 512}}))
+
+
+def keep(key: str, images: int, dim: int = 4, when: float = OLD) -> Path:
+    """A folder of vectors as embed leaves it."""
+    kept = VectorCache(paths.CACHE / "vectors" / key, dim)
+    ids = vector_cache.raw_ids(f"{number:064x}" for number in range(images))
+    kept.add(ids, np.ones((images, dim), np.float32))
+    kept.add(ids[:1], np.ones((1, dim), np.float32))  # by another process at the same time: still one image
+    facts: dict[str, Any] = {"encoder": {"library": "timm", "name": "vit", "image_size": 32}}
+    (kept.folder / "ingredients.json").write_text(json.dumps(facts))
+    age(kept.folder, when)
+    return kept.folder
+
+
+def age(folder: Path, when: float) -> None:
+    for path in (*folder.rglob("*"), folder):
+        os.utime(path, (when, when))
+
+
+def kept() -> set[str]:
+    return {path.name for path in (paths.CACHE / "vectors").iterdir()}
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """One fingerprint each in main, another branch, a tag, an experiment and the working tree, and one that is nobody's."""
+    monkeypatch.chdir(tmp_path)
+    git("init", "-q", "-b", "main")
+    for name, key in KEYS.items():
+        keep(key, 3)
+        if name not in ("workspace", "nobody"):
+            git("checkout", "-q", "--orphan", name)
+            score(f"row_{name}", key)
+            git("add", "-f", "metrics", "params.yaml")
+            git("commit", "-qm", name)
+    git("tag", "-a", "v1", "-m", "annotated", "tag")
+    git("update-ref", "refs/exps/aa/bb/exp-1", "experiment")
+    git("checkout", "-q", "main")
+    git("branch", "-D", "tag", "experiment")
+    score("row_workspace", KEYS["workspace"])
+    return tmp_path
+
+
+def test_lists_every_folder_with_its_rows(capsys: pytest.CaptureFixture[str]) -> None:
+    cache.main([])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["kept", "fingerprint", "what", "images", "MB", "last", "used", "used", "by"]
+    for line, (name, key) in zip(lines[1:], KEYS.items(), strict=False):
+        assert line.startswith(f"vectors  {key[:12]}  timm vit 32 px  3 ")
+        assert line.endswith("no row" if name == "nobody" else f"row_{name}")
+    total = sum(path.stat().st_size for path in paths.CACHE.rglob("*") if path.is_file())
+    assert lines[-1] == f"{total / 1e6:,.1f} MB in .cache"
+
+
+def test_prune_shows_first_and_removes_only_what_no_ref_uses(capsys: pytest.CaptureFixture[str]) -> None:
+    cache.main(["--prune"])  # no terminal: it can't ask
+    shown = capsys.readouterr().out
+    assert KEYS["nobody"][:12] in shown and "nothing was removed" in shown
+    assert not any(key[:12] in shown for name, key in KEYS.items() if name != "nobody")
+    assert kept() == set(KEYS.values())
+    cache.main(["--prune", "--yes"])
+    assert kept() == set(KEYS.values()) - {KEYS["nobody"]}
+    cache.main(["--prune", "--yes"])
+    assert "nothing to free" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("answer", "removed"), [("y", True), ("", False), ("n", False)])
+def test_prune_asks_at_a_terminal(answer: str, removed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("builtins.input", lambda _: answer)
+    cache.main(["--prune"])
+    assert (KEYS["nobody"] not in kept()) == removed
+
+
+@pytest.mark.parametrize(("name", "deletion"), [("branch", ("branch", "-D", "branch")), ("tag", ("tag", "-d", "v1"))])
+def test_what_only_a_deleted_ref_used_can_go(name: str, deletion: tuple[str, ...]) -> None:
+    git(*deletion)
+    cache.main(["--prune", "--yes"])
+    assert kept() == set(KEYS.values()) - {KEYS["nobody"], KEYS[name]}
+
+
+def test_what_was_used_lately_stays_though_git_knows_no_row_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+    age(paths.CACHE / "vectors" / KEYS["nobody"], time.time() - 3600)
+    cache.main(["--prune", "--yes"])
+    assert kept() == set(KEYS.values())
+    assert "nothing to free" in capsys.readouterr().out
+
+
+def test_a_row_taken_out_of_params_uses_nothing() -> None:
+    paths.PARAMS.write_text(yaml.safe_dump({"models": {"another": {}}}))
+    cache.main(["--prune", "--yes"])
+    assert KEYS["workspace"] not in kept()
+
+
+def test_trainings_and_prepared_images_are_kept_by_the_same_rule(project: Path) -> None:
+    code = b"print('another version of this file')\n"
+    (project / "stages/lib").mkdir(parents=True)
+    (project / "stages/lib/images.py").write_bytes(code)
+    score("trained", KEYS["workspace"], training="c" * 64)
+    git("add", "-A", "stages", "metrics", "params.yaml")
+    git("commit", "-qm", "trained")
+    used = image_cache.fingerprint(512, hashlib.sha256(code).hexdigest())
+    for kind, name in (("prepared", used), ("prepared", "d" * 64), ("training", "c" * 64), ("training", "e" * 64)):
+        folder = paths.CACHE / kind / name
+        (folder / "aa").mkdir(parents=True)
+        (folder / "aa" / "content").write_bytes(b"content")
+        age(folder, OLD)
+    cache.main(["--prune", "--yes"])
+    assert [path.name for path in (paths.CACHE / "prepared").iterdir()] == [used]
+    assert [path.name for path in (paths.CACHE / "training").iterdir()] == ["c" * 64]
+
+
+def test_outside_git_nothing_is_guessed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
+    monkeypatch.chdir(outside)
+    with pytest.raises(UserError, match="can't be told what branches use"):
+        cache.main(["--prune", "--yes"])
+
+
+def test_an_experiment_in_its_own_folder_shares_the_cache_of_its_project() -> None:
+    assert paths._side_cache(Path("/p/.dvc/tmp/exps/tmpabc")) == Path("/p/.cache")
+    assert paths._side_cache(Path("/p/photos")) == Path(".cache")
+
+
+def test_it_needs_no_torch() -> None:
+    code = "import sys, stages.cache; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

@@ -1,0 +1,436 @@
+"""embed: the same bytes whatever the history, batch size and threads; only missing vectors are computed."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+import yaml
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from stages import embed
+from stages.lib import encoders, inference, paths, tables, vector_cache
+from stages.lib.errors import UserError
+from stages.lib.params import Encoder
+from tests.photographs import identify, photograph, write_prepared
+
+ROOT = Path(__file__).resolve().parent.parent
+SQUEEZENET: dict[str, Any] = {
+    "library": "torchvision",
+    "name": "squeezenet1_1",
+    "weights": "none",
+    "allow_random": True,
+    "image_size": 64,
+}
+PHOTOS = [photograph(seed) for seed in range(37)]
+
+
+def place(row: str, spec: dict[str, Any] = SQUEEZENET, seed: int = 0, **facts: Any) -> encoders.Encoder:
+    """A fetched encoder where `train` would leave it."""
+    torch.manual_seed(seed)
+    fetched = encoders.library(spec["library"]).fetch(Encoder.model_validate(spec))
+    encoders.save(paths.trained(row), fetched.module, {**fetched.facts, **facts})
+    return encoders.load(paths.trained(row))
+
+
+def settings(rows: tuple[str, ...] = ("a", "b"), **embed_settings: Any) -> None:
+    row = {"encoder": SQUEEZENET, "objective": {"name": "none"}, "search": {"metric": "cosine", "index": "flat"}}
+    paths.PARAMS.write_text(yaml.safe_dump({"embed": {"batch_size": 8, **embed_settings}, "models": dict.fromkeys(rows, row)}))
+
+
+def prepare(photos: list[bytes], **options: Any) -> list[str]:
+    """Every third photo is a query."""
+    return write_prepared(
+        paths.images("test"), [("gallery" if number % 3 else "query", photo) for number, photo in enumerate(photos)], **options
+    )
+
+
+def run(row: str = "a") -> dict[str, Any]:
+    """Runs the stage; its costs."""
+    embed.main(["--model", row])
+    return json.loads(paths.costs("embed", row).read_text())
+
+
+def result(row: str = "a") -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(paths.embeddings(row).iterdir())}
+
+
+def forget() -> None:
+    for path in paths.CACHE.rglob("*"):
+        if path.is_file():
+            path.unlink()
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    settings()
+    return tmp_path
+
+
+# --- what is written
+
+
+def test_rows_are_those_of_the_images_with_their_own_vectors() -> None:
+    encoder = place("a")
+    ids = prepare(PHOTOS[:11])
+    costs = run()
+    table = pq.read_table(paths.embeddings("a"))
+    assert table.schema.names == ["image_id", "split", "embedding"]
+    assert table.column("image_id").to_pylist() == ids == sorted(ids)
+    splits = {identify(photo): "gallery" if number % 3 else "query" for number, photo in enumerate(PHOTOS[:11])}
+    assert table.column("split").to_pylist() == [splits[image_id] for image_id in ids]
+    by_id = {identify(photo): photo for photo in PHOTOS}
+    with torch.inference_mode():
+        alone = [encoder.module(encoder.transform(Image.open(io.BytesIO(by_id[image_id]))).unsqueeze(0))[0].numpy() for image_id in ids]
+    assert np.abs(tables.vectors_of(table.column("embedding").combine_chunks()) - np.stack(alone)).max() <= 1e-5
+    metadata = pq.read_schema(tables.shards(paths.embeddings("a"))[0]).metadata
+    assert metadata[b"model"] == b"a"
+    assert metadata[b"dim"] == b"512"
+    assert metadata[b"fingerprint"].decode() in [path.name for path in (paths.CACHE / "vectors").iterdir()]
+    assert (costs["computed"], costs["reused"], costs["dim"], costs["random"], costs["engine"]) == (11, 0, 512, True, "torch")
+    assert costs["images_per_second"] > 0
+    assert costs["peak_memory_mb"] > 0
+    assert costs["source"]["weights"] == "none"
+
+
+def test_an_image_in_both_splits_is_computed_once() -> None:
+    place("a")
+    write_prepared(paths.images("test"), [(split, photo) for photo in PHOTOS[:9] for split in ("gallery", "query")])
+    costs = run()
+    assert (costs["computed"], costs["reused"]) == (9, 0)
+    table = pq.read_table(paths.embeddings("a"))
+    vectors = tables.vectors_of(table.column("embedding").combine_chunks())
+    assert table.column("split").to_pylist() == ["gallery", "query"] * 9
+    assert np.array_equal(vectors[::2], vectors[1::2])
+
+
+def test_no_images_give_an_empty_table() -> None:
+    place("a")
+    write_prepared(paths.images("test"), [])
+    assert run()["images_per_second"] is None
+    assert tables.read_embeddings(paths.embeddings("a"), "query").vectors.shape == (0, 512)
+
+
+# --- the same bytes
+
+
+def embedded(encoder: encoders.Encoder, photos: list[bytes], batch_size: int, threads: int) -> dict[str, bytes]:
+    named = [(identify(photo), photo) for photo in photos]
+    done = inference.run(encoder, named, batch_size, torch.device("cpu"), threads)
+    return {image_id: vector.tobytes() for batch in done for image_id, vector in zip(batch.ids, batch.vectors, strict=True)}
+
+
+@pytest.mark.parametrize(
+    ("library", "name", "image_size"),
+    [
+        ("torchvision", "squeezenet1_1", 64),  # these two differ in the last bit between numbers of threads if threads share layers
+        ("torchvision", "mobilenet_v2", 128),
+        ("torchvision", "mobilenet_v3_small", 96),
+        ("timm", "tf_efficientnet_lite0", 128),
+        ("timm", "test_vit", None),
+        ("timm", "test_convnext", None),
+        pytest.param("torchvision", "resnet50", 224, marks=pytest.mark.slow),
+        pytest.param("timm", "vit_tiny_patch16_224", None, marks=pytest.mark.slow),
+    ],
+)
+def test_neither_batch_size_nor_order_nor_threads_change_a_byte(library: str, name: str, image_size: int | None) -> None:
+    encoder = place("a", {"library": library, "name": name, "weights": "none", "allow_random": True, "image_size": image_size})
+    photos = PHOTOS[:20]
+    own_threads = torch.get_num_threads()
+    reference = embedded(encoder, photos, 16, threads=1)
+    try:
+        torch.set_num_threads(2)
+        for batch_size, threads in ((32, 1), (1, 2), (16, 3)):
+            assert embedded(encoder, photos, batch_size, threads) == reference
+    finally:
+        torch.set_num_threads(own_threads)
+    assert embedded(encoder, photos[::-1], 16, threads=2) == reference
+    assert embedded(encoder, photos[7:8], 16, threads=1) == {identify(photos[7]): reference[identify(photos[7])]}
+
+
+def test_full_incremental_and_repeated_runs_give_the_same_bytes() -> None:
+    place("a")
+    prepare(PHOTOS)
+    assert run()["computed"] == 37
+    full = result()
+    assert run()["computed"] == 0
+    assert result() == full
+    forget()
+    for several in (PHOTOS[30:], PHOTOS[12:], PHOTOS):
+        prepare(several)
+        costs = run()
+    assert (costs["computed"], costs["reused"]) == (12, 25)
+    assert result() == full
+    forget()
+    settings(batch_size=16)
+    run()
+    assert result() == full
+
+
+def test_fewer_photos_need_no_network() -> None:
+    place("a")
+    prepare(PHOTOS)
+    run()
+    prepare(PHOTOS[:20])
+    assert run()["computed"] == 0
+    fewer = result()
+    forget()
+    run()
+    assert result() == fewer
+
+
+@pytest.mark.slow
+def test_a_killed_run_is_resumed_where_it_stopped() -> None:
+    place("a", {"library": "torchvision", "name": "mobilenet_v2", "weights": "none", "allow_random": True})
+    prepare(PHOTOS)
+    run()
+    full = result()
+    forget()
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen([sys.executable, "-m", "stages.embed", "--model", "a"], env=environment, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not list(paths.CACHE.rglob("*.safetensors")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    finished = sum(pq_rows for pq_rows in (len(load_file(path)["ids"]) for path in paths.CACHE.rglob("*.safetensors")))
+    assert finished >= 8
+    costs = run()
+    assert (costs["computed"], costs["reused"]) == (37 - finished, finished)
+    assert result() == full
+
+
+# --- what decides a vector, and what doesn't
+
+
+def change_a_weight() -> None:
+    module = encoders.load(paths.trained("a")).module
+    with torch.no_grad():
+        next(module.parameters()).view(-1)[0] += 1e-3
+    encoders.save(paths.trained("a"), module, facts("a"))
+
+
+def facts(row: str) -> dict[str, Any]:
+    return json.loads((paths.trained(row) / "encoder.json").read_text())
+
+
+def change_facts(change: Callable[[dict[str, Any]], Any]) -> None:
+    told = facts("a")
+    change(told)
+    tables.write_json(paths.trained("a") / "encoder.json", told)
+
+
+DECIDES: dict[str, Callable[[pytest.MonkeyPatch], object]] = {
+    "weights": lambda _: change_a_weight(),
+    "crop": lambda _: change_facts(lambda told: told["transform"].update(crop=60)),
+    "interpolation": lambda _: change_facts(lambda told: told["transform"].update(interpolation="bicubic")),
+    "mean": lambda _: change_facts(lambda told: told["transform"].update(mean=[0.5, 0.5, 0.5])),
+    "pooling": lambda _: change_facts(lambda told: told.update(pooling="cls")),
+    "precision": lambda patch: patch.setattr(inference, "PRECISION", "bfloat16"),
+    "engine": lambda patch: patch.setattr(inference, "ENGINE", "openvino"),
+    "a library's version": lambda patch: patch.setattr(encoders, "versions", lambda *_: {"torch": "9.9"}),
+    "preparation": lambda _: prepare(PHOTOS[:9], metadata={"preparation": "max_side 64"}),
+    "code of the transform": lambda patch: patch.setattr(embed, "code_digest", lambda *_: "another"),
+}
+
+
+@pytest.mark.parametrize("what", DECIDES)
+def test_what_decides_a_vector_makes_it_computed_again(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    place("a")
+    prepare(PHOTOS[:9])
+    run()
+    before = pq.read_schema(tables.shards(paths.embeddings("a"))[0]).metadata[b"fingerprint"]
+    DECIDES[what](monkeypatch)
+    assert run()["computed"] == 9
+    assert pq.read_schema(tables.shards(paths.embeddings("a"))[0]).metadata[b"fingerprint"] != before
+
+
+IRRELEVANT: dict[str, Callable[[], object]] = {
+    "batch size": lambda: settings(batch_size=3),
+    "order of photos": lambda: prepare(PHOTOS[:9][::-1]),
+    "splits": lambda: write_prepared(paths.images("test"), [("gallery", photo) for photo in PHOTOS[:9]]),
+    "where the weights came from": lambda: change_facts(lambda told: told["source"].update(weights="file:elsewhere.safetensors")),
+    "licence": lambda: change_facts(lambda told: told.update(licence="mit")),
+    "versions at fetch": lambda: change_facts(lambda told: told["versions"].update(torch="0.1")),
+    "comments": lambda: paths.PARAMS.write_text("# a comment\n" + paths.PARAMS.read_text()),
+}
+
+
+@pytest.mark.parametrize("what", IRRELEVANT)
+def test_what_does_not_matter_computes_nothing(what: str) -> None:
+    place("a")
+    prepare(PHOTOS[:9])
+    first = run()
+    IRRELEVANT[what]()
+    costs = run()
+    assert (costs["computed"], costs["reused"]) == (0, 9)
+    assert costs["images_per_second"] == first["images_per_second"], "the earlier measurement stands"
+
+
+def test_another_row_with_the_same_encoder_reuses_its_vectors() -> None:
+    place("a")
+    place("b")
+    prepare(PHOTOS[:9])
+    first = run("a")
+    costs = run("b")
+    assert (costs["computed"], costs["images_per_second"]) == (0, first["images_per_second"])
+    one, other = (tables.read_embeddings(paths.embeddings(row), "gallery") for row in ("a", "b"))
+    assert np.array_equal(one.vectors, other.vectors)
+
+
+def test_a_few_new_photos_do_not_replace_the_measurement_of_many() -> None:
+    place("a")
+    prepare(PHOTOS[:30])
+    first = run()
+    prepare(PHOTOS)
+    costs = run()
+    assert costs["computed"] == 7
+    assert costs["images_per_second"] == first["images_per_second"]
+    assert costs["measured_images"] == 22  # all but the first batch
+
+
+# --- faults
+
+
+class Broken(nn.Module):
+    """Gives `value` for an image that is all white."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.value = value
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        bright = pixels.mean(dim=(1, 2, 3)) > 0.999
+        return torch.where(bright[:, None], torch.tensor(self.value), torch.ones(len(pixels), 4))
+
+
+@pytest.mark.parametrize(("value", "told"), [(float("nan"), "not finite"), (float("inf"), "not finite"), (0.0, "only zeros")])
+def test_a_vector_that_is_none_names_its_image(value: float, told: str) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8), "white").save(buffer, "PNG")
+    bright = buffer.getvalue()
+    encoder = encoders.Encoder(
+        Broken(value), lambda image: torch.from_numpy(np.asarray(image)[:4, :4] / 255.0).permute(2, 0, 1).float(), {}
+    )
+    photos = [(identify(photo), photo) for photo in (*PHOTOS[:11], bright)]
+    done = inference.run(encoder, photos, 8, torch.device("cpu"), 1)
+    assert next(done).ids == [image_id for image_id, _ in photos[:8]]
+    with pytest.raises(UserError, match=f"image_id {identify(bright)} gets a vector of .*{told}"):
+        next(done)
+
+
+def test_batches_before_a_fault_are_kept() -> None:
+    place("a")
+    photos = sorted((photo for photo in PHOTOS[:30]), key=identify)
+    bad = next(data for data in (b"no image %d" % number for number in range(10_000)) if identify(data) > identify(photos[20]))
+    prepare([*photos, bad])
+    with pytest.raises(UserError, match=identify(bad)):
+        run()
+    prepare(photos)
+    costs = run()
+    assert costs["reused"] >= 16
+    assert costs["computed"] == 30 - costs["reused"]
+
+
+def test_a_named_image_has_its_path() -> None:
+    row = {
+        "image_id": ["ab" * 32],
+        "split": ["query"],
+        "label": [None],
+        "paths": [["test/query/ä b.jpg"]],
+        "pixels_id": [""],
+        "width": [1],
+        "height": [1],
+        "format": ["JPEG"],
+    }
+    tables.write_table(paths.manifest("test"), pa.table(row, schema=tables.MANIFEST))
+    assert inference._named("ab" * 32) == f"data/raw/test/query/ä b.jpg (image_id {'ab' * 32})"
+    assert inference._named("cd" * 32) == f"image_id {'cd' * 32}"
+
+
+def test_an_image_that_can_t_be_decoded_is_named() -> None:
+    place("a")
+    prepare([*PHOTOS[:3], b"no image"])
+    with pytest.raises(UserError, match=identify(b"no image")):
+        run()
+
+
+def test_damaged_weights_are_told() -> None:
+    place("a")
+    prepare(PHOTOS[:3])
+    file = paths.trained("a") / "model.safetensors"
+    tensors = load_file(file)
+    save_file({name: tensor + 1 for name, tensor in tensors.items()}, file)
+    with pytest.raises(UserError, match=r"data/models/a: model\.safetensors is damaged"):
+        run()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_told() -> None:
+    place("a")
+    prepare(PHOTOS[:3])
+    settings(device="cuda")
+    with pytest.raises(UserError, match=r"embed\.device is cuda, but torch finds no CUDA GPU"):
+        run()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_gives_nearly_the_processor_s_vectors() -> None:
+    place("a")
+    prepare(PHOTOS)
+    run()
+    gpu = tables.read_embeddings(paths.embeddings("a"), "gallery").vectors
+    settings(device="cpu")
+    run()
+    cpu = tables.read_embeddings(paths.embeddings("a"), "gallery").vectors
+    assert nn.functional.cosine_similarity(torch.from_numpy(gpu), torch.from_numpy(cpu)).min() >= 0.9999
+
+
+def test_missing_inputs_are_told() -> None:
+    with pytest.raises(UserError, match=r"data/models/a/encoder\.json: is not there"):
+        run()
+    place("a")
+    with pytest.raises(UserError, match="data/prepared/test/images: is not there"):
+        run()
+
+
+def test_memory_ahead_of_the_network_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images are read as they are needed: what is under way, and one part more for each thread."""
+    monkeypatch.setattr(inference, "CPU_SHAPE", 2)
+    read: list[str] = []
+
+    def photos() -> Iterator[tuple[str, bytes]]:
+        for photo in PHOTOS:
+            read.append(identify(photo))
+            yield read[-1], photo
+
+    done = inference.run(place("a"), photos(), 4, torch.device("cpu"), 2)
+    assert next(done).ids == read[:4]
+    assert len(read) <= 4 + 2 * (2 + 1)
+
+
+def test_only_row_groups_with_missing_images_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = place("a")
+    prepare(PHOTOS[:6])
+    cache = vector_cache.VectorCache(Path("cache"), encoder.dim)
+    assert len(list(embed.missing_photos(paths.images("test"), cache))) == 6
+    ids = vector_cache.raw_ids(sorted(identify(photo) for photo in PHOTOS[:6]))
+    cache.add(ids, np.ones((6, encoder.dim), np.float32))
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", lambda *_, **__: pytest.fail("image bytes were read"))
+    assert list(embed.missing_photos(paths.images("test"), cache)) == []

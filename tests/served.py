@@ -26,6 +26,7 @@ COMPUTED = ("mobilenet_v2", "faiss_l2", "clip", "random")
 
 def _rows() -> dict[str, Any]:
     params = demo_params("mobilenet_v2", "faiss_l2")
+    params.pop("refinements", None)  # of rows that are not here
     models = params["models"]
     random = {"library": "torchvision", "name": "squeezenet1_1", "weights": "none", "allow_random": True, "image_size": 64}
     models["random"] = {**models["mobilenet_v2"], "encoder": random}

@@ -67,6 +67,7 @@ def demo_params(*rows: str, image_size: int = 64) -> dict[str, Any]:
     """The demo's settings with some of its rows, at a size that tests have time for."""
     params = read_params(ROOT)
     params["models"] = {row: params["models"][row] for row in rows}
+    params["refinements"] = {}  # they name rows of the demo that may not be here
     for model in params["models"].values():
         model["encoder"] = {**model["encoder"], "image_size": image_size}
     return params

@@ -57,12 +57,15 @@ LEARNERS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", LEARNERS)
-def test_every_objective_learns_eight_labels_by_heart(root: Path, tmp_path: Path, name: str) -> None:
+def test_every_objective_learns_eight_labels_by_heart(root: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last epoch is looked at, not the one that is best on two other labels."""
+    keep = training._Run._keep_best
+    monkeypatch.setattr(training._Run, "_keep_best", lambda self, epoch, score, used: keep(self, epoch, score, False))
     start = score_on_training_labels(root, encoders.load(root / "encoder").module)
     result = scene.run(root, objective(name, **LEARNERS[name]), str(tmp_path), epochs=8, images_per_epoch=64)
     learned = score_on_training_labels(root, result.module)
-    assert start < 0.6  # what is kept is the epoch that is best on two other labels, hence not 1.0
-    assert learned > (0.9 if name != "simclr" else start), f"{start:.3f} -> {learned:.3f}"
+    assert start < 0.6
+    assert learned > (0.97 if name != "simclr" else start), f"{start:.3f} -> {learned:.3f}"
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_one_others(root: Path, tmp_path: Path) -> None:

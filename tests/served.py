@@ -66,8 +66,9 @@ def build(folder: Path) -> Path:
 def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-m", "stages.serve", *arguments]
-    pipes: dict[str, int] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, cwd=folder, env=environment, text=True, preexec_fn=_heed_interrupts, **pipes)
+    return subprocess.Popen(
+        command, cwd=folder, env=environment, text=True, preexec_fn=_heed_interrupts, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
 
 
 def _heed_interrupts() -> None:

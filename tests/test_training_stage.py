@@ -71,7 +71,7 @@ def test_a_row_is_trained_and_says_how(folder: Path) -> None:
     loaded = encoders.load(folder / paths.trained("row"))
     before = encoders.load(folder / paths.weights("row"))
     assert loaded.dim == 12 and loaded.facts["trained"]["encoder"] == before.facts["weights_sha256"] != loaded.facts["weights_sha256"]
-    assert loaded.facts["trained"]["objective"] == {"name": "arcface", "scale": 16, "margin": 0.5}
+    assert loaded.facts["trained"]["objective"] == {"name": "arcface", "scale": 16, "margin": 0.5, "class_vectors": "imprinted"}
     with (folder / paths.trained("row") / "log.csv").open() as file:
         log = list(csv.DictReader(file))
     assert [entry["epoch"] for entry in log] == ["0", "1", "2"] and log[0]["loss"] == "" and 0 < float(log[2]["map_at_r"]) <= 1

@@ -59,8 +59,12 @@ def read_params(folder: Path) -> dict[str, Any]:
 
 def repro(folder: Path, *arguments: str) -> list[str]:
     """`dvc repro`; the stages it executed, in order (not those it found unchanged or took from the cache)."""
-    done = run("dvc", "repro", *arguments, cwd=folder)
-    return re.findall(r"^Running stage '([^']+)':$", done.stdout, flags=re.MULTILINE)
+    return executed(run("dvc", "repro", *arguments, cwd=folder).stdout)
+
+
+def executed(printed: str) -> list[str]:
+    """The stages that DVC says it ran."""
+    return re.findall(r"^Running stage '([^']+)':$", printed, flags=re.MULTILINE)
 
 
 def demo_params(*rows: str, image_size: int = 64) -> dict[str, Any]:

@@ -167,6 +167,12 @@ def image_batches(cache: ImageCache, root: Path, prepared: Prepared, part: str) 
         yield _batch(rows)
 
 
+def preparation(prepared: Prepared, part: str, cache: ImageCache) -> dict[str, str] | None:
+    """What decided the test images' pixels besides the files, since vectors are kept by image_id; None if every file is kept as it is."""
+    replaced = part == "test" and any(prepared.facts[image_id].replaced for image_id, _ in prepared.of_part(part))
+    return {"preparation": cache.folder.name} if replaced else None
+
+
 def _batch(rows: list[tuple[str, str, bytes]]) -> pa.RecordBatch:
     columns = zip(*rows, strict=True)
     return pa.record_batch([pa.array(column, kind.type) for column, kind in zip(columns, tables.IMAGES, strict=True)], schema=tables.IMAGES)
@@ -191,7 +197,8 @@ def main() -> None:
     parts: tuple[paths.Part, ...] = ("train", "test")
     for part in parts:
         batches = image_batches(cache, raw.root, prepared, part)
-        tables.write_shards(paths.images(part), tables.IMAGES, batches, len(prepared.of_part(part)), tables.IMAGES_PER_SHARD)
+        rows, metadata = len(prepared.of_part(part)), preparation(prepared, part, cache)
+        tables.write_shards(paths.images(part), tables.IMAGES, batches, rows, tables.IMAGES_PER_SHARD, metadata)
         tables.write_table(paths.manifest(part), manifest(prepared, part))
     tables.write_table(paths.QRELS, judged)
     _write_csv(paths.PROBLEMS, ("path", "problem"), problems(raw, prepared))

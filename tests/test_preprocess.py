@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -394,3 +395,16 @@ def test_a_killed_run_goes_on_and_leaves_no_process(tmp_path: Path, started: lis
     assert [process.wait(timeout=120) for process in both] == [0, 0], (killed / "log.txt").read_text()
     final = tree(killed / paths.PREPARED)
     assert {name: digest for name, digest in final.items() if ".tmp" not in name} == expected
+
+
+def test_what_is_kept_by_image_id_tells_shrunk_photos_apart(home: Path) -> None:
+    """An image_id is that of the file as it was: without this, vectors of another max_side would be used again."""
+    fill(2, size=64)
+    told = []
+    for max_side in (32, 48, 64):
+        write_params(home, max_side=max_side)
+        preprocess.main()
+        metadata = pq.read_schema(tables.shards(paths.images("test"))[0]).metadata or {}
+        told.append(metadata.get(b"preparation"))
+    assert told[0] and told[1] and told[0] != told[1]
+    assert told[2] is None  # every file is kept as it is

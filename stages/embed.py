@@ -13,13 +13,14 @@ import pyarrow.parquet as pq
 import torch
 from tqdm import tqdm
 
-from stages.lib import cli, encoders, images, inference, machine, paths, tables, vector_cache
+from stages.lib import cli, encoders, images, inference, machine, paths, previous_result, tables, vector_cache
 from stages.lib.encoders import weights
 from stages.lib.errors import UserError
 from stages.lib.fingerprint import code_digest, fingerprint
 from stages.lib.vector_cache import VectorCache
 
 MEASUREMENT = "measurement.json"
+NOT_MEASURED = {"images_per_second": None, "measured_images": 0, "peak_memory_mb": None, "peak_gpu_memory_mb": None, "device": None}
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def ingredients(folder: Path, photos: Path, device: torch.device) -> dict[str, A
     return {
         "encoder": {name: fact for name, fact in facts.items() if name not in encoders.NOT_DECIDING},
         "versions": encoders.versions(*facts["versions"]),
-        "code": code_digest(library, Path(images.__file__)),
+        "code": code_digest(library, Path(images.__file__), Path(inference.__file__)),
         "engine": inference.ENGINE,
         "precision": inference.PRECISION,
         "device": device.type,
@@ -109,18 +110,25 @@ def rows_of(photos: Path, cache: VectorCache) -> Iterator[pa.RecordBatch]:
         yield tables.embeddings_batch(ids, rows.column("split").to_pylist(), cache.read(vector_cache.raw_ids(ids)))
 
 
+def restore(model: str, photos: Path, key: str, cache: VectorCache) -> None:
+    """Takes what the side cache lacks, vectors and measurement, from the row's last result in the DVC cache."""
+    _, lacking = count(photos, cache)
+    if not lacking:
+        return
+    taken = previous_result.restore(model, key, cache)
+    costs = previous_result.costs(model, key) if taken else None
+    if costs and not (cache.folder / MEASUREMENT).exists():
+        tables.write_json(cache.folder / MEASUREMENT, {fact: costs[fact] for fact in NOT_MEASURED})
+    if taken:
+        cli.log.info("%s: %d vectors of the last result are in the DVC cache", model, taken)
+
+
 def measurement(cache: VectorCache, work: Work, device: torch.device) -> dict[str, Any]:
     """The measurement over most images so far: a handful of new photos, or none, doesn't replace that of a full run."""
     file = cache.folder / MEASUREMENT
-    earlier = tables.read_json(file) if file.exists() else None
-    if not work.measured_images or (earlier and earlier["measured_images"] > work.measured_images):
-        return earlier or {
-            "images_per_second": None,
-            "measured_images": 0,
-            "peak_memory_mb": None,
-            "peak_gpu_memory_mb": None,
-            "device": None,
-        }
+    earlier = tables.read_json(file) if file.exists() else NOT_MEASURED
+    if earlier["measured_images"] > work.measured_images or not work.measured_images:
+        return earlier
     gpu = device.type == "cuda"
     now = {
         "images_per_second": round(work.measured_images / work.measured_seconds, 2),
@@ -143,6 +151,7 @@ def main(argv: list[str] | None = None) -> None:
     key = fingerprint(decides)
     cache = VectorCache(paths.CACHE / "vectors" / key, facts["dim"])
     tables.write_json(cache.folder / "ingredients.json", decides)
+    restore(model, photos, key, cache)
     work = embed(folder, photos, cache, params.embed.batch_size, device)
     rows = tables.count_rows(photos)
     metadata = {"model": model, "dim": str(facts["dim"]), "fingerprint": key}

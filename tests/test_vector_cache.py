@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 import sys
 import tempfile
@@ -80,8 +81,7 @@ def test_any_history_gives_the_same_answers(batches: list[list[int]], asked: set
 
 def test_small_pieces_are_put_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vector_cache, "MOST_SMALL_PIECES", 8)
-    monkeypatch.setattr(vector_cache, "SMALL_ROWS", 20)
-    monkeypatch.setattr(vector_cache, "MERGED_ROWS", 30)
+    monkeypatch.setattr(vector_cache, "MERGED_BYTES", 30 * 4 * DIM)
     cache = VectorCache(tmp_path, DIM)
     ids = ids_of(*range(200))
     for start in range(0, 200, 2):
@@ -147,6 +147,15 @@ def test_a_damaged_piece_is_not_used(tmp_path: Path, damage: str) -> None:
 def test_vectors_of_another_length_are_not_used(tmp_path: Path) -> None:
     VectorCache(tmp_path, DIM).add(ids_of(1), vectors_of(ids_of(1)))
     assert not VectorCache(tmp_path, DIM + 1).has(ids_of(1)).any()
+
+
+def test_what_a_killed_process_left_half_written_is_removed(tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    (tmp_path / f".half.safetensors.{ended.pid}.tmp").write_bytes(b"half")
+    (tmp_path / f".other.safetensors.{os.getppid()}.tmp").write_bytes(b"of a process at work")
+    VectorCache(tmp_path, DIM)
+    assert [path.name for path in tmp_path.iterdir()] == [f".other.safetensors.{os.getppid()}.tmp"]
 
 
 _WRITER = """

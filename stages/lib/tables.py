@@ -81,9 +81,8 @@ def replace_atomically(path: Path, write: Any) -> None:
     """Calls write(temporary path) and renames the file or folder it made to `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):  # by a process that was killed
-        if left == temporary or not _is_running(left.name.split(".")[-2]):
-            _remove(left)
+    remove_abandoned(path.parent, path.name)
+    _remove(temporary)
     try:
         write(temporary)
         if temporary.is_dir():
@@ -91,6 +90,13 @@ def replace_atomically(path: Path, write: Any) -> None:
         temporary.replace(path)
     finally:
         _remove(temporary)
+
+
+def remove_abandoned(folder: Path, name: str | None = None) -> None:
+    """Removes what killed processes left half-written in a folder, of one file or of all."""
+    for left in folder.glob(f".{glob.escape(name) if name else '*'}.*.tmp"):
+        if not _is_running(left.name.split(".")[-2]):
+            _remove(left)
 
 
 def _remove(path: Path) -> None:

@@ -2,13 +2,12 @@
 
 A file ("piece") holds some images' ids and vectors, sorted by id, and is named after the SHA-256 of its content: a piece
 that is damaged in any way is not used, its vectors are computed again. Pieces appear by a rename, so that any number of
-processes can add at once. Memory: about 150 bytes per id that is kept, plus one piece (at most 8,192 vectors).
+processes can add at once. Memory: about 150 bytes per id that is kept, plus a few times one piece (at most 16 MB).
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -17,11 +16,12 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from stages.lib import tables
 from stages.lib.errors import UserError
 
 Ids = npt.NDArray[np.bytes_]  # S32: the 32 bytes of a SHA-256
 Vectors = npt.NDArray[np.float32]
-SMALL_ROWS, MERGED_ROWS = 4_096, 8_192
+MERGED_BYTES = 2**24
 MOST_SMALL_PIECES = 256
 _SUFFIX = ".safetensors"
 
@@ -36,10 +36,12 @@ class VectorCache:
 
     def __init__(self, folder: Path, dim: int) -> None:
         self.folder, self.dim = folder, dim
+        self.merged_rows = max(2, MERGED_BYTES // (4 * dim))
         self._pieces: dict[str, Ids] = {}
         self._index: tuple[Ids, npt.NDArray[np.int32], npt.NDArray[np.int32]] | None = None
         self._names: list[str] = []
         folder.mkdir(parents=True, exist_ok=True)
+        tables.remove_abandoned(folder)
         self._scan()
 
     def has(self, ids: Ids) -> npt.NDArray[np.bool_]:
@@ -53,7 +55,7 @@ class VectorCache:
         """Stores a finished batch. ids: S32 [N]; vectors: float32 [N, D]."""
         name, kept = self._write(ids, vectors)
         self._pieces[name], self._index = kept, None
-        if sum(len(piece) < SMALL_ROWS for piece in self._pieces.values()) > MOST_SMALL_PIECES:
+        if sum(self._is_small(ids) for ids in self._pieces.values()) > MOST_SMALL_PIECES:
             self.merge()
 
     def read(self, ids: Ids) -> Vectors:
@@ -67,7 +69,7 @@ class VectorCache:
 
     def merge(self) -> None:
         """Puts small pieces together; one that another process is reading stays readable there as part of a larger one."""
-        small = sorted(name for name, ids in self._pieces.items() if len(ids) < SMALL_ROWS)
+        small = sorted(name for name, ids in self._pieces.items() if self._is_small(ids))
         for group in self._groups(small):
             try:
                 parts = [self._load(name) for name in group]
@@ -81,11 +83,14 @@ class VectorCache:
                     del self._pieces[name]
             self._pieces[merged], self._index = kept, None
 
+    def _is_small(self, ids: Ids) -> bool:
+        return len(ids) <= self.merged_rows // 2
+
     def _groups(self, names: list[str]) -> Iterator[list[str]]:
         group: list[str] = []
         rows = 0
         for name in names:
-            if rows + len(self._pieces[name]) > MERGED_ROWS:
+            if rows + len(self._pieces[name]) > self.merged_rows:
                 yield group
                 group, rows = [], 0
             group.append(name)
@@ -121,12 +126,7 @@ class VectorCache:
         rows = np.ascontiguousarray(vectors[first], dtype=np.float32)
         content = save({"ids": kept.view(np.uint8).reshape(-1, 32), "vectors": rows})
         name = hashlib.sha256(content).hexdigest() + _SUFFIX
-        temporary = self.folder / f".{name}.{os.getpid()}.tmp"
-        try:
-            temporary.write_bytes(content)
-            temporary.replace(self.folder / name)
-        finally:
-            temporary.unlink(missing_ok=True)
+        tables.replace_atomically(self.folder / name, lambda temporary: temporary.write_bytes(content))
         return name, kept
 
     def _load(self, name: str) -> tuple[Ids, Vectors]:

@@ -1,0 +1,102 @@
+"""fetch: the row's encoder on disk, the same bytes each time; faults name their place in params.yaml."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from stages import fetch
+from stages.lib import encoders, paths
+from stages.lib.errors import UserError
+from tests.project import ROOT, demo_params, run
+
+RANDOM = {"library": "torchvision", "name": "squeezenet1_1", "weights": "none", "allow_random": True, "image_size": 64}
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def settings(seed: int = 0, **encoder: Any) -> None:
+    row = {"encoder": encoder, "objective": {"name": "none"}, "search": {"metric": "cosine", "index": "flat"}}
+    paths.PARAMS.write_text(yaml.safe_dump({"seed": seed, "models": {"a": row}}))
+
+
+def fetched() -> dict[str, bytes]:
+    fetch.main(["--model", "a"])
+    return {path.name: path.read_bytes() for path in sorted(paths.weights("a").iterdir())}
+
+
+def test_the_demo_s_rows_are_fetched_without_network_and_with_one_result() -> None:
+    params = demo_params("mobilenet_v2", "efficientnet_lite0", "faiss_l2")
+    paths.PARAMS.write_text(yaml.safe_dump(params))
+    facts = {}
+    for row in params["models"]:
+        fetch.main(["--model", row])
+        facts[row] = json.loads((paths.weights(row) / "encoder.json").read_text())
+        assert encoders.load(paths.weights(row)).dim == 1280
+        assert facts[row]["random"] is False
+        assert facts[row]["source"]["sha256"] == params["models"][row]["encoder"]["sha256"]
+        assert facts[row]["image_size"] == 64
+    assert facts["faiss_l2"]["weights_sha256"] == facts["mobilenet_v2"]["weights_sha256"], "one checkpoint"
+    assert facts["faiss_l2"]["mean"] == [0, 0, 0]
+    assert facts["faiss_l2"]["std"] == [1, 1, 1]
+    assert facts["mobilenet_v2"]["mean"] == [0.485, 0.456, 0.406]
+
+
+def test_random_weights_are_the_same_each_time_and_marked(capsys: pytest.CaptureFixture[str]) -> None:
+    settings(**RANDOM)
+    first = fetched()
+    assert "random weights" in capsys.readouterr().err
+    torch.rand(7)  # another state of the generator
+    assert fetched() == first
+    assert json.loads(first["encoder.json"])["random"] is True
+    settings(seed=1, **RANDOM)
+    assert fetched() == first, "the seed is not among fetch's params in dvc.yaml"
+
+
+def test_another_process_fetches_the_same_bytes(project: Path) -> None:
+    settings(**RANDOM)
+    first = fetched()
+    run("python", "-m", "stages.fetch", "--model", "a", cwd=project, PYTHONPATH=str(ROOT), OMP_NUM_THREADS="2")
+    assert fetched() == first
+
+
+def test_only_what_embeds_is_kept() -> None:
+    settings(**RANDOM)
+    fetched()
+    names = load_file(paths.weights("a") / "model.safetensors").keys()
+    assert "features.0.weight" in names
+    assert not any(name.startswith("classifier") for name in names)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"name": "squeezenet1_2"}, r"models\.a\.encoder\.name: torchvision has no .*did you mean 'squeezenet1_[01]'"),
+        ({"weights": "file:mine.pth"}, r"models\.a\.encoder\.weights: mine\.pth is not there"),
+        ({"weights": "hub:V9", "allow_random": False}, r"models\.a\.encoder\.weights: torchvision has no 'V9'"),
+        ({"name": "inception_v3", "image_size": 16}, r"models\.a\.encoder\.image_size: the network can't take 16 px"),
+    ],
+)
+def test_faults_name_their_place(change: dict[str, Any], told: str) -> None:
+    settings(**{**RANDOM, **change})
+    with pytest.raises(UserError, match=r"^params\.yaml: " + told) as caught:
+        fetched()
+    assert "\n" not in str(caught.value)
+    assert not paths.weights("a").exists()
+
+
+def test_a_missing_hash_can_be_pasted() -> None:
+    torch.save({"x": torch.ones(1)}, "mine.pth")
+    settings(**{**RANDOM, "weights": "file:mine.pth"})
+    with pytest.raises(UserError, match=r"models\.a\.encoder\.sha256 is missing.*add `sha256: [0-9a-f]{64}`"):
+        fetched()

@@ -14,11 +14,16 @@ from typing import Literal
 import numpy as np
 
 from stages.lib import params as params_module
-from stages.lib import paths
-from stages.lib.errors import UserError, nearest
+from stages.lib import paths, turns
+from stages.lib.errors import UserError, nearest, no_room
 from stages.lib.params import Params
 
 log = logging.getLogger("lineup")
+_NO_ROOM = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "your quota of this disk is used up",
+    errno.EFBIG: "a file is larger than this disk, or `ulimit -f`, allows",
+}
 
 
 Rows = Literal["models", "refinements", "all"]
@@ -32,8 +37,9 @@ def start(stage: str, argv: list[str] | None = None, rows: Rows = "models") -> t
     parser = argparse.ArgumentParser(prog=f"python -m stages.{stage}")
     parser.add_argument("--model", required=True, help="a row of params.yaml")
     model = parser.parse_args(argv).model
-    params = start_whole(stage)
+    params = start_whole(stage, alone=False)
     check_row(model, params, rows)
+    turns.take(f"{stage}.{model}")
     return model, params
 
 
@@ -45,14 +51,16 @@ def check_row(row: str, params: Params, rows: Rows) -> None:
         raise UserError(f"{paths.PARAMS}: {place} is unknown{nearest(row, known) if known else '; there are none'}")
 
 
-def start_whole(stage: str) -> Params:
-    """For a stage that is not run per row: the checked settings, with seeds set."""
+def start_whole(stage: str, alone: bool = True) -> Params:
+    """For what is not run per row: the checked settings, with seeds set. alone: wait while another process runs it here."""
     logging.basicConfig(level=logging.INFO, format=f"{stage}: %(message)s", stream=sys.stderr, force=True)
     for chatty in ("httpx", "httpx2", "timm", "PIL", "urllib3", "filelock"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     params = params_module.load()
     random.seed(params.seed)
     np.random.seed(params.seed)
+    if alone:
+        turns.take(stage)
     return params
 
 
@@ -63,15 +71,16 @@ def run(main: Callable[[], object]) -> None:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        place = f" (writing {error.filename})" if error.filename else ""
-        print(f"error: the disk is full{place}; free some space and run again: nothing finished is lost", file=sys.stderr)
-        sys.exit(1)
     except KeyboardInterrupt:
         print("interrupted; run again to go on", file=sys.stderr)
         sys.exit(130)
+    except Exception as error:
+        code = no_room(error)
+        if code is None:
+            raise
+        place = f" (writing {error.filename})" if isinstance(error, OSError) and error.filename else ""
+        print(f"error: {_NO_ROOM[code]}{place}; free some space and run again: nothing finished is lost", file=sys.stderr)
+        sys.exit(1)
 
 
 def threads() -> int:

@@ -1,8 +1,10 @@
-"""The one exception for a user's mistake: a sentence with place, fault and nearest fix."""
+"""The one exception for a user's mistake: a sentence with place, fault and nearest fix. And how a full disk shows itself."""
 
 from __future__ import annotations
 
 import difflib
+import errno
+import os
 from collections.abc import Iterable
 
 
@@ -15,3 +17,14 @@ def nearest(word: str, known: Iterable[str]) -> str:
     known = sorted(known)
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f"; did you mean '{close[0]}'?" if close else f"; known: {', '.join(known)}"
+
+
+def no_room(error: BaseException) -> int | None:
+    """ENOSPC, EDQUOT or EFBIG if a file couldn't be written for want of room, else None.
+
+    Only Python and pyarrow raise an OSError with its number; safetensors and FAISS tell it in words.
+    """
+    for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if (isinstance(error, OSError) and error.errno == code) or os.strerror(code) in str(error):
+            return code
+    return None

@@ -66,7 +66,12 @@ def prepare(metric: Metric, ids: list[str] | npt.NDArray[np.str_], vectors: Vect
 
 
 def save(path: Path, index: faiss.IndexFlat) -> None:
-    tables.replace_atomically(path, lambda temporary: faiss.write_index(index, str(temporary)))
+    def write(temporary: Path) -> None:
+        # Not by name: FAISS then takes no notice of a disk that is full when it closes the file.
+        with temporary.open("wb") as file:
+            faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))
+
+    tables.replace_atomically(path, write)
 
 
 def load(path: Path, metric: Metric, gallery: int) -> faiss.IndexFlat:

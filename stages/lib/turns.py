@@ -1,0 +1,34 @@
+"""One run of a stage at a time in a project.
+
+A killed `dvc repro` leaves the stage that it started running, and the next one may start the same stage beside it. DVC must
+not hash a result while the other process replaces it, so the second waits for the first, and finds its work in the side cache.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+from pathlib import Path
+from typing import IO
+
+log = logging.getLogger("lineup")
+
+LOCKS = Path(".cache/locks")  # of this folder: experiments that DVC runs elsewhere share the side cache, but no results
+_held: dict[Path, IO[str]] = {}
+
+
+def take(name: str) -> None:
+    """Waits until no other process holds `name`, and holds it until this one ends, however it ends."""
+    path = (LOCKS / f"{name}.lock").absolute()
+    if path in _held:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.open("a+", encoding="utf-8")
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not flock: worker processes would inherit it and hold it on
+    except (BlockingIOError, PermissionError):
+        log.warning("an earlier run of this stage is still at work here; waiting until it ends")
+        fcntl.lockf(file, fcntl.LOCK_EX)
+    except OSError as error:  # a network's disk without locks
+        log.warning("can't tell whether another run of this stage is at work here (%s)", error.strerror)
+    _held[path] = file

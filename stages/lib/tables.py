@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from stages.lib.errors import UserError
+from stages.lib.errors import UserError, no_room
 
 MANIFEST = pa.schema(
     [
@@ -78,7 +78,7 @@ class Ranking:
 
 
 def replace_atomically(path: Path, write: Any) -> None:
-    """Calls write(temporary path) and renames the file or folder it made to `path`."""
+    """Calls write(temporary path) and renames the file or folder it made to `path`. OSError that names `path` if the disk is full."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     remove_abandoned(path.parent, path.name)
@@ -88,6 +88,11 @@ def replace_atomically(path: Path, write: Any) -> None:
         if temporary.is_dir():
             _remove(path)  # a folder can't be renamed over a full one
         temporary.replace(path)
+    except Exception as error:
+        code = no_room(error)
+        if code is not None:  # each library says it in its own way
+            raise OSError(code, os.strerror(code), str(path)) from error
+        raise
     finally:
         _remove(temporary)
 

@@ -44,7 +44,10 @@ def lay_out(folder: Path, count: int) -> None:
     ids = sorted(photos)
     parts = (ids[start : start + 500] for start in range(0, count, 500))
     batches = (
-        pa.record_batch([pa.array(part), pa.array(["gallery"] * len(part)), pa.array([photos[i] for i in part])], schema=tables.IMAGES)
+        pa.record_batch(
+            [pa.array(part), pa.array(["gallery"] * len(part)), pa.nulls(len(part), pa.string()), pa.array([photos[i] for i in part])],
+            schema=tables.IMAGES,
+        )
         for part in parts
     )
     tables.write_shards(folder / paths.images("test"), tables.IMAGES, batches, count, tables.IMAGES_PER_SHARD)

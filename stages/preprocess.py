@@ -151,14 +151,15 @@ def _first(raw: RawData, bad: list[tuple[str, str]]) -> str:
 
 def image_batches(cache: ImageCache, root: Path, prepared: Prepared, part: str) -> Iterator[pa.RecordBatch]:
     """Pass 2: rows of tables.IMAGES in order, some megabytes at a time."""
-    rows: list[tuple[str, str, bytes]] = []
+    rows: list[tuple[str, str, str | None, bytes]] = []
     size = 0
     for (image_id, split), photos in prepared.of_part(part).items():
+        facts = prepared.facts[image_id]
         try:
-            data = cache.stored(prepared.facts[image_id], [root / photo.path for photo in photos])
+            data = cache.stored(facts, [root / photo.path for photo in photos])
         except BadImage as error:
             raise UserError(f"{root / photos[0].path}: {error}; run again once nothing writes to {root}") from None
-        rows.append((image_id, split, data))
+        rows.append((image_id, split, facts.prepared_id or None, data))
         size += len(data)
         if size >= _BATCH_BYTES:
             yield _batch(rows)
@@ -168,12 +169,12 @@ def image_batches(cache: ImageCache, root: Path, prepared: Prepared, part: str) 
 
 
 def preparation(prepared: Prepared, part: str, cache: ImageCache) -> dict[str, str] | None:
-    """What decided the test images' pixels besides the files, since vectors are kept by image_id; None if every file is kept as it is."""
-    replaced = part == "test" and any(prepared.facts[image_id].replaced for image_id, _ in prepared.of_part(part))
+    """What decided the training images' pixels besides the files, since a training is kept by their ids; None if nothing did."""
+    replaced = part == "train" and any(prepared.facts[image_id].prepared_id for image_id, _ in prepared.of_part(part))
     return {"preparation": cache.folder.name} if replaced else None
 
 
-def _batch(rows: list[tuple[str, str, bytes]]) -> pa.RecordBatch:
+def _batch(rows: list[tuple[str, str, str | None, bytes]]) -> pa.RecordBatch:
     columns = zip(*rows, strict=True)
     return pa.record_batch([pa.array(column, kind.type) for column, kind in zip(columns, tables.IMAGES, strict=True)], schema=tables.IMAGES)
 

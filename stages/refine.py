@@ -77,8 +77,7 @@ def whiten(source: Path, target: Path, metric: search.Metric, dim: int, row: str
 
     def projected() -> Iterator[pa.RecordBatch]:
         for batch in tables.read_shards(source, batch_rows=8_192):
-            ids, splits = batch.column("image_id").to_pylist(), batch.column("split").to_pylist()
-            yield tables.embeddings_batch(ids, splits, learned.apply(vectors(batch)))
+            yield tables.embeddings_batch(batch, learned.apply(vectors(batch)))
 
     rows = tables.count_rows(source)
     metadata = {"model": row, "dim": str(dim)}

@@ -89,7 +89,8 @@ def write(images: Sequence[Image], qrels: Sequence[tuple[str, str, int]] = ()) -
 def write_embeddings(row: str, images: Sequence[Image], **costs: Any) -> None:
     ordered = sorted(images, key=lambda image: (image.id, image.split))
     vectors = np.array([image.vector for image in ordered], np.float32)
-    batch = tables.embeddings_batch([image.id for image in ordered], [image.split for image in ordered], vectors)
+    known = {"image_id": [image.id for image in ordered], "split": [image.split for image in ordered]}
+    batch = tables.embeddings_batch(pa.RecordBatch.from_pydict({**known, "prepared_id": [None] * len(ordered)}), vectors)
     schema = tables.embeddings_schema(vectors.shape[1])
     tables.write_shards(paths.embeddings(row), schema, [batch], len(ordered), tables.VECTORS_PER_SHARD)
     tables.write_json(paths.costs("embed", row), {**EMBED_COSTS, **costs})

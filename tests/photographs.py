@@ -28,10 +28,15 @@ def identify(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def write_prepared(folder: Path, photos: Iterable[tuple[str, bytes]], metadata: dict[str, str] | None = None) -> list[str]:
-    """Prepared images as preprocess writes them, of (split, bytes); returns the ids in their order."""
-    rows = sorted({(identify(data), split, data) for split, data in photos})
+def write_prepared(folder: Path, photos: Iterable[tuple[str, bytes]], shrunk: dict[str, bytes] | None = None) -> list[str]:
+    """Prepared images as preprocess writes them, of (split, bytes); returns the ids in their order.
+
+    shrunk: what is stored in the place of some images' own bytes, by id.
+    """
+    stored = shrunk or {}
+    ids = sorted({(identify(data), split, data) for split, data in photos})
+    rows = [(i, split, identify(stored[i]) if i in stored else None, stored.get(i, data)) for i, split, data in ids]
     columns = [pa.array([row[column] for row in rows], field.type) for column, field in enumerate(tables.IMAGES)]
     batch = pa.record_batch(columns, schema=tables.IMAGES)
-    tables.write_shards(folder, tables.IMAGES, [batch], len(rows), tables.IMAGES_PER_SHARD, metadata)
+    tables.write_shards(folder, tables.IMAGES, [batch], len(rows), tables.IMAGES_PER_SHARD)
     return [row[0] for row in rows]

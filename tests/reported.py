@@ -38,7 +38,8 @@ def picture(image: Image, number: int) -> bytes:
 
 def write_pictures(images: Sequence[Image]) -> None:
     ordered = sorted(images, key=lambda image: (image.id, image.split))
-    columns = [[image.id for image in ordered], [image.split for image in ordered], [picture(image, i) for i, image in enumerate(ordered)]]
+    pictures = [picture(image, i) for i, image in enumerate(ordered)]
+    columns = [[image.id for image in ordered], [image.split for image in ordered], [None] * len(ordered), pictures]
     batch = pa.record_batch([pa.array(c, f.type) for c, f in zip(columns, tables.IMAGES, strict=True)], schema=tables.IMAGES)
     tables.write_shards(paths.images("test"), tables.IMAGES, [batch], len(ordered), tables.IMAGES_PER_SHARD)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,10 +25,11 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from stages import embed
-from stages.lib import encoders, inference, paths, tables, vector_cache
+from stages.lib import embedding, encoders, images, inference, paths, tables, vector_cache
 from stages.lib.errors import UserError
 from stages.lib.params import Encoder
 from tests.photographs import identify, photograph, write_prepared
+from tests.project import tree
 
 ROOT = Path(__file__).resolve().parent.parent
 SQUEEZENET: dict[str, Any] = {
@@ -91,7 +93,7 @@ def test_rows_are_those_of_the_images_with_their_own_vectors() -> None:
     ids = prepare(PHOTOS[:11])
     costs = run()
     table = pq.read_table(paths.embeddings("a"))
-    assert table.schema.names == ["image_id", "split", "embedding"]
+    assert table.schema.names == ["image_id", "split", "prepared_id", "embedding"]
     assert table.column("image_id").to_pylist() == ids == sorted(ids)
     splits = {identify(photo): "gallery" if number % 3 else "query" for number, photo in enumerate(PHOTOS[:11])}
     assert table.column("split").to_pylist() == [splits[image_id] for image_id in ids]
@@ -245,8 +247,7 @@ DECIDES: dict[str, Callable[[pytest.MonkeyPatch], object]] = {
     "precision": lambda patch: patch.setattr(inference, "PRECISION", "bfloat16"),
     "engine": lambda patch: patch.setattr(inference, "ENGINE", "openvino"),
     "a library's version": lambda patch: patch.setattr(encoders, "versions", lambda *_: {"torch": "9.9"}),
-    "preparation": lambda _: prepare(PHOTOS[:9], metadata={"preparation": "max_side 64"}),
-    "code of the transform": lambda patch: patch.setattr(embed, "code_digest", lambda *_: "another"),
+    "code of the transform": lambda patch: patch.setattr(embedding, "code_digest", lambda *_: "another"),
 }
 
 
@@ -281,6 +282,31 @@ def test_what_does_not_matter_computes_nothing(what: str) -> None:
     costs = run()
     assert (costs["computed"], costs["reused"]) == (0, 9)
     assert costs["images_per_second"] == first["images_per_second"], "the earlier measurement stands"
+
+
+def shrunk(photo: bytes, side: int) -> bytes:
+    made = images.prepare(photo, side).replacement
+    assert made is not None
+    return made
+
+
+def test_a_photo_that_is_shrunk_to_another_size_is_computed_again_and_no_other() -> None:
+    """An image_id is that of the file as it was; a vector is that of what is stored in its place."""
+    place("a")
+    changed = {identify(photo): photo for photo in (PHOTOS[2], PHOTOS[5])}
+    seen = {}
+    for side, computed in ((None, 9), (24, 2), (40, 2), (24, 0), (None, 0)):
+        prepare(PHOTOS[:9], shrunk={image_id: shrunk(photo, side) for image_id, photo in changed.items()} if side else None)
+        costs = run()
+        assert (costs["computed"], costs["reused"]) == (computed, 9 - computed)
+        seen.setdefault(side, set()).add(str(tree(paths.embeddings("a"))))
+        fresh = shutil.move(paths.CACHE, Path("kept"))
+        assert run()["computed"] == 9
+        seen[side].add(str(tree(paths.embeddings("a"))))
+        shutil.rmtree(paths.CACHE)
+        shutil.move(fresh, paths.CACHE)
+    assert [len(results) for results in seen.values()] == [1, 1, 1]
+    assert len(set().union(*seen.values())) == 3
 
 
 def test_another_row_with_the_same_encoder_reuses_its_vectors() -> None:
@@ -429,8 +455,8 @@ def test_only_row_groups_with_missing_images_are_read(monkeypatch: pytest.Monkey
     encoder = place("a")
     prepare(PHOTOS[:6])
     cache = vector_cache.VectorCache(Path("cache"), encoder.dim)
-    assert len(list(embed.missing_photos(paths.images("test"), cache))) == 6
+    assert len(list(embedding.missing_photos(paths.images("test"), cache))) == 6
     ids = vector_cache.raw_ids(sorted(identify(photo) for photo in PHOTOS[:6]))
     cache.add(ids, np.ones((6, encoder.dim), np.float32))
     monkeypatch.setattr(pq.ParquetFile, "iter_batches", lambda *_, **__: pytest.fail("image bytes were read"))
-    assert list(embed.missing_photos(paths.images("test"), cache)) == []
+    assert list(embedding.missing_photos(paths.images("test"), cache)) == []

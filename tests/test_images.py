@@ -148,9 +148,9 @@ def test_pixels_id_is_of_size_and_upright_pixels() -> None:
 
 
 def test_prepared_reads_what_was_written(tmp_path: Path) -> None:
-    rows = [(f"{number:064x}", split, bytes([number])) for number in range(5) for split in ("gallery", "query")]
+    rows = [(f"{number:064x}", split, None, bytes([number])) for number in range(5) for split in ("gallery", "query")]
     columns = [pa.array(column, kind.type) for column, kind in zip(zip(*rows, strict=True), tables.IMAGES, strict=True)]
     tables.write_shards(tmp_path / "images", tables.IMAGES, [pa.record_batch(columns, schema=tables.IMAGES)], len(rows), 4)
-    assert list(images.prepared(tmp_path / "images", batch_rows=3)) == rows
+    assert list(images.prepared(tmp_path / "images", batch_rows=3)) == [(image_id, split, data) for image_id, split, _, data in rows]
     with pytest.raises(UserError, match="is not there"):
         list(images.prepared(tmp_path / "elsewhere"))

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import psutil
 import pyarrow.parquet as pq
 import pytest
@@ -398,13 +399,32 @@ def test_a_killed_run_goes_on_and_leaves_no_process(tmp_path: Path, started: lis
 
 
 def test_what_is_kept_by_image_id_tells_shrunk_photos_apart(home: Path) -> None:
-    """An image_id is that of the file as it was: without this, vectors of another max_side would be used again."""
+    """An image_id is that of the file as it was: without this, vectors and trainings of another max_side would be used again."""
     fill(2, size=64)
-    told = []
+    stored, trained = [], []
     for max_side in (32, 48, 64):
         write_params(home, max_side=max_side)
         preprocess.main()
-        metadata = pq.read_schema(tables.shards(paths.images("test"))[0]).metadata or {}
-        told.append(metadata.get(b"preparation"))
-    assert told[0] and told[1] and told[0] != told[1]
-    assert told[2] is None  # every file is kept as it is
+        rows = pd.read_parquet(paths.images("test"))
+        of_bytes = [hashlib.sha256(content).hexdigest() for content in rows.image]
+        assert list(rows.prepared_id.fillna(rows.image_id)) == of_bytes
+        stored.append(tuple(of_bytes))
+        metadata = pq.read_schema(tables.shards(paths.images("train"))[0]).metadata or {}
+        trained.append(metadata.get(b"preparation"))
+    assert len(set(stored)) == 3 and list(rows.image_id) == of_bytes
+    assert trained[0] and trained[1] and trained[0] != trained[1]
+    assert trained[2] is None  # every file is kept as it is
+
+
+def test_the_first_photo_that_is_shrunk_leaves_other_shards_as_they_are(home: Path) -> None:
+    write_params(home, max_side=48)
+    for number in range(1_100):  # enough for shards by digit
+        put(f"test/gallery/{number}.png", picture(1_000 + number, 8))
+    fill(1, size=8)
+    preprocess.main()
+    before = tree(paths.images("test"))
+    assert len(before) == 16
+    put("test/gallery/large.png", picture(5, 64))
+    preprocess.main()
+    after = tree(paths.images("test"))
+    assert sum(after[name] != before[name] for name in before) == 1

@@ -25,7 +25,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from stages import serve
-from stages.lib import images, params, paths, query, tables
+from stages.lib import images, params, paths, query, searched_gallery, tables
 from stages.lib.errors import UserError
 from stages.lib.serving import app, pictures, rooms
 from tests import served
@@ -81,7 +81,7 @@ def naive(model: str, vector: np.ndarray, without: str = "") -> list[tuple[str, 
 # Right answers
 
 
-@pytest.mark.parametrize("model", ["mobilenet_v2", "faiss_l2", "clip"])
+@pytest.mark.parametrize("model", ["mobilenet_v2", "faiss_l2", "clip", *list(served.REFINEMENTS)[:-1]])
 def test_a_photo_is_answered_as_the_pipeline_ranks_it(url: str, project: Path, model: str) -> None:
     ranking = tables.read_ranking(paths.ranking(model))
     gallery = {row["image_id"] for row in manifest("gallery")}
@@ -304,13 +304,20 @@ def test_the_page_tells_its_rows_and_loads_nothing_from_elsewhere(url: str) -> N
     page.feed(requests.get(url, timeout=60).text)
     [script] = page.scripts
     data = json.loads(script)
-    told = {row["name"]: (row["ready"], row["text"], row["random"], row["metric"]) for row in data["rows"]}
+    told = {row["name"]: (row["ready"], row["text"], row["random"], row["made_of"]) for row in data["rows"]}
     assert told == {
-        "mobilenet_v2": (True, False, False, "cosine"),
-        "faiss_l2": (True, False, False, "l2"),
-        "random": (True, False, True, "cosine"),
-        "clip": (True, True, False, "cosine"),
-        "absent": (False, False, False, "cosine"),
+        "mobilenet_v2": (True, False, False, ""),
+        "faiss_l2": (True, False, False, ""),
+        "random": (True, False, True, ""),
+        "clip": (True, True, False, ""),
+        "absent": (False, False, False, ""),
+        "expanded": (True, False, False, "query expansion of mobilenet_v2"),
+        "expanded_l2": (True, False, False, "query expansion of mobilenet_v2 and faiss_l2"),
+        "whitened": (True, True, False, "whitening of clip"),
+        "fused": (True, False, False, "reciprocal rank fusion of mobilenet_v2 and clip"),
+        "summed": (True, False, False, "score fusion of mobilenet_v2 and clip"),
+        "reranked": (True, False, False, "k reciprocal of mobilenet_v2 and clip"),
+        "of_absent": (False, False, False, "score fusion of clip and absent"),
     }
     assert data["first"] == "mobilenet_v2"
     assert len({image["image_id"] for image in data["starters"]}) == app.STARTERS
@@ -344,7 +351,7 @@ def test_two_rows_stay_in_memory_and_changed_files_are_read_again(built: Path, t
     changed = ["renamed"] * len(labels)
     tables.write_table(paths.manifest("test"), table.set_column(2, table.schema.field("label"), [changed]))
     row = opened.row("mobilenet_v2")
-    assert {answer.image.label for answer in row.nearest(row.of_image(0), 5)} == {"renamed"}
+    assert {answer.image.label for answer in row.nearest(lambda model: model.of_image(0), 5)} == {"renamed"}
     paths.index("mobilenet_v2").unlink()
     with pytest.raises(UserError, match=r"data/indexes/mobilenet_v2.faiss: is not there; run `dvc repro`"):
         opened.row("mobilenet_v2")
@@ -358,13 +365,15 @@ def test_a_row_of_other_images_is_refused(built: Path, tmp_path: Path, monkeypat
     ids[place] = f"{ids[place][:-1]}{'0' if ids[place][-1] != '0' else '1'}"  # as many images, one of them another
     tables.write_table(paths.manifest("test"), table.set_column(0, table.schema.field("image_id"), [ids]))
     with pytest.raises(UserError, match="holds other images than"):
-        query.open_row("mobilenet_v2", params.load(), query.read_gallery())
+        query.open_row("mobilenet_v2", params.load(), searched_gallery.read())
 
 
 @pytest.mark.parametrize(("rows", "rows_per_shard"), [(1, 10), (40, 100), (70, 5)])
 def test_a_picture_is_found_in_any_shard(tmp_path: Path, rows: int, rows_per_shard: int) -> None:
     ids = sorted(hashlib.sha256(str(i).encode()).hexdigest() for i in range(rows))
-    batch = pa.record_batch([ids, ["gallery"] * rows, [f"bytes of {image_id}".encode() for image_id in ids]], schema=tables.IMAGES)
+    batch = pa.record_batch(
+        [ids, ["gallery"] * rows, pa.nulls(rows, pa.string()), [f"bytes of {image_id}".encode() for image_id in ids]], schema=tables.IMAGES
+    )
     tables.write_shards(tmp_path / "images", tables.IMAGES, [batch], rows, rows_per_shard)
     for image_id in ids:
         assert pictures.read(tmp_path / "images", image_id) == f"bytes of {image_id}".encode()

@@ -25,13 +25,17 @@ def ids(count: int) -> list[str]:
     return sorted(hashlib.sha256(str(i).encode()).hexdigest() for i in range(count))
 
 
+def known(ids: list[str], splits: list[str]) -> pa.RecordBatch:
+    return pa.RecordBatch.from_pydict({"image_id": ids, "split": splits, "prepared_id": [None] * len(ids)})
+
+
 def batches(count: int, dim: int, batch_rows: int, skip: int | None = None) -> Iterator[pa.RecordBatch]:
     vectors = np.random.default_rng(0).standard_normal((count, dim)).astype(np.float32)
     names = ids(count)
     kept = [i for i in range(count) if i != skip]
     for start in range(0, len(kept), batch_rows):
         rows = kept[start : start + batch_rows]
-        yield tables.embeddings_batch([names[i] for i in rows], ["query" if i % 3 == 0 else "gallery" for i in rows], vectors[rows])
+        yield tables.embeddings_batch(known([names[i] for i in rows], ["query" if i % 3 == 0 else "gallery" for i in rows]), vectors[rows])
 
 
 def write(folder: Path, count: int, rows_per_shard: int, batch_rows: int = 7, skip: int | None = None) -> None:
@@ -80,7 +84,7 @@ def test_an_empty_folder_keeps_its_schema(tmp_path: Path) -> None:
 
 def test_unsorted_rows_are_refused_and_nothing_is_left(tmp_path: Path) -> None:
     names = ids(4)
-    wrong = tables.embeddings_batch([names[1], names[0]], ["query"] * 2, np.ones((2, 4), np.float32))
+    wrong = tables.embeddings_batch(known([names[1], names[0]], ["query"] * 2), np.ones((2, 4), np.float32))
     with pytest.raises(AssertionError, match="sorted"):
         tables.write_shards(tmp_path / "a", tables.embeddings_schema(4), [wrong], 2, 50)
     assert list(tmp_path.iterdir()) == []

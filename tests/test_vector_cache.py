@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -40,6 +41,16 @@ def test_ids_sort_and_compare_as_their_text_does() -> None:
     assert raw_ids(sorted(texts)).tolist() == sorted(raw_ids(texts).tolist())
     assert len(set(raw_ids(texts).tolist())) == 5
     assert len(raw_ids([])) == 0
+
+
+def test_a_vector_is_kept_under_what_is_stored_of_its_image() -> None:
+    ids = sorted(hashlib.sha256(str(number).encode()).hexdigest() for number in range(9))
+    stored = [hashlib.sha256(b"shrunk " + i.encode()).hexdigest() if row % 3 == 1 else None for row, i in enumerate(ids)]
+    images = pa.RecordBatch.from_pydict({"image_id": ids, "prepared_id": pa.array(stored, pa.string())})
+    made = [key.ljust(32, b"\0").hex() for key in vector_cache.keys(images).tolist()]
+    assert made == [i if other is None else i[:32] + other[:32] for i, other in zip(ids, stored, strict=True)]
+    assert made == sorted(made), "look-ups stay in the order of the pieces"
+    assert len(vector_cache.keys(images.slice(0, 0))) == 0
 
 
 def test_what_was_added_is_found_in_any_order_by_any_later_process(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def write(root: Path, made: list[Photo]) -> None:
     count = len(ordered)
     columns = [ids, ["train"] * count, labels, [[f"train/{i}.png"] for i in ids], ids, [SIDE] * count, [SIDE] * count, ["PNG"] * count]
     tables.write_table(folder / "manifest.parquet", pa.table(columns, schema=tables.MANIFEST))
-    batch = pa.record_batch([ids, ["train"] * count, [photo.data for photo in ordered]], schema=tables.IMAGES)
+    batch = pa.record_batch([ids, ["train"] * count, pa.nulls(count, pa.string()), [photo.data for photo in ordered]], schema=tables.IMAGES)
     tables.write_shards(folder / "images", tables.IMAGES, [batch], count, tables.IMAGES_PER_SHARD)
 
 

@@ -24,14 +24,18 @@ MAX_FILE_BYTES = 512 * 2**20  # a film between the photos is not read into memor
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known of a file's bytes. width, height: upright pixels; problem: why it is no image, else empty."""
+    """What is known of a file's bytes.
+
+    width, height: upright pixels; prepared_id: SHA-256 of what is stored in its place, else empty; problem: why it is no
+    image, else empty.
+    """
 
     image_id: str
     pixels_id: str = ""
     width: int = 0
     height: int = 0
     format: str = ""
-    replaced: bool = False
+    prepared_id: str = ""
     problem: str = ""
 
 
@@ -87,13 +91,13 @@ class ImageCache:
 
         raw: its files, any of which will do. Raises BadImage if none holds the bytes any more that `facts` are about.
         """
-        entry = self._read(facts.image_id) if facts.replaced else None
+        entry = self._read(facts.image_id) if facts.prepared_id else None
         if entry:
             return entry[1]
         for path in raw:
             data = read_file(path)
             if hashlib.sha256(data).hexdigest() == facts.image_id:
-                return self._fill(facts.image_id, data)[1] if facts.replaced else data
+                return self._fill(facts.image_id, data)[1] if facts.prepared_id else data
         raise BadImage("changed while it was read")
 
     def _fill(self, image_id: str, data: bytes) -> tuple[Facts, bytes]:
@@ -103,8 +107,9 @@ class ImageCache:
             facts, payload = Facts(image_id, problem=str(error)), b""
         else:
             payload = made.replacement or b""
-            facts = Facts(image_id, made.pixels_id, made.width, made.height, made.format, made.replacement is not None)
-        head = {**asdict(facts), "payload_sha256": hashlib.sha256(payload).hexdigest()}
+            prepared_id = hashlib.sha256(payload).hexdigest() if payload else ""
+            facts = Facts(image_id, made.pixels_id, made.width, made.height, made.format, prepared_id)
+        head = asdict(facts)
         content = json.dumps(head).encode() + b"\n" + payload
         tables.replace_atomically(self._path(image_id), lambda temporary: temporary.write_bytes(content))
         return facts, payload
@@ -112,12 +117,10 @@ class ImageCache:
     def _read(self, image_id: str) -> tuple[Facts, bytes] | None:
         try:
             line, _, payload = self._path(image_id).read_bytes().partition(b"\n")
-            head = json.loads(line)
-            digest = head.pop("payload_sha256")
-            facts = Facts(**head)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            facts = Facts(**json.loads(line))
+        except (OSError, ValueError, TypeError):
             return None
-        whole = facts.image_id == image_id and hashlib.sha256(payload).hexdigest() == digest
+        whole = facts.image_id == image_id and (hashlib.sha256(payload).hexdigest() if payload else "") == facts.prepared_id
         return (facts, payload) if whole else None
 
     def _path(self, image_id: str) -> Path:

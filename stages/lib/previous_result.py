@@ -93,11 +93,11 @@ def _take(file: Path, fingerprint: str, cache: VectorCache) -> int:
             metadata = parquet.schema_arrow.metadata or {}
             if metadata.get(b"fingerprint") != fingerprint.encode() or metadata.get(b"dim") != str(cache.dim).encode():
                 return 0
-            for rows in parquet.iter_batches(batch_size=cache.merged_rows, columns=["image_id", "embedding"]):
-                ids = vector_cache.raw_ids(rows.column("image_id").to_pylist())
-                lacking = ~cache.has(ids)
+            for rows in parquet.iter_batches(batch_size=cache.merged_rows, columns=["image_id", "prepared_id", "embedding"]):
+                keys = vector_cache.keys(rows)
+                lacking = ~cache.has(keys)
                 if lacking.any():
-                    cache.add(ids[lacking], tables.vectors_of(rows.column("embedding"))[lacking])
+                    cache.add(keys[lacking], tables.vectors_of(rows.column("embedding"))[lacking])
                     taken += int(lacking.sum())
     except pa.ArrowInvalid:
         return taken

@@ -35,7 +35,8 @@ MANIFEST = pa.schema(
         ("format", pa.string()),  # as the content says: JPEG, PNG, ...
     ]
 )
-IMAGES = pa.schema([("image_id", pa.string()), ("split", pa.string()), ("image", pa.binary())])
+_PREPARED_ID = ("prepared_id", pa.string())  # SHA-256 of the bytes stored in the place of a file's own; null where it is kept as it is
+IMAGES = pa.schema([("image_id", pa.string()), ("split", pa.string()), _PREPARED_ID, ("image", pa.binary())])
 QRELS = pa.schema([("query_id", pa.string()), ("gallery_id", pa.string()), ("relevance", pa.int8())])
 RANKING = pa.schema(
     [
@@ -52,7 +53,7 @@ _DICTIONARY_BYTES = 256 * 2**20  # ids of a ranking repeat; keep them in one dic
 
 
 def embeddings_schema(dim: int) -> pa.Schema:
-    return pa.schema([("image_id", pa.string()), ("split", pa.string()), ("embedding", pa.list_(pa.float32(), dim))])
+    return pa.schema([("image_id", pa.string()), ("split", pa.string()), _PREPARED_ID, ("embedding", pa.list_(pa.float32(), dim))])
 
 
 @dataclass(frozen=True)
@@ -247,11 +248,12 @@ def vectors_of(column: pa.FixedSizeListArray) -> npt.NDArray[np.float32]:
     return column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), column.type.list_size)
 
 
-def embeddings_batch(ids: list[str], splits: list[str], vectors: npt.NDArray[np.float32]) -> pa.RecordBatch:
-    """vectors: float32 [N, D]."""
+def embeddings_batch(images: pa.RecordBatch, vectors: npt.NDArray[np.float32]) -> pa.RecordBatch:
+    """images: N rows with image_id, split and prepared_id; vectors: float32 [N, D], theirs."""
     flat = pa.array(np.ascontiguousarray(vectors, dtype=np.float32).reshape(-1))
     lists = pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
-    return pa.record_batch([pa.array(ids, pa.string()), pa.array(splits, pa.string()), lists], schema=embeddings_schema(vectors.shape[1]))
+    known = [images.column(name).cast(pa.string()) for name in ("image_id", "split", "prepared_id")]
+    return pa.record_batch([*known, lists], schema=embeddings_schema(vectors.shape[1]))
 
 
 def write_ranking(path: Path, ranking: Ranking) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
@@ -29,6 +30,20 @@ _SUFFIX = ".safetensors"
 def raw_ids(ids: Iterable[str]) -> Ids:
     """64 hex digits each -> S32 [N]; sorts and compares as the text does."""
     return np.frombuffer(bytes.fromhex("".join(ids)), dtype="S32")
+
+
+def keys(images: pa.RecordBatch) -> Ids:
+    """What a vector is kept under, S32 [N]: an image's id; half of it and of the prepared bytes' id where those aren't its own.
+
+    images: N rows with image_id and prepared_id. Keys sort as the ids do. An image that is shrunk to another size than before
+    has another key.
+    """
+    kept = raw_ids(images.column("image_id").to_pylist()).view(np.uint8).reshape(-1, 32).copy()
+    prepared = images.column("prepared_id").to_pylist()
+    replaced = [row for row, digest in enumerate(prepared) if digest is not None]
+    if replaced:
+        kept[replaced, 16:] = raw_ids(prepared[row] for row in replaced).view(np.uint8).reshape(-1, 32)[:, :16]
+    return kept.view("S32").reshape(-1)
 
 
 class VectorCache:

@@ -20,9 +20,9 @@ from stages.lib.params import Params
 
 log = logging.getLogger("lineup")
 _NO_ROOM = {
-    errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "your quota of this disk is used up",
-    errno.EFBIG: "a file is larger than this disk, or `ulimit -f`, allows",
+    errno.ENOSPC: ("the disk is full", "free some space"),
+    errno.EDQUOT: ("your quota of this disk is used up", "free some space"),
+    errno.EFBIG: ("a file is larger than the disk or `ulimit -f` allows", "raise the limit"),
 }
 
 
@@ -67,7 +67,8 @@ def start_whole(stage: str, alone: bool = True) -> Params:
 def run(main: Callable[[], object]) -> None:
     """Runs a stage's `main`; a user's mistake ends in one sentence and exit code 1, a bug in a traceback."""
     try:
-        main()
+        with turns.command():
+            main()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
@@ -79,7 +80,8 @@ def run(main: Callable[[], object]) -> None:
         if code is None:
             raise
         place = f" (writing {error.filename})" if isinstance(error, OSError) and error.filename else ""
-        print(f"error: {_NO_ROOM[code]}{place}; free some space and run again: nothing finished is lost", file=sys.stderr)
+        fault, fix = _NO_ROOM[code]
+        print(f"error: {fault}{place}; {fix} and run again: nothing finished is lost", file=sys.stderr)
         sys.exit(1)
 
 

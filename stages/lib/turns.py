@@ -8,20 +8,36 @@ from __future__ import annotations
 
 import fcntl
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 log = logging.getLogger("lineup")
 
 LOCKS = Path(".cache/locks")  # of this folder: experiments that DVC runs elsewhere share the side cache, but no results
-_held: dict[Path, IO[str]] = {}
+_held: list[IO[str]] = []
+_in_command = False
+
+
+@contextmanager
+def command() -> Iterator[None]:
+    """While a stage runs as a command. Whatever else calls a stage holds nothing: it might start another and wait for itself."""
+    global _in_command
+    _in_command = True
+    try:
+        yield
+    finally:
+        _in_command = False
+        while _held:
+            _held.pop().close()
 
 
 def take(name: str) -> None:
-    """Waits until no other process holds `name`, and holds it until this one ends, however it ends."""
-    path = (LOCKS / f"{name}.lock").absolute()
-    if path in _held:
+    """In a command: waits until no other process holds `name`, and holds it until the command ends, however it ends."""
+    if not _in_command:
         return
+    path = LOCKS / f"{name}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     file = path.open("a+", encoding="utf-8")
     try:
@@ -31,4 +47,4 @@ def take(name: str) -> None:
         fcntl.lockf(file, fcntl.LOCK_EX)
     except OSError as error:  # a network's disk without locks
         log.warning("can't tell whether another run of this stage is at work here (%s)", error.strerror)
-    _held[path] = file
+    _held.append(file)

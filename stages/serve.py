@@ -19,8 +19,8 @@ from stages.lib.serving import app, guard, rooms
 def choose(params: Params, wanted: str | None) -> str:
     """The row that the page opens with: the wanted one, or the first that is computed here. UserError if it isn't."""
     if wanted is not None:
-        cli.check_row(wanted, params, "models")
-        rooms.check(wanted)
+        cli.check_row(wanted, params, "all" if wanted in params.refinements else "models")
+        rooms.check(wanted, params)
         return wanted
     ready = [row.name for row in rooms.offers(params) if row.ready]
     if not ready:
@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: this machine only)")
     parser.add_argument("--port", type=int, default=8000, help="0: any free one")
     arguments = parser.parse_args(argv)
-    params = cli.start_whole("serve")
+    params = cli.start_whole("serve", alone=False)
     model = choose(params, arguments.model)
     with listen(arguments.host, arguments.port) as listener:
         local = is_local(listener)

@@ -16,23 +16,32 @@ import pytest
 import requests
 from PIL import Image
 
-from stages import demo, embed, fetch, index, preprocess, retrieve, train
+from stages import demo, embed, fetch, index, preprocess, refine, retrieve, train
 from tests import hub_repositories
 from tests.project import ROOT, demo_params, write_params
 
 ODD_LABEL = "<!--<script><img src=x onerror=alert(1)>\"'& 🍕"
 ODD_PHOTO = f"data/raw/test/gallery/{ODD_LABEL}/<b>x.png"
 COMPUTED = ("mobilenet_v2", "faiss_l2", "clip", "random")
+REFINEMENTS: dict[str, dict[str, Any]] = {
+    "expanded": {"from": "mobilenet_v2", "with": "mobilenet_v2", "method": "query_expansion", "n": 2},
+    "expanded_l2": {"from": "mobilenet_v2", "with": "faiss_l2", "method": "query_expansion", "n": 3, "alpha": 0},
+    "whitened": {"from": "clip", "with": "clip", "method": "whitening", "dim": 8},
+    "fused": {"from": "mobilenet_v2", "with": "clip", "method": "reciprocal_rank_fusion", "k": 10},
+    "summed": {"from": "fused", "with": "whitened", "method": "score_fusion", "weight": 0.3},  # of refinements
+    "reranked": {"from": "fused", "with": "whitened", "method": "k_reciprocal", "k1": 4, "k2": 2},
+    "of_absent": {"from": "clip", "with": "absent", "method": "score_fusion"},
+}
 
 
 def _rows() -> dict[str, Any]:
     params = demo_params("mobilenet_v2", "faiss_l2")
-    params.pop("refinements", None)  # of rows that are not here
     models = params["models"]
     random = {"library": "torchvision", "name": "squeezenet1_1", "weights": "none", "allow_random": True, "image_size": 64}
     models["random"] = {**models["mobilenet_v2"], "encoder": random}
     models["clip"] = {**models["mobilenet_v2"], "encoder": {"library": "transformers", "name": "tiny-clip", "weights": "file:clip"}}
     models["absent"] = models["mobilenet_v2"]
+    params["refinements"] = REFINEMENTS
     return params
 
 
@@ -43,7 +52,7 @@ def _photo(path: str, width: int, height: int, seed: int, **options: Any) -> Non
 
 
 def build(folder: Path) -> Path:
-    """Some emoji, a photo larger than preprocess.max_side, one that lies on its side, and an odd name; every row but `absent`."""
+    """Some emoji, a photo larger than preprocess.max_side, one that lies on its side, an odd name; every row but those of `absent`."""
     folder.mkdir()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -60,6 +69,8 @@ def build(folder: Path) -> Path:
         for row in COMPUTED:
             for stage in (fetch, train, embed, index, retrieve):
                 stage.main(["--model", row])
+        for row in list(REFINEMENTS)[:-1]:
+            refine.main(["--model", row])
     return folder
 
 

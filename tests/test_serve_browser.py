@@ -102,7 +102,10 @@ def test_an_address_leads_to_its_answers_and_the_model_can_be_switched(page: Pag
     page.wait(lambda: len(page.ids()) > len(ids))
     assert page.ids()[: len(ids)] == ids
     model = Select(page.one("#model"))
-    assert [option.text for option in model.options if not option.is_enabled()] == ["absent (not computed here)"]
+    assert [option.text for option in model.options if not option.is_enabled()] == [
+        "absent (not computed here)",
+        "of_absent (not computed here)",
+    ]
     assert page.one("#absent").text.startswith("Not computed here: absent. Run dvc repro, or dvc pull")
     model.select_by_value("faiss_l2")
     page.wait(lambda: "squared distance" in page.one("#status").text)
@@ -110,6 +113,19 @@ def test_an_address_leads_to_its_answers_and_the_model_can_be_switched(page: Pag
     assert not page.one("#random").is_displayed()
     model.select_by_value("random")
     page.wait(lambda: page.one("#random").is_displayed())
+
+
+def test_a_refinement_is_offered_and_said_to_be_one(page: Page) -> None:
+    groups = page.browser.find_elements(By.CSS_SELECTOR, "#model optgroup")
+    offered = {group.get_attribute("label"): len(group.find_elements(By.TAG_NAME, "option")) for group in groups}
+    assert offered == {"Models": len(served.COMPUTED) + 1, "Refinements": len(served.REFINEMENTS)}
+    assert not page.one("#made-of").is_displayed()
+    Select(page.one("#model")).select_by_value("reranked")
+    assert page.one("#made-of").text == "reranked: k reciprocal of mobilenet_v2 and clip, as for the pipeline's queries."
+    page.cards()[0].click()
+    page.answered()
+    assert "minus the k-reciprocal distance" in page.one("#status").text
+    assert [float(card.text.split()[1]) for card in page.cards()] == sorted((float(c.text.split()[1]) for c in page.cards()), reverse=True)
 
 
 def test_words_are_asked_only_of_a_model_that_reads_them(page: Page) -> None:

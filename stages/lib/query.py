@@ -1,34 +1,27 @@
-"""Asking a row's gallery by hand, outside the pipeline: with a photo, with words, or with one of its own images."""
+"""Asking a row's gallery by hand, outside the pipeline: with a photo, with words, or with one of its own images.
+
+A refinement answers a new question as it does the pipeline's: no method needs more than the question and the gallery.
+"""
 
 from __future__ import annotations
 
-import hashlib
-from bisect import bisect_left
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 
 import faiss
 import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
-import torch
 
-from stages.lib import encoders, gallery, images, inference, paths, search, tables
-from stages.lib.encoders import Encoder, TextEncoder
-from stages.lib.errors import UserError
+from stages.lib import gallery, paths, queried_model, refinements, relevance, search, tables
 from stages.lib.params import Params
+from stages.lib.queried_model import Model, Vectors
+from stages.lib.refinement_params import KReciprocal, QueryExpansion, Refinement, Whitening
+from stages.lib.refinements import Found, Space, Task, whitening
+from stages.lib.search import Positions
+from stages.lib.searched_gallery import Gallery, Image
 
-Vectors = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Image:
-    """One of the gallery. label: None if unknown; paths: every file with its bytes, relative to data/raw."""
-
-    image_id: str
-    label: str | None
-    paths: list[str]
+Question = Callable[[Model], Vectors]  # the vector of what is asked, float32 [1, D], by a model
+_ASKED = np.array(["you gave"])
 
 
 @dataclass(frozen=True)
@@ -39,87 +32,104 @@ class Answer:
     score: float
 
 
-@dataclass(frozen=True)
-class Gallery:
-    """The images searched in: tables.MANIFEST's image_id, label and paths, one chunk each, sorted by id."""
+@dataclass(frozen=True, eq=False)
+class ModelSearch:
+    """A row of `models`, searched."""
 
-    rows: pa.Table
+    model: Model
 
     @property
-    def ids(self) -> pa.ChunkedArray:
-        return self.rows.column("image_id")
+    def score_kind(self) -> str:
+        return self.model.metric
 
-    def position(self, image_id: str) -> int | None:
-        """Its place in the order of the ids; None if the gallery has no such image."""
-        place = bisect_left(range(len(self.ids)), image_id, key=lambda i: self.ids[i].as_py())
-        return place if place < len(self.ids) and self.ids[place].as_py() == image_id else None
+    def found(self, question: Question, k: int, excluded: Positions) -> Found:
+        return Found(*search.nearest(self.model.index, question(self.model), k, excluded))
 
-    def image(self, position: int) -> Image:
-        return Image(*(self.rows.column(name)[position].as_py() for name in ("image_id", "label", "paths")))
+    def space(self, question: Question) -> Space:
+        return Space(self.model.metric, _ASKED, question(self.model), self.model.index)
 
 
-def read_gallery() -> Gallery:
-    manifest = tables.read_table(paths.manifest("test"), columns=["image_id", "split", "label", "paths"])
-    return Gallery(manifest.filter(pc.field("split") == "gallery").combine_chunks())
+@dataclass(frozen=True, eq=False)
+class RefinedSearch:
+    """A row of `refinements`, from its `from` and `with`. depth: of the rankings it is made of; projection: a whitening's."""
 
+    settings: Refinement
+    first: ModelSearch | RefinedSearch
+    second: ModelSearch | RefinedSearch
+    depth: int
+    index: faiss.IndexFlat | None = None
+    projection: whitening.Projection | None = None
 
-def has_text(model: str) -> bool:
-    """Whether the row can be asked with words: fine-tuning the images' tower leaves the text tower behind."""
-    return (paths.trained(model) / encoders.TEXT_FILE).exists()
+    @property
+    def score_kind(self) -> str:
+        return self.second.score_kind if hasattr(refinements.method(self.settings), "queries") else self.settings.method
+
+    def found(self, question: Question, k: int, excluded: Positions) -> Found:
+        depth = max(k, self.depth)
+        first = self.first.found(question, depth, excluded)
+        second = first if self.second is self.first else self.second.found(question, depth, excluded)
+        space = self.space(question) if isinstance(self.settings, QueryExpansion | KReciprocal | Whitening) else None
+        positions, scores = refinements.refine(self.settings, Task(first, second, space, excluded, depth))
+        return Found(positions[:, :k], scores[:, :k])
+
+    def space(self, question: Question) -> Space:
+        """Where the method compares vectors: that of `with`, or a whitening's own."""
+        source = self.second.space(question)
+        if self.projection is None or self.index is None:
+            return source
+        vectors = search.prepare(source.metric, _ASKED, self.projection.apply(source.queries), "the whitened query")
+        return Space(source.metric, _ASKED, vectors, self.index)
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row that can be asked: its encoder and index in memory, its text tower from the first words on."""
+    """A row that can be asked, and the images it finds."""
 
     model: str
     searched: Gallery
-    encoder: Encoder
-    index: faiss.IndexFlat
-    metric: search.Metric
-    device: torch.device
-    max_side: int
+    search: ModelSearch | RefinedSearch
 
-    def of_photo(self, data: bytes) -> Vectors:
-        """A file's bytes -> float32 [1, D], prepared and embedded as the pipeline does. Raises images.BadImage."""
-        prepared = images.prepare(data, self.max_side).replacement or data
-        photo = (hashlib.sha256(data).hexdigest(), prepared)
-        [batch] = inference.run(self.encoder, [photo], 1, self.device, 1)
-        return self._searchable(batch.vectors)
+    @property
+    def metric(self) -> str:
+        """What kind of score its answers have: cosine, l2, or a refinement's method that scores in its own way."""
+        return self.search.score_kind
 
-    def of_words(self, words: str) -> Vectors:
-        """float32 [1, D]. UserError if the row has no text tower."""
-        with torch.inference_mode():
-            vectors = self._text.module(self._text.tokenize([words])).float().numpy()
-        return self._searchable(vectors)
-
-    def of_image(self, position: int) -> Vectors:
-        """float32 [1, D] of the gallery's own image, as it is in the index."""
-        return search.stored_vectors(self.index, self.index.ntotal)[position : position + 1].copy()
-
-    def nearest(self, vector: Vectors, k: int, without: int | None = None) -> list[Answer]:
-        """The k nearest, nearest first; vector: float32 [1, D]; without: the position of an image to leave out."""
+    def nearest(self, question: Question, k: int, without: int | None = None) -> list[Answer]:
+        """The k nearest, nearest first; without: the position of an image to leave out. Each model is asked once."""
         excluded = np.array([] if without is None else [[0, without]], np.int64).reshape(-1, 2)
-        positions, scores = search.nearest(self.index, vector, k, excluded)
-        found = positions[0] >= 0
-        return [Answer(self.searched.image(int(p)), float(s)) for p, s in zip(positions[0][found], scores[0][found], strict=True)]
-
-    @cached_property
-    def _text(self) -> TextEncoder:
-        return encoders.load_text(paths.trained(self.model))
-
-    def _searchable(self, vectors: Vectors) -> Vectors:
-        if vectors.shape[1] != self.index.d:
-            raise UserError(f"{paths.index(self.model)}: has {self.index.d} dimensions, the encoder {vectors.shape[1]}; run `dvc repro`")
-        return search.prepare(self.metric, ["you gave"], vectors, self.model)
+        [positions], [scores] = self.search.found(functools.cache(question), k, excluded)
+        pairs = zip(positions, scores, strict=True)
+        return [Answer(self.searched.image(int(position)), float(score)) for position, score in pairs if position >= 0]
 
 
-def open_row(model: str, params: Params, searched: Gallery) -> Row:
-    """Loads a row of params.models. UserError if one of its files is not there, or is of other images."""
-    metric = params.models[model].search.metric
-    index = search.load(paths.index(model), metric, len(searched.ids))
-    embedded = [batch.column("image_id") for batch in gallery.rows(paths.embeddings(model), ["image_id", "split"])]
-    if not pa.chunked_array(embedded, pa.string()).equals(searched.ids):
-        raise UserError(f"{paths.embeddings(model)}: holds other images than {paths.manifest('test')}; run `dvc repro`")
-    encoder = encoders.load(paths.trained(model))
-    return Row(model, searched, encoder, index, metric, inference.choose_device(params.embed.device), params.preprocess.max_side)
+def models_of(row: str, params: Params) -> list[str]:
+    """The models that answer for a row, each once: itself, or what a refinement is made of."""
+    if row in params.models:
+        return [row]
+    parts = (params.refinements[row].first, params.refinements[row].second)
+    return list(dict.fromkeys(model for part in parts for model in models_of(part, params)))
+
+
+def open_row(row: str, params: Params, searched: Gallery, opened: Callable[[str], Row] | None = None) -> Row:
+    """Loads a row. opened: gives the rows it is made of. UserError if a file is not there, or is of other images."""
+    if row in params.models:
+        return Row(row, searched, ModelSearch(queried_model.load(row, params, searched)))
+    settings = params.refinements[row]
+    opened = functools.cache(opened or (lambda part: open_row(part, params, searched)))
+    first, second = opened(settings.first).search, opened(settings.second).search
+    manifest = tables.read_table(paths.manifest("test"), columns=["image_id", "split", "label"])
+    depth = relevance.read(manifest, tables.read_table(paths.QRELS)).depth(params.retrieve.k, *params.score.k)
+    if not isinstance(settings, Whitening):
+        return Row(row, searched, RefinedSearch(settings, first, second, depth))
+    index = gallery.index(paths.embeddings(row), params.models[models_of(row, params)[0]].search.metric)
+    return Row(row, searched, RefinedSearch(settings, first, second, depth, index, _projection(settings, params)))
+
+
+def _projection(settings: Whitening, params: Params) -> whitening.Projection:
+    """Learned again on the same vectors: what the refine stage applied is not kept."""
+    source, metric = paths.embeddings(settings.first), params.models[models_of(settings.first, params)[0]].search.metric
+    batches = (
+        search.prepare(metric, rows.column("image_id").to_pylist(), tables.vectors_of(rows.column("embedding")), str(source))
+        for rows in gallery.rows(source)
+    )
+    return whitening.learn(batches, gallery.dim(source), settings.dim)

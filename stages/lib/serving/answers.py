@@ -4,68 +4,77 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from stages.lib import paths
-from stages.lib.query import Gallery, Row, Vectors
+from stages.lib import paths, query
+from stages.lib.queried_model import Model, Vectors
+from stages.lib.query import Row
+from stages.lib.searched_gallery import Gallery
 from stages.lib.serving import pictures, rooms
 from stages.lib.serving.guard import Refusal
 
 
 @dataclass(frozen=True)
-class Photo:
-    data: bytes
+class Asked:
+    """itself: the position of the gallery's image that it is, None if it is none; left_out: whether that isn't an answer."""
 
-    def vector(self, row: Row) -> tuple[Vectors, int | None, str]:
-        """float32 [1, D], the position of an image to leave out, and the id by which the same file is known."""
-        return row.of_photo(self.data), None, hashlib.sha256(self.data).hexdigest()
-
-
-@dataclass(frozen=True)
-class Words:
-    words: str
-
-    def vector(self, row: Row) -> tuple[Vectors, int | None, str]:
-        if not self.words.strip():
-            raise Refusal(400, "there are no words to search with; type some")
-        return row.of_words(self.words.strip()), None, ""
+    vector: query.Question
+    itself: int | None = None
+    left_out: bool = False
 
 
-@dataclass(frozen=True)
-class OwnImage:
+Question = Callable[[Gallery], Asked]
+
+
+def photo(data: bytes) -> Question:
+    return lambda searched: Asked(lambda model: model.of_photo(data), searched.position(hashlib.sha256(data).hexdigest()))
+
+
+def words(text: str) -> Question:
+    if not text.strip():
+        raise Refusal(400, "there are no words to search with; type some")
+    return lambda _: Asked(lambda model: model.of_words(text.strip()))
+
+
+def own_image(image_id: str) -> Question:
     """One of the gallery's; it isn't among the answers."""
 
-    image_id: str
-
-    def vector(self, row: Row) -> tuple[Vectors, int | None, str]:
-        position = row.searched.position(self.image_id)
+    def ask(searched: Gallery) -> Asked:
+        position = searched.position(image_id)
         if position is None:
             raise Refusal(404, "the gallery has no such image; it may have been taken out")
-        return row.of_image(position), position, self.image_id
+        return Asked(lambda model: model.of_image(position), position, left_out=True)
 
-
-Question = Photo | Words | OwnImage
+    return ask
 
 
 def answer(row: Row, question: Question, k: int) -> dict[str, Any]:
     """Raises images.BadImage, UserError or Refusal. asked: the gallery's image that was searched with, null if there is none."""
+    asked, embedding = question(row.searched), 0.0
+
+    def vector(model: Model) -> Vectors:
+        nonlocal embedding
+        start = time.perf_counter()
+        made = asked.vector(model)
+        embedding += time.perf_counter() - start
+        return made
+
     start = time.perf_counter()
-    vector, without, asked = question.vector(row)
-    embedded = time.perf_counter()
-    found = row.nearest(vector, k, without)
-    done = time.perf_counter()
-    position = row.searched.position(asked)
+    found = row.nearest(vector, k, asked.itself if asked.left_out else None)
+    seconds = time.perf_counter() - start
+    itself = None if asked.itself is None else row.searched.image(asked.itself)
     return {
         "model": row.model,
         "metric": row.metric,
         "gallery": len(row.searched.ids),
-        "asked": None if position is None else asdict(row.searched.image(position)),
-        "answers": [{**asdict(a.image), "score": a.score, "same_file": a.image.image_id == asked} for a in found],
-        "embed_ms": round((embedded - start) * 1000, 1),
-        "search_ms": round((done - embedded) * 1000, 1),
+        "asked": itself and asdict(itself),
+        "answers": [{**asdict(a.image), "score": a.score, "same_file": a.image == itself} for a in found],
+        "embed_ms": round(embedding * 1000, 1),
+        "search_ms": round((seconds - embedding) * 1000, 1),
     }
 
 
@@ -75,9 +84,9 @@ def starters(searched: Gallery, count: int) -> list[dict[str, Any]]:
     return [asdict(searched.image(int(place))) for place in places]
 
 
-def warm_up(opened: rooms.Rooms, model: str) -> None:
+def warm_up(opened: rooms.Rooms, row: str) -> None:
     """Loads a row and sends one picture through it, so that the first answer is as fast as the next."""
-    row = opened.row(model)
-    data = pictures.read(paths.images("test"), row.searched.ids[0].as_py())
+    ready = opened.row(row)
+    data = pictures.read(paths.images("test"), ready.searched.ids[0].as_py())
     if data is not None:
-        answer(row, Photo(data), 1)
+        answer(ready, photo(data), 1)

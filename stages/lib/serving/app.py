@@ -75,21 +75,22 @@ def _add_page(app: FastAPI, params: Params, first: str, opened: rooms.Rooms) -> 
 
 def _add_searches(app: FastAPI, params: Params, opened: rooms.Rooms, thread: ThreadPoolExecutor) -> None:
     async def run(model: str, question: answers.Question, k: int) -> Any:
-        if model not in params.models:
-            raise Refusal(404, f"{paths.PARAMS}: models.{model} is unknown{nearest(model, params.models)}")
+        rows = {*params.models, *params.refinements}
+        if model not in rows:
+            raise Refusal(404, f"{paths.PARAMS}: models.{model} is unknown{nearest(model, rows)}")
         work = asyncio.get_running_loop().run_in_executor(thread, lambda: answers.answer(opened.row(model), question, k))
         return await work
 
     @app.get("/search/image")
     async def search_image(model: str, image_id: ImageId, k: Depth = SHOWN) -> Any:
         """From one of the gallery's own images."""
-        return await run(model, answers.OwnImage(image_id), k)
+        return await run(model, answers.own_image(image_id), k)
 
     @app.get("/search/words")
     async def search_words(model: str, words: Words, k: Depth = SHOWN) -> Any:
-        return await run(model, answers.Words(words), k)
+        return await run(model, answers.words(words), k)
 
     @app.post("/search/photo")
     async def search_photo(request: Request, model: str, k: Depth = SHOWN) -> Any:
         """The body is the file; its content says what it is."""
-        return await run(model, answers.Photo(await guard.body(request, MAX_BYTES)), k)
+        return await run(model, answers.photo(await guard.body(request, MAX_BYTES)), k)

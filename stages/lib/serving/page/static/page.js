@@ -110,11 +110,10 @@ function pictureOf(file) {
 function showAnswer(answer) {
   showQuestion(answer.asked);
   const { answers, asked, metric } = answer;
-  const kind = metric === "cosine" ? "cosine similarity, 1 is the same direction" : "minus the squared distance, 0 is the same vector";
   const alike = asked?.label != null ? answers.filter((image) => image.label === asked.label && !image.same_file).length : null;
   const labels = alike === null ? "" : ` ${alike} of them share its label.`;
   at("title").textContent = answers.length === 1 ? "The nearest image" : `The ${answers.length} nearest images`;
-  at("status").textContent = `Found in ${Math.max(1, Math.round(answer.embed_ms + answer.search_ms))} ms.${labels} Score: ${kind}.`;
+  at("status").textContent = `Found in ${Math.max(1, Math.round(answer.embed_ms + answer.search_ms))} ms.${labels} Score: ${SCORES[metric]}.`;
   at("cards").replaceChildren(...answers.map((image, place) => card(image, place + 1)));
   at("more").hidden = answers.length < state.shown || state.shown >= data.most_shown;
 }
@@ -168,6 +167,13 @@ function card(image, rank) {
   return item;
 }
 
+const SCORES = {
+  cosine: "cosine similarity, 1 is the same direction",
+  l2: "minus the squared distance, 0 is the same vector",
+  reciprocal_rank_fusion: "sum of the reciprocal ranks in both rankings",
+  score_fusion: "weighted sum of both rankings' normalised scores",
+  k_reciprocal: "minus the k-reciprocal distance, 0 shares every neighbour",
+};
 const score = (value) => (Math.abs(value) < 10 ? value.toFixed(3) : value.toPrecision(4));
 
 function describeModel() {
@@ -179,6 +185,8 @@ function describeModel() {
   const others = data.rows.filter((other) => other.text).map((other) => other.name);
   const way = others.length ? `choose ${others.join(" or ")} to search with words` : "words need a row with a text tower, as CLIP has one";
   at("no-text").textContent = `${row.name} knows pictures only; ${way}.`;
+  at("made-of").hidden = !row.made_of;
+  at("made-of").textContent = `${row.name}: ${row.made_of}, as for the pipeline's queries.`;
 }
 
 function askPhoto(file) {
@@ -191,8 +199,9 @@ function start() {
   for (const row of data.rows) {
     const option = new Option(row.ready ? row.name : `${row.name} (not computed here)`, row.name);
     option.disabled = !row.ready;
-    at("model").append(option);
+    at(row.made_of ? "refinements" : "models").append(option);
   }
+  at("refinements").hidden = !data.rows.some((row) => row.made_of);
   const absent = data.rows.filter((row) => !row.ready).map((row) => row.name);
   at("absent").hidden = absent.length === 0;
   at("absent").textContent = `Not computed here: ${absent.join(", ")}. Run dvc repro, or dvc pull, and load this page again.`;

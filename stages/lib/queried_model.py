@@ -1,0 +1,82 @@
+"""A model's side of a search from outside the pipeline: its encoder for a photo, its text tower for words, its index."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+
+import faiss
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+
+from stages.lib import encoders, gallery, images, inference, paths, search
+from stages.lib.encoders import Encoder, TextEncoder
+from stages.lib.errors import UserError
+from stages.lib.params import Params
+from stages.lib.searched_gallery import Gallery
+
+Vectors = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A row of `models`: its index in memory, its encoder and its text tower from the first question for them on."""
+
+    name: str
+    index: faiss.IndexFlat
+    metric: search.Metric
+    device: torch.device
+    max_side: int
+
+    def of_photo(self, data: bytes) -> Vectors:
+        """A file's bytes -> float32 [1, D], prepared and embedded as the pipeline does. Raises images.BadImage."""
+        prepared = images.prepare(data, self.max_side).replacement or data
+        photo = (hashlib.sha256(data).hexdigest(), prepared)
+        [batch] = inference.run(self._encoder, [photo], 1, self.device, 1)
+        return self._searchable(batch.vectors)
+
+    def of_words(self, words: str) -> Vectors:
+        """float32 [1, D]. UserError if the row has no text tower, or a metric that words can't be searched by."""
+        if self.metric != "cosine":
+            raise UserError(
+                f"models.{self.name}: search.metric is {self.metric}, and texts and photos are alike by their angle only; "
+                "add a row with metric: cosine"
+            )
+        with torch.inference_mode():
+            vectors = self._text.module(self._text.tokenize([words])).float().numpy()
+        return self._searchable(vectors)
+
+    def of_image(self, position: int) -> Vectors:
+        """float32 [1, D] of the gallery's own image, as it is in the index."""
+        return search.stored_vectors(self.index, self.index.ntotal)[position : position + 1].copy()
+
+    @cached_property
+    def _encoder(self) -> Encoder:
+        return encoders.load(paths.trained(self.name))
+
+    @cached_property
+    def _text(self) -> TextEncoder:
+        return encoders.load_text(paths.trained(self.name))
+
+    def _searchable(self, vectors: Vectors) -> Vectors:
+        if vectors.shape[1] != self.index.d:
+            raise UserError(f"{paths.index(self.name)}: has {self.index.d} dimensions, the encoder {vectors.shape[1]}; run `dvc repro`")
+        return search.prepare(self.metric, ["you gave"], vectors, self.name)
+
+
+def has_text(model: str, params: Params) -> bool:
+    """Whether the row can be asked with words: fine-tuning the images' tower leaves the text tower behind."""
+    return params.models[model].search.metric == "cosine" and (paths.trained(model) / encoders.TEXT_FILE).exists()
+
+
+def load(model: str, params: Params, searched: Gallery) -> Model:
+    """A row of params.models. UserError if its index or embeddings aren't there, or are of other images."""
+    metric = params.models[model].search.metric
+    index = search.load(paths.index(model), metric, len(searched.ids))
+    embedded = [batch.column("image_id") for batch in gallery.rows(paths.embeddings(model), ["image_id", "split"])]
+    if not pa.chunked_array(embedded, pa.string()).equals(searched.ids):
+        raise UserError(f"{paths.embeddings(model)}: holds other images than {paths.manifest('test')}; run `dvc repro`")
+    return Model(model, index, metric, inference.choose_device(params.embed.device), params.preprocess.max_side)

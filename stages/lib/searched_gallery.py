@@ -1,0 +1,45 @@
+"""The gallery as its images are known by: what a search from outside the pipeline answers with."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from stages.lib import paths, tables
+
+
+@dataclass(frozen=True)
+class Image:
+    """One of the gallery. label: None if unknown; paths: every file with its bytes, relative to data/raw."""
+
+    image_id: str
+    label: str | None
+    paths: list[str]
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The images searched in: tables.MANIFEST's image_id, label and paths, one chunk each, sorted by id."""
+
+    rows: pa.Table
+
+    @property
+    def ids(self) -> pa.ChunkedArray:
+        return self.rows.column("image_id")
+
+    def position(self, image_id: str) -> int | None:
+        """Its place in the order of the ids; None if the gallery has no such image."""
+        place = bisect_left(range(len(self.ids)), image_id, key=lambda i: self.ids[i].as_py())
+        return place if place < len(self.ids) and self.ids[place].as_py() == image_id else None
+
+    def image(self, position: int) -> Image:
+        return Image(*(self.rows.column(name)[position].as_py() for name in ("image_id", "label", "paths")))
+
+
+def read() -> Gallery:
+    """UserError if nothing is prepared."""
+    manifest = tables.read_table(paths.manifest("test"), columns=["image_id", "split", "label", "paths"])
+    return Gallery(manifest.filter(pc.field("split") == "gallery").combine_chunks())

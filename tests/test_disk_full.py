@@ -1,0 +1,165 @@
+"""A disk without room: one sentence that names the file, nothing lost, and the next run completes to the same bytes.
+
+On a small disk where one can be mounted; else with a limit to the size of files, which strikes the same writes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import resource
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests import project, small_project
+from tests.project import run, tree
+from tests.small_project import ROW, abandoned, command, costs, kept_vectors, results
+
+pytestmark = pytest.mark.slow
+
+DISK = 64 * 2**20
+FULL = "error: the disk is full (writing {place}"
+LIMITED = "error: a file is larger than the disk or `ulimit -f` allows (writing {place}"
+
+# stage, the folder without room, and the part of the side cache that was lost before, so that it is written again
+CASES = [
+    ("preprocess", ".cache/prepared", ".cache/prepared"),
+    ("preprocess", "data/prepared", None),
+    ("train", ".cache/training", ".cache/training"),
+    ("train", "data/models", None),
+    ("embed", ".cache/vectors", ".cache/vectors"),
+    ("embed", "data/embeddings", None),
+    ("index", "data/indexes", None),
+]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = small_project.create(tmp_path_factory.mktemp("full") / "project")
+    for stage in ("preprocess", "fetch", "train", "embed", "index"):
+        run(*command(stage), cwd=folder)
+    return folder
+
+
+@pytest.fixture
+def folder(finished: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(finished, tmp_path / "project", symlinks=True))
+
+
+@contextmanager
+def small_disk(place: Path) -> Iterator[bool]:
+    """A disk at `place`, with what was there; False where none can be mounted."""
+    aside = Path(shutil.copytree(place, place.with_name(f"{place.name} aside"), symlinks=True))
+    command = ["mount", "-t", "tmpfs", "-o", f"size={DISK}", "none", str(place)]
+    mounted = shutil.which("mount") is not None and not subprocess.run(command, capture_output=True, check=False).returncode
+    try:
+        if mounted:
+            shutil.copytree(aside, place, symlinks=True, dirs_exist_ok=True)
+        shutil.rmtree(aside)
+        yield mounted
+    finally:
+        if mounted:
+            subprocess.run(["umount", str(place)], check=True)
+
+
+def fill(place: Path, room: int) -> Path:
+    """Leaves so many bytes on the disk at `place`; the file to remove when room is wanted."""
+    filler = place / "something else.tmp"
+    with filler.open("wb") as file:
+        file.write(bytes(shutil.disk_usage(place).free - room))
+    return filler
+
+
+def attempt(folder: Path, stage: str, largest_file: int | None = None) -> subprocess.CompletedProcess[str]:
+    """largest_file: in bytes."""
+    limit: Callable[[], None] | None = None
+    if largest_file is not None:
+        limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))  # noqa: E731
+    return subprocess.run(
+        command(stage), cwd=folder, env=project.environment(), capture_output=True, text=True, check=False, preexec_fn=limit
+    )
+
+
+def sizes(place: Path) -> list[int]:
+    return [path.stat().st_size for path in place.rglob("*") if path.is_file()]
+
+
+def lose(folder: Path, part: str | None) -> None:
+    """Empties it, but for the folders."""
+    for path in (folder / part).rglob("*") if part else ():
+        if path.is_file():
+            path.unlink()
+
+
+def one_sentence(done: subprocess.CompletedProcess[str], expected: str) -> None:
+    told = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert done.returncode == 1, done.stderr
+    assert len(told) == 1 and told[0] == done.stderr.splitlines()[-1] and told[0].startswith(expected), done.stderr
+    assert "run again: nothing finished is lost" in told[0]
+    assert "Traceback" not in done.stderr
+
+
+def side_cache(folder: Path) -> dict[str, bytes]:
+    return {name: content for name, content in tree(folder / ".cache").items() if not name.endswith(".json")}
+
+
+def all_whole(folder: Path) -> None:
+    for path in kept_vectors(folder):
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == path.stem
+    assert not abandoned(folder)
+
+
+def completes(folder: Path, stage: str, before: dict[str, str]) -> None:
+    run(*command(stage), cwd=folder)
+    assert results(folder) == before
+    all_whole(folder)
+
+
+@pytest.mark.parametrize(("stage", "place", "lost"), CASES)
+def test_a_small_disk(stage: str, place: str, lost: str | None, folder: Path) -> None:
+    before, kept, needed = results(folder), side_cache(folder), sum(sizes(folder / place))
+    with small_disk(folder / place) as mounted:
+        if not mounted:
+            check_limit(stage, place, lost, folder)
+            return
+        lose(folder, lost)
+        filler = fill(folder / place, needed // 2)
+        one_sentence(attempt(folder, stage), FULL.format(place=place))
+        assert results(folder) == before, "an earlier result was damaged"
+        all_whole(folder)
+        filler.unlink()
+        if lost is None:
+            assert side_cache(folder) == kept
+        else:
+            assert place == ".cache/training" or sizes(folder / place), "nothing that was finished is kept"
+        completes(folder, stage, before)
+    if place == ".cache/vectors":
+        assert costs(folder)["reused"] > 0
+
+
+@pytest.mark.parametrize(("stage", "place", "lost"), [case for case in CASES if case[0] != "train" and case[1] != ".cache/vectors"])
+def test_a_limit_to_the_size_of_files(stage: str, place: str, lost: str | None, folder: Path) -> None:
+    check_limit(stage, place, lost, folder)
+
+
+def check_limit(stage: str, place: str, lost: str | None, folder: Path) -> None:
+    before, kept, largest = results(folder), side_cache(folder), max(sizes(folder / place))
+    lose(folder, lost)
+    one_sentence(attempt(folder, stage, largest // 2), LIMITED.format(place=place))
+    assert results(folder) == before, "an earlier result was damaged"
+    all_whole(folder)
+    if lost is None:
+        assert side_cache(folder) == kept
+    completes(folder, stage, before)
+
+
+def test_the_last_bytes_of_an_index_count_too(folder: Path) -> None:
+    """FAISS, writing by itself, took no notice of a disk that was full when it closed the file."""
+    index = folder / f"data/indexes/{ROW}.faiss"
+    before, size = index.read_bytes(), index.stat().st_size
+    one_sentence(attempt(folder, "index", size - 1), LIMITED.format(place="data/indexes"))
+    assert index.read_bytes() == before

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import torch
 
-from stages.lib import cli, embedding, encoders, inference, machine, paths, previous_result, tables
+from stages.lib import cli, embedding, encoders, machine, paths, previous_result, tables
 from stages.lib.embedding import Work
-from stages.lib.fingerprint import fingerprint
 from stages.lib.vector_cache import VectorCache
 
 MEASUREMENT = "measurement.json"
 NOT_MEASURED = {"images_per_second": None, "measured_images": 0, "peak_memory_mb": None, "peak_gpu_memory_mb": None, "device": None}
 
 
-def restore(model: str, photos: Path, key: str, cache: VectorCache) -> None:
+def restore(model: str, key: str, cache: VectorCache) -> None:
     """Takes what the side cache lacks, vectors and measurement, from the row's last result in the DVC cache."""
-    _, lacking = embedding.count(photos, cache)
-    if not lacking:
-        return
     taken = previous_result.restore(model, key, cache)
     costs = previous_result.costs(model, key) if taken else None
     if costs and not (cache.folder / MEASUREMENT).exists():
@@ -52,27 +48,23 @@ def main(argv: list[str] | None = None) -> None:
     model, params = cli.start("embed", argv)
     start = time.perf_counter()
     folder, photos = paths.trained(model), paths.images("test")
-    device = inference.choose_device(params.embed.device)
     facts = tables.read_json(folder / encoders.FACTS_FILE)
-    decides = embedding.ingredients(folder, device)
-    key = fingerprint(decides)
-    cache = VectorCache(paths.CACHE / "vectors" / key, facts["dim"])
-    tables.write_json(cache.folder / "ingredients.json", decides)
-    restore(model, photos, key, cache)
-    work = embedding.compute(folder, photos, cache, params.embed.batch_size, device)
+    vectors = embedding.settle(folder, photos, params.embed, partial(restore, model))
+    work = embedding.compute(vectors, photos, params.embed.batch_size)
+    engine, cache = vectors.engine, vectors.cache
     rows = tables.count_rows(photos)
-    metadata = {"model": model, "dim": str(facts["dim"]), "fingerprint": key}
+    metadata = {"model": model, "dim": str(facts["dim"]), "fingerprint": vectors.fingerprint}
     schema = tables.embeddings_schema(facts["dim"])
     tables.write_shards(paths.embeddings(model), schema, embedding.rows(photos, cache), rows, tables.VECTORS_PER_SHARD, metadata)
     costs = {
-        **measurement(cache, work, device),
+        **measurement(cache, work, engine.device),
         **{name: facts.get(name) for name in ("parameters", "gflops", "dim", "image_size", "random", "licence", "source")},
         "seconds": round(time.perf_counter() - start, 3),
-        "fingerprint": key,
+        "fingerprint": vectors.fingerprint,
         "computed": work.computed,
         "reused": work.images - work.computed,
-        "engine": inference.ENGINE,
-        "precision": inference.PRECISION,
+        "engine": engine.described,
+        "precision": engine.precision,
     }
     tables.write_json(paths.costs("embed", model), costs)
     cli.log.info("%s: %d vectors of %d dimensions, %d of them computed now", model, rows, facts["dim"], work.computed)

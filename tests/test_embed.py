@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import os
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +107,8 @@ def test_rows_are_those_of_the_images_with_their_own_vectors() -> None:
     assert metadata[b"model"] == b"a"
     assert metadata[b"dim"] == b"512"
     assert metadata[b"fingerprint"].decode() in [path.name for path in (paths.CACHE / "vectors").iterdir()]
-    assert (costs["computed"], costs["reused"], costs["dim"], costs["random"], costs["engine"]) == (11, 0, 512, True, "torch")
+    assert (costs["computed"], costs["reused"], costs["dim"], costs["random"], costs["precision"]) == (11, 0, 512, True, "float32")
+    assert costs["engine"] == f"openvino {version('openvino')}"
     assert costs["images_per_second"] > 0
     assert costs["peak_memory_mb"] > 0
     assert costs["source"]["weights"] == "none"
@@ -244,8 +247,8 @@ DECIDES: dict[str, Callable[[pytest.MonkeyPatch], object]] = {
     "interpolation": lambda _: change_facts(lambda told: told["transform"].update(interpolation="bicubic")),
     "mean": lambda _: change_facts(lambda told: told["transform"].update(mean=[0.5, 0.5, 0.5])),
     "pooling": lambda _: change_facts(lambda told: told.update(pooling="cls")),
-    "precision": lambda patch: patch.setattr(inference, "PRECISION", "bfloat16"),
-    "engine": lambda patch: patch.setattr(inference, "ENGINE", "openvino"),
+    "precision": lambda _: settings(precision="bfloat16"),
+    "engine": lambda _: settings(engine="onnxruntime"),
     "a library's version": lambda patch: patch.setattr(encoders, "versions", lambda *_: {"torch": "9.9"}),
     "code of the transform": lambda patch: patch.setattr(embedding, "code_digest", lambda *_: "another"),
 }
@@ -329,6 +332,61 @@ def test_a_few_new_photos_do_not_replace_the_measurement_of_many() -> None:
     assert costs["computed"] == 7
     assert costs["images_per_second"] == first["images_per_second"]
     assert costs["measured_images"] == 22  # all but the first batch
+
+
+# --- which engine computes
+
+
+class Unconvertible(nn.Module):
+    """No engine but torch knows its operation."""
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return torch.special.i1e(pixels.mean(dim=(2, 3)) + 1).repeat(1, 171)[:, :512]
+
+
+def load_unconvertible(monkeypatch: pytest.MonkeyPatch) -> None:
+    load = encoders.load
+    monkeypatch.setattr(encoders, "load", lambda folder: dataclasses.replace(load(folder), module=Unconvertible()))
+
+
+def test_torch_computes_what_no_other_engine_can(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    place("a")
+    prepare(PHOTOS[:9])
+    load_unconvertible(monkeypatch)
+    with caplog.at_level("INFO", "lineup"):
+        costs = run()
+    assert costs["engine"] == f"torch {version('torch')}"
+    assert [line.split(" (")[0] for line in caplog.messages if "can't compute" in line] == [
+        f"{engine} can't compute data/models/a" for engine in ("openvino", "onnxruntime")
+    ]
+    settings(engine="torch")
+    assert run()["computed"] == 0, "whether it was asked for or found to be the one, they are torch's vectors"
+
+
+def test_an_engine_that_is_named_and_can_not_compute_a_row_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    place("a")
+    prepare(PHOTOS[:9])
+    load_unconvertible(monkeypatch)
+    settings(engine="openvino")
+    told = r"^params\.yaml: embed\.engine: openvino can't compute data/models/a \(.+\); say engine: auto or torch$"
+    with pytest.raises(UserError, match=told):
+        run()
+
+
+@pytest.mark.parametrize("engine", ["torch", "openvino", "onnxruntime"])
+def test_each_engine_s_vectors_are_kept_apart_and_repeat(engine: str) -> None:
+    place("a")
+    prepare(PHOTOS[:20])
+    run()
+    settings(engine=engine)
+    assert run()["computed"] == (0 if engine == "openvino" else 20)
+    full = result()
+    forget()
+    prepare(PHOTOS[9:15])
+    run()
+    prepare(PHOTOS[:20])
+    assert run()["computed"] == 14
+    assert result() == full
 
 
 # --- faults
@@ -438,7 +496,7 @@ def test_missing_inputs_are_told() -> None:
 
 def test_memory_ahead_of_the_network_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Images are read as they are needed: what is under way, and one part more for each thread."""
-    monkeypatch.setattr(inference, "CPU_SHAPE", 2)
+    monkeypatch.setattr("stages.lib.engines.torch.CPU_SHAPE", 2)
     read: list[str] = []
 
     def photos() -> Iterator[tuple[str, bytes]]:

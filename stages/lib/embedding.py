@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 from tqdm import tqdm
 
-from stages.lib import cli, encoders, images, inference, tables, vector_cache
+from stages.lib import cli, encoders, engines, fused_transform, images, inference, paths, tables, vector_cache
 from stages.lib.encoders import weights
+from stages.lib.engines import CannotConvert, Engine, Network, traced
 from stages.lib.errors import UserError
-from stages.lib.fingerprint import code_digest
+from stages.lib.fingerprint import code_digest, fingerprint
+from stages.lib.params import Embed
 from stages.lib.vector_cache import VectorCache
 
 
@@ -31,16 +33,59 @@ class Work:
     measured_seconds: float = 0.0
 
 
-def compute(folder: Path, photos: Path, cache: VectorCache, batch_size: int, device: torch.device) -> Work:
-    """Computes the vectors that the cache lacks, and keeps each batch as soon as it is done.
+@dataclass(frozen=True)
+class Vectors:
+    """Of one encoder, as one engine computes them. network: None where no image lacks its vector; lacking: how many do."""
 
-    folder: an encoder; photos: prepared images.
+    engine: Engine
+    fingerprint: str
+    cache: VectorCache
+    network: Network | None
+    images: int
+    lacking: int
+
+
+def settle(folder: Path, photos: Path, embed: Embed, restore: Callable[[str, VectorCache], object]) -> Vectors:
+    """The encoder's vectors by the first engine that can compute them, as far as they are kept.
+
+    folder: an encoder; photos: prepared images; restore: told a fingerprint and its cache if the cache lacks a vector, may fill it.
+    UserError if the engine that params.yaml names can't.
     """
-    total, lacking = count(photos, cache)
-    if not lacking:
-        return Work(total, 0)
+    choice = engines.candidates(embed)
+    for engine in choice:
+        decides = ingredients(folder, engine)
+        key = fingerprint(decides)
+        cache = VectorCache(paths.CACHE / "vectors" / key, decides["encoder"]["dim"])
+        images_there, lacking = count(photos, cache)
+        if lacking:
+            restore(key, cache)
+            images_there, lacking = count(photos, cache)
+        try:
+            network = _network(folder, photos, engine, embed.batch_size) if lacking else None
+        except CannotConvert as reason:
+            fault = f"{engine.name} can't compute {folder} ({reason})"
+            if engine == choice[-1]:
+                raise UserError(f"{paths.PARAMS}: embed.engine: {fault}; say engine: auto or torch") from None
+            cli.log.info("%s; another engine does", fault)
+            continue
+        tables.write_json(cache.folder / "ingredients.json", decides)
+        return Vectors(engine, key, cache, network, images_there, lacking)
+    raise AssertionError("no engine was tried")
+
+
+def _network(folder: Path, photos: Path, engine: Engine, batch_size: int) -> Network:
+    """Tried on the first images there are, so that the verdict is the same whichever of them are new."""
     encoder = encoders.load(folder)
-    times, done = [], []
+    first = islice(images.prepared(photos, engines.PARITY_IMAGES), engines.PARITY_IMAGES)
+    tried = [inference.decoded((image.image_id, image.data), encoder.transform) for image in first]
+    return engines.prepare(engine, encoder, tried, batch_size, cli.threads())
+
+
+def compute(vectors: Vectors, photos: Path, batch_size: int) -> Work:
+    """Computes the vectors that are lacking, and keeps each batch as soon as it is done. photos: prepared images."""
+    if vectors.network is None:
+        return Work(vectors.images, 0)
+    cache, times, done = vectors.cache, [], []
     under_way: dict[str, bytes] = {}
 
     def photos_left() -> Iterator[tuple[str, bytes]]:
@@ -48,32 +93,32 @@ def compute(folder: Path, photos: Path, cache: VectorCache, batch_size: int, dev
             under_way[image_id] = key
             yield image_id, content
 
-    with tqdm(total=lacking, unit="image", disable=None) as progress:
+    with tqdm(total=vectors.lacking, unit="image", disable=None) as progress:
         start = time.perf_counter()
-        for batch in inference.run(encoder, photos_left(), batch_size, device, cli.threads()):
+        for batch in inference.vectors(vectors.network, photos_left(), batch_size, cli.threads()):
             cache.add(np.array([under_way.pop(image_id) for image_id in batch.ids], "S32"), batch.vectors)
             progress.update(len(batch.ids))
             done.append(len(batch.ids))
             times.append(time.perf_counter() - start)
     cache.merge()
     if len(done) == 1:
-        return Work(total, lacking, done[0], times[0])
-    return Work(total, sum(done), sum(done[1:]), times[-1] - times[0])
+        return Work(vectors.images, vectors.lacking, done[0], times[0])
+    return Work(vectors.images, sum(done), sum(done[1:]), times[-1] - times[0])
 
 
-def ingredients(folder: Path, device: torch.device) -> dict[str, Any]:
-    """All that decides a vector besides the image: of the encoder in `folder`."""
+def ingredients(folder: Path, engine: Engine) -> dict[str, Any]:
+    """All that decides a vector besides the image: of the encoder in `folder`, computed by an engine."""
     facts = tables.read_json(folder / encoders.FACTS_FILE)
     if weights.digest(folder / encoders.WEIGHTS_FILE) != facts["weights_sha256"]:
         raise UserError(f"{folder}: {encoders.WEIGHTS_FILE} is damaged (not the file of {encoders.FACTS_FILE}); `dvc checkout --force` it")
-    library = Path(str(encoders.library(facts["library"]).__file__))
+    code = (encoders.library(facts["library"]), images, inference, fused_transform, engines, engine.library, traced)
     return {
         "encoder": {name: fact for name, fact in facts.items() if name not in encoders.NOT_DECIDING},
-        "versions": encoders.versions(*facts["versions"]),
-        "code": code_digest(library, Path(images.__file__), Path(inference.__file__)),
-        "engine": inference.ENGINE,
-        "precision": inference.PRECISION,
-        "device": device.type,
+        "versions": encoders.versions(*facts["versions"], *engine.library.PACKAGES),
+        "code": code_digest(*(Path(str(module.__file__)) for module in code)),
+        "engine": engine.name,
+        "precision": engine.precision,
+        "device": engine.device.type,
     }
 
 

@@ -74,8 +74,12 @@ class Encoder(Strict):
 
 
 class Embed(Strict):
+    """What computes the vectors; engine, precision and the kind of device decide them, batch_size doesn't."""
+
     batch_size: int = Field(default=32, ge=1, le=4096)
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    engine: Literal["auto", "torch", "openvino", "onnxruntime"] = "auto"
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
 
 
 class Search(Strict):

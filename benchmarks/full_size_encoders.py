@@ -61,7 +61,8 @@ _EMBED = (
 import io, json, sys, time
 from pathlib import Path
 import torch
-from stages.lib import cli, encoders, inference
+from stages.lib import cli, encoders, engines, inference
+from stages.lib.params import Embed
 from tests.hub_project import photo
 encoders.library(sys.argv[2])
 before, count = wipe(), int(sys.argv[3])
@@ -74,11 +75,16 @@ for number in range(count):
     data = io.BytesIO()
     photo(320, 240, number).save(data, "JPEG")
     photos.append((str(number), data.getvalue()))
+pixels = [encoder.transform(photo(320, 240, number)) for number in range(4)]
+network = engines.prepare(engines.candidates(Embed(device=sys.argv[4]))[0], encoder, pixels, 16, cli.threads())
+del encoder
+converted, held = mark() - before, mark("VmRSS") - before
 times = []
-for batch in inference.run(encoder, photos, 16, inference.choose_device(sys.argv[4]), cli.threads()):
+for batch in inference.vectors(network, photos, 16, cli.threads()):
     times.append((time.perf_counter(), len(batch.ids)))
 seconds, done = times[-1][0] - times[0][0], sum(n for _, n in times[1:])  # the first batch warms up
-print(json.dumps({"loaded": loaded, "images_per_second": done / seconds}))
+told = {"loaded": loaded, "converted": converted, "held": held, "images_per_second": done / seconds}
+print(json.dumps(told | {"engine": network.engine.described}))
 """
 )
 
@@ -128,7 +134,7 @@ ENCODERS: dict[str, tuple[str, Callable[[Path], None], dict[str, Any]]] = {
 }
 
 
-def run(code: str, *arguments: str, cwd: Path, url: str, **extra: str) -> dict[str, float]:
+def run(code: str, *arguments: str, cwd: Path, url: str, **extra: str) -> dict[str, Any]:
     environment = hub_project.environment(cwd, url, **extra)
     del environment["OMP_NUM_THREADS"]
     done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=cwd, env=environment, stdout=subprocess.PIPE, text=True, check=True)
@@ -149,8 +155,9 @@ def measure(row: str, hub: local_hub.Hub, root: Path, images: int, device: str) 
     checkpoint = sum(path.stat().st_size for path in (root / "repositories" / row).glob("*.safetensors")) / 1e6
     tower = (project / "data/weights" / row / "model.safetensors").stat().st_size / 1e6
     figures = [checkpoint, download["seconds"], fetched["seconds"], fetched["memory"], fetched["memory"] / checkpoint, tower]
-    figures += [embedded["loaded"], embedded["loaded"] / tower, embedded["images_per_second"]]
-    return [row, *(f"{figure:.1f}" for figure in figures)]
+    figures += [embedded["loaded"], embedded["loaded"] / tower, embedded["engine"], embedded["converted"], embedded["converted"] / tower]
+    figures += [embedded["held"], embedded["images_per_second"]]
+    return [row, *(figure if isinstance(figure, str) else f"{figure:.1f}" for figure in figures)]
 
 
 COLUMNS = (
@@ -163,6 +170,10 @@ COLUMNS = (
     "image tower MB",
     "load peak MB",
     "of tower",
+    "engine",
+    "its peak MB",
+    "of tower",
+    "then held MB",
     "images/s",
 )
 

@@ -147,6 +147,13 @@ def test_pixels_id_is_of_size_and_upright_pixels() -> None:
     assert images.prepare(encoded(flat, "PNG"), 512).pixels_id != images.prepare(encoded(flat.reshape(4, 4, 3), "PNG"), 512).pixels_id
 
 
+@pytest.mark.parametrize("height", [1, 63, 64, 65, 150])
+def test_pixels_id_of_tall_pictures_is_of_every_row(height: int) -> None:
+    tall = np.random.default_rng(height).integers(0, 256, (height, 3, 3), dtype=np.uint8)
+    expected = hashlib.sha256(b"3 x %d RGB\n" % height + tall.tobytes()).hexdigest()
+    assert images.pixels_id(Image.fromarray(tall)) == expected
+
+
 def test_prepared_reads_what_was_written(tmp_path: Path) -> None:
     rows = [(f"{number:064x}", split, None, bytes([number])) for number in range(5) for split in ("gallery", "query")]
     columns = [pa.array(column, kind.type) for column, kind in zip(zip(*rows, strict=True), tables.IMAGES, strict=True)]

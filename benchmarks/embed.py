@@ -1,0 +1,179 @@
+"""Embedding end to end against its own engine's forward pass alone, and against the loops that people write by hand.
+
+Run: python -m benchmarks.embed [mobilenet_v2] [resnet50] [clip] [--photos FOLDER]     (60-100 seconds a model on two cores)
+All weights are RANDOM: speed is measured here, nothing else. Photos: those of a folder, as preprocess leaves them; else made here,
+512 x 384 px. Each way computes the same photos from their files, the ways take turns, medians count.
+
+lineup        stages.lib.embedding.compute: prepared images on disk -> vectors in the side cache, what the stage does
+ceiling       the same engine with the same threads on tensors in memory: no file, no decoding, nothing kept
+notebook      what the notebooks did: CNNs in batches of 32, CLIP one image at a time; PIL, the transform, the network, eager
+DataLoader    torch.utils.data.DataLoader, batch_size=32, num_workers=2, eager
+documented    the loop of timm's, torchvision's or open_clip's README: one image at a time
+sentence-transformers    encode(images, batch_size=32) with a CLIP of the same size
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import os
+import statistics
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+
+from benchmarks.full_size_encoders import clip as write_clip
+from stages.lib import cli, embedding, encoders, images, inference, machine, paths
+from stages.lib.encoders import Encoder
+from stages.lib.params import Embed
+from stages.lib.params import Encoder as Spec
+from tests.photographs import photograph, write_prepared
+
+MODELS = {
+    "mobilenet_v2": ({"library": "torchvision", "name": "mobilenet_v2"}, 192),
+    "resnet50": ({"library": "timm", "name": "resnet50"}, 48),
+    "clip": ({"library": "open_clip", "name": "ViT-B-32"}, 48),
+}
+RUNS = 3
+BATCH = 32
+# Of the medians: at least so much of the ceiling, and so many times as fast as a loop.
+TARGETS = {"ceiling": 0.9, "notebook": 2.0, "DataLoader": 1.0, "documented": 1.0, "sentence-transformers": 1.0}
+
+Way = Callable[[], Any]
+
+
+def ways(encoder: Encoder, files: list[Path], settings: Embed, name: str) -> dict[str, Way]:
+    """What is measured, by name; each computes every photo once."""
+    module, transform = encoder.module.eval(), encoder.transform
+    prepared, threads = paths.images("test"), cli.threads()
+    first = embedding.settle(paths.trained("row"), prepared, settings, lambda *_: None)
+    network = first.network
+    assert network is not None
+    group = [inference.decoded((path.name, path.read_bytes()), network.transform) for path in files[: network.shape]]
+    batch = torch.stack(group)
+
+    def lineup() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            cache = embedding.VectorCache(Path(folder), encoder.dim)
+            empty = embedding.Vectors(first.engine, first.fingerprint, cache, network, first.images, len(files))
+            assert embedding.compute(empty, prepared, settings.batch_size).computed == len(files)
+
+    def ceiling() -> None:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            list(pool.map(network.forward, [batch] * (len(files) // network.shape)))
+
+    def in_batches(size: int) -> None:
+        with torch.no_grad():
+            for start in range(0, len(files), size):
+                module(torch.stack([transform(Image.open(path).convert("RGB")) for path in files[start : start + size]])).numpy()
+
+    def loaded() -> None:
+        with torch.no_grad():
+            for pixels in DataLoader(_Photos(files, transform), batch_size=BATCH, num_workers=2):
+                module(pixels).numpy()
+
+    found: dict[str, Way] = {"lineup": lineup, "ceiling": ceiling, "notebook": lambda: in_batches(1 if name == "clip" else BATCH)}
+    found["DataLoader"] = loaded
+    if name == "clip":
+        found["sentence-transformers"] = _sentence_transformers(files)
+    else:
+        found["documented"] = lambda: in_batches(1)  # of CLIP it is the notebook's
+    return found
+
+
+class _Photos(Dataset[torch.Tensor]):
+    def __init__(self, files: list[Path], transform: encoders.Transform) -> None:
+        self.files, self.transform = files, transform
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return self.transform(Image.open(self.files[index]).convert("RGB"))
+
+
+def _sentence_transformers(files: list[Path]) -> Way:
+    import transformers
+    from sentence_transformers import SentenceTransformer
+
+    transformers.logging.set_verbosity_error()
+    folder = Path("clip").resolve()
+    write_clip(folder)
+    model = SentenceTransformer(str(folder), device="cpu")
+    return lambda: model.encode([Image.open(path) for path in files], batch_size=BATCH, show_progress_bar=False)  # type: ignore[arg-type]
+
+
+def lay_out(spec: dict[str, str], photos: list[bytes]) -> tuple[Encoder, list[Path]]:
+    """A fetched encoder with random weights and the prepared photos, where embed looks for them; the photos as files, too."""
+    torch.manual_seed(0)
+    library = encoders.library(spec["library"])
+    fetched = library.fetch(Spec.model_validate({**spec, "weights": "none", "allow_random": True, "image_size": 224}))
+    encoders.save(paths.trained("row"), fetched.module, fetched.facts)
+    write_prepared(paths.images("test"), [("gallery", photo) for photo in photos])
+    folder = Path("photos")
+    folder.mkdir(exist_ok=True)
+    for number, photo in enumerate(photos):
+        (folder / f"{number:04}.jpg").write_bytes(photo)
+    return encoders.load(paths.trained("row")), sorted(folder.iterdir())
+
+
+def measure(name: str, folder: Path | None, settings: Embed) -> None:
+    spec, count = MODELS[name]
+    if folder:
+        raw = [path.read_bytes() for path in sorted(folder.rglob("*.jpg"))[:count]]
+        photos = [images.prepare(data, 512).replacement or data for data in raw]
+    else:
+        photos = [photograph(seed, 512, 384) for seed in range(count)]
+    start = time.perf_counter()
+    encoder, files = lay_out(spec, photos)
+    found = ways(encoder, files, settings, name)
+    seconds: dict[str, list[float]] = {way: [] for way in found}
+    for run in range(RUNS + 1):  # the first warms up
+        for way, work in found.items():
+            start = time.perf_counter()
+            work()
+            if run:
+                seconds[way].append(time.perf_counter() - start)
+    speeds = {way: len(photos) / statistics.median(times) for way, times in seconds.items()}
+    engine = embedding.settle(paths.trained("row"), paths.images("test"), settings, lambda *_: None).engine
+    print(f"\n{name} at 224 px, {len(photos)} photos, {engine.described}, {engine.precision}")
+    print(f"{'':22} images/s   lineup is   target   runs, s")
+    for way, speed in speeds.items():
+        target = 3.0 if (name, way) == ("mobilenet_v2", "notebook") else TARGETS.get(way)
+        ratio = speeds["lineup"] / speed
+        told = f"{ratio:8.2f} x   {target:5.1f} {'ok  ' if ratio >= target else 'MISS'}" if target else " " * 23
+        print(f"{way:22} {speed:8.1f} {told}  {', '.join(f'{s:.2f}' for s in seconds[way])}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="*", default=list(MODELS), help=f"of {', '.join(MODELS)}; default: all")
+    parser.add_argument("--photos", type=Path, help="a folder with JPEG files")
+    parser.add_argument("--engine", default="auto")
+    parser.add_argument("--precision", default="float32")
+    asked = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    os.environ["TQDM_DISABLE"] = "1"
+    settings = Embed.model_validate({"engine": asked.engine, "precision": asked.precision, "device": "cpu"})
+    packages = ("torch", "torchvision", "timm", "open_clip_torch", "sentence-transformers", "pillow")
+    print("RANDOM WEIGHTS: speed is measured here, nothing else.")
+    print(f"{machine.cpu_name()}, {cli.threads()} threads (torch: {torch.get_num_threads()})")
+    print(", ".join(f"{package} {importlib.metadata.version(package)}" for package in packages))
+    home = Path.cwd()
+    for name in asked.models:
+        with tempfile.TemporaryDirectory() as folder:
+            os.chdir(folder)
+            measure(name, (home / asked.photos).resolve() if asked.photos else None, settings)
+            os.chdir(home)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""preprocess against the loops that people write by hand, on photos of 2, 6 and 12 megapixels made here.
+
+Run: python -m benchmarks.preprocess     (about two minutes on two cores)
+lineup prepares like the stage, in as many processes as there are cores: reads, hashes the file and its pixels (the same picture in
+another container is found by them), decodes, shrinks to 512 px with Lanczos over all pixels, writes the manifest and the shards.
+The start of the stage, with its imports, is in its seconds. The ways take turns, medians count.
+
+plain loop      for each file: Image.open, convert("RGB"), resize to 512 px with Lanczos, save as JPEG 95; one process, no hashes
+thumbnail loop  for each file: Image.open, thumbnail(512), save: decodes JPEG at a fraction of its size, so other pixels
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import PIL
+from PIL import Image
+
+from stages.lib import cli, machine
+
+ROOT = Path(__file__).resolve().parent.parent
+SIZES = {2: (1632, 1224), 6: (2832, 2128), 12: (4000, 3000)}  # megapixels: width, height
+PHOTOS = 48  # of each size
+RUNS = 3
+SIDE = 512
+
+
+def photo(width: int, height: int, seed: int) -> Image.Image:
+    """Smooth shapes with texture; as a JPEG about 0.24 bytes a pixel, as a phone's."""
+    random = np.random.default_rng(seed)
+    shapes = Image.fromarray(random.integers(0, 256, (12, 16, 3), dtype=np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
+    noise = Image.fromarray(random.integers(0, 30, (height // 2, width // 2), dtype=np.uint8)).resize((width, height))
+    pixels = np.asarray(shapes, np.int16) + np.asarray(noise, np.int16)[:, :, None] - 15
+    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+
+
+def lay_out(folder: Path, size: tuple[int, int]) -> list[Path]:
+    files = []
+    for number in range(PHOTOS):
+        file = folder / "data/raw/test" / ("gallery" if number % 4 else "query") / f"{number:03}.jpg"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if number < 8:
+            photo(*size, number).save(file, "JPEG", quality=90)
+        else:  # other bytes, the same work: a JPEG may end in anything
+            file.write_bytes(files[number % 8].read_bytes() + b"%d" % number)
+        files.append(file)
+    shutil.copy(ROOT / "params.yaml", folder)
+    return files
+
+
+def stage(folder: Path) -> None:
+    for made in ("data/prepared", ".cache"):
+        shutil.rmtree(folder / made, ignore_errors=True)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-m", "stages.preprocess"], cwd=folder, env=environment, check=True, capture_output=True)
+
+
+def plain(files: list[Path], out: Path) -> None:
+    for file in files:
+        image = Image.open(file).convert("RGB")
+        scale = SIDE / max(image.size)
+        small = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS)
+        small.save(out / file.name, "JPEG", quality=95)
+
+
+def thumbnail(files: list[Path], out: Path) -> None:
+    for file in files:
+        image = Image.open(file)
+        image.thumbnail((SIDE, SIDE))
+        image.convert("RGB").save(out / file.name, "JPEG", quality=95)
+
+
+def main() -> None:
+    print(f"{machine.cpu_name()}, {cli.threads()} processes, Python {sys.version.split()[0]}, Pillow {PIL.__version__}")
+    print(f"{PHOTOS} photos of each size; images/s, medians of {RUNS} runs; in brackets: times that lineup is as fast\n")
+    print(f"{'megapixels':>10} {'lineup':>8} {'plain loop':>18} {'thumbnail loop':>18}")
+    for megapixels, size in SIZES.items():
+        with tempfile.TemporaryDirectory() as name:
+            folder, out = Path(name), Path(name) / "out"
+            out.mkdir()
+            files = lay_out(folder, size)
+            ways: dict[str, Callable[[], None]] = {
+                "lineup": lambda folder=folder: stage(folder),
+                "plain": lambda files=files, out=out: plain(files, out),
+                "thumbnail": lambda files=files, out=out: thumbnail(files, out),
+            }
+            seconds: dict[str, list[float]] = {way: [] for way in ways}
+            for _ in range(RUNS):
+                for way, work in ways.items():
+                    start = time.perf_counter()
+                    work()
+                    seconds[way].append(time.perf_counter() - start)
+            speed = {way: PHOTOS / statistics.median(times) for way, times in seconds.items()}
+            told = [f"{speed[way]:.1f} ({speed['lineup'] / speed[way]:.2f} x)" for way in ("plain", "thumbnail")]
+            print(f"{megapixels:>10} {speed['lineup']:>8.1f} {told[0]:>18} {told[1]:>18}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

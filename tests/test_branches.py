@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 
-from tests import project
+from tests import project, small_project
 from tests.project import demo_params, executed, read_params, repro, run, write_params
 
 pytestmark = pytest.mark.slow
@@ -70,3 +71,46 @@ def test_experiments_run_from_the_queue_side_by_side(folder: Path) -> None:
     assert set(found) == {48, 64}
     assert all(metrics["mobilenet_v2"] == before["mobilenet_v2"] for metrics in found.values())
     assert len({metrics["faiss_l2"]["map_at_r"] for metrics in (before, *found.values())}) == 3
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With a row that is really trained."""
+    params = small_project.params()
+    row = params["models"].pop(small_project.ROW)
+    params["models"]["arcface"] = {**row, "objective": {"name": "arcface", "margin": 0.5}}
+    folder = project.create(tmp_path_factory.mktemp("trained") / "project", params)
+    run("python", "-m", "stages.demo", "--identities", "8", cwd=folder)
+    repro(folder)
+    run("git", "add", "-A", cwd=folder)
+    run("git", "commit", "-qm", "result", cwd=folder)
+    return folder
+
+
+def weights_in(folder: Path, revision: str) -> str:
+    """The hash by which a commit's dvc.lock names the trained model."""
+    lock = run("git", "show", f"{revision}:dvc.lock", cwd=folder).stdout
+    return re.findall(r"path: data/models/arcface\n\s+hash: md5\n\s+md5: (\S+)", lock)[0]
+
+
+def test_a_margin_is_tried_at_once_and_from_the_queue(trained: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(trained, tmp_path / "project", symlinks=True))
+    done = run("dvc", "exp", "run", "--name", "at-once", "-S", "models.arcface.objective.margin=0.3", cwd=folder)
+    row = [f"{stage}@arcface" for stage in ("train", "embed", "index", "retrieve", "score", "report_row")]
+    assert set(executed(done.stdout)) == {*row, "compare", "report"}
+    facts = json.loads((folder / "data/models/arcface/encoder.json").read_text(encoding="utf-8"))
+    assert facts["trained"]["objective"]["margin"] == 0.3
+
+    for name, margin in (("queued-a", 0.2), ("queued-b", 0.4)):
+        setting = f"models.arcface.objective.margin={margin}"
+        run("dvc", "exp", "run", "--queue", "--allow-missing", "--name", name, "-S", setting, cwd=folder)
+    run("dvc", "exp", "run", "--run-all", "-j", "2", cwd=folder)
+    shown = json.loads(run("dvc", "exp", "show", "--json", cwd=folder).stdout)
+    experiments = {experiment["name"]: experiment for rev in shown for experiment in rev.get("experiments") or []}
+    assert {name: experiment["executor"]["state"] for name, experiment in experiments.items() if experiment["executor"]} == {
+        "queued-a": "success",
+        "queued-b": "success",
+    }
+    assert set(experiments) == {"at-once", "queued-a", "queued-b"}
+    revisions = ["HEAD", *(experiment["revs"][0]["rev"] for experiment in experiments.values())]
+    assert len({weights_in(folder, revision) for revision in revisions}) == 4, "some trained nothing of their own"

@@ -25,6 +25,8 @@ def raising(error: BaseException) -> Callable[[], None]:
     [
         (UserError("params.yaml: seed is missing"), 1, "error: params.yaml: seed is missing\n"),
         (OSError(errno.ENOSPC, "No space left on device", "x.parquet"), 1, "error: the disk is full (writing x.parquet); free some space"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), 1, "error: your quota of this disk is used up; free some space and run again"),
+        (RuntimeError("write error in x.faiss: 0 != 1 (No space left on device)"), 1, "error: the disk is full; free some space and run"),
         (KeyboardInterrupt(), 130, "interrupted; run again to go on"),
     ],
 )

@@ -45,7 +45,8 @@ def metrics(rows: Rows) -> dict[str, dict[str, float]]:
         if quality and row["quality"]["map_at_r"]["macro"] is not None:
             quality["map_at_r_macro"] = round(row["quality"]["map_at_r"]["macro"], 4)
         costs = {cost: round(row["costs"][cost], digits or None) for cost, digits in COSTS.items() if row["costs"][cost] is not None}
-        told[name] = quality | costs
+        found = row["costs"].get("search", {}).get("ann_recall", {})  # by an approximate index, of what exact search finds
+        told[name] = quality | costs | {f"ann_recall_{k}": share for k, share in found.items()}
     return told
 
 

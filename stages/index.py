@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
-from stages.lib import cli, gallery, machine, paths, search, tables
+from stages.lib import approximate_search, cli, gallery, machine, paths, search, tables
 
 
 def main(argv: list[str] | None = None) -> None:
     model, params = cli.start("index", argv)
     start = time.perf_counter()
-    built = gallery.index(paths.embeddings(model), params.models[model].search.metric)
-    search.save(paths.index(model), built)
+    settings, path, facts = params.models[model].search, paths.index(model), dict[str, Any]()
+    indexed = gallery.to_index(paths.embeddings(model), settings.metric)
+    if approximate_search.is_exact(settings, indexed.rows):
+        search.build_file(path, indexed.metric, indexed.dim, indexed.rows, indexed.batches(), indexed.place)
+    else:
+        built = approximate_search.build(settings, indexed, params.retrieve.k, f"{paths.PARAMS}: models.{model}.search")
+        search.save(path, built.index)
+        facts = {"search": built.facts}
+        cli.log.info("%s", built.facts)
     costs = {
         "seconds": round(time.perf_counter() - start, 3),
-        "index_mb": round(paths.index(model).stat().st_size / 1e6, 3),
-        "vectors": built.ntotal,
-        "dim": built.d,
+        "index_mb": round(path.stat().st_size / 1e6, 3),
+        "vectors": indexed.rows,
+        "dim": indexed.dim,
         "peak_memory_mb": round(machine.peak_memory_mb(), 1),
+        **facts,
     }
     tables.write_json(paths.costs("index", model), costs)
-    cli.log.info("%d vectors of %d dimensions, %.1f MB", built.ntotal, built.d, costs["index_mb"])
+    cli.log.info("%d vectors of %d dimensions, %.1f MB", indexed.rows, indexed.dim, costs["index_mb"])
 
 
 if __name__ == "__main__":

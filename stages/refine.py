@@ -15,10 +15,10 @@ import faiss
 import numpy as np
 import pyarrow as pa
 
-from stages.lib import cli, gallery, machine, paths, refinements, relevance, search, tables
+from stages.lib import approximate_search, cli, gallery, machine, paths, refinements, relevance, search, tables
 from stages.lib.errors import UserError
 from stages.lib.params import Params
-from stages.lib.refinement_params import KReciprocal, QueryExpansion, Refinement, Whitening
+from stages.lib.refinement_params import Approximate, KReciprocal, QueryExpansion, Refinement, Whitening
 from stages.lib.refinements import Found, Space, Task, whitening
 from stages.lib.relevance import Relevance
 
@@ -60,11 +60,12 @@ def read_found(row: str, answers: Relevance) -> Found:
     return Found(relevance.gallery_positions(ranking, answers, str(paths.ranking(row))), ranking.scores)
 
 
-def read_space(folder: Path, metric: search.Metric, answers: Relevance) -> Space:
+def read_space(folder: Path, metric: search.Metric, answers: Relevance, index: faiss.Index | None = None) -> Space:
+    """index: of the folder's gallery; default: an exact one."""
     embeddings = tables.read_embeddings(folder, "query")
     gallery.check_same_images(folder, answers, embeddings.ids)
     vectors = search.prepare(metric, embeddings.ids, embeddings.vectors, str(folder))
-    return Space(metric, embeddings.ids, vectors, gallery.index(folder, metric))
+    return Space(metric, embeddings.ids, vectors, index or gallery.index(folder, metric))
 
 
 def whiten(source: Path, target: Path, metric: search.Metric, dim: int, row: str) -> whitening.Projection:
@@ -111,12 +112,23 @@ def main(argv: list[str] | None = None) -> None:
         facts["note"] = f"PCA whitening to {settings.dim} dimensions, learned on the {learned.count} images of the gallery"
         space = read_space(paths.embeddings(row), metric, answers)
         facts |= {"dim": settings.dim, "index_mb": round(space.index.ntotal * space.index.code_size / 1e6, 3)}
+    elif isinstance(settings, Approximate):
+        tables.replace_atomically(paths.embeddings(row), Path.mkdir)
+        indexed = gallery.to_index(paths.embeddings(settings.second), metric)
+        built = approximate_search.build(settings, indexed, params.retrieve.k, f"{paths.PARAMS}: refinements.{row}")
+        space = read_space(paths.embeddings(settings.second), metric, answers, built.index)
+        facts |= {"dim": indexed.dim, "index_mb": round(search.size(built.index) / 1e6, 3), "search": built.facts}
     else:
         tables.replace_atomically(paths.embeddings(row), Path.mkdir)
         uses_vectors = isinstance(settings, QueryExpansion | KReciprocal)
         space = read_space(paths.embeddings(settings.second), metric, answers) if uses_vectors else None
     task = Task(read_found(settings.first, answers), read_found(settings.second, answers), space, answers.excluded(), k)
-    tables.write_ranking(paths.ranking(row), refine(settings, task, answers))
+    ranking = refine(settings, task, answers)
+    tables.write_ranking(paths.ranking(row), ranking)
+    if space is not None and isinstance(settings, Approximate):
+        indexed = gallery.to_index(paths.embeddings(settings.second), metric)
+        cutoffs = {*params.score.k, params.retrieve.k}
+        facts["ann_recall"] = approximate_search.recalls(ranking.positions, space.queries, task.excluded, indexed, cutoffs)
     seconds = time.perf_counter() - start
     costs = {
         **facts,

@@ -7,11 +7,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from stages.lib import cli, gallery, machine, paths, relevance, search, tables
+from stages.lib import approximate_search, cli, gallery, machine, paths, relevance, search, tables
 from stages.lib.relevance import Relevance
 
 
-def retrieve(queries: npt.NDArray[np.float32], index: faiss.IndexFlat, answers: Relevance, k: int) -> tables.Ranking:
+def retrieve(queries: npt.NDArray[np.float32], index: faiss.Index, answers: Relevance, k: int) -> tables.Ranking:
     """The k nearest gallery images of each query, without itself and its junk; queries: float32 [Q, D], prepared."""
     positions, scores = search.nearest(index, queries, k, answers.excluded())
     return tables.Ranking(answers.query_ids, answers.gallery_ids, positions, scores)
@@ -32,7 +32,8 @@ def main(argv: list[str] | None = None) -> None:
     index = search.load(paths.index(model), metric, len(answers.gallery_ids))
     queries = search.prepare(metric, embeddings.ids, embeddings.vectors, str(paths.embeddings(model)))
     k = answers.depth(params.retrieve.k, *params.score.k)
-    tables.write_ranking(paths.ranking(model), retrieve(queries, index, answers, k))
+    ranking = retrieve(queries, index, answers, k)
+    tables.write_ranking(paths.ranking(model), ranking)
     costs = {
         "query_ms": round(search.query_ms(index, queries, k), 4),
         "k": k,
@@ -40,6 +41,9 @@ def main(argv: list[str] | None = None) -> None:
         "device": machine.cpu_name(),
         "peak_memory_mb": round(machine.peak_memory_mb(), 1),
     }
+    if not isinstance(index, faiss.IndexFlat):
+        indexed, cutoffs = gallery.to_index(paths.embeddings(model), metric), {*params.score.k, params.retrieve.k}
+        costs["ann_recall"] = approximate_search.recalls(ranking.positions, queries, answers.excluded(), indexed, cutoffs)
     tables.write_json(paths.costs("retrieve", model), costs)
     cli.log.info("%d queries, the %d nearest of %d images each", len(queries), k, index.ntotal)
 

@@ -345,7 +345,8 @@ def test_equal_scores_stand_in_the_order_of_their_ids(method: str) -> None:
 
 def test_there_is_a_file_for_every_method() -> None:
     files = {file.stem for file in Path(refinements.__file__).parent.glob("*.py")} - {"__init__"}
-    assert files == {"reciprocal_rank_fusion", "score_fusion", "query_expansion", "k_reciprocal", "whitening"}
+    assert files == {"reciprocal_rank_fusion", "score_fusion", "query_expansion", "k_reciprocal", "whitening", "approximate"}
     for method in files:
-        module = refinements.method(settings(method, **({"dim": 2, "with": "a"} if method == "whitening" else {})))
+        needed = {"whitening": {"dim": 2, "with": "a"}, "approximate": {"index": "hnsw", "with": "a"}}.get(method, {})
+        module = refinements.method(settings(method, **needed))
         assert hasattr(module, "refine") != hasattr(module, "queries")

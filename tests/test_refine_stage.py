@@ -25,9 +25,11 @@ ROWS = {
     "expanded": {"from": "a", "with": "a", "method": "query_expansion", "n": 2},
     "reranked": {"from": "a", "with": "a", "method": "k_reciprocal", "k1": 4, "k2": 2},
     "whitened": {"from": "a", "with": "a", "method": "whitening", "dim": 6},
+    "approximated": {"from": "a", "with": "a", "method": "approximate", "index": "hnsw", "recall_target": 1.0},
     # chains
     "three": {"from": "fused", "with": "whitened", "method": "reciprocal_rank_fusion"},
     "fused_reranked": {"from": "fused", "with": "b", "method": "k_reciprocal", "k1": 4, "k2": 2},
+    "whitened_approximated": {"from": "whitened", "with": "whitened", "method": "approximate", "index": "ivf", "recall_target": 1.0},
     "whitened_expanded": {"from": "whitened", "with": "whitened", "method": "query_expansion", "n": 2},
     "both_reranked": {"from": "reranked", "with": "fused_reranked", "method": "score_fusion"},
 }
@@ -117,6 +119,38 @@ def test_whitening_hands_on_its_vectors_and_says_what_it_learned_on(place: Path)
     assert tables.read_embeddings(paths.embeddings("whitened"), "query").vectors.shape == (6, 6)
 
 
+@pytest.mark.parametrize("metric", ["cosine", "l2"])
+def test_an_approximate_search_tells_how_much_of_the_exact_one_it_finds(place: Path, metric: str) -> None:
+    row = {"from": "a", "with": "a", "method": "approximate", "index": "ivf", "recall_target": 0.3}
+    prepared({"ann": row}, metric=metric, retrieve={"k": 8}, score={"k": [1, 5]})
+    images = clustered(labels=30, queries=1, gallery=10, noise=0.8, dim=8)  # 7 lists
+    collection.write(images)
+    collection.write_embeddings("a", images)
+    exact, found = collection.search("a"), refined("ann")
+    costs = tables.read_json(paths.costs("refine", "ann"))
+    assert (costs["dim"], costs["search"]["index"], costs["search"]["storage"]) == (8, "ivf", "float32")
+    assert costs["search"]["ann_recall_tuned"] >= 0.3 and costs["search"]["parameters"]["nprobe"] < 7
+    assert costs["ann_recall"].keys() == {"1", "5", "8"}
+    for k, told in costs["ann_recall"].items():
+        shares = [len({*ids(exact, q)[: int(k)]} & {*ids(found, q)[: int(k)]}) / int(k) for q in range(30)]
+        assert told == pytest.approx(np.mean(shares), abs=1e-4)
+    assert 0 < costs["ann_recall"]["8"] < 1
+    # What both found has the same score: it is the exact one of the pair.
+    scores = {(q, g): s for q in range(30) for g, s in zip(ids(exact, q), exact.scores[q], strict=False)}
+    for q in range(30):
+        for g, score in zip(ids(found, q), found.scores[q], strict=False):
+            assert scores.get((q, g), score) == score
+    # The index is what the same settings give a row of models.
+    content = collection.params("a", metric=metric, retrieve={"k": 8}, score={"k": [1, 5]})
+    content["models"]["a"]["search"] |= {"index": "ivf", "recall_target": 0.3}
+    collection.write_params(content)
+    twin = collection.search("a")
+    assert [ids(twin, q) for q in range(30)] == [ids(found, q) for q in range(30)]
+    assert tables.read_json(paths.costs("retrieve", "a"))["ann_recall"] == costs["ann_recall"]
+    built = tables.read_json(paths.costs("index", "a"))
+    assert built["search"] == costs["search"] and built["index_mb"] == costs["index_mb"]
+
+
 def test_other_methods_hand_on_an_empty_folder_whatever_lay_there(place: Path) -> None:
     prepared(ROWS)
     paths.embeddings("fused").mkdir()
@@ -189,7 +223,7 @@ CHAIN = {"from": "a", "with": "b", "method": "reciprocal_rank_fusion"}
         ({"r": {**CHAIN, "with": "zzz"}}, "refinements.r.with is 'zzz'; known: a, b"),
         ({"r": {**CHAIN, "wiht": "b"}}, "refinements.r.wiht is unknown; did you mean 'with'?"),
         ({"r": {"from": "a", "method": "score_fusion"}}, "refinements.r.with is missing"),
-        ({"r": {**CHAIN, "method": "rrf"}}, "refinements.r.method is 'rrf'; known: k_reciprocal, "),
+        ({"r": {**CHAIN, "method": "rrf"}}, "refinements.r.method is 'rrf'; known: approximate, k_reciprocal, "),
         ({"r": {"from": "a", "with": "a"}}, "refinements.r.method is missing"),
         ({"a": CHAIN}, "refinements.a is also a row of models; rename one"),
         ({"R-1": CHAIN}, "refinements.R-1: a row's name may hold only a-z, 0-9 and _"),
@@ -211,6 +245,23 @@ CHAIN = {"from": "a", "with": "b", "method": "reciprocal_rank_fusion"}
             "refinements.r.lambda is -1: input should be greater than or equal to 0",
         ),
         ({"r": {**CHAIN, "method": "k_reciprocal", "lamda": 1}}, "refinements.r.lamda is unknown; did you mean 'lambda'?"),
+        (
+            {"r": {**CHAIN, "method": "approximate", "index": "hnsw"}},
+            "refinements.r: approximate is of one row; say with: a",
+        ),
+        (
+            {"r": {"from": "a", "with": "a", "method": "approximate", "index": "hsnw"}},
+            "refinements.r.index is 'hsnw'; did you mean 'hnsw'?",
+        ),
+        ({"r": {"from": "a", "with": "a", "method": "approximate"}}, "refinements.r.index is missing"),
+        (
+            {"r": {"from": "a", "with": "a", "method": "approximate", "index": "flat"}},
+            "refinements.r: index: flat with storage: float32 is exact; say hnsw, ivf, ivfpq or auto, or another storage",
+        ),
+        (
+            {"r": {"from": "a", "with": "a", "method": "approximate", "index": "flat", "storage": "int8", "recall_target": 0.9}},
+            "refinements.r: recall_target is for hnsw, ivf, ivfpq and auto; index: flat compares every vector, remove it",
+        ),
         ({"r": {**CHAIN, "method": "query_expansion", "n": 0}}, "refinements.r.n is 0: input should be greater than or equal to 1"),
     ],
 )

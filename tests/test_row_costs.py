@@ -61,3 +61,26 @@ def test_what_one_part_does_not_tell_is_not_told() -> None:
     costs = refined("fused", "a", "b")
     assert [costs[key] for key in ("gflops", "licence", "images_per_second", "device")] == [None] * 4
     assert costs["peak_memory_mb"] == 900.0
+
+
+ANN = {"index": "hnsw", "storage": "float32", "parameters": {"efSearch": 64}, "recall_target": 0.9, "ann_recall_tuned": 0.92}
+
+
+def test_an_approximate_index_is_told_and_an_exact_one_is_not() -> None:
+    measured = {"device": "CPU", "threads": 2, "query_ms": 0.1}
+    for stage, costs in (("embed", {}), ("train", {"minutes": 0.0}), ("index", {"dim": 8, "index_mb": 1.0}), ("retrieve", measured)):
+        tables.write_json(paths.costs(stage, "m"), costs)  # type: ignore[arg-type]
+    assert "search" not in row_costs.of_model("m")
+    tables.write_json(paths.costs("index", "m"), {"dim": 8, "index_mb": 1.0, "search": ANN})
+    tables.write_json(paths.costs("retrieve", "m"), {**measured, "ann_recall": {"1": 1.0, "10": 0.93}})
+    assert row_costs.of_model("m")["search"] == {**ANN, "ann_recall": {"1": 1.0, "10": 0.93}}
+
+
+def test_an_approximate_search_replaces_the_exact_one() -> None:
+    costs = refined("ann", "a", "a", dim=512, index_mb=2.5, query_ms=0.1, search=ANN, ann_recall={"10": 0.93})
+    assert (costs["dim"], costs["index_mb"], costs["query_ms"]) == (512, 2.5, 0.1)
+    assert costs["images_per_second"] == 100.0 and costs["parameters"] == 1000 and costs["train_minutes"] == 3.0
+    assert costs["search"] == {**ANN, "ann_recall": {"10": 0.93}}
+    # Fused with the row it is made of: one embedding, both searches.
+    both = refined("both", "ann", "a", query_ms=0.25)
+    assert both["images_per_second"] == 100.0 and both["query_ms"] == pytest.approx(0.1 + 1.0 + 0.25) and "search" not in both

@@ -162,6 +162,9 @@ def test_an_index_that_grew_equals_one_that_was_built_at_once(metric: search.Met
     for name, batch in (("once", 100), ("grown", 9)):
         search.save(tmp_path / name, built(metric, gallery, batch))
     assert (tmp_path / "once").read_bytes() == (tmp_path / "grown").read_bytes()
+    batches = [([""] * 30, gallery[:30]), ([""] * 70, gallery[30:])]
+    search.build_file(tmp_path / "streamed", metric, 16, 100, batches, "here")
+    assert (tmp_path / "streamed").read_bytes() == (tmp_path / "once").read_bytes()
     # FAISS itself adding the same vectors gives that index too.
     theirs = faiss.IndexFlatIP(16) if metric == "cosine" else faiss.IndexFlatL2(16)
     for start in range(0, 100, 10):
@@ -198,7 +201,7 @@ def test_an_index_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     search.save(path, built("l2", vectors(3)))
     assert search.load(path, "l2", 3).ntotal == 3
     for metric, gallery in (("cosine", 3), ("l2", 4)):
-        with pytest.raises(UserError, match=f"is not a flat {metric} index of {gallery} images"):
+        with pytest.raises(UserError, match=f"is not a {metric} index of {gallery} images"):
             search.load(path, metric, gallery)  # type: ignore[arg-type]
     path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(UserError, match=r"x.faiss: isn't a FAISS index"):

@@ -61,7 +61,7 @@ def page(rows: Rows, names: Sequence[str], pairs: Sequence[Pair]) -> str:
         "## Quality\n\n" + table(*quality(rows, found, names)),
         "## Cost\n\n" + table(*cost(rows, found.ordered, names)),
         measured_on(rows, found.ordered),
-        "## How to read it\n\n" + legend(rows[found.ordered[0]], names, len(rows)),
+        "## How to read it\n\n" + legend(rows[found.ordered[0]], names, len(rows), _ann_depth(rows)),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -161,7 +161,10 @@ def _figure(value: float | None, digits: int) -> str:
 
 
 def cost(rows: Rows, ordered: Sequence[str], names: Sequence[str]) -> Table:
-    measured = ["images/s", "query ms", "dim", "index MB", "memory MB", "params M", "GFLOPs", "px", "train min", "licence"]
+    depth = _ann_depth(rows)
+    approximate = ["index", f"ANN recall@{depth}"] if depth else []
+    measured = ["images/s", "query ms", "dim", "index MB", *approximate]
+    measured += ["memory MB", "params M", "GFLOPs", "px", "train min", "licence"]
     lines = []
     for row in ordered:
         costs = rows[row]["costs"]
@@ -173,6 +176,7 @@ def cost(rows: Rows, ordered: Sequence[str], names: Sequence[str]) -> Table:
                 _figure(costs["query_ms"], 2),
                 _figure(costs["dim"], 0),
                 _figure(costs["index_mb"], 1),
+                *(_index(costs, depth) if depth else []),
                 _figure(costs["peak_gpu_memory_mb"] or costs["peak_memory_mb"], 0),
                 _figure(costs["parameters"] and costs["parameters"] / 1e6, 1),
                 _figure(costs["gflops"], 2),
@@ -182,6 +186,21 @@ def cost(rows: Rows, ordered: Sequence[str], names: Sequence[str]) -> Table:
             ]
         )
     return Table(["model", *names[:1], *measured], lines)
+
+
+def _ann_depth(rows: Rows) -> str:
+    """The k of the deepest recall@k that an approximate row was measured at; empty if there is no such row."""
+    return max((k for row in rows.values() for k in row["costs"].get("search", {}).get("ann_recall", {})), key=int, default="")
+
+
+def _index(costs: Mapping[str, Any], depth: str) -> list[str]:
+    """Kind, storage where it isn't float32, and search parameters; recall."""
+    if "search" not in costs:
+        return ["exact", "-"]
+    built = costs["search"]
+    told = [built["index"], *([built["storage"]] if built["storage"] != "float32" else [])]
+    told += [f"{name}={value}" for name, value in built["parameters"].items()]
+    return [" ".join(told), _figure(built["ann_recall"].get(depth), 3)]
 
 
 def measured_on(rows: Rows, ordered: Sequence[str]) -> str:
@@ -202,7 +221,7 @@ def measured_on(rows: Rows, ordered: Sequence[str]) -> str:
     return "\n".join([*told, *(["", "Notes:", "", *notes] if notes else [])])
 
 
-def legend(row: dict[str, Any], names: Sequence[str], rows: int) -> str:
+def legend(row: dict[str, Any], names: Sequence[str], rows: int, ann_depth: str = "") -> str:
     unit = "queries" if row["clusters"] == row["scored"] else "labels"
     quality = [
         "map_at_r: of a query's R right images, average precision over the first R answers; 1 is perfect, it decides the order.",
@@ -218,4 +237,9 @@ def legend(row: dict[str, Any], names: Sequence[str], rows: int) -> str:
         "memory MB: peak of the embedding process, of the GPU's memory where it has one. index MB: on disk, all gallery vectors.",
         "GFLOPs: of one image, a multiply-add being two operations. px: side of the image that the network sees.",
     ]
+    if ann_depth:
+        cost.append(
+            f"ANN recall@{ann_depth}: of the {ann_depth} images nearest by exact search, the share that the row's index finds, mean over "
+            "queries. The row's quality is that of what its index finds; query ms and index MB are the index's."
+        )
     return "\n".join(f"- {line}" for line in [*(quality if names else []), *cost])

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from stages.lib import paths, search, tables
+from stages.lib import approximate_search, paths, search, tables
 from stages.lib.errors import UserError
 from stages.lib.relevance import Relevance
 
@@ -24,23 +24,39 @@ def rows(folder: Path, columns: list[str] | None = None) -> Iterator[pa.RecordBa
             yield batch.filter(pc.field("split") == "gallery")
 
 
+def batches(folder: Path) -> Iterator[search.Batch]:
+    for batch in rows(folder):
+        yield batch.column("image_id").to_pylist(), tables.vectors_of(batch.column("embedding"))
+
+
 def dim(folder: Path) -> int:
     return pq.read_schema(tables.shards(folder)[0]).field("embedding").type.list_size
 
 
+def count(folder: Path) -> int:
+    """UserError if there is no image to search in."""
+    images = sum(batch.num_rows for batch in rows(folder, ["split"]))
+    if images == 0:
+        raise UserError(f"{folder}: holds no gallery image to search in; put some into data/raw/test/gallery and run `dvc repro`")
+    return images
+
+
 def index(folder: Path, metric: search.Metric) -> faiss.IndexFlat:
     """Flat index of the gallery of an embeddings folder; reads it as a stream. UserError if the gallery is empty."""
-    count = sum(batch.num_rows for batch in rows(folder, ["split"]))
-    if count == 0:
-        raise UserError(f"{folder}: holds no gallery image to search in; put some into data/raw/test/gallery and run `dvc repro`")
-    batches = ((batch.column("image_id").to_pylist(), tables.vectors_of(batch.column("embedding"))) for batch in rows(folder))
-    return search.build(metric, dim(folder), count, batches, str(folder))
+    return search.build(metric, dim(folder), count(folder), batches(folder), str(folder))
+
+
+def to_index(folder: Path, metric: search.Metric) -> approximate_search.Gallery:
+    """For an index that reads the gallery more than once. UserError if the gallery is empty."""
+    return approximate_search.Gallery(metric, count(folder), dim(folder), lambda: batches(folder), str(folder))
 
 
 def check_same_images(folder: Path, answers: Relevance, queries: npt.NDArray[np.str_]) -> None:
     """UserError unless the embeddings, with these ids of queries, are of the manifest's images."""
-    found: list[str] = []
+    same, start = np.array_equal(queries, answers.query_ids), 0
     for batch in rows(folder, ["image_id", "split"]):
-        found += batch.column("image_id").to_pylist()
-    if not np.array_equal(queries, answers.query_ids) or not np.array_equal(np.array(found, np.str_), answers.gallery_ids):
+        ids = np.array(batch.column("image_id").to_pylist(), np.str_)
+        same = same and np.array_equal(ids, answers.gallery_ids[start : start + len(ids)])
+        start += len(ids)
+    if not same or start != len(answers.gallery_ids):
         raise UserError(f"{folder}: holds other images than {paths.manifest('test')}; run `dvc repro` to embed them again")

@@ -16,6 +16,7 @@ from stages.lib import paths, refinement_params
 from stages.lib.errors import UserError
 from stages.lib.refinement_params import Refinement
 from stages.lib.schema import Strict, explain
+from stages.lib.search_params import Index
 from stages.lib.training_params import Objective, Train
 
 Key = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
@@ -82,9 +83,8 @@ class Embed(Strict):
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
 
 
-class Search(Strict):
+class Search(Index):
     metric: Literal["cosine", "l2"]
-    index: Literal["flat"]
 
 
 class Retrieve(Strict):

@@ -26,7 +26,7 @@ class Model:
     """A row of `models`: its index in memory, its encoder and its text tower from the first question for them on."""
 
     name: str
-    index: faiss.IndexFlat
+    index: faiss.Index
     metric: search.Metric
     device: torch.device
     max_side: int
@@ -51,7 +51,7 @@ class Model:
 
     def of_image(self, position: int) -> Vectors:
         """float32 [1, D] of the gallery's own image, as it is in the index."""
-        return search.stored_vectors(self.index, self.index.ntotal)[position : position + 1].copy()
+        return search.vectors_at(self.index, np.array([position]))
 
     @cached_property
     def _encoder(self) -> Encoder:

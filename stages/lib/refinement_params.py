@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from stages.lib.errors import nearest
 from stages.lib.schema import Strict
+from stages.lib.search_params import Index
 
 
 class _Rows(Strict):
@@ -61,9 +62,23 @@ class Whitening(_Rows):
     dim: int = Field(ge=1, le=65_536)
 
 
-Refinement = Annotated[ReciprocalRankFusion | ScoreFusion | QueryExpansion | KReciprocal | Whitening, Field(discriminator="method")]
+class Approximate(_Rows, Index):
+    """The row's vectors searched with an approximate index, beside their exact search."""
 
-_USE_VECTORS = (QueryExpansion, KReciprocal, Whitening)
+    method: Literal["approximate"]
+
+    @model_validator(mode="after")
+    def _is_approximate(self) -> Approximate:
+        if self.exact:
+            raise ValueError("index: flat with storage: float32 is exact; say hnsw, ivf, ivfpq or auto, or another storage")
+        return self
+
+
+Refinement = Annotated[
+    ReciprocalRankFusion | ScoreFusion | QueryExpansion | KReciprocal | Whitening | Approximate, Field(discriminator="method")
+]
+
+_USE_VECTORS = (QueryExpansion, KReciprocal, Whitening, Approximate)
 
 
 def check(models: Collection[str], refinements: Mapping[str, Refinement]) -> None:
@@ -91,8 +106,8 @@ def _check_circle(row: str, refinements: Mapping[str, Refinement], above: list[s
 
 
 def _check_vectors(row: str, settings: Refinement, refinements: Mapping[str, Refinement]) -> None:
-    if isinstance(settings, Whitening) and settings.first != settings.second:
-        raise ValueError(f"refinements.{row}: whitening is of one row; say with: {settings.first}")
+    if isinstance(settings, Whitening | Approximate) and settings.first != settings.second:
+        raise ValueError(f"refinements.{row}: {settings.method} is of one row; say with: {settings.first}")
     other = refinements.get(settings.second)
     if isinstance(settings, _USE_VECTORS) and other is not None and not isinstance(other, Whitening):
         raise ValueError(

@@ -28,6 +28,7 @@ def of_model(row: str) -> Costs:
         "train_minutes": train["minutes"],
         "train_note": train.get("note"),
         "training_curve": train.get("curve", []),
+        **_approximation(index, retrieve),
         "kept_under": {"vectors": embed.get("fingerprint"), "training": train.get("fingerprint")},  # what stages.cache asks branches for
     }
 
@@ -60,8 +61,14 @@ def of_refinement(row: str, first: str, second: str) -> Costs:
         "search_threads": refine["threads"],
         "train_note": refine.get("note"),
         "training_curve": [],
+        **_approximation(refine, refine),
         "parts": parts,
     }
+
+
+def _approximation(built: Costs, searched: Costs) -> Costs:
+    """Of an approximate index: what was chosen, what it reached where it was tuned, and on the queries. Of an exact one nothing."""
+    return {"search": {**built["search"], "ann_recall": searched["ann_recall"]}} if "search" in built else {}
 
 
 def _same(values: list[Any]) -> Any:

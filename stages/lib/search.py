@@ -1,13 +1,19 @@
-"""Exact nearest neighbours with FAISS, in an order that depends on the vectors alone.
+"""Nearest neighbours with FAISS, in an order that depends on the vectors alone.
 
 FAISS finds candidates with a matrix product, whose last bits vary with the shape of the product and the number of
 threads. The candidates' scores are therefore computed again, pair by pair, and equal ones are ordered by image_id.
+A flat index of float32 vectors is exact; of any other the candidates are what it finds, and scores are computed from
+the vectors that it holds (stages/lib/approximate_search.py builds those).
 """
 
 from __future__ import annotations
 
+import struct
+import threading
 import time
+import weakref
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Literal
 
@@ -21,19 +27,23 @@ from stages.lib.errors import UserError
 Metric = Literal["cosine", "l2"]
 Vectors = npt.NDArray[np.float32]
 Positions = npt.NDArray[np.int64]
+Batch = tuple[list[str], Vectors]  # ids, and vectors as they were embedded, float32 [n, D]
 
-_MARGIN = 16  # candidates beyond k, so that a query rarely needs a second search
+MARGIN = 16  # candidates beyond k, so that a query rarely needs a second search
 _ENTRIES = 2**21  # candidates held at once, of all queries together
+_DECODED_BYTES = 2**26  # of candidates' vectors held at once, where an index holds them in another form
 _LARGEST_NORM = 1e18  # squared distances stay within float32
+_threshold = threading.Lock()
+_longest: weakref.WeakKeyDictionary[faiss.Index, float] = weakref.WeakKeyDictionary()
 
 
-def build(metric: Metric, dim: int, rows: int, batches: Iterable[tuple[list[str], Vectors]], place: str) -> faiss.IndexFlat:
-    """A flat index of `rows` vectors, float32 [n, dim] a batch; holds each vector once.
+def build(metric: Metric, dim: int, rows: int, batches: Iterable[Batch], place: str) -> faiss.IndexFlat:
+    """A flat index of `rows` vectors; holds each vector once.
 
     cosine: inner product of L2-normalised vectors; l2: squared distance of the vectors as they are.
     UserError names the image whose vector can't be searched, and `place`, where it was read.
     """
-    index = faiss.IndexFlatIP(dim) if metric == "cosine" else faiss.IndexFlatL2(dim)
+    index = faiss.IndexFlat(dim, faiss_metric(metric))
     index.codes.resize(rows * index.code_size)  # adding batch by batch would move and hold them twice
     stored = stored_vectors(index, rows)
     done = 0
@@ -45,11 +55,54 @@ def build(metric: Metric, dim: int, rows: int, batches: Iterable[tuple[list[str]
     return index
 
 
-def stored_vectors(index: faiss.IndexFlat, rows: int) -> Vectors:
-    """The index's own memory as float32 [rows, D]; valid as long as the index is."""
+def build_file(path: Path, metric: Metric, dim: int, rows: int, batches: Iterable[Batch], place: str) -> None:
+    """The file that `save` would write of `build`'s index; holds one batch at a time, so it may be larger than memory."""
+    header = bytearray(faiss.serialize_index(faiss.IndexFlat(dim, faiss_metric(metric))).tobytes())
+    # The type's four letters, the dimension and the number of vectors come first; the number of floats and they come last.
+    header[8:16], header[-8:] = struct.pack("<q", rows), struct.pack("<Q", rows * dim)
+
+    def write(temporary: Path) -> None:
+        done = 0
+        with temporary.open("wb") as file:
+            file.write(header)
+            for ids, vectors in batches:
+                file.write(prepare(metric, ids, vectors, place).data)
+                done += len(ids)
+        assert done == rows, f"{done} vectors came, {rows} were announced"
+
+    tables.replace_atomically(path, write)
+
+
+def faiss_metric(metric: Metric) -> int:
+    return faiss.METRIC_INNER_PRODUCT if metric == "cosine" else faiss.METRIC_L2
+
+
+def stored_vectors(index: faiss.Index, rows: int) -> Vectors:
+    """The index's vectors as float32 [rows, D]: its own memory, valid as long as the index is; copies if they lie in another form."""
+    flat = _held_flat(index)
     if rows == 0:
         return np.empty((0, index.d), np.float32)
-    return faiss.rev_swig_ptr(index.get_xb(), rows * index.d).reshape(rows, index.d)
+    if flat is None:
+        return vectors_at(index, np.arange(rows))
+    return faiss.rev_swig_ptr(flat.get_xb(), rows * index.d).reshape(rows, index.d)
+
+
+def vectors_at(index: faiss.Index, positions: Positions) -> Vectors:
+    """Some of the index's vectors, positions int64 [...] -> float32 [..., D], decoded as the index holds them; -1 gives any."""
+    places = np.maximum(positions, 0)
+    if _held_flat(index) is not None:
+        return stored_vectors(index, index.ntotal)[places]
+    lists = faiss.try_extract_index_ivf(index)
+    if lists is not None and not isinstance(index, faiss.IndexRefine) and lists.direct_map.no():
+        lists.make_direct_map()  # where each image lies, 8 bytes each
+    return index.reconstruct_batch(places.ravel()).reshape(*positions.shape, index.d)
+
+
+def _held_flat(index: faiss.Index) -> faiss.IndexFlat | None:
+    """Where an index holds its vectors as they are, in the order of the images."""
+    if isinstance(index, faiss.IndexHNSW):
+        index = faiss.downcast_index(index.storage)
+    return index if isinstance(index, faiss.IndexFlat) else None
 
 
 def prepare(metric: Metric, ids: list[str] | npt.NDArray[np.str_], vectors: Vectors, place: str) -> Vectors:
@@ -65,7 +118,7 @@ def prepare(metric: Metric, ids: list[str] | npt.NDArray[np.str_], vectors: Vect
     return (vectors / norms[:, None]).astype(np.float32) if metric == "cosine" else np.ascontiguousarray(vectors, np.float32)
 
 
-def save(path: Path, index: faiss.IndexFlat) -> None:
+def save(path: Path, index: faiss.Index) -> None:
     def write(temporary: Path) -> None:
         # Not by name: FAISS then takes no notice of a disk that is full when it closes the file.
         with temporary.open("wb") as file:
@@ -74,85 +127,142 @@ def save(path: Path, index: faiss.IndexFlat) -> None:
     tables.replace_atomically(path, write)
 
 
-def load(path: Path, metric: Metric, gallery: int) -> faiss.IndexFlat:
-    """UserError if the file is missing, broken, or of another metric or gallery."""
+def size(index: faiss.Index) -> int:
+    """Bytes of the file that `save` writes."""
+    counted = 0
+
+    def count(part: bytes) -> int:
+        nonlocal counted
+        counted += len(part)
+        return len(part)
+
+    faiss.write_index(index, faiss.PyCallbackIOWriter(count))
+    return counted
+
+
+def load(path: Path, metric: Metric, gallery: int) -> faiss.Index:
+    """Not read but mapped into memory, whose pages come and go as they're needed: a gallery may be larger than memory.
+
+    UserError if the file is missing, broken, or of another metric or gallery.
+    """
     try:
-        index = faiss.read_index(str(path))
+        with path.open("rb") as file:
+            lists = file.read(2) == b"Iw"  # FAISS marks its inverted files so; it maps them in another way
+        index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP if lists else faiss.IO_FLAG_MMAP_IFC)
+    except FileNotFoundError:
+        raise UserError(f"{path}: is not there; run `dvc repro`, or `dvc pull` it") from None
     except RuntimeError:
-        fault = "isn't a FAISS index" if path.exists() else "is not there"
-        raise UserError(f"{path}: {fault}; run `dvc repro`, or `dvc pull` it") from None
-    expected = faiss.METRIC_INNER_PRODUCT if metric == "cosine" else faiss.METRIC_L2
-    if not isinstance(index, faiss.IndexFlat) or index.metric_type != expected or index.ntotal != gallery:
-        raise UserError(f"{path}: is not a flat {metric} index of {gallery} images; run `dvc repro` to build it again")
+        raise UserError(f"{path}: isn't a FAISS index; run `dvc repro`, or `dvc pull` it") from None
+    if index.metric_type != faiss_metric(metric) or index.ntotal != gallery:
+        raise UserError(f"{path}: is not a {metric} index of {gallery} images; run `dvc repro` to build it again")
     return index
 
 
-def nearest(index: faiss.IndexFlat, queries: Vectors, k: int, excluded: Positions) -> tuple[Positions, Vectors]:
+def nearest(index: faiss.Index, queries: Vectors, k: int, excluded: Positions) -> tuple[Positions, Vectors]:
     """The k best gallery images of each query that aren't excluded, in an order that's independent of how it was found.
 
     queries: float32 [Q, D], as `prepare` gave them; excluded: int [E, 2] of (query, gallery position).
     Returns positions int64 [Q, K] and scores float32 [Q, K], K = min(k, gallery): cosine similarity or minus the
-    squared distance, falling, equal ones by position. A row that ends earlier is filled with -1 and NaN.
+    squared distance, falling, equal ones by position. A row that ends earlier is filled with -1 and NaN: there is no
+    more, or an approximate index finds no more. Each query is answered as if it came alone.
     """
     gallery = index.ntotal
     k = min(k, gallery)
     positions = np.full((len(queries), k), -1, np.int64)
     scores = np.full((len(queries), k), np.nan, np.float32)
     banned = np.sort(excluded[:, 0] * gallery + excluded[:, 1])
-    slack = _rounding(index, queries)
-    waiting = [(np.arange(len(queries)), min(gallery, k + _MARGIN))]
+    norms = np.sqrt(np.einsum("nd,nd->n", queries, queries))
+    waiting = [(np.arange(len(queries)), min(gallery, k + MARGIN))]
     while waiting:
         rows, depth = waiting.pop()
-        for some in _blocks(rows, depth):
+        for some in _blocks(index, rows, depth):
             candidates, bound = _candidates(index, queries[some], depth)
-            exact = pairwise(index, queries[some], candidates)
-            allowed = ~np.isin(some[:, None] * gallery + candidates, banned, kind="sort" if len(banned) else None)
+            exact = np.where(candidates >= 0, pairwise(index, queries[some], candidates), -np.inf)
+            allowed = (candidates >= 0) & ~_among(banned, some[:, None] * gallery + candidates)
             order = np.lexsort((candidates, -exact, ~allowed), axis=-1)[:, :k]
             found, ranked = np.take_along_axis(candidates, order, axis=1), np.take_along_axis(exact, order, axis=1)
             kept = np.take_along_axis(allowed, order, axis=1)
             positions[some] = np.where(kept, found, -1)
             scores[some] = np.where(kept, ranked, np.nan)
             # What FAISS left out may still belong before the last one found, if it is as near up to rounding.
-            open_ended = ~kept[:, -1] | (ranked[:, -1] <= bound + slack[some])
+            more = candidates[:, -1] >= 0
+            open_ended = more & (~kept[:, -1] | (ranked[:, -1] <= bound + _rounding(index, norms[some], bound)))
             if depth < gallery and open_ended.any():
                 waiting.append((some[open_ended], min(gallery, 2 * depth)))
     return positions, scores
 
 
-def _blocks(rows: Positions, depth: int) -> Iterator[Positions]:
-    size = max(1, _ENTRIES // depth)
+def _among(banned: Positions, keys: Positions) -> npt.NDArray[np.bool_]:
+    if len(banned) == 0:
+        return np.zeros(keys.shape, bool)
+    return banned[np.minimum(np.searchsorted(banned, keys), len(banned) - 1)] == keys
+
+
+def _blocks(index: faiss.Index, rows: Positions, depth: int) -> Iterator[Positions]:
+    entries = _ENTRIES if _held_flat(index) is not None else min(_ENTRIES, _DECODED_BYTES // (4 * index.d))
+    size = max(1, entries // depth)
     for start in range(0, len(rows), size):
         yield rows[start : start + size]
 
 
-def _candidates(index: faiss.IndexFlat, queries: Vectors, depth: int) -> tuple[Positions, Vectors]:
+def _candidates(index: faiss.Index, queries: Vectors, depth: int) -> tuple[Positions, Vectors]:
     """depth positions per query, int64 [Q, depth], and a score that none of the others surpasses but for rounding, [Q]."""
-    if depth == index.ntotal:
+    if depth == index.ntotal and isinstance(index, faiss.IndexFlatCodes):
         return np.tile(np.arange(depth), (len(queries), 1)), np.full(len(queries), -np.inf, np.float32)
-    distances, positions = index.search(queries, depth)
+    with _pair_by_pair() if faiss.try_extract_index_ivf(index) is not None else nullcontext():
+        distances, positions = index.search(queries, depth)
     return positions, distances[:, -1] if index.metric_type == faiss.METRIC_INNER_PRODUCT else -distances[:, -1]
 
 
-def pairwise(index: faiss.IndexFlat, queries: Vectors, positions: Positions) -> Vectors:
-    """Scores of the given pairs, float32 [Q, K]; each is computed alone, so it depends on its two vectors only."""
+@contextmanager
+def _pair_by_pair() -> Iterator[None]:
+    """Without FAISS's matrix product, so that which lists of an inverted file are looked at doesn't depend on the other queries."""
+    with _threshold:  # FAISS has one for all threads
+        before = faiss.cvar.distance_compute_blas_threshold
+        faiss.cvar.distance_compute_blas_threshold = 2**31 - 1
+        try:
+            yield
+        finally:
+            faiss.cvar.distance_compute_blas_threshold = before
+
+
+def pairwise(index: faiss.Index, queries: Vectors, positions: Positions) -> Vectors:
+    """Scores of the given pairs, float32 [Q, K]; each is computed alone, so it depends on its two vectors only; any for -1."""
     scores = np.empty(positions.shape, np.float32)
-    queries, positions = np.ascontiguousarray(queries), np.ascontiguousarray(positions)
+    queries, places = np.ascontiguousarray(queries), np.ascontiguousarray(np.maximum(positions, 0))
+    flat = _held_flat(index)
+    decoded = np.empty((0, index.d), np.float32)
+    if flat is None:
+        decoded = vectors_at(index, places).reshape(-1, index.d)
+        places = np.arange(places.size).reshape(places.shape)
+    stored = flat.get_xb() if flat is not None else faiss.swig_ptr(decoded)
     inner = index.metric_type == faiss.METRIC_INNER_PRODUCT
     compute = getattr(faiss, "fvec_inner_products_by_idx" if inner else "fvec_L2sqr_by_idx")  # wrapped at run time
-    compute(faiss.swig_ptr(scores), faiss.swig_ptr(queries), index.get_xb(), faiss.swig_ptr(positions), index.d, *positions.shape)
+    compute(faiss.swig_ptr(scores), faiss.swig_ptr(queries), stored, faiss.swig_ptr(places), index.d, *places.shape)
     return scores if inner else 0 - scores
 
 
-def _rounding(index: faiss.IndexFlat, queries: Vectors) -> Vectors:
-    """How far FAISS's matrix product may be off, per query, float32 [Q].
+def _rounding(index: faiss.Index, norms: Vectors, bound: Vectors) -> Vectors:
+    """How far FAISS's scores may be off, per query, float32 [Q]; norms: of the queries; bound: the last score found.
 
     Rounding errors of a sum of D products stay below lambda * sqrt(D) * u * |x||y| (Higham & Mary, 2019), here with
-    lambda = 8 for both ways of computing together; FAISS gets squared distances from |x|^2 + |y|^2 - 2xy.
+    lambda = 8 for both ways of computing together; FAISS gets squared distances from |x|^2 + |y|^2 - 2xy, where it
+    takes a matrix product, that is in a flat index.
     """
-    longest = np.sqrt(max((float(np.einsum("nd,nd->n", b, b).max()) for b in _row_blocks(index)), default=0.0))
-    norms = np.sqrt(np.einsum("nd,nd->n", queries, queries))
-    size = norms * longest if index.metric_type == faiss.METRIC_INNER_PRODUCT else (norms + longest) ** 2
+    if index.metric_type == faiss.METRIC_INNER_PRODUCT:
+        size = norms * 1.1  # vectors of length 1, decoded ones nearly
+    elif isinstance(index, faiss.IndexFlat):
+        size = (norms + _longest_of(index)) ** 2
+    else:
+        size = np.where(np.isfinite(bound), np.abs(bound), 0)
     return (8 * np.sqrt(index.d) * 2.0**-24 * size).astype(np.float32)
+
+
+def _longest_of(index: faiss.IndexFlat) -> float:
+    """The greatest length of the index's vectors; computed once."""
+    if index not in _longest:
+        _longest[index] = float(np.sqrt(max((float(np.einsum("nd,nd->n", b, b).max()) for b in _row_blocks(index)), default=0.0)))
+    return _longest[index]
 
 
 def _row_blocks(index: faiss.IndexFlat) -> Iterator[Vectors]:
@@ -161,7 +271,7 @@ def _row_blocks(index: faiss.IndexFlat) -> Iterator[Vectors]:
         yield stored[start : start + 65_536]
 
 
-def query_ms(index: faiss.IndexFlat, queries: Vectors, k: int, sample: int = 200) -> float:
+def query_ms(index: faiss.Index, queries: Vectors, k: int, sample: int = 200) -> float:
     """Mean wall milliseconds of one search for one query, by FAISS alone, over up to `sample` queries after a warm-up."""
     picked = queries[np.linspace(0, len(queries) - 1, min(sample, len(queries))).astype(int)]
     k = min(k, index.ntotal)

@@ -38,12 +38,12 @@ class Found(NamedTuple):
 
 @dataclass(frozen=True)
 class Space:
-    """The vectors of a row as they're searched. queries: float32 [Q, D]; index: flat, of the whole gallery."""
+    """The vectors of a row as they're searched. queries: float32 [Q, D]; index: of the whole gallery."""
 
     metric: search.Metric
     query_ids: npt.NDArray[np.str_]
     queries: Vectors
-    index: faiss.IndexFlat
+    index: faiss.Index
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ def refine(settings: KReciprocal, task: Task) -> Found:
 def _distances(space: Space, query: Vectors, candidates: Positions) -> Values:
     """Squared Euclidean distances between the query, in place 0, and its candidates: float64 [C + 1, C + 1]."""
     count = len(candidates)
-    vectors = np.concatenate([query[None], search.stored_vectors(space.index, space.index.ntotal)[candidates]])
+    vectors = np.concatenate([query[None], search.vectors_at(space.index, candidates)])
     scores = search.pairwise(space.index, vectors, np.tile(candidates, (count + 1, 1))).astype(np.float64)
     distances = np.zeros((count + 1, count + 1))
     distances[:, 1:] = np.maximum(2 - 2 * scores, 0) if space.metric == "cosine" else -scores

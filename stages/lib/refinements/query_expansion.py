@@ -18,12 +18,11 @@ def queries(settings: QueryExpansion, task: Task) -> Vectors:
     """float32 [Q, D], as they're searched. The n first are those of `from`; all vectors are those of `with`."""
     space = task.space
     assert space is not None
-    stored = search.stored_vectors(space.index, space.index.ntotal)
     total = space.queries.astype(np.float64)
     weights = np.ones(len(total))
     # One rank after the other: memory doesn't grow with n, and the order of the sum is always the same.
     for positions in task.first.positions[:, : settings.n].T:
-        neighbours = stored[positions]
+        neighbours = search.vectors_at(space.index, positions)
         weight = np.where(positions >= 0, np.maximum(_cosines(space.queries, neighbours), 0) ** settings.alpha, 0.0)
         total += weight[:, None] * neighbours
         weights += weight

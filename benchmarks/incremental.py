@@ -1,0 +1,224 @@
+"""What a change costs against the least that it could cost: five ratios, in one run.
+
+Run: python benchmarks/incremental.py (after `make demo`; takes some minutes, 2 GB of memory and 5 GB of disk)
+Works on copies in a temporary folder. Whatever of the checkout has changed since the demo ran, the copies start as finished:
+`dvc commit` notes their results as they are.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+
+import vector_cache  # noqa: E402
+
+from stages.lib import cli, machine, paths, tables  # noqa: E402
+
+ROW, SIZE = "faiss_l2", 136  # the row that changes, and its new image_size
+STAGES = ("fetch", "train", "embed", "index", "retrieve", "score", "report")
+REPEATS = 3
+NEW = 100  # every hundredth photo is new
+ENVIRONMENT = {
+    **os.environ,
+    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "DVC_NO_ANALYTICS": "1",
+}
+
+
+def run(folder: Path, *command: str, **extra: str) -> tuple[float, str]:
+    """Seconds and what was printed."""
+    start = time.perf_counter()
+    done = subprocess.run(command, cwd=folder, env=ENVIRONMENT | extra, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
+    return time.perf_counter() - start, done.stdout
+
+
+def repro(folder: Path) -> tuple[float, list[str]]:
+    """Seconds and the stages that ran."""
+    seconds, printed = run(folder, "dvc", "repro")
+    return seconds, re.findall(r"^Running stage '([^']+)':$", printed, flags=re.MULTILINE)
+
+
+def finished_copy(to: Path) -> Path:
+    """The checkout with its results, all up to date, and an empty side cache."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in filter(None, listed.split("\0")):
+        if (ROOT / name).is_file():
+            (to / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, to / name)
+    shutil.copytree(ROOT / "data", to / "data", symlinks=True)
+    run(to, "git", "init", "-q")
+    run(to, "dvc", "commit", "--force")
+    commit(to, "first")
+    if ran := repro(to)[1]:
+        raise SystemExit(f"`make demo` hasn't run here to its end: {', '.join(ran)} had to run")
+    return to
+
+
+def commit(folder: Path, tag: str) -> None:
+    run(folder, "git", "add", "-A")
+    run(folder, "git", "-c", "user.name=benchmark", "-c", "user.email=benchmark@example.org", "commit", "-qm", tag)
+    run(folder, "git", "tag", tag)
+
+
+def idle(folder: Path, to: Path) -> Path:
+    """The same project, whose stages do nothing."""
+    shutil.copytree(folder, to, symlinks=True)
+    file = to / "dvc.yaml"
+    file.write_text(re.sub(r"^( +cmd:) .*$", r"\1 'true'", file.read_text(encoding="utf-8"), flags=re.MULTILINE), encoding="utf-8")
+    run(to, "dvc", "commit", "--force")
+    repro(to)
+    return to
+
+
+def no_op(real: Path, nothing: Path) -> Iterator[str]:
+    """Alternately, so that a slower moment of the machine hits both."""
+    times: dict[Path, list[float]] = {real: [], nothing: []}
+    for _ in range(REPEATS):
+        for folder, seconds in times.items():
+            took, ran = repro(folder)
+            assert not ran, ran
+            seconds.append(took)
+    ours, least = (statistics.median(seconds) for seconds in times.values())
+    yield ratio("no-op `dvc repro`: to the same dvc.yaml whose stages do nothing", ours / least, 1.2)
+    yield f"   {ours:.2f} s and {least:.2f} s, medians of {REPEATS}"
+
+
+def set_size(folder: Path, size: int) -> None:
+    file = folder / paths.PARAMS
+    params = yaml.safe_load(file.read_text(encoding="utf-8"))
+    params["models"][ROW]["encoder"] = {**params["models"][ROW]["encoder"], "image_size": size}
+    file.write_text(yaml.dump(params, sort_keys=False), encoding="utf-8")
+
+
+def changed_row(real: Path, alone: Path) -> Iterator[str]:
+    """Against the commands of the stages that DVC runs then, one after another, by hand."""
+    for folder in (real, alone):
+        set_size(folder, SIZE)
+    commands = [[f"stages.{stage}", "--model", ROW] for stage in STAGES] + [["stages.compare"], ["stages.report"]]
+    seconds = {" ".join(command): run(alone, sys.executable, "-m", *command)[0] for command in commands}
+    whole, ran = repro(real)
+    own = {"report_row" if stage == "report" else stage for stage in STAGES}
+    assert set(ran) == {f"{stage}@{ROW}" for stage in own} | {"compare", "report"}, ran
+    commit(real, "second")
+    rows = len(yaml.safe_load((real / paths.PARAMS).read_text(encoding="utf-8"))["models"])
+    least = sum(seconds.values())
+    yield ratio(f"one changed row of {rows}: `dvc repro` to that row's stages, compare and report by hand", whole / least, 1.15)
+    yield f"   {whole:.1f} s and {least:.1f} s: {', '.join(f'{name.split()[0][7:]} {took:.1f}' for name, took in seconds.items())}"
+
+
+def earlier_commit(real: Path) -> Iterator[str]:
+    """After changed_row, to and fro between the two commits: as DVC does it, and where DVC has lost the row's vectors."""
+    passes, told = 0, []
+    for tag, lost in (("first", False), ("second", False), ("first", False), ("second", True)):
+        run(real, "git", "checkout", "-q", tag)
+        if lost:
+            forget_vectors(real)
+        _, ran = repro(real)
+        computed = embed_costs(real, ROW)["computed"] if f"embed@{ROW}" in ran else 0
+        passes += computed
+        told.append(f"{tag}{', vectors lost' if lost else ''}: {len(ran)} stages ran, {computed} computed")
+    yield f"{verdict(passes == 0)} returning to an earlier commit: {passes} forward passes (target 0)"
+    yield f"   {'; '.join(told)}"
+
+
+def forget_vectors(folder: Path) -> None:
+    """Takes the row's embeddings, and what stages ever made of what, out of DVC's cache."""
+    lock = yaml.load((folder / "dvc.lock").read_text(encoding="utf-8"), yaml.CSafeLoader)
+    (embeddings,) = (out["md5"] for out in lock["stages"][f"embed@{ROW}"]["outs"] if out["path"] == paths.embeddings(ROW).as_posix())
+    (folder / ".dvc/cache/files/md5" / embeddings[:2] / embeddings[2:]).unlink()
+    shutil.rmtree(folder / ".dvc/cache/runs")
+
+
+def embed_costs(folder: Path, row: str) -> dict[str, Any]:
+    return tables.read_json(folder / paths.costs("embed", row))
+
+
+def some_photos(source: Path, folder: Path, keep: Callable[[int], bool]) -> int:
+    """Prepared test images below `folder`, of which the numbers are kept; how many."""
+    schema = next(tables.read_shards(source)).schema
+    numbers = iter(range(10**9))
+    kept = [rows.filter(pa.array([keep(next(numbers)) for _ in range(rows.num_rows)])) for rows in tables.read_shards(source)]
+    count = sum(rows.num_rows for rows in kept)
+    tables.write_shards(folder / paths.images("test"), schema, kept, count, tables.IMAGES_PER_SHARD)
+    return count
+
+
+def new_photos(real: Path, folder: Path) -> Iterator[str]:
+    """Start-up: the same stage with one photo, which takes its libraries, its weights and one batch."""
+    row = "mobilenet_v2"
+    for name in (paths.PARAMS, paths.trained(row)):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (shutil.copytree if (real / name).is_dir() else shutil.copy2)(real / name, folder / name)
+    source = real / paths.images("test")
+
+    def embed(keep: Callable[[int], bool]) -> tuple[float, int, int]:
+        count = some_photos(source, folder, keep)
+        seconds, _ = run(folder, sys.executable, "-m", "stages.embed", "--model", row, PYTHONPATH=str(ROOT))
+        return seconds, embed_costs(folder, row)["computed"], count
+
+    start_up, full, more = [], [], []
+    for _ in range(3):
+        for times, keep in ((start_up, lambda number: number == 0), (full, lambda number: number % NEW > 0), (more, lambda number: True)):
+            if times is not more:
+                shutil.rmtree(folder / ".cache", ignore_errors=True)
+            times.append(embed(keep))
+    (start, *_), (whole, _, before), (one, computed, after) = (statistics.median_low(times) for times in (start_up, full, more))
+    assert computed == after - before, (computed, after, before)
+    yield ratio(f"{computed} new photos beside {before:,}: embed less its start-up, to a full embed", (one - start) / whole, 0.05)
+    yield f"   {one:.2f} s, start-up {start:.2f} s, full {whole:.2f} s, medians of 3"
+
+
+def ratio(what: str, found: float, target: float) -> str:
+    return f"{verdict(found <= target)} {what}: {found:.3f} (target {target})"
+
+
+def verdict(reached: bool) -> str:
+    return "reached:" if reached else "MISSED: "
+
+
+def on_what() -> str:
+    versions = " ".join(f"{name} {importlib.metadata.version(name)}" for name in ("dvc", "torch", "numpy", "pyarrow", "faiss-cpu"))
+    return f"{machine.cpu_name()}, {cli.threads()} threads; Python {platform.python_version()} {versions}"
+
+
+def main() -> None:
+    print(on_what(), flush=True)
+    with tempfile.TemporaryDirectory() as name:
+        scratch = Path(name)
+        real = finished_copy(scratch / "real")
+        nothing, alone = idle(real, scratch / "idle"), Path(shutil.copytree(real, scratch / "alone", symlinks=True))
+        figures = (
+            lambda: no_op(real, nothing),
+            lambda: changed_row(real, alone),
+            lambda: new_photos(alone, scratch / "embed"),
+            lambda: earlier_commit(real),
+        )
+        for figure in figures:
+            for line in figure():
+                print(line, flush=True)
+    found = vector_cache.measure()
+    print(f"{verdict(found['seconds'] < vector_cache.SECONDS)} side cache: {vector_cache.told(found)} (target: seconds, not minutes)")
+
+
+if __name__ == "__main__":
+    main()

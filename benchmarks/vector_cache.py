@@ -1,0 +1,90 @@
+"""Looking 1,000,000 images up in the side cache and reading their vectors of 512 floats: seconds and peak memory.
+
+Run: python benchmarks/vector_cache.py [images] (on Linux; writes 2 GB into the folder of temporary files, and removes them)
+A fresh process does what embed does where every vector is known: checks the files, looks all ids up, reads all vectors in order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from stages.lib import machine, vector_cache  # noqa: E402
+from stages.lib.vector_cache import VectorCache  # noqa: E402
+
+IMAGES, DIM = 1_000_000, 512
+AT_ONCE = 8_192  # as embed reads them
+SECONDS = 60.0
+
+
+def ids(count: int) -> vector_cache.Ids:
+    """Of made-up images: S32 [count], in no order."""
+    return vector_cache.raw_ids(hashlib.sha256(number.to_bytes(8, "big")).hexdigest() for number in range(count))
+
+
+def fill(folder: Path, count: int) -> None:
+    """As so many batches leave it; each vector begins with its image's number."""
+    cache, known, random = VectorCache(folder, DIM), ids(count), np.random.default_rng(0)
+    for start in range(0, count, AT_ONCE):
+        some = known[start : start + AT_ONCE]
+        vectors = random.random((len(some), DIM), np.float32)
+        vectors[:, 0] = np.arange(start, start + len(some))
+        cache.add(some, vectors)
+    cache.merge()
+
+
+def look_up(folder: Path, count: int) -> dict[str, Any]:
+    """seconds: of opening, looking up and reading; memory in MB: before the first of them, and the most."""
+    known = ids(count)
+    order = np.argsort(known, kind="stable")
+    wanted, before = known[order], machine.peak_memory_mb()
+    start = time.perf_counter()
+    cache = VectorCache(folder, DIM)
+    opened = time.perf_counter()
+    assert cache.has(wanted).all()
+    looked = time.perf_counter()
+    for begin in range(0, count, AT_ONCE):
+        vectors = cache.read(wanted[begin : begin + AT_ONCE])
+        assert np.array_equal(vectors[:, 0], order[begin : begin + AT_ONCE].astype(np.float32))
+    read = time.perf_counter()
+    times = {"open": opened - start, "look_up": looked - opened, "read": read - looked, "seconds": read - start}
+    return {**times, "memory_before": before, "peak_memory": machine.peak_memory_mb()}
+
+
+def measure(count: int = IMAGES) -> dict[str, Any]:
+    """`look_up` in a process of its own, so that the memory that filling took doesn't count."""
+    with tempfile.TemporaryDirectory() as name:
+        fill(Path(name), count)
+        done = subprocess.run([sys.executable, __file__, str(count), name], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    return json.loads(done.stdout)
+
+
+def told(found: dict[str, Any], count: int = IMAGES) -> str:
+    parts = f"checking the files {found['open']:.1f}, looking up {found['look_up']:.1f}, reading {found['read']:.1f}"
+    memory = f"peak memory {found['peak_memory']:,.0f} MB ({found['memory_before']:,.0f} MB before)"
+    return f"{count:,} ids x {DIM} floats: {found['seconds']:.1f} s ({parts}), {memory}"
+
+
+def main() -> None:
+    if len(sys.argv) == 3:
+        print(json.dumps(look_up(Path(sys.argv[2]), int(sys.argv[1]))))
+        return
+    count = int(sys.argv[1]) if len(sys.argv) == 2 else IMAGES
+    print(told(measure(count), count))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,16 +1,19 @@
 """Peak memory of preprocess with 2,000 and with 20,000 images; the ratio should be near 1.
 
-Run: python benchmarks/preprocess_memory.py
+Run: python benchmarks/preprocess_memory.py [--counts 2000 20000 100000]
 Memory is the proportional set size (shared pages counted once) of the stage and its worker processes, sampled every 50 ms.
+100,000 images take some 4 GB of the temporary folder.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +21,6 @@ import psutil
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
-COUNTS = (2_000, 20_000)
 SIDE = 96  # pixels; noise, which does not compress: 27 kB a file, and 7 kB at half the side
 
 
@@ -59,15 +61,19 @@ def _family_bytes(pid: int) -> int:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--counts", type=int, nargs="+", default=[2_000, 20_000], metavar="IMAGES")
+    counts = sorted(parser.parse_args().counts)
     peaks = {}
-    for count in COUNTS:
+    for count in counts:
         with tempfile.TemporaryDirectory() as name:
             lay_out(Path(name), count)
             for run in ("first", "again"):
                 peaks[count, run], seconds = peak_bytes(Path(name))
-                print(f"{count:6,} images, {run}: peak {peaks[count, run] / 2**20:.0f} MB, {seconds:.1f} s", flush=True)
-    for run in ("first", "again"):
-        print(f"ratio, {run}: {peaks[COUNTS[1], run] / peaks[COUNTS[0], run]:.2f} for {COUNTS[1] // COUNTS[0]} times the images")
+                print(f"{count:7,} images, {run}: peak {peaks[count, run] / 2**20:.0f} MB, {seconds:.1f} s", flush=True)
+    for fewer, more in pairwise(counts):
+        for run in ("first", "again"):
+            print(f"ratio, {run}: {peaks[more, run] / peaks[fewer, run]:.2f} for {more / fewer:g} times the images")
 
 
 if __name__ == "__main__":

@@ -7,205 +7,177 @@ Pass 2, in order of ids: write the shards from the raw files, or from the side c
 from __future__ import annotations
 
 import csv
-import io
-from collections import Counter
+import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 
-from stages.lib import cli, duplicates, paths, raw_data, raw_tables, tables
-from stages.lib.duplicates import Leak, Photo
+from stages.lib import cli, duplicates, paths, photo_register, raw_data, raw_tables, tables
+from stages.lib.duplicates import Leak
 from stages.lib.errors import UserError
 from stages.lib.examination import examine
 from stages.lib.image_cache import Facts, ImageCache
 from stages.lib.images import BadImage
-from stages.lib.raw_data import RawData
-from stages.lib.raw_tables import Judgement
+from stages.lib.photo_register import note, value
 
-_BATCH_BYTES = 8 * 2**20
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """What pass 1 found. images: (image_id, split), sorted -> the photos (files) that hold it, sorted by path."""
-
-    photos: list[Photo]
-    images: dict[tuple[str, str], list[Photo]]
-    facts: dict[str, Facts]
-    leaks: list[Leak]
-    contradictions: list[tuple[Photo, Photo]]
-    unreadable: list[tuple[str, str]]  # path, reason
-
-    def of_part(self, name: str) -> dict[tuple[str, str], list[Photo]]:
-        return {key: photos for key, photos in self.images.items() if duplicates.part(key[1]) == name}
+_BATCH_BYTES = 2**20
 
 
-def assemble(raw: RawData, examined: Iterable[tuple[str, Facts]]) -> Prepared:
+def assemble(register: sqlite3.Connection, examined: Iterable[tuple[str, Facts]]) -> None:
     """Joins names and labels with what the files hold; independent of the order in which they were examined."""
-    facts: dict[str, Facts] = {}
-    photos: list[Photo] = []
-    unreadable: list[tuple[str, str]] = []
-    for name, fact in examined:
-        if fact.problem:
-            unreadable.append((name, fact.problem))
-            continue
-        facts.setdefault(fact.image_id, fact)
-        photos.append(Photo(name, raw.names[name], fact.image_id, fact.pixels_id, raw.labels.get(name)))
-    photos.sort(key=lambda photo: photo.path)
-    images: dict[tuple[str, str], list[Photo]] = {}
-    for photo in photos:
-        images.setdefault((photo.image_id, photo.split), []).append(photo)
-    return Prepared(
-        photos, dict(sorted(images.items())), facts, duplicates.leaks(photos), duplicates.contradictions(photos), sorted(unreadable)
-    )
+
+    def readable() -> Iterator[tuple[object, ...]]:
+        for name, fact in examined:
+            if fact.problem:
+                note(register, name, fact.problem, skipped=True)
+            else:
+                yield fact.image_id, fact.pixels_id, fact.width, fact.height, fact.format, fact.prepared_id or None, name
+
+    register.executemany("INSERT INTO photo SELECT path, split, label, ?, ?, ?, ?, ?, ? FROM file WHERE path = ?", readable())
+    duplicates.find_leaks(register)
 
 
-def manifest(prepared: Prepared, part: str) -> pa.Table:
-    """The images of train or test, sorted by (image_id, split). A picture under two labels in one part has none."""
-    doubtful = {
-        (duplicates.part(a.split), a.pixels_id) for a, b in prepared.contradictions if duplicates.part(a.split) == duplicates.part(b.split)
-    }
-    images = prepared.of_part(part)
-    facts = [prepared.facts[image_id] for image_id, _ in images]
-    known = [next((photo.label for photo in photos if photo.label is not None), None) for photos in images.values()]
-    columns = {
-        "image_id": [fact.image_id for fact in facts],
-        "split": [split for _, split in images],
-        "label": [None if (part, fact.pixels_id) in doubtful else label for fact, label in zip(facts, known, strict=True)],
-        "paths": [[photo.path for photo in photos] for photos in images.values()],
-        "pixels_id": [fact.pixels_id for fact in facts],
-        "width": [fact.width for fact in facts],
-        "height": [fact.height for fact in facts],
-        "format": [fact.format for fact in facts],
-    }
-    return pa.Table.from_pydict(columns, tables.MANIFEST)
+def check(register: sqlite3.Connection, root: Path, on_bad_image: str) -> None:
+    """UserError if bad images are not to be skipped, or leave nothing to search or to search with."""
+    if on_bad_image == "fail" and value(register, "SELECT count(*) FROM problem WHERE skipped"):
+        bad = _first_skipped(register, root, duplicates.SPLITS)
+        raise UserError(f"{bad}; mend or remove what is bad, or set preprocess.on_bad_image to 'skip'")
+    for split in ("query", "gallery"):
+        if not value(register, "SELECT EXISTS (SELECT 1 FROM photo WHERE split = ?)", split):
+            raise UserError(f"no {split} photo can be read: {_first_skipped(register, root, (split,))}")
 
 
-def qrels(judgements: Iterable[Judgement], prepared: Prepared) -> pa.Table:
-    """Judgements by image id, sorted. Those about unreadable files are left out; two that differ are a UserError."""
-    ids = {photo.path: photo.image_id for photo in prepared.photos}
-    seen: dict[tuple[str, str], Judgement] = {}
-    for judgement in judgements:
-        if judgement.query not in ids or judgement.gallery not in ids:
-            continue
-        earlier = seen.setdefault((ids[judgement.query], ids[judgement.gallery]), judgement)
-        if earlier.relevance != judgement.relevance:
-            raise UserError(
-                f"qrels.csv: line {judgement.line}: says {judgement.relevance} of {judgement.query!r} and {judgement.gallery!r}, "
-                f"but line {earlier.line} says {earlier.relevance} of the same images; remove one of the two"
-            )
-    rows = [{"query_id": query, "gallery_id": gallery, "relevance": seen[query, gallery].relevance} for query, gallery in sorted(seen)]
-    return pa.Table.from_pylist(rows, tables.QRELS)
+def _first_skipped(register: sqlite3.Connection, root: Path, splits: Sequence[str]) -> str:
+    of_splits = f"FROM problem JOIN file USING (path) WHERE skipped AND split IN ({', '.join('?' * len(splits))})"
+    more = value(register, f"SELECT count(*) {of_splits}", *splits) - 3
+    first = register.execute(f"SELECT path, problem {of_splits} ORDER BY path LIMIT 3", splits)
+    return "; ".join(f"{root / path} {problem}" for path, problem in first) + (f"; and {more} more" if more > 0 else "")
 
 
-def problems(raw: RawData, prepared: Prepared) -> list[tuple[str, str]]:
-    """(path, what is wrong and what was done), sorted: files not read, and pictures under two labels."""
-    told = raw.problems + prepared.unreadable
-    for first, other in prepared.contradictions:
-        apart = duplicates.part(first.split) != duplicates.part(other.split)
-        done = "each keeps its own" if apart else "neither label is used"
-        told.append((other.path, f"is labelled {other.label!r}, but {first.path!r} is the same image and labelled {first.label!r}: {done}"))
-    return sorted(told)
+def check_judgements(register: sqlite3.Connection) -> None:
+    """UserError if two lines of qrels.csv differ about the same images."""
+    contradictory = register.execute("""
+        SELECT line, relevance, query, gallery, first_line, first_relevance
+        FROM (SELECT *, first_value(line) OVER pair AS first_line, first_value(relevance) OVER pair AS first_relevance
+              FROM judged WINDOW pair AS (PARTITION BY query_id, gallery_id ORDER BY line))
+        WHERE relevance != first_relevance ORDER BY line LIMIT 1
+    """)
+    for line, relevance, query, gallery, first_line, first_relevance in contradictory:
+        raise UserError(
+            f"qrels.csv: line {line}: says {relevance} of {query!r} and {gallery!r}, "
+            f"but line {first_line} says {first_relevance} of the same images; remove one of the two"
+        )
 
 
-def summary(raw: RawData, prepared: Prepared) -> Iterator[str]:
+def qrels(register: sqlite3.Connection) -> Iterator[tuple[str, str, int]]:
+    """Rows of tables.QRELS: judgements by image id, sorted. Those about unreadable files are left out."""
+    return register.execute("SELECT query_id, gallery_id, relevance FROM judged GROUP BY 1, 2 ORDER BY 1, 2")
+
+
+def note_contradictions(register: sqlite3.Connection) -> int:
+    """Notes pictures under two labels among the problems; the number of pairs."""
+    pairs = 0
+    for pair in duplicates.contradictions(register):
+        done = "each keeps its own" if pair.apart else "neither label is used"
+        told = f"is labelled {pair.label_b!r}, but {pair.path_a!r} is the same image and labelled {pair.label_a!r}: {done}"
+        note(register, pair.path_b, told)
+        pairs += 1
+    return pairs
+
+
+def summary(register: sqlite3.Connection, contradictions: int) -> Iterator[str]:
     """What a user should know at the end, a line each."""
-    splits = Counter(split for _, split in prepared.images)
-    yield ", ".join(f"{splits[split]} {split}" for split in duplicates.SPLITS) + f" images of {len(raw.names)} files"
-    if prepared.unreadable:
-        reasons = Counter(reason for _, reason in prepared.unreadable)
-        yield f"files skipped: {len(prepared.unreadable)} ({'; '.join(f'{count} {reason}' for reason, count in reasons.most_common(5))})"
-    if prepared.contradictions:
-        yield f"pairs of equal images under two labels: {len(prepared.contradictions)}"
-    train = {photo.pixels_id for photo in prepared.photos if photo.split == "train"}
-    both = sum(photos[0].pixels_id in train for (_, split), photos in prepared.images.items() if split != "train")
-    if both:
+    images = dict(register.execute("SELECT split, count(DISTINCT image_id) FROM photo GROUP BY split"))
+    files = value(register, "SELECT count(*) FROM file")
+    yield ", ".join(f"{images.get(split, 0)} {split}" for split in duplicates.SPLITS) + f" images of {files} files"
+    if skipped := value(register, "SELECT count(*) FROM problem WHERE skipped"):
+        reasons = register.execute(
+            "SELECT count(*), problem FROM problem WHERE skipped GROUP BY problem ORDER BY count(*) DESC, min(path) LIMIT 5"
+        )
+        yield f"files skipped: {skipped} ({'; '.join(f'{count} {reason}' for count, reason in reasons)})"
+    if contradictions:
+        yield f"pairs of equal images under two labels: {contradictions}"
+    trained = (
+        "SELECT DISTINCT image_id, split FROM photo WHERE part = 'test' AND pixels_id IN (SELECT pixels_id FROM photo WHERE part = 'train')"
+    )
+    if both := value(register, f"SELECT count(*) FROM ({trained})"):
         yield f"LEAK: test images that are also in train: {both}; a trained model has seen them"
-    shared = {leak.path_a for leak in prepared.leaks if leak.kind == "same_label"}
-    if shared:
-        yield f"LEAK: labels in both train and test: {len(shared)}; scores of trained models don't tell how they do on new ones"
-    equal = sum(leak.kind != "same_label" for leak in prepared.leaks)
+    if shared := value(register, "SELECT count(DISTINCT path_a) FROM leak WHERE kind = 'same_label'"):
+        yield f"LEAK: labels in both train and test: {shared}; scores of trained models don't tell how they do on new ones"
+    equal = value(register, "SELECT count(*) FROM leak WHERE kind != 'same_label'")
     if equal:
         yield f"pairs of equal images: {equal}"
-    if prepared.leaks:
+    if equal or shared:
         yield f"all pairs are in {paths.LEAKS}"
-    if prepared.unreadable or raw.problems or prepared.contradictions:
+    if value(register, "SELECT EXISTS (SELECT 1 FROM problem)"):
         yield f"all problems are in {paths.PROBLEMS}"
 
 
-def check(raw: RawData, prepared: Prepared, on_bad_image: str) -> None:
-    """UserError if bad images are not to be skipped, or leave nothing to search or to search with."""
-    bad = prepared.unreadable
-    if bad and on_bad_image == "fail":
-        raise UserError(f"{_first(raw, bad)}; mend or remove what is bad, or set preprocess.on_bad_image to 'skip'")
-    for split in ("query", "gallery"):
-        if not any(key[1] == split for key in prepared.images):
-            raise UserError(f"no {split} photo can be read: {_first(raw, [entry for entry in bad if raw.names[entry[0]] == split])}")
+def manifest(register: sqlite3.Connection, part: str) -> Iterator[tuple[object, ...]]:
+    """Rows of tables.MANIFEST: the images of train or test, sorted by (image_id, split)."""
+    return (image[: len(tables.MANIFEST)] for image in photo_register.images(register, part))
 
 
-def _first(raw: RawData, bad: list[tuple[str, str]]) -> str:
-    return "; ".join(f"{raw.root / name} {reason}" for name, reason in bad[:3]) + (f"; and {len(bad) - 3} more" if len(bad) > 3 else "")
-
-
-def image_batches(cache: ImageCache, root: Path, prepared: Prepared, part: str) -> Iterator[pa.RecordBatch]:
+def image_batches(cache: ImageCache, root: Path, register: sqlite3.Connection, part: str) -> Iterator[pa.RecordBatch]:
     """Pass 2: rows of tables.IMAGES in order, some megabytes at a time."""
     rows: list[tuple[str, str, str | None, bytes]] = []
     size = 0
-    for (image_id, split), photos in prepared.of_part(part).items():
-        facts = prepared.facts[image_id]
+    for image in photo_register.images(register, part):
         try:
-            data = cache.stored(facts, [root / photo.path for photo in photos])
+            data = cache.stored(image.image_id, image.prepared_id is not None, [root / path for path in image.paths])
         except BadImage as error:
-            raise UserError(f"{root / photos[0].path}: {error}; run again once nothing writes to {root}") from None
-        rows.append((image_id, split, facts.prepared_id or None, data))
+            raise UserError(f"{root / image.paths[0]}: {error}; run again once nothing writes to {root}") from None
+        rows.append((image.image_id, image.split, image.prepared_id, data))
         size += len(data)
         if size >= _BATCH_BYTES:
-            yield _batch(rows)
+            yield tables.record_batch(rows, tables.IMAGES)
             rows, size = [], 0
     if rows:
-        yield _batch(rows)
+        yield tables.record_batch(rows, tables.IMAGES)
 
 
-def preparation(prepared: Prepared, part: str, cache: ImageCache) -> dict[str, str] | None:
+def preparation(register: sqlite3.Connection, part: str, cache: ImageCache) -> dict[str, str] | None:
     """What decided the training images' pixels besides the files, since a training is kept by their ids; None if nothing did."""
-    replaced = part == "train" and any(prepared.facts[image_id].prepared_id for image_id, _ in prepared.of_part(part))
-    return {"preparation": cache.folder.name} if replaced else None
-
-
-def _batch(rows: list[tuple[str, str, str | None, bytes]]) -> pa.RecordBatch:
-    columns = zip(*rows, strict=True)
-    return pa.record_batch([pa.array(column, kind.type) for column, kind in zip(columns, tables.IMAGES, strict=True)], schema=tables.IMAGES)
+    replaced = value(register, "SELECT EXISTS (SELECT 1 FROM photo WHERE part = ? AND prepared_id IS NOT NULL)", part)
+    return {"preparation": cache.folder.name} if part == "train" and replaced else None
 
 
 def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    tables.write_text(path, text.getvalue())
+    def write(temporary: Path) -> None:
+        with temporary.open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.writer(stream, lineterminator="\n")
+            writer.writerow(header)
+            writer.writerows(rows)
+
+    tables.replace_atomically(path, write)
 
 
 def main() -> None:
     params = cli.start_whole("preprocess")
-    raw = raw_data.read(paths.RAW)
-    judgements = raw_tables.read_judgements(raw.root, raw.names)
-    cache = ImageCache.open(paths.CACHE, params.preprocess.max_side)
-    prepared = assemble(raw, examine(cache, raw.root, list(raw.names), cli.threads()))
-    check(raw, prepared, params.preprocess.on_bad_image)
-    judged = qrels(judgements, prepared)
-    parts: tuple[paths.Part, ...] = ("train", "test")
-    for part in parts:
-        batches = image_batches(cache, raw.root, prepared, part)
-        rows, metadata = len(prepared.of_part(part)), preparation(prepared, part, cache)
-        tables.write_shards(paths.images(part), tables.IMAGES, batches, rows, tables.IMAGES_PER_SHARD, metadata)
-        tables.write_table(paths.manifest(part), manifest(prepared, part))
-    tables.write_table(paths.QRELS, judged)
-    _write_csv(paths.PROBLEMS, ("path", "problem"), problems(raw, prepared))
-    _write_csv(paths.LEAKS, Leak._fields, prepared.leaks)
-    for line in summary(raw, prepared):
-        cli.log.info(line)
+    pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own keeps what was freed
+    with photo_register.temporary() as register:
+        raw_data.read(register, paths.RAW)
+        raw_tables.read_judgements(register, paths.RAW)
+        cache = ImageCache.open(paths.CACHE, params.preprocess.max_side)
+        names = (path for (path,) in register.execute("SELECT path FROM file ORDER BY path"))
+        count = value(register, "SELECT count(*) FROM file")
+        assemble(register, examine(cache, paths.RAW, names, count, cli.threads()))
+        check(register, paths.RAW, params.preprocess.on_bad_image)
+        check_judgements(register)
+        contradictions = note_contradictions(register)
+        parts: tuple[paths.Part, ...] = ("train", "test")
+        for part in parts:
+            batches = image_batches(cache, paths.RAW, register, part)
+            rows, metadata = photo_register.count_images(register, part), preparation(register, part, cache)
+            tables.write_shards(paths.images(part), tables.IMAGES, batches, rows, tables.IMAGES_PER_SHARD, metadata)
+            tables.write_rows(paths.manifest(part), tables.MANIFEST, manifest(register, part))
+        tables.write_rows(paths.QRELS, tables.QRELS, qrels(register))
+        problems = register.execute("SELECT path, problem FROM problem ORDER BY path, problem")
+        _write_csv(paths.PROBLEMS, ("path", "problem"), problems)
+        _write_csv(paths.LEAKS, Leak._fields, duplicates.leaks(register))
+        for line in summary(register, contradictions):
+            cli.log.info(line)
 
 
 if __name__ == "__main__":

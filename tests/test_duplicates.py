@@ -2,15 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+from random import Random
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.lib.duplicates import SPLITS, Leak, Photo, contradictions, leaks, part
+from stages.lib import duplicates, photo_register
+from stages.lib.duplicates import SPLITS, Contradiction, Leak
+
+
+@dataclass(frozen=True)
+class Photo:
+    path: str
+    split: str
+    image_id: str
+    pixels_id: str
+    label: str | None
+
+    @property
+    def part(self) -> str:
+        return "train" if self.split == "train" else "test"
 
 
 def photo(path: str, image: str, pixels: str, label: str | None = None) -> Photo:
     split = {"train": "train", "q": "query", "g": "gallery"}[path.split("/")[0]]
     return Photo(path, split, image, pixels, label)
+
+
+def found(photos: Iterable[Photo]) -> tuple[list[Leak], list[Contradiction]]:
+    with photo_register.temporary() as register:
+        rows = [(p.path, p.split, p.label, p.image_id, p.pixels_id) for p in photos]
+        register.executemany("INSERT INTO photo VALUES (?, ?, ?, ?, ?, 1, 1, 'PNG', NULL)", rows)
+        duplicates.find_leaks(register)
+        return list(duplicates.leaks(register)), list(duplicates.contradictions(register))
 
 
 def test_a_hand_worked_case() -> None:
@@ -23,7 +49,8 @@ def test_a_hand_worked_case() -> None:
         photo("g/c", "3", "B", None),
         photo("q/d", "4", "D", "owl"),
     ]
-    assert leaks(photos) == [
+    leaks, contradictions = found(photos)
+    assert leaks == [
         Leak("same_bytes", "g/b", "g/c", "gallery"),
         Leak("same_bytes", "train/a", "q/a", "train-query"),
         Leak("same_bytes", "train/a", "train/b", "train"),
@@ -31,7 +58,7 @@ def test_a_hand_worked_case() -> None:
         Leak("same_pixels", "q/a", "g/a", "query-gallery"),
         Leak("same_pixels", "train/a", "g/a", "train-gallery"),
     ]
-    assert [(a.path, b.path) for a, b in contradictions(photos)] == [("g/a", "q/a"), ("train/a", "g/a")]
+    assert contradictions == [("g/a", "dog", "q/a", "cat", False), ("train/a", "cat", "g/a", "dog", True)]
 
 
 PHOTOS = st.lists(
@@ -45,8 +72,8 @@ PHOTOS = st.lists(
 
 
 @given(PHOTOS, st.randoms())
-def test_every_equal_pair_of_splits_is_told_and_nothing_else(photos: list[Photo], random: object) -> None:
-    told = leaks(photos)
+def test_every_equal_pair_of_splits_is_told_and_nothing_else(photos: list[Photo], random: Random) -> None:
+    told, contradictions = found(photos)
     by_path = {p.path: p for p in photos}
     for leak in told:
         a, b = by_path[leak.path_a], by_path[leak.path_b]
@@ -54,7 +81,7 @@ def test_every_equal_pair_of_splits_is_told_and_nothing_else(photos: list[Photo]
         assert {
             "same_bytes": a.image_id == b.image_id,
             "same_pixels": a.pixels_id == b.pixels_id and a.image_id != b.image_id,
-            "same_label": a.label == b.label is not None and part(a.split) != part(b.split),
+            "same_label": a.label == b.label is not None and a.part != b.part,
         }[leak.kind]
     naive = {
         (kind, tuple(sorted((a.split, b.split))))
@@ -63,7 +90,7 @@ def test_every_equal_pair_of_splits_is_told_and_nothing_else(photos: list[Photo]
         if a is not b
         for kind, same in (
             ("same_bytes", a.image_id == b.image_id),
-            ("same_label", a.label == b.label is not None and part(a.split) != part(b.split)),
+            ("same_label", a.label == b.label is not None and a.part != b.part),
         )
         if same
     }
@@ -76,18 +103,22 @@ def test_every_equal_pair_of_splits_is_told_and_nothing_else(photos: list[Photo]
         left = [p.pixels_id for p in photos if p.split == name and p.path not in gone]
         assert len(left) == len(set(left))
     shuffled = list(photos)
-    random.shuffle(shuffled)  # type: ignore[attr-defined]
-    assert leaks(shuffled) == told and contradictions(shuffled) == contradictions(photos)
+    random.shuffle(shuffled)
+    assert found(shuffled) == (told, contradictions) and told == sorted(told)
 
 
 @given(PHOTOS)
 def test_a_picture_is_contradicted_exactly_where_its_labels_differ(photos: list[Photo]) -> None:
-    told = contradictions(photos)
-    assert all(a.pixels_id == b.pixels_id and None not in (a.label, b.label) and a.label != b.label for a, b in told)
-    for name in ("train", "test"):
-        found = {a.pixels_id for a, b in told if part(a.split) == part(b.split) == name}
+    _, told = found(photos)
+    by_path = {p.path: p for p in photos}
+    pairs = [(by_path[pair.path_a], by_path[pair.path_b]) for pair in told]
+    assert all(a.pixels_id == b.pixels_id and None not in (a.label, b.label) and a.label != b.label for a, b in pairs)
+    for pair, (a, b) in zip(told, pairs, strict=True):
+        assert (pair.label_a, pair.label_b, pair.apart) == (a.label, b.label, a.part != b.part)
+    for part in ("train", "test"):
         labels: dict[str, set[str]] = {}
         for p in photos:
-            if part(p.split) == name and p.label is not None:
+            if p.part == part and p.label is not None:
                 labels.setdefault(p.pixels_id, set()).add(p.label)
-        assert found == {pixels for pixels, seen in labels.items() if len(seen) > 1}
+        doubtful = {pixels for pixels, seen in labels.items() if len(seen) > 1}
+        assert {a.pixels_id for a, b in pairs if a.part == b.part == part} == doubtful

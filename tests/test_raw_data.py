@@ -6,11 +6,11 @@ import os
 import re
 import unicodedata
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import pytest
 
-from stages.lib import raw_data, raw_tables
+from stages.lib import photo_register, raw_data, raw_tables
 from stages.lib.errors import UserError
 
 Form = Literal["NFC", "NFD"]
@@ -35,16 +35,37 @@ def root(tmp_path: Path) -> Path:
     )
 
 
+class Listing(NamedTuple):
+    """names: path -> split, sorted; labels: path -> label where known; problems: (path, reason); judgements: the rows of qrels.csv."""
+
+    names: dict[str, str]
+    labels: dict[str, str]
+    problems: list[tuple[str, str]]
+    judgements: list[tuple[int, str, str, int]]
+
+
+def read(root: Path) -> Listing:
+    with photo_register.temporary() as register:
+        raw_data.read(register, root)
+        raw_tables.read_judgements(register, root)
+        return Listing(
+            dict(register.execute("SELECT path, split FROM file ORDER BY path")),
+            dict(register.execute("SELECT path, label FROM file WHERE label IS NOT NULL")),
+            register.execute("SELECT path, problem FROM problem ORDER BY path").fetchall(),
+            register.execute("SELECT * FROM judgement ORDER BY line").fetchall(),
+        )
+
+
 def refused(root: Path) -> str:
     with pytest.raises(UserError) as told:
-        raw_tables.read_judgements(root, raw_data.read(root).names)
+        read(root)
     sentence = str(told.value)
     assert "\n" not in sentence
     return sentence.replace(str(root), "RAW")
 
 
 def test_names_splits_and_labels_come_from_folders(root: Path) -> None:
-    data = raw_data.read(root)
+    data = read(root)
     assert data.names == {
         "test/gallery/Pear/deep/g1.jpg": "gallery",
         "test/gallery/g2.jpg": "gallery",
@@ -60,7 +81,7 @@ def test_labels_csv_wins_over_folders_also_where_it_is_empty(root: Path) -> None
     (root / "labels.csv").write_text(
         "label,path,note\nFig,test/query/q1.jpg,x\n,train/Apple/1.jpg,\n Plum ,./test/gallery/Pear/deep/g1.jpg,\n\n"
     )
-    assert raw_data.read(root).labels == {
+    assert read(root).labels == {
         "test/query/q1.jpg": "Fig",
         "test/query/Pear/q2.jpg": "Pear",
         "test/gallery/Pear/deep/g1.jpg": "Plum",
@@ -77,7 +98,7 @@ def test_labels_csv_wins_over_folders_also_where_it_is_empty(root: Path) -> None
 )
 def test_labels_csv_may_come_from_any_editor(root: Path, text: str) -> None:
     (root / "labels.csv").write_bytes(text.encode())
-    assert raw_data.read(root).labels["test/query/q1.jpg"] == "Café"
+    assert read(root).labels["test/query/q1.jpg"] == "Café"
 
 
 @pytest.mark.parametrize("on_disk", ["NFC", "NFD"])
@@ -89,7 +110,7 @@ def test_accents_match_in_either_unicode_form(root: Path, on_disk: Form, in_csv:
     (root / "labels.csv").write_text(
         f"path,label\n{unicodedata.normalize(in_csv, name)},{unicodedata.normalize(in_csv, 'Ñ')}\n", encoding="utf-8"
     )
-    data = raw_data.read(root)
+    data = read(root)
     assert stored in data.names and data.labels[stored] == unicodedata.normalize("NFC", "Ñ")
     assert set(data.labels.values()) == {"Apple", "Pear", unicodedata.normalize("NFC", "Ñ")}  # a folder's label is the same one
 
@@ -98,7 +119,7 @@ def test_names_that_look_alike_are_told_apart_or_refused(root: Path) -> None:
     names = [unicodedata.normalize(form, "test/query/é.jpg") for form in ("NFC", "NFD")]
     touch(root, *names)
     (root / "labels.csv").write_text(f"path,label\n{names[0]},a\n{names[1]},b\n", encoding="utf-8")
-    assert [raw_data.read(root).labels[name] for name in names] == ["a", "b"]
+    assert [read(root).labels[name] for name in names] == ["a", "b"]
     (root / "labels.csv").write_text(f"path,label\n./{names[0]},a\n", encoding="utf-8")
     assert "could be any of 2 files" in refused(root)
 
@@ -181,8 +202,7 @@ def test_qrels_are_read_with_names_as_on_disk(root: Path) -> None:
     (root / "qrels.csv").write_text(
         "query,gallery,relevance\n./test/query/q1.jpg,test/gallery/g2.jpg, 1\ntest/query/q1.jpg,test/gallery/Pear/deep/g1.jpg,-1\n"
     )
-    found = raw_tables.read_judgements(root, raw_data.read(root).names)
-    assert [(j.line, j.query, j.gallery, j.relevance) for j in found] == [
+    assert read(root).judgements == [
         (2, "test/query/q1.jpg", "test/gallery/g2.jpg", 1),
         (3, "test/query/q1.jpg", "test/gallery/Pear/deep/g1.jpg", -1),
     ]
@@ -220,11 +240,11 @@ def test_missing_and_empty_folders_are_told(tmp_path: Path) -> None:
     touch(root, "test/query/a.jpg", "test/gallery/.hidden.jpg")
     assert refused(root) == "RAW/test/gallery: holds no files; put the gallery photos there, loose or in a folder per label"
     touch(root, "test/gallery/a.jpg")
-    assert set(raw_data.read(root).names.values()) == {"query", "gallery"}  # without train
+    assert set(read(root).names.values()) == {"query", "gallery"}  # without train
 
 
 def test_what_file_managers_leave_is_ignored_and_the_rest_named(root: Path) -> None:
-    before = raw_data.read(root)
+    before = read(root)
     touch(
         root,
         "test/query/.DS_Store",
@@ -234,9 +254,9 @@ def test_what_file_managers_leave_is_ignored_and_the_rest_named(root: Path) -> N
         "test/query/__MACOSX/q.jpg",
         ".hidden/x.jpg",
     )
-    assert raw_data.read(root) == before
+    assert read(root) == before
     touch(root, "readme.txt", "val/a/1.jpg", "test/extra.jpg")
-    told = raw_data.read(root)
+    told = read(root)
     assert told.names == before.names
     reason = "is not read: it is outside train/, test/query/ and test/gallery/"
     assert sorted(told.problems) == [("readme.txt", reason), ("test/extra.jpg", reason), ("val", reason)]
@@ -244,7 +264,7 @@ def test_what_file_managers_leave_is_ignored_and_the_rest_named(root: Path) -> N
 
 def test_a_name_that_is_not_utf8_is_named(root: Path) -> None:
     touch(root, "test/query/" + os.fsdecode(b"caf\xe9.jpg"))
-    data = raw_data.read(root)
+    data = read(root)
     assert data.problems == [("test/query/caf\\xe9.jpg", "has a name that is not UTF-8; rename it")]
     assert len(data.names) == 5
 
@@ -255,7 +275,7 @@ def test_links_are_followed_but_not_in_circles(root: Path, tmp_path: Path) -> No
     (root / "test/gallery/Pear/round").symlink_to(root / "test/gallery")
     (root / "test/query/link.jpg").symlink_to(root / "test/gallery/g2.jpg")
     (root / "test/query/nothing.jpg").symlink_to(tmp_path / "nothing")
-    data = raw_data.read(root)
+    data = read(root)
     assert data.labels["test/gallery/Kiwi/1.jpg"] == "Kiwi"
     assert {"test/query/link.jpg", "test/query/nothing.jpg"} <= data.names.keys()  # whether they open is the reader's to say
     assert not any("round" in name for name in data.names)
@@ -269,7 +289,36 @@ def test_links_are_followed_but_not_in_circles(root: Path, tmp_path: Path) -> No
 
 def test_sentences_hold_no_surprise_for_a_large_collection(root: Path) -> None:
     """The nearest name is found among many without comparing them all."""
-    names = [f"test/gallery/{number:06}.jpg" for number in range(50_000)]
-    finder = raw_tables.Names(root, names)
-    with pytest.raises(UserError, match=re.escape("did you mean 'test/gallery/012345.jpg'?")):
-        finder.find("gallery/012345.jpg", "labels.csv: line 2")
+    names = ((f"test/gallery/{number:06}.jpg",) for number in range(50_000))
+    with photo_register.temporary() as register:
+        register.executemany("INSERT INTO file (path, split) VALUES (?, 'gallery')", names)
+        with pytest.raises(UserError, match=re.escape("did you mean 'test/gallery/012345.jpg'?")):
+            raw_tables.Names(register, root).find("gallery/012345.jpg", "labels.csv: line 2")
+
+
+def test_names_sort_as_pythons_strings_do(root: Path) -> None:
+    """Characters beyond U+FFFF come last, where UTF-16 would put them before U+E000; what is no UTF-8 never comes in."""
+    touch(root, *(f"test/query/{name}" for name in ("\ue000", "\uffee", "\U0001f600", "~", "a", "Z", "é", "e\u0301", "\ud7ff")))
+    touch(root, "test/query/" + os.fsdecode(b"\xed\xa0\x80"))  # a surrogate, encoded
+    data = read(root)
+    assert list(data.names) == sorted(data.names) and len(data.names) == 5 + 9
+    assert data.problems == [("test/query/\\xed\\xa0\\x80", "has a name that is not UTF-8; rename it")]
+
+
+def test_a_link_to_itself_and_a_folder_without_permission(root: Path) -> None:
+    (root / "test/query/self.jpg").symlink_to("self.jpg")
+    assert "test/query/self.jpg" in read(root).names  # whether it opens is the reader's to say
+    (root / "test/gallery/Pear").chmod(0)
+    superuser = os.geteuid() == 0
+    try:
+        for above in (root, *root.parents[:3]):
+            above.chmod(0o755)
+        if superuser:
+            os.seteuid(65534)  # the superuser may read everything
+        data = read(root)
+    finally:
+        if superuser:
+            os.seteuid(0)
+        (root / "test/gallery/Pear").chmod(0o755)
+    assert data.problems == [("test/gallery/Pear", "can't be read: permission denied")]
+    assert list(data.names.values()).count("gallery") == 1

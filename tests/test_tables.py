@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -134,3 +135,24 @@ def test_a_ranking_comes_back_as_it_was(
         assert list(read.gallery_ids[read.positions[row, :length]]) == list(written.gallery_ids[positions[row, :length]])
         assert (read.positions[row, length:] == -1).all()
         np.testing.assert_array_equal(read.scores[row, :length], scores[row, :length])
+
+
+@pytest.mark.parametrize("count", [0, 1, 1_024, 1_025, 30_000])
+def test_rows_one_at_a_time_give_the_bytes_of_the_whole_table(tmp_path: Path, count: int) -> None:
+    """At 30,000 rows a column has several pages; where a list column's end depends on the lengths of its lists."""
+    rows = []
+    for number, image_id in enumerate(ids(count)):
+        paths = [f"test/gallery/{image_id}-{copy}.png" for copy in range(1 + number % 4)]
+        rows.append((image_id, "gallery", f"label {number // 3}" if number % 7 else None, paths, image_id[::-1], number, number, "PNG"))
+    columns = zip(*rows, strict=True) if rows else [[]] * len(tables.MANIFEST)
+    tables.write_table(tmp_path / "whole", pa.Table.from_pydict(dict(zip(tables.MANIFEST.names, columns, strict=True)), tables.MANIFEST))
+    tables.write_rows(tmp_path / "rows", tables.MANIFEST, iter(rows))
+    assert (tmp_path / "rows").read_bytes() == (tmp_path / "whole").read_bytes()
+
+
+def test_a_long_table_has_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "ROWS_AT_ONCE", 2_048)
+    tables.write_rows(tmp_path / "a", tables.QRELS, ((query, query, 1) for query in ids(4_096)))
+    parquet = pq.ParquetFile(tmp_path / "a")
+    assert [parquet.metadata.row_group(group).num_rows for group in range(parquet.num_row_groups)] == [2_048, 2_048]
+    assert parquet.read().column("query_id").to_pylist() == ids(4_096)

@@ -1,26 +1,49 @@
-"""The same picture, or the same label, in two places. Pure functions of names and ids."""
+"""The same picture, or the same label, in two places: questions to the register of photos."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
-from itertools import combinations
-from operator import attrgetter
+import sqlite3
+from collections.abc import Iterator
 from typing import NamedTuple
 
-SPLITS = ("train", "query", "gallery")
+SPLITS = ("train", "query", "gallery")  # pairs are told in this order, which is that of the names from z to a
 
+# min(path) takes its row's other columns with it (SQLite's documentation of SELECT, "bare columns in an aggregate query").
+_LEAKS = """
+CREATE INDEX photo_by_picture ON photo (pixels_id, image_id, split, label, part);
 
-@dataclass(frozen=True, slots=True)
-class Photo:
-    """One readable file."""
+CREATE TEMP TABLE first_of_bytes AS SELECT image_id, split, pixels_id, min(path) AS path FROM photo
+    WHERE pixels_id IN (SELECT pixels_id FROM photo GROUP BY pixels_id HAVING count(*) > 1) GROUP BY pixels_id, image_id, split;
+CREATE TEMP TABLE first_of_pixels AS SELECT pixels_id, split, image_id, min(path) AS path FROM first_of_bytes GROUP BY pixels_id, split;
+CREATE TEMP TABLE first_of_label AS SELECT label, split, min(path) AS path FROM photo
+    WHERE label IN (SELECT label FROM photo WHERE part = 'train') GROUP BY label, split;
 
-    path: str
-    split: str
-    image_id: str
-    pixels_id: str
-    label: str | None
+INSERT INTO leak SELECT 'same_bytes', first.path, photo.path, split
+    FROM photo JOIN first_of_bytes AS first USING (image_id, split) WHERE photo.path != first.path;
+INSERT INTO leak SELECT 'same_bytes', a.path, b.path, a.split || '-' || b.split
+    FROM first_of_bytes AS a JOIN first_of_bytes AS b USING (image_id) WHERE a.split > b.split;
+
+INSERT INTO leak SELECT 'same_pixels', first.path, other.path, split
+    FROM first_of_bytes AS other JOIN first_of_pixels AS first USING (pixels_id, split) WHERE other.path != first.path;
+INSERT INTO leak SELECT 'same_pixels', a.path, b.path, a.split || '-' || b.split
+    FROM first_of_pixels AS a JOIN first_of_pixels AS b USING (pixels_id) WHERE a.split > b.split AND a.image_id != b.image_id;
+
+INSERT INTO leak SELECT 'same_label', a.path, b.path, a.split || '-' || b.split
+    FROM first_of_label AS a JOIN first_of_label AS b USING (label) WHERE a.split = 'train' AND b.split != 'train';
+
+DROP TABLE first_of_bytes; DROP TABLE first_of_pixels; DROP TABLE first_of_label;
+"""
+
+_CONTRADICTIONS = """
+WITH doubtful AS (SELECT pixels_id FROM photo GROUP BY pixels_id HAVING min(label) != max(label)),
+     labelled AS (SELECT path, part, label, pixels_id FROM photo WHERE pixels_id IN doubtful AND label IS NOT NULL),
+     first AS (SELECT pixels_id, part, label, min(path) AS path FROM labelled GROUP BY pixels_id, part)
+SELECT first.path, first.label, other.path, other.label, FALSE
+    FROM labelled AS other JOIN first USING (pixels_id, part) WHERE other.label != first.label
+UNION ALL SELECT a.path, a.label, b.path, b.label, TRUE
+    FROM first AS a JOIN first AS b USING (pixels_id) WHERE a.part = 'train' AND b.part = 'test' AND a.label != b.label
+ORDER BY 1, 3
+"""
 
 
 class Leak(NamedTuple):
@@ -30,63 +53,30 @@ class Leak(NamedTuple):
     across: str  # "gallery" (within it) or "train-query"
 
 
-def part(split: str) -> str:
-    """Train and test are prepared apart: a new test photo must not train anything again."""
-    return "train" if split == "train" else "test"
+class Contradiction(NamedTuple):
+    path_a: str
+    label_a: str
+    path_b: str
+    label_b: str
+    apart: int  # 1 if one is in train and the other in test
 
 
-def leaks(photos: Iterable[Photo]) -> list[Leak]:
-    """Pairs of files with the same bytes, other bytes but the same pixels, or (of train and test) the same label.
+def find_leaks(register: sqlite3.Connection) -> None:
+    """Fills `leak`: pairs of files with the same bytes, other bytes but the same pixels, or (of train and test) the same label.
 
     Of n equal files in a split, n - 1 pairs are told; between two splits one, and of a label one per test split.
     """
-    photos = sorted(photos, key=lambda photo: photo.path)
-    found = [_leak("same_bytes", a, b) for group in _groups(photos, "image_id") for a, b in _pairs(group)]
-    for group in _groups(photos, "pixels_id"):
-        distinct = {(photo.split, photo.image_id): photo for photo in reversed(group)}  # the first of each
-        pairs = _pairs(sorted(distinct.values(), key=lambda photo: photo.path))
-        found += [_leak("same_pixels", a, b) for a, b in pairs if a.image_id != b.image_id]
-    for group in _groups([photo for photo in photos if photo.label is not None], "label"):
-        first = _first_of_split(group)
-        found += [_leak("same_label", first["train"], first[split]) for split in ("query", "gallery") if {"train", split} <= first.keys()]
-    return sorted(found)
+    register.executescript(_LEAKS)
 
 
-def contradictions(photos: Iterable[Photo]) -> list[tuple[Photo, Photo]]:
-    """Pairs of files that show one picture under two labels: the first file, and each that contradicts it.
+def leaks(register: sqlite3.Connection) -> Iterator[Leak]:
+    """What was found, sorted."""
+    return map(Leak._make, register.execute("SELECT * FROM leak ORDER BY kind, path_a, path_b, across"))
+
+
+def contradictions(register: sqlite3.Connection) -> Iterator[Contradiction]:
+    """Pairs of files that show one picture under two labels, sorted: the first file, and each that contradicts it.
 
     Within train and within test; between the two, one pair per picture.
     """
-    found = []
-    for group in _groups(sorted((p for p in photos if p.label is not None), key=lambda photo: photo.path), "pixels_id"):
-        parts = [[photo for photo in group if part(photo.split) == name] for name in ("train", "test")]
-        for same_part in filter(None, parts):
-            found += [(same_part[0], photo) for photo in same_part[1:] if photo.label != same_part[0].label]
-        found += [(a, b) for a in parts[0][:1] for b in parts[1][:1] if a.label != b.label]
-    return found
-
-
-def _groups(photos: Iterable[Photo], attribute: str) -> list[list[Photo]]:
-    """Photos that share an attribute with another one; memory grows with their number only."""
-    photos = list(photos)
-    often = Counter(map(attrgetter(attribute), photos))
-    groups: dict[str, list[Photo]] = {}
-    for photo in photos:
-        key = getattr(photo, attribute)
-        if often[key] > 1:
-            groups.setdefault(key, []).append(photo)
-    return list(groups.values())
-
-
-def _pairs(group: list[Photo]) -> list[tuple[Photo, Photo]]:
-    first = _first_of_split(group)
-    within = [(first[photo.split], photo) for photo in group if photo is not first[photo.split]]
-    return within + [(first[a], first[b]) for a, b in combinations(SPLITS, 2) if a in first and b in first]
-
-
-def _first_of_split(group: list[Photo]) -> dict[str, Photo]:
-    return {photo.split: photo for photo in reversed(group)}
-
-
-def _leak(kind: str, a: Photo, b: Photo) -> Leak:
-    return Leak(kind, a.path, b.path, a.split if a.split == b.split else f"{a.split}-{b.split}")
+    return map(Contradiction._make, register.execute(_CONTRADICTIONS))

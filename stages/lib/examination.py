@@ -8,9 +8,10 @@ import signal
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
 from pathlib import Path
 
 from tqdm import tqdm
@@ -23,16 +24,17 @@ _FILES_PER_TASK = 32
 _TASKS_PER_WORKER = 3  # under way at a time: memory doesn't grow with the number of files
 
 
-def examine(cache: ImageCache, root: Path, names: Sequence[str], workers: int) -> Iterator[tuple[str, Facts]]:
-    """Pass 1: (name, facts) of every file, in any order; only a problem of those that can't be read."""
-    tasks = [list(names[start : start + _FILES_PER_TASK]) for start in range(0, len(names), _FILES_PER_TASK)]
-    with tqdm(total=len(names), desc="preprocess", unit="image", file=sys.stderr, disable=None) as bar:
-        for done in _in_processes(cache, root, tasks, min(workers, len(tasks))):
+def examine(cache: ImageCache, root: Path, names: Iterable[str], count: int, workers: int) -> Iterator[tuple[str, Facts]]:
+    """Pass 1: (name, facts) of every file, in any order; only a problem of those that can't be read. count: of the names."""
+    source = iter(names)
+    tasks = iter(lambda: list(islice(source, _FILES_PER_TASK)), [])
+    with tqdm(total=count, desc="preprocess", unit="image", file=sys.stderr, disable=None) as bar:
+        for done in _in_processes(cache, root, tasks, min(workers, -(-count // _FILES_PER_TASK))):
             bar.update(len(done))
             yield from done
 
 
-def _in_processes(cache: ImageCache, root: Path, tasks: list[list[str]], workers: int) -> Iterator[list[tuple[str, Facts]]]:
+def _in_processes(cache: ImageCache, root: Path, tasks: Iterator[list[str]], workers: int) -> Iterator[list[tuple[str, Facts]]]:
     if workers <= 1:
         for task in tasks:
             yield _examine_task(cache, root, task)

@@ -86,18 +86,18 @@ class ImageCache:
         entry = self._read(image_id)
         return entry[0] if entry else self._fill(image_id, data)[0]
 
-    def stored(self, facts: Facts, raw: Iterable[Path]) -> bytes:
+    def stored(self, image_id: str, replaced: bool, raw: Iterable[Path]) -> bytes:
         """The bytes to store for an image: its own, or what replaces them.
 
-        raw: its files, any of which will do. Raises BadImage if none holds the bytes any more that `facts` are about.
+        raw: its files, any of which will do. Raises BadImage if none holds the bytes of `image_id` any more.
         """
-        entry = self._read(facts.image_id) if facts.prepared_id else None
+        entry = self._read(image_id) if replaced else None
         if entry:
             return entry[1]
         for path in raw:
             data = read_file(path)
-            if hashlib.sha256(data).hexdigest() == facts.image_id:
-                return self._fill(facts.image_id, data)[1] if facts.prepared_id else data
+            if hashlib.sha256(data).hexdigest() == image_id:
+                return self._fill(image_id, data)[1] if replaced else data
         raise BadImage("changed while it was read")
 
     def _fill(self, image_id: str, data: bytes) -> tuple[Facts, bytes]:

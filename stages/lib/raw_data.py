@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 import os
+import sqlite3
+import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from stages.lib import raw_tables
+from stages.lib import photo_register, raw_tables
 from stages.lib.errors import UserError
 
 SPLITS = {"train": "train", "test/query": "query", "test/gallery": "gallery"}
@@ -18,39 +19,26 @@ _AFTER_A_CHANGE = "after a change there run `dvc repro -f preprocess`, or link d
 _NOT_PHOTOS = {"thumbs.db", "desktop.ini", "__macosx", "@eadir"}  # what file managers leave behind
 
 
-@dataclass(frozen=True)
-class RawData:
-    """names: every file of a split by its path below data/raw, sorted -> its split.
-
-    labels: by the same path, only where known; problems: (path, reason) of what was not read.
-    """
-
-    root: Path
-    names: dict[str, str]
-    labels: dict[str, str]
-    problems: list[tuple[str, str]] = field(default_factory=list)
-
-
-def read(root: Path) -> RawData:
-    """Lists the photos and their labels. Raises UserError for a missing or empty folder and for every fault of labels.csv.
+def read(register: sqlite3.Connection, root: Path) -> None:
+    """Lists the photos, their labels and what is not read. Raises UserError for a missing or empty folder and for every fault of
+    labels.csv.
 
     A photo's label is its first folder below train/, query/ or gallery/; labels.csv wins, also where it leaves a label empty.
     """
     _check_folders(root)
-    problems: list[tuple[str, str]] = []
-    names: dict[str, str] = {}
-    labels: dict[str, str] = {}
     for folder, split in SPLITS.items():
-        for name in _walk(root, folder, problems):
-            names[name] = split
-            label, inside, _ = name.removeprefix(f"{folder}/").partition("/")
-            if inside:
-                labels[name] = raw_tables.normal_label(label)
-        if split != "train" and split not in names.values():
+        files = (_file(name, folder, split) for name in _walk(register, root, folder))
+        found = register.executemany("INSERT INTO file (path, split, label, normal) VALUES (?, ?, ?, ?)", files)
+        if split != "train" and found.rowcount < 1:
             raise UserError(f"{root / folder}: holds no files; put the {split} photos there, loose or in a folder per label")
-    names = dict(sorted(names.items()))
-    labels |= raw_tables.read_labels(root, raw_tables.Names(root, names))
-    return RawData(root, names, {name: label for name, label in labels.items() if label}, problems + _outside(root))
+    raw_tables.read_labels(register, root)
+    _note_outside(register, root)
+
+
+def _file(name: str, folder: str, split: str) -> tuple[str, str, str | None, str | None]:
+    label, inside, _ = name.removeprefix(f"{folder}/").partition("/")
+    normal = unicodedata.normalize("NFC", name)
+    return name, split, raw_tables.normal_label(label) if inside else None, normal if normal != name else None
 
 
 def _check_folders(root: Path) -> None:
@@ -67,33 +55,43 @@ def _check_folders(root: Path) -> None:
             raise UserError(f"{place}: is not there; {hint}")
 
 
-def _walk(root: Path, folder: str, problems: list[tuple[str, str]]) -> Iterator[str]:
-    """Files below a folder, relative to root. Links to folders are followed, but not round in circles."""
-    above: dict[str, frozenset[tuple[int, int]]] = {}  # folder -> itself and those it lies in
+def _walk(register: sqlite3.Connection, root: Path, place: str, above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[str]:
+    """Files below a folder, relative to root, as the disk lists them. Links to folders are followed, but not round in circles.
 
-    def note(error: OSError) -> None:
-        problems.append((_shown(os.path.relpath(error.filename, root)), f"can't be read: {(error.strerror or 'unknown error').lower()}"))
-
-    if not (root / folder).is_dir():
+    above: the folders that it lies in. os.walk would hold all names of a folder.
+    """
+    at = root / place
+    if not above and not at.is_dir():
         return
-    for at, folders, files in os.walk(root / folder, onerror=note, followlinks=True):
-        status = Path(at).stat()
-        itself, ancestors = (status.st_dev, status.st_ino), above.get(str(Path(at).parent), frozenset())
-        place = os.path.relpath(at, root).replace(os.sep, "/")
-        if itself in ancestors:
-            problems.append((_shown(place), "is a link to a folder that it lies in"))
-            folders.clear()
-            continue
-        if Path(at).is_symlink():
-            problems.append((_shown(place), f"is a link to a folder; DVC doesn't look into it: {_AFTER_A_CHANGE}"))
-        above[str(Path(at))] = ancestors | {itself}
-        folders[:] = sorted(filter(_is_photo_name, folders))
-        for file in filter(_is_photo_name, sorted(files)):
-            name = f"{place}/{file}"
-            if _shown(name) == name:
-                yield name
-            else:
-                problems.append((_shown(name), "has a name that is not UTF-8; rename it"))
+    try:
+        with os.scandir(at) as entries:
+            status = at.stat()
+            itself = (status.st_dev, status.st_ino)
+            if itself in above:
+                photo_register.note(register, _shown(place), "is a link to a folder that it lies in")
+                return
+            if at.is_symlink():
+                told = f"is a link to a folder; DVC doesn't look into it: {_AFTER_A_CHANGE}"
+                photo_register.note(register, _shown(place), told)
+            for entry in entries:
+                name = f"{place}/{entry.name}"
+                if not _is_photo_name(entry.name):
+                    continue
+                if _is_folder(entry):
+                    yield from _walk(register, root, name, above | {itself})
+                elif _shown(name) == name:
+                    yield name
+                else:
+                    photo_register.note(register, _shown(name), "has a name that is not UTF-8; rename it")
+    except OSError as error:
+        photo_register.note(register, _shown(place), f"can't be read: {(error.strerror or 'unknown error').lower()}")
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def _is_photo_name(name: str) -> bool:
@@ -105,11 +103,11 @@ def _shown(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def _outside(root: Path) -> list[tuple[str, str]]:
+def _note_outside(register: sqlite3.Connection, root: Path) -> None:
     """What lies beside the folders that are read; a folder is told once."""
-    entries = {entry.relative_to(root).as_posix() for folder in (root, root / "test") for entry in folder.iterdir()}
-    return [
-        (_shown(name), "is not read: it is outside train/, test/query/ and test/gallery/")
-        for name in entries - _KNOWN
-        if _is_photo_name(name.rpartition("/")[2])
-    ]
+    for folder in (root, root / "test"):
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                name = Path(entry.path).relative_to(root).as_posix()
+                if name not in _KNOWN and _is_photo_name(entry.name):
+                    photo_register.note(register, _shown(name), "is not read: it is outside train/, test/query/ and test/gallery/")

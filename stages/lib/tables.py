@@ -10,8 +10,9 @@ import glob
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,8 @@ RANKING = pa.schema(
 
 IMAGES_PER_SHARD = 1_000
 VECTORS_PER_SHARD = 65_536
+ROWS_AT_ONCE = 65_536  # of a table that may be long
+_ROWS_PER_PIECE = 1_024  # Parquet's pages end at a multiple of it, so that such pieces give the bytes of the whole
 _ROWS_PER_GROUP = {"image": 64, "embedding": 1_024}  # what a reader holds at once: some megabytes of either
 _DICTIONARY_BYTES = 256 * 2**20  # ids of a ranking repeat; keep them in one dictionary however large the gallery
 
@@ -142,18 +145,53 @@ def write_table(path: Path, table: pa.Table, metadata: dict[str, str] | None = N
     replace_atomically(path, lambda temporary: _write(temporary, table, metadata))
 
 
+def write_rows(path: Path, schema: pa.Schema, rows: Iterable[Sequence[object]]) -> None:
+    """One Parquet file of rows that come one at a time, values in the schema's order; holds one row group.
+
+    Up to ROWS_AT_ONCE rows the bytes are those of `write_table`.
+    """
+    source = iter(rows)
+    pieces = (record_batch(some, schema) for some in iter(lambda: list(islice(source, _ROWS_PER_PIECE)), []))
+    groups = iter(lambda: list(islice(pieces, ROWS_AT_ONCE // _ROWS_PER_PIECE)), [])
+
+    def write(temporary: Path) -> None:
+        with pq.ParquetWriter(temporary, schema, **_options(schema)) as writer:
+            for group in chain([next(groups, [])], groups):  # a table without rows has a group, too
+                writer.write_table(_whole_lists(pa.Table.from_batches(group, schema)))
+
+    replace_atomically(path, write)
+
+
+def record_batch(rows: Sequence[Sequence[object]], schema: pa.Schema) -> pa.RecordBatch:
+    """Rows, at least one, of values in the schema's order."""
+    columns = zip(*rows, strict=True)
+    return pa.record_batch([pa.array(column, kind.type) for column, kind in zip(columns, schema, strict=True)], schema=schema)
+
+
+def _whole_lists(table: pa.Table) -> pa.Table:
+    """Their pages don't end where pieces do; to join the other columns as well would hold the table twice."""
+    columns = [column.combine_chunks() if pa.types.is_list(column.type) else column for column in table.columns]
+    return pa.Table.from_arrays(columns, schema=table.schema)
+
+
 def _write(path: Path, table: pa.Table, metadata: dict[str, str] | None = None) -> None:
-    plain = [f.name for f in table.schema if pa.types.is_binary(f.type) or pa.types.is_fixed_size_list(f.type)]
-    dictionary = {"image_id": False, "gallery_ids.list.element": True, "split": True, "label": True}
-    compression = {_leaf(f): "NONE" if f.name in plain else "ZSTD" for f in table.schema}
-    options: dict[str, Any] = {
-        "row_group_size": _ROWS_PER_GROUP.get("".join(plain), 2**20),
-        "use_dictionary": [leaf for f in table.schema if dictionary.get(leaf := _leaf(f), False)],
-        "compression": compression,
+    rows = next((_ROWS_PER_GROUP[name] for name in _plain(table.schema) if name in _ROWS_PER_GROUP), 2**20)
+    pq.write_table(table.replace_schema_metadata(metadata), path, row_group_size=rows, **_options(table.schema))
+
+
+def _plain(schema: pa.Schema) -> list[str]:
+    """Columns of images and vectors."""
+    return [f.name for f in schema if pa.types.is_binary(f.type) or pa.types.is_fixed_size_list(f.type)]
+
+
+def _options(schema: pa.Schema) -> dict[str, Any]:
+    plain, dictionary = _plain(schema), {"gallery_ids.list.element", "split", "label"}
+    return {
+        "use_dictionary": [leaf for f in schema if (leaf := _leaf(f)) in dictionary],
+        "compression": {_leaf(f): "NONE" if f.name in plain else "ZSTD" for f in schema},
         "dictionary_pagesize_limit": _DICTIONARY_BYTES,
-        "write_statistics": ["image_id"] if "image_id" in table.schema.names else False,
+        "write_statistics": ["image_id"] if "image_id" in schema.names else False,
     }
-    pq.write_table(table.replace_schema_metadata(metadata), path, **options)
 
 
 def _leaf(field: pa.Field) -> str:

@@ -1,0 +1,97 @@
+"""photo_register.py: the images of a part against a naive grouping; memory, order and a full disk."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import sqlite3
+import tracemalloc
+from collections.abc import Iterable, Iterator
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stages import preprocess
+from stages.lib import duplicates, photo_register
+from stages.lib.image_cache import Facts
+from stages.lib.photo_register import Image
+
+SPLITS = st.sampled_from(duplicates.SPLITS)
+PATHS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=4)
+PHOTOS = st.dictionaries(PATHS, st.tuples(SPLITS, st.integers(0, 5), st.sampled_from([None, "é", "\U0001f600"])), max_size=12)
+
+
+def fill(register: sqlite3.Connection, files: Iterable[tuple[str, str, str | None]]) -> None:
+    register.executemany("INSERT INTO file (path, split, label) VALUES (?, ?, ?)", files)
+
+
+def facts(number: int) -> Facts:
+    """Every second image shows the picture of the one before it."""
+    prepared_id = f"prepared {number}" if number % 3 == 0 else ""
+    return Facts(f"image {number}", f"pixels {number // 2}", number, 2 * number, "PNG", prepared_id)
+
+
+@given(PHOTOS, st.randoms())
+def test_images_are_what_a_naive_grouping_gives(photos: dict[str, tuple[str, int, str | None]], random: Random) -> None:
+    examined = [(path, facts(number)) for path, (_, number, _) in photos.items()]
+    random.shuffle(examined)
+    with photo_register.temporary() as register:
+        fill(register, ((path, split, label) for path, (split, _, label) in photos.items()))
+        preprocess.assemble(register, examined)
+        for part, splits in (("train", {"train"}), ("test", {"query", "gallery"})):
+            of_part = {path: photo for path, photo in photos.items() if photo[0] in splits}
+            labels: dict[int, set[str]] = {}
+            for _, number, label in of_part.values():
+                labels.setdefault(number // 2, set()).update({label} - {None})  # type: ignore[arg-type]
+            expected = []
+            for number, split in sorted({(number, split) for split, number, _ in of_part.values()}):
+                paths = sorted(path for path, photo in of_part.items() if photo[:2] == (split, number))
+                own = {of_part[path][2] for path in paths} - {None}
+                label = own.pop() if own and len(labels[number // 2]) == 1 else None
+                fact = facts(number)
+                known = (fact.pixels_id, fact.width, fact.height, fact.format, fact.prepared_id or None)
+                expected.append(Image(fact.image_id, split, label, paths, *known))
+            assert list(photo_register.images(register, part)) == expected
+            assert photo_register.count_images(register, part) == len(expected)
+
+
+def peak_bytes(count: int) -> int:
+    """Of what Python holds while it takes in `count` photos and gives their rows."""
+
+    def digest(name: str) -> str:
+        return hashlib.sha256(name.encode()).hexdigest()
+
+    def examined(names: Iterable[tuple[str]]) -> Iterator[tuple[str, Facts]]:
+        for (path,) in names:
+            yield path, Facts(digest(path), digest(path[:-1]), 1, 1, "PNG") if path[-1] != "7" else Facts("", problem="is bad")
+
+    with photo_register.temporary() as register:
+        tracemalloc.start()
+        fill(register, ((f"gallery/{number:06}", "gallery", f"label {number}") for number in range(count)))
+        preprocess.assemble(register, examined(register.execute("SELECT path FROM file ORDER BY path")))
+        assert preprocess.note_contradictions(register) == count // 10 * 8
+        assert sum(1 for _ in preprocess.manifest(register, "test")) == count // 10 * 9
+        assert sum(1 for _ in duplicates.leaks(register)) == count // 10 * 8
+        list(preprocess.summary(register, 0))
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    return peak
+
+
+def test_python_holds_nothing_of_a_photo() -> None:
+    peak_bytes(100)  # what is imported and compiled once
+    assert peak_bytes(10_000) < 300_000  # their paths alone would be 650,000
+
+
+def test_a_full_disk_is_told_as_such() -> None:
+    with pytest.raises(OSError, match="SQLITE_TMPDIR") as told, photo_register.temporary() as register:
+        register.execute("PRAGMA max_page_count = 40")
+        fill(register, ((f"{number:0200}", "gallery", None) for number in range(10_000)))
+    assert told.value.errno == errno.ENOSPC
+
+
+def test_other_faults_of_the_database_are_bugs_and_stay_what_they_are() -> None:
+    with pytest.raises(sqlite3.OperationalError, match="no such table"), photo_register.temporary() as register:
+        register.execute("SELECT 1 FROM missing")

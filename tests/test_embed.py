@@ -349,16 +349,17 @@ def load_unconvertible(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encoders, "load", lambda folder: dataclasses.replace(load(folder), module=Unconvertible()))
 
 
-def test_torch_computes_what_no_other_engine_can(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_torch_computes_what_no_other_engine_can(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     place("a")
     prepare(PHOTOS[:9])
     load_unconvertible(monkeypatch)
-    with caplog.at_level("INFO", "lineup"):
-        costs = run()
-    assert costs["engine"] == f"torch {version('torch')}"
-    assert [line.split(" (")[0] for line in caplog.messages if "can't compute" in line] == [
-        f"{engine} can't compute data/models/a" for engine in ("openvino", "onnxruntime")
+    assert run()["engine"] == f"torch {version('torch')}"
+    printed = capfd.readouterr()
+    told = [line for line in printed.err.splitlines() if "can't compute" in line]
+    assert [line.split(" (")[0] for line in told] == [
+        f"embed: {engine} can't compute data/models/a" for engine in ("openvino", "onnxruntime")
     ]
+    assert all("aten::special_i1e" in line for line in told)
     settings(engine="torch")
     assert run()["computed"] == 0, "whether it was asked for or found to be the one, they are torch's vectors"
 

@@ -29,7 +29,8 @@ def compile(module: nn.Module, pixels: torch.Tensor, precision: str, device: tor
     try:
         onnxruntime.disable_telemetry_events()  # those for Windows mind this call alone
         with tracing(module), io.BytesIO() as graph:
-            torch.onnx.export(module, (pixels,), graph, input_names=["pixels"], output_names=["vectors"], opset_version=17, dynamo=False)  # type: ignore[arg-type]
+            names = {"input_names": ["pixels"], "output_names": ["vectors"]}
+            torch.onnx.export(module, (pixels,), graph, opset_version=17, dynamo=False, **names)  # type: ignore[arg-type]
             session = onnxruntime.InferenceSession(graph.getvalue(), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # whatever an operation that it doesn't know raises, in three libraries
         raise CannotConvert(reason(error)) from None

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -16,6 +19,18 @@ PRECISIONS = {"cpu": ("float32", "bfloat16")}
 _HINTS = {"float32": "f32", "bfloat16": "bf16"}
 
 __all__ = ["PACKAGES", "PRECISIONS", "compile", "cpu_shape"]
+
+
+@contextmanager
+def _own_logging() -> Iterator[None]:
+    """The converter sets the root logger to its liking, and where it fails leaves it so."""
+    root = logging.getLogger()
+    level, filters, handlers = root.level, [*root.filters], [*root.handlers]
+    try:
+        yield
+    finally:
+        root.setLevel(level)
+        root.filters, root.handlers = filters, handlers
 
 
 def compile(module: nn.Module, pixels: torch.Tensor, precision: str, device: torch.device, threads: int) -> Forward:
@@ -32,7 +47,7 @@ def compile(module: nn.Module, pixels: torch.Tensor, precision: str, device: tor
     if precision == "bfloat16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise CannotConvert("this processor doesn't compute in bfloat16")
     try:
-        with tracing(module):
+        with tracing(module), _own_logging():
             traced = torch.jit.trace(module, pixels, check_trace=False)
             model = openvino.convert_model(traced, example_input=pixels, input=[openvino.PartialShape(list(pixels.shape))])
         compiled = core.compile_model(

@@ -5,10 +5,11 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help install demo test lint check remote use serve clean
+.PHONY: help install demo test bench lint check remote use serve clean
 help:
 	@echo "make demo    install, lay out the demo photos, run every model, print the table"
 	@echo "make test    install, run the tests"
+	@echo "make bench   measure speed and memory against other ways (after make demo)"
 	@echo "make lint    ruff, pyright, import contracts"
 	@echo "make check   check params.yaml alone"
 	@echo "make serve MODEL=arcface       search the gallery by picture in a local page"
@@ -32,8 +33,16 @@ demo: check
 	@python -m stages.compare --show
 	@echo "The pictures behind the figures: open data/report/index.html in a browser."
 
+# A process per core, at most four (each may hold 2 GB); a file's tests share what they set up, so they stay together.
+# Threads that wait must not spin: the processes share the cores.
+test: export OMP_WAIT_POLICY = PASSIVE
 test: install
-	python -m pytest
+	python -m pytest -n auto --maxprocesses 4 --dist loadfile
+
+# Each measures against an alternative in the same run; benchmarks/RESULTS.md has what they gave. incremental.py needs the demo's data.
+bench: install
+	python -m pip install --quiet -c constraints.txt -e ".[bench]"
+	for file in benchmarks/*.py; do echo; echo "== $$file"; python $$file || exit 1; done
 
 lint: install
 	ruff check .

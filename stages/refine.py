@@ -111,7 +111,7 @@ def main(argv: list[str] | None = None) -> None:
         learned = whiten(paths.embeddings(settings.first), paths.embeddings(row), metric, settings.dim, row)
         facts["note"] = f"PCA whitening to {settings.dim} dimensions, learned on the {learned.count} images of the gallery"
         space = read_space(paths.embeddings(row), metric, answers)
-        facts |= {"dim": settings.dim, "index_mb": round(space.index.ntotal * space.index.code_size / 1e6, 3)}
+        facts |= {"dim": settings.dim, "index_mb": round(search.size(space.index) / 1e6, 3)}
     elif isinstance(settings, Approximate):
         tables.replace_atomically(paths.embeddings(row), Path.mkdir)
         indexed = gallery.to_index(paths.embeddings(settings.second), metric)

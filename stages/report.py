@@ -40,7 +40,7 @@ def report(params: Params) -> None:
     data = scripts.assignment("LINEUP", "collection", test.data())
     data += scripts.assignment("LINEUP", "queries", front.query_data(figures, rows, test))
     tables.replace_atomically(paths.REPORT_ASSETS, lambda folder: write_assets(folder, data))
-    charts = front.chart_data(rows, found, curves, names)
+    charts = front.chart_data(rows, found, curves, names) | {"matched": params.leaks.by}
     tables.write_text(paths.REPORT, html.index(rows, found, names, charts, leaks, front.LEAKS_SHOWN))
     cli.log.info("%d rows, open %s", len(rows), paths.REPORT)
 
@@ -58,7 +58,8 @@ def write_assets(folder: Path, data: str) -> None:
 
 def report_thumbnails() -> None:
     """Writes data/report/thumbnails/: apart from the page, as a changed model changes no picture."""
-    count = thumbnails.write(paths.REPORT_THUMBNAILS, images.prepared(paths.images("test")), cli.threads())
+    cache = thumbnails.cache_folder(paths.CACHE)
+    count = thumbnails.write(paths.REPORT_THUMBNAILS, images.prepared(paths.images("test")), cache, cli.threads())
     cli.log.info("%d thumbnails", count)
 
 

@@ -11,10 +11,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from stages.lib import cli, contact_sheet, images, paths, query, searched_gallery, tables
+from stages.lib import cli, contact_sheet, images, paths, pictures, query, searched_gallery, tables
 from stages.lib.contact_sheet import Picture
 from stages.lib.errors import UserError
-from stages.lib.serving import pictures
 
 _PHOTOS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".jp2")
 

@@ -14,6 +14,7 @@ import yaml
 
 from stages import compare, index, retrieve, score
 from stages.lib import paths, tables
+from stages.lib.paths import Part
 
 ENCODER = {"library": "torchvision", "name": "resnet18", "weights": "hub"}
 EMBED_COSTS = {
@@ -64,8 +65,7 @@ def write_params(content: dict[str, Any]) -> None:
     Path("params.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
 
 
-def write(images: Sequence[Image], qrels: Sequence[tuple[str, str, int]] = ()) -> None:
-    """The test manifest and the judgements, (query name, gallery name, relevance), of the working directory."""
+def write_manifest(images: Sequence[Image], part: Part = "test") -> None:
     ordered = sorted(images, key=lambda image: (image.id, image.split))
     rows = [
         {
@@ -80,19 +80,28 @@ def write(images: Sequence[Image], qrels: Sequence[tuple[str, str, int]] = ()) -
         }
         for image in ordered
     ]
-    tables.write_table(paths.manifest("test"), pa.Table.from_pylist(rows, tables.MANIFEST))
+    tables.write_table(paths.manifest(part), pa.Table.from_pylist(rows, tables.MANIFEST))
+
+
+def write(images: Sequence[Image], qrels: Sequence[tuple[str, str, int]] = ()) -> None:
+    """The test manifest and the judgements, (query name, gallery name, relevance), of the working directory."""
+    write_manifest(images)
     ids = {image.name: image.id for image in images}
     judged = [{"query_id": ids[query], "gallery_id": ids[gallery], "relevance": relevance} for query, gallery, relevance in qrels]
     tables.write_table(paths.QRELS, pa.Table.from_pylist(judged, tables.QRELS))
 
 
-def write_embeddings(row: str, images: Sequence[Image], **costs: Any) -> None:
+def write_vectors(row: str, images: Sequence[Image], part: Part = "test") -> None:
     ordered = sorted(images, key=lambda image: (image.id, image.split))
     vectors = np.array([image.vector for image in ordered], np.float32)
     known = {"image_id": [image.id for image in ordered], "split": [image.split for image in ordered]}
     batch = tables.embeddings_batch(pa.RecordBatch.from_pydict({**known, "prepared_id": [None] * len(ordered)}), vectors)
     schema = tables.embeddings_schema(vectors.shape[1])
-    tables.write_shards(paths.embeddings(row), schema, [batch], len(ordered), tables.VECTORS_PER_SHARD)
+    tables.write_shards(paths.embeddings(row, part), schema, [batch], len(ordered), tables.VECTORS_PER_SHARD)
+
+
+def write_embeddings(row: str, images: Sequence[Image], **costs: Any) -> None:
+    write_vectors(row, images)
     tables.write_json(paths.costs("embed", row), {**EMBED_COSTS, **costs})
     tables.write_json(paths.costs("train", row), {"minutes": 0.0, "note": None})
 

@@ -72,6 +72,7 @@ def demo_params(*rows: str, image_size: int = 64) -> dict[str, Any]:
     params = read_params(ROOT)
     params["models"] = {row: params["models"][row] for row in rows}
     params["refinements"] = {}  # they name rows of the demo that may not be here
+    params["leaks"] = {"by": []}
     for model in params["models"].values():
         model["encoder"] = {**model["encoder"], "image_size": image_size}
     return params

@@ -139,7 +139,7 @@ def test_a_query_is_answered_as_if_it_came_alone_by_any_number_of_threads(chosen
             results.append(search.nearest(built.index, queries, 12, excluded))
     finally:
         faiss.omp_set_num_threads(before)
-    alone = [search.nearest(built.index, queries[q : q + 1], 12, excluded[excluded[:, 0] == q] * [0, 1]) for q in range(60)]
+    alone = [search.nearest(built.index, queries[q : q + 1], 12, excluded[excluded[:, 0] == q] * np.array([0, 1])) for q in range(60)]
     results.append(tuple(np.concatenate(parts) for parts in zip(*alone, strict=True)))
     for positions, scores in results[1:]:
         assert positions.tobytes() == results[0][0].tobytes() and scores.tobytes() == results[0][1].tobytes()
@@ -150,7 +150,7 @@ def test_a_query_is_answered_as_if_it_came_alone_by_any_number_of_threads(chosen
 def test_excluded_images_are_replaced_by_the_next_ones(metric: search.Metric, chosen: dict) -> None:
     """All that an index finds at first is junk: it is searched deeper."""
     target = {} if chosen["index"] == "flat" else {"recall_target": 0.99}
-    built = approximate_search.build(Index(**chosen, **target), gallery(clustered(2_000), metric), 100, "")
+    built = approximate_search.build(Index.model_validate({**chosen, **target}), gallery(clustered(2_000), metric), 100, "")
     queries = prepared(metric, clustered(5, seed=1))
     first, _ = search.nearest(built.index, queries, 100, NONE)
     banned = np.array([[q, g] for q in range(5) for g in first[q, :60]])

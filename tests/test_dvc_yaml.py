@@ -41,6 +41,8 @@ OUTS = {
     "retrieve": {paths.ranking(KEY), paths.costs("retrieve", KEY)},
     "score": {paths.row_metrics(KEY), paths.row_queries(KEY)},
     "refine": {paths.embeddings(KEY), paths.ranking(KEY), paths.costs("refine", KEY)},
+    "embed_train": {paths.embeddings("${item}", "train")},
+    "match": {paths.matches("${item}")},
     "report_row": {paths.report_row(KEY)},
     "report_row_refined": {paths.report_row(KEY)},
     "report_thumbnails": {paths.REPORT_THUMBNAILS},
@@ -66,7 +68,9 @@ def test_compare_writes_what_paths_py_names() -> None:
 
 @pytest.mark.parametrize("stage", DVC)
 def test_deps_exist_or_are_outs(stage: str) -> None:
-    made = {out.replace("${key}", row) for other in DVC for out in outs(other) for row in ("${key}", "${item.from}", "${item.with}")}
+    made = {
+        out.replace("${key}", row) for other in DVC for out in outs(other) for row in ("${key}", "${item}", "${item.from}", "${item.with}")
+    }
     gathered = {"metrics/rows", "metrics/queries"}  # in git, the only folders that join rows
     for dep in block(stage)["deps"]:
         if dep == paths.RAW.as_posix() or dep in made or dep in gathered:

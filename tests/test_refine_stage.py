@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from stages import refine
-from stages.lib import cli, params, paths, tables
+from stages.lib import cli, params, paths, query, search, searched_gallery, tables
 from stages.lib.errors import UserError
 from tests import collection
 from tests.collection import Image, clustered
@@ -149,6 +149,33 @@ def test_an_approximate_search_tells_how_much_of_the_exact_one_it_finds(place: P
     assert tables.read_json(paths.costs("retrieve", "a"))["ann_recall"] == costs["ann_recall"]
     built = tables.read_json(paths.costs("index", "a"))
     assert built["search"] == costs["search"] and built["index_mb"] == costs["index_mb"]
+
+
+@pytest.mark.parametrize("row", ["ann", "model", "reranked"])
+def test_asked_by_hand_an_approximate_row_answers_as_in_the_pipeline(place: Path, row: str) -> None:
+    """Also what is re-ranked with the vectors of a model whose index is approximate."""
+    own = {"index": "ivf", "recall_target": 0.3}
+    content = collection.params("a", "model", retrieve={"k": 8}, score={"k": [1, 5]})
+    content["models"] = {name: {**part, "search": {**part["search"]}} for name, part in content["models"].items()}
+    content["models"]["model"]["search"] |= own
+    content["refinements"] = {
+        "ann": {"from": "a", "with": "a", "method": "approximate", **own},
+        "reranked": {"from": "model", "with": "model", "method": "k_reciprocal", "k1": 4, "k2": 2},
+    }
+    collection.write_params(content)
+    images = clustered(labels=30, queries=1, gallery=10, noise=0.8, dim=8)
+    collection.write(images)
+    for model in ("a", "model"):
+        collection.write_embeddings(model, images)
+        collection.search(model)
+    ranking = tables.read_ranking(paths.ranking(row)) if row == "model" else refined(row)
+    vectors = tables.read_embeddings(paths.embeddings("a"), "query")
+    asked = query.open_row(row, params.load(), searched_gallery.read())
+    for q in range(30):
+        vector = search.prepare("cosine", vectors.ids[q : q + 1], vectors.vectors[q : q + 1], "here")
+        answers = asked.nearest(lambda model, vector=vector: vector, 8)
+        assert [answer.image.image_id for answer in answers] == ids(ranking, q)
+        assert [answer.score for answer in answers] == ranking.scores[q][: len(answers)].tolist()
 
 
 def test_other_methods_hand_on_an_empty_folder_whatever_lay_there(place: Path) -> None:

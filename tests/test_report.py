@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -211,7 +213,7 @@ def test_marked_shows_what_isnt_ours_as_text() -> None:
 def test_odd_names_reach_neither_html_nor_scripts_as_they_are(folder: Path) -> None:
     leaks = io.StringIO()
     csv.writer(leaks).writerows([("kind", "path_a", "path_b", "across"), ("same_bytes", *reported.ODD_LABELS[:2], "train-query")])
-    page = reported.run({"only": reported.odd(clustered(5, 2, 3, 1.0))}, leaks=leaks.getvalue()).read_text(encoding="utf-8")
+    page = reported.run({"only": reported.odd(clustered(5, 2, 3, 1.0))}, leaks_csv=leaks.getvalue()).read_text(encoding="utf-8")
     assert "window.attacked" in page and "<script>window" not in page and "<img" not in page
     assert set(page_data()["collection"]["labels"]) == set(reported.ODD_LABELS)
 
@@ -238,13 +240,40 @@ def test_every_test_image_has_one_thumbnail_on_white(folder: Path) -> None:
     reported.run({"only": both})
     files = sorted(paths.REPORT_THUMBNAILS.iterdir())
     assert [file.stem for file in files] == sorted({image.id for image in both})
-    assert thumbnails.write(Path("again"), prepared_images.prepared(paths.images("test")), 1) == len(files) == len(both) - 1
+    prepared = prepared_images.prepared(paths.images("test"))
+    assert thumbnails.write(Path("again"), prepared, Path("kept"), 1) == len(files) == len(both) - 1
     for file in files:
         with Pillow.open(file) as small:
             assert small.format == "JPEG" and small.size == (128, 72)
             left, right = small.getpixel((10, 36)), small.getpixel((118, 36))
             assert isinstance(left, tuple) and isinstance(right, tuple)
             assert min(left) > 245 and min(right) < 200
+
+
+def test_a_new_photo_draws_its_own_thumbnail_only_and_what_is_kept_changes_no_byte(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = clustered(3, 2, 3, 1.0)
+    reported.run({"only": images[:-1]})
+    drawn: list[bytes] = []
+    draw = thumbnails.thumbnail
+    monkeypatch.setattr(thumbnails, "thumbnail", lambda data: drawn.append(data) or draw(data))
+    report.main(["--thumbnails"])
+    assert drawn == []
+    before = project.tree(paths.REPORT_THUMBNAILS)
+
+    shards = [tables.read_table(file) for file in tables.shards(paths.images("test"))]
+    added = {"image_id": "f" * 64, "split": "query", "prepared_id": None, "image": reported.picture(images[0], 99)}
+    rows = [*(row for shard in shards for row in shard.to_pylist()), added]
+    batch = pa.RecordBatch.from_pylist(rows, tables.IMAGES)
+    tables.write_shards(paths.images("test"), tables.IMAGES, [batch], len(rows), tables.IMAGES_PER_SHARD)
+    kept = sorted(path for path in (paths.CACHE / "thumbnails").rglob("*") if path.is_file())
+    kept[0].write_bytes(kept[0].read_bytes()[:-1])  # damaged: drawn again
+    report.main(["--thumbnails"])
+    assert len(drawn) == 2 and added["image"] in drawn
+    after = project.tree(paths.REPORT_THUMBNAILS)
+    assert {name: after[name] for name in before} == before and after.keys() - before.keys() == {f"{'f' * 64}.jpg"}
+    shutil.rmtree(paths.CACHE / "thumbnails")
+    report.main(["--thumbnails"])
+    assert project.tree(paths.REPORT_THUMBNAILS) == after
 
 
 def test_without_labels_nothing_is_marked_right_or_wrong(folder: Path) -> None:

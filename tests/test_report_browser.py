@@ -22,6 +22,7 @@ from tests.collection import clustered
 
 pytestmark = pytest.mark.slow
 
+LEAKS: dict[str, Any] = {"leaks": {"by": ["sharp"]}}
 ROWS = ("sharp", "middling", "blurred")
 CURVE = [{"epoch": e, "map_at_r": m, "loss": loss, "learning_rate": 0.1} for e, m, loss in ((0, 0.2, None), (1, 0.5, 3.0), (2, 0.6, 2.5))]
 
@@ -36,7 +37,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         images = {row: reported.odd(clustered(10, 3, 4, noise[row], seed=i)) for i, row in enumerate(ROWS)}
         patch.setattr(reported.collection, "write_embeddings", with_curve(reported.collection.write_embeddings))
         leak = 'kind,path_a,path_b,across\nsame_bytes,"train/<b>x</b>.jpg","test/query/ü ""q"".jpg",train-query\n'
-        reported.run(images, leaks=leak)
+        reported.run(images, leaks_csv=leak, **LEAKS)
+        reported.match("sharp", images["sharp"])
         yield folder
 
 
@@ -276,6 +278,39 @@ def test_suspects_follow_the_chosen_row(page: WebDriver) -> None:
     assert len(texts(page, "#alike .pair-card")) == 48
 
 
+def test_a_copy_of_a_training_photo_is_shown_beside_it(page: WebDriver) -> None:
+    copied, copy = clustered(10, 3, 4, 1.2)[0], '"copy" & more.jpg'
+    told = json.loads((paths.matches("sharp") / "pairs.js").read_text(encoding="ascii").partition(" = ")[2].rstrip(";\n"))
+    assert told["pairs"][0]["test"]["id"] == copied.id
+    first = "#copies .pair-card:first-child"
+    assert texts(page, f"{first} p")[0].startswith("⚠ same picture? cosine 1.0000, pixels 1.00")
+    captions = texts(page, f"{first} figcaption")
+    assert captions[0].startswith(told["pairs"][0]["test"]["label"]) and captions[1] == f"<i>trained</i>train/<i>trained</i>/{copy}"
+    assert f"{len(told['pairs'])} test photos that come nearest to one of the 30 training photos" in texts(page, "#copies-note")[0]
+    assert len(texts(page, "#copies .pair-card")) == 24
+    for picture in page.find_elements(By.CSS_SELECTOR, f"{first} img"):
+        page.execute_script("arguments[0].scrollIntoView()", picture)
+        until(lambda picture=picture: page.execute_script("return arguments[0].naturalWidth", picture) > 0)
+    page.execute_script("arguments[0].click()", page.find_element(By.ID, "copies-same"))
+    same = [pair for pair in told["pairs"] if pair["agreement"] >= told["same"]]
+    assert len(texts(page, "#copies .pair-card")) == len(same) < len(told["pairs"])
+
+
+def test_without_training_photos_there_is_nothing_on_copies(finished: Path, one_browser: WebDriver) -> None:
+    file = paths.matches("sharp") / "pairs.js"
+    kept = file.read_text(encoding="ascii")
+    try:
+        file.write_text('(window.LINEUP_MATCHES ??= {})["sharp"] = {"train":0,"typical":null,"pairs":[],"same":0.95};\n', encoding="ascii")
+        page = open_page(one_browser, finished)
+        assert not page.find_element(By.ID, "copies-part").is_displayed()
+        file.unlink()
+        page = open_page(one_browser, finished)
+        assert texts(page, "#status li") == ["matches/sharp isn't here: run dvc pull data/report/matches/sharp"]
+        chromium.console(page)  # the browser's own word on it
+    finally:
+        file.write_text(kept, encoding="ascii")
+
+
 def test_a_row_whose_file_is_missing_or_stale_is_told(finished: Path, one_browser: WebDriver) -> None:
     kept = {row: paths.report_row(row).read_text(encoding="ascii") for row in ("blurred", "middling")}
     try:
@@ -305,6 +340,7 @@ def test_it_fits_the_window_light_and_dark(page: WebDriver, width: int) -> None:
         chromium.emulate(page, width, 900, scheme)
         until(lambda: page.execute_script("return document.querySelector('#scatter svg').clientWidth <= innerWidth"))
         assert page.execute_script("return document.documentElement.scrollWidth") <= width
+        assert page.execute_script("return document.querySelector('#labels-table tbody th').clientWidth") > 100
         grounds[scheme] = page.execute_script("return getComputedStyle(document.documentElement).backgroundColor")
         low = page.execute_script(CONTRAST)
         assert low == [], f"too little contrast in {scheme}"

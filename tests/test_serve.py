@@ -25,9 +25,9 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from stages import serve
-from stages.lib import images, params, paths, query, searched_gallery, tables
+from stages.lib import images, params, paths, pictures, query, searched_gallery, tables
 from stages.lib.errors import UserError
-from stages.lib.serving import app, pictures, rooms
+from stages.lib.serving import app, rooms
 from tests import served
 
 UNKNOWN_ID = "0" * 64

@@ -106,7 +106,7 @@ def test_an_address_leads_to_its_answers_and_the_model_can_be_switched(page: Pag
         "absent (not computed here)",
         "of_absent (not computed here)",
     ]
-    assert page.one("#absent").text.startswith("Not computed here: absent. Run dvc repro, or dvc pull")
+    assert page.one("#absent").text.startswith("Not computed here: absent, of_absent. Run dvc repro, or dvc pull")
     model.select_by_value("faiss_l2")
     page.wait(lambda: "squared distance" in page.one("#status").text)
     assert f"image={image_id}" in page.browser.current_url and "model=faiss_l2" in page.browser.current_url
@@ -130,7 +130,7 @@ def test_a_refinement_is_offered_and_said_to_be_one(page: Page) -> None:
 
 def test_words_are_asked_only_of_a_model_that_reads_them(page: Page) -> None:
     assert not page.one("#words").is_displayed()
-    assert page.one("#no-text").text == "mobilenet_v2 knows pictures only; choose clip to search with words."
+    assert page.one("#no-text").text == "mobilenet_v2 knows pictures only; choose clip or whitened to search with words."
     Select(page.one("#model")).select_by_value("clip")
     page.one("#words").send_keys("a <b>slice</b> of pizza", Keys.ENTER)
     page.answered()

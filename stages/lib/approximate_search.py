@@ -138,7 +138,7 @@ def _train(index: faiss.Index, gallery: Gallery) -> None:
         index.train(gallery.at(gallery.sample(size)))  # type: ignore[call-arg]
 
 
-def _fill(index: faiss.Index, gallery: Gallery) -> None:
+def _fill(index: Any, gallery: Gallery) -> None:
     """Adds all vectors; memory is taken once, as adding batch by batch would move and hold them twice."""
     if isinstance(index, faiss.IndexRefine):
         _fill_lists(faiss.downcast_index(index.base_index), gallery)
@@ -150,15 +150,15 @@ def _fill(index: faiss.Index, gallery: Gallery) -> None:
         _fill_codes(index, gallery)
 
 
-def _fill_codes(index: faiss.Index, gallery: Gallery) -> None:
-    held = faiss.downcast_index(index.storage) if isinstance(index, faiss.IndexHNSW) else index
+def _fill_codes(index: Any, gallery: Gallery) -> None:
+    held: Any = faiss.downcast_index(index.storage) if isinstance(index, faiss.IndexHNSW) else index
     held.codes.resize(gallery.rows * held.code_size)
     held.codes.resize(0)  # what it took, it keeps
     for vectors in gallery.vectors():
         index.add(vectors)  # type: ignore[call-arg]
 
 
-def _fill_lists(index: faiss.IndexIVF, gallery: Gallery) -> None:
+def _fill_lists(index: Any, gallery: Gallery) -> None:
     assigned = [index.quantizer.search(vectors, 1)[1].ravel() for vectors in gallery.vectors()]
     for place, size in enumerate(np.bincount(np.concatenate(assigned), minlength=index.nlist).tolist()):
         index.invlists.resize(place, size)
@@ -187,7 +187,7 @@ def _tune(index: faiss.Index, settings: Index, gallery: Gallery, k: int, setting
     )
 
 
-def _ways(index: faiss.Index, rows: int, k: int) -> list[dict[str, int]]:
+def _ways(index: Any, rows: int, k: int) -> list[dict[str, int]]:
     """Search parameters, by rising work."""
     if isinstance(index, faiss.IndexHNSW):
         return [{"efSearch": width} for width in _steps(k + search.MARGIN, max(rows, k + search.MARGIN), 2**0.5)]
@@ -195,7 +195,7 @@ def _ways(index: faiss.Index, rows: int, k: int) -> list[dict[str, int]]:
     if not isinstance(index, faiss.IndexRefine):
         return [{"nprobe": width} for width in _steps(1, lists.nlist, 2**0.5)]
     pairs = itertools.product(_steps(1, lists.nlist, 2), (1, 2, 4, 8, 16, 32))
-    refined = faiss.downcast_index(index.refine_index).code_size
+    refined = faiss.downcast_index(index.refine_index).code_size  # type: ignore[union-attr]
     ordered = sorted((p * rows / lists.nlist * lists.code_size + f * k * refined, p, f) for p, f in pairs)  # bytes looked at
     return [{"nprobe": width, "k_factor": factor} for _, width, factor in ordered]
 
@@ -208,7 +208,7 @@ def _steps(first: int, last: int, factor: float) -> list[int]:
     return steps
 
 
-def _set(index: faiss.Index, parameters: dict[str, int]) -> None:
+def _set(index: Any, parameters: dict[str, int]) -> None:
     if "efSearch" in parameters:
         index.hnsw.efSearch = parameters["efSearch"]
     if "nprobe" in parameters:

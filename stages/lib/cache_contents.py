@@ -48,7 +48,7 @@ class Entry:
 def entries(root: Path, used: dict[tuple[str, str], set[str]]) -> list[Entry]:
     """Every folder of the side cache below `root`, sorted. used: (kind, fingerprint) -> rows."""
     found = []
-    for kind in ("vectors", "prepared", "training"):
+    for kind in ("vectors", "prepared", "training", "thumbnails"):
         for folder in sorted(path for path in (root / kind).glob("*") if path.is_dir() and not path.name.startswith(".")):
             files = [(path, status) for path, status in _files(folder) if not path.name.startswith(".")]
             found.append(
@@ -84,7 +84,7 @@ def _about(folder: Path) -> str:
 
 
 def _images(kind: str, files: list[Path]) -> int | None:
-    if kind == "prepared":
+    if kind in ("prepared", "thumbnails"):
         return len(files)
     if kind == "training":
         return None

@@ -13,7 +13,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from stages.lib import paths, refinement_params
-from stages.lib.errors import UserError
+from stages.lib.errors import UserError, nearest
 from stages.lib.refinement_params import Refinement
 from stages.lib.schema import Strict, explain
 from stages.lib.search_params import Index
@@ -96,6 +96,12 @@ class Score(Strict):
     bootstrap_samples: int = Field(default=1000, ge=100, le=100_000)
 
 
+class Leaks(Strict):
+    """Test photos that look like a training photo are looked for by the vectors of these rows."""
+
+    by: tuple[Key, ...] = Field(default=(), description="rows of models; pretrained ones, as training pulls photos of one label together")
+
+
 class Model(Strict):
     """One row of the comparison table."""
 
@@ -111,8 +117,18 @@ class Params(Strict):
     embed: Embed = Embed()
     retrieve: Retrieve = Retrieve()
     score: Score = Score()
+    leaks: Leaks = Leaks()
     models: dict[Key, Model] = Field(min_length=1)
     refinements: dict[Key, Refinement] = Field(default={}, description="rows made of what other rows computed")
+
+    @model_validator(mode="after")
+    def _leaks_are_looked_for_by_models(self) -> Params:
+        for place, row in enumerate(self.leaks.by):
+            if row not in self.models:
+                raise ValueError(f"leaks.by names {row!r}, which is no row of models{nearest(row, self.models)}")
+            if row in self.leaks.by[:place]:
+                raise ValueError(f"leaks.by names {row!r} twice; remove one")
+        return self
 
     @model_validator(mode="after")
     def _refinements_can_be_made(self) -> Params:

@@ -50,8 +50,8 @@ def trained(model: str) -> Path:
     return Path("data/models") / model
 
 
-def embeddings(model: str) -> Path:
-    return Path("data/embeddings") / model
+def embeddings(model: str, part: Part = "test") -> Path:
+    return Path("data/embeddings" if part == "test" else "data/embeddings_train") / model
 
 
 def index(model: str) -> Path:
@@ -81,3 +81,8 @@ def row_queries(row: str) -> Path:
 
 def report_row(row: str) -> Path:
     return Path("data/report/rows") / f"{row}.js"
+
+
+def matches(model: str) -> Path:
+    """What of the test looks like a training photo, and the pictures of those."""
+    return Path("data/report/matches") / model

@@ -18,15 +18,16 @@ import pyarrow.parquet as pq
 import yaml
 
 from stages.lib import paths, tables, vector_cache
+from stages.lib.paths import Part
 from stages.lib.vector_cache import VectorCache
 
 LOCK = Path("dvc.lock")
 
 
-def restore(model: str, fingerprint: str, cache: VectorCache) -> int:
+def restore(model: str, fingerprint: str, cache: VectorCache, part: Part = "test") -> int:
     """Puts the vectors of the row's last result into `cache`, if they have this fingerprint; how many were new there."""
-    outs = _outs(f"embed@{model}")
-    listing = outs.get(paths.embeddings(model).as_posix())
+    outs = _outs(f"embed@{model}" if part == "test" else f"embed_train@{model}")
+    listing = outs.get(paths.embeddings(model, part).as_posix())
     objects = _dvc_cache() if listing else None
     if not listing or objects is None:
         return 0

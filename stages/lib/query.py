@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import faiss
 import numpy as np
 
-from stages.lib import gallery, paths, queried_model, refinements, relevance, search, tables
+from stages.lib import approximate_search, gallery, paths, queried_model, refinements, relevance, search, tables
 from stages.lib.params import Params
 from stages.lib.queried_model import Model, Vectors
-from stages.lib.refinement_params import KReciprocal, QueryExpansion, Refinement, Whitening
+from stages.lib.refinement_params import Approximate, KReciprocal, QueryExpansion, Refinement, Whitening
 from stages.lib.refinements import Found, Space, Task, whitening
 from stages.lib.search import Positions
 from stages.lib.searched_gallery import Gallery, Image
@@ -57,7 +57,7 @@ class RefinedSearch:
     first: ModelSearch | RefinedSearch
     second: ModelSearch | RefinedSearch
     depth: int
-    index: faiss.IndexFlat | None = None
+    index: faiss.Index | None = None
     projection: whitening.Projection | None = None
 
     @property
@@ -68,15 +68,17 @@ class RefinedSearch:
         depth = max(k, self.depth)
         first = self.first.found(question, depth, excluded)
         second = first if self.second is self.first else self.second.found(question, depth, excluded)
-        space = self.space(question) if isinstance(self.settings, QueryExpansion | KReciprocal | Whitening) else None
+        space = self.space(question) if isinstance(self.settings, QueryExpansion | KReciprocal | Whitening | Approximate) else None
         positions, scores = refinements.refine(self.settings, Task(first, second, space, excluded, depth))
         return Found(positions[:, :k], scores[:, :k])
 
     def space(self, question: Question) -> Space:
-        """Where the method compares vectors: that of `with`, or a whitening's own."""
+        """Where the method compares vectors: that of `with`, in the row's own index if it has one, or a whitening's own."""
         source = self.second.space(question)
-        if self.projection is None or self.index is None:
+        if self.index is None:
             return source
+        if self.projection is None:
+            return replace(source, index=self.index)
         vectors = search.prepare(source.metric, _ASKED, self.projection.apply(source.queries), "the whitened query")
         return Space(source.metric, _ASKED, vectors, self.index)
 
@@ -119,9 +121,14 @@ def open_row(row: str, params: Params, searched: Gallery, opened: Callable[[str]
     first, second = opened(settings.first).search, opened(settings.second).search
     manifest = tables.read_table(paths.manifest("test"), columns=["image_id", "split", "label"])
     depth = relevance.read(manifest, tables.read_table(paths.QRELS)).depth(params.retrieve.k, *params.score.k)
+    metric = params.models[models_of(row, params)[0]].search.metric
+    if isinstance(settings, Approximate):  # built again, the same: the refine stage keeps none
+        indexed = gallery.to_index(paths.embeddings(settings.second), metric)
+        index = approximate_search.build(settings, indexed, params.retrieve.k, f"{paths.PARAMS}: refinements.{row}").index
+        return Row(row, searched, RefinedSearch(settings, first, second, depth, index))
     if not isinstance(settings, Whitening):
         return Row(row, searched, RefinedSearch(settings, first, second, depth))
-    index = gallery.index(paths.embeddings(row), params.models[models_of(row, params)[0]].search.metric)
+    index = gallery.index(paths.embeddings(row), metric)
     return Row(row, searched, RefinedSearch(settings, first, second, depth, index, _projection(settings, params)))
 
 

@@ -36,8 +36,10 @@ class Relevance:
 
     def itself(self) -> Ints:
         """Where a query is in the gallery too: int [S, 2] of (query, gallery)."""
-        _, queries, gallery = np.intersect1d(self.query_ids, self.gallery_ids, assume_unique=True, return_indices=True)
-        return np.column_stack([queries, gallery]).astype(np.int64)
+        # Not intersect1d, which copies and sorts the gallery's ids: of a million, half a gigabyte.
+        gallery = np.minimum(np.searchsorted(self.gallery_ids, self.query_ids), len(self.gallery_ids) - 1)
+        queries = np.flatnonzero(self.gallery_ids[gallery] == self.query_ids)
+        return np.column_stack([queries, gallery[queries]]).astype(np.int64)
 
     def excluded(self) -> Ints:
         """What is taken out of the rankings, int [E, 2] of (query, gallery): the query itself, and junk."""

@@ -33,6 +33,7 @@ MARGIN = 16  # candidates beyond k, so that a query rarely needs a second search
 _ENTRIES = 2**21  # candidates held at once, of all queries together
 _DECODED_BYTES = 2**26  # of candidates' vectors held at once, where an index holds them in another form
 _LARGEST_NORM = 1e18  # squared distances stay within float32
+_NOTHING = np.uint64(2**64 - 1)  # sorts behind every score and position
 _threshold = threading.Lock()
 _longest: weakref.WeakKeyDictionary[faiss.Index, float] = weakref.WeakKeyDictionary()
 
@@ -122,7 +123,7 @@ def save(path: Path, index: faiss.Index) -> None:
     def write(temporary: Path) -> None:
         # Not by name: FAISS then takes no notice of a disk that is full when it closes the file.
         with temporary.open("wb") as file:
-            faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))
+            faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))  # type: ignore[attr-defined]
 
     tables.replace_atomically(path, write)
 
@@ -136,7 +137,7 @@ def size(index: faiss.Index) -> int:
         counted += len(part)
         return len(part)
 
-    faiss.write_index(index, faiss.PyCallbackIOWriter(count))
+    faiss.write_index(index, faiss.PyCallbackIOWriter(count))  # type: ignore[attr-defined]
     return counted
 
 
@@ -179,9 +180,7 @@ def nearest(index: faiss.Index, queries: Vectors, k: int, excluded: Positions) -
             candidates, bound = _candidates(index, queries[some], depth)
             exact = np.where(candidates >= 0, pairwise(index, queries[some], candidates), -np.inf)
             allowed = (candidates >= 0) & ~_among(banned, some[:, None] * gallery + candidates)
-            order = np.lexsort((candidates, -exact, ~allowed), axis=-1)[:, :k]
-            found, ranked = np.take_along_axis(candidates, order, axis=1), np.take_along_axis(exact, order, axis=1)
-            kept = np.take_along_axis(allowed, order, axis=1)
+            found, ranked, kept = _ordered(candidates, exact, allowed, k)
             positions[some] = np.where(kept, found, -1)
             scores[some] = np.where(kept, ranked, np.nan)
             # What FAISS left out may still belong before the last one found, if it is as near up to rounding.
@@ -190,6 +189,24 @@ def nearest(index: faiss.Index, queries: Vectors, k: int, excluded: Positions) -
             if depth < gallery and open_ended.any():
                 waiting.append((some[open_ended], min(gallery, 2 * depth)))
     return positions, scores
+
+
+def _ordered(
+    candidates: Positions, exact: Vectors, allowed: npt.NDArray[np.bool_], k: int
+) -> tuple[Positions, Vectors, npt.NDArray[np.bool_]]:
+    """The k best: positions, scores and whether there is one, all [Q, k]; by falling score, equal ones by position.
+
+    One integer holds a score and its position: numpy sorts those ten times as fast as pairs.
+    """
+    bits = (exact + np.float32(0)).view(np.uint32)  # -0 becomes 0
+    rising = np.where(bits >> 31, ~bits, bits | np.uint32(2**31))  # floats, as unsigned integers in the same order
+    keys = (~rising).astype(np.uint64) << np.uint64(32) | candidates.astype(np.uint64)
+    keys[~allowed] = _NOTHING
+    keys.sort(axis=1)
+    keys = keys[:, :k]
+    rising = ~(keys >> np.uint64(32)).astype(np.uint32)
+    ranked = np.where(rising >> 31, rising & np.uint32(2**31 - 1), ~rising).view(np.float32)
+    return (keys & np.uint64(2**32 - 1)).astype(np.int64), ranked, keys != _NOTHING
 
 
 def _among(banned: Positions, keys: Positions) -> npt.NDArray[np.bool_]:

@@ -15,7 +15,7 @@ from stages.lib.comparison import Rows, Standings
 from stages.lib.report import scripts
 
 PAGE = Path(__file__).parent / "page"
-ASSETS = ("page.css", "page.js", "charts.js", "tables.js", "queries.js", "suspects.js")
+ASSETS = ("page.css", "page.js", "charts.js", "tables.js", "queries.js", "suspects.js", "copies.js")
 
 # Figures as the comparison's Markdown has them: **strong**, `code`, and a backslash before what is neither.
 _MARKED = re.compile(r"\*\*(?P<strong>.+?)\*\*|`(?P<code>[^`]+)`|\\(?P<plain>.)", re.DOTALL)
@@ -43,7 +43,8 @@ def index(rows: Rows, found: Standings, names: Sequence[str], charts: Any, leaks
         lines=[[*a, *b[doubled:]] for a, b in zip(quality.lines, cost.lines, strict=True)],
         measured_on=items(comparison.measured_on(rows, found.ordered)),
         legend=items(comparison.legend(first, names, len(rows))),
-        charts=Markup(scripts.literal(charts)),
+        charts=charts,
+        charts_script=Markup(scripts.literal(charts)),
         leaks=leaks[:shown],
         leaks_total=len(leaks),
     )

@@ -2,19 +2,25 @@
 
 Loose files: the browser reads just those in view, and DVC stores and pushes just the new ones. Sheets or scripts of many
 would have to be read nearly whole for one screen, as a query's answers are spread over all of them.
+
+DVC removes them all before they are written again, so they're kept in the side cache too: `.cache/thumbnails/<fingerprint>/`
+`<2 hex digits>/<SHA-256 of the prepared bytes>`, each the SHA-256 of the JPEG, then the JPEG.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 
-from PIL import Image
+import PIL
+from PIL import Image, features
 
 from stages.lib import images, tables
+from stages.lib.fingerprint import code_digest, fingerprint
 
 SIDE = 128  # pixels
 _QUALITY = 80
@@ -31,16 +37,47 @@ def thumbnail(data: bytes) -> bytes:
     return buffer.getvalue()
 
 
-def write(folder: Path, prepared: Iterable[images.PreparedImage], threads: int) -> int:
-    """Writes <folder>/<image_id>.jpg for each image, once; the folder appears when it is whole. Returns how many."""
+def cache_folder(root: Path) -> Path:
+    """Of the side cache below `root`: its name is the fingerprint of all that decides a thumbnail besides the image."""
+    libraries = {name: features.version(name) for name in ("libjpeg_turbo", "jpg", "zlib", "webp")}
+    code = code_digest(Path(images.__file__), Path(__file__))
+    return root / "thumbnails" / fingerprint({"code": code, "pillow": PIL.__version__, **libraries})
+
+
+def _read(entry: Path) -> bytes | None:
+    """What is kept; None if it isn't there, or damaged."""
+    try:
+        content = entry.read_bytes()
+    except FileNotFoundError:
+        return None
+    return content[32:] if hashlib.sha256(content[32:]).digest() == content[:32] else None
+
+
+def _keep(entry: Path, made: bytes) -> None:
+    tables.replace_atomically(entry, lambda temporary: temporary.write_bytes(hashlib.sha256(made).digest() + made))
+
+
+def write(folder: Path, prepared: Iterable[images.PreparedImage], cache: Path, threads: int) -> int:
+    """Writes <folder>/<image_id>.jpg for each image, once; the folder appears when it is whole. Returns how many.
+
+    Draws only what the cache (`cache_folder`) lacks, and keeps it there; the same bytes either way.
+    """
     count = 0
+
+    def read_or_draw(image: images.PreparedImage) -> tuple[Path, bytes, bool]:
+        name = hashlib.sha256(image.data).hexdigest()
+        entry = cache / name[:2] / name
+        kept = _read(entry)
+        return entry, thumbnail(image.data) if kept is None else kept, kept is None
 
     def fill(temporary: Path) -> None:
         nonlocal count
         temporary.mkdir()
         with ThreadPoolExecutor(threads) as pool:  # Pillow decodes and encodes beside Python
             for some in _batches(_distinct(prepared), _AT_ONCE):
-                for image, data in zip(some, pool.map(thumbnail, (image.data for image in some)), strict=True):
+                for image, (entry, data, new) in zip(some, pool.map(read_or_draw, some), strict=True):
+                    if new:
+                        _keep(entry, data)
                     (temporary / f"{image.image_id}.jpg").write_bytes(data)
                 count += len(some)
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from stages.lib import paths, query
+from stages.lib import paths, pictures, query
 from stages.lib.queried_model import Model, Vectors
 from stages.lib.query import Row
 from stages.lib.searched_gallery import Gallery
-from stages.lib.serving import pictures, rooms
+from stages.lib.serving import rooms
 from stages.lib.serving.guard import Refusal
 
 

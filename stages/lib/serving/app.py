@@ -15,10 +15,10 @@ from fastapi import FastAPI, Query, Request, Response
 from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
 
-from stages.lib import paths
+from stages.lib import paths, pictures
 from stages.lib.errors import nearest
 from stages.lib.params import Params
-from stages.lib.serving import answers, guard, pictures, rooms
+from stages.lib.serving import answers, guard, rooms
 from stages.lib.serving.guard import Refusal
 
 MAX_BYTES = 50 * 2**20

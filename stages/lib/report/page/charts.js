@@ -88,15 +88,16 @@
         svg("title", {}, `${row.name}: map_at_r ${number(row.quality.micro, 3)}${interval}, ${number(row.images_per_second, 1)} images/s`));
       if (interval) group.append(svg("path", { class: "error", d: `M${cx} ${y(row.quality.low)}V${y(row.quality.high)}m-4 0h8M${cx - 4} ${y(row.quality.low)}h8` }));
       group.append(marker(shape, cx, cy, { class: row.random ? "hollow" : "filled" }));
-      // A label beside its point: to the right, else to the left, else further down.
+      // A label beside its point: to the right, else to the left, else at the nearest free height, with a line that leads there.
       const name = row.name + (row.random ? " (random)" : "");
       const wide = name.length * 6.6, span = (left) => (left ? [cx - 9 - wide, cx - 9] : [cx + 9, cx + 9 + wide]);
       const free = (left, line) => span(left)[0] > MARGIN.left && span(left)[1] < right
         && !taken.some(([a, b, c]) => Math.abs(line - a) < 13 && span(left)[0] < c && span(left)[1] > b);
-      let line = cy + 4;
-      while (!free(false, line) && !free(true, line) && line < height) line += 13;
+      const heights = [0, 13, -13, 26, -26, 39, -39, 52, -52, 65, -65, 78, -78].map((step) => cy + 4 + step);
+      const line = heights.find((each) => each > 12 && each < height - 34 && (free(false, each) || free(true, each))) ?? cy + 4;
       const left = !free(false, line);
       taken.push([line, ...span(left)]);
+      if (line !== cy + 4) group.append(svg("line", { class: "lead", x1: cx, y1: cy, x2: cx + (left ? -9 : 9), y2: line - 4 }));
       group.append(svg("text", { class: "label", x: cx + (left ? -10 : 10), y: line, "text-anchor": left ? "end" : "start" }, name));
       root.append(group);
     }

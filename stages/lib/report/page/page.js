@@ -7,6 +7,7 @@ const Page = (() => {
   const missing = new Map(); // row -> why its file can't be used
   const data = (window.LINEUP ??= {});
   const rows = (window.LINEUP_ROWS ??= {});
+  const matches = (window.LINEUP_MATCHES ??= {});
 
   function build(create, tag, attributes, children) {
     const element = create(tag);
@@ -47,7 +48,13 @@ const Page = (() => {
       }
       changed();
     }
-    tell([...missing].map(([name, why]) => el("li", {}, el("code", {}, name), `: rows/${name}.js ${why}`)));
+    const faults = [...missing].map(([name, why]) => el("li", {}, el("code", {}, name), `: rows/${name}.js ${why}`));
+    for (const name of charts.matched) {
+      if (await load(`matches/${name}/pairs.js`)) continue;
+      faults.push(el("li", {}, "matches/", el("code", {}, name), ` isn't here: run dvc pull data/report/matches/${name}`));
+    }
+    changed();
+    tell(faults);
     document.documentElement.dataset.loaded = "yes";
   }
 
@@ -80,14 +87,35 @@ const Page = (() => {
   };
 
   // One image may have several files.
-  function path(side, place) {
-    const all = data.collection[side].paths[place].split(" | ");
+  const path = (side, place) => files(data.collection[side].paths[place].split(" | "));
+  function files(all) {
     return el("span", { class: "path", title: all.join("\n") }, all.length > 1 ? `${all[0]} and ${all.length - 1} more` : all[0]);
+  }
+  // Two pictures beside each other, and what is told of the pair.
+  function pair(left, right, told) {
+    const side = ({ picture, label, path }) => el("figure", {}, picture, el("figcaption", {}, el("b", {}, label), path));
+    return el("article", { class: "pair-card" }, side(left), side(right), el("p", {}, told));
+  }
+
+  // Some cards, and a button for more: thousands at once would make the page slow.
+  function cards(box, items, draw) {
+    const STEP = 24;
+    let count = 0;
+    const more = el("button", { type: "button", click: () => add() });
+    const grid = el("div", { class: "grid" });
+    function add() {
+      grid.append(...items.slice(count, count + STEP).map(draw));
+      count += STEP;
+      more.textContent = `Show more (${items.length - count} left)`;
+      more.hidden = count >= items.length;
+    }
+    add();
+    box.replaceChildren(...(items.length ? [grid, more] : [el("p", {}, "None.")]));
   }
   const score = (value) => (Math.abs(value) >= 100 ? value.toFixed(0) : value.toPrecision(3));
 
   return {
-    charts, rows, missing, data, order, el, svg, byId, style, number, options, label, picture, path, score, loadAll,
+    charts, rows, matches, missing, data, order, el, svg, byId, style, number, options, label, picture, path, files, pair, cards, score, loadAll,
     whenever: (listener) => listeners.push(listener),
   };
 })();

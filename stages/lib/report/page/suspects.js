@@ -2,34 +2,13 @@
 // Faults of the data that the models point at: labels they all contradict, and different labels on nearly the same picture.
 
 (() => {
-  const { el, byId, data, rows, number } = Page;
-  const STEP = 24;
+  const { el, byId, data, rows, number, pair, cards } = Page;
   const chooser = byId("alike-model");
   Page.options(chooser, Page.order.map((name) => [name, name]));
-
-  function pair(left, right, told) {
-    const side = ({ picture, label, path }) => el("figure", {}, picture, el("figcaption", {}, el("b", {}, label), path));
-    return el("article", { class: "pair-card" }, side(left), side(right), el("p", {}, told));
-  }
 
   const image = (side, place) => ({
     picture: Page.picture(side, place), label: Page.label(data.collection[side].label[place]), path: Page.path(side, place),
   });
-
-  // Some cards, and a button for more: thousands at once would make the page slow.
-  function cards(box, items, draw) {
-    let count = 0;
-    const more = el("button", { type: "button", click: () => add() });
-    const grid = el("div", { class: "grid" });
-    function add() {
-      grid.append(...items.slice(count, count + STEP).map(draw));
-      count += STEP;
-      more.textContent = `Show more (${items.length - count} left)`;
-      more.hidden = count >= items.length;
-    }
-    add();
-    box.replaceChildren(...(items.length ? [grid, more] : [el("p", {}, "None.")]));
-  }
 
   function mislabelled() {
     const { suspects, judges } = data.queries;

@@ -45,15 +45,16 @@
     if (!weak.labels.length) return table.replaceChildren(el("caption", {}, "No query has a label and a right answer."));
     const chosen = chooser.value, own = weak.rows[chosen];
     const order = weak.labels.map((_, i) => i).sort((a, b) => own.mean[a] - own.mean[b] || weak.queries[b] - weak.queries[a] || a - b);
-    const models = [chosen, ...Page.order.filter((name) => name !== chosen)];
-    const head = ["label", "queries", ...models];
+    const others = Page.order.filter((name) => name !== chosen);
+    const heading = (name) => el("th", { scope: "col" }, name);
     table.replaceChildren(
-      el("thead", {}, el("tr", {}, head.map((name) => el("th", { scope: "col" }, name)), el("th", { scope: "col", class: "text" }, `${chosen} answers instead`))),
+      el("thead", {}, el("tr", {}, ["label", "queries", chosen].map(heading), el("th", { scope: "col", class: "text" }, `${chosen} answers instead`), others.map(heading))),
       el("tbody", {}, order.slice(0, shown).map((i) => el("tr", {},
         el("th", { scope: "row" }, el("button", { type: "button", class: "link", click: () => Page.openLabel(Page.label(weak.labels[i]), chosen) }, Page.label(weak.labels[i]))),
         el("td", {}, String(weak.queries[i])),
-        models.map((name) => meter(weak.rows[name].mean[i])),
+        meter(own.mean[i]),
         el("td", { class: "text" }, own.confused[i] ? `${Page.label(own.confused[i][0])} (${own.confused[i][1]}×)` : "-"),
+        others.map((name) => meter(weak.rows[name].mean[i])),
       ))),
     );
   }

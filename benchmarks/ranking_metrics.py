@@ -1,0 +1,148 @@
+"""Lineup's metrics against ranx, pytorch-metric-learning and torchmetrics: the same values, then the time, as a ratio.
+
+Run: python benchmarks/ranking_metrics.py
+10,000 queries, rankings 100 deep that hold all of a query's 1-20 right answers (torchmetrics knows of no others).
+ranx and torchmetrics get their own structures ready-made: what is timed is the evaluation alone.
+"""
+
+# pyright: reportMissingImports=false
+# What it is measured against comes with the extra `bench`.
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ranx
+import torch
+from pytorch_metric_learning.utils import accuracy_calculator
+from torchmetrics import retrieval
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from stages.lib import cli, machine, ranking_metrics  # noqa: E402
+
+QUERIES, DEPTH, CUTOFF, RUNS = 10_000, 100, 10, 5
+Values = dict[str, float]
+
+
+def rankings() -> tuple[np.ndarray, np.ndarray]:
+    """relevant: bool [QUERIES, DEPTH], by rank; total: int [QUERIES]."""
+    random = np.random.default_rng(0)
+    total = random.integers(1, 21, QUERIES)
+    keys = random.random((QUERIES, DEPTH)) * np.sqrt(np.arange(1, DEPTH + 1))  # right answers stand rather in front
+    order = np.argsort(np.argsort(keys, axis=1), axis=1)
+    return order < total[:, None], total
+
+
+def ours(relevant: np.ndarray, total: np.ndarray, names: tuple[str, ...]) -> Values:
+    measured = {
+        "map_at_r": lambda: ranking_metrics.map_at_r(relevant, total),
+        "r_precision": lambda: ranking_metrics.r_precision(relevant, total),
+        "mrr": lambda: ranking_metrics.mrr(relevant, total),
+        "top_1": lambda: ranking_metrics.top_k(relevant, total, 1),
+        "top_10": lambda: ranking_metrics.top_k(relevant, total, CUTOFF),
+        "recall_10": lambda: ranking_metrics.recall_k(relevant, total, CUTOFF),
+        "precision_10": lambda: ranking_metrics.precision_k(relevant, total, CUTOFF),
+        "map_100": lambda: ranking_metrics.map_k(relevant, total, DEPTH),
+        "ndcg_10": lambda: ranking_metrics.ndcg_k(relevant, total, CUTOFF),
+    }
+    return {name: float(measured[name]().mean()) for name in names}
+
+
+def by_ranx(relevant: np.ndarray, total: np.ndarray) -> tuple[Callable[[], Values], tuple[str, ...]]:
+    names = {
+        "r_precision": "r-precision",
+        "mrr": "mrr",
+        "top_10": "hit_rate@10",
+        "recall_10": "recall@10",
+        "precision_10": "precision@10",
+        "map_100": "map@100",
+        "ndcg_10": "ndcg@10",
+    }
+    right = {str(q): {str(d): 1 for d in np.flatnonzero(row)} for q, row in enumerate(relevant)}
+    found = {str(q): {str(d): float(DEPTH - d) for d in range(DEPTH)} for q in range(QUERIES)}
+    qrels, run = ranx.Qrels(right), ranx.Run(found)
+
+    def evaluate() -> Values:
+        values: Any = ranx.evaluate(qrels, run, list(names.values()))
+        return {name: float(values[theirs]) for name, theirs in names.items()}
+
+    return evaluate, tuple(names)
+
+
+def by_pytorch_metric_learning(relevant: np.ndarray, total: np.ndarray) -> tuple[Callable[[], Values], tuple[str, ...]]:
+    # R follows from the number of images with a query's label; here the label is R itself.
+    labels = torch.from_numpy(total)[:, None]
+    nearest = torch.from_numpy(np.where(relevant, total[:, None], 0))  # labels of the images by rank
+    counts = torch.arange(1, 21)[:, None], torch.arange(1, 21)
+    of_library: Any = accuracy_calculator  # its functions say Number or list, whatever they return
+
+    def evaluate() -> Values:
+        at_r = (nearest, labels, False, counts, False, False, torch.eq)
+        return {
+            "map_at_r": float(of_library.mean_average_precision(*at_r, at_r=True)),
+            "r_precision": float(of_library.r_precision(*at_r)),
+            "mrr": float(of_library.mean_reciprocal_rank(nearest, labels, False, False, torch.eq)),
+            "top_1": float(of_library.precision_at_k(nearest, labels, 1, False, False, torch.eq)),
+        }
+
+    return evaluate, ("map_at_r", "r_precision", "mrr", "top_1")
+
+
+def by_torchmetrics(relevant: np.ndarray, total: np.ndarray) -> tuple[Callable[[], Values], tuple[str, ...]]:
+    target = torch.from_numpy(relevant.ravel())
+    scores = torch.from_numpy(np.tile(np.linspace(1, 0, DEPTH, dtype=np.float32), QUERIES))
+    queries = torch.arange(QUERIES).repeat_interleave(DEPTH)
+    metrics = {
+        "mrr": retrieval.RetrievalMRR(),
+        "top_10": retrieval.RetrievalHitRate(top_k=CUTOFF),
+        "recall_10": retrieval.RetrievalRecall(top_k=CUTOFF),
+        "precision_10": retrieval.RetrievalPrecision(top_k=CUTOFF),
+        "map_100": retrieval.RetrievalMAP(top_k=DEPTH),
+        "ndcg_10": retrieval.RetrievalNormalizedDCG(top_k=CUTOFF),
+    }
+
+    def evaluate() -> Values:
+        return {name: float(metric(scores, target, indexes=queries)) for name, metric in metrics.items()}
+
+    return evaluate, tuple(metrics)
+
+
+def seconds(run: Callable[[], object], runs: int) -> float:
+    taken = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        run()
+        taken.append(time.perf_counter() - start)
+    return statistics.median(taken)
+
+
+def main() -> None:
+    warnings.filterwarnings("ignore")
+    torch.set_num_threads(cli.threads())
+    libraries = ("numpy", "ranx", "pytorch-metric-learning", "torchmetrics", "torch")
+    print(f"{machine.cpu_name()}, {cli.threads()} threads; " + ", ".join(f"{name} {version(name)}" for name in libraries))
+    relevant, total = rankings()
+    print(f"{QUERIES:,} queries x {DEPTH}, median of {RUNS} (torchmetrics: of 1)")
+    makers = {"ranx": by_ranx, "pytorch-metric-learning": by_pytorch_metric_learning, "torchmetrics": by_torchmetrics}
+    for library, make in makers.items():
+        evaluate, names = make(relevant, total)
+        theirs, own = evaluate(), ours(relevant, total, names)  # also compiles and warms up
+        for name in names:
+            assert abs(theirs[name] - own[name]) < 1e-5, (library, name, theirs[name], own[name])
+        slow, fast = seconds(evaluate, 1 if library == "torchmetrics" else RUNS), seconds(lambda n=names: ours(relevant, total, n), RUNS)
+        print(f"{library:24} {slow * 1000:9.1f} ms  ours {fast * 1000:6.1f} ms  ratio {slow / fast:6.1f}  {', '.join(names)}", flush=True)
+    every = seconds(lambda: ranking_metrics.per_query(relevant, total, (1, 5, 10)), RUNS)
+    print(f"all of Lineup's metrics at 1, 5, 10: {every * 1000:.1f} ms")
+
+
+if __name__ == "__main__":
+    main()

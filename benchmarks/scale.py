@@ -1,0 +1,140 @@
+"""index, retrieve and score with 10k, 100k and 1M synthetic vectors: time, peak memory, and the slope.
+
+Run: python benchmarks/scale.py [--index flat|hnsw|ivf|auto] [--sizes 10000,100000,1000000] [--dim 512] [--queries 1000]
+(on Linux; a million vectors take 5 GB of disk in the temporary folder, and some minutes)
+Vectors are clustered, 50 to a label; each stage is a process of its own, as DVC starts it. Peak memory is what the process
+held at most, pages of a mapped index included, which the system takes back when it needs them; "anonymous" is without those.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from stages.lib import cli, machine, paths, tables  # noqa: E402
+
+STAGES = ("index", "retrieve", "score")
+PER_LABEL, CHUNK = 50, 8_192
+
+
+def lay_out(folder: Path, rows: int, dim: int, queries: int, index: str) -> None:
+    """What preprocess, embed and train leave: a manifest, vectors, costs."""
+    random = np.random.default_rng(0)
+    labels = max(2, rows // PER_LABEL)
+    of = random.integers(0, labels, rows + queries)
+    splits = np.where(random.permutation(rows + queries) < queries, "query", "gallery")
+    digits = np.sort(random.integers(0, 2**63, rows + queries, dtype=np.uint64))
+    ids = [f"{d:016x}{i:048x}" for i, d in enumerate(digits)]
+    names = pa.array([f"label {label}" for label in of])
+    files = pa.array([[f"test/{i}.jpg"] for i in range(len(ids))], pa.list_(pa.string()))
+    same = {"pixels_id": pa.array(ids), "format": pa.array(["JPEG"] * len(ids))}
+    sides = pa.array(np.full(len(ids), 8, np.int32))
+    columns = {
+        "image_id": pa.array(ids),
+        "split": pa.array(splits),
+        "label": names,
+        "paths": files,
+        "width": sides,
+        "height": sides,
+        **same,
+    }
+    tables.write_table(folder / paths.manifest("test"), pa.table([columns[f.name] for f in tables.MANIFEST], tables.MANIFEST))
+    tables.write_table(folder / paths.QRELS, tables.QRELS.empty_table())
+    # As embeddings of photos do, they vary in some tens of directions much more than in the rest.
+    centres, directions = random.standard_normal((labels, 32), np.float32), random.standard_normal((32, dim), np.float32)
+    schema = tables.embeddings_schema(dim)
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for start in range(0, len(ids), CHUNK):
+            part = slice(start, start + CHUNK)
+            inner = centres[of[part]] + 0.7 * random.standard_normal((len(of[part]), 32), np.float32)
+            vectors = inner @ directions + 0.5 * random.standard_normal((len(inner), dim), np.float32)
+            flat = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), dim)
+            yield pa.record_batch([pa.array(ids[part]), pa.array(splits[part]), flat], schema=schema)
+
+    tables.write_shards(folder / paths.embeddings("a"), schema, batches(), len(ids), tables.VECTORS_PER_SHARD)
+    tables.write_json(folder / paths.costs("embed", "a"), {})
+    tables.write_json(folder / paths.costs("train", "a"), {"minutes": 0.0})
+    encoder = {"library": "torchvision", "name": "resnet18", "weights": "hub"}
+    row = {"encoder": encoder, "objective": {"name": "none"}, "search": {"metric": "cosine", "index": index}}
+    (folder / "params.yaml").write_text(yaml.safe_dump({"models": {"a": row}}), encoding="utf-8")
+
+
+_STAGE = """
+import importlib, sys, threading, time
+from pathlib import Path
+peak = 0
+def anonymous():
+    global peak
+    while True:
+        held = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon"))
+        peak = max(peak, int(held.split()[1]))
+        time.sleep(0.01)
+threading.Thread(target=anonymous, daemon=True).start()
+importlib.import_module("stages." + sys.argv[1]).main(["--model", "a"])
+held = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+print(held.split()[1], peak)
+"""
+
+
+def measure(folder: Path, stage: str) -> tuple[float, float, float]:
+    """Seconds, peak MB, peak anonymous MB."""
+    start = time.monotonic()
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", _STAGE, stage]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{stage} ended with {done.returncode}\n{done.stderr}")
+    peak, anonymous = (int(part) * 1024 / 1e6 for part in done.stdout.split())
+    return time.monotonic() - start, peak, anonymous
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--index", default="flat", choices=("flat", "hnsw", "ivf", "ivfpq", "auto"))
+    parser.add_argument("--sizes", default="10000,100000,1000000")
+    parser.add_argument("--dim", type=int, default=512)
+    parser.add_argument("--queries", type=int, default=1_000)
+    asked = parser.parse_args()
+    libraries = ("faiss-cpu", "numpy", "pyarrow")
+    print(f"{machine.cpu_name()}, {cli.threads()} threads; " + ", ".join(f"{name} {version(name)}" for name in libraries))
+    print(f"index: {asked.index}, {asked.dim} dimensions, {asked.queries:,} queries")
+    before: dict[str, tuple[int, float, float]] = {}
+    for rows in map(int, asked.sizes.split(",")):
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            lay_out(folder, rows, asked.dim, asked.queries, asked.index)
+            for stage in STAGES:
+                seconds, peak, anonymous = measure(folder, stage)
+                told = f"{rows:9,} {stage:8} {seconds:7.1f} s  peak {peak:6.0f} MB, anonymous {anonymous:6.0f} MB"
+                if stage in before:
+                    fewer, faster, lighter = before[stage]
+                    slope = np.log(seconds / faster) / np.log(rows / fewer)
+                    told += f"  time ~ n^{slope:.2f}, {(peak - lighter) * 1e6 / (rows - fewer):.0f} bytes more for each vector"
+                before[stage] = (rows, seconds, peak)
+                print(told, flush=True)
+            size = (folder / paths.index("a")).stat().st_size / 1e6
+            searched = json.loads((folder / paths.costs("retrieve", "a")).read_text())
+            built = json.loads((folder / paths.costs("index", "a")).read_text()).get("search", {}).get("parameters", "exact")
+            print(
+                f"{rows:9,} index file {size:.0f} MB, {built}, query {searched['query_ms']:.2f} ms, recall {searched.get('ann_recall', 1)}"
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -27,6 +27,7 @@ def params(objective: str = "arcface") -> dict[str, Any]:
     settings["score"] |= {"bootstrap_samples": 100}
     settings["models"] = {ROW: {"encoder": encoder, "objective": {"name": objective}, "search": {"metric": "cosine", "index": "flat"}}}
     settings["refinements"] = {}
+    settings["leaks"] = {"by": []}
     return settings
 
 

@@ -99,7 +99,7 @@ def by_pytorch_metric_learning(relevant: np.ndarray, total: np.ndarray) -> tuple
 
 def by_torchmetrics(relevant: np.ndarray, total: np.ndarray) -> tuple[Callable[[], Values], tuple[str, ...]]:
     target = torch.from_numpy(relevant.ravel())
-    scores = torch.from_numpy(np.tile(np.linspace(1, 0, DEPTH, dtype=np.float32), QUERIES))
+    scores = torch.from_numpy(np.tile(np.linspace(1, 0.5, DEPTH, dtype=np.float32), QUERIES))
     queries = torch.arange(QUERIES).repeat_interleave(DEPTH)
     metrics = {
         "mrr": retrieval.RetrievalMRR(),

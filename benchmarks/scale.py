@@ -64,8 +64,8 @@ def lay_out(folder: Path, rows: int, dim: int, queries: int, index: str) -> None
             part = slice(start, start + CHUNK)
             inner = centres[of[part]] + 0.7 * random.standard_normal((len(of[part]), 32), np.float32)
             vectors = inner @ directions + 0.5 * random.standard_normal((len(inner), dim), np.float32)
-            flat = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), dim)
-            yield pa.record_batch([pa.array(ids[part]), pa.array(splits[part]), flat], schema=schema)
+            known = {"image_id": pa.array(ids[part]), "split": pa.array(splits[part]), "prepared_id": pa.array(ids[part])}
+            yield tables.embeddings_batch(pa.RecordBatch.from_pydict(known), vectors)
 
     tables.write_shards(folder / paths.embeddings("a"), schema, batches(), len(ids), tables.VECTORS_PER_SHARD)
     tables.write_json(folder / paths.costs("embed", "a"), {})

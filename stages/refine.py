@@ -86,6 +86,23 @@ def whiten(source: Path, target: Path, metric: search.Metric, dim: int, row: str
     return learned
 
 
+def make_space(row: str, settings: Refinement, metric: search.Metric, answers: Relevance, k: int) -> tuple[Space | None, dict[str, Any]]:
+    """What the method compares vectors in, and what it says of it for the costs; makes the row's folder of embeddings."""
+    source, target = paths.embeddings(settings.second), paths.embeddings(row)
+    if isinstance(settings, Whitening):
+        learned = whiten(source, target, metric, settings.dim, row)
+        space = read_space(target, metric, answers)
+        note = f"PCA whitening to {settings.dim} dimensions, learned on the {learned.count} images of the gallery"
+        return space, {"note": note, "dim": settings.dim, "index_mb": round(space.index.ntotal * space.index.code_size / 1e6, 3)}
+    tables.replace_atomically(target, Path.mkdir)
+    if isinstance(settings, Approximate):
+        indexed = gallery.to_index(source, metric)
+        built = approximate_search.build(settings, indexed, k, f"{paths.PARAMS}: refinements.{row}")
+        facts = {"dim": indexed.dim, "index_mb": round(search.size(built.index) / 1e6, 3), "search": built.facts}
+        return read_space(source, metric, answers, built.index), facts
+    return (read_space(source, metric, answers) if isinstance(settings, QueryExpansion | KReciprocal) else None), {}
+
+
 def check_depth(row: str, settings: Refinement, k: int, images: int) -> None:
     """UserError if a method looks further down a ranking than it goes."""
     wanted = {"n": settings.n} if isinstance(settings, QueryExpansion) else {}
@@ -106,22 +123,8 @@ def main(argv: list[str] | None = None) -> None:
     answers = relevance.read(manifest, tables.read_table(paths.QRELS))
     k = answers.depth(params.retrieve.k, *params.score.k)
     check_depth(row, settings, k, len(answers.gallery_ids))
-    metric, facts = metric_of(settings.second, params), dict[str, Any]()
-    if isinstance(settings, Whitening):
-        learned = whiten(paths.embeddings(settings.first), paths.embeddings(row), metric, settings.dim, row)
-        facts["note"] = f"PCA whitening to {settings.dim} dimensions, learned on the {learned.count} images of the gallery"
-        space = read_space(paths.embeddings(row), metric, answers)
-        facts |= {"dim": settings.dim, "index_mb": round(search.size(space.index) / 1e6, 3)}
-    elif isinstance(settings, Approximate):
-        tables.replace_atomically(paths.embeddings(row), Path.mkdir)
-        indexed = gallery.to_index(paths.embeddings(settings.second), metric)
-        built = approximate_search.build(settings, indexed, params.retrieve.k, f"{paths.PARAMS}: refinements.{row}")
-        space = read_space(paths.embeddings(settings.second), metric, answers, built.index)
-        facts |= {"dim": indexed.dim, "index_mb": round(search.size(built.index) / 1e6, 3), "search": built.facts}
-    else:
-        tables.replace_atomically(paths.embeddings(row), Path.mkdir)
-        uses_vectors = isinstance(settings, QueryExpansion | KReciprocal)
-        space = read_space(paths.embeddings(settings.second), metric, answers) if uses_vectors else None
+    metric = metric_of(settings.second, params)
+    space, facts = make_space(row, settings, metric, answers, params.retrieve.k)
     task = Task(read_found(settings.first, answers), read_found(settings.second, answers), space, answers.excluded(), k)
     ranking = refine(settings, task, answers)
     tables.write_ranking(paths.ranking(row), ranking)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 import unicodedata
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -311,7 +312,7 @@ def test_a_link_to_itself_and_a_folder_without_permission(root: Path) -> None:
     (root / "test/gallery/Pear").chmod(0)
     superuser = os.geteuid() == 0
     try:
-        for above in (root, *root.parents[:3]):
+        for above in (root, *(folder for folder in root.parents if Path(tempfile.gettempdir()) in folder.parents)):
             above.chmod(0o755)
         if superuser:
             os.seteuid(65534)  # the superuser may read everything

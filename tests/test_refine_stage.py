@@ -173,7 +173,7 @@ def test_asked_by_hand_an_approximate_row_answers_as_in_the_pipeline(place: Path
     asked = query.open_row(row, params.load(), searched_gallery.read())
     for q in range(30):
         vector = search.prepare("cosine", vectors.ids[q : q + 1], vectors.vectors[q : q + 1], "here")
-        answers = asked.nearest(lambda model, vector=vector: vector, 8)
+        answers = asked.nearest(lambda model, vector=vector: vector, ranking.positions.shape[1])
         assert [answer.image.image_id for answer in answers] == ids(ranking, q)
         assert [answer.score for answer in answers] == ranking.scores[q][: len(answers)].tolist()
 

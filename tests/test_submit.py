@@ -366,7 +366,7 @@ def test_two_runs_at_once_send_once(serve: Callable[..., Server]) -> None:
 def interrupt(handler: BaseHTTPRequestHandler) -> None:
     """What Ctrl-C does to the process that waits for an answer."""
     os.kill(os.getpid(), signal.SIGINT)
-    time.sleep(0.2)
+    time.sleep(1)
 
 
 def test_an_interrupted_run_counts_as_sent(serve: Callable[..., Server]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import faiss
@@ -12,8 +12,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
-from stages.lib import encoders, gallery, images, inference, paths, search
-from stages.lib.encoders import Encoder, TextEncoder
+from stages.lib import encoders, engines, gallery, images, inference, paths, search
+from stages.lib.encoders import TextEncoder
+from stages.lib.engines import Engine, Network
 from stages.lib.errors import UserError
 from stages.lib.params import Params
 from stages.lib.searched_gallery import Gallery
@@ -35,7 +36,7 @@ class Model:
         """A file's bytes -> float32 [1, D], prepared and embedded as the pipeline does. Raises images.BadImage."""
         prepared = images.prepare(data, self.max_side).replacement or data
         photo = (hashlib.sha256(data).hexdigest(), prepared)
-        [batch] = inference.run(self._encoder, [photo], 1, self.device, 1)
+        [batch] = inference.vectors(self._network, [photo], 1, 1)
         return self._searchable(batch.vectors)
 
     def of_words(self, words: str) -> Vectors:
@@ -54,8 +55,9 @@ class Model:
         return search.vectors_at(self.index, np.array([position]))
 
     @cached_property
-    def _encoder(self) -> Encoder:
-        return encoders.load(paths.trained(self.name))
+    def _network(self) -> Network:
+        """torch's, for one image at a time: the pipeline's shape of several gives the same but for rounding, much later."""
+        return replace(engines.prepare(Engine("torch", "float32", self.device), encoders.load(paths.trained(self.name))), shape=1)
 
     @cached_property
     def _text(self) -> TextEncoder:

@@ -299,6 +299,7 @@ def write_ranking(path: Path, ranking: Ranking) -> None:
     offsets = pa.array(np.concatenate([[0], np.cumsum(kept.sum(axis=1))]), pa.int32())
     gallery = pa.array(ranking.gallery_ids, pa.string())
     ids = gallery.take(pa.array(ranking.positions[kept]))
+    ids = ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids  # a million ids come in pieces
     table = pa.table(
         {
             "query_id": pa.array(ranking.query_ids, pa.string()),

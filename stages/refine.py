@@ -93,7 +93,7 @@ def make_space(row: str, settings: Refinement, metric: search.Metric, answers: R
         learned = whiten(source, target, metric, settings.dim, row)
         space = read_space(target, metric, answers)
         note = f"PCA whitening to {settings.dim} dimensions, learned on the {learned.count} images of the gallery"
-        return space, {"note": note, "dim": settings.dim, "index_mb": round(space.index.ntotal * space.index.code_size / 1e6, 3)}
+        return space, {"note": note, "dim": settings.dim, "index_mb": round(search.size(space.index) / 1e6, 3)}
     tables.replace_atomically(target, Path.mkdir)
     if isinstance(settings, Approximate):
         indexed = gallery.to_index(source, metric)

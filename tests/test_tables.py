@@ -156,3 +156,15 @@ def test_a_long_table_has_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyP
     parquet = pq.ParquetFile(tmp_path / "a")
     assert [parquet.metadata.row_group(group).num_rows for group in range(parquet.num_row_groups)] == [2_048, 2_048]
     assert parquet.read().column("query_id").to_pylist() == ids(4_096)
+
+
+def test_a_ranking_of_a_large_gallery_reads_back(tmp_path: Path) -> None:
+    """From some size on pyarrow makes an array in pieces."""
+    ids = np.array([f"{i:064x}" for i in range(300_000)])
+    positions = np.array([[299_999, 7, 0], [5, -1, -1]])
+    scores = np.array([[3, 2, 1], [4, np.nan, np.nan]], np.float32)
+    tables.write_ranking(tmp_path / "r.parquet", tables.Ranking(np.array(["a", "b"]), ids, positions, scores))
+    read = tables.read_ranking(tmp_path / "r.parquet")
+    assert read.gallery_ids.tolist() == ids[[0, 5, 7, 299_999]].tolist()
+    assert read.positions.tolist() == [[3, 2, 0], [1, -1, -1]]
+    np.testing.assert_array_equal(read.scores, scores)

@@ -297,9 +297,9 @@ def embeddings_batch(images: pa.RecordBatch, vectors: npt.NDArray[np.float32]) -
 def write_ranking(path: Path, ranking: Ranking) -> None:
     kept = ranking.positions >= 0
     offsets = pa.array(np.concatenate([[0], np.cumsum(kept.sum(axis=1))]), pa.int32())
-    gallery = pa.array(ranking.gallery_ids, pa.string())
-    ids = gallery.take(pa.array(ranking.positions[kept]))
-    ids = ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids  # a million ids come in pieces
+    # Of the gallery only what is found: a million ids as strings are much, and pyarrow makes them in pieces.
+    used, places = np.unique(ranking.positions[kept], return_inverse=True)
+    ids = pa.array(ranking.gallery_ids[used].tolist(), pa.string()).take(pa.array(places))
     table = pa.table(
         {
             "query_id": pa.array(ranking.query_ids, pa.string()),

@@ -65,7 +65,7 @@ def lay_out(folder: Path, rows: int, dim: int, queries: int, index: str) -> None
             inner = centres[of[part]] + 0.7 * random.standard_normal((len(of[part]), 32), np.float32)
             vectors = (inner @ directions + 0.5 * random.standard_normal((len(inner), dim), np.float32)).astype(np.float32)
             known = {"image_id": pa.array(ids[part]), "split": pa.array(splits[part]), "prepared_id": pa.array(ids[part])}
-            yield tables.embeddings_batch(pa.RecordBatch.from_pydict(known), vectors)
+            yield tables.embeddings_batch(pa.RecordBatch.from_pydict(known), vectors.astype(np.float32))
 
     tables.write_shards(folder / paths.embeddings("a"), schema, batches(), len(ids), tables.VECTORS_PER_SHARD)
     tables.write_json(folder / paths.costs("embed", "a"), {})

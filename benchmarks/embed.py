@@ -56,7 +56,7 @@ def ways(encoder: Encoder, files: list[Path], settings: Embed, name: str) -> dic
     """What is measured, by name; each computes every photo once."""
     module, transform = encoder.module.eval(), encoder.transform
     prepared, threads = paths.images("test"), cli.threads()
-    first = embedding.settle(paths.trained("row"), prepared, settings, lambda *_: None)
+    first = embedding.settle(paths.trained("row"), prepared, settings, lambda *_: 0)
     network = first.network
     assert network is not None
     group = [inference.decoded((path.name, path.read_bytes()), network.transform) for path in files[: network.shape]]
@@ -145,7 +145,7 @@ def measure(name: str, folder: Path | None, settings: Embed) -> None:
             if run:
                 seconds[way].append(time.perf_counter() - start)
     speeds = {way: len(photos) / statistics.median(times) for way, times in seconds.items()}
-    engine = embedding.settle(paths.trained("row"), paths.images("test"), settings, lambda *_: None).engine
+    engine = embedding.settle(paths.trained("row"), paths.images("test"), settings, lambda *_: 0).engine
     print(f"\n{name} at 224 px, {len(photos)} photos, {engine.described}, {engine.precision}")
     print(f"{'':22} images/s   lineup is   target   runs, s")
     for way, speed in speeds.items():

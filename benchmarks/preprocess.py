@@ -1,6 +1,6 @@
 """preprocess against the loops that people write by hand, on photos of 2, 6 and 12 megapixels made here.
 
-Run: python -m benchmarks.preprocess     (about two minutes on two cores)
+Run: python -m benchmarks.preprocess     (about four minutes on two cores)
 lineup prepares like the stage, in as many processes as there are cores: reads, hashes the file and its pixels (the same picture in
 another container is found by them), decodes, shrinks to 512 px with Lanczos over all pixels, writes the manifest and the shards.
 The start of the stage, with its imports, is in its seconds. The ways take turns, medians count.
@@ -29,7 +29,7 @@ from stages.lib import cli, machine
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZES = {2: (1632, 1224), 6: (2832, 2128), 12: (4000, 3000)}  # megapixels: width, height
-PHOTOS = 48  # of each size
+PHOTOS = 96  # of each size
 RUNS = 3
 SIDE = 512
 

@@ -16,7 +16,7 @@ MEASUREMENT = "measurement.json"
 NOT_MEASURED = {"images_per_second": None, "measured_images": 0, "peak_memory_mb": None, "peak_gpu_memory_mb": None, "device": None}
 
 
-def restore(model: str, key: str, cache: VectorCache) -> None:
+def restore(model: str, key: str, cache: VectorCache) -> int:
     """Takes what the side cache lacks, vectors and measurement, from the row's last result in the DVC cache."""
     taken = previous_result.restore(model, key, cache)
     costs = previous_result.costs(model, key) if taken else None
@@ -24,6 +24,7 @@ def restore(model: str, key: str, cache: VectorCache) -> None:
         tables.write_json(cache.folder / MEASUREMENT, {fact: costs[fact] for fact in NOT_MEASURED})
     if taken:
         cli.log.info("%s: %d vectors of the last result are in the DVC cache", model, taken)
+    return taken
 
 
 def measurement(cache: VectorCache, work: Work, device: torch.device) -> dict[str, Any]:
@@ -51,13 +52,9 @@ def main(argv: list[str] | None = None) -> None:
     facts = tables.read_json(folder / encoders.FACTS_FILE)
     vectors = embedding.settle(folder, photos, params.embed, partial(restore, model))
     work = embedding.compute(vectors, photos, params.embed.batch_size)
-    engine, cache = vectors.engine, vectors.cache
-    rows = tables.count_rows(photos)
-    metadata = {"model": model, "dim": str(facts["dim"]), "fingerprint": vectors.fingerprint}
-    schema = tables.embeddings_schema(facts["dim"])
-    tables.write_shards(paths.embeddings(model), schema, embedding.rows(photos, cache), rows, tables.VECTORS_PER_SHARD, metadata)
+    engine, rows = vectors.engine, embedding.write(model, "test", vectors)
     costs = {
-        **measurement(cache, work, engine.device),
+        **measurement(vectors.cache, work, engine.device),
         **{name: facts.get(name) for name in ("parameters", "gflops", "dim", "image_size", "random", "licence", "source")},
         "seconds": round(time.perf_counter() - start, 3),
         "fingerprint": vectors.fingerprint,

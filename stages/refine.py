@@ -7,9 +7,9 @@ that every row can be the `from` and `with` of another.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import faiss
 import numpy as np
@@ -21,6 +21,7 @@ from stages.lib.params import Params
 from stages.lib.refinement_params import Approximate, KReciprocal, QueryExpansion, Refinement, Whitening
 from stages.lib.refinements import Found, Space, Task, whitening
 from stages.lib.relevance import Relevance
+from stages.lib.search import Vectors
 
 
 def refine(settings: Refinement, task: Task, answers: Relevance) -> tables.Ranking:
@@ -28,24 +29,28 @@ def refine(settings: Refinement, task: Task, answers: Relevance) -> tables.Ranki
     return tables.Ranking(answers.query_ids, answers.gallery_ids, *refinements.refine(settings, task))
 
 
-def query_ms(settings: Refinement, task: Task, sample: int = 100) -> float:
-    """Mean wall milliseconds that one query takes beyond what the rows it's made of take, over up to `sample` after a warm-up.
+def query_ms(settings: Refinement, task: Task) -> float:
+    """Mean wall milliseconds that one query takes beyond what the rows it's made of take, its way into the space left out.
 
     A search is that of FAISS alone, as `retrieve` measures it.
     """
     method = refinements.method(settings)
     run = getattr(method, "queries", None) or method.refine
-    picked = np.linspace(0, len(task.first.positions) - 1, min(sample, len(task.first.positions))).astype(int)
-    tasks = [task.only(query) for query in picked]
-    for one in tasks[:10]:
-        run(settings, one)
-    start = time.perf_counter()
-    for one in tasks:
-        run(settings, one)
-    mean = (time.perf_counter() - start) * 1000 / len(tasks)
+    mean = mean_ms(lambda query: run(settings, task.only(query)), len(task.first.positions))
     if task.space is None or not hasattr(method, "queries"):
         return mean
     return mean + search.query_ms(task.space.index, method.queries(settings, task), task.k)
+
+
+def mean_ms(run: Callable[[int], object], queries: int, sample: int = 100) -> float:
+    """Mean wall milliseconds of run(query), over up to `sample` of them, after a warm-up."""
+    picked = np.linspace(0, queries - 1, min(sample, queries)).astype(int).tolist()
+    for query in picked[:10]:
+        run(query)
+    start = time.perf_counter()
+    for query in picked:
+        run(query)
+    return (time.perf_counter() - start) * 1000 / len(picked)
 
 
 def metric_of(row: str, params: Params) -> search.Metric:
@@ -60,25 +65,34 @@ def read_found(row: str, answers: Relevance) -> Found:
     return Found(relevance.gallery_positions(ranking, answers, str(paths.ranking(row))), ranking.scores)
 
 
-def read_space(folder: Path, metric: search.Metric, answers: Relevance, index: faiss.Index | None = None) -> Space:
-    """index: of the folder's gallery; default: an exact one."""
+class Made(NamedTuple):
+    """space: where the method compares vectors; query_ms: what it takes to bring a query's vector there; facts: for the costs."""
+
+    space: Space | None
+    query_ms: float
+    facts: dict[str, Any]
+
+
+def read_queries(folder: Path, metric: search.Metric, answers: Relevance) -> Vectors:
+    """float32 [Q, D], as they're searched with."""
     embeddings = tables.read_embeddings(folder, "query")
     gallery.check_same_images(folder, answers, embeddings.ids)
-    vectors = search.prepare(metric, embeddings.ids, embeddings.vectors, str(folder))
-    return Space(metric, embeddings.ids, vectors, index or gallery.index(folder, metric))
+    return search.prepare(metric, embeddings.ids, embeddings.vectors, str(folder))
+
+
+def read_space(folder: Path, metric: search.Metric, answers: Relevance, index: faiss.Index | None = None) -> Space:
+    """index: of the folder's gallery; default: an exact one."""
+    return Space(metric, answers.query_ids, read_queries(folder, metric, answers), index or gallery.index(folder, metric))
 
 
 def whiten(source: Path, target: Path, metric: search.Metric, dim: int, row: str) -> whitening.Projection:
     """Learns on the gallery in `source`, and writes all its vectors projected to `target`; reads them twice, as a stream."""
-
-    def vectors(batch: pa.RecordBatch) -> np.ndarray:
-        return search.prepare(metric, batch.column("image_id").to_pylist(), tables.vectors_of(batch.column("embedding")), str(source))
-
-    learned = whitening.learn((vectors(batch) for batch in gallery.rows(source)), gallery.dim(source), dim)
+    learned = whitening.learn(gallery.prepared(source, metric), gallery.dim(source), dim)
 
     def projected() -> Iterator[pa.RecordBatch]:
         for batch in tables.read_shards(source, batch_rows=8_192):
-            yield tables.embeddings_batch(batch, learned.apply(vectors(batch)))
+            ids, vectors = batch.column("image_id").to_pylist(), tables.vectors_of(batch.column("embedding"))
+            yield tables.embeddings_batch(batch, learned.apply(search.prepare(metric, ids, vectors, str(source))))
 
     rows = tables.count_rows(source)
     metadata = {"model": row, "dim": str(dim)}
@@ -86,21 +100,22 @@ def whiten(source: Path, target: Path, metric: search.Metric, dim: int, row: str
     return learned
 
 
-def make_space(row: str, settings: Refinement, metric: search.Metric, answers: Relevance, k: int) -> tuple[Space | None, dict[str, Any]]:
-    """What the method compares vectors in, and what it says of it for the costs; makes the row's folder of embeddings."""
+def make_space(row: str, settings: Refinement, metric: search.Metric, answers: Relevance, k: int) -> Made:
+    """Also makes the row's folder of embeddings."""
     source, target = paths.embeddings(settings.second), paths.embeddings(row)
     if isinstance(settings, Whitening):
         learned = whiten(source, target, metric, settings.dim, row)
-        space = read_space(target, metric, answers)
+        space, queries = read_space(target, metric, answers), read_queries(source, metric, answers)
+        projection_ms = mean_ms(lambda query: learned.apply(queries[query : query + 1]), len(queries))
         note = f"PCA whitening to {settings.dim} dimensions, learned on the {learned.count} images of the gallery"
-        return space, {"note": note, "dim": settings.dim, "index_mb": round(search.size(space.index) / 1e6, 3)}
+        return Made(space, projection_ms, {"note": note, "dim": settings.dim, "index_mb": round(search.size(space.index) / 1e6, 3)})
     tables.replace_atomically(target, Path.mkdir)
     if isinstance(settings, Approximate):
         indexed = gallery.to_index(source, metric)
         built = approximate_search.build(settings, indexed, k, f"{paths.PARAMS}: refinements.{row}")
         facts = {"dim": indexed.dim, "index_mb": round(search.size(built.index) / 1e6, 3), "search": built.facts}
-        return read_space(source, metric, answers, built.index), facts
-    return (read_space(source, metric, answers) if isinstance(settings, QueryExpansion | KReciprocal) else None), {}
+        return Made(read_space(source, metric, answers, built.index), 0, facts)
+    return Made(read_space(source, metric, answers) if isinstance(settings, QueryExpansion | KReciprocal) else None, 0, {})
 
 
 def check_depth(row: str, settings: Refinement, k: int, images: int) -> None:
@@ -124,7 +139,7 @@ def main(argv: list[str] | None = None) -> None:
     k = answers.depth(params.retrieve.k, *params.score.k)
     check_depth(row, settings, k, len(answers.gallery_ids))
     metric = metric_of(settings.second, params)
-    space, facts = make_space(row, settings, metric, answers, params.retrieve.k)
+    space, to_space_ms, facts = make_space(row, settings, metric, answers, params.retrieve.k)
     task = Task(read_found(settings.first, answers), read_found(settings.second, answers), space, answers.excluded(), k)
     ranking = refine(settings, task, answers)
     tables.write_ranking(paths.ranking(row), ranking)
@@ -137,7 +152,7 @@ def main(argv: list[str] | None = None) -> None:
         **facts,
         "method": settings.method,
         "seconds": round(seconds, 3),
-        "query_ms": round(query_ms(settings, task), 4),
+        "query_ms": round(to_space_ms + query_ms(settings, task), 4),
         "k": k,
         "threads": cli.threads(),
         "device": machine.cpu_name(),

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from stages import embed
-from stages.lib import embedding, encoders, images, inference, paths, tables, vector_cache
+from stages.lib import embedding, encoders, engines, images, inference, paths, tables, vector_cache
+from stages.lib.engines import Engine
 from stages.lib.errors import UserError
 from stages.lib.params import Encoder
 from tests.photographs import identify, photograph, write_prepared
@@ -135,9 +136,14 @@ def test_no_images_give_an_empty_table() -> None:
 # --- the same bytes
 
 
+def by_torch(encoder: encoders.Encoder, photos: Iterable[tuple[str, bytes]], batch_size: int, threads: int) -> Iterator[inference.Batch]:
+    network = engines.prepare(Engine("torch", "float32", torch.device("cpu")), encoder, batch_size=batch_size, threads=threads)
+    return inference.vectors(network, photos, batch_size, threads)
+
+
 def embedded(encoder: encoders.Encoder, photos: list[bytes], batch_size: int, threads: int) -> dict[str, bytes]:
     named = [(identify(photo), photo) for photo in photos]
-    done = inference.run(encoder, named, batch_size, torch.device("cpu"), threads)
+    done = by_torch(encoder, named, batch_size, threads)
     return {image_id: vector.tobytes() for batch in done for image_id, vector in zip(batch.ids, batch.vectors, strict=True)}
 
 
@@ -414,7 +420,7 @@ def test_a_vector_that_is_none_names_its_image(value: float, told: str) -> None:
         Broken(value), lambda image: torch.from_numpy(np.asarray(image)[:4, :4] / 255.0).permute(2, 0, 1).float(), {}
     )
     photos = [(identify(photo), photo) for photo in (*PHOTOS[:11], bright)]
-    done = inference.run(encoder, photos, 8, torch.device("cpu"), 1)
+    done = by_torch(encoder, photos, 8, 1)
     assert next(done).ids == [image_id for image_id, _ in photos[:8]]
     with pytest.raises(UserError, match=f"image_id {identify(bright)} gets a vector of .*{told}"):
         next(done)
@@ -505,7 +511,7 @@ def test_memory_ahead_of_the_network_is_bounded(monkeypatch: pytest.MonkeyPatch)
             read.append(identify(photo))
             yield read[-1], photo
 
-    done = inference.run(place("a"), photos(), 4, torch.device("cpu"), 2)
+    done = by_torch(place("a"), photos(), 4, 2)
     assert next(done).ids == read[:4]
     assert len(read) <= 4 + 2 * (2 + 1)
 

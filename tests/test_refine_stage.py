@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import yaml
 from stages import refine
 from stages.lib import cli, params, paths, query, search, searched_gallery, tables
 from stages.lib.errors import UserError
+from stages.lib.refinements import whitening
 from tests import collection
 from tests.collection import Image, clustered
 from tests.project import ROOT, environment
@@ -117,6 +119,20 @@ def test_whitening_hands_on_its_vectors_and_says_what_it_learned_on(place: Path)
     assert white.ids.tolist() == original.ids.tolist() and white.vectors.shape == (25, 6)
     np.testing.assert_allclose(np.cov(white.vectors.T, bias=True), np.eye(6), atol=1e-4)
     assert tables.read_embeddings(paths.embeddings("whitened"), "query").vectors.shape == (6, 6)
+
+
+def test_the_way_of_a_query_into_the_whitened_space_is_part_of_its_cost(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    apply = whitening.Projection.apply
+
+    def slow(projection: whitening.Projection, vectors: search.Vectors) -> search.Vectors:
+        if len(vectors) == 1:
+            time.sleep(0.02)
+        return apply(projection, vectors)
+
+    monkeypatch.setattr(whitening.Projection, "apply", slow)
+    prepared(ROWS)
+    refined("whitened")
+    assert tables.read_json(paths.costs("refine", "whitened"))["query_ms"] >= 20
 
 
 @pytest.mark.parametrize("metric", ["cosine", "l2"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import threading
 import time
@@ -365,7 +364,9 @@ def test_two_runs_at_once_send_once(serve: Callable[..., Server]) -> None:
 
 def interrupt(handler: BaseHTTPRequestHandler) -> None:
     """What Ctrl-C does to the process that waits for an answer."""
-    os.kill(os.getpid(), signal.SIGINT)
+    waiting = threading.main_thread().ident  # another thread might get it otherwise, and the wait go on to its time limit
+    assert waiting is not None
+    signal.pthread_kill(waiting, signal.SIGINT)
     time.sleep(1)
 
 

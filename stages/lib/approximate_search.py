@@ -130,10 +130,12 @@ def _factory_key(chosen: Kind, settings: Index, gallery: Gallery) -> str:
 def _train(index: faiss.Index, gallery: Gallery) -> None:
     lists, size = faiss.try_extract_index_ivf(index), _DECODERS_TRAINED_ON
     if lists is not None:
+        lists: Any = faiss.downcast_index(lists)
         lists.cp.niter, lists.cp.min_points_per_centroid = 10, 1
         size = max(39 * lists.nlist, _DECODERS_TRAINED_ON)
         if isinstance(lists, faiss.IndexIVFPQ):
             lists.pq.cp.niter, lists.pq.cp.max_points_per_centroid = 10, 39
+            lists.do_polysemous_training = False  # type: ignore[attr-defined]  # for a filter that isn't used; takes minutes
     if not index.is_trained:
         index.train(gallery.at(gallery.sample(size)))  # type: ignore[call-arg]
 

@@ -20,6 +20,7 @@ from stages.lib.engines import CannotConvert, Engine, Network, traced
 from stages.lib.errors import UserError
 from stages.lib.fingerprint import code_digest, fingerprint
 from stages.lib.params import Embed
+from stages.lib.paths import Part
 from stages.lib.vector_cache import VectorCache
 
 
@@ -45,10 +46,11 @@ class Vectors:
     lacking: int
 
 
-def settle(folder: Path, photos: Path, embed: Embed, restore: Callable[[str, VectorCache], object]) -> Vectors:
+def settle(folder: Path, photos: Path, embed: Embed, restore: Callable[[str, VectorCache], int]) -> Vectors:
     """The encoder's vectors by the first engine that can compute them, as far as they are kept.
 
-    folder: an encoder; photos: prepared images; restore: told a fingerprint and its cache if the cache lacks a vector, may fill it.
+    folder: an encoder; photos: prepared images; restore: told a fingerprint and its cache if the cache lacks a vector, may
+    fill it, and says how many it put in.
     UserError if the engine that params.yaml names can't.
     """
     choice = engines.candidates(embed)
@@ -57,8 +59,7 @@ def settle(folder: Path, photos: Path, embed: Embed, restore: Callable[[str, Vec
         key = fingerprint(decides)
         cache = VectorCache(paths.CACHE / "vectors" / key, decides["encoder"]["dim"])
         images_there, lacking = count(photos, cache)
-        if lacking:
-            restore(key, cache)
+        if lacking and restore(key, cache):
             images_there, lacking = count(photos, cache)
         try:
             network = _network(folder, photos, engine, embed.batch_size) if lacking else None
@@ -153,7 +154,15 @@ def missing_photos(photos: Path, cache: VectorCache) -> Iterator[tuple[str, byte
                             yield image_id, wanted[image_id], content.as_py()
 
 
-def rows(photos: Path, cache: VectorCache) -> Iterator[pa.RecordBatch]:
-    """The rows of the embeddings table, in the order of the images."""
-    for images_here in tables.read_shards(photos, ["image_id", "split", "prepared_id"], 8_192):
-        yield tables.embeddings_batch(images_here, cache.read(vector_cache.keys(images_here)))
+def write(model: str, part: Part, vectors: Vectors) -> int:
+    """The row's embeddings of a part's prepared images, all of which have their vector by now; how many rows."""
+    photos, cache = paths.images(part), vectors.cache
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for known in tables.read_shards(photos, ["image_id", "split", "prepared_id"], 8_192):
+            yield tables.embeddings_batch(known, cache.read(vector_cache.keys(known)))
+
+    rows, metadata = tables.count_rows(photos), {"model": model, "dim": str(cache.dim), "fingerprint": vectors.fingerprint}
+    schema = tables.embeddings_schema(cache.dim)
+    tables.write_shards(paths.embeddings(model, part), schema, batches(), rows, tables.VECTORS_PER_SHARD, metadata)
+    return rows

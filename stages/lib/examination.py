@@ -20,7 +20,7 @@ from stages.lib.errors import UserError
 from stages.lib.image_cache import Facts, ImageCache, read_file
 from stages.lib.images import BadImage
 
-_FILES_PER_TASK = 32
+_FILES_PER_TASK = 8
 _TASKS_PER_WORKER = 3  # under way at a time: memory doesn't grow with the number of files
 
 

@@ -29,6 +29,11 @@ def batches(folder: Path) -> Iterator[search.Batch]:
         yield batch.column("image_id").to_pylist(), tables.vectors_of(batch.column("embedding"))
 
 
+def prepared(folder: Path, metric: search.Metric) -> Iterator[search.Vectors]:
+    """As they're searched."""
+    return (search.prepare(metric, ids, vectors, str(folder)) for ids, vectors in batches(folder))
+
+
 def dim(folder: Path) -> int:
     return pq.read_schema(tables.shards(folder)[0]).field("embedding").type.list_size
 

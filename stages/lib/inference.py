@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 import torch
 
 from stages.lib import engines, images, paths
-from stages.lib.encoders import Encoder, Transform
-from stages.lib.engines import Engine, Network
+from stages.lib.encoders import Transform
+from stages.lib.engines import Network
 from stages.lib.errors import UserError
 from stages.lib.params import Embed
 
@@ -31,12 +31,6 @@ class Batch:
 
     ids: list[str]
     vectors: Vectors
-
-
-def run(encoder: Encoder, photos: Iterable[tuple[str, bytes]], batch_size: int, device: torch.device, threads: int) -> Iterator[Batch]:
-    """The vectors of encoded images as torch computes them in float32; see `vectors`."""
-    network = engines.prepare(Engine("torch", "float32", device), encoder, batch_size=batch_size, threads=threads)
-    return vectors(network, photos, batch_size, threads)
 
 
 def vectors(network: Network, photos: Iterable[tuple[str, bytes]], batch_size: int, threads: int) -> Iterator[Batch]:

@@ -6,6 +6,7 @@ Vectors find the candidates, whatever the size of the collection; pixels tell a 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -38,9 +39,9 @@ def nearest(test: Path, train: Path) -> tuple[Floats, Ints]:
         rows = pq.read_metadata(shard).num_rows
         if rows == 0:
             continue
-        index = search.build("cosine", pq.read_schema(shard).field("embedding").type.list_size, rows, _vectors([shard]), str(train))
+        index = search.build("cosine", pq.read_schema(shard).field("embedding").type.list_size, rows, _vectors(shard), str(train))
         done = 0
-        for ids, vectors in _vectors(tables.shards(test)):
+        for ids, vectors in chain.from_iterable(map(_vectors, tables.shards(test))):
             positions, scores = search.nearest(index, search.prepare("cosine", ids, vectors, str(test)), 1, _EMPTY)
             here = slice(done, done := done + len(ids))
             better = scores[:, 0] > best[here]
@@ -49,11 +50,9 @@ def nearest(test: Path, train: Path) -> tuple[Floats, Ints]:
     return best, place
 
 
-def _vectors(shards: list[Path]) -> Iterator[tuple[list[str], Floats]]:
-    for shard in shards:
-        with pq.ParquetFile(shard) as parquet:
-            for rows in parquet.iter_batches(batch_size=8_192, columns=["image_id", "embedding"]):
-                yield rows.column("image_id").to_pylist(), tables.vectors_of(rows.column("embedding"))
+def _vectors(shard: Path) -> Iterator[search.Batch]:
+    for rows in tables.read_shard(shard, ["image_id", "embedding"], 8_192):
+        yield rows.column("image_id").to_pylist(), tables.vectors_of(rows.column("embedding"))
 
 
 def agreement(a: Image.Image, b: Image.Image) -> float:

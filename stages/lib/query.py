@@ -135,8 +135,4 @@ def open_row(row: str, params: Params, searched: Gallery, opened: Callable[[str]
 def _projection(settings: Whitening, params: Params) -> whitening.Projection:
     """Learned again on the same vectors: what the refine stage applied is not kept."""
     source, metric = paths.embeddings(settings.first), params.models[models_of(settings.first, params)[0]].search.metric
-    batches = (
-        search.prepare(metric, rows.column("image_id").to_pylist(), tables.vectors_of(rows.column("embedding")), str(source))
-        for rows in gallery.rows(source)
-    )
-    return whitening.learn(batches, gallery.dim(source), settings.dim)
+    return whitening.learn(gallery.prepared(source, metric), gallery.dim(source), settings.dim)

@@ -107,9 +107,18 @@ def _split(manifest: pa.Table, split: str) -> tuple[npt.NDArray[np.str_], pa.Arr
     rows = manifest.filter(pc.field("split") == split)
     if rows.num_rows == 0:
         raise UserError(f"data/raw/test/{split}: holds no image that can be read; put at least one there and run `dvc repro`")
-    ids = np.array(rows.column("image_id").to_pylist(), dtype=np.str_)
+    ids = _names(rows.column("image_id"))
     assert (ids[1:] > ids[:-1]).all(), "manifests are sorted, one row per image and split"
     return ids, rows.column("label").combine_chunks()
+
+
+def _names(column: pa.ChunkedArray) -> npt.NDArray[np.str_]:
+    """A part at a time: a list of a million strings takes as much again, and leaves memory in pieces."""
+    longest = pc.call_function("max", [pc.call_function("utf8_length", [column])]).as_py() or 1
+    names = np.empty(len(column), f"U{longest}")
+    for start in range(0, len(names), 65_536):
+        names[start : start + 65_536] = column.slice(start, 65_536).to_pylist()
+    return names
 
 
 def _places(ids: npt.NDArray[np.str_], column: pa.ChunkedArray) -> Ints:

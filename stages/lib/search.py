@@ -247,12 +247,11 @@ def pairwise(index: faiss.Index, queries: Vectors, positions: Positions) -> Vect
     """Scores of the given pairs, float32 [Q, K]; each is computed alone, so it depends on its two vectors only; any for -1."""
     scores = np.empty(positions.shape, np.float32)
     queries, places = np.ascontiguousarray(queries), np.ascontiguousarray(np.maximum(positions, 0))
-    flat = _held_flat(index)
-    decoded = np.empty((0, index.d), np.float32)
-    if flat is None:
-        decoded = vectors_at(index, places).reshape(-1, index.d)
-        places = np.arange(places.size).reshape(places.shape)
-    stored = flat.get_xb() if flat is not None else faiss.swig_ptr(decoded)
+    if (flat := _held_flat(index)) is not None:
+        stored = flat.get_xb()
+    else:
+        decoded = vectors_at(index, places)
+        stored, places = faiss.swig_ptr(decoded), np.arange(places.size).reshape(places.shape)
     inner = index.metric_type == faiss.METRIC_INNER_PRODUCT
     compute = getattr(faiss, "fvec_inner_products_by_idx" if inner else "fvec_L2sqr_by_idx")  # wrapped at run time
     compute(faiss.swig_ptr(scores), faiss.swig_ptr(queries), stored, faiss.swig_ptr(places), index.d, *places.shape)

@@ -12,7 +12,8 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain, groupby, islice, pairwise
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -140,9 +141,10 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path}: is not there; run `dvc repro`, or `dvc pull` it") from None
 
 
-def write_table(path: Path, table: pa.Table, metadata: dict[str, str] | None = None) -> None:
-    """One Parquet file. Columns of images and vectors are stored plain: they don't compress."""
-    replace_atomically(path, lambda temporary: _write(temporary, table, metadata))
+def write_table(path: Path, table: pa.Table) -> None:
+    """One Parquet file."""
+    plain = table.replace_schema_metadata(None)
+    replace_atomically(path, lambda temporary: pq.write_table(plain, temporary, row_group_size=2**20, **_options(plain.schema)))
 
 
 def write_rows(path: Path, schema: pa.Schema, rows: Iterable[Sequence[object]]) -> None:
@@ -174,13 +176,8 @@ def _whole_lists(table: pa.Table) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=table.schema)
 
 
-def _write(path: Path, table: pa.Table, metadata: dict[str, str] | None = None) -> None:
-    rows = next((_ROWS_PER_GROUP[name] for name in _plain(table.schema) if name in _ROWS_PER_GROUP), 2**20)
-    pq.write_table(table.replace_schema_metadata(metadata), path, row_group_size=rows, **_options(table.schema))
-
-
 def _plain(schema: pa.Schema) -> list[str]:
-    """Columns of images and vectors."""
+    """Columns of images and vectors, which are stored as they are: they don't compress."""
     return [f.name for f in schema if pa.types.is_binary(f.type) or pa.types.is_fixed_size_list(f.type)]
 
 
@@ -210,7 +207,7 @@ def shard_digits(rows: int, rows_per_shard: int) -> int:
 def write_shards(
     path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch], rows: int, rows_per_shard: int, metadata: dict[str, str] | None = None
 ) -> None:
-    """A folder of Parquet files, split by the id's first hex digits; holds one shard in memory.
+    """A folder of Parquet files, split by the id's first hex digits; holds one row group in memory.
 
     batches: sorted by image_id, `rows` rows in all. The folder has at least one file, so an empty one has a schema.
     """
@@ -218,28 +215,54 @@ def write_shards(
 
     def write(folder: Path) -> None:
         folder.mkdir()
-        prefix, pieces, last, seen = None, [], "", 0
-        for batch in batches:
-            ids = batch.column("image_id").to_pylist()
-            assert ids == sorted(ids) and (not ids or last <= ids[0]), "rows must come sorted by image_id"
-            start = 0
-            for end in range(1, len(ids) + 1):
-                if end == len(ids) or ids[end][:digits] != ids[start][:digits]:
-                    if pieces and ids[start][:digits] != prefix:
-                        _write(folder / _shard_name(prefix), pa.Table.from_batches(pieces, schema).combine_chunks(), metadata)
-                        pieces = []
-                    prefix = ids[start][:digits]
-                    pieces.append(batch.slice(start, end - start))
-                    start = end
-            last, seen = (ids[-1] if ids else last), seen + len(ids)
-        assert seen == rows, f"{seen} rows came, {rows} were announced"
-        _write(folder / _shard_name(prefix), pa.Table.from_batches(pieces, schema).combine_chunks(), metadata)
+        written = 0
+        for prefix, parts in groupby(_by_prefix(batches, digits), key=itemgetter(0)):
+            written += _write_shard(folder / f"{prefix or 'all'}.parquet", schema, (part for _, part in parts), metadata)
+        assert written == rows, f"{written} rows came, {rows} were announced"
+        if not rows:
+            _write_shard(folder / "all.parquet", schema, [], metadata)
 
     replace_atomically(path, write)
 
 
-def _shard_name(prefix: str | None) -> str:
-    return f"{prefix or 'all'}.parquet"
+def _by_prefix(batches: Iterable[pa.RecordBatch], digits: int) -> Iterator[tuple[str, pa.RecordBatch]]:
+    """The batches, cut where the ids' first digits change."""
+    last = ""
+    for batch in batches:
+        ids = [last, *batch.column("image_id").to_pylist()]
+        assert all(a <= b for a, b in pairwise(ids)), "rows must come sorted by image_id"
+        last, start = ids.pop(), 0
+        for prefix, same in groupby(batch.column("image_id").to_pylist(), key=lambda image_id: image_id[:digits]):
+            yield prefix, batch.slice(start, size := sum(1 for _ in same))
+            start += size
+
+
+def _write_shard(path: Path, schema: pa.Schema, parts: Iterable[pa.RecordBatch], metadata: dict[str, str] | None) -> int:
+    """How many rows came."""
+    size = next(_ROWS_PER_GROUP[name] for name in schema.names if name in _ROWS_PER_GROUP)
+    described, written = schema.with_metadata(metadata) if metadata else schema, 0
+    with pq.ParquetWriter(path, described, **_options(schema)) as writer:
+        for group in _regrouped(parts, size):
+            writer.write_table(pa.Table.from_batches(group).combine_chunks().cast(described))
+            written += sum(part.num_rows for part in group)
+        if not written:  # a table without rows has a group, too
+            writer.write_table(described.empty_table())
+    return written
+
+
+def _regrouped(parts: Iterable[pa.RecordBatch], size: int) -> Iterator[list[pa.RecordBatch]]:
+    """The same rows, `size` at a time; fewer in the last one."""
+    group, room = list[pa.RecordBatch](), size
+    for part in parts:
+        start = 0
+        while start < part.num_rows:
+            group.append(part.slice(start, room))
+            start, room = start + group[-1].num_rows, room - group[-1].num_rows
+            if room == 0:
+                yield group
+                group, room = [], size
+    if group:
+        yield group
 
 
 def shards(folder: Path) -> list[Path]:
@@ -253,8 +276,12 @@ def shards(folder: Path) -> list[Path]:
 def read_shards(folder: Path, columns: list[str] | None = None, batch_rows: int = 1_024) -> Iterator[pa.RecordBatch]:
     """A folder's rows in the order of their ids; never more than one row group in memory."""
     for file in shards(folder):
-        with pq.ParquetFile(file) as parquet:
-            yield from parquet.iter_batches(batch_size=batch_rows, columns=columns)
+        yield from read_shard(file, columns, batch_rows)
+
+
+def read_shard(file: Path, columns: list[str] | None, batch_rows: int) -> Iterator[pa.RecordBatch]:
+    with pq.ParquetFile(file) as parquet:
+        yield from parquet.iter_batches(batch_size=batch_rows, columns=columns)
 
 
 def count_rows(folder: Path) -> int:

@@ -42,7 +42,7 @@ test: install
 # Each measures against an alternative in the same run; benchmarks/RESULTS.md has what they gave. incremental.py needs the demo's data.
 bench: install
 	python -m pip install --quiet -c constraints.txt -e ".[bench]"
-	for file in benchmarks/*.py; do echo; echo "== $$file"; python $$file || exit 1; done
+	for file in benchmarks/*.py; do name=benchmarks.$$(basename $$file .py); echo; echo "== $$name"; python -m $$name || exit 1; done
 
 lint: install
 	ruff check .

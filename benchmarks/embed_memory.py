@@ -1,6 +1,6 @@
 """Peak memory of embed with 2,000 and with 20,000 images; the ratio should be near 1.
 
-Run: python benchmarks/embed_memory.py (on Linux)
+Run: python -m benchmarks.embed_memory (on Linux)
 Random weights of a small network at 32 px: what is measured is the stage's memory, not a model. "again" reuses every vector.
 """
 
@@ -22,11 +22,10 @@ import torch
 import yaml
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+from stages.lib import encoders, paths, tables
+from stages.lib.params import Encoder
 
-from stages.lib import encoders, paths, tables  # noqa: E402
-from stages.lib.params import Encoder  # noqa: E402
+ROOT = Path(__file__).resolve().parent.parent
 
 COUNTS = (2_000, 20_000)
 SIDE = 96  # pixels; noise, which does not compress: 27 kB a file
@@ -62,6 +61,8 @@ def lay_out(folder: Path, count: int) -> None:
 _STAGE = """
 from pathlib import Path
 from stages import embed
+
+ROOT = Path(__file__).resolve().parent.parent
 embed.main(["--model", "a"])
 print(next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")).split()[1])
 """

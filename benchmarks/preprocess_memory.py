@@ -1,6 +1,6 @@
 """Peak memory of preprocess with 2,000 and with 20,000 images; the ratio should be near 1.
 
-Run: python benchmarks/preprocess_memory.py [--counts 2000 20000 100000]
+Run: python -m benchmarks.preprocess_memory [--counts 2000 20000 100000]
 Memory is the proportional set size (shared pages counted once) of the stage and its worker processes, sampled every 50 ms.
 100,000 images take some 4 GB of the temporary folder.
 """

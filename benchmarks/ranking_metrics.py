@@ -1,6 +1,6 @@
 """Lineup's metrics against ranx, pytorch-metric-learning and torchmetrics: the same values, then the time, as a ratio.
 
-Run: python benchmarks/ranking_metrics.py
+Run: python -m benchmarks.ranking_metrics
 10,000 queries, rankings 100 deep that hold all of a query's 1-20 right answers (torchmetrics knows of no others).
 ranx and torchmetrics get their own structures ready-made: what is timed is the evaluation alone.
 """
@@ -10,12 +10,10 @@ ranx and torchmetrics get their own structures ready-made: what is timed is the 
 from __future__ import annotations
 
 import statistics
-import sys
 import time
 import warnings
 from collections.abc import Callable
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,10 +22,7 @@ import torch
 from pytorch_metric_learning.utils import accuracy_calculator
 from torchmetrics import retrieval
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from stages.lib import cli, machine, ranking_metrics  # noqa: E402
+from stages.lib import cli, machine, ranking_metrics
 
 QUERIES, DEPTH, CUTOFF, RUNS = 10_000, 100, 10, 5
 Values = dict[str, float]

@@ -1,6 +1,6 @@
 """index, retrieve and score with 10k, 100k and 1M synthetic vectors: time, peak memory, and the slope.
 
-Run: python benchmarks/scale.py [--index flat|hnsw|ivf|auto] [--sizes 10000,100000,1000000] [--dim 512] [--queries 1000]
+Run: python -m benchmarks.scale [--index flat|hnsw|ivf|auto] [--sizes 10000,100000,1000000] [--dim 512] [--queries 1000]
 (on Linux; a million vectors take 5 GB of disk in the temporary folder, and some minutes)
 Vectors are clustered, 50 to a label; each stage is a process of its own, as DVC starts it. Peak memory is what the process
 held at most, pages of a mapped index included, which the system takes back when it needs them; "anonymous" is without those.
@@ -23,10 +23,9 @@ import numpy as np
 import pyarrow as pa
 import yaml
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+from stages.lib import cli, machine, paths, tables
 
-from stages.lib import cli, machine, paths, tables  # noqa: E402
+ROOT = Path(__file__).resolve().parent.parent
 
 STAGES = ("index", "retrieve", "score")
 PER_LABEL, CHUNK = 50, 8_192

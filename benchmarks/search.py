@@ -1,6 +1,6 @@
 """Search against raw FAISS, numpy, usearch and hnswlib, on the same clustered vectors with the same threads.
 
-Run: python benchmarks/search.py [exact] [approximate] [single]         (one to three minutes each on two cores; default: all)
+Run: python -m benchmarks.search [exact] [approximate] [single]         (one to three minutes each on two cores; default: all)
 Exact: the k nearest of all queries at once; the ways take turns, medians of several, as ratios.
 Approximate: recall@k against queries/s, k and queries as above; hnswlib and usearch with as many links as ours.
 Single queries, as a service has them: from which size on an approximate index is worth its loss.
@@ -15,7 +15,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
-from pathlib import Path
 
 import faiss
 import hnswlib
@@ -24,11 +23,8 @@ from usearch.index import Index as UsearchIndex
 from usearch.index import MetricKind
 from usearch.index import search as usearch_search
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from stages.lib import approximate_search, cli, ground_truth, machine, search  # noqa: E402
-from stages.lib.search_params import Index  # noqa: E402
+from stages.lib import approximate_search, cli, ground_truth, machine, search
+from stages.lib.search_params import Index
 
 DIM, K, QUERIES, RUNS = 512, 100, 1_000, 5
 EXACT_SIZES, APPROXIMATE_SIZE, SINGLE_SIZES = (10_000, 100_000), 20_000, (1_000, 3_000, 10_000, 20_000)

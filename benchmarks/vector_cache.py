@@ -1,6 +1,6 @@
 """Looking 1,000,000 images up in the side cache and reading their vectors of 512 floats: seconds and peak memory.
 
-Run: python benchmarks/vector_cache.py [images] (on Linux; writes 2 GB into the folder of temporary files, and removes them)
+Run: python -m benchmarks.vector_cache [images] (on Linux; writes 2 GB into the folder of temporary files, and removes them)
 A fresh process does what embed does where every vector is known: checks the files, looks all ids up, reads all vectors in order.
 """
 
@@ -17,11 +17,8 @@ from typing import Any
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from stages.lib import machine, vector_cache  # noqa: E402
-from stages.lib.vector_cache import VectorCache  # noqa: E402
+from stages.lib import machine, vector_cache
+from stages.lib.vector_cache import VectorCache
 
 IMAGES, DIM = 1_000_000, 512
 AT_ONCE = 8_192  # as embed reads them
@@ -66,7 +63,9 @@ def measure(count: int = IMAGES) -> dict[str, Any]:
     """`look_up` in a process of its own, so that the memory that filling took doesn't count."""
     with tempfile.TemporaryDirectory() as name:
         fill(Path(name), count)
-        done = subprocess.run([sys.executable, __file__, str(count), name], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmarks.vector_cache", str(count), name], capture_output=True, text=True, check=False
+        )
     if done.returncode:
         raise SystemExit(done.stderr)
     return json.loads(done.stdout)

@@ -55,7 +55,7 @@ def check_row(row: str, params: Params, rows: Rows) -> None:
 def start_whole(stage: str, alone: bool = True) -> Params:
     """For what is not run per row: the checked settings, with seeds set. alone: wait while another process runs it here."""
     logging.basicConfig(level=logging.INFO, format=f"{stage}: %(message)s", stream=sys.stderr, force=True)
-    for chatty in ("httpx", "httpx2", "timm", "PIL", "urllib3", "filelock"):
+    for chatty in ("httpx", "httpx2", "faiss", "timm", "PIL", "urllib3", "filelock"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own keeps what was freed
     params = params_module.load()

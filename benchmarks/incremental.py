@@ -29,8 +29,9 @@ from benchmarks import vector_cache
 from stages.lib import cli, machine, paths, tables
 
 ROOT = Path(__file__).resolve().parent.parent
-# Rows that change, and what of them: one that takes little time, and one that trains.
+# Rows that change, and what of them: one that takes little time, and one that trains; DVC runs the stages from there on.
 CHANGES = {"faiss_l2": ("encoder", "image_size", 136), "triplet": ("objective", "learning_rate", 0.0065)}
+FIRST = {"encoder": "fetch", "objective": "train"}
 ROW = "faiss_l2"
 STAGES = ("fetch", "train", "embed", "index", "retrieve", "score", "report")
 REPEATS = 3
@@ -115,10 +116,11 @@ def changed_row(row: str, real: Path, alone: Path) -> Iterator[str]:
     """Against the commands of the stages that DVC runs then, one after another, by hand."""
     for folder in (real, alone):
         change(folder, row)
-    commands = [[f"stages.{stage}", "--model", row] for stage in STAGES] + [["stages.compare"], ["stages.report"]]
+    stages = STAGES[STAGES.index(FIRST[CHANGES[row][0]]) :]
+    commands = [[f"stages.{stage}", "--model", row] for stage in stages] + [["stages.compare"], ["stages.report"]]
     seconds = {" ".join(command): run(alone, sys.executable, "-m", *command)[0] for command in commands}
     whole, ran = repro(real)
-    own = {f"{'report_row' if stage == 'report' else stage}@{row}" for stage in STAGES} | {"compare", "report"}
+    own = {f"{'report_row' if stage == 'report' else stage}@{row}" for stage in stages} | {"compare", "report"}
     assert set(ran) == own, ran
     commit(real, f"{row}-changed")
     rows = len(yaml.safe_load((real / paths.PARAMS).read_text(encoding="utf-8"))["models"])

@@ -1,11 +1,13 @@
 """Peak memory of embed with 2,000 and with 20,000 images; the ratio should be near 1.
 
-Run: python -m benchmarks.embed_memory (on Linux)
+Run: python -m benchmarks.embed_memory [--counts 2000 20000 100000] (on Linux; the last takes 3 GB of the temporary folder and some
+minutes)
 Random weights of a small network at 32 px: what is measured is the stage's memory, not a model. "again" reuses every vector.
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import io
 import json
@@ -14,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +30,6 @@ from stages.lib.params import Encoder
 
 ROOT = Path(__file__).resolve().parent.parent
 
-COUNTS = (2_000, 20_000)
 SIDE = 96  # pixels; noise, which does not compress: 27 kB a file
 ENCODER = {"library": "torchvision", "name": "squeezenet1_1", "weights": "none", "allow_random": True, "image_size": 32}
 
@@ -61,8 +63,6 @@ def lay_out(folder: Path, count: int) -> None:
 _STAGE = """
 from pathlib import Path
 from stages import embed
-
-ROOT = Path(__file__).resolve().parent.parent
 embed.main(["--model", "a"])
 print(next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")).split()[1])
 """
@@ -80,15 +80,19 @@ def peak_mb(folder: Path) -> tuple[float, float, int]:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--counts", type=int, nargs="+", default=[2_000, 20_000], metavar="IMAGES")
+    counts = sorted(parser.parse_args().counts)
     peaks = {}
-    for count in COUNTS:
+    for count in counts:
         with tempfile.TemporaryDirectory() as name:
             lay_out(Path(name), count)
             for run in ("first", "again"):
                 peaks[count, run], seconds, computed = peak_mb(Path(name))
                 print(f"{count:6,} images, {run}: peak {peaks[count, run]:.0f} MB, {seconds:.1f} s, {computed:,} computed", flush=True)
-    for run in ("first", "again"):
-        print(f"ratio, {run}: {peaks[COUNTS[1], run] / peaks[COUNTS[0], run]:.2f} for {COUNTS[1] // COUNTS[0]} times the images")
+    for fewer, more in pairwise(counts):
+        for run in ("first", "again"):
+            print(f"ratio, {run}: {peaks[more, run] / peaks[fewer, run]:.2f} for {more / fewer:g} times the images")
 
 
 if __name__ == "__main__":

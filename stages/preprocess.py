@@ -155,6 +155,7 @@ def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]])
 
 def main() -> None:
     params = cli.start_whole("preprocess")
+    pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own keeps what was freed
     with photo_register.temporary() as register:
         raw_data.read(register, paths.RAW)
         raw_tables.read_judgements(register, paths.RAW)

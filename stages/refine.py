@@ -24,11 +24,6 @@ from stages.lib.relevance import Relevance
 from stages.lib.search import Vectors
 
 
-def refine(settings: Refinement, task: Task, answers: Relevance) -> tables.Ranking:
-    """The row's ranking; like that of a model without the query itself and its junk."""
-    return tables.Ranking(answers.query_ids, answers.gallery_ids, *refinements.refine(settings, task))
-
-
 def query_ms(settings: Refinement, task: Task) -> float:
     """Mean wall milliseconds that one query takes beyond what the rows it's made of take, its way into the space left out.
 
@@ -141,12 +136,12 @@ def main(argv: list[str] | None = None) -> None:
     metric = metric_of(settings.second, params)
     space, to_space_ms, facts = make_space(row, settings, metric, answers, params.retrieve.k)
     task = Task(read_found(settings.first, answers), read_found(settings.second, answers), space, answers.excluded(), k)
-    ranking = refine(settings, task, answers)
-    tables.write_ranking(paths.ranking(row), ranking)
+    found = refinements.refine(settings, task)
+    tables.write_ranking(paths.ranking(row), answers.ranking(*found))
     if space is not None and isinstance(settings, Approximate):
         indexed = gallery.to_index(paths.embeddings(settings.second), metric)
         cutoffs = {*params.score.k, params.retrieve.k}
-        facts["ann_recall"] = approximate_search.recalls(ranking.positions, space.queries, task.excluded, indexed, cutoffs)
+        facts["ann_recall"] = approximate_search.recalls(found.positions, space.queries, task.excluded, indexed, cutoffs)
     seconds = time.perf_counter() - start
     costs = {
         **facts,

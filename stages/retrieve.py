@@ -3,18 +3,10 @@
 from __future__ import annotations
 
 import faiss
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from stages.lib import approximate_search, cli, gallery, machine, paths, relevance, search, tables
 from stages.lib.relevance import Relevance
-
-
-def retrieve(queries: npt.NDArray[np.float32], index: faiss.Index, answers: Relevance, k: int) -> tables.Ranking:
-    """The k nearest gallery images of each query, without itself and its junk; queries: float32 [Q, D], prepared."""
-    positions, scores = search.nearest(index, queries, k, answers.excluded())
-    return tables.Ranking(answers.query_ids, answers.gallery_ids, positions, scores)
 
 
 def read_relevance() -> Relevance:
@@ -29,11 +21,12 @@ def main(argv: list[str] | None = None) -> None:
     answers = read_relevance()
     embeddings = tables.read_embeddings(paths.embeddings(model), "query")
     gallery.check_same_images(paths.embeddings(model), answers, embeddings.ids)
+    pa.default_memory_pool().release_unused()  # of the embeddings, before a large index is mapped
     index = search.load(paths.index(model), metric, len(answers.gallery_ids))
     queries = search.prepare(metric, embeddings.ids, embeddings.vectors, str(paths.embeddings(model)))
     k = answers.depth(params.retrieve.k, *params.score.k)
-    ranking = retrieve(queries, index, answers, k)
-    tables.write_ranking(paths.ranking(model), ranking)
+    positions, scores = search.nearest(index, queries, k, answers.excluded())
+    tables.write_ranking(paths.ranking(model), answers.ranking(positions, scores))
     costs = {
         "query_ms": round(search.query_ms(index, queries, k), 4),
         "k": k,
@@ -43,7 +36,7 @@ def main(argv: list[str] | None = None) -> None:
     }
     if not isinstance(index, faiss.IndexFlat):
         indexed, cutoffs = gallery.to_index(paths.embeddings(model), metric), {*params.score.k, params.retrieve.k}
-        costs["ann_recall"] = approximate_search.recalls(ranking.positions, queries, answers.excluded(), indexed, cutoffs)
+        costs["ann_recall"] = approximate_search.recalls(positions, queries, answers.excluded(), indexed, cutoffs)
     tables.write_json(paths.costs("retrieve", model), costs)
     cli.log.info("%d queries, the %d nearest of %d images each", len(queries), k, index.ntotal)
 

@@ -65,7 +65,7 @@ def test_row_data_of_a_hand_worked_case() -> None:
     answers = relevance.Relevance(
         "labels",
         np.array(["a", "b", "c"]),
-        np.array([f"g{i:02}" for i in range(12)]),
+        np.array([b"g%02d" % i for i in range(12)]),
         np.array([0, 1, -1]),
         np.array([0, 1, -1, 1, 1, 1, 1, 1, 1, 1, 1, 1]),
         np.empty((0, 3), np.int64),
@@ -73,7 +73,7 @@ def test_row_data_of_a_hand_worked_case() -> None:
     # The first query finds its only right image last; the second's ranking ends early; the third has no label.
     positions = np.array([[3, 2, 1, 4, 5, 6, 7, 8, 9, 10, 11, 0], [1, 0, *[-1] * 10], [0, 1, *[-1] * 10]])
     scores = np.where(positions >= 0, 1 - np.arange(12, dtype=np.float32) / 100, np.nan).astype(np.float32)
-    ranking = tables.Ranking(answers.query_ids, answers.gallery_ids, positions, scores)
+    ranking = tables.Ranking(answers.query_ids, answers.gallery_ids.astype(np.str_), positions, scores)
     told = row.row_data(ranking, positions, answers, "key", "cosine")
     assert told["marks"] == ["0?00000000", "10", "??"]
     assert told["answers"] == [[3, 2, 1, 4, 5, 6, 7, 8, 9, 10], [1, 0], [0, 1]]

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
-import pyarrow as pa
 
 from stages.lib import params as params_module
 from stages.lib import paths, turns
@@ -57,7 +56,6 @@ def start_whole(stage: str, alone: bool = True) -> Params:
     logging.basicConfig(level=logging.INFO, format=f"{stage}: %(message)s", stream=sys.stderr, force=True)
     for chatty in ("httpx", "httpx2", "faiss", "timm", "PIL", "urllib3", "filelock"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own keeps what was freed
     params = params_module.load()
     random.seed(params.seed)
     np.random.seed(params.seed)

@@ -60,7 +60,7 @@ def check_same_images(folder: Path, answers: Relevance, queries: npt.NDArray[np.
     """UserError unless the embeddings, with these ids of queries, are of the manifest's images."""
     same, start = np.array_equal(queries, answers.query_ids), 0
     for batch in rows(folder, ["image_id", "split"]):
-        ids = np.array(batch.column("image_id").to_pylist(), np.str_)
+        ids = np.array(batch.column("image_id").to_pylist(), np.bytes_)
         same = same and np.array_equal(ids, answers.gallery_ids[start : start + len(ids)])
         start += len(ids)
     if not same or start != len(answers.gallery_ids):

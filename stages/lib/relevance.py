@@ -20,13 +20,14 @@ Ints = npt.NDArray[np.int64]
 class Relevance:
     """Images are meant by their place in query_ids [Q] and gallery_ids [G], both sorted.
 
+    gallery_ids are ASCII, as numpy's str of a million would take 200 MB more.
     query_labels [Q], gallery_labels [G]: int codes, -1 where the label is unknown.
     judged: int [J, 3] of (query, gallery, relevance), relevance 1, 0 or -1 (junk); used where source is "qrels".
     """
 
     source: Literal["labels", "qrels", "none"]
     query_ids: npt.NDArray[np.str_]
-    gallery_ids: npt.NDArray[np.str_]
+    gallery_ids: npt.NDArray[np.bytes_]
     query_labels: Ints
     gallery_labels: Ints
     judged: Ints
@@ -37,8 +38,9 @@ class Relevance:
     def itself(self) -> Ints:
         """Where a query is in the gallery too: int [S, 2] of (query, gallery)."""
         # Not intersect1d, which copies and sorts the gallery's ids: of a million, half a gigabyte.
-        gallery = np.minimum(np.searchsorted(self.gallery_ids, self.query_ids), len(self.gallery_ids) - 1)
-        queries = np.flatnonzero(self.gallery_ids[gallery] == self.query_ids)
+        own = self.query_ids.astype(np.bytes_)
+        gallery = np.minimum(np.searchsorted(self.gallery_ids, own), len(self.gallery_ids) - 1)
+        queries = np.flatnonzero(self.gallery_ids[gallery] == own)
         return np.column_stack([queries, gallery[queries]]).astype(np.int64)
 
     def excluded(self) -> Ints:
@@ -72,6 +74,14 @@ class Relevance:
         labels = np.where(positions >= 0, self.gallery_labels[positions], -1) if len(self.gallery_labels) else np.full_like(positions, -1)
         return (labels == self.query_labels[:, None]) & (labels >= 0)
 
+    def ranking(self, positions: Ints, scores: npt.NDArray[np.float32]) -> tables.Ranking:
+        """What was found, by name. positions: [Q, K] in the whole gallery, -1 behind a ranking's end; scores: [Q, K], NaN there."""
+        found = positions >= 0
+        used, places = np.unique(positions[found], return_inverse=True)
+        own = np.full_like(positions, -1)
+        own[found] = places
+        return tables.Ranking(self.query_ids, self.gallery_ids[used].astype(np.str_), own, scores)
+
 
 def read(manifest: pa.Table, qrels: pa.Table) -> Relevance:
     """manifest: tables.MANIFEST (at least image_id, split, label); qrels: tables.QRELS, without rows where there are none.
@@ -91,38 +101,39 @@ def read(manifest: pa.Table, qrels: pa.Table) -> Relevance:
     ).astype(np.int64)
     judged = judged[(judged[:, :2] >= 0).all(axis=1)]
     source = "qrels" if qrels.num_rows else "labels" if (queries >= 0).any() else "none"
-    return Relevance(source, query_ids, gallery_ids, queries, gallery, judged)
+    return Relevance(source, query_ids.astype(np.str_), gallery_ids, queries, gallery, judged)
 
 
 def gallery_positions(ranking: tables.Ranking, answers: Relevance, place: str) -> Ints:
     """The ranking's images as places in the whole gallery, [Q, K]. UserError if it is of other images."""
-    own = np.searchsorted(answers.gallery_ids, ranking.gallery_ids)
-    known = np.array_equal(answers.gallery_ids[np.minimum(own, len(answers.gallery_ids) - 1)], ranking.gallery_ids)
+    names = ranking.gallery_ids.astype(np.bytes_)
+    own = np.searchsorted(answers.gallery_ids, names)
+    known = np.array_equal(answers.gallery_ids[np.minimum(own, len(answers.gallery_ids) - 1)], names)
     if not known or not np.array_equal(ranking.query_ids, answers.query_ids):
         raise UserError(f"{place}: ranks other images than {paths.manifest('test')} holds; run `dvc repro` to search again")
     return np.where(ranking.positions >= 0, own[ranking.positions], -1) if len(own) else ranking.positions
 
 
-def _split(manifest: pa.Table, split: str) -> tuple[npt.NDArray[np.str_], pa.Array]:
+def _split(manifest: pa.Table, split: str) -> tuple[npt.NDArray[np.bytes_], pa.Array]:
     rows = manifest.filter(pc.field("split") == split)
     if rows.num_rows == 0:
         raise UserError(f"data/raw/test/{split}: holds no image that can be read; put at least one there and run `dvc repro`")
-    ids = _names(rows.column("image_id"))
+    ids = _ascii(rows.column("image_id"))
     assert (ids[1:] > ids[:-1]).all(), "manifests are sorted, one row per image and split"
     return ids, rows.column("label").combine_chunks()
 
 
-def _names(column: pa.ChunkedArray) -> npt.NDArray[np.str_]:
+def _ascii(column: pa.ChunkedArray) -> npt.NDArray[np.bytes_]:
     """A part at a time: a list of a million strings takes as much again, and leaves memory in pieces."""
-    longest = pc.call_function("max", [pc.call_function("utf8_length", [column])]).as_py() or 1
-    names = np.empty(len(column), f"U{longest}")
+    longest = pc.call_function("max", [pc.call_function("binary_length", [column])]).as_py() or 1
+    names = np.empty(len(column), f"S{longest}")
     for start in range(0, len(names), 65_536):
         names[start : start + 65_536] = column.slice(start, 65_536).to_pylist()
     return names
 
 
-def _places(ids: npt.NDArray[np.str_], column: pa.ChunkedArray) -> Ints:
+def _places(ids: npt.NDArray[np.bytes_], column: pa.ChunkedArray) -> Ints:
     """Each value's place in the sorted ids, -1 where it isn't there."""
-    names = np.array(column.to_pylist(), dtype=np.str_)
+    names = _ascii(column)
     places = np.minimum(np.searchsorted(ids, names), len(ids) - 1)
     return np.where(ids[places] == names, places, -1)

@@ -72,7 +72,7 @@ class Embeddings:
 class Ranking:
     """The nearest gallery images of each query, nearest first.
 
-    query_ids: str [Q], sorted; gallery_ids: str [G], sorted: all that was searched in;
+    query_ids: str [Q], sorted; gallery_ids: str [G], sorted: those that were found, at least;
     positions: int [Q, K] into gallery_ids, -1 behind a ranking's end; scores: float32 [Q, K], NaN there.
     """
 
@@ -324,9 +324,7 @@ def embeddings_batch(images: pa.RecordBatch, vectors: npt.NDArray[np.float32]) -
 def write_ranking(path: Path, ranking: Ranking) -> None:
     kept = ranking.positions >= 0
     offsets = pa.array(np.concatenate([[0], np.cumsum(kept.sum(axis=1))]), pa.int32())
-    # Of the gallery only what is found: a million ids as strings are much, and pyarrow makes them in pieces.
-    used, places = np.unique(ranking.positions[kept], return_inverse=True)
-    ids = pa.array(ranking.gallery_ids[used].tolist(), pa.string()).take(pa.array(places))
+    ids = pa.array(ranking.gallery_ids.tolist(), pa.string()).take(pa.array(ranking.positions[kept]))
     table = pa.table(
         {
             "query_id": pa.array(ranking.query_ids, pa.string()),

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
@@ -188,6 +189,7 @@ approximate_search.PQ_TRAINED_ON = 2_000
 from tests.test_approximate_search import SETTINGS, clustered, gallery
 from stages.lib.search_params import Index
 from pathlib import Path
+from typing import Any
 for name, chosen in enumerate([*SETTINGS, {"index": "ivfpq"}]):
     built = approximate_search.build(Index(**chosen), gallery(clustered(9_000), batch=int(sys.argv[2])), 10, "")
     search.save(Path(sys.argv[3]) / str(name), built.index)
@@ -204,6 +206,14 @@ def test_the_same_vectors_give_the_same_bytes_for_any_threads_and_batches(tmp_pa
         subprocess.run(command, env=environment(**extra), check=True, capture_output=True, cwd=tmp_path)
         made.append([(folder / str(name)).read_bytes() for name in range(len(SETTINGS) + 1)])
     assert made[0] == made[1] == made[2]
+
+
+def test_product_quantisation_trains_as_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """FAISS hands the lists out as those of any inverted file, where its settings for the codes aren't reached."""
+    monkeypatch.setattr(approximate_search, "PQ_TRAINED_ON", 2_000)
+    built = approximate_search.build(Index(index="ivfpq"), gallery(clustered(2_500)), 10, "")
+    lists: Any = faiss.downcast_index(faiss.extract_index_ivf(built.index))
+    assert (lists.pq.cp.niter, lists.pq.cp.max_points_per_centroid, lists.do_polysemous_training) == (10, 39, False)
 
 
 @pytest.mark.parametrize("chosen", [*SETTINGS, {"index": "ivfpq"}])

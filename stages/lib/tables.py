@@ -229,10 +229,10 @@ def _by_prefix(batches: Iterable[pa.RecordBatch], digits: int) -> Iterator[tuple
     """The batches, cut where the ids' first digits change."""
     last = ""
     for batch in batches:
-        ids = [last, *batch.column("image_id").to_pylist()]
-        assert all(a <= b for a, b in pairwise(ids)), "rows must come sorted by image_id"
-        last, start = ids.pop(), 0
-        for prefix, same in groupby(batch.column("image_id").to_pylist(), key=lambda image_id: image_id[:digits]):
+        ids = batch.column("image_id").to_pylist()
+        assert all(a <= b for a, b in pairwise([last, *ids])), "rows must come sorted by image_id"
+        last, start = (ids[-1] if ids else last), 0
+        for prefix, same in groupby(ids, key=lambda image_id: image_id[:digits]):
             yield prefix, batch.slice(start, size := sum(1 for _ in same))
             start += size
 

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import os
-import shutil
 import sys
 
-from stages.lib import cache_contents, cli, paths
+from stages.lib import cache_contents, cli, paths, tables
 from stages.lib.cache_contents import RECENT_HOURS, Entry
 
 _HEADER = ("kept", "fingerprint", "what", "images", "MB", "last used", "used by")
@@ -39,13 +37,6 @@ def _cells(entry: Entry) -> tuple[str, ...]:
     )
 
 
-def remove(entry: Entry) -> None:
-    """Out of sight by one rename first: no process ever sees half of a folder."""
-    doomed = entry.folder.with_name(f".{entry.folder.name}.{os.getpid()}.removed")
-    entry.folder.rename(doomed)
-    shutil.rmtree(doomed)
-
-
 def prune(entries: list[Entry], agreed: bool) -> None:
     """Shows what would be freed, and frees it once it's agreed to."""
     needless = [entry for entry in entries if entry.needless]
@@ -59,7 +50,7 @@ def prune(entries: list[Entry], agreed: bool) -> None:
         return
     if agreed or input("\nremove them? [y/N] ").strip().lower() in ("y", "yes"):
         for entry in needless:
-            remove(entry)
+            tables.remove_folder(entry.folder)
         print(f"\nremoved {len(needless)} folders")
     else:
         print("nothing was removed")

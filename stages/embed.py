@@ -51,13 +51,14 @@ def main(argv: list[str] | None = None) -> None:
     folder, photos = paths.trained(model), paths.images("test")
     facts = tables.read_json(folder / encoders.FACTS_FILE)
     vectors = embedding.settle(folder, photos, params.embed, partial(restore, model))
-    work = embedding.compute(vectors, photos, params.embed.batch_size)
+    work = embedding.compute(vectors, photos, params.embed)
     engine, rows = vectors.engine, embedding.write(model, "test", vectors)
     costs = {
         **measurement(vectors.cache, work, engine.device),
         **{name: facts.get(name) for name in ("parameters", "gflops", "dim", "image_size", "random", "licence", "source")},
         "seconds": round(time.perf_counter() - start, 3),
         "fingerprint": vectors.fingerprint,
+        "pixels": vectors.pixels_fingerprint,
         "computed": work.computed,
         "reused": work.images - work.computed,
         "engine": engine.described,

@@ -9,7 +9,7 @@ def main(argv: list[str] | None = None) -> None:
     model, params = cli.start("embed_train", argv)
     folder, photos = paths.trained(model), paths.images("train")
     vectors = embedding.settle(folder, photos, params.embed, lambda key, cache: previous_result.restore(model, key, cache, "train"))
-    work = embedding.compute(vectors, photos, params.embed.batch_size)
+    work = embedding.compute(vectors, photos, params.embed)
     if rows := embedding.write(model, "train", vectors):
         cli.log.info("%s: %d training photos, %d of them computed now", model, rows, work.computed)
     else:

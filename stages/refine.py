@@ -86,8 +86,8 @@ def whiten(source: Path, target: Path, metric: search.Metric, dim: int, row: str
 
     def projected() -> Iterator[pa.RecordBatch]:
         for batch in tables.read_shards(source, batch_rows=8_192):
-            ids, vectors = batch.column("image_id").to_pylist(), tables.vectors_of(batch.column("embedding"))
-            yield tables.embeddings_batch(batch, learned.apply(search.prepare(metric, ids, vectors, str(source))))
+            prepared = search.prepare(metric, *tables.ids_and_vectors(batch), str(source))
+            yield tables.embeddings_batch(batch, learned.apply(prepared))
 
     rows = tables.count_rows(source)
     metadata = {"model": row, "dim": str(dim)}

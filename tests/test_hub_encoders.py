@@ -17,6 +17,8 @@ import torch
 import transformers as tf
 
 from stages.lib import encoders
+from stages.lib.encoders import transformers
+from stages.lib.fused_transform import LookUp, fused
 from tests import hub_repositories, local_hub
 from tests.hub_project import PHOTOS, fetch, row, write
 
@@ -95,6 +97,18 @@ def library(folder: Path, **options: Any) -> tuple[Any, Any]:
 
 def close(one: np.ndarray, other: torch.Tensor) -> None:
     np.testing.assert_allclose(one, other.numpy(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", [name for name, settings in ROWS.items() if settings["encoder"]["library"] == "transformers"])
+def test_an_image_processor_in_steps_gives_its_own_bytes(project: Path, name: str) -> None:
+    """Up to the 8-bit pixels, which follow from the facts that they are kept under, and from there on by a look-up."""
+    facts = json.loads((project / "data/weights" / name / "encoder.json").read_text())
+    whole, in_steps = transformers.transform(facts), fused(transformers.transform({"transform": facts["transform"]}))
+    # DINOv3's resizes numbers that are scaled already.
+    assert isinstance(in_steps, transformers.Processed if name == "dinov3" else LookUp)
+    for photo in PHOTOS:
+        pixels = in_steps.numbers(in_steps.pixels(photo)) if isinstance(in_steps, LookUp) else in_steps(photo)
+        assert torch.equal(pixels, whole(photo))
 
 
 @pytest.mark.parametrize("name", ["clip", "siglip"])

@@ -48,7 +48,7 @@ class Entry:
 def entries(root: Path, used: dict[tuple[str, str], set[str]]) -> list[Entry]:
     """Every folder of the side cache below `root`, sorted. used: (kind, fingerprint) -> rows."""
     found = []
-    for kind in ("vectors", "prepared", "training", "thumbnails"):
+    for kind in ("vectors", "pixels", "prepared", "training", "thumbnails"):
         for folder in sorted(path for path in (root / kind).glob("*") if path.is_dir() and not path.name.startswith(".")):
             files = [(path, status) for path, status in _files(folder) if not path.name.startswith(".")]
             found.append(
@@ -78,14 +78,14 @@ def _files(folder: Path) -> Iterator[tuple[Path, Any]]:
 def _about(folder: Path) -> str:
     try:
         encoder = json.loads((folder / "ingredients.json").read_text(encoding="utf-8"))["encoder"]
-        return f"{encoder['library']} {encoder['name']} {encoder['image_size']} px"
+        return " ".join([encoder["library"], *([encoder["name"]] if "name" in encoder else []), f"{encoder['image_size']} px"])
     except (OSError, ValueError, KeyError, TypeError):
         return ""
 
 
 def _images(kind: str, files: list[Path]) -> int | None:
-    if kind in ("prepared", "thumbnails"):
-        return len(files)
+    if kind in ("pixels", "prepared", "thumbnails"):
+        return sum(file.suffix != ".json" for file in files)
     if kind == "training":
         return None
     ids: set[bytes] = set()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from PIL import Image
 from tqdm import tqdm
 
 from stages.lib import cli, encoders, engines, fused_transform, images, inference, paths, tables, vector_cache
@@ -19,9 +21,13 @@ from stages.lib.encoders import weights
 from stages.lib.engines import CannotConvert, Engine, Network, traced
 from stages.lib.errors import UserError
 from stages.lib.fingerprint import code_digest, fingerprint
+from stages.lib.fused_transform import LookUp
 from stages.lib.params import Embed
 from stages.lib.paths import Part
+from stages.lib.pixel_cache import PixelCache
 from stages.lib.vector_cache import VectorCache
+
+MEASURED = 4_096  # images; decoding so many takes seconds
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,11 @@ class Vectors:
     network: Network | None
     images: int
     lacking: int
+    pixels: dict[str, Any]  # what decides an image's, before they are scaled to numbers
+
+    @property
+    def pixels_fingerprint(self) -> str:
+        return fingerprint(self.pixels)
 
 
 def settle(folder: Path, photos: Path, embed: Embed, restore: Callable[[str, VectorCache], int]) -> Vectors:
@@ -71,7 +82,7 @@ def settle(folder: Path, photos: Path, embed: Embed, restore: Callable[[str, Vec
             cli.log.info("%s; another engine does", fault)
             continue
         tables.write_json(cache.folder / "ingredients.json", decides)
-        return Vectors(engine, key, cache, network, images_there, lacking)
+        return Vectors(engine, key, cache, network, images_there, lacking, pixel_ingredients(folder))
     raise AssertionError("no engine was tried")
 
 
@@ -83,11 +94,14 @@ def _network(folder: Path, photos: Path, engine: Engine, batch_size: int) -> Net
     return engines.prepare(engine, encoder, tried, batch_size, cli.threads())
 
 
-def compute(vectors: Vectors, photos: Path, batch_size: int) -> Work:
-    """Computes the vectors that are lacking, and keeps each batch as soon as it is done. photos: prepared images."""
+def compute(vectors: Vectors, photos: Path, embed: Embed, measured: int = MEASURED) -> Work:
+    """Computes the vectors that are lacking, and keeps each batch as soon as it is done. photos: prepared images.
+
+    The first `measured` images are decoded anew and their pixels not kept, so that a row's speed doesn't depend on other rows.
+    """
     if vectors.network is None:
         return Work(vectors.images, 0)
-    cache, times, done = vectors.cache, [], []
+    network, cache, times, done = vectors.network, vectors.cache, [], []
     under_way: dict[str, bytes] = {}
 
     def photos_left() -> Iterator[tuple[str, bytes]]:
@@ -96,16 +110,32 @@ def compute(vectors: Vectors, photos: Path, batch_size: int) -> Work:
             yield image_id, content
 
     with tqdm(total=vectors.lacking, unit="image", disable=None) as progress:
-        start = time.perf_counter()
-        for batch in inference.vectors(vectors.network, photos_left(), batch_size, cli.threads()):
-            cache.add(np.array([under_way.pop(image_id) for image_id in batch.ids], "S32"), batch.vectors)
-            progress.update(len(batch.ids))
-            done.append(len(batch.ids))
+
+        def computed(photos_now: Iterable[tuple[str, bytes]], kept: PixelCache | None) -> Iterator[int]:
+            for batch in inference.vectors(network, photos_now, embed.batch_size, cli.threads(), kept):
+                cache.add(np.array([under_way.pop(image_id) for image_id in batch.ids], "S32"), batch.vectors)
+                progress.update(len(batch.ids))
+                yield len(batch.ids)
+
+        left, start = photos_left(), time.perf_counter()
+        for images_done in computed(islice(left, measured), None):
+            done.append(images_done)
             times.append(time.perf_counter() - start)
+        if vectors.lacking > measured:
+            deque(computed(left, _kept_pixels(vectors, network, embed)), maxlen=0)
     cache.merge()
-    if len(done) == 1:
-        return Work(vectors.images, vectors.lacking, done[0], times[0])
-    return Work(vectors.images, sum(done), sum(done[1:]), times[-1] - times[0])
+    if len(done) < 2:
+        return Work(vectors.images, vectors.lacking, sum(done), sum(times))
+    return Work(vectors.images, vectors.lacking, sum(done[1:]), times[-1] - times[0])
+
+
+def _kept_pixels(vectors: Vectors, network: Network, embed: Embed) -> PixelCache | None:
+    """None where the transform doesn't lead through 8-bit pixels, or none are to be kept."""
+    if not embed.pixels_gb or not isinstance(network.transform, LookUp):
+        return None
+    each = network.transform.pixels(Image.new("RGB", (64, 64))).nbytes
+    folder = paths.CACHE / "pixels" / vectors.pixels_fingerprint
+    return PixelCache(folder, vectors.pixels, embed.pixels_gb * 1e9, vectors.images * each)
 
 
 def ingredients(folder: Path, engine: Engine) -> dict[str, Any]:
@@ -121,6 +151,17 @@ def ingredients(folder: Path, engine: Engine) -> dict[str, Any]:
         "engine": engine.name,
         "precision": engine.precision,
         "device": engine.device.type,
+    }
+
+
+def pixel_ingredients(folder: Path) -> dict[str, Any]:
+    """All that decides an image's pixels besides its bytes: the facts of an encoder that its transform follows from."""
+    facts = tables.read_json(folder / encoders.FACTS_FILE)
+    library = encoders.library(facts["library"])
+    return {
+        "encoder": {name: facts[name] for name in ("library", "image_size", "transform")},
+        "versions": encoders.versions(*facts["versions"]),
+        "code": code_digest(*(Path(str(module.__file__)) for module in (library, images, fused_transform))),
     }
 
 

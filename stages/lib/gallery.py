@@ -25,8 +25,7 @@ def rows(folder: Path, columns: list[str] | None = None) -> Iterator[pa.RecordBa
 
 
 def batches(folder: Path) -> Iterator[search.Batch]:
-    for batch in rows(folder):
-        yield batch.column("image_id").to_pylist(), tables.vectors_of(batch.column("embedding"))
+    return map(tables.ids_and_vectors, rows(folder))
 
 
 def prepared(folder: Path, metric: search.Metric) -> Iterator[search.Vectors]:

@@ -18,7 +18,9 @@ from stages.lib import engines, images, paths
 from stages.lib.encoders import Transform
 from stages.lib.engines import Network
 from stages.lib.errors import UserError
+from stages.lib.fused_transform import LookUp
 from stages.lib.params import Embed
+from stages.lib.pixel_cache import PixelCache
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -33,19 +35,22 @@ class Batch:
     vectors: Vectors
 
 
-def vectors(network: Network, photos: Iterable[tuple[str, bytes]], batch_size: int, threads: int) -> Iterator[Batch]:
+def vectors(
+    network: Network, photos: Iterable[tuple[str, bytes]], batch_size: int, threads: int, kept: PixelCache | None = None
+) -> Iterator[Batch]:
     """The vectors of encoded images, in their order, about `batch_size` at a time.
 
-    The network always sees one shape, and on a processor always one thread (stages/lib/engines says why). So threads share the
-    images, not the layers, and a vector depends neither on batch_size nor on how many threads or images there are. On a
-    processor each thread decodes its images and computes their vectors: none ever waits for another. On a GPU batch_size is the
-    shape, and the threads decode ahead while it computes.
+    threads: processors to use. The network always sees one shape, and on a processor always one thread (stages/lib/engines says
+    why). So threads share the images, not the layers, and a vector depends neither on batch_size nor on how many threads or images
+    there are. On a processor each thread decodes its images and computes their vectors: none waits for another's. On a GPU
+    batch_size is the shape, and the threads decode ahead while it computes.
+    kept: pixels of the network's transform, taken where they are there, and kept where not.
     UserError names the image whose vector is not finite, or zero.
     """
     gpu = network.engine.device.type != "cpu"
 
     def pixels_of(photo: tuple[str, bytes]) -> tuple[str, torch.Tensor]:
-        return photo[0], decoded(photo, network.transform)
+        return photo[0], decoded(photo, network.transform, kept)
 
     def vectors_of(images_now: list[tuple[str, torch.Tensor]]) -> Batch:
         pixels = torch.zeros(network.shape, *images_now[0][1].shape, pin_memory=gpu)  # zeros behind the last image
@@ -55,23 +60,27 @@ def vectors(network: Network, photos: Iterable[tuple[str, bytes]], batch_size: i
         _check(batch)
         return batch
 
-    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    workers = threads if gpu else threads + 2  # as some wait for one another's Python, and for the engine; a fifth faster on two cores
+    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         if gpu:
             ready = _ordered(pool, pixels_of, photos, 2 * network.shape)
             yield from (vectors_of(group) for group in _grouped(ready, network.shape))
         else:
             parts = _ordered(
-                pool, lambda part: vectors_of([pixels_of(photo) for photo in part]), _grouped(photos, network.shape), threads + 1
+                pool, lambda part: vectors_of([pixels_of(photo) for photo in part]), _grouped(photos, network.shape), workers + 1
             )
             yield from _joined(parts, batch_size)
 
 
-def decoded(photo: tuple[str, bytes], transform: Transform) -> torch.Tensor:
-    """(image_id, encoded bytes) -> float32 [3, H, W]. UserError names an image that can't be decoded."""
+def decoded(photo: tuple[str, bytes], transform: Transform, kept: PixelCache | None = None) -> torch.Tensor:
+    """(image_id, encoded bytes) -> float32 [3, H, W]. kept: as in `vectors`. UserError names an image that can't be decoded."""
+    image_id, content = photo
     try:
-        return transform(images.decode(photo[1]))
+        if kept and isinstance(transform, LookUp):
+            return transform.numbers(kept.take(content, lambda: transform.pixels(images.decode(content))))
+        return transform(images.decode(content))
     except images.BadImage as error:
-        raise UserError(f"{_named(photo[0])} {error}; run `dvc repro -f preprocess`") from None
+        raise UserError(f"{_named(image_id)} {error}; run `dvc repro -f preprocess`") from None
 
 
 def _ordered(pool: ThreadPoolExecutor, function: Callable[[In], Out], items: Iterable[In], ahead: int) -> Iterator[Out]:

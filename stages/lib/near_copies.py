@@ -51,8 +51,7 @@ def nearest(test: Path, train: Path) -> tuple[Floats, Ints]:
 
 
 def _vectors(shard: Path) -> Iterator[search.Batch]:
-    for rows in tables.read_shard(shard, ["image_id", "embedding"], 8_192):
-        yield rows.column("image_id").to_pylist(), tables.vectors_of(rows.column("embedding"))
+    return map(tables.ids_and_vectors, tables.read_shard(shard, ["image_id", "embedding"], 8_192))
 
 
 def agreement(a: Image.Image, b: Image.Image) -> float:

@@ -81,6 +81,7 @@ class Embed(Strict):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     engine: Literal["auto", "torch", "openvino", "onnxruntime"] = "auto"
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    pixels_gb: float = Field(default=10, ge=0, description="disk for decoded pixels, which rows with the same transform share")
 
 
 class Search(Index):

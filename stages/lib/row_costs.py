@@ -29,7 +29,11 @@ def of_model(row: str) -> Costs:
         "train_note": train.get("note"),
         "training_curve": train.get("curve", []),
         **_approximation(index, retrieve),
-        "kept_under": {"vectors": embed.get("fingerprint"), "training": train.get("fingerprint")},  # what stages.cache asks branches for
+        "kept_under": {  # what stages.cache asks branches for
+            "vectors": embed.get("fingerprint"),
+            "pixels": embed.get("pixels"),
+            "training": train.get("fingerprint"),
+        },
     }
 
 

@@ -102,6 +102,13 @@ def replace_atomically(path: Path, write: Any) -> None:
         _remove(temporary)
 
 
+def remove_folder(folder: Path) -> None:
+    """Out of sight by one rename first: no process ever sees half of a folder."""
+    doomed = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    folder.rename(doomed)
+    shutil.rmtree(doomed)
+
+
 def remove_abandoned(folder: Path, name: str | None = None) -> None:
     """Removes what killed processes left half-written in a folder, of one file or of all."""
     for left in folder.glob(f".{glob.escape(name) if name else '*'}.*.tmp"):
@@ -302,15 +309,20 @@ def read_embeddings(folder: Path, split: str) -> Embeddings:
     ids: list[str] = []
     vectors = [np.empty((0, dim), np.float32)]
     for batch in read_shards(folder, batch_rows=8_192):
-        kept = batch.filter(pc.field("split") == split) if batch.num_rows else batch
-        ids.extend(kept.column("image_id").to_pylist())
-        vectors.append(vectors_of(kept.column("embedding")))
+        some_ids, some_vectors = ids_and_vectors(batch.filter(pc.field("split") == split) if batch.num_rows else batch)
+        ids.extend(some_ids)
+        vectors.append(some_vectors)
     return Embeddings(np.array(ids, dtype=np.str_), np.concatenate(vectors))
 
 
 def vectors_of(column: pa.FixedSizeListArray) -> npt.NDArray[np.float32]:
     """fixed_size_list<float32>[D] of N rows -> float32 [N, D]."""
     return column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), column.type.list_size)
+
+
+def ids_and_vectors(rows: pa.RecordBatch) -> tuple[list[str], npt.NDArray[np.float32]]:
+    """N rows of embeddings -> their ids, and float32 [N, D]."""
+    return rows.column("image_id").to_pylist(), vectors_of(rows.column("embedding"))
 
 
 def embeddings_batch(images: pa.RecordBatch, vectors: npt.NDArray[np.float32]) -> pa.RecordBatch:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy.typing as npt
 import torch
 import transformers
 from PIL import Image
@@ -67,6 +68,31 @@ class TextVectors(nn.Module):
         return _vector(self.model.get_text_features(**tokens))  # type: ignore[operator]
 
 
+class Processed:
+    """RGB image -> float32 [3, H, W] by an image processor. transforms: the same in steps, as a Compose has them."""
+
+    def __init__(self, processor: Any) -> None:
+        self._processor, self.transforms = processor, (self._sized, Rescaled(processor))
+
+    def __call__(self, image: Image.Image) -> torch.Tensor:
+        return _pixels(self._processor, image)
+
+    def _sized(self, image: Image.Image) -> npt.NDArray[Any]:
+        """[H, W, RGB], of 8 bits where the processor resizes such."""
+        return _pixels(self._processor, image, do_rescale=False, do_normalize=False).permute(1, 2, 0).numpy()
+
+
+class Rescaled:
+    """RGB image -> float32 [3, H, W] of its size: an image processor's last step alone."""
+
+    def __init__(self, processor: Any) -> None:
+        self._processor = processor
+        self._off = {step: False for step in ("do_resize", "do_center_crop", "do_pad") if getattr(processor, step, None)}
+
+    def __call__(self, image: Image.Image) -> torch.Tensor:
+        return _pixels(self._processor, image, **self._off)
+
+
 def fetch(spec: Encoder) -> Fetched:
     snapshot = _snapshot(spec)
     config = _config(snapshot)
@@ -110,12 +136,7 @@ def build_text(facts: dict[str, Any]) -> nn.Module:
 def transform(facts: dict[str, Any]) -> Transform:
     """The checkpoint's own image processor."""
     how = dict(facts["transform"])
-    processor = getattr(transformers, how.pop("processor")).from_dict(how)
-
-    def apply(image: Image.Image) -> torch.Tensor:
-        return _pixels(processor, image)
-
-    return apply
+    return Processed(getattr(transformers, how.pop("processor")).from_dict(how))
 
 
 def tokenizer(facts: dict[str, Any], folder: Path) -> Tokenizer:
@@ -200,9 +221,9 @@ def _image_size(processor: Any, spec: Encoder) -> int:
     return height
 
 
-def _pixels(processor: Any, image: Image.Image) -> torch.Tensor:
-    """float32 [3, H, W]."""
-    return processor(images=image, return_tensors="pt")["pixel_values"][0]
+def _pixels(processor: Any, image: Image.Image, **options: bool) -> torch.Tensor:
+    """[3, H, W], float32 unless an option says otherwise."""
+    return processor(images=image, return_tensors="pt", **options)["pixel_values"][0]
 
 
 def _pooling(spec: Encoder, config: PreTrainedConfig, dual: bool) -> str | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from stages.lib.fused_transform import LookUp, fused
 from stages.lib.params import Encoder
 from stages.lib.pixel_cache import PixelCache, Pixels
 from tests.photographs import photograph, write_prepared
+from tests.project import ROOT
 
 PHOTOS = [photograph(seed) for seed in range(24)]
 SPEC: dict[str, Any] = {"library": "torchvision", "name": "squeezenet1_1", "weights": "none", "allow_random": True, "image_size": 64}
@@ -158,7 +161,7 @@ def test_the_list_of_the_side_cache_names_the_pixels_and_their_rows() -> None:
     costs = run("a")
     paths.row_metrics("a").parent.mkdir(parents=True, exist_ok=True)
     paths.row_metrics("a").write_text(json.dumps({"costs": {"kept_under": {"pixels": costs["pixels"]}}}))
-    os.system("git init -q")
+    subprocess.run(["git", "init", "-q"], check=True)
     [entry] = [one for one in cache_contents.entries(paths.CACHE, cache_contents.used_by_rows()) if one.kind == "pixels"]
     assert (entry.about, entry.images, entry.used_by) == ("torchvision 64 px", len(PHOTOS) - MEASURED, ("a",))
 
@@ -263,3 +266,34 @@ def test_what_a_killed_run_left_half_written_goes(tmp_path: Path) -> None:
     opened(tmp_path)
     assert not left.exists()
     assert file.exists()
+
+
+def test_processes_and_threads_share_pixels_and_may_take_them_away(tmp_path: Path) -> None:
+    """Two processes, as two runs side by side, one of which removes the other's folder now and then."""
+    script = """if True:
+        import sys, threading
+        from pathlib import Path
+        import numpy as np
+        from stages.lib import pixel_cache
+        pixel_cache.IN_USE_SECONDS = 0
+        folder, own = Path(sys.argv[1]), sys.argv[2]
+        def pixels(seed):
+            return np.random.default_rng(seed).integers(0, 256, (8, 6, 3), dtype=np.uint8)
+        def work(cache):
+            for seed in range(60):
+                assert np.array_equal(cache.take(b"%d" % seed, lambda: pixels(seed)), pixels(seed))
+        for round in range(20):
+            name = own if round % 5 == 4 else "shared"
+            cache = pixel_cache.PixelCache(folder / name, {}, 20_000, 60 * 144)
+            threads = [threading.Thread(target=work, args=[cache]) for _ in range(3)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+    """
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", script, str(tmp_path / "pixels")]
+    running = [subprocess.Popen([*command, own], env=environment, stderr=subprocess.PIPE, text=True) for own in ("a", "b")]
+    told = [process.communicate(timeout=120)[1] for process in running]
+    assert told == ["", ""]
+    assert not [path for path in (tmp_path / "pixels").rglob("*.tmp")]

@@ -15,6 +15,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +41,14 @@ class PixelCache:
 
     def __init__(self, folder: Path, facts: dict[str, Any], max_bytes: float, required_bytes: int) -> None:
         self.folder = folder
-        tables.write_json(folder / _FACTS, facts)
-        for part in folder.glob("??"):
-            tables.remove_abandoned(part)
-        self._room = _room(folder, max_bytes, required_bytes)
         self._counting = threading.Lock()
+        try:
+            tables.write_json(folder / _FACTS, facts)
+            for part in folder.glob("??"):
+                tables.remove_abandoned(part)
+            self._room = _room(folder, max_bytes, required_bytes)
+        except OSError:  # a full disk, or another process that takes the folder away just now
+            self._room = 0
 
     def take(self, content: bytes, make: Callable[[], Pixels]) -> Pixels:
         """An encoded image's pixels: the kept ones, or what `make` gives, which are kept where there is room."""
@@ -66,7 +70,7 @@ class PixelCache:
 
     def _write(self, path: Path, pixels: Pixels) -> None:
         body = _SIZE.pack(*pixels.shape[:2]) + pixels.tobytes()
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        temporary = path.with_name(f".{path.name}.{threading.get_ident()}.{os.getpid()}.tmp")
         try:
             path.parent.mkdir(exist_ok=True)
             temporary.write_bytes(hashlib.sha256(body).digest() + body)
@@ -89,20 +93,29 @@ def _read(path: Path) -> Pixels | None:
 
 def _room(folder: Path, max_bytes: float, required_bytes: int) -> float:
     """Bytes that may be added to `folder`; takes away others for it, first those whose last use is longest ago."""
-    sizes = {one: _bytes(one) for one in folder.parent.iterdir() if one.is_dir()}
-    missing = max(0, required_bytes - sizes[folder])
+    tables.remove_abandoned(folder.parent)
+    sizes = {one: _bytes(one) for one in folder.parent.glob("[!.]*")}
+    missing = max(0, required_bytes - sizes.get(folder, 0))
     for one in sorted(sizes, key=_last_used):
         if sum(sizes.values()) + missing <= max_bytes or time.time() - _last_used(one) < IN_USE_SECONDS:
             break
-        tables.remove_folder(one)
+        with suppress(OSError):  # another process takes it away
+            tables.remove_folder(one)
         del sizes[one]
     return min(max_bytes - sum(sizes.values()), shutil.disk_usage(folder).free - SPARED_BYTES)
 
 
 def _bytes(folder: Path) -> int:
-    return sum(entry.stat().st_size for part in folder.glob("??") for entry in os.scandir(part))
+    """About: files that other processes add or take away at the same time may be missed."""
+    total = 0
+    for part in folder.glob("??"):
+        with suppress(OSError):
+            total += sum(entry.stat().st_size for entry in os.scandir(part))
+    return total
 
 
 def _last_used(folder: Path) -> float:
-    facts = folder / _FACTS
-    return facts.stat().st_mtime if facts.exists() else 0.0
+    try:
+        return (folder / _FACTS).stat().st_mtime
+    except OSError:
+        return 0.0

@@ -69,11 +69,15 @@ class PixelCache:
         return fits
 
     def _write(self, path: Path, pixels: Pixels) -> None:
-        body = _SIZE.pack(*pixels.shape[:2]) + pixels.tobytes()
+        size, content = _SIZE.pack(*pixels.shape[:2]), np.ascontiguousarray(pixels).data
+        digest = hashlib.sha256(size)
+        digest.update(content)
         temporary = path.with_name(f".{path.name}.{threading.get_ident()}.{os.getpid()}.tmp")
         try:
             path.parent.mkdir(exist_ok=True)
-            temporary.write_bytes(hashlib.sha256(body).digest() + body)
+            with temporary.open("wb") as file:
+                file.write(digest.digest() + size)
+                file.write(content)
             temporary.replace(path)
         except OSError:  # a full disk, or a folder that another process takes away: the vectors don't need it
             self._room = 0

@@ -28,11 +28,15 @@ from stages.lib.pixel_cache import PixelCache
 from stages.lib.vector_cache import VectorCache
 
 MEASURED = 4_096  # images; decoding so many takes seconds
+LEAST_MEASURED = 512  # images; with fewer, those that were under way as the first batch was done would count for too much
 
 
 @dataclass(frozen=True)
 class Work:
-    """images, computed: how many there are, and were computed now; measured_images, measured_seconds: after the first batch."""
+    """images, computed: how many there are, and were computed now.
+
+    measured_images, measured_seconds: after the first batch where enough follow, else from the start.
+    """
 
     images: int
     computed: int
@@ -124,8 +128,8 @@ def compute(vectors: Vectors, photos: Path, embed: Embed, measured: int = MEASUR
         if vectors.lacking > measured:
             deque(computed(left, _kept_pixels(vectors, network, embed)), maxlen=0)
     cache.merge()
-    if len(done) < 2:
-        return Work(vectors.images, vectors.lacking, sum(done), sum(times))
+    if sum(done[1:]) < LEAST_MEASURED:
+        return Work(vectors.images, vectors.lacking, sum(done), max(times, default=0.0))
     return Work(vectors.images, vectors.lacking, sum(done[1:]), times[-1] - times[0])
 
 

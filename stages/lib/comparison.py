@@ -233,7 +233,8 @@ def legend(row: dict[str, Any], names: Sequence[str], rows: int, ann_depth: str 
     if row["clusters"] < FEW_CLUSTERS:
         quality.append(f"With {row['clusters']} {unit} only, intervals and p values are rough.")
     cost = [
-        "images/s: prepared images decoded and embedded, after the first batch. query ms: one search for one query, without its embedding.",
+        "images/s: prepared images decoded and embedded, after the first batch where enough follow.",
+        "query ms: one search for one query, without its embedding.",
         "memory MB: peak of the embedding process, of the GPU's memory where it has one. index MB: on disk, all gallery vectors.",
         "GFLOPs: of one image, a multiply-add being two operations. px: side of the image that the network sees.",
     ]

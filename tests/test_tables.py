@@ -6,6 +6,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -168,3 +169,31 @@ def test_a_ranking_of_a_large_gallery_reads_back(tmp_path: Path) -> None:
     assert read.gallery_ids.tolist() == ids[[0, 5, 7, 299_999]].tolist()
     assert read.positions.tolist() == [[3, 2, 0], [1, -1, -1]]
     np.testing.assert_array_equal(read.scores, scores)
+
+
+def test_what_a_killed_writer_left_goes_though_nobody_took_its_exit_status(tmp_path: Path) -> None:
+    """In a container, process 1 may leave a killed stage a zombie, which has its PID still."""
+    code = "import os, sys; print(os.getpid(), flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout and writer.stdout.readline() == f"{writer.pid}\n"
+        left = tmp_path / f".images.{writer.pid}.tmp"
+        left.mkdir()
+        tables.remove_abandoned(tmp_path)
+        assert left.exists(), "its writer is at work"
+        writer.kill()
+        os.waitid(os.P_PID, writer.pid, os.WEXITED | os.WNOWAIT)  # it is gone, and still a zombie
+        tables.remove_abandoned(tmp_path)
+        assert not left.exists()
+
+
+def test_what_a_killed_writer_left_goes_though_a_thread_has_its_number(tmp_path: Path) -> None:
+    started, stop = threading.Event(), threading.Event()
+    thread = threading.Thread(target=lambda: (started.set(), stop.wait()))
+    thread.start()
+    started.wait()
+    left = tmp_path / f".images.{thread.native_id}.tmp"
+    left.mkdir()
+    tables.remove_abandoned(tmp_path)
+    stop.set()
+    thread.join()
+    assert not left.exists()

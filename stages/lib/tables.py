@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import psutil
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -124,13 +125,13 @@ def _remove(path: Path) -> None:
 
 
 def _is_running(pid: str) -> bool:
+    """Not so of a zombie, which is left where nobody takes a killed process's exit status, nor of a thread's number."""
     try:
-        os.kill(int(pid), 0)
-    except (ProcessLookupError, ValueError, OverflowError):
-        return False
-    except PermissionError:  # another user's
+        return psutil.pid_exists(int(pid)) and psutil.Process(int(pid)).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+    except psutil.AccessDenied:  # another user's
         return True
-    return True
+    except (psutil.NoSuchProcess, ValueError, OverflowError):
+        return False
 
 
 def write_text(path: Path, text: str) -> None:

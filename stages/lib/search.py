@@ -29,7 +29,7 @@ Vectors = npt.NDArray[np.float32]
 Positions = npt.NDArray[np.int64]
 Batch = tuple[list[str], Vectors]  # ids, and vectors as they were embedded, float32 [n, D]
 
-MARGIN = 16  # candidates beyond k, so that a query rarely needs a second search
+MARGIN = 8  # candidates beyond k, so that a query rarely needs a second search
 _ENTRIES = 2**21  # candidates held at once, of all queries together
 _DECODED_BYTES = 2**26  # of candidates' vectors held at once, where an index holds them in another form
 _LARGEST_NORM = 1e18  # squared distances stay within float32
@@ -178,7 +178,7 @@ def nearest(index: faiss.Index, queries: Vectors, k: int, excluded: Positions) -
         rows, depth = waiting.pop()
         for some in _blocks(index, rows, depth):
             candidates, bound = _candidates(index, queries[some], depth)
-            exact = np.where(candidates >= 0, pairwise(index, queries[some], candidates), -np.inf)
+            exact = pairwise(index, queries[some], candidates)
             allowed = (candidates >= 0) & ~_among(banned, some[:, None] * gallery + candidates)
             found, ranked, kept = _ordered(candidates, exact, allowed, k)
             positions[some] = np.where(kept, found, -1)

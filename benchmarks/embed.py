@@ -1,6 +1,6 @@
 """Embedding end to end against its own engine's forward pass alone, and against the loops that people write by hand.
 
-Run: python -m benchmarks.embed [mobilenet_v2] [resnet50] [clip] [--photos FOLDER]     (2-4 minutes a model on two cores)
+Run: python -m benchmarks.embed [mobilenet_v2] [resnet50] [clip] [--photos FOLDER]     (2-6 minutes a model on two cores)
 All weights are RANDOM: speed is measured here, nothing else. Photos: those of a folder, as preprocess leaves them; else made here,
 512 x 384 px. Each way computes the same photos from their files, the ways take turns, medians count.
 
@@ -45,8 +45,8 @@ from tests.photographs import photograph, write_prepared
 
 MODELS = {
     "mobilenet_v2": ({"library": "torchvision", "name": "mobilenet_v2"}, 768),
-    "resnet50": ({"library": "timm", "name": "resnet50"}, 96),
-    "clip": ({"library": "open_clip", "name": "ViT-B-32"}, 64),
+    "resnet50": ({"library": "timm", "name": "resnet50"}, 192),
+    "clip": ({"library": "open_clip", "name": "ViT-B-32"}, 192),
 }
 RUNS = 3
 BATCH = 32

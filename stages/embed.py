@@ -6,6 +6,7 @@ import time
 from functools import partial
 from typing import Any
 
+import pyarrow as pa
 import torch
 
 from stages.lib import cli, embedding, encoders, machine, paths, previous_result, tables
@@ -47,6 +48,7 @@ def measurement(cache: VectorCache, work: Work, device: torch.device) -> dict[st
 
 def main(argv: list[str] | None = None) -> None:
     model, params = cli.start("embed", argv)
+    pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own keeps what was freed of the photos' bytes
     start = time.perf_counter()
     folder, photos = paths.trained(model), paths.images("test")
     facts = tables.read_json(folder / encoders.FACTS_FILE)

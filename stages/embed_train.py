@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
+
 from stages.lib import cli, embedding, paths, previous_result
 
 
 def main(argv: list[str] | None = None) -> None:
     model, params = cli.start("embed_train", argv)
+    pa.set_memory_pool(pa.system_memory_pool())  # as embed does
     folder, photos = paths.trained(model), paths.images("train")
     vectors = embedding.settle(folder, photos, params.embed, lambda key, cache: previous_result.restore(model, key, cache, "train"))
     work = embedding.compute(vectors, photos, params.embed)

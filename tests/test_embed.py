@@ -504,6 +504,7 @@ def test_missing_inputs_are_told() -> None:
 def test_memory_ahead_of_the_network_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Images are read as they are needed: what is given out, what is under way, and one part more."""
     monkeypatch.setattr("stages.lib.engines.torch.CPU_SHAPE", 2)
+    monkeypatch.setattr(inference, "AT_ONCE", 2)
     read: list[str] = []
 
     def photos() -> Iterator[tuple[str, bytes]]:

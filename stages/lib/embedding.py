@@ -68,7 +68,6 @@ def settle(folder: Path, photos: Path, embed: Embed, restore: Callable[[str, Vec
     fill it, and says how many it put in.
     UserError if the engine that params.yaml names can't.
     """
-    pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own keeps what was freed of the photos' bytes
     choice = engines.candidates(embed)
     for engine in choice:
         decides = ingredients(folder, engine)

@@ -21,7 +21,7 @@ from types import ModuleType
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor, cuda, inference_mode, nn, stack, zeros  # an engine's file takes the name `torch` in this package
+from torch import Tensor, cuda, inference_mode, nn, zeros  # an engine's file takes the name `torch` in this package
 from torch import device as Device
 
 from stages.lib import paths
@@ -100,7 +100,7 @@ def prepare(engine: Engine, encoder: Encoder, images: Sequence[Tensor] = (), bat
     """
     module, library = encoder.module.eval(), engine.library
     shape = library.cpu_shape(module) if engine.device.type == "cpu" else batch_size
-    tried = [_padded([image], shape) for image in images[:PARITY_IMAGES]]
+    tried = [padded([image], shape) for image in images[:PARITY_IMAGES]]
     side = encoder.facts.get("image_size", 64)
     exact = engine.name == "torch" and engine.precision == "float32"
     wanted = [] if exact else [_plain(module, pixels[:1]) for pixels in tried]  # before the engine may change the module
@@ -110,9 +110,16 @@ def prepare(engine: Engine, encoder: Encoder, images: Sequence[Tensor] = (), bat
     return Network(engine, forward, fused(encoder.transform), shape)
 
 
-def _padded(images: Sequence[Tensor], shape: int) -> Tensor:
-    pixels = zeros(shape, *images[0].shape)
-    pixels[: len(images)] = stack(list(images))
+def padded(images: Sequence[Tensor], shape: int, pinned: bool = False) -> Tensor:
+    """[3, H, W] each, at most `shape` of them -> [shape, 3, H, W], zeros behind the last; an image that fills it is not copied.
+
+    pinned: in memory that a GPU reads by itself.
+    """
+    if shape == 1 and not pinned:
+        return images[0][None]
+    pixels = zeros(shape, *images[0].shape, pin_memory=pinned)
+    for row, image in enumerate(images):
+        pixels[row] = image
     return pixels
 
 

@@ -32,6 +32,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
@@ -173,6 +174,7 @@ def main() -> None:
     parser.add_argument("--engine", default="auto")
     parser.add_argument("--precision", default="float32")
     asked = parser.parse_args()
+    pa.set_memory_pool(pa.system_memory_pool())  # as the stage embed does
     warnings.filterwarnings("ignore")
     os.environ["TQDM_DISABLE"] = "1"
     settings = Embed.model_validate({"engine": asked.engine, "precision": asked.precision, "device": "cpu"})

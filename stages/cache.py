@@ -49,9 +49,7 @@ def prune(entries: list[Entry], agreed: bool) -> None:
         print("\nnothing was removed; say --prune --yes to remove them")
         return
     if agreed or input("\nremove them? [y/N] ").strip().lower() in ("y", "yes"):
-        for entry in needless:
-            tables.remove_folder(entry.folder)
-        print(f"\nremoved {len(needless)} folders")
+        print(f"\nremoved {sum(entry.remove() for entry in needless)} folders")
     else:
         print("nothing was removed")
 
@@ -63,6 +61,9 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     if arguments.yes and not arguments.prune:
         parser.error("--yes goes with --prune")
+    if arguments.prune:
+        for kind in cache_contents.KINDS:
+            tables.remove_abandoned(paths.CACHE / kind)  # of a prune that was killed
     entries = cache_contents.entries(paths.CACHE, cache_contents.used_by_rows())
     if arguments.prune:
         prune(entries, arguments.yes)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -28,10 +30,19 @@ def restore(model: str, key: str, cache: VectorCache) -> int:
     return taken
 
 
+def _kept(file: Path) -> dict[str, Any]:
+    """What is damaged counts as absent, as everywhere in the side cache."""
+    try:
+        found = json.loads(file.read_bytes())
+    except (OSError, ValueError):
+        return NOT_MEASURED
+    return found if isinstance(found, dict) and NOT_MEASURED.keys() <= found.keys() else NOT_MEASURED
+
+
 def measurement(cache: VectorCache, work: Work, device: torch.device) -> dict[str, Any]:
     """The measurement over most images so far: a handful of new photos, or none, doesn't replace that of a full run."""
     file = cache.folder / MEASUREMENT
-    earlier = tables.read_json(file) if file.exists() else NOT_MEASURED
+    earlier = _kept(file)
     if earlier["measured_images"] > work.measured_images or not work.measured_images:
         return earlier
     gpu = device.type == "cuda"

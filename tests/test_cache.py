@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ import yaml
 from stages import cache
 from stages.lib import image_cache, paths, vector_cache
 from stages.lib.errors import UserError
+from stages.lib.report import thumbnails
 from stages.lib.vector_cache import VectorCache
 from tests.project import ROOT
 
@@ -170,3 +172,89 @@ def test_it_needs_no_torch() -> None:
     code = "import sys, stages.cache; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+def vectors_of(row: str, number: str) -> str:
+    """Kept long ago; and `row` that names them, in the working tree."""
+    keep(number * 64, 1)
+    score(row, number * 64)
+    return number * 64
+
+
+def test_a_branch_of_another_version_keeps_its_rows() -> None:
+    key = vectors_of("newer", "a")
+    git("checkout", "-q", "--orphan", "newer")
+    paths.PARAMS.write_text(yaml.safe_dump({"models": {"newer": {}}, "preprocess": {"max_side": 512, "sharpen": 1}}))
+    git("add", "-f", "metrics", "params.yaml")
+    git("commit", "-qm", "newer")
+    git("checkout", "-q", "main")
+    score("row_workspace", KEYS["workspace"])
+    cache.main(["--prune", "--yes"])
+    assert {key, KEYS["workspace"]} <= kept()
+
+
+@pytest.mark.parametrize(
+    "text", ["models: {w: {}", "preprocess: {max_sid: 3}\nmodels: {row_workspace: {}}", "models: [row_workspace]", "when: 2024-13-45"]
+)
+def test_settings_that_are_just_being_edited_keep_every_row_that_is_there(text: str) -> None:
+    paths.PARAMS.write_text(text)
+    cache.main(["--prune", "--yes"])
+    assert KEYS["workspace"] in kept()
+
+
+def test_older_stashes_and_other_worktrees_keep_their_rows(tmp_path: Path) -> None:
+    keys = []
+    for number, row in (("a", "stashed_first"), ("b", "stashed_second")):
+        keys.append(vectors_of(row, number))
+        git("stash", "-q", "--include-untracked", "--", "metrics", "params.yaml")
+    git("worktree", "add", "-q", "--detach", str(tmp_path / "elsewhere"), "main")
+    os.chdir(tmp_path / "elsewhere")
+    score("elsewhere", "c" * 64)
+    git("add", "-f", "metrics", "params.yaml")
+    git("commit", "-qm", "elsewhere")
+    os.chdir(tmp_path)
+    keep("c" * 64, 1)
+    score("row_workspace", KEYS["workspace"])
+    cache.main(["--prune", "--yes"])
+    assert {*keys, "c" * 64} <= kept()
+
+
+def test_what_git_lacks_is_not_guessed() -> None:
+    blob = git("rev-parse", "branch:params.yaml").strip()
+    (Path(".git/objects") / blob[:2] / blob[2:]).unlink()
+    with pytest.raises(UserError, match=f"git lacks the object {blob}"):
+        cache.main(["--prune", "--yes"])
+
+
+def test_thumbnails_of_this_version_stay() -> None:
+    this = thumbnails.cache_folder(paths.CACHE)
+    for folder in (this, this.with_name("f" * 64)):
+        (folder / "aa").mkdir(parents=True)
+        (folder / "aa" / "content").write_bytes(b"content")
+        age(folder, OLD)
+    cache.main(["--prune", "--yes"])
+    assert [path.name for path in this.parent.iterdir()] == [this.name]
+
+
+def test_what_is_used_or_removed_while_prune_asks(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    used, gone = keep("a" * 64, 1), keep("b" * 64, 1)
+
+    def answer(_: str) -> str:
+        age(used, time.time())
+        shutil.rmtree(gone)
+        return "y"
+
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("builtins.input", answer)
+    cache.main(["--prune"])
+    assert "removed 1 folders" in capsys.readouterr().out
+    assert kept() == {*KEYS.values(), used.name} - {KEYS["nobody"]}
+
+
+def test_prune_removes_what_a_killed_prune_left() -> None:
+    process = subprocess.Popen(["true"])
+    process.wait()
+    left = paths.CACHE / "training" / f".{'a' * 64}.{process.pid}.tmp"
+    left.mkdir(parents=True)
+    cache.main(["--prune", "--yes"])
+    assert not left.exists()

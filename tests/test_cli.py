@@ -27,6 +27,7 @@ def raising(error: BaseException) -> Callable[[], None]:
         (OSError(errno.ENOSPC, "No space left on device", "x.parquet"), 1, "error: the disk is full (writing x.parquet); free some space"),
         (OSError(errno.EDQUOT, "Disk quota exceeded"), 1, "error: your quota of this disk is used up; free some space and run again"),
         (RuntimeError("write error in x.faiss: 0 != 1 (No space left on device)"), 1, "error: the disk is full; free some space and run"),
+        (MemoryError(), 1, "error: memory ran out; free some, or give this process more, and run again"),
         (KeyboardInterrupt(), 130, "interrupted; run again to go on"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import grimp
 import pytest
 import yaml
 
@@ -79,6 +80,38 @@ def test_deps_exist_or_are_outs(stage: str) -> None:
         found = list(ROOT.glob(pattern))
         assert found, f"{stage} depends on {dep}, which nothing makes"
         assert all(file.is_file() for file in found), f"{stage} depends on {dep}: never a folder of code"
+
+
+# What a stage imports and yet doesn't depend on. params and tables would run everything, trainings too, at each new message:
+# a default or a layout of files that changes there is for CHANGELOG to tell, with `dvc repro --force`.
+DECIDES_NOTHING = {"cli", "errors", "fingerprint", "machine", "params", "paths", "pixel_cache", "previous_result", "schema", "tables"}
+DECIDES_NOTHING |= {"turns", "vector_cache"}
+IMPORTS_ALONE = {  # imported, but for what this stage doesn't do
+    "fetch": {"search_params", "training_params", "refinement_params"},
+    "train": {"search_params", "refinement_params", "objectives.none"},
+    "embed": {"search_params", "training_params", "refinement_params", "encoders.weights"},
+    "index": {"training_params", "refinement_params", "relevance"},
+    "retrieve": {"search_params", "training_params", "refinement_params"},
+    "refine": {"training_params", "refinements.whitening"},
+    "score": {"search_params", "training_params", "refinement_params"},
+    "score_refined": {"search_params", "training_params", "refinement_params"},
+    "preprocess": {"search_params", "training_params", "refinement_params"},
+    "compare": {"search_params", "training_params", "refinement_params"},
+    "embed_train": {"search_params", "training_params", "refinement_params", "encoders.weights"},
+    "match": {"search_params", "training_params", "refinement_params"},
+}
+
+
+@pytest.mark.parametrize("stage", IMPORTS_ALONE)
+def test_a_stage_depends_on_all_code_that_decides_its_results(stage: str) -> None:
+    imports = grimp.build_graph("stages", exclude_type_checking_imports=True)
+    used = {module.removeprefix("stages.lib.") for module in imports.find_upstream_modules(block(stage)["cmd"].split()[2])}
+    named = {
+        dep.removeprefix("stages/lib/").removesuffix(".py").removesuffix("/__init__").replace("/", ".") for dep in block(stage)["deps"]
+    }
+    alone = IMPORTS_ALONE[stage]
+    assert alone <= used, "an exception that isn't needed any more"
+    assert used - named - alone - DECIDES_NOTHING == set()
 
 
 @pytest.mark.parametrize("stage", DVC)

@@ -462,6 +462,46 @@ def test_an_image_that_can_t_be_decoded_is_named() -> None:
         run()
 
 
+def test_code_that_dvc_embeds_again_for_decides_what_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    place("a")
+    digested: list[str] = []
+    monkeypatch.setattr(embedding, "code_digest", lambda *files: digested.extend(str(file.relative_to(ROOT)) for file in files) or "")
+    embedding.ingredients(paths.trained("a"), Engine("openvino", "float32", torch.device("cpu")))
+    deps = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["embed"]["do"]["deps"]
+    code = {dep.replace("${item.encoder.library}", "torchvision") for dep in deps if dep.endswith(".py")}
+    others = {f"stages/lib/engines/{name}.py" for name in ("onnxruntime", "torch")}
+    assert {*digested} == code - {"stages/embed.py", "stages/lib/embedding.py"} - others
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}"])
+def test_a_damaged_measurement_counts_as_none(content: bytes) -> None:
+    place("a")
+    prepare(PHOTOS[:9])
+    run()
+    [file] = (paths.CACHE / "vectors").glob("*/measurement.json")
+    file.write_bytes(content)
+    assert run()["images_per_second"] is None
+    prepare(PHOTOS[:20])
+    assert run()["measured_images"] == 11
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (lambda: (paths.trained("a") / encoders.FACTS_FILE).write_text("{"), "data/models/a/encoder.json: is damaged; run `dvc checkout"),
+        (lambda: (paths.trained("a") / encoders.WEIGHTS_FILE).unlink(), "data/models/a: model.safetensors is not there"),
+        (lambda: next(paths.images("test").iterdir()).write_bytes(b"PAR1"), "data/prepared/test/images/all.parquet: is damaged; run `dvc"),
+    ],
+    ids=["facts", "weights", "images"],
+)
+def test_damaged_input_is_told(damage: Callable[[], None], told: str) -> None:
+    place("a")
+    prepare(PHOTOS[:9])
+    damage()
+    with pytest.raises(UserError, match=told):
+        run()
+
+
 def test_damaged_weights_are_told() -> None:
     place("a")
     prepare(PHOTOS[:3])

@@ -54,6 +54,9 @@ def test_defaults_fill_what_is_not_said(tmp_path: Path) -> None:
         ("  resnet50:", "  ResNet-50:", "models.ResNet-50: a row's name may hold only a-z, 0-9 and _"),
         ("models:", "models: {}\nrest:", "rest is unknown"),
         ("search:", "search: [", "line"),
+        ("seed: 0", "seed: 2024-13-45", "holds a value that is none (month must be in 1..12); quote it"),
+        ("seed: 0", "seed: !!int abc", "holds a value that is none"),
+        ("seed: 0", f"seed: {'[' * 3000}{']' * 3000}", "is nested too deeply"),
         ("seed: 0", "seed: 0\nseed: 1", "line 3: 'seed' is there twice; remove one"),
     ],
 )
@@ -74,6 +77,8 @@ def test_a_missing_or_empty_file_is_told(tmp_path: Path) -> None:
         params.load(tmp_path / "params.yaml")
     with pytest.raises(UserError, match="is empty"):
         load(tmp_path, "")
+    with pytest.raises(UserError, match="holds no sections"):
+        load(tmp_path, "- models")
 
 
 def test_the_checker_prints_one_line_and_exits_with_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import hashlib
 import sqlite3
+import subprocess
+import sys
 import tracemalloc
 from collections.abc import Iterable, Iterator
 from random import Random
@@ -17,6 +19,7 @@ from stages import preprocess
 from stages.lib import duplicates, photo_register
 from stages.lib.image_cache import Facts
 from stages.lib.photo_register import Image
+from tests.project import ROOT
 
 SPLITS = st.sampled_from(duplicates.SPLITS)
 PATHS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=4)
@@ -95,3 +98,19 @@ def test_a_full_disk_is_told_as_such() -> None:
 def test_other_faults_of_the_database_are_bugs_and_stay_what_they_are() -> None:
     with pytest.raises(sqlite3.OperationalError, match="no such table"), photo_register.temporary() as register:
         register.execute("SELECT 1 FROM missing")
+
+
+def test_a_limit_on_its_file_is_told() -> None:
+    code = """
+import resource, sys
+from stages.lib import cli, photo_register
+def main():
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20))
+    with photo_register.temporary() as register:
+        rows = ((f"{number:0200}", "gallery", None) for number in range(200_000))
+        register.executemany("INSERT INTO file (path, split, label) VALUES (?, ?, ?)", rows)
+cli.run(main)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: SQLite's temporary file can't be written on;") and done.stderr.count("\n") == 1

@@ -428,3 +428,18 @@ def test_the_first_photo_that_is_shrunk_leaves_other_shards_as_they_are(home: Pa
     preprocess.main()
     after = tree(paths.images("test"))
     assert sum(after[name] != before[name] for name in before) == 1
+
+
+def test_a_photo_that_failed_once_is_tried_again(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where memory runs out, decoders say that a photo is damaged."""
+    fill()
+    with monkeypatch.context() as patch:
+        patch.setattr(images, "prepare", raising)
+        with pytest.raises(UserError):
+            preprocess.main()
+    preprocess.main()
+    assert rows(paths.PROBLEMS) == []
+
+
+def raising(*_: object) -> None:
+    raise images.BadImage("is damaged (broken data stream when reading image file)")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import tempfile
 import unicodedata
 from pathlib import Path
@@ -323,3 +324,12 @@ def test_a_link_to_itself_and_a_folder_without_permission(root: Path) -> None:
         (root / "test/gallery/Pear").chmod(0o755)
     assert data.problems == [("test/gallery/Pear", "can't be read: permission denied")]
     assert list(data.names.values()).count("gallery") == 1
+
+
+def test_a_train_that_is_no_folder_is_told(root: Path) -> None:
+    shutil.rmtree(root / "train")
+    (root / "train").symlink_to("nowhere")
+    assert refused(root) == "RAW/train: is a broken link; it must be a folder, or not there at all"
+    (root / "train").unlink()
+    (root / "train").write_text("")
+    assert refused(root) == "RAW/train: is a file; it must be a folder, or not there at all"

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from stages.lib import encoders, images, objectives, params, training, training_data, training_params, training_pixels, training_validation
+from stages.lib import training_checkpoint as checkpoints
 from stages.lib.augmentation import Augment
 from stages.lib.errors import UserError
 from stages.lib.objectives import clip
@@ -290,3 +291,15 @@ def test_a_network_of_one_size_is_told(root: Path, tmp_path: Path) -> None:
     scene.write(tmp_path, scene.photos())
     with pytest.raises(UserError, match="image_size is 80, but this network takes 160 only"):
         scene.run(tmp_path, objective("arcface", image_size=80))
+
+
+def test_two_processes_may_prune_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(20):
+        (tmp_path / f"{number:02}").mkdir()
+    listed = list(tmp_path.iterdir())
+    (tmp_path / "03").rmdir()
+    monkeypatch.setattr(Path, "iterdir", lambda _: iter(listed))
+    monkeypatch.setattr(Path, "is_dir", lambda _: True)
+    checkpoints.prune(tmp_path, tmp_path / "19")
+    monkeypatch.undo()
+    assert len([*tmp_path.iterdir()]) == checkpoints._KEPT + 1

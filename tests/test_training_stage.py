@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import pytest
 import yaml
 
 from stages import train
-from stages.lib import encoders, paths
+from stages.lib import encoders, paths, training
 from tests import project
 from tests import training_photos as scene
 
@@ -70,7 +71,8 @@ def test_a_row_is_trained_and_says_how(folder: Path) -> None:
     train.main(["--model", "row"])
     loaded = encoders.load(folder / paths.trained("row"))
     before = encoders.load(folder / paths.weights("row"))
-    assert loaded.dim == 12 and loaded.facts["trained"]["encoder"] == before.facts["weights_sha256"] != loaded.facts["weights_sha256"]
+    assert loaded.dim == 12 and loaded.facts["weights_sha256"] != before.facts["weights_sha256"]
+    assert loaded.facts["trained"]["encoder"]["weights_sha256"] == before.facts["weights_sha256"]
     assert loaded.facts["trained"]["objective"] == {"name": "arcface", "scale": 16, "margin": 0.5, "class_vectors": "imprinted"}
     with (folder / paths.trained("row") / "log.csv").open() as file:
         log = list(csv.DictReader(file))
@@ -90,6 +92,40 @@ def test_settings_that_decide_nothing_keep_the_result_and_others_don_t(folder: P
     assert cached() == first
     write_params(folder, {"name": "arcface", "margin": 0.4})
     assert len(cached()) == 2
+
+
+def trained_weights(folder: Path) -> bytes:
+    train.main(["--model", "row"])
+    return (folder / paths.trained("row") / encoders.WEIGHTS_FILE).read_bytes()
+
+
+@pytest.mark.parametrize(
+    "change", [{"image_size": 48}, {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]}], ids=["image_size", "mean and std"]
+)
+def test_an_encoder_that_sees_photos_otherwise_is_trained_anew(folder: Path, change: dict[str, Any]) -> None:
+    """With the same weights, which a changed image_size doesn't touch."""
+    write_params(folder, {"name": "arcface"})
+    first = trained_weights(folder)
+    before = encoders.load(folder / paths.weights("row")).facts["weights_sha256"]
+    scene.write_encoder(folder / paths.weights("row"), **change)
+    assert encoders.load(folder / paths.weights("row")).facts["weights_sha256"] == before
+    second = trained_weights(folder)
+    shutil.rmtree(folder / paths.CACHE)
+    assert trained_weights(folder) == second != first
+
+
+def test_code_that_dvc_trains_again_for_decides_what_is_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_params(folder, {"name": "arcface"})
+    digested: list[str] = []
+    monkeypatch.setattr(
+        training, "code_digest", lambda *files: digested.extend(str(file.relative_to(project.ROOT)) for file in files) or ""
+    )
+    train.main(["--model", "row"])
+    deps = yaml.safe_load((project.ROOT / "dvc.yaml").read_text())["stages"]["train"]["do"]["deps"]
+    code = {
+        dep.replace("${item.encoder.library}", "timm").replace("${item.objective.name}", "arcface") for dep in deps if dep.endswith(".py")
+    }
+    assert {*digested} == code - {"stages/train.py", "stages/lib/training_params.py"}  # of the latter, the values
 
 
 def test_a_users_mistake_ends_in_one_sentence(folder: Path) -> None:

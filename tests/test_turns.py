@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from stages.lib import turns
+from stages.lib.errors import UserError
 from tests import project
 
 CODE = """
@@ -50,3 +51,10 @@ def test_what_is_no_command_holds_nothing(tmp_path: Path, monkeypatch: pytest.Mo
         turns.take("embed.row")  # and lets go of it
     turns.take("embed.row")
     assert start(tmp_path).communicate("", timeout=60)[0] == "took\n"
+
+
+def test_a_file_in_the_place_of_the_side_cache_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".cache").write_text("")
+    with turns.command(), pytest.raises(UserError, match=r"^\.cache: is no folder"):
+        turns.take("embed.row")

@@ -60,9 +60,9 @@ def write(root: Path, made: list[Photo]) -> None:
     tables.write_shards(folder / "images", tables.IMAGES, [batch], count, tables.IMAGES_PER_SHARD)
 
 
-def write_encoder(folder: Path, image_size: int = 32) -> None:
+def write_encoder(folder: Path, image_size: int = 32, **settings: Any) -> None:
     """timm's smallest network, with random weights: a start from which everything has to be learned."""
-    spec = params.Encoder(library="timm", name="test_resnet", weights="none", allow_random=True, image_size=image_size)
+    spec = params.Encoder(library="timm", name="test_resnet", weights="none", allow_random=True, image_size=image_size, **settings)
     torch.manual_seed(0)
     fetched = encoders.library("timm").fetch(spec)
     encoders.save(folder, fetched.module, fetched.facts)

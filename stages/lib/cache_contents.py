@@ -14,11 +14,13 @@ from typing import Any
 import yaml
 from safetensors import SafetensorError, safe_open
 
-from stages.lib import image_cache, paths
+from stages.lib import image_cache, paths, tables
 from stages.lib.errors import UserError
 from stages.lib.params import Preprocess
+from stages.lib.report import thumbnails
 
 RECENT_HOURS = 24
+KINDS = ("vectors", "pixels", "prepared", "training", "thumbnails")
 _IMAGES_CODE = Path("stages/lib/images.py")
 _ROWS = paths.row_metrics("x").parent
 
@@ -40,6 +42,16 @@ class Entry:
         """A process may be at work with it, or was interrupted and will go on: git doesn't know of its row yet."""
         return time.time() - self.last_used < RECENT_HOURS * 3600
 
+    def remove(self) -> bool:
+        """Unless it was used since it was listed, or another process removed it."""
+        try:
+            if _last_used(self.folder, _listed(self.folder)) > self.last_used:
+                return False
+            tables.remove_folder(self.folder)
+        except FileNotFoundError:
+            return False
+        return True
+
     @property
     def needless(self) -> bool:
         return not self.used_by and not self.recent
@@ -48,9 +60,9 @@ class Entry:
 def entries(root: Path, used: dict[tuple[str, str], set[str]]) -> list[Entry]:
     """Every folder of the side cache below `root`, sorted. used: (kind, fingerprint) -> rows."""
     found = []
-    for kind in ("vectors", "pixels", "prepared", "training", "thumbnails"):
+    for kind in KINDS:
         for folder in sorted(path for path in (root / kind).glob("*") if path.is_dir() and not path.name.startswith(".")):
-            files = [(path, status) for path, status in _files(folder) if not path.name.startswith(".")]
+            files = _listed(folder)
             found.append(
                 Entry(
                     kind,
@@ -58,11 +70,19 @@ def entries(root: Path, used: dict[tuple[str, str], set[str]]) -> list[Entry]:
                     _about(folder),
                     _images(kind, [path for path, _ in files]),
                     sum(status.st_size for _, status in files) / 1e6,
-                    max((status.st_mtime for _, status in files), default=folder.stat().st_mtime),
+                    _last_used(folder, files),
                     tuple(sorted(used.get((kind, folder.name), ()))),
                 )
             )
     return found
+
+
+def _listed(folder: Path) -> list[tuple[Path, Any]]:
+    return [(path, status) for path, status in _files(folder) if not path.name.startswith(".")]
+
+
+def _last_used(folder: Path, files: list[tuple[Path, Any]]) -> float:
+    return max((status.st_mtime for _, status in files), default=folder.stat().st_mtime)
 
 
 def _files(folder: Path) -> Iterator[tuple[Path, Any]]:
@@ -102,16 +122,12 @@ def _images(kind: str, files: list[Path]) -> int | None:
 def used_by_rows() -> dict[tuple[str, str], set[str]]:
     """(kind, fingerprint) -> the rows that name it: of the working tree and of whatever commit a ref points at.
 
-    Refs are branches, remote branches, tags, stashes and `dvc exp` experiments. UserError if this is no git repository.
+    Refs are branches, remote branches, tags, stashes, other worktrees and `dvc exp` experiments. UserError if this is no git
+    repository, or lacks some of its objects.
     """
-    used: dict[tuple[str, str], set[str]] = {}
+    used: dict[tuple[str, str], set[str]] = {("thumbnails", thumbnails.cache_folder(paths.CACHE).name): {"the report"}}
     for files in (_working_tree(), *_commits()):
-        try:
-            params = yaml.safe_load(files.get(paths.PARAMS.as_posix(), b"")) or {}
-            known = {*params.get("models", {})}
-            side = Preprocess.model_validate(params.get("preprocess") or {}).max_side
-        except (yaml.YAMLError, AttributeError, TypeError, ValueError):  # a commit with broken settings runs nothing
-            continue
+        known, side = _settings(files)
         if code := files.get(_IMAGES_CODE.as_posix()):
             used.setdefault(("prepared", image_cache.fingerprint(side, hashlib.sha256(code).hexdigest())), set()).update(known)
         for row in known:
@@ -119,6 +135,23 @@ def used_by_rows() -> dict[tuple[str, str], set[str]]:
                 if key:
                     used.setdefault((kind, key), set()).add(row)
     return used
+
+
+def _settings(files: dict[str, bytes]) -> tuple[set[str], int]:
+    """The rows of a commit, or of the working tree, and its max_side.
+
+    Read leniently: other versions know other settings, and a file that is just being edited may be broken. Then every row counts
+    whose results are there.
+    """
+    scored = {Path(name).stem for name in files if Path(name).parent == _ROWS}
+    side = Preprocess().max_side
+    try:
+        params = yaml.safe_load(files.get(paths.PARAMS.as_posix(), b"")) or {}
+        models, preprocess = params.get("models") or {}, params.get("preprocess") or {}
+    except (yaml.YAMLError, AttributeError, ValueError, RecursionError):
+        return scored, side
+    said = preprocess.get("max_side", side) if isinstance(preprocess, dict) else side
+    return {*models} if isinstance(models, dict) else scored, said if isinstance(said, int) else side
 
 
 def _kept_under(row: bytes) -> dict[str, str]:
@@ -133,14 +166,26 @@ def _working_tree() -> dict[str, bytes]:
 
 
 def _commits() -> Iterator[dict[str, bytes]]:
-    """The files that matter of HEAD and of every ref's commit, by their path; equal commits once."""
-    refs = _git("for-each-ref", "--format=%(if)%(*objectname)%(then)%(*objectname)%(else)%(objectname)%(end)").decode().split()
+    """The files that matter of HEAD, of every ref's commit and of every stash, by their path; equal commits once."""
+    told = _git("for-each-ref", "--format=%(if)%(*objectname)%(then)%(*objecttype) %(*objectname)%(else)%(objecttype) %(objectname)%(end)")
+    refs = [line.removeprefix("commit ") for line in told.decode().splitlines() if line.startswith("commit ")]
     head = _git("rev-parse", "--verify", "--quiet", "HEAD", check=False).decode().split()
-    for commit in dict.fromkeys([*head, *refs]):
-        listing = _git("ls-tree", "-r", "-z", commit, "--", *map(str, (paths.PARAMS, _IMAGES_CODE, _ROWS)), check=False)
-        blobs = [entry.split(b"\t", 1) for entry in listing.split(b"\0") if entry]
-        names = [name.decode(errors="surrogateescape") for _, name in blobs]
-        yield dict(zip(names, _contents(head.split()[2] for head, _ in blobs), strict=True))
+    elsewhere = _git("worktree", "list", "--porcelain", check=False).decode().splitlines()
+    heads = [line.split()[1] for line in elsewhere if line.startswith("HEAD ") and line.strip("HEAD 0")]
+    stashes = [line.split() for line in _git("stash", "list", "--format=%H %P", check=False).decode().splitlines()]
+    for commit in dict.fromkeys([*head, *refs, *heads]):
+        yield _files_of(commit)
+    for stash, *parents in stashes:
+        yield {
+            name: content for commit in (stash, *parents[2:]) for name, content in _files_of(commit).items()
+        }  # the third: untracked files
+
+
+def _files_of(commit: str) -> dict[str, bytes]:
+    listing = _git("ls-tree", "-r", "-z", commit, "--", *map(str, (paths.PARAMS, _IMAGES_CODE, _ROWS)))
+    blobs = [entry.split(b"\t", 1) for entry in listing.split(b"\0") if entry]
+    names = [name.decode(errors="surrogateescape") for _, name in blobs]
+    return dict(zip(names, _contents(head.split()[2] for head, _ in blobs), strict=True))
 
 
 def _contents(blobs: Iterable[bytes]) -> list[bytes]:
@@ -148,6 +193,10 @@ def _contents(blobs: Iterable[bytes]) -> list[bytes]:
     contents = []
     while output:
         head, _, output = output.partition(b"\n")
+        if head.endswith(b" missing"):
+            raise UserError(
+                f"git lacks the object {head.split()[0].decode()}, so it can't be told what branches use; fetch it, as a whole clone has it"
+            )
         size = int(head.split()[2])
         contents.append(output[:size])
         output = output[size + 1 :]

@@ -75,6 +75,9 @@ def run(main: Callable[[], object]) -> None:
     except KeyboardInterrupt:
         print("interrupted; run again to go on", file=sys.stderr)
         sys.exit(130)
+    except MemoryError:
+        print("error: memory ran out; free some, or give this process more, and run again: nothing finished is lost", file=sys.stderr)
+        sys.exit(1)
     except Exception as error:
         code = no_room(error)
         if code is None:

@@ -144,9 +144,11 @@ def _kept_pixels(vectors: Vectors, network: Network, embed: Embed) -> PixelCache
 def ingredients(folder: Path, engine: Engine) -> dict[str, Any]:
     """All that decides a vector besides the image: of the encoder in `folder`, computed by an engine."""
     facts = tables.read_json(folder / encoders.FACTS_FILE)
-    if weights.digest(folder / encoders.WEIGHTS_FILE) != facts["weights_sha256"]:
-        raise UserError(f"{folder}: {encoders.WEIGHTS_FILE} is damaged (not the file of {encoders.FACTS_FILE}); `dvc checkout --force` it")
-    code = (encoders.library(facts["library"]), images, inference, fused_transform, engines, engine.library, traced)
+    file = folder / encoders.WEIGHTS_FILE
+    if not file.exists() or weights.digest(file) != facts["weights_sha256"]:
+        fault = "is damaged (not the file" if file.exists() else "is not there (it is the file"
+        raise UserError(f"{folder}: {encoders.WEIGHTS_FILE} {fault} of {encoders.FACTS_FILE}); `dvc checkout --force` it")
+    code = (encoders, encoders.library(facts["library"]), images, inference, fused_transform, engines, engine.library, traced)
     return {
         "encoder": {name: fact for name, fact in facts.items() if name not in encoders.NOT_DECIDING},
         "versions": encoders.versions(*facts["versions"], *engine.library.PACKAGES),
@@ -164,7 +166,7 @@ def pixel_ingredients(folder: Path) -> dict[str, Any]:
     return {
         "encoder": {name: facts[name] for name in ("library", "image_size", "transform")},
         "versions": encoders.versions(*facts["versions"]),
-        "code": code_digest(*(Path(str(module.__file__)) for module in (library, images, fused_transform))),
+        "code": code_digest(*(Path(str(module.__file__)) for module in (encoders, library, images, fused_transform))),
     }
 
 

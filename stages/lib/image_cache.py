@@ -103,12 +103,11 @@ class ImageCache:
     def _fill(self, image_id: str, data: bytes) -> tuple[Facts, bytes]:
         try:
             made = images.prepare(data, self.max_side)
-        except BadImage as error:
-            facts, payload = Facts(image_id, problem=str(error)), b""
-        else:
-            payload = made.replacement or b""
-            prepared_id = hashlib.sha256(payload).hexdigest() if payload else ""
-            facts = Facts(image_id, made.pixels_id, made.width, made.height, made.format, prepared_id)
+        except BadImage as error:  # not kept: decoders also say so where memory runs out, and then only this time
+            return Facts(image_id, problem=str(error)), b""
+        payload = made.replacement or b""
+        prepared_id = hashlib.sha256(payload).hexdigest() if payload else ""
+        facts = Facts(image_id, made.pixels_id, made.width, made.height, made.format, prepared_id)
         head = asdict(facts)
         content = json.dumps(head).encode() + b"\n" + payload
         tables.replace_atomically(self._path(image_id), lambda temporary: temporary.write_bytes(content))
@@ -120,7 +119,11 @@ class ImageCache:
             facts = Facts(**json.loads(line))
         except (OSError, ValueError, TypeError):
             return None
-        whole = facts.image_id == image_id and (hashlib.sha256(payload).hexdigest() if payload else "") == facts.prepared_id
+        whole = (
+            facts.image_id == image_id
+            and not facts.problem
+            and (hashlib.sha256(payload).hexdigest() if payload else "") == facts.prepared_id
+        )
         return (facts, payload) if whole else None
 
     def _path(self, image_id: str) -> Path:

@@ -166,8 +166,12 @@ def load(path: Path = paths.PARAMS) -> Params:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}:" if mark else ""
         raise UserError(f"{path}:{line} is not valid YAML ({getattr(error, 'problem', error)})") from None
+    except ValueError as error:  # of a date or a number, which the loader makes of what looks like one
+        raise UserError(f"{path}: holds a value that is none ({error}); quote it if it's a text") from None
+    except RecursionError:
+        raise UserError(f"{path}: is nested too deeply; presets/ has files to start from") from None
     if not isinstance(raw, dict):
-        raise UserError(f"{path}: is empty; presets/ has files to start from")
+        raise UserError(f"{path}: {'is empty' if raw is None else 'holds no sections'}; presets/ has files to start from")
     try:
         return Params.model_validate(raw)
     except ValidationError as error:

@@ -15,6 +15,8 @@ from itertools import groupby
 from operator import itemgetter
 from typing import NamedTuple
 
+from stages.lib.errors import UserError
+
 _SCHEMA = """
 CREATE TABLE file (             -- every file of a split; read from names and tables alone
     path TEXT PRIMARY KEY,      -- below data/raw
@@ -77,6 +79,11 @@ def temporary() -> Iterator[sqlite3.Connection]:
         register.executescript(f"PRAGMA journal_mode = OFF; PRAGMA temp_store = FILE; {_SCHEMA}")  # nothing is ever rolled back
         yield register
     except sqlite3.OperationalError as error:
+        if "disk I/O error" in str(error):  # a quota or `ulimit -f`: SQLite doesn't say which
+            raise UserError(
+                "SQLite's temporary file can't be written on; free some space, raise the quota or `ulimit -f`, or let the variable "
+                "SQLITE_TMPDIR name another disk, and run again: nothing finished is lost"
+            ) from None
         if "full" not in str(error):
             raise
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "SQLite's temporary file; the variable SQLITE_TMPDIR moves it") from error

@@ -46,6 +46,9 @@ def _check_folders(root: Path) -> None:
         raise UserError(
             f"{root}: is not there; put your photos into {root / 'test/query'} and {root / 'test/gallery'}, or run `python -m stages.demo`"
         )
+    train = root / "train"
+    if not train.is_dir() and (train.exists() or train.is_symlink()):
+        raise UserError(f"{train}: is {'a broken link' if train.is_symlink() else 'a file'}; it must be a folder, or not there at all")
     for folder in ("test", "test/query", "test/gallery"):
         place = root / folder
         if not place.is_dir():

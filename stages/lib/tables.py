@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, groupby, islice, pairwise
 from operator import itemgetter
@@ -54,6 +55,7 @@ VECTORS_PER_SHARD = 65_536
 ROWS_AT_ONCE = 65_536  # of a table that may be long
 _ROWS_PER_PIECE = 1_024  # Parquet's pages end at a multiple of it, so that such pieces give the bytes of the whole
 _ROWS_PER_GROUP = {"image": 64, "embedding": 1_024}  # what a reader holds at once: some megabytes of either
+_MEND = "run `dvc checkout --force`, or `dvc repro` once it's removed"
 _DICTIONARY_BYTES = 256 * 2**20  # ids of a ranking repeat; keep them in one dictionary however large the gallery
 
 
@@ -147,6 +149,8 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: is not there; run `dvc repro`, or `dvc pull` it") from None
+    except ValueError:
+        raise UserError(f"{path}: is damaged; {_MEND}") from None
 
 
 def write_table(path: Path, table: pa.Table) -> None:
@@ -288,24 +292,39 @@ def read_shards(folder: Path, columns: list[str] | None = None, batch_rows: int 
 
 
 def read_shard(file: Path, columns: list[str] | None, batch_rows: int) -> Iterator[pa.RecordBatch]:
-    with pq.ParquetFile(file) as parquet:
+    with _intact(file), pq.ParquetFile(file) as parquet:
         yield from parquet.iter_batches(batch_size=batch_rows, columns=columns)
 
 
+@contextmanager
+def _intact(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except pa.ArrowInvalid:
+        raise UserError(f"{file}: is damaged; {_MEND}") from None
+
+
 def count_rows(folder: Path) -> int:
-    return sum(pq.read_metadata(file).num_rows for file in shards(folder))
+    rows = 0
+    for file in shards(folder):
+        with _intact(file):
+            rows += pq.read_metadata(file).num_rows
+    return rows
 
 
 def read_table(path: Path, **options: Any) -> pa.Table:
     try:
-        return pq.read_table(path, **options)
+        with _intact(path):
+            return pq.read_table(path, **options)
     except FileNotFoundError:
         raise UserError(f"{path}: is not there; run `dvc repro`, or `dvc pull` it") from None
 
 
 def read_embeddings(folder: Path, split: str) -> Embeddings:
     """The vectors of one split ("query" or "gallery"); an empty one gives [0, D]."""
-    schema = pq.read_schema(shards(folder)[0])
+    first = shards(folder)[0]
+    with _intact(first):
+        schema = pq.read_schema(first)
     dim = schema.field("embedding").type.list_size
     ids: list[str] = []
     vectors = [np.empty((0, dim), np.float32)]

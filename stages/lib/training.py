@@ -58,10 +58,13 @@ class Result:
 
 def ingredients(row: Trained, settings: Train, facts: dict[str, Any], manifest: data.Manifest, photos: Path, seed: int) -> dict[str, Any]:
     """All that decides the weights that a training ends with; not the clock: a longer one goes on where a shorter one ended."""
-    here = Path(__file__)
-    code = [*sorted(here.parent.glob("training*.py")), here.with_name("augmentation.py"), here.with_name("images.py")]
+    here = Path(__file__)  # of training_params.py the values count, below
+    own = sorted(file for file in here.parent.glob("training*.py") if file.name != "training_params.py")
+    used = [here.with_name(f"{name}.py") for name in ("augmentation", "images", "ranking_metrics", "search")]
+    found = (encoders, encoders.library(facts["library"]), objectives, objectives.objective(row.name))
     return {
-        "encoder": facts["weights_sha256"],
+        "encoder": {name: fact for name, fact in facts.items() if name not in encoders.NOT_DECIDING},
+        "text": facts.get("text_sha256"),
         "objective": row.model_dump(mode="json", exclude=set(Train.model_fields)),
         "settings": settings.model_dump(mode="json", exclude={"max_minutes", "memory_mb", "device"}),
         "seed": seed,
@@ -69,7 +72,7 @@ def ingredients(row: Trained, settings: Train, facts: dict[str, Any], manifest: 
         "preparation": (pq.read_schema(tables.shards(photos)[0]).metadata or {}).get(b"preparation", b"").decode(),
         "device": choose_device(settings.device).type,
         "versions": encoders.versions(*facts["versions"], "torchvision", "pytorch-metric-learning"),
-        "code": code_digest(*code, Path(str(objectives.objective(row.name).__file__))),
+        "code": code_digest(*own, *used, *(Path(str(module.__file__)) for module in found)),
     }
 
 

@@ -62,8 +62,15 @@ def load(folder: Path) -> tuple[Progress, dict[str, Tensors]] | None:
 def prune(cache: Path, current: Path) -> None:
     """Of all trainings' folders the newest few stay, and `current`."""
     others = [folder for folder in cache.iterdir() if folder.is_dir() and folder != current] if cache.exists() else []
-    for folder in sorted(others, key=lambda f: f.stat().st_mtime, reverse=True)[_KEPT:]:
+    for folder in sorted(others, key=_written, reverse=True)[_KEPT:]:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _written(folder: Path) -> float:
+    try:
+        return folder.stat().st_mtime
+    except FileNotFoundError:  # another process prunes too
+        return 0.0
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer) -> Tensors:

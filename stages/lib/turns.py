@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from stages.lib.errors import UserError
+
 log = logging.getLogger("lineup")
 
 LOCKS = Path(".cache/locks")  # of this folder: experiments that DVC runs elsewhere share the side cache, but no results
@@ -38,7 +40,10 @@ def take(name: str) -> None:
     if not _in_command:
         return
     path = LOCKS / f"{name}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise UserError(f"{LOCKS.parent}: is no folder; move it away, Lineup keeps there what it has computed") from None
     file = path.open("a+", encoding="utf-8")
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not flock: worker processes would inherit it and hold it on

@@ -18,7 +18,7 @@ help:
 
 install: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml constraints.txt requirements-demo.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "error: Python 3.10 or newer is needed; say make PYTHON=python3.11"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: Python 3.11 or newer is needed; say make PYTHON=python3.11"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[test,dev]"
 	$(BIN)/python -m pip install --quiet --no-deps -r requirements-demo.txt
@@ -56,7 +56,12 @@ serve: install
 # The settings in place are kept beside the new ones: nothing of the user's is lost.
 use:
 	@test -f "presets/$(PRESET).yaml" || { echo "error: PRESET is '$(PRESET)'; known: $$(ls presets | sed -n 's/\.yaml$$//p' | xargs)"; exit 1; }
-	@if test -f params.yaml && ! cmp -s params.yaml "presets/$(PRESET).yaml"; then cp params.yaml params.yaml.before; echo "params.yaml was kept as params.yaml.before"; fi
+	@kept=no; for file in presets/*.yaml params.yaml.before*; do cmp -s params.yaml "$$file" && kept=yes; done; \
+	if test -f params.yaml && test $$kept = no; then \
+		before=params.yaml.before; number=1; \
+		while test -e "$$before"; do number=$$((number + 1)); before=params.yaml.before.$$number; done; \
+		cp params.yaml "$$before"; echo "params.yaml was kept as $$before"; \
+	fi
 	@cp "presets/$(PRESET).yaml" params.yaml
 	@echo "params.yaml is now presets/$(PRESET).yaml; put your photos into data/raw and run: dvc repro"
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import sqlite3
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -41,17 +42,19 @@ def assemble(register: sqlite3.Connection, examined: Iterable[tuple[str, Facts]]
 def check(register: sqlite3.Connection, root: Path, on_bad_image: str) -> None:
     """UserError if bad images are not to be skipped, or leave nothing to search or to search with."""
     if on_bad_image == "fail" and value(register, "SELECT count(*) FROM problem WHERE skipped"):
-        bad = _first_skipped(register, root, duplicates.SPLITS)
+        bad = _first_skipped(register, root, raw_data.SPLITS)
         raise UserError(f"{bad}; mend or remove what is bad, or set preprocess.on_bad_image to 'skip'")
-    for split in ("query", "gallery"):
-        if not value(register, "SELECT EXISTS (SELECT 1 FROM photo WHERE split = ?)", split):
-            raise UserError(f"no {split} photo can be read: {_first_skipped(register, root, (split,))}")
+    for folder, split in raw_data.SPLITS.items():
+        if split != "train" and not value(register, "SELECT EXISTS (SELECT 1 FROM photo WHERE split = ?)", split):
+            raise UserError(f"no {split} photo can be read: {_first_skipped(register, root, (folder,))}")
 
 
-def _first_skipped(register: sqlite3.Connection, root: Path, splits: Sequence[str]) -> str:
-    of_splits = f"FROM problem JOIN file USING (path) WHERE skipped AND split IN ({', '.join('?' * len(splits))})"
-    more = value(register, f"SELECT count(*) {of_splits}", *splits) - 3
-    first = register.execute(f"SELECT path, problem {of_splits} ORDER BY path LIMIT 3", splits)
+def _first_skipped(register: sqlite3.Connection, root: Path, folders: Iterable[str]) -> str:
+    """Files, and folders whose files can't be listed."""
+    places = [f"{folder}/%" for folder in folders]
+    inside = f"FROM problem WHERE skipped AND ({' OR '.join(['path LIKE ?'] * len(places))})"
+    more = value(register, f"SELECT count(*) {inside}", *places) - 3
+    first = register.execute(f"SELECT path, problem {inside} ORDER BY path LIMIT 3", places)
     return "; ".join(f"{root / path} {problem}" for path, problem in first) + (f"; and {more} more" if more > 0 else "")
 
 
@@ -65,7 +68,7 @@ def check_judgements(register: sqlite3.Connection) -> None:
     """)
     for line, relevance, query, gallery, first_line, first_relevance in contradictory:
         raise UserError(
-            f"qrels.csv: line {line}: says {relevance} of {query!r} and {gallery!r}, "
+            f"{paths.RAW / 'qrels.csv'}: line {line}: says {relevance} of {query!r} and {gallery!r}, "
             f"but line {first_line} says {first_relevance} of the same images; remove one of the two"
         )
 
@@ -153,7 +156,8 @@ def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]])
     tables.replace_atomically(path, write)
 
 
-def main() -> None:
+def main(argv: Sequence[str] = ()) -> None:
+    cli.no_options("preprocess", argv)
     params = cli.start_whole("preprocess")
     pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own keeps what was freed
     with photo_register.temporary() as register:
@@ -181,4 +185,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(lambda: main(sys.argv[1:]))

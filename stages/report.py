@@ -5,8 +5,8 @@ The page joins the rows, hence reads git-tracked figures only; a row's file that
 
 from __future__ import annotations
 
+import argparse
 import shutil
-import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -64,12 +64,16 @@ def report_thumbnails() -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    arguments = sys.argv[1:] if argv is None else argv
-    if arguments == ["--thumbnails"]:
+    parser = argparse.ArgumentParser(prog="python -m stages.report", description="The report's page, or a part of it.")
+    part = parser.add_mutually_exclusive_group()
+    part.add_argument("--model", metavar="ROW", help="the answers of this row of params.yaml")
+    part.add_argument("--thumbnails", action="store_true", help="the small pictures")
+    arguments = parser.parse_args(argv)
+    if arguments.thumbnails:
         cli.start_whole("report")
         report_thumbnails()
-    elif arguments:
-        report_row(*cli.start("report", arguments, "all"))
+    elif arguments.model is not None:
+        report_row(*cli.start("report", ["--model", arguments.model], "all"))
     else:
         report(cli.start_whole("report"))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import re
 import sys
 import webbrowser
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from stages.lib import cli, contact_sheet, images, paths, pictures, query, searc
 from stages.lib.contact_sheet import Picture
 from stages.lib.errors import UserError
 
+_PATH = re.compile(r"(\./|\.\./|~?/)\S+|\S+/\S+\.\w{2,4}|\S+\.(heic|heif|jfif|jpe|dng|svg|raw)", re.IGNORECASE)  # rather than a text
 _PHOTOS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".jp2")
 
 
@@ -54,7 +56,7 @@ def read_query(asked: str) -> Query:
     except OSError as error:  # also a text too long for a file's name
         if path.suffix.lower() in _PHOTOS:
             raise UserError(f"{asked}: can't be read ({error.strerror})") from None
-    if path.suffix.lower() in _PHOTOS:
+    if path.suffix.lower() in _PHOTOS or _PATH.fullmatch(asked):
         raise UserError(f"{asked}: there is no such photo")
     return Query(asked, None)
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import errno
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from stages import preprocess, report
 from stages.lib import cli
 from stages.lib.errors import UserError, nearest
 from tests.project import ROOT
@@ -58,3 +61,25 @@ def test_settings_are_checked_before_the_row(monkeypatch: pytest.MonkeyPatch, tm
 
 def test_nearest_lists_all_where_none_is_close() -> None:
     assert nearest("zzz", ["beta", "alpha"]) == "; known: alpha, beta"
+
+
+def test_a_file_without_permission_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.run(raising(PermissionError(errno.EACCES, "Permission denied", "data/raw")))
+    assert capsys.readouterr().err == "error: data/raw: permission denied; let this user read and write it, and run again\n"
+
+
+def test_head_may_have_seen_enough() -> None:
+    """More than a pipe holds, of which one line is read."""
+    code = "from stages.lib import cli; cli.run(lambda: print('line\\n' * 100_000))"
+    command = f'"{sys.executable}" -c "{code}" | head -1'
+    done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("line\n", "")
+
+
+@pytest.mark.parametrize("arguments", [["--bogus"], ["x"]])
+def test_options_that_a_stage_has_not_are_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    for main in (preprocess.main, report.main):
+        with pytest.raises(SystemExit):
+            main(arguments)
+        assert "unrecognized arguments" in capsys.readouterr().err

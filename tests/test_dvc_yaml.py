@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from stages.lib import paths
+from stages.lib.params import NEEDED, Params
 from tests.project import ROOT
 
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
@@ -130,7 +131,25 @@ def test_heavy_results_are_cached_and_light_ones_in_git() -> None:
                 assert options.get("cache", True) == (not name.startswith("metrics/")), name
 
 
-@pytest.mark.parametrize("file", [ROOT / "params.yaml", *sorted((ROOT / "presets").glob("*.yaml"))], ids=lambda file: file.name)
+SETTINGS = pytest.mark.parametrize("file", [ROOT / "params.yaml", *sorted((ROOT / "presets").glob("*.yaml"))], ids=lambda file: file.name)
+
+
+@SETTINGS
+def test_no_row_shares_its_settings_with_another(file: Path) -> None:
+    """`dvc exp run -S models.a.encoder.image_size=64` changes what an anchor is shared by, or nothing where a is the alias."""
+    tokens = yaml.scan(file.read_text(encoding="utf-8"))
+    assert not [token for token in tokens if isinstance(token, yaml.AliasToken | yaml.AnchorToken)]
+
+
+def test_the_check_of_params_yaml_knows_what_stages_depend_on() -> None:
+    named = {param for stage in DVC for param in block(stage).get("params", []) if not param.startswith(("models.", "refinements."))}
+    whole, parts = {param for param in named if "." not in param}, {tuple(param.split(".")) for param in named if "." in param}
+    parts |= {("leaks", "by")}  # a foreach
+    assert {(section, name) for section, names in NEEDED.items() for name in names} >= {part for part in parts if part[0] not in whole}
+    assert whole | {section for section, _ in parts} <= Params.model_fields.keys()
+
+
+@SETTINGS
 def test_every_settings_file_has_the_sections_that_stages_depend_on(file: Path) -> None:
     settings = yaml.safe_load(file.read_text(encoding="utf-8"))
     for stage in DVC:

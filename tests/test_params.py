@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from stages.lib import params
 from stages.lib.errors import UserError
@@ -86,3 +89,33 @@ def test_the_checker_prints_one_line_and_exits_with_1(tmp_path: Path, capsys: py
     file.write_text(TEXT.replace("search:", "serch:"), encoding="utf-8")
     assert params.main([str(file)]) == 1
     assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda settings: settings.pop("leaks"), "leaks is missing, which DVC needs; say `leaks: {by: []}`"),
+        (lambda settings: settings.update(leaks={}), "leaks.by is missing, which DVC needs; say `leaks: {by: []}`"),
+        (lambda settings: settings.pop("seed"), "seed is missing, which DVC needs; say `seed: 0`"),
+        (lambda settings: settings.pop("train"), "train is missing, which DVC needs; say `train: {}`"),
+        (lambda settings: settings.pop("refinements"), "refinements is missing, which DVC needs; say `refinements: {}`"),
+        (lambda settings: settings.update(score={}), "score.k is missing, which DVC needs; say `score: {k: [1, 5, 10]}`"),
+        (lambda settings: settings["score"].update(k=10), "score.k is 10: should be a list, as [1, 5]"),
+        (lambda settings: settings.update(models={}), "models is empty"),
+        (lambda settings: settings["models"].update({18: settings["models"]["arcface"]}), "models: a row's name is 18, which YAML takes"),
+        (lambda settings: settings["models"]["arcface"].update(objective="none"), "models.arcface.objective is 'none': should be settings"),
+        (
+            lambda settings: settings["models"]["arcface"]["encoder"].update(weights="IMAGENET1K_V2"),
+            "models.arcface.encoder.weights is 'IMAGENET1K_V2': say hub, hub:NAME, package:PACKAGE/FILE, file:PATH or none",
+        ),
+    ],
+)
+def test_the_checker_tells_what_dvc_would_not(
+    change: Callable[[dict[str, Any]], object], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    change(settings)
+    file = tmp_path / "p.yaml"
+    file.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
+    assert params.main([str(file)]) == 1
+    assert capsys.readouterr().err.startswith(f"error: {file}: {told}")

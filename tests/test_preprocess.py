@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import hashlib
 import os
 import random
@@ -317,7 +318,7 @@ def test_judgements_that_contradict_each_other_are_told(home: Path) -> None:
     ]
     put("qrels.csv", "\n".join(lines).encode())
     assert sentence() == (
-        "qrels.csv: line 3: says 0 of 'test/query/label 0/0.png' and 'test/gallery/copy.png', "
+        "data/raw/qrels.csv: line 3: says 0 of 'test/query/label 0/0.png' and 'test/gallery/copy.png', "
         "but line 2 says 1 of the same images; remove one of the two"
     )
 
@@ -443,3 +444,17 @@ def test_a_photo_that_failed_once_is_tried_again(home: Path, monkeypatch: pytest
 
 def raising(*_: object) -> None:
     raise images.BadImage("is damaged (broken data stream when reading image file)")
+
+
+def test_on_bad_image_fail_minds_a_folder_that_can_not_be_listed(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill()
+    scandir, closed = os.scandir, paths.RAW / "test/gallery/label 0"
+
+    def refusing(path: Path) -> Any:
+        if Path(path) == closed:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    write_params(home, on_bad_image="fail")
+    assert sentence().startswith("data/raw/test/gallery/label 0 can't be read: permission denied; mend or remove what is bad")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
 import tempfile
 import unicodedata
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import pytest
 
@@ -333,3 +334,29 @@ def test_a_train_that_is_no_folder_is_told(root: Path) -> None:
     (root / "train").unlink()
     (root / "train").write_text("")
     assert refused(root) == "RAW/train: is a file; it must be a folder, or not there at all"
+
+
+def test_a_table_under_another_name_is_told(root: Path) -> None:
+    (root / "Labels.csv").write_text("path,label\n")
+    assert refused(root) == "RAW/Labels.csv: is not read under this name; rename it to 'labels.csv'"
+    (root / "Labels.csv").unlink()
+    (root / "labels.csv").symlink_to("nowhere")
+    assert refused(root) == "RAW/labels.csv: is a broken link"
+
+
+def test_a_folder_that_can_not_be_listed_is_told(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """These tests may run as root, who may read all."""
+    scandir, closed = os.scandir, root / "test/gallery"
+
+    def refusing(path: Path) -> Any:
+        if Path(path) == closed:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    assert refused(root) == "RAW/test/gallery: can't be read: permission denied; make it readable for this user"
+    closed = root / "test/gallery/Pear"
+    with photo_register.temporary() as register:
+        raw_data.read(register, root)
+        [noted] = register.execute("SELECT path, problem, skipped FROM problem WHERE path LIKE '%Pear'")
+    assert noted == ("test/gallery/Pear", "can't be read: permission denied", 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -43,6 +44,21 @@ def batches(count: int, dim: int, batch_rows: int, skip: int | None = None) -> I
 def write(folder: Path, count: int, rows_per_shard: int, batch_rows: int = 7, skip: int | None = None) -> None:
     rows = count - (skip is not None)
     tables.write_shards(folder, tables.embeddings_schema(4), batches(count, 4, batch_rows, skip), rows, rows_per_shard)
+
+
+def test_a_folder_is_never_seen_half_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(temporary: Path, content: str) -> None:
+        temporary.mkdir()
+        for name in "abc":
+            (temporary / name).write_text(content)
+
+    folder = tmp_path / "folder"
+    tables.replace_atomically(folder, lambda temporary: write(temporary, "first"))
+    seen: list[set[str]] = []
+    rmtree = shutil.rmtree
+    monkeypatch.setattr(shutil, "rmtree", lambda path: seen.append({file.read_text() for file in folder.iterdir()}) or rmtree(path))
+    tables.replace_atomically(folder, lambda temporary: write(temporary, "second"))
+    assert seen == [{"second"}] and [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
 def test_shards_follow_from_the_number_of_rows() -> None:

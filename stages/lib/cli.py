@@ -8,7 +8,7 @@ import logging
 import os
 import random
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -64,11 +64,25 @@ def start_whole(stage: str, alone: bool = True) -> Params:
     return params
 
 
+def no_options(stage: str, argv: Sequence[str]) -> None:
+    """For a command without any: --help says so, and anything else is refused."""
+    argparse.ArgumentParser(prog=f"python -m stages.{stage}", description="Takes no options; params.yaml has the settings.").parse_args(
+        argv
+    )
+
+
 def run(main: Callable[[], object]) -> None:
     """Runs a stage's `main`; a user's mistake ends in one sentence and exit code 1, a bug in a traceback."""
     try:
         with turns.command():
             main()
+        sys.stdout.flush()
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except PermissionError as error:
+        print(f"error: {error.filename or 'a file'}: permission denied; let this user read and write it, and run again", file=sys.stderr)
+        sys.exit(1)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -137,6 +138,10 @@ class Params(Strict):
         return self
 
 
+# What stages depend on of a section in dvc.yaml, where it isn't the whole.
+NEEDED = {"embed": ("device", "engine", "precision"), "score": ("k",), "leaks": ("by",)}
+
+
 class _UniqueKeyLoader(yaml.SafeLoader):
     """YAML lets the last of two equal keys win silently; a row that vanishes must be told."""
 
@@ -178,11 +183,31 @@ def load(path: Path = paths.PARAMS) -> Params:
         raise UserError(f"{path}: {explain(error, Params, raw)}") from None
 
 
+def _check_sections(path: Path, params: Params) -> None:
+    """DVC reads the file too, and knows no defaults: without what dvc.yaml names it can't run."""
+    for section in Params.model_fields:
+        group = getattr(params, section)
+        said = group.model_fields_set if isinstance(group, Strict) else ()
+        lacking = [name for name in NEEDED.get(section, ()) if name not in said]
+        if section in params.model_fields_set and not lacking:
+            continue
+        named = ", ".join(f"{name}: {_plain(getattr(group, name))}" for name in lacking)
+        example = f"{{{named}}}" if isinstance(group, Strict | dict) else group
+        place = f"{section}.{lacking[0]}" if section in params.model_fields_set else section
+        raise UserError(f"{path}: {place} is missing, which DVC needs; say `{section}: {example}`")
+
+
+def _plain(value: Any) -> Any:
+    return [*value] if isinstance(value, tuple) else value
+
+
 def main(argv: list[str] | None = None) -> int:
-    arguments = sys.argv[1:] if argv is None else argv
-    path = Path(arguments[0]) if arguments else paths.PARAMS
+    parser = argparse.ArgumentParser(prog="python -m stages.lib.params", description="Checks settings, and says where they're wrong.")
+    parser.add_argument("file", nargs="?", type=Path, default=paths.PARAMS, help="default: params.yaml")
+    path = parser.parse_args(argv).file
     try:
         params = load(path)
+        _check_sections(path, params)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

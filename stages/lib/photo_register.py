@@ -40,7 +40,7 @@ CREATE TABLE photo (            -- every readable file
     prepared_id TEXT            -- null: kept as it is
 ) WITHOUT ROWID;
 
-CREATE TABLE problem (path TEXT NOT NULL, problem TEXT NOT NULL, skipped INTEGER NOT NULL);  -- skipped: a file of a split
+CREATE TABLE problem (path TEXT NOT NULL, problem TEXT NOT NULL, skipped INTEGER NOT NULL);  -- skipped: files of a split
 
 CREATE TABLE leak (kind TEXT NOT NULL, path_a TEXT NOT NULL, path_b TEXT NOT NULL, across TEXT NOT NULL);
 

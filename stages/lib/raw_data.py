@@ -14,7 +14,8 @@ from stages.lib.errors import UserError
 
 SPLITS = {"train": "train", "test/query": "query", "test/gallery": "gallery"}
 _FOLDERS = ("train", "test", "query", "gallery")
-_KNOWN = {*SPLITS, "test", "labels.csv", "qrels.csv"}
+_TABLES = {"labels.csv", "qrels.csv"}
+_KNOWN = {*SPLITS, "test", *_TABLES}
 _AFTER_A_CHANGE = "after a change there run `dvc repro -f preprocess`, or link data/raw as a whole"
 _NOT_PHOTOS = {"thumbs.db", "desktop.ini", "__macosx", "@eadir"}  # what file managers leave behind
 
@@ -29,6 +30,9 @@ def read(register: sqlite3.Connection, root: Path) -> None:
     for folder, split in SPLITS.items():
         files = (_file(name, folder, split) for name in _walk(register, root, folder))
         found = register.executemany("INSERT INTO file (path, split, label, normal) VALUES (?, ?, ?, ?)", files)
+        closed = register.execute("SELECT problem FROM problem WHERE path = ? AND skipped", (folder,)).fetchone()
+        if closed:
+            raise UserError(f"{root / folder}: {closed[0]}; make it readable for this user")
         if split != "train" and found.rowcount < 1:
             raise UserError(f"{root / folder}: holds no files; put the {split} photos there, loose or in a folder per label")
     raw_tables.read_labels(register, root)
@@ -85,9 +89,9 @@ def _walk(register: sqlite3.Connection, root: Path, place: str, above: frozenset
                 elif _shown(name) == name:
                     yield name
                 else:
-                    photo_register.note(register, _shown(name), "has a name that is not UTF-8; rename it")
+                    photo_register.note(register, _shown(name), "has a name that is not UTF-8; rename it", skipped=True)
     except OSError as error:
-        photo_register.note(register, _shown(place), f"can't be read: {(error.strerror or 'unknown error').lower()}")
+        photo_register.note(register, _shown(place), f"can't be read: {(error.strerror or 'unknown error').lower()}", skipped=True)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -112,5 +116,7 @@ def _note_outside(register: sqlite3.Connection, root: Path) -> None:
         with os.scandir(folder) as entries:
             for entry in entries:
                 name = Path(entry.path).relative_to(root).as_posix()
+                if name not in _KNOWN and name.casefold() in _TABLES:
+                    raise UserError(f"{entry.path}: is not read under this name; rename it to '{name.casefold()}'")
                 if name not in _KNOWN and _is_photo_name(entry.name):
                     photo_register.note(register, _shown(name), "is not read: it is outside train/, test/query/ and test/gallery/")

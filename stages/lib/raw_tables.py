@@ -99,6 +99,8 @@ def read_judgements(register: sqlite3.Connection, root: Path) -> None:
 def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, tuple[str, ...]]]:
     """(line, the values of `columns`) of a CSV file with a header; other columns are left alone. Nothing without the file."""
     if not path.exists():
+        if path.is_symlink():
+            raise UserError(f"{path}: is a broken link")
         return
     _check_encoding(path)
     with path.open(encoding="utf-8-sig", newline="") as stream:

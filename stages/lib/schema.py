@@ -15,6 +15,16 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+_SETTINGS, _LIST = "should be settings with a name each, as {name: none}", "should be a list, as [1, 5]"
+_SHAPES: dict[str, str] = {
+    "model_type": _SETTINGS,
+    "model_attributes_type": _SETTINGS,
+    "dict_type": _SETTINGS,
+    "tuple_type": _LIST,
+    "list_type": _LIST,
+}
+
+
 def explain(error: ValidationError, root: type[BaseModel], raw: Any) -> str:
     """The first fault as "models.resnet50.objektive is unknown; did you mean 'objective'?".
 
@@ -26,7 +36,8 @@ def explain(error: ValidationError, root: type[BaseModel], raw: Any) -> str:
     fault = faults[0]
     place, model = _walk(fault["loc"], root, raw)
     where = ".".join(map(str, place))
-    kind, message = fault["type"], fault["msg"]
+    kind: str = fault["type"]
+    message = fault["msg"]
     context: dict[str, Any] = fault.get("ctx", {})
     discriminator = str(context.get("discriminator", "")).strip("'")
     if kind == "extra_forbidden":
@@ -40,8 +51,16 @@ def explain(error: ValidationError, root: type[BaseModel], raw: Any) -> str:
         told = f"{where} is {word!r}{nearest(word, known)}"
     elif kind == "union_tag_not_found":
         told = f"{where}.{discriminator} is missing"
+    elif place and place[-1] == "[key]" and not isinstance(fault["input"], str):
+        told = f"{'.'.join(map(str, place[:-2]))}: a row's name is {fault['input']!r}, which YAML takes for no text; put it in quotes"
     elif place and place[-1] == "[key]":
         told = f"{'.'.join(map(str, place[:-1]))}: a row's name may hold only a-z, 0-9 and _"
+    elif kind in _SHAPES:
+        told = f"{where} is {fault['input']!r}: {_SHAPES[kind]}"
+    elif kind == "too_short" and not fault["input"]:
+        told = f"{where} is empty"
+    elif kind == "string_pattern_mismatch" and place[-1] == "weights":
+        told = f"{where} is {fault['input']!r}: say hub, hub:NAME, package:PACKAGE/FILE, file:PATH or none"
     elif kind == "value_error":
         told = f"{where}: {context['error']}" if where else str(context["error"])
     else:

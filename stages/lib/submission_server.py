@@ -11,7 +11,7 @@ import json
 import math
 import ssl
 import time
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -77,7 +77,7 @@ def _note(url: str, body: bytes) -> Path:
 
 
 def _now(place: str) -> dict[str, Any]:
-    return {"url": place, "time": datetime.now(timezone.utc).isoformat(timespec="seconds")}
+    return {"url": place, "time": datetime.now(UTC).isoformat(timespec="seconds")}
 
 
 def _take_note(note: Path, place: str, again: bool) -> None:

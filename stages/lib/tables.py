@@ -88,13 +88,15 @@ class Ranking:
 def replace_atomically(path: Path, write: Any) -> None:
     """Calls write(temporary path) and renames the file or folder it made to `path`. OSError that names `path` if the disk is full."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary, former = (path.with_name(f".{path.name}.{part}{os.getpid()}.tmp") for part in ("", "former."))
     remove_abandoned(path.parent, path.name)
     _remove(temporary)
     try:
         write(temporary)
-        if temporary.is_dir():
-            _remove(path)  # a folder can't be renamed over a full one
+        if temporary.is_dir() and (
+            path.exists() or path.is_symlink()
+        ):  # a folder can't be renamed over a full one, and must not be seen half removed
+            path.rename(former)
         temporary.replace(path)
     except Exception as error:
         code = no_room(error)
@@ -103,6 +105,7 @@ def replace_atomically(path: Path, write: Any) -> None:
         raise
     finally:
         _remove(temporary)
+        _remove(former)
 
 
 def remove_folder(folder: Path) -> None:

@@ -83,3 +83,11 @@ def test_options_that_a_stage_has_not_are_refused(arguments: list[str], capsys: 
         with pytest.raises(SystemExit):
             main(arguments)
         assert "unrecognized arguments" in capsys.readouterr().err
+
+
+def test_a_row_of_the_other_kind_is_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(UserError, match=r"arcface_expanded is a row of refinements; this is for models alone"):
+        cli.start("embed", ["--model", "arcface_expanded"])
+    with pytest.raises(UserError, match=r"arcface is a row of models; this is for refinements alone"):
+        cli.start("refine", ["--model", "arcface"], "refinements")

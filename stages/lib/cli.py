@@ -46,6 +46,10 @@ def start(stage: str, argv: list[str] | None = None, rows: Rows = "models") -> t
 def check_row(row: str, params: Params, rows: Rows) -> None:
     """UserError with the nearest name if params.yaml has no such row."""
     known = {"models": {*params.models}, "refinements": {*params.refinements}, "all": {*params.models, *params.refinements}}[rows]
+    if row not in known and rows != "all" and row in {*params.models, *params.refinements}:
+        raise UserError(
+            f"{paths.PARAMS}: {row} is a row of {'models' if rows == 'refinements' else 'refinements'}; this is for {rows} alone"
+        )
     if row not in known:
         place = f"row {row!r}" if rows == "all" else f"{rows}.{row}"
         raise UserError(f"{paths.PARAMS}: {place} is unknown{nearest(row, known) if known else '; there are none'}")

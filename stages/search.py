@@ -16,7 +16,7 @@ from stages.lib import cli, contact_sheet, images, paths, pictures, query, searc
 from stages.lib.contact_sheet import Picture
 from stages.lib.errors import UserError
 
-_PATH = re.compile(r"(\./|\.\./|~?/)\S+|\S+/\S+\.\w{2,4}|\S+\.(heic|heif|jfif|jpe|dng|svg|raw)", re.IGNORECASE)  # rather than a text
+_PATH = re.compile(r"(\./|\.\./|~/)\S+|.+\.(heic|heif|jfif|jpe|dng|svg|raw)", re.IGNORECASE)  # rather than a text
 _PHOTOS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".jp2")
 
 

@@ -258,3 +258,17 @@ def test_prune_removes_what_a_killed_prune_left() -> None:
     left.mkdir(parents=True)
     cache.main(["--prune", "--yes"])
     assert not left.exists()
+
+
+def test_a_tag_of_a_tag_keeps_its_rows() -> None:
+    git("tag", "-a", "-m", "nested", "v2", "v1")
+    git("tag", "-a", "-m", "of no commit", "v3", git("rev-parse", "main:params.yaml").strip())
+    git("tag", "-d", "v1")
+    cache.main(["--prune", "--yes"])
+    assert kept() == set(KEYS.values()) - {KEYS["nobody"]}
+
+
+def test_a_number_for_a_row_is_no_bug(capsys: pytest.CaptureFixture[str]) -> None:
+    paths.PARAMS.write_text("models: {1: {}, a: {}}")
+    cache.main([])
+    assert ".cache" in capsys.readouterr().out

@@ -91,3 +91,14 @@ def test_a_row_of_the_other_kind_is_told_as_such(monkeypatch: pytest.MonkeyPatch
         cli.start("embed", ["--model", "arcface_expanded"])
     with pytest.raises(UserError, match=r"arcface is a row of models; this is for refinements alone"):
         cli.start("refine", ["--model", "arcface"], "refinements")
+
+
+def test_a_broken_pipe_elsewhere_is_a_bug() -> None:
+    with pytest.raises(BrokenPipeError):
+        cli.run(raising(BrokenPipeError(errno.EPIPE, "Broken pipe")))
+
+
+def test_nobody_need_read_what_is_printed() -> None:
+    code = "from stages.lib import cli; cli.run(lambda: print('line'))"
+    done = subprocess.run(f'"{sys.executable}" -c "{code}" >&-', shell=True, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stderr == ""

@@ -100,7 +100,7 @@ def test_the_checker_prints_one_line_and_exits_with_1(tmp_path: Path, capsys: py
         (lambda settings: settings.pop("train"), "train is missing, which DVC needs; say `train: {}`"),
         (lambda settings: settings.pop("refinements"), "refinements is missing, which DVC needs; say `refinements: {}`"),
         (lambda settings: settings.update(score={}), "score.k is missing, which DVC needs; say `score: {k: [1, 5, 10]}`"),
-        (lambda settings: settings["score"].update(k=10), "score.k is 10: should be a list, as [1, 5]"),
+        (lambda settings: settings["score"].update(k=10), "score.k is 10: should be a list, as [a, b]"),
         (lambda settings: settings.update(models={}), "models is empty"),
         (lambda settings: settings["models"].update({18: settings["models"]["arcface"]}), "models: a row's name is 18, which YAML takes"),
         (lambda settings: settings["models"]["arcface"].update(objective="none"), "models.arcface.objective is 'none': should be settings"),

@@ -344,6 +344,13 @@ def test_a_table_under_another_name_is_told(root: Path) -> None:
     assert refused(root) == "RAW/labels.csv: is a broken link"
 
 
+def test_a_table_under_another_name_beside_the_real_one_is_noted(root: Path) -> None:
+    (root / "labels.csv").write_text("path,label\n")
+    (root / "Labels.csv").write_text("path,label\n")
+    (root / "QRELS.csv").mkdir()
+    read(root)
+
+
 def test_a_folder_that_can_not_be_listed_is_told(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """These tests may run as root, who may read all."""
     scandir, closed = os.scandir, root / "test/gallery"

@@ -140,7 +140,7 @@ def test_the_contact_sheet_shows_the_photos_and_runs_nothing(project: Path, sear
         (["--model", "clip", "missing.jpg"], "missing.jpg: there is no such photo"),
         (["--model", "clip", "missing.heic"], "missing.heic: there is no such photo"),
         (["--model", "clip", "./photos/missing"], "./photos/missing: there is no such photo"),
-        (["--model", "clip", "photos/missing.xyz"], "photos/missing.xyz: there is no such photo"),
+        (["--model", "clip", "my photos/missing.heic"], "my photos/missing.heic: there is no such photo"),
         (["--model", "clip", "data/raw"], "data/raw: is a folder; name one photo in it"),
         (["--model", "clip", "params.yaml"], "params.yaml is not an image"),
         (["--model", "clip", " "], "the query is empty"),

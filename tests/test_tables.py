@@ -213,3 +213,24 @@ def test_what_a_killed_writer_left_goes_though_a_thread_has_its_number(tmp_path:
     stop.set()
     thread.join()
     assert not left.exists()
+
+
+def test_a_folder_that_can_not_be_put_in_place_leaves_the_former(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "folder"
+    tables.replace_atomically(folder, lambda temporary: temporary.mkdir())
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="Input/output"):
+        patch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError(5, "Input/output error")))
+        tables.replace_atomically(folder, lambda temporary: temporary.mkdir())
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_damage_inside_a_table_is_told_and_a_wrong_column_is_a_bug(tmp_path: Path) -> None:
+    file = tmp_path / "t.parquet"
+    tables.write_table(file, pa.table({"a": np.arange(50_000) % 977}))
+    with pytest.raises(pa.ArrowInvalid):
+        tables.read_table(file, columns=["a"], filters=[("b", "=", 1)])
+    content = bytearray(file.read_bytes())
+    content[4:200] = bytes(196)
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=r"t\.parquet: is damaged"):
+        tables.read_table(file)

@@ -147,11 +147,11 @@ def _settings(files: dict[str, bytes]) -> tuple[set[str], int]:
     side = Preprocess().max_side
     try:
         params = yaml.safe_load(files.get(paths.PARAMS.as_posix(), b"")) or {}
-        models, preprocess = params.get("models") or {}, params.get("preprocess") or {}
+        models, preprocess = params.get("models"), params.get("preprocess")
     except (yaml.YAMLError, AttributeError, ValueError, RecursionError):
         return scored, side
     said = preprocess.get("max_side", side) if isinstance(preprocess, dict) else side
-    return {*models} if isinstance(models, dict) else scored, said if isinstance(said, int) else side
+    return {str(row) for row in models} if isinstance(models, dict) else scored, said if isinstance(said, int) else side
 
 
 def _kept_under(row: bytes) -> dict[str, str]:
@@ -168,7 +168,10 @@ def _working_tree() -> dict[str, bytes]:
 def _commits() -> Iterator[dict[str, bytes]]:
     """The files that matter of HEAD, of every ref's commit and of every stash, by their path; equal commits once."""
     told = _git("for-each-ref", "--format=%(if)%(*objectname)%(then)%(*objecttype) %(*objectname)%(else)%(objecttype) %(objectname)%(end)")
-    refs = [line.removeprefix("commit ") for line in told.decode().splitlines() if line.startswith("commit ")]
+    named = [line.split() for line in told.decode().splitlines()]
+    refs = [name for kind, name in named if kind == "commit"]
+    for kind, name in named:  # a tag of a tag, which may end in something else than a commit
+        refs += _git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}", check=False).decode().split() if kind == "tag" else []
     head = _git("rev-parse", "--verify", "--quiet", "HEAD", check=False).decode().split()
     elsewhere = _git("worktree", "list", "--porcelain", check=False).decode().splitlines()
     heads = [line.split()[1] for line in elsewhere if line.startswith("HEAD ") and line.strip("HEAD 0")]

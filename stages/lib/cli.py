@@ -7,6 +7,7 @@ import errno
 import logging
 import os
 import random
+import select
 import sys
 from collections.abc import Callable, Sequence
 from typing import Literal
@@ -80,12 +81,17 @@ def run(main: Callable[[], object]) -> None:
     try:
         with turns.command():
             main()
-        sys.stdout.flush()
-    except BrokenPipeError:  # `| head` has seen enough
+        if sys.stdout:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        if not _reader_is_gone():
+            raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except PermissionError as error:
-        print(f"error: {error.filename or 'a file'}: permission denied; let this user read and write it, and run again", file=sys.stderr)
+        if error.filename is None:
+            raise
+        print(f"error: {error.filename}: permission denied; let this user read and write it, and run again", file=sys.stderr)
         sys.exit(1)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -104,6 +110,13 @@ def run(main: Callable[[], object]) -> None:
         fault, fix = _NO_ROOM[code]
         print(f"error: {fault}{place}; {fix} and run again: nothing finished is lost", file=sys.stderr)
         sys.exit(1)
+
+
+def _reader_is_gone() -> bool:
+    """Of what is printed: `| head` has seen enough."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), select.POLLOUT)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def threads() -> int:

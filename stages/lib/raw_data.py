@@ -34,6 +34,9 @@ def read(register: sqlite3.Connection, root: Path) -> None:
         if closed:
             raise UserError(f"{root / folder}: {closed[0]}; make it readable for this user")
         if split != "train" and found.rowcount < 1:
+            inside = register.execute("SELECT path, problem FROM problem WHERE skipped AND path LIKE ?", (f"{folder}/%",)).fetchone()
+            if inside:
+                raise UserError(f"{root / folder}: holds no files that can be read: {root / inside[0]} {inside[1]}")
             raise UserError(f"{root / folder}: holds no files; put the {split} photos there, loose or in a folder per label")
     raw_tables.read_labels(register, root)
     _note_outside(register, root)
@@ -116,7 +119,7 @@ def _note_outside(register: sqlite3.Connection, root: Path) -> None:
         with os.scandir(folder) as entries:
             for entry in entries:
                 name = Path(entry.path).relative_to(root).as_posix()
-                if name not in _KNOWN and name.casefold() in _TABLES:
+                if name not in _KNOWN and name.casefold() in _TABLES and entry.is_file() and not (root / name.casefold()).exists():
                     raise UserError(f"{entry.path}: is not read under this name; rename it to '{name.casefold()}'")
                 if name not in _KNOWN and _is_photo_name(entry.name):
                     photo_register.note(register, _shown(name), "is not read: it is outside train/, test/query/ and test/gallery/")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -15,7 +16,7 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-_SETTINGS, _LIST = "should be settings with a name each, as {name: none}", "should be a list, as [1, 5]"
+_SETTINGS, _LIST = "should be settings with a name each, as {k: 10}", "should be a list, as [a, b]"
 _SHAPES: dict[str, str] = {
     "model_type": _SETTINGS,
     "model_attributes_type": _SETTINGS,
@@ -56,7 +57,7 @@ def explain(error: ValidationError, root: type[BaseModel], raw: Any) -> str:
     elif place and place[-1] == "[key]":
         told = f"{'.'.join(map(str, place[:-1]))}: a row's name may hold only a-z, 0-9 and _"
     elif kind in _SHAPES:
-        told = f"{where} is {fault['input']!r}: {_SHAPES[kind]}"
+        told = f"{where} is {reprlib.repr(fault['input'])}: {_SHAPES[kind]}"
     elif kind == "too_short" and not fault["input"]:
         told = f"{where} is empty"
     elif kind == "string_pattern_mismatch" and place[-1] == "weights":

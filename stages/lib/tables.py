@@ -98,12 +98,16 @@ def replace_atomically(path: Path, write: Any) -> None:
         ):  # a folder can't be renamed over a full one, and must not be seen half removed
             path.rename(former)
         temporary.replace(path)
+    except PermissionError as error:  # of a name that the user never sees
+        raise PermissionError(error.errno, error.strerror, str(path.parent)) from error
     except Exception as error:
         code = no_room(error)
         if code is not None:  # each library says it in its own way
             raise OSError(code, os.strerror(code), str(path)) from error
         raise
     finally:
+        if os.path.lexists(former) and not os.path.lexists(path):
+            former.rename(path)
         _remove(temporary)
         _remove(former)
 
@@ -303,7 +307,9 @@ def read_shard(file: Path, columns: list[str] | None, batch_rows: int) -> Iterat
 def _intact(file: Path) -> Iterator[None]:
     try:
         yield
-    except pa.ArrowInvalid:
+    except (pa.ArrowInvalid, OSError) as error:  # pyarrow's own, which have no number
+        if (isinstance(error, OSError) and error.errno is not None) or "No match for FieldRef" in str(error):
+            raise
         raise UserError(f"{file}: is damaged; {_MEND}") from None
 
 

@@ -5,14 +5,18 @@ Expected pixels follow from the pattern by numpy and the formats' definitions, n
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import struct
 import zlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 from PIL import Image
 
 Pixels = npt.NDArray[np.uint8]
@@ -277,3 +281,15 @@ def bad() -> list[Odd]:
         Odd("bomb.bmp", b"BM" + struct.pack("<IIIIiiHHIIiiII", 54, 0, 54, 40, 40_000, 40_000, 1, 24, 0, 0, 0, 0, 0, 0), problem="pixels"),
         Odd("of floats.tif", encoded(np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8), "TIFF"), problem="uncommon kind"),
     ]
+
+
+def close(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder that can't be listed; by its permissions it could be, where tests run as root."""
+    scandir = os.scandir
+
+    def refusing(path: Path) -> Any:
+        if Path(path) == folder:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import errno
 import hashlib
 import os
 import random
@@ -448,13 +447,6 @@ def raising(*_: object) -> None:
 
 def test_on_bad_image_fail_minds_a_folder_that_can_not_be_listed(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill()
-    scandir, closed = os.scandir, paths.RAW / "test/gallery/label 0"
-
-    def refusing(path: Path) -> Any:
-        if Path(path) == closed:
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
-        return scandir(path)
-
-    monkeypatch.setattr(os, "scandir", refusing)
+    odd_images.close(paths.RAW / "test/gallery/label 0", monkeypatch)
     write_params(home, on_bad_image="fail")
     assert sentence().startswith("data/raw/test/gallery/label 0 can't be read: permission denied; mend or remove what is bad")

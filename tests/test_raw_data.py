@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import shutil
 import tempfile
 import unicodedata
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import pytest
 
 from stages.lib import photo_register, raw_data, raw_tables
 from stages.lib.errors import UserError
+from tests import odd_images
 
 Form = Literal["NFC", "NFD"]
 
@@ -352,17 +352,10 @@ def test_a_table_under_another_name_beside_the_real_one_is_noted(root: Path) -> 
 
 
 def test_a_folder_that_can_not_be_listed_is_told(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """These tests may run as root, who may read all."""
-    scandir, closed = os.scandir, root / "test/gallery"
-
-    def refusing(path: Path) -> Any:
-        if Path(path) == closed:
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
-        return scandir(path)
-
-    monkeypatch.setattr(os, "scandir", refusing)
-    assert refused(root) == "RAW/test/gallery: can't be read: permission denied; make it readable for this user"
-    closed = root / "test/gallery/Pear"
+    with monkeypatch.context() as patch:
+        odd_images.close(root / "test/gallery", patch)
+        assert refused(root) == "RAW/test/gallery: can't be read: permission denied; make it readable for this user"
+    odd_images.close(root / "test/gallery/Pear", monkeypatch)
     with photo_register.temporary() as register:
         raw_data.read(register, root)
         [noted] = register.execute("SELECT path, problem, skipped FROM problem WHERE path LIKE '%Pear'")

@@ -166,22 +166,12 @@ def _working_tree() -> dict[str, bytes]:
 
 
 def _commits() -> Iterator[dict[str, bytes]]:
-    """The files that matter of HEAD, of every ref's commit and of every stash, by their path; equal commits once."""
-    told = _git("for-each-ref", "--format=%(if)%(*objectname)%(then)%(*objecttype) %(*objectname)%(else)%(objecttype) %(objectname)%(end)")
-    named = [line.split() for line in told.decode().splitlines()]
-    refs = [name for kind, name in named if kind == "commit"]
-    for kind, name in named:  # a tag of a tag, which may end in something else than a commit
-        refs += _git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}", check=False).decode().split() if kind == "tag" else []
-    head = _git("rev-parse", "--verify", "--quiet", "HEAD", check=False).decode().split()
-    elsewhere = _git("worktree", "list", "--porcelain", check=False).decode().splitlines()
-    heads = [line.split()[1] for line in elsewhere if line.startswith("HEAD ") and line.strip("HEAD 0")]
-    stashes = [line.split() for line in _git("stash", "list", "--format=%H %P", check=False).decode().splitlines()]
-    for commit in dict.fromkeys([*head, *refs, *heads]):
+    """The files that matter of HEAD, here and in other worktrees, of every ref's commit and of every stash, by their path."""
+    for commit in _git("rev-list", "--no-walk", "--all").decode().split():
         yield _files_of(commit)
-    for stash, *parents in stashes:
-        yield {
-            name: content for commit in (stash, *parents[2:]) for name, content in _files_of(commit).items()
-        }  # the third: untracked files
+    for line in _git("stash", "list", "--format=%H %P", check=False).decode().splitlines():
+        stash, *parents = line.split()
+        yield _files_of(stash) | {name: content for untracked in parents[2:] for name, content in _files_of(untracked).items()}
 
 
 def _files_of(commit: str) -> dict[str, bytes]:

@@ -93,9 +93,8 @@ def replace_atomically(path: Path, write: Any) -> None:
     _remove(temporary)
     try:
         write(temporary)
-        if temporary.is_dir() and (
-            path.exists() or path.is_symlink()
-        ):  # a folder can't be renamed over a full one, and must not be seen half removed
+        if temporary.is_dir() and os.path.lexists(path):
+            # A folder can't be renamed over a full one, and must not be seen half removed.
             path.rename(former)
         temporary.replace(path)
     except PermissionError as error:  # of a name that the user never sees

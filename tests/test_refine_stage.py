@@ -234,7 +234,7 @@ def test_a_model_is_no_refinement_and_the_other_way_round(place: Path) -> None:
     prepared(ROWS)
     with pytest.raises(UserError, match=r"params.yaml: refinements.fusd is unknown; did you mean 'fused'"):
         cli.start("refine", ["--model", "fusd"], rows="refinements")
-    with pytest.raises(UserError, match=r"models.fused is unknown"):
+    with pytest.raises(UserError, match=r"fused is a row of refinements; this is for models alone"):
         cli.start("embed", ["--model", "fused"])
     assert cli.start("score", ["--model", "fused"], rows="all")[0] == "fused" and cli.start("score", ["--model", "a"], rows="all")[0] == "a"
     collection.write_params(collection.params("a"))

@@ -306,6 +306,8 @@ def read_shard(file: Path, columns: list[str] | None, batch_rows: int) -> Iterat
 def _intact(file: Path) -> Iterator[None]:
     try:
         yield
+    except FileNotFoundError:  # pyarrow raises this one without a number, too
+        raise
     except (pa.ArrowInvalid, OSError) as error:  # pyarrow's own, which have no number
         if (isinstance(error, OSError) and error.errno is not None) or "No match for FieldRef" in str(error):
             raise

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import math
+import sys
+from pathlib import Path
 from typing import Any
 
+import grimp
 import numpy as np
 import pytest
 import torch
@@ -12,7 +16,7 @@ from torch import nn
 
 from stages.lib import objectives
 from stages.lib.errors import UserError
-from stages.lib.objectives import clip, metric_loss
+from stages.lib.objectives import clip, metric_loss, none
 from tests.training_photos import objective
 
 NAMES = ("ant", "bee", "cow_calf", "dog-face")
@@ -186,3 +190,17 @@ def test_a_wrong_loss_is_told(loss: str, arguments: dict[str, Any], told: str) -
 def test_class_wise_losses_need_no_pairs_and_pair_losses_do() -> None:
     kinds = {name: metric_loss.needs(objective("metric_loss", loss=name)).pairs for name in ("ProxyNCALoss", "P2SGradLoss", "CircleLoss")}  # type: ignore[arg-type]
     assert kinds == {"ProxyNCALoss": False, "P2SGradLoss": False, "CircleLoss": True}
+
+
+# What a training is kept by
+
+
+@pytest.mark.parametrize(
+    "file", sorted({*Path(objectives.__file__).parent.glob("[!_]*.py")} - {Path(none.__file__)}), ids=lambda file: file.stem
+)
+def test_packages_are_what_an_objective_imports(file: Path) -> None:
+    graph = grimp.build_graph("stages", include_external_packages=True, exclude_type_checking_imports=True)
+    imported = graph.find_modules_directly_imported_by(f"stages.lib.objectives.{file.stem}")
+    outside = {name for name in imported if not name.startswith("stages")} - sys.stdlib_module_names - {"torch"}
+    owners = importlib.metadata.packages_distributions()
+    assert {owners[name][0] for name in outside} == set(objectives.objective(file.stem).PACKAGES)

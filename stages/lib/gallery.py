@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from stages.lib import approximate_search, paths, search, tables
 from stages.lib.errors import UserError
@@ -34,7 +33,7 @@ def prepared(folder: Path, metric: search.Metric) -> Iterator[search.Vectors]:
 
 
 def dim(folder: Path) -> int:
-    return pq.read_schema(tables.shards(folder)[0]).field("embedding").type.list_size
+    return tables.read_schema(tables.shards(folder)[0]).field("embedding").type.list_size
 
 
 def count(folder: Path) -> int:

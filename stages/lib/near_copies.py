@@ -39,7 +39,7 @@ def nearest(test: Path, train: Path) -> tuple[Floats, Ints]:
         rows = pq.read_metadata(shard).num_rows
         if rows == 0:
             continue
-        index = search.build("cosine", pq.read_schema(shard).field("embedding").type.list_size, rows, _vectors(shard), str(train))
+        index = search.build("cosine", tables.read_schema(shard).field("embedding").type.list_size, rows, _vectors(shard), str(train))
         done = 0
         for ids, vectors in chain.from_iterable(map(_vectors, tables.shards(test))):
             positions, scores = search.nearest(index, search.prepare("cosine", ids, vectors, str(test)), 1, _EMPTY)

@@ -314,6 +314,11 @@ def _intact(file: Path) -> Iterator[None]:
         raise UserError(f"{file}: is damaged; {_MEND}") from None
 
 
+def read_schema(file: Path) -> pa.Schema:
+    with _intact(file):
+        return pq.read_schema(file)
+
+
 def count_rows(folder: Path) -> int:
     rows = 0
     for file in shards(folder):
@@ -332,10 +337,7 @@ def read_table(path: Path, **options: Any) -> pa.Table:
 
 def read_embeddings(folder: Path, split: str) -> Embeddings:
     """The vectors of one split ("query" or "gallery"); an empty one gives [0, D]."""
-    first = shards(folder)[0]
-    with _intact(first):
-        schema = pq.read_schema(first)
-    dim = schema.field("embedding").type.list_size
+    dim = read_schema(shards(folder)[0]).field("embedding").type.list_size
     ids: list[str] = []
     vectors = [np.empty((0, dim), np.float32)]
     for batch in read_shards(folder, batch_rows=8_192):

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -69,9 +68,9 @@ def ingredients(row: Trained, settings: Train, facts: dict[str, Any], manifest: 
         "settings": settings.model_dump(mode="json", exclude={"max_minutes", "memory_mb", "device"}),
         "seed": seed,
         "images": manifest.digest(),
-        "preparation": (pq.read_schema(tables.shards(photos)[0]).metadata or {}).get(b"preparation", b"").decode(),
+        "preparation": (tables.read_schema(tables.shards(photos)[0]).metadata or {}).get(b"preparation", b"").decode(),
         "device": choose_device(settings.device).type,
-        "versions": encoders.versions(*facts["versions"], "torchvision", "pytorch-metric-learning"),
+        "versions": encoders.versions(*facts["versions"], "torchvision", *objectives.objective(row.name).PACKAGES),
         "code": code_digest(*own, *used, *(Path(str(module.__file__)) for module in found)),
     }
 

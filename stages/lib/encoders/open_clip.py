@@ -12,7 +12,6 @@ import open_clip
 import torch
 from open_clip.factory import load_checkpoint
 from open_clip.model import _build_text_tower, _build_vision_tower
-from open_clip.tokenizer import SimpleTokenizer
 from open_clip.transform import PreprocessCfg, image_transform_v2, merge_preprocess_dict
 from torch import nn
 
@@ -49,11 +48,6 @@ class TextVectors(nn.Module):
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         output = self.text(tokens)
         return output[0] if isinstance(output, tuple) else output
-
-
-def tokenize(texts: list[str]) -> torch.Tensor:
-    """texts -> int64 [N, 77]: CLIP's byte-pair encoding; its vocabulary ships in open_clip's package (no network)."""
-    return SimpleTokenizer(context_length=77)(texts)
 
 
 @dataclass

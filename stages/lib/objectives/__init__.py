@@ -1,7 +1,8 @@
 """Objectives: what an encoder is fine-tuned with, one per file.
 
-An objective's file is found by its name (`arcface.py`) and offers two functions:
+An objective's file is found by its name (`arcface.py`) and offers:
 
+    PACKAGES                                 whose versions decide what is learned, torch aside
     needs(settings) -> Needs                 what a batch must hold
     build(settings, context) -> nn.Module    forward(vectors float32 [B, D], labels int64 [B]) -> loss, a scalar
 

@@ -11,6 +11,8 @@ from torch import nn
 from stages.lib.objectives import Context, Needs
 from stages.lib.training_params import ArcFace
 
+PACKAGES = ("pytorch-metric-learning",)
+
 
 class ImprintedArcFace(losses.ArcFaceLoss):
     """ArcFace whose class vectors start at the classes' own images. Source: Qi, Brown & Lowe, CVPR 2018.

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 
 import torch
+from open_clip.tokenizer import SimpleTokenizer
 from torch import nn
 from torch.nn import functional
 
 from stages.lib import encoders
-from stages.lib.encoders.open_clip import tokenize
 from stages.lib.objectives import Context, Needs
 from stages.lib.training_params import CLIP
+
+PACKAGES = ("open_clip_torch",)  # its tokenizer
 
 _LARGEST_SCALE = 100.0  # as in the paper, section 2.5
 
@@ -24,7 +26,7 @@ class SmallTextTower(nn.Module):
 
     def __init__(self, texts: list[str], width: int, layers: int) -> None:
         super().__init__()
-        tokens = tokenize(texts)
+        tokens = SimpleTokenizer(context_length=77)(texts)  # [texts, 77]; its vocabulary ships in the package
         end = tokens.argmax(dim=1)  # the end of a text is the highest token
         _, compact = tokens[:, : int(end.max()) + 1].unique(return_inverse=True)
         self.register_buffer("tokens", compact, persistent=False)  # [texts, L]

@@ -8,6 +8,8 @@ from torch import nn
 from stages.lib.objectives import Context, Needs
 from stages.lib.training_params import Contrastive
 
+PACKAGES = ("pytorch-metric-learning",)
+
 
 def needs(settings: Contrastive) -> Needs:
     return Needs(pairs=True)

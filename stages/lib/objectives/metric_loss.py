@@ -12,6 +12,8 @@ from stages.lib.errors import UserError, nearest
 from stages.lib.objectives import Context, Needs
 from stages.lib.training_params import MetricLoss
 
+PACKAGES = ("pytorch-metric-learning",)
+
 # What needs other inputs than vectors and labels, wraps another loss, or is a mix-in.
 _NOT_HERE = {"CrossBatchMemory", "ManifoldLoss", "MultipleLosses", "SelfSupervisedLoss", "ThresholdConsistentMarginLoss", "VICRegLoss"}
 

@@ -9,6 +9,8 @@ from torch import nn
 from stages.lib.objectives import Context, Needs
 from stages.lib.training_params import SimCLR
 
+PACKAGES = ("pytorch-metric-learning",)
+
 
 class SimCLRLoss(nn.Module):
     """NT-Xent behind a projection of two layers, which is dropped afterwards: the vectors before it retrieve better (section 4.2)."""

@@ -9,6 +9,8 @@ from torch.nn import functional
 from stages.lib.objectives import Context, Needs
 from stages.lib.training_params import Softmax
 
+PACKAGES = ()
+
 
 class LinearSoftmax(nn.Module):
     """Cross entropy of a linear classifier, with label smoothing."""

@@ -9,6 +9,8 @@ from torch import nn
 from stages.lib.objectives import Context, Needs
 from stages.lib.training_params import Triplet
 
+PACKAGES = ("pytorch-metric-learning",)
+
 
 class TripletLoss(nn.Module):
     """max(d(a, p) - d(a, n) + margin, 0), averaged over the mined triplets; d: Euclidean, of L2-normalised vectors.

@@ -300,9 +300,31 @@ def test_a_timm_file_is_rebuilt(tmp_path: Path, name: str, image_size: int | Non
     assert_equal_vectors(vectors(encoder), reference)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "size"), [("swin_tiny_patch4_window7_224", 192), ("swinv2_cr_tiny_ns_224", None), ("swinv2_tiny_window8_256", 192)]
+)
+def test_a_network_that_computes_with_its_weights_or_has_windows_is_rebuilt(tmp_path: Path, name: str, size: int | None) -> None:
+    fetched = fetch(library="timm", name=name, weights="none", allow_random=True, image_size=size)
+    with torch.inference_mode():
+        pixels = torch.rand(1, 3, fetched.facts["image_size"], fetched.facts["image_size"])
+        assert_equal_vectors(stored(tmp_path, fetched).module(pixels), fetched.module.eval()(pixels))
+
+
+def test_a_network_that_draws_at_random_is_refused() -> None:
+    with pytest.raises(UserError, match="another vector each time"):
+        encoders.measure(Noisy(), 16)
+
+
+class Noisy(nn.Module):
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return torch.rand(1, 4) + pixels.mean()
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
+        ({"name": "swin_s3_tiny_224", "weights": "none", "sha256": None, "allow_random": True, "image_size": 192}, "image_size"),
         ({"name": "tf_eficientnet_lite0"}, "did you mean 'tf_efficientnet_lite"),
         ({"name": "zzz"}, "list_models"),
         ({"name": "resnet50.a1_in2k"}, "did you mean 'a1_in"),
@@ -328,6 +350,12 @@ def test_timm_without_network_is_told_in_a_sentence(tmp_path: Path, monkeypatch:
 
 
 # --- on disk
+
+
+def test_mnasnet_is_loaded_with_the_version_of_its_layers(tmp_path: Path) -> None:
+    file = tmp_path / "weights.safetensors"
+    save_file(models.get_model("mnasnet0_5").state_dict(), file)
+    assert stored(tmp_path / "encoder", fetch(library="torchvision", name="mnasnet0_5", weights=f"file:{file}")).dim == 1280
 
 
 def test_saving_twice_gives_the_same_bytes_and_loading_the_same_vectors(tmp_path: Path) -> None:

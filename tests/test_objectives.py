@@ -179,6 +179,7 @@ def test_every_loss_of_the_shelf_gives_a_gradient(batch: tuple[torch.Tensor, tor
         ("ProxyAnchorLos", {}, "loss is 'ProxyAnchorLos', which pytorch-metric-learning doesn't have; did you mean 'ProxyAnchorLoss'?"),
         ("TripletMarginLoss", {"margn": 1}, "arguments.margn is unknown to TripletMarginLoss; did you mean 'margin'?"),
         ("RankedListLoss", {}, "arguments: RankedListLoss refuses them"),
+        ("ContrastiveLoss", {"pos_margin": [1]}, "arguments: ContrastiveLoss refuses them"),
     ],
 )
 def test_a_wrong_loss_is_told(loss: str, arguments: dict[str, Any], told: str) -> None:

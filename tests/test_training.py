@@ -211,8 +211,9 @@ def test_clip_trains_an_encoders_own_text_tower_along_and_leaves_it_behind(tmp_p
     )
     assert isinstance(tower.projection, torch.nn.Identity), "images and texts share a space already"
     assert {id(p) for p in tower.text.parameters()} == {id(p) for p in tower.pretrained.parameters()}
+    assert tower.log_scale.item() == pytest.approx(fetched.facts["logit_scale"]), "it goes on where the checkpoint ended"
     result = scene.run(tmp_path, row)
-    assert "text" not in result.facts and "text_sha256" not in result.facts
+    assert not encoders.OF_TEXT & result.facts.keys()
     assert scene.weights(result) != {
         name: t.numpy().tobytes() for name, t in encoders.load(tmp_path / "encoder").module.state_dict().items()
     }
@@ -233,6 +234,9 @@ def test_frozen_layers_keep_their_weights(root: Path, tmp_path: Path, settings: 
         if all(torch.equal(tensor, after[f"{prefix}{name}.{leaf}"]) for leaf, tensor in before.get_submodule(name).state_dict().items())
     ]
     assert same == (names if "dim" in settings else names[:5])
+    if "dim" in settings:  # nor do batch statistics move, without batch_norm: frozen
+        alone = scene.run(root, objective("arcface", **settings), str(tmp_path / "alone")).module.state_dict()
+        assert all(torch.equal(tensor, alone[f"0.{name}"]) for name, tensor in before.state_dict().items())
     assert ("head" in result.facts) == ("dim" in settings)
 
 

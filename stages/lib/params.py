@@ -61,6 +61,10 @@ class Encoder(Strict):
         source, _, tag = self.weights.partition(":")
         if self.pooling and self.library != "transformers":
             raise ValueError(f"pooling: {self.pooling} is for transformers; {self.library} pools as the checkpoint says, remove it")
+        if self.name.startswith("hf-hub:") and source != "hub":
+            raise ValueError(
+                f"weights: {self.weights} doesn't go with name: {self.name}, which has its own; say weights: hub, or name the architecture"
+            )
         if self.revision and source != "hub":
             raise ValueError(f"revision: {self.revision} is for weights from a hub; with weights: {self.weights} remove it")
         if self.revision and self.library == "torchvision":

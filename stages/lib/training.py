@@ -63,7 +63,7 @@ def ingredients(row: Trained, settings: Train, facts: dict[str, Any], manifest: 
     found = (encoders, encoders.library(facts["library"]), objectives, objectives.objective(row.name))
     return {
         "encoder": {name: fact for name, fact in facts.items() if name not in encoders.NOT_DECIDING},
-        "text": facts.get("text_sha256"),
+        "text": {name: facts.get(name) for name in sorted(encoders.OF_TEXT)},
         "objective": row.model_dump(mode="json", exclude=set(Train.model_fields)),
         "settings": settings.model_dump(mode="json", exclude={"max_minutes", "memory_mb", "device"}),
         "seed": seed,
@@ -97,7 +97,7 @@ def train(row: Trained, settings: Train, encoder: Encoder, manifest: data.Manife
         labels = manifest.labels[parts.validation]
         run.epochs(data.Training(pixels.train, parts.labels, needs.views), pixels.validation, labels, started)
     named = f"{machine.cpu_name()}, {cli.threads()} threads" if run.device.type == "cpu" else torch.cuda.get_device_name()
-    image_facts = {name: fact for name, fact in facts.items() if name not in ("text", "text_sha256")}  # the text tower stays behind
+    image_facts = {name: fact for name, fact in facts.items() if name not in encoders.OF_TEXT}  # the text tower stays behind
     return Result(run.best_module(), image_facts, run.progress, run.note(), named)
 
 
@@ -125,7 +125,7 @@ class _Run:
         self.device = choose_device(settings.device)
         self.module = module.to(device=self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.objective = objective.to(self.device)
-        self.frozen = network.freeze(backbone, settings.freeze)
+        self.frozen = network.freeze(backbone, settings.freeze, settings.backbone_lr_scale)
         self.optimiser = network.optimiser(self.module, backbone, self.objective, settings)
         self.averaged = (
             AveragedModel(self.module, multi_avg_fn=get_ema_multi_avg_fn(settings.ema), use_buffers=True) if settings.ema else None

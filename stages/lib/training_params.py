@@ -109,7 +109,7 @@ class CLIP(Train):
 
     name: Literal["clip"]
     prompt: str = Field(default="a photo of a {label}", description="{label} is the label, with spaces for _ and -")
-    temperature: Positive = Field(default=0.07, description="where learning of the logit scale starts")
+    temperature: Positive | None = Field(default=None, description="where its learning starts; default: the checkpoint's own, or 0.07")
     text_width: int = Field(default=256, ge=32, le=4_096, description="of the small text transformer, where the encoder has none")
     text_layers: int = Field(default=2, ge=1, le=48)
 

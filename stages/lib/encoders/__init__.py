@@ -10,7 +10,8 @@ An encoder on disk is a folder of `model.safetensors` and `encoder.json` (the fa
 
 Facts that every library gives: library, name, source (`weights` as the row says, `sha256` of its file or null, what else
 names it), random, dim, image_size, mean, std, transform (in words and numbers), gflops, licence, versions. All facts but
-those in `NOT_DECIDING` decide the vectors: they are part of the fingerprint under which `embed` keeps them.
+those in `NOT_DECIDING` decide the vectors: they are part of the fingerprint under which `embed` keeps them. A dual encoder
+has those in `OF_TEXT` too: how its text tower is built, and the scale of cosines that it was trained with.
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -39,7 +41,9 @@ Transform = Callable[[Image.Image], torch.Tensor]
 Tokenizer = Callable[[list[str]], Any]
 WEIGHTS_FILE, TEXT_FILE, FACTS_FILE = "model.safetensors", "text.safetensors", "encoder.json"
 # `versions` are those at fetch; the fingerprint takes the ones that run. The weights count by `weights_sha256`.
-NOT_DECIDING = frozenset({"source", "random", "gflops", "licence", "parameters", "versions", "text", "text_sha256"})
+OF_TEXT = frozenset({"text", "text_sha256", "text_files", "logit_scale"})
+NOT_DECIDING = frozenset({"source", "random", "gflops", "licence", "parameters", "versions"}) | OF_TEXT
+Made = TypeVar("Made", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ def versions(*packages: str) -> dict[str, str]:
 def measure(module: nn.Module, image_size: int) -> dict[str, Any]:
     """`dim` of the network's vectors and `gflops` of one image (a multiply-add is two operations), by running it once.
 
-    UserError if the network can't take images of this size, or gives no vector.
+    UserError if the network can't take images of this size, gives no vector, or another one each time.
     """
     blank = torch.zeros(1, 3, image_size, image_size)
     counter = FlopCounterMode(display=False)
@@ -107,13 +111,18 @@ def measure(module: nn.Module, image_size: int) -> dict[str, Any]:
             parameter.requires_grad_(True)
     if not isinstance(vector, torch.Tensor) or vector.ndim != 2:
         raise UserError("name: this network gives no single vector per image; choose an image classification or embedding model")
+    noise = torch.rand(1, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        first, second = module(noise), module(noise)
+    if not torch.allclose(first, second, rtol=1e-2, atol=1e-3 * float(first.abs().max())):
+        raise UserError("name: this network gives one image another vector each time (a masked autoencoder does); choose another")
     return {"dim": vector.shape[1], "gflops": round(counter.get_total_flops() / 1e9, 4)}
 
 
 def save(
     folder: Path, module: nn.Module, facts: dict[str, Any], text: nn.Module | None = None, files: Mapping[str, bytes] | None = None
 ) -> None:
-    """Writes the folder; facts gain `weights_sha256` (of model.safetensors), `text_sha256` and `parameters`."""
+    """Writes the folder; facts gain `weights_sha256` (of model.safetensors), `parameters`, `text_sha256` and the hashes of `text_files`."""
 
     def write(temporary: Path) -> None:
         temporary.mkdir()
@@ -124,6 +133,7 @@ def save(
         for name, content in (files or {}).items():
             (temporary / name).parent.mkdir(parents=True, exist_ok=True)
             (temporary / name).write_bytes(content)
+            told.setdefault("text_files", {})[name] = hashlib.sha256(content).hexdigest()
         tables.write_json(temporary / FACTS_FILE, told)
 
     tables.replace_atomically(folder, write)
@@ -143,10 +153,9 @@ def load(folder: Path) -> Encoder:
     """
     facts = tables.read_json(folder / FACTS_FILE)
     own = library(facts["library"])
-    with empty_parameters():
-        module = own.build(facts)
-        if "head" in facts:
-            module = with_head(module, facts["head"]["in_dim"], facts["head"]["dim"])
+    module = empty(lambda: own.build(facts))
+    if "head" in facts:
+        module = with_head(module, facts["head"]["in_dim"], facts["head"]["dim"])
     return Encoder(_fill(module, folder, WEIGHTS_FILE), own.transform(facts), facts)
 
 
@@ -158,24 +167,45 @@ def load_text(folder: Path) -> TextEncoder:
             f"{folder}: {facts['name']} has no text tower; search with a photo, or with a row whose encoder is a CLIP or SigLIP"
         )
     own = library(facts["library"])
-    with empty_parameters():
-        module = own.build_text(facts)
+    module = empty(lambda: own.build_text(facts))
     return TextEncoder(_fill(module, folder, TEXT_FILE), own.tokenizer(facts, folder), facts)
 
 
 def _fill(module: nn.Module, folder: Path, file: str) -> nn.Module:
     try:
-        module.load_state_dict(load_file(folder / file), strict=True, assign=True)
-    except (FileNotFoundError, RuntimeError) as error:
+        module.load_state_dict(with_versions(module, load_file(folder / file)), strict=True, assign=True)
+    except (FileNotFoundError, RuntimeError, SafetensorError) as error:
         raise UserError(f"{folder}: {file} doesn't fit {FACTS_FILE} ({error}); run `dvc repro -f` for this row's fetch") from None
     return module.eval()
 
 
-@contextmanager
-def empty_parameters() -> Iterator[None]:
-    """Networks built inside get parameters without memory (`meta`), and `load_state_dict` puts the file's own into their place.
+def with_versions(module: nn.Module, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A state dict with what its layers note beside their tensors; torchvision's MNASNet doesn't load without."""
+    whole = module.state_dict()
+    whole.clear()  # but for those notes, which are an attribute
+    whole.update(tensors)
+    return whole
 
-    So weights are in memory once, also where a library loads them. Buffers stay real: those that are not persistent
+
+def empty(make: Callable[[], Made]) -> Made:
+    """What `make` gives, a network: its parameters without memory, or already those of the file that `make` loads.
+
+    So weights are in memory once. Of the few networks that compute with their parameters while they are built (Swin,
+    hybrids), they are there twice for a moment.
+    """
+    try:
+        with _empty_parameters():
+            made = make()
+    except RuntimeError:  # of torch: no data on `meta`, or not the same device
+        return make()
+    return make() if any(buffer.is_meta for buffer in made.buffers()) else made
+
+
+@contextmanager
+def _empty_parameters() -> Iterator[None]:
+    """Networks built inside get parameters on `meta`, and `load_state_dict` puts the file's own into their place.
+
+    Buffers stay real: those that are not persistent
     (causal masks, position ids) come from no file.
     """
     register_parameter, load_state_dict = nn.Module.register_parameter, nn.Module.load_state_dict

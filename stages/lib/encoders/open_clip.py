@@ -195,13 +195,17 @@ def _model(spec: Encoder, checkpoint: _Checkpoint) -> Any:
     if checkpoint.file is None:
         return _create(checkpoint.config).eval()
     try:
-        with encoders.empty_parameters():
-            model = _create(checkpoint.config)
-            load_checkpoint(model, str(checkpoint.file))
+        model = encoders.empty(lambda: _loaded(checkpoint.config, str(checkpoint.file)))
     except (RuntimeError, KeyError, AttributeError) as error:
         told = str(error).strip().splitlines()[-1].strip()
         raise UserError(f"weights: {checkpoint.file.name} doesn't fit {spec.name} ({told})") from None
     return model.float().eval()
+
+
+def _loaded(config: dict[str, Any], file: str) -> Any:
+    model = _create(config)
+    load_checkpoint(model, file)
+    return model
 
 
 def _create(config: dict[str, Any]) -> Any:
@@ -216,7 +220,7 @@ def _create(config: dict[str, Any]) -> Any:
 
 
 def _text(spec: Encoder, checkpoint: _Checkpoint, model: Any, facts: dict[str, Any]) -> tuple[nn.Module | None, dict[str, bytes]]:
-    """The text tower and its tokenizer's files. Adds the fact `text`: null where it is a network of another library."""
+    """The text tower and its tokenizer's files. Adds the facts `text` (null for a network of another library) and `logit_scale`."""
     facts["text"] = None
     config = checkpoint.config
     if "hf_model_name" in config["text_cfg"] or "multimodal_cfg" in config:
@@ -229,8 +233,8 @@ def _text(spec: Encoder, checkpoint: _Checkpoint, model: Any, facts: dict[str, A
             own.save_pretrained(folder)
             files |= {f"tokenizer/{path.name}": path.read_bytes() for path in sorted(Path(folder).iterdir()) if path.is_file()}
     facts["text"] = {"context_length": config["text_cfg"].get("context_length", 77)}
-    with encoders.empty_parameters():
-        module = build_text(facts)
+    facts["logit_scale"] = float(model.logit_scale.detach())
+    module = encoders.empty(lambda: build_text(facts))
     own = model.text.state_dict() if hasattr(model, "text") else model.state_dict()  # CLIP keeps its text tower's parts itself
     module.load_state_dict({name: own[name.removeprefix("text.")] for name in module.state_dict()}, assign=True)
     return module.eval(), files

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+from functools import partial
 from typing import Any
 
 import timm
@@ -26,7 +28,7 @@ def fetch(spec: Encoder) -> Fetched:
     if not name.startswith(REPOSITORY):
         _check_name(name)
     snapshot = _snapshot(name, spec) if scheme == "hub" else None
-    module, arguments = _pretrained(name, snapshot) if snapshot else (timm.create_model(name, pretrained=False, num_classes=0), {})
+    module, arguments = _pretrained(name, snapshot, spec) if snapshot else (timm.create_model(name, pretrained=False, num_classes=0), {})
     file = None
     if scheme in ("package", "file"):
         file = weights.read(weights.find(spec.weights), spec.sha256)
@@ -35,7 +37,7 @@ def fetch(spec: Encoder) -> Fetched:
     record = ".".join(filter(None, (trained["architecture"], trained.get("tag"))))
     config = timm.data.resolve_model_data_config(module)
     size = spec.image_size or config["input_size"][-1]
-    options = arguments | _resize(module, name, config["input_size"][-1], size)
+    options = arguments | _resize(module, name, config["input_size"][-1], size, arguments)
     transform = {key: _plain(config[key]) for key in _DATA_CONFIG} | {"input_size": [3, size, size]}
     transform |= {"mean": list(spec.mean or config["mean"]), "std": list(spec.std or config["std"])}
     facts: dict[str, Any] = {
@@ -85,17 +87,19 @@ def _snapshot(name: str, spec: Encoder) -> hub.Snapshot:
     return found
 
 
-def _pretrained(name: str, snapshot: hub.Snapshot) -> tuple[nn.Module, dict[str, Any]]:
+def _pretrained(name: str, snapshot: hub.Snapshot, spec: Encoder) -> tuple[nn.Module, dict[str, Any]]:
     """The network in float32 with the weights of a snapshot, and the arguments that build it."""
     arguments: dict[str, Any] = {}
     file = next(snapshot.folder / file for file in _FILES if snapshot.has(file))
+    if spec.sha256:
+        weights.read(file, spec.sha256)
     overlay: dict[str, Any] | None = {"file": str(file), "custom_load": False}  # custom_load is for files that are no state dicts
     if name.startswith(REPOSITORY):
         arguments = {key: value for key, value in (_described(snapshot).get("model_args") or {}).items() if key != "num_classes"}
         name, overlay = f"local-dir:{snapshot.folder}", None
+    make: Any = partial(timm.create_model, name, pretrained=True, num_classes=0, pretrained_cfg_overlay=overlay)
     try:
-        with encoders.empty_parameters():
-            return timm.create_model(name, pretrained=True, num_classes=0, pretrained_cfg_overlay=overlay).float(), arguments
+        return encoders.empty(make).float(), arguments
     except (RuntimeError, KeyError, FileNotFoundError, SafetensorError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
         raise UserError(f"weights: timm can't load {snapshot.repository} ({reason})") from None
@@ -129,15 +133,30 @@ def _nearest(word: str) -> str:
     return told if "did you mean" in told else "; `python -c 'import timm; print(timm.list_models())'` lists them"
 
 
-def _resize(module: nn.Module, name: str, made_for: int, size: int) -> dict[str, Any]:
-    """Fits a network that takes one image size only to another; returns the arguments that build it so."""
-    if size == made_for or not module.pretrained_cfg.get("fixed_input_size", False):  # type: ignore[union-attr]
+def _resize(module: Any, name: str, made_for: int, size: int, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Fits a network that takes one image size only to another; returns the arguments that build it so, on top of `arguments`."""
+    if size == made_for or not module.pretrained_cfg.get("fixed_input_size", False):
         return {}
+    options = {"img_size": size}
     try:
-        module.set_input_size(img_size=(size, size))  # type: ignore[operator]
+        module.set_input_size(img_size=(size, size), **_trained_window(module))
+        built = encoders.empty(partial(timm.create_model, module.pretrained_cfg["architecture"], num_classes=0, **arguments, **options))
     except (AttributeError, AssertionError, RuntimeError, ValueError, TypeError) as error:
         raise UserError(f"image_size: {name} takes {made_for} px only ({error}); leave image_size out") from None
-    return {"img_size": size}
+    if _shapes(built) != _shapes(module):
+        raise UserError(f"image_size: {name} takes {made_for} px only (its windows change with the size); leave image_size out")
+    return options
+
+
+def _trained_window(module: Any) -> dict[str, Any]:
+    """Swin's attention looks at windows of one size, which timm would change with the image's; its weights are for that one."""
+    windows = {getattr(part, "window_size", None) for part in module.modules()} - {None}
+    takes = inspect.signature(module.set_input_size).parameters
+    return {"window_size": windows.pop()} if len(windows) == 1 and {"window_size", "always_partition"} <= takes.keys() else {}
+
+
+def _shapes(module: nn.Module) -> dict[str, Any]:
+    return {name: tensor.shape for name, tensor in module.state_dict().items()}
 
 
 def _plain(value: Any) -> Any:

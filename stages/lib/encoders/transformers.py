@@ -25,6 +25,7 @@ from stages.lib.params import Encoder
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "model-?????-of-?????.safetensors")
 _PROCESSOR = ("preprocessor_config.json", "processor_config.json")
 _TOKENIZER = ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "added_tokens.json", "spiece.model", "*.spm")
+_CLS_TOKENS = ("cls_token", "class_token", "class_embedding")  # as its parameter is called
 _LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 # Trained on text that was always filled up to the full length, as their documentation says.
 _PADDED_TO_THE_END = ("siglip", "siglip2")
@@ -101,6 +102,8 @@ def fetch(spec: Encoder) -> Fetched:
     dual = hasattr(_model_class(config), "get_image_features")
     pooling = _pooling(spec, config, dual)
     model = _pretrained(snapshot, config, pooling)
+    if pooling == "cls" and not any(name.endswith(_CLS_TOKENS) for name, _ in model.named_parameters()):
+        raise UserError(f"pooling: cls is for networks with a class token, and {config.model_type} has none; say mean or pooler")
     options = {"interpolate_pos_encoding": True} if spec.image_size and _interpolates(model, dual) else {}
     facts: dict[str, Any] = {
         "library": "transformers",
@@ -191,6 +194,9 @@ def _processor(snapshot: hub.Snapshot, spec: Encoder) -> Any:
         processor: Any = AutoImageProcessor.from_pretrained(snapshot.folder, **_LOCAL)
     except (ValueError, OSError, ImportError) as error:
         raise UserError(f"name: the image processor of {snapshot.repository} can't be loaded ({_first_line(error)})") from None
+    if not getattr(processor, "do_normalize", True):  # it may name a mean and std all the same
+        processor.do_normalize = bool(spec.mean or spec.std)
+        processor.image_mean, processor.image_std = [0.0] * 3, [1.0] * 3
     if getattr(processor, "image_mean", None) is None or getattr(processor, "image_std", None) is None:
         raise UserError(f"mean: the image processor of {snapshot.repository} names no mean and std; choose another checkpoint")
     if spec.image_size:
@@ -203,7 +209,7 @@ def _processor(snapshot: hub.Snapshot, spec: Encoder) -> Any:
 def _resize(processor: Any, size: int) -> None:
     """Another size of the image; what is resized first and cropped then keeps its proportion."""
     crop = dict(processor.crop_size or {}) if getattr(processor, "do_center_crop", False) else {}
-    before = {key: value for key, value in dict(processor.size).items() if value}
+    before = {key: value for key, value in dict(processor.size or {}).items() if value}
     made_for = crop.get("height") or before.get("height") or before.get("shortest_edge")
     if made_for is None or not set(before) <= {"height", "width", "shortest_edge"}:
         raise UserError(f"image_size: can't be set for an image processor with size {before}; leave it out")
@@ -215,10 +221,10 @@ def _resize(processor: Any, size: int) -> None:
 def _image_size(processor: Any, spec: Encoder) -> int:
     """The side of what the processor gives, which must be one square whatever the photo."""
     shapes = {tuple(_pixels(processor, Image.new("RGB", size, (90, 120, 150))).shape) for size in ((96, 64), (50, 80))}
-    channels, height, width = next(iter(shapes)) if len(shapes) == 1 else (0, 0, 0)
-    if channels != 3 or height != width:
+    shape = next(iter(shapes))
+    if len(shapes) > 1 or len(shape) != 3 or shape[0] != 3 or shape[1] != shape[2]:
         raise UserError(f"name: the image processor of {spec.name} doesn't give one square RGB image, but {sorted(shapes)}; choose another")
-    return height
+    return shape[1]
 
 
 def _pixels(processor: Any, image: Image.Image, **options: bool) -> torch.Tensor:
@@ -307,15 +313,14 @@ def _called(model: PreTrainedModel, method: str, **inputs: Any) -> list[str]:
 
 def _part(model: PreTrainedModel, make: Any, facts: dict[str, Any]) -> nn.Module:
     """What `make` (`build`, `build_text`) rebuilds from the facts, sharing the model's tensors."""
-    with encoders.empty_parameters():
-        module = make(facts)
+    module = encoders.empty(lambda: make(facts))
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     module.load_state_dict({name: tensors[name] for name in module.state_dict()}, assign=True)
     return module.eval()
 
 
 def _text(snapshot: hub.Snapshot, model: PreTrainedModel, facts: dict[str, Any]) -> tuple[nn.Module | None, dict[str, bytes]]:
-    """The text tower and its tokenizer's files; nothing where a checkpoint has none of its own. Adds the fact `text`."""
+    """The text tower and its tokenizer's files; nothing where a checkpoint has none of its own. Adds the facts `text` and `logit_scale`."""
     facts["text"] = None
     if not hasattr(model, "get_text_features") or not any("token" in name or "vocab" in name for name in snapshot.hashes):
         return None, {}
@@ -326,6 +331,8 @@ def _text(snapshot: hub.Snapshot, model: PreTrainedModel, facts: dict[str, Any])
     kind = model.config.model_type
     longest = model.config.get_text_config().max_position_embeddings
     how = {"padding": "max_length" if kind in _PADDED_TO_THE_END else True, "max_length": longest}
+    if isinstance(scale := getattr(model, "logit_scale", None), torch.Tensor):
+        facts["logit_scale"] = float(scale.detach())
     tokens = dict(own(["a photo"], truncation=True, return_tensors="pt", **how))
     facts["text"] = {**how, "parts": _called(model, "get_text_features", **tokens)}
     with tempfile.TemporaryDirectory() as folder:

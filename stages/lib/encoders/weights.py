@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from stages.lib.encoders import with_versions
 from stages.lib.errors import UserError
 
 Tensors = dict[str, torch.Tensor]
@@ -128,7 +129,8 @@ def assign(module: nn.Module, tensors: Tensors, match: Literal["name", "order"] 
     ]
     if unfit:
         raise UserError(f"weights: tensors of the file don't fit the network's (network: file): {_some(unfit)}")
-    module.load_state_dict({name: tensors[file_name].to(own[name].dtype) for name, file_name in pairs.items()}, strict=False)
+    fitting = {name: tensors[file_name].to(own[name].dtype) for name, file_name in pairs.items()}
+    module.load_state_dict(with_versions(module, fitting), strict=False)
     used = set(pairs.values())
     return [name for name in tensors if name not in used]
 

@@ -15,7 +15,7 @@ from stages.lib.training_params import CLIP
 
 PACKAGES = ("open_clip_torch",)  # its tokenizer
 
-_LARGEST_SCALE = 100.0  # as in the paper, section 2.5
+_TEMPERATURE, _LARGEST_SCALE = 0.07, 100.0  # as in the paper, section 2.5
 
 
 class SmallTextTower(nn.Module):
@@ -34,7 +34,8 @@ class SmallTextTower(nn.Module):
         self.register_buffer("mask", nn.Transformer.generate_square_subsequent_mask(compact.shape[1]), persistent=False)
         self.embedding = nn.Embedding(int(compact.max()) + 1, width)
         self.positions = nn.Parameter(torch.empty(compact.shape[1], width))
-        layer = nn.TransformerEncoderLayer(width, max(1, width // 64), 4 * width, 0.0, "gelu", batch_first=True, norm_first=True)
+        heads = next(heads for heads in range(max(1, width // 64), 0, -1) if width % heads == 0)
+        layer = nn.TransformerEncoderLayer(width, heads, 4 * width, 0.0, "gelu", batch_first=True, norm_first=True)
         self.transformer = nn.TransformerEncoder(layer, layers, nn.LayerNorm(width), enable_nested_tensor=False)
         nn.init.normal_(self.embedding.weight, std=0.02)
         nn.init.normal_(self.positions, std=0.01)
@@ -83,7 +84,10 @@ class CLIPLoss(nn.Module):
                 text_dim = self.text(torch.zeros(1, dtype=torch.int64)).shape[1]
         together = own and "head" not in context.facts and text_dim == context.dim
         self.projection = nn.Identity() if together else nn.Linear(context.dim, text_dim, bias=False)
-        self.log_scale = nn.Parameter(torch.tensor(math.log(1 / settings.temperature)))
+        start = -math.log(settings.temperature or _TEMPERATURE)
+        if own and settings.temperature is None:
+            start = context.facts.get("logit_scale", start)
+        self.log_scale = nn.Parameter(torch.tensor(start))
 
     @property
     def pretrained(self) -> nn.Module | None:

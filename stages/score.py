@@ -17,6 +17,7 @@ from stages.lib import cli, paths, ranking_metrics, relevance, row_costs, signif
 from stages.lib.relevance import Relevance
 
 DIGITS = 6  # of every value that is written
+_PATHS_SHOWN = 5  # of an image that lies under several
 
 
 @dataclass(frozen=True)
@@ -103,9 +104,14 @@ def queries_csv(scores: Scores, ranking: tables.Ranking, positions: npt.NDArray[
 
 
 def _described(manifest: pa.Table, split: str) -> tuple[list[str], list[str]]:
-    """Paths (several joined by " | ") and labels ("" if unknown) of a split, in the order of their ids."""
+    """Paths (a few joined by " | ") and labels ("" if unknown) of a split, in the order of their ids."""
     rows = manifest.filter(pc.field("split") == split)
-    return [" | ".join(names) for names in rows.column("paths").to_pylist()], [name or "" for name in rows.column("label").to_pylist()]
+    return [_joined(names) for names in rows.column("paths").to_pylist()], [name or "" for name in rows.column("label").to_pylist()]
+
+
+def _joined(names: list[str]) -> str:
+    """A placeholder picture may lie under thousands of paths."""
+    return " | ".join(names if len(names) <= _PATHS_SHOWN else [*names[:_PATHS_SHOWN], f"and {len(names) - _PATHS_SHOWN:,} more"])
 
 
 def _number(value: float) -> str:

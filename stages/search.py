@@ -45,7 +45,7 @@ class Query:
 
 def read_query(asked: str) -> Query:
     """A photo where there is such a file, else a text. UserError for a photo's name without a file, and for no query."""
-    path = Path(asked).expanduser()
+    path = _expanded(asked)
     if not asked.strip():
         raise UserError('the query is empty; say a text ("a slice of pizza") or a photo\'s path')
     try:
@@ -59,6 +59,13 @@ def read_query(asked: str) -> Query:
     if path.suffix.lower() in _PHOTOS or _PATH.fullmatch(asked):
         raise UserError(f"{asked}: there is no such photo")
     return Query(asked, None)
+
+
+def _expanded(asked: str) -> Path:
+    try:
+        return Path(asked).expanduser()
+    except RuntimeError:  # "~cozy sofa": there is no such user
+        return Path(asked)
 
 
 def nearest(row: query.Row, asked: Query, k: int) -> list[Hit]:
@@ -88,7 +95,8 @@ def sheet(asked: Query, model: str, hits: Sequence[Hit]) -> str:
     captions = [f"{hit.rank}. {hit.label or ''} {hit.score:.4f} {hit.paths[0]}" for hit in hits]
     prepared = [pictures.read(paths.images("test"), hit.image_id) for hit in hits]
     found = [Picture(data, caption) for data, caption in zip(prepared, captions, strict=True) if data is not None]
-    return contact_sheet.page(f"{model}: {asked.shown}", Picture(asked.photo, asked.shown) if asked.photo is not None else None, found)
+    shown = _printable(asked.shown)
+    return contact_sheet.page(f"{model}: {shown}", Picture(asked.photo, shown) if asked.photo is not None else None, found)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -100,7 +108,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--open", action="store_true", help="show the photos in the browser")
     arguments = parser.parse_args(argv)
     params, model = cli.start_whole("search", alone=False), arguments.model
-    cli.check_row(model, params, "all" if model in params.refinements else "models")
+    cli.check_row(model, params, "all")
     if arguments.k < 1:
         raise UserError(f"-k is {arguments.k}; say how many photos to show, 1 or more")
     asked = read_query(arguments.query)

@@ -19,7 +19,7 @@ from stages.lib.serving import app, guard, rooms
 def choose(params: Params, wanted: str | None) -> str:
     """The row that the page opens with: the wanted one, or the first that is computed here. UserError if it isn't."""
     if wanted is not None:
-        cli.check_row(wanted, params, "all" if wanted in params.refinements else "models")
+        cli.check_row(wanted, params, "all")
         rooms.check(wanted, params)
         return wanted
     ready = [row.name for row in rooms.offers(params) if row.ready]

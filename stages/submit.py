@@ -74,10 +74,9 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is less than 1")
-    return value
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of photos, 1 or more")
+    return int(text)
 
 
 if __name__ == "__main__":

@@ -100,6 +100,14 @@ def test_the_checker_prints_one_line_and_exits_with_1(tmp_path: Path, capsys: py
         (lambda settings: settings.pop("train"), "train is missing, which DVC needs; say `train: {}`"),
         (lambda settings: settings.pop("refinements"), "refinements is missing, which DVC needs; say `refinements: {}`"),
         (lambda settings: settings.update(score={}), "score.k is missing, which DVC needs; say `score: {k: [1, 5, 10]}`"),
+        (lambda settings: settings.update(refinements=None), "refinements is empty; for none say refinements: {}"),
+        (lambda settings: settings["retrieve"].update(k=True), "retrieve: k is true, which is neither a number nor a text"),
+        (
+            lambda settings: settings["models"]["arcface"]["encoder"].update(
+                library="timm", name="hf-hub:a/b", weights="none", allow_random=True
+            ),
+            "models.arcface.encoder: weights: none doesn't go with name: hf-hub:a/b, which has its own",
+        ),
         (lambda settings: settings["score"].update(k=10), "score.k is 10: should be a list, as [a, b]"),
         (lambda settings: settings.update(models={}), "models is empty"),
         (lambda settings: settings["models"].update({18: settings["models"]["arcface"]}), "models: a row's name is 18, which YAML takes"),

@@ -322,3 +322,13 @@ def test_the_page_needs_no_rows_file_and_neither_needs_torch(folder: Path) -> No
     assert paths.REPORT.read_bytes() == page
     code = "import sys; import stages.report; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=project.ROOT, check=False).returncode == 0
+
+
+def test_a_licence_is_shown_whole(folder: Path) -> None:
+    reported.run({"only": clustered(4, 2, 3, 1.0)})
+    told = "other (see model_card) for images (research only)"
+    figures = tables.read_json(paths.row_metrics("only"))
+    figures["costs"]["licence"] = told
+    tables.write_json(paths.row_metrics("only"), figures)
+    report.main([])
+    assert told in re.sub(r"<[^>]*>", "", paths.REPORT.read_text(encoding="utf-8"))

@@ -84,3 +84,17 @@ def test_an_approximate_search_replaces_the_exact_one() -> None:
     # Fused with the row it is made of: one embedding, both searches.
     both = refined("both", "ann", "a", query_ms=0.25)
     assert both["images_per_second"] == 100.0 and both["query_ms"] == pytest.approx(0.1 + 1.0 + 0.25) and "search" not in both
+
+
+@pytest.mark.parametrize(("first", "second"), [("a", "white"), ("white", "a")])
+def test_a_row_fused_with_its_own_whitening_is_searched_twice_whichever_comes_first(first: str, second: str) -> None:
+    refined("white", "a", "a", dim=64, index_mb=0.25)
+    costs = refined("fused", first, second, method="reciprocal_rank_fusion")
+    assert (costs["dim"], costs["index_mb"], costs["query_ms"]) == (512 + 64, 2.25, 1.0 + 0.25 + 0.25)
+    assert costs["images_per_second"] == 100.0 and costs["parameters"] == 1000
+
+
+@pytest.mark.parametrize(("method", "query_ms"), [("query_expansion", 1.25), ("k_reciprocal", 1.25), ("reciprocal_rank_fusion", 1.75)])
+def test_a_ranking_that_is_not_used_takes_no_time(method: str, query_ms: float) -> None:
+    costs = refined("made", "a", "b", method=method)
+    assert costs["query_ms"] == query_ms and costs["dim"] == 640

@@ -191,3 +191,8 @@ def test_a_mended_label_is_seen_by_the_next_run() -> None:
     score.main(["--model", "row"])
     mended = tables.read_json(paths.row_metrics("row"))
     assert (mended["scored"], mended["without_answer"]) == (4, 2)
+
+
+def test_a_placeholder_under_thousands_of_paths_is_named_by_a_few() -> None:
+    assert score._joined(["a", "b"]) == "a | b"
+    assert score._joined([str(n) for n in range(2_000)]) == "0 | 1 | 2 | 3 | 4 | and 1,995 more"

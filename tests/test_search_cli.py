@@ -17,6 +17,7 @@ import torch
 import transformers as tf
 from PIL import Image
 
+from stages.search import read_query
 from tests import hub_repositories, local_hub
 from tests.hub_project import environment, photo, row, write
 
@@ -136,7 +137,7 @@ def test_the_contact_sheet_shows_the_photos_and_runs_nothing(project: Path, sear
     [
         (["--model", "vit", "a slice of pizza"], "tiny/vit has no text tower; search with a photo"),
         (["--model", "clip_l2", "a slice of pizza"], "models.clip_l2: search.metric is l2"),
-        (["--model", "klip", "pizza"], "models.klip is unknown; did you mean 'clip'?"),
+        (["--model", "klip", "pizza"], "row 'klip' is unknown; did you mean 'clip'?"),
         (["--model", "clip", "missing.jpg"], "missing.jpg: there is no such photo"),
         (["--model", "clip", "missing.heic"], "missing.heic: there is no such photo"),
         (["--model", "clip", "./photos/missing"], "./photos/missing: there is no such photo"),
@@ -167,3 +168,7 @@ def test_a_photo_that_is_no_photo(project: Path, search: Search) -> None:
     (project / "half.png").write_bytes(buffer.getvalue()[:60])
     done = search("--model", "clip", "half.png")
     assert done.returncode == 1 and "half.png is " in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_text_that_starts_with_a_tilde_is_a_text() -> None:
+    assert read_query("~cozy sofa").photo is None

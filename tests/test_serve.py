@@ -387,7 +387,7 @@ def test_a_picture_is_found_in_any_shard(tmp_path: Path, rows: int, rows_per_sha
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--model", "mobilnet_v2"], "models.mobilnet_v2 is unknown; did you mean 'mobilenet_v2'?"),
+        (["--model", "mobilnet_v2"], "row 'mobilnet_v2' is unknown; did you mean 'mobilenet_v2'?"),
         (["--model", "absent"], "data/indexes/absent.faiss: is not there; run `dvc repro`, or `dvc pull` it"),
         (["--host", "no.such.host.invalid"], "--host no.such.host.invalid --port 8000: can't be listened on"),
         (["--port", "99999"], "--port 99999: must be 0 to 65535"),

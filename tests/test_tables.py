@@ -187,6 +187,15 @@ def test_a_ranking_of_a_large_gallery_reads_back(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read.scores, scores)
 
 
+def test_a_ranking_is_put_together_of_as_many_queries_as_an_array_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    positions = np.array([[0, 1, 2], [2, -1, -1], [1, 0, -1], [2, 1, 0], [-1, -1, -1]])
+    ranking = tables.Ranking(np.array(list("abcde")), np.array(ids(3)), positions, np.where(positions < 0, np.nan, 0.5).astype(np.float32))
+    tables.write_ranking(tmp_path / "whole.parquet", ranking)
+    monkeypatch.setattr(tables, "_IDS_AT_ONCE", 6)
+    tables.write_ranking(tmp_path / "parts.parquet", ranking)
+    assert tables.read_table(tmp_path / "whole.parquet").equals(tables.read_table(tmp_path / "parts.parquet"))
+
+
 def test_what_a_killed_writer_left_goes_though_nobody_took_its_exit_status(tmp_path: Path) -> None:
     """In a container, process 1 may leave a killed stage a zombie, which has its PID still."""
     code = "import os, sys; print(os.getpid(), flush=True); sys.stdin.read()"

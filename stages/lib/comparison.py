@@ -61,7 +61,7 @@ def page(rows: Rows, names: Sequence[str], pairs: Sequence[Pair]) -> str:
         "## Quality\n\n" + table(*quality(rows, found, names)),
         "## Cost\n\n" + table(*cost(rows, found.ordered, names)),
         measured_on(rows, found.ordered),
-        "## How to read it\n\n" + legend(rows[found.ordered[0]], names, len(rows), _ann_depth(rows)),
+        "## How to read it\n\n" + legend(rows[found.ordered[0]], names, len(rows), ann_depth(rows)),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -161,7 +161,7 @@ def _figure(value: float | None, digits: int) -> str:
 
 
 def cost(rows: Rows, ordered: Sequence[str], names: Sequence[str]) -> Table:
-    depth = _ann_depth(rows)
+    depth = ann_depth(rows)
     approximate = ["index", f"ANN recall@{depth}"] if depth else []
     measured = ["images/s", "query ms", "dim", "index MB", *approximate]
     measured += ["memory MB", "params M", "GFLOPs", "px", "train min", "licence"]
@@ -188,7 +188,7 @@ def cost(rows: Rows, ordered: Sequence[str], names: Sequence[str]) -> Table:
     return Table(["model", *names[:1], *measured], lines)
 
 
-def _ann_depth(rows: Rows) -> str:
+def ann_depth(rows: Rows) -> str:
     """The k of the deepest recall@k that an approximate row was measured at; empty if there is no such row."""
     return max((k for row in rows.values() for k in row["costs"].get("search", {}).get("ann_recall", {})), key=int, default="")
 

@@ -12,6 +12,7 @@ _EMBED = ("images_per_second", "device", "engine", "precision", "peak_memory_mb"
 _ENCODER = ("parameters", "gflops", "image_size", "licence")
 _SUMMED = ("dim", "index_mb", "query_ms", "parameters", "gflops", "train_minutes")  # over the parts of a refinement
 _PARTS = ("images_per_second", *_SUMMED)
+_SEARCH_FIRST_ALONE = ("query_expansion", "k_reciprocal")  # these take vectors of the second row, not its ranking
 
 
 def of_model(row: str) -> Costs:
@@ -45,8 +46,11 @@ def of_refinement(row: str, first: str, second: str) -> Costs:
     refine = tables.read_json(paths.costs("refine", row))
     sources = {name: tables.read_json(paths.row_metrics(name))["costs"] for name in (first, second)}
     parts: dict[str, Costs] = {}
-    for name, costs in sources.items():
-        parts |= costs.get("parts") or {name: {key: costs[key] for key in _PARTS}}
+    for source, costs in sources.items():
+        for name, part in (costs.get("parts") or {source: {key: costs[key] for key in _PARTS}}).items():
+            if source != first and name not in parts and refine.get("method") in _SEARCH_FIRST_ALONE:
+                part = part | {"query_ms": 0}
+            parts[name] = _either(parts[name], part) if name in parts else part
     if "dim" in refine:  # new vectors are searched instead of the sources', whose rankings aren't needed
         parts = {name: part | {"dim": 0, "index_mb": 0, "query_ms": 0} for name, part in parts.items()}
     parts[row] = dict.fromkeys(_PARTS, 0) | {key: refine[key] for key in ("dim", "index_mb", "query_ms") if key in refine}
@@ -68,6 +72,11 @@ def of_refinement(row: str, first: str, second: str) -> Costs:
         **_approximation(refine, refine),
         "parts": parts,
     }
+
+
+def _either(one: Costs, other: Costs) -> Costs:
+    """What a part costs that counts in both sources; in a whitening or approximate row of it, what isn't used any more is 0."""
+    return {key: None if None in (one[key], other[key]) else max(one[key], other[key]) for key in _PARTS}
 
 
 def _approximation(built: Costs, searched: Costs) -> Costs:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import reprlib
 from typing import Any, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from stages.lib.errors import nearest
 
@@ -14,6 +14,16 @@ class Strict(BaseModel):
     """A group of settings; an unknown key is an error, and values can't be changed once read."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _yes_is_no_number(cls, raw: Any) -> Any:
+        """YAML takes yes, no, on and off for true and false, and pydantic those for 1 and 0."""
+        fields = {field.alias or name: field for name, field in cls.model_fields.items()}
+        for name, value in raw.items() if isinstance(raw, dict) else ():
+            if isinstance(value, bool) and name in fields and fields[name].annotation is not bool:
+                raise ValueError(f"{name} is {str(value).lower()}, which is neither a number nor a text here")
+        return raw
 
 
 _SETTINGS, _LIST = "should be settings with a name each, as {k: 10}", "should be a list, as [a, b]"
@@ -56,6 +66,8 @@ def explain(error: ValidationError, root: type[BaseModel], raw: Any) -> str:
         told = f"{'.'.join(map(str, place[:-2]))}: a row's name is {fault['input']!r}, which YAML takes for no text; put it in quotes"
     elif place and place[-1] == "[key]":
         told = f"{'.'.join(map(str, place[:-1]))}: a row's name may hold only a-z, 0-9 and _"
+    elif kind == "dict_type" and fault["input"] is None:
+        told = f"{where} is empty; for none say {where}: {{}}"
     elif kind in _SHAPES:
         told = f"{where} is {reprlib.repr(fault['input'])}: {_SHAPES[kind]}"
     elif kind == "too_short" and not fault["input"]:

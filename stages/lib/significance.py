@@ -51,7 +51,7 @@ def randomisation_test(differences: Values, clusters: Clusters, samples: int, se
     observed = np.abs(sums.sum(axis=0))
     exact = len(sizes) < 63 and 2 ** len(sizes) <= samples
     extreme, drawn = np.zeros(differences.shape[1], np.int64), 0
-    for signs in _every_sign(len(sizes)) if exact else _random_signs(np.random.default_rng(seed), samples, len(sizes)):
+    for signs in _every_sign(len(sizes)) if exact else _random_signs(np.random.default_rng(seed), samples, sums.shape):
         extreme += (np.abs(signs @ sums) >= observed).sum(axis=0)
         drawn += len(signs)
     return extreme / drawn if exact else (extreme + 1) / (drawn + 1)
@@ -88,8 +88,10 @@ def _resamples(random: np.random.Generator, samples: int, count: int) -> Iterato
         yield np.bincount(picked.ravel(), minlength=rows * count).reshape(rows, count).astype(np.float64)
 
 
-def _random_signs(random: np.random.Generator, samples: int, count: int) -> Iterator[Values]:
-    for rows in _blocks(samples, count):
+def _random_signs(random: np.random.Generator, samples: int, shape: tuple[int, ...]) -> Iterator[Values]:
+    """Of [C, M] sums, [block, C]: as many rows at once as keep [block, M] small too."""
+    count = shape[0]
+    for rows in _blocks(samples, max(shape)):
         yield np.where(random.random((rows, count)) < 0.5, 1.0, -1.0)
 
 

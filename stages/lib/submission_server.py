@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
-from urllib3.exceptions import MaxRetryError, NewConnectionError
+from urllib3.exceptions import LocationParseError, MaxRetryError, NewConnectionError
 from urllib3.util import Retry
 
 from stages.lib import paths, tables
@@ -40,6 +40,9 @@ def send(url: str, body: bytes, *, again: bool = False, seconds: float = 120, pa
     _take_note(note, place, again)
     try:
         response, text = _post(url, body, note.stem, seconds, pause_seconds)
+    except LocationParseError as error:  # of a host's name, which requests lets through
+        note.unlink()
+        raise UserError(f"{place}: can't be reached ({error}); nothing was sent") from None
     except requests.RequestException as error:
         if _never_sent(error):
             note.unlink()

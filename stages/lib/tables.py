@@ -365,19 +365,28 @@ def embeddings_batch(images: pa.RecordBatch, vectors: npt.NDArray[np.float32]) -
     return pa.record_batch([*known, lists], schema=embeddings_schema(vectors.shape[1]))
 
 
+_IDS_AT_ONCE = 2**24  # an array of texts holds 2 GiB, which 2^25 ids of 64 characters fill
+
+
 def write_ranking(path: Path, ranking: Ranking) -> None:
-    kept = ranking.positions >= 0
+    step = max(1, _IDS_AT_ONCE // max(1, ranking.positions.shape[1]))
+    names = pa.array(ranking.gallery_ids.tolist(), pa.string())
+    starts = range(0, max(1, len(ranking.query_ids)), step)
+    write_table(path, pa.concat_tables(_some_rankings(ranking, names, slice(start, start + step)) for start in starts))
+
+
+def _some_rankings(ranking: Ranking, names: pa.StringArray, queries: slice) -> pa.Table:
+    positions, scores = ranking.positions[queries], ranking.scores[queries]
+    kept = positions >= 0
     offsets = pa.array(np.concatenate([[0], np.cumsum(kept.sum(axis=1))]), pa.int32())
-    ids = pa.array(ranking.gallery_ids.tolist(), pa.string()).take(pa.array(ranking.positions[kept]))
-    table = pa.table(
+    return pa.table(
         {
-            "query_id": pa.array(ranking.query_ids, pa.string()),
-            "gallery_ids": pa.ListArray.from_arrays(offsets, ids),
-            "scores": pa.ListArray.from_arrays(offsets, pa.array(ranking.scores[kept], pa.float32())),
+            "query_id": pa.array(ranking.query_ids[queries], pa.string()),
+            "gallery_ids": pa.ListArray.from_arrays(offsets, names.take(pa.array(positions[kept]))),
+            "scores": pa.ListArray.from_arrays(offsets, pa.array(scores[kept], pa.float32())),
         },
         schema=RANKING,
     )
-    write_table(path, table)
 
 
 def read_ranking(path: Path) -> Ranking:

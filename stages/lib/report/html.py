@@ -42,7 +42,7 @@ def index(rows: Rows, found: Standings, names: Sequence[str], charts: Any, leaks
         quality_columns=len(quality.header),
         lines=[[*a, *b[doubled:]] for a, b in zip(quality.lines, cost.lines, strict=True)],
         measured_on=items(comparison.measured_on(rows, found.ordered)),
-        legend=items(comparison.legend(first, names, len(rows))),
+        legend=items(comparison.legend(first, names, len(rows), comparison.ann_depth(rows))),
         charts=charts,
         charts_script=Markup(scripts.literal(charts)),
         leaks=leaks[:shown],

@@ -38,8 +38,10 @@
   function select() {
     const { queries } = data.collection, { relevant, rows: figures } = data.queries;
     const models = shownModels(), keep = FILTERS[filter.value], wanted = text.value.trim().toLowerCase();
-    const exact = data.collection.labels.findIndex((label) => label.toLowerCase() === wanted);
-    const matches = (q) => !wanted || (exact >= 0 ? queries.label[q] === exact
+    const called = (name, same) => data.collection.labels.flatMap((label, place) => (same(label) === name ? [place] : []));
+    const asWritten = called(text.value.trim(), (label) => label);
+    const exact = new Set(asWritten.length ? asWritten : called(wanted, (label) => label.toLowerCase()));
+    const matches = (q) => !wanted || (exact.size ? exact.has(queries.label[q])
       : Page.label(queries.label[q]).toLowerCase().includes(wanted) || queries.paths[q].toLowerCase().includes(wanted));
     const picked = relevant.map((_, q) => q).filter((q) => (relevant[q] > 0 || filter.value === "all") && keep(q, models) && matches(q));
     const judged = filter.value === "a-not-b" ? [first.value, second.value] : models;

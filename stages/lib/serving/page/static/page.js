@@ -76,6 +76,10 @@ async function search({ model, shown, question }, signal) {
   return answer;
 }
 
+function showWords() {
+  at("words").value = state.question?.words ?? "";
+}
+
 function showStart() {
   at("asked").hidden = at("more").hidden = true;
   at("results").setAttribute("aria-busy", "false");
@@ -232,10 +236,11 @@ function start() {
   takeDropsAndPastes();
   addEventListener("popstate", () => {
     state = stateOfAddress();
+    showWords();
     show();
   });
   state = stateOfAddress();
-  at("words").value = state.question?.words ?? "";
+  showWords();
   show();
 }
 

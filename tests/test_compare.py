@@ -265,3 +265,14 @@ def test_columns_are_aligned() -> None:
     table = comparison.table(["model", "x"], [["a", "1"], ["a longer one", "12,345"]]).splitlines()
     assert len({len(line) for line in table}) == 1
     assert table[2] == "| a            |      1 |"
+
+
+@pytest.mark.parametrize(("labels", "possible"), [(5, False), (6, True)])
+def test_where_labels_are_too_few_for_any_difference_it_says_so(labels: int, possible: bool) -> None:
+    """The clearest difference: one row always right, the other never."""
+    right = clustered(labels, 2, 3, noise=0)
+    others = dict(zip(dict.fromkeys(i.label for i in right), [right[-1].vector, *(i.vector for i in right[::5])], strict=False))
+    wrong = [Image(i.name, i.split, i.label, others[i.label] if i.split == "query" else i.vector) for i in right]
+    run({"right": right, "wrong": wrong})
+    assert ("no difference can reach p < 0.05" in page()) != possible
+    assert (float(read_csv(paths.SIGNIFICANCE)[0]["p_holm"]) < 0.05) == possible

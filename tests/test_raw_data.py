@@ -360,3 +360,10 @@ def test_a_folder_that_can_not_be_listed_is_told(root: Path, monkeypatch: pytest
         raw_data.read(register, root)
         [noted] = register.execute("SELECT path, problem, skipped FROM problem WHERE path LIKE '%Pear'")
     assert noted == ("test/gallery/Pear", "can't be read: permission denied", 1)
+
+
+@pytest.mark.parametrize("name", ["label.csv", "labels.txt", "test/labels.csv", "qrels.tsv"])
+def test_what_looks_like_labels_and_is_not_read_is_told(root: Path, name: str, caplog: pytest.LogCaptureFixture) -> None:
+    (root / name).write_text("path,label\n")
+    read(root)
+    assert f"{root / name}: is not read; labels are read from {root}/labels.csv" in caplog.text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import os
 import sqlite3
 import unicodedata
@@ -12,6 +13,7 @@ from pathlib import Path
 from stages.lib import photo_register, raw_tables
 from stages.lib.errors import UserError
 
+log = logging.getLogger("lineup")
 SPLITS = {"train": "train", "test/query": "query", "test/gallery": "gallery"}
 _FOLDERS = ("train", "test", "query", "gallery")
 _TABLES = {"labels.csv", "qrels.csv"}
@@ -121,5 +123,9 @@ def _note_outside(register: sqlite3.Connection, root: Path) -> None:
                 name = Path(entry.path).relative_to(root).as_posix()
                 if name not in _KNOWN and name.casefold() in _TABLES and entry.is_file() and not (root / name.casefold()).exists():
                     raise UserError(f"{entry.path}: is not read under this name; rename it to '{name.casefold()}'")
+                if name not in _KNOWN and Path(name).stem.casefold().startswith(("label", "qrel")) and entry.is_file():
+                    log.warning(
+                        "%s: is not read; labels are read from %s, answers from %s", entry.path, *(root / t for t in sorted(_TABLES))
+                    )
                 if name not in _KNOWN and _is_photo_name(entry.name):
                     photo_register.note(register, _shown(name), "is not read: it is outside train/, test/query/ and test/gallery/")

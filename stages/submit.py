@@ -8,9 +8,10 @@ from __future__ import annotations
 import argparse
 import csv
 import errno
+import os
 from pathlib import Path
 
-from stages.lib import cli, paths, submission, submission_server, tables
+from stages.lib import cli, paths, raw_data, submission, submission_server, tables
 from stages.lib.errors import UserError
 
 
@@ -27,13 +28,26 @@ def submit(row: str, k: int, shape: submission.Shape, group: str | None, naming:
 
 
 def left_out() -> int:
-    """How many photos of test/query `preprocess` couldn't read."""
-    if not paths.PROBLEMS.exists():
-        return 0
-    with paths.PROBLEMS.open(encoding="utf-8", newline="") as file:
-        named = {line["path"] for line in csv.DictReader(file) if line["path"].startswith("test/query/")}
+    """How many photos of test/query `preprocess` couldn't read. UserError if it hasn't seen one that lies there now."""
+    named: set[str] = set()
+    if paths.PROBLEMS.exists():
+        with paths.PROBLEMS.open(encoding="utf-8", newline="") as file:
+            named = {line["path"] for line in csv.DictReader(file) if line["path"].startswith("test/query/")}
     manifest = tables.read_table(paths.manifest("test"), columns=["paths"])
-    return len(named.difference(*manifest.column("paths").to_pylist()))
+    ranked = {path for places in manifest.column("paths").to_pylist() for path in places}
+    new = sorted(_queries_there() - ranked - named)
+    if new:
+        raise UserError(f"{paths.RAW / new[0]}: is new since the last `dvc repro` ({len(new)} in all); run it, then hand in")
+    return len(named - ranked)
+
+
+def _queries_there() -> set[str]:
+    """The photos in data/raw/test/query, relative to data/raw; none where a teammate has the results alone."""
+    found = (
+        Path(place) / name for place, _, names in os.walk(paths.RAW / "test" / "query") for name in names if raw_data.is_photo_name(name)
+    )
+    shown = (path.relative_to(paths.RAW).as_posix() for path in found)
+    return {path for path in shown if path.encode("utf-8", "ignore").decode() == path}
 
 
 def write(out: Path, text: str) -> None:
@@ -62,10 +76,10 @@ def main(argv: list[str] | None = None) -> None:
     params = cli.start_whole("submit")
     row = arguments.model
     cli.check_row(row, params, "all")
+    unread = left_out()
     body = submit(row, arguments.k, arguments.shape, arguments.group, arguments.names, params.retrieve.k)
     out = arguments.out or paths.submission(row)
     write(out, body.decode())
-    unread = left_out()
     if unread:
         cli.log.warning("photos of test/query that couldn't be read and are not in it: %d; see %s", unread, paths.PROBLEMS)
     cli.log.info("%s: the %d nearest of each query", out, arguments.k)

@@ -414,3 +414,16 @@ def test_on_the_command_line_a_fault_is_one_line(place: Path, capsys: pytest.Cap
     assert stopped.value.code == 1 and printed.startswith("error: --group is missing") and printed.count("\n") == 1
     with pytest.raises(SystemExit):
         submit.main(["--model", "row", "-k", "0"])
+
+
+def test_a_query_that_no_stage_has_seen_is_told(place: Path) -> None:
+    prepared()
+    folder = paths.RAW / "test/query/some"
+    folder.mkdir(parents=True)
+    (folder / ".hidden.jpg").touch()
+    written("-k", "2", "--group", "us")
+    (folder / "new.jpg").touch()
+    with pytest.raises(UserError, match=r"test/query/some/new.jpg: is new since the last `dvc repro` \(1 in all\)"):
+        written("-k", "2", "--group", "us")
+    paths.PROBLEMS.write_text("path,problem\ntest/query/some/new.jpg,is not an image\n", encoding="utf-8")
+    written("-k", "2", "--group", "us")

@@ -87,7 +87,7 @@ def _walk(register: sqlite3.Connection, root: Path, place: str, above: frozenset
                 photo_register.note(register, _shown(place), told)
             for entry in entries:
                 name = f"{place}/{entry.name}"
-                if not _is_photo_name(entry.name):
+                if not is_photo_name(entry.name):
                     continue
                 if _is_folder(entry):
                     yield from _walk(register, root, name, above | {itself})
@@ -106,7 +106,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _is_photo_name(name: str) -> bool:
+def is_photo_name(name: str) -> bool:
     return not name.startswith(".") and name.lower() not in _NOT_PHOTOS
 
 
@@ -127,5 +127,5 @@ def _note_outside(register: sqlite3.Connection, root: Path) -> None:
                     log.warning(
                         "%s: is not read; labels are read from %s, answers from %s", entry.path, *(root / t for t in sorted(_TABLES))
                     )
-                if name not in _KNOWN and _is_photo_name(entry.name):
+                if name not in _KNOWN and is_photo_name(entry.name):
                     photo_register.note(register, _shown(name), "is not read: it is outside train/, test/query/ and test/gallery/")

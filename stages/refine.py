@@ -116,7 +116,8 @@ def make_space(row: str, settings: Refinement, metric: search.Metric, answers: R
 def check_depth(row: str, settings: Refinement, k: int, images: int) -> None:
     """UserError if a method looks further down a ranking than it goes."""
     wanted = {"n": settings.n} if isinstance(settings, QueryExpansion) else {}
-    wanted = {"k1": settings.k1} if isinstance(settings, KReciprocal) else wanted
+    if isinstance(settings, KReciprocal):  # candidates by default as many as there are, up to 100
+        wanted = {"k1": settings.k1} | ({"candidates": settings.candidates} if "candidates" in settings.model_fields_set else {})
     for name, value in wanted.items():
         if value > k < images:
             raise UserError(

@@ -65,7 +65,7 @@ def main(argv: list[str] | None = None) -> None:
         local = is_local(listener)
         if not local:
             print("warning: everyone who reaches this address can search and see the gallery; there is no password", file=sys.stderr)
-        served = app.create(params, model, guard.LOOPBACK_NAMES if local else ("*",))
+        served = app.create(params, model, (*guard.LOOPBACK_NAMES, arguments.host, listener.getsockname()[0]) if local else ("*",))
         config = uvicorn.Config(served, log_level=logging.WARNING, access_log=False, server_header=False, proxy_headers=False, ws="none")
         config.timeout_graceful_shutdown = 3
         print(f"search page: {url(listener)} (Ctrl-C ends it)", flush=True)

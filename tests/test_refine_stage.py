@@ -208,7 +208,7 @@ def test_fusion_of_a_row_with_itself_keeps_its_ranking(place: Path) -> None:
     assert [ids(twice, q) for q in range(6)] == [ids(model, q) for q in range(6)]
 
 
-@pytest.mark.parametrize(("row", "name"), [("expanded", "n"), ("reranked", "k1")])
+@pytest.mark.parametrize(("row", "name"), [("expanded", "n"), ("reranked", "k1"), ("reranked", "candidates")])
 def test_looking_further_than_the_rankings_go_is_told(place: Path, row: str, name: str) -> None:
     prepared({row: {**ROWS[row], name: 9}}, retrieve={"k": 8}, score={"k": [1]})
     with pytest.raises(UserError, match=rf"refinements.{row}.{name} is 9, but rankings are 8 deep; set retrieve.k to 9 or more"):

@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -427,3 +428,13 @@ def test_other_machines_are_let_in_only_on_demand_and_with_a_warning(project: Pa
     assert response.status_code == 200
     assert errors == "warning: everyone who reaches this address can search and see the gallery; there is no password\nended\n"
     assert server.returncode == 0
+
+
+def test_the_address_that_is_printed_is_answered(project: Path) -> None:
+    if sys.platform != "linux":
+        pytest.skip("127.0.0.2 is an address of Linux machines alone")
+    server = served.start(project, "--host", "127.0.0.2", "--port", "0")
+    response = requests.get(served.address(server), timeout=60)
+    os.kill(server.pid, signal.SIGINT)
+    server.communicate(timeout=60)
+    assert response.status_code == 200

@@ -9,8 +9,8 @@ import json
 import os
 import shutil
 import signal
-import sys
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any

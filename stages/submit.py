@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import csv
 import errno
-import os
 from pathlib import Path
 
 from stages.lib import cli, paths, raw_data, submission, submission_server, tables
@@ -35,19 +34,10 @@ def left_out() -> int:
             named = {line["path"] for line in csv.DictReader(file) if line["path"].startswith("test/query/")}
     manifest = tables.read_table(paths.manifest("test"), columns=["paths"])
     ranked = {path for places in manifest.column("paths").to_pylist() for path in places}
-    new = sorted(_queries_there() - ranked - named)
+    new = sorted(raw_data.photos(paths.RAW, "test/query") - ranked - named)
     if new:
         raise UserError(f"{paths.RAW / new[0]}: is new since the last `dvc repro` ({len(new)} in all); run it, then hand in")
     return len(named - ranked)
-
-
-def _queries_there() -> set[str]:
-    """The photos in data/raw/test/query, relative to data/raw; none where a teammate has the results alone."""
-    found = (
-        Path(place) / name for place, _, names in os.walk(paths.RAW / "test" / "query") for name in names if raw_data.is_photo_name(name)
-    )
-    shown = (path.relative_to(paths.RAW).as_posix() for path in found)
-    return {path for path in shown if path.encode("utf-8", "ignore").decode() == path}
 
 
 def write(out: Path, text: str) -> None:

@@ -101,6 +101,7 @@ def test_the_checker_prints_one_line_and_exits_with_1(tmp_path: Path, capsys: py
         (lambda settings: settings.pop("refinements"), "refinements is missing, which DVC needs; say `refinements: {}`"),
         (lambda settings: settings.update(score={}), "score.k is missing, which DVC needs; say `score: {k: [1, 5, 10]}`"),
         (lambda settings: settings.update(refinements=None), "refinements is empty; for none say refinements: {}"),
+        (lambda settings: settings.update(models=None), "models is None: should be settings with a name each"),
         (lambda settings: settings["retrieve"].update(k=True), "retrieve: k is true, which is neither a number nor a text"),
         (
             lambda settings: settings["models"]["arcface"]["encoder"].update(

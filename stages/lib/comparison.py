@@ -223,16 +223,16 @@ def measured_on(rows: Rows, ordered: Sequence[str]) -> str:
 
 def legend(row: dict[str, Any], names: Sequence[str], rows: int, ann_depth: str = "") -> str:
     unit = "queries" if row["clusters"] == row["scored"] else "labels"
+    pairs = rows * (rows - 1) // 2
     quality = [
         "map_at_r: of a query's R right images, average precision over the first R answers; 1 is perfect, it decides the order.",
         "top_k: share of queries with a right image among the first k answers.",
         f"(low-high): 95% bootstrap interval, resampling {unit}. By label (shown where it differs): the mean of the labels' means.",
-        f"Against the best: paired randomisation test on map_at_r, flipping {unit}; p is Holm-adjusted for {rows * (rows - 1) // 2} pairs.",
+        f"Against the best: paired randomisation test on map_at_r, flipping {unit}; p is Holm-adjusted for {pairs} pairs.",
         f'"Can\'t tell" (p >= {LEVEL}) is not "equally good": more {unit} may tell. All pairs are in metrics/significance.csv.',
     ]
     if row["clusters"] < FEW_CLUSTERS:
         quality.append(f"With {row['clusters']} {unit} only, intervals and p values are rough.")
-    pairs = rows * (rows - 1) // 2
     if pairs and pairs * 2 / 2 ** row["clusters"] >= LEVEL:  # of all flips two are as clear as can be
         counts = f"{row['clusters']} {unit} and {pairs} pair{'s' * (pairs > 1)}"
         quality.append(f"With {counts} no difference can reach p < {LEVEL}: with more {unit} it can, or with fewer rows.")

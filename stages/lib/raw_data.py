@@ -44,6 +44,12 @@ def read(register: sqlite3.Connection, root: Path) -> None:
     _note_outside(register, root)
 
 
+def photos(root: Path, folder: str) -> set[str]:
+    """The files of a split's folder that `read` would list now; none where it isn't there."""
+    with photo_register.temporary() as register:
+        return set(_walk(register, root, folder))
+
+
 def _file(name: str, folder: str, split: str) -> tuple[str, str, str | None, str | None]:
     label, inside, _ = name.removeprefix(f"{folder}/").partition("/")
     normal = unicodedata.normalize("NFC", name)
@@ -87,7 +93,7 @@ def _walk(register: sqlite3.Connection, root: Path, place: str, above: frozenset
                 photo_register.note(register, _shown(place), told)
             for entry in entries:
                 name = f"{place}/{entry.name}"
-                if not is_photo_name(entry.name):
+                if not _is_photo_name(entry.name):
                     continue
                 if _is_folder(entry):
                     yield from _walk(register, root, name, above | {itself})
@@ -106,7 +112,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def is_photo_name(name: str) -> bool:
+def _is_photo_name(name: str) -> bool:
     return not name.startswith(".") and name.lower() not in _NOT_PHOTOS
 
 
@@ -121,11 +127,13 @@ def _note_outside(register: sqlite3.Connection, root: Path) -> None:
         with os.scandir(folder) as entries:
             for entry in entries:
                 name = Path(entry.path).relative_to(root).as_posix()
-                if name not in _KNOWN and name.casefold() in _TABLES and entry.is_file() and not (root / name.casefold()).exists():
+                if name in _KNOWN:
+                    continue
+                if name.casefold() in _TABLES and entry.is_file() and not (root / name.casefold()).exists():
                     raise UserError(f"{entry.path}: is not read under this name; rename it to '{name.casefold()}'")
-                if name not in _KNOWN and Path(name).stem.casefold().startswith(("label", "qrel")) and entry.is_file():
+                if Path(name).stem.casefold().startswith(("label", "qrel")) and entry.is_file():
                     log.warning(
                         "%s: is not read; labels are read from %s, answers from %s", entry.path, *(root / t for t in sorted(_TABLES))
                     )
-                if name not in _KNOWN and is_photo_name(entry.name):
+                if _is_photo_name(entry.name):
                     photo_register.note(register, _shown(name), "is not read: it is outside train/, test/query/ and test/gallery/")

@@ -66,7 +66,7 @@ def explain(error: ValidationError, root: type[BaseModel], raw: Any) -> str:
         told = f"{'.'.join(map(str, place[:-2]))}: a row's name is {fault['input']!r}, which YAML takes for no text; put it in quotes"
     elif place and place[-1] == "[key]":
         told = f"{'.'.join(map(str, place[:-1]))}: a row's name may hold only a-z, 0-9 and _"
-    elif kind == "dict_type" and fault["input"] is None:
+    elif kind == "dict_type" and fault["input"] is None and model and not model.model_fields[str(place[-1])].is_required():
         told = f"{where} is empty; for none say {where}: {{}}"
     elif kind in _SHAPES:
         told = f"{where} is {reprlib.repr(fault['input'])}: {_SHAPES[kind]}"

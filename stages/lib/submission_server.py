@@ -40,10 +40,7 @@ def send(url: str, body: bytes, *, again: bool = False, seconds: float = 120, pa
     _take_note(note, place, again)
     try:
         response, text = _post(url, body, note.stem, seconds, pause_seconds)
-    except LocationParseError as error:  # of a host's name, which requests lets through
-        note.unlink()
-        raise UserError(f"{place}: can't be reached ({error}); nothing was sent") from None
-    except requests.RequestException as error:
+    except (requests.RequestException, LocationParseError) as error:  # the latter of a host's name: requests lets it through
         if _never_sent(error):
             note.unlink()
             raise UserError(f"{place}: can't be reached ({_reason(error)}); nothing was sent") from None
@@ -134,18 +131,18 @@ def _post(url: str, body: bytes, key: str, seconds: float, pause_seconds: float)
             return response, received[:_LARGEST_ANSWER].decode("utf-8", errors="replace")
 
 
-def _never_sent(error: requests.RequestException) -> bool:
+def _never_sent(error: Exception) -> bool:
     """Whether no byte of the submission can have left; where that isn't certain, no."""
     cause: BaseException | None = error.args[0] if error.args and isinstance(error.args[0], BaseException) else None
     if isinstance(cause, MaxRetryError):
         cause = cause.reason
     inner = cause.args[-1] if cause is not None and cause.args else None
     unsafe = isinstance(cause, ssl.SSLCertVerificationError) or isinstance(inner, ssl.SSLCertVerificationError)
-    refused = (requests.ConnectTimeout, requests.exceptions.InvalidURL, requests.exceptions.InvalidHeader)
+    refused = (requests.ConnectTimeout, requests.exceptions.InvalidURL, requests.exceptions.InvalidHeader, LocationParseError)
     return isinstance(error, refused) or isinstance(cause, NewConnectionError) or unsafe
 
 
-def _reason(error: requests.RequestException) -> str:
+def _reason(error: Exception) -> str:
     """The innermost cause, in one line."""
     cause: BaseException = error
     while True:

@@ -60,7 +60,8 @@ def ingredients(row: Trained, settings: Train, facts: dict[str, Any], manifest: 
     here = Path(__file__)  # of training_params.py the values count, below
     own = sorted(file for file in here.parent.glob("training*.py") if file.name != "training_params.py")
     used = [here.with_name(f"{name}.py") for name in ("augmentation", "images", "ranking_metrics", "search")]
-    found = (encoders, encoders.library(facts["library"]), objectives, objectives.objective(row.name))
+    objective = objectives.objective(row.name)
+    found = (encoders, encoders.library(facts["library"]), objectives, objective)
     return {
         "encoder": {name: fact for name, fact in facts.items() if name not in encoders.NOT_DECIDING},
         "text": {name: facts.get(name) for name in sorted(encoders.OF_TEXT)},
@@ -70,7 +71,7 @@ def ingredients(row: Trained, settings: Train, facts: dict[str, Any], manifest: 
         "images": manifest.digest(),
         "preparation": (tables.read_schema(tables.shards(photos)[0]).metadata or {}).get(b"preparation", b"").decode(),
         "device": choose_device(settings.device).type,
-        "versions": encoders.versions(*facts["versions"], "torchvision", *objectives.objective(row.name).PACKAGES),
+        "versions": encoders.versions(*facts["versions"], "torchvision", *objective.PACKAGES),
         "code": code_digest(*own, *used, *(Path(str(module.__file__)) for module in found)),
     }
 
@@ -125,7 +126,7 @@ class _Run:
         self.device = choose_device(settings.device)
         self.module = module.to(device=self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.objective = objective.to(self.device)
-        self.frozen = network.freeze(backbone, settings.freeze, settings.backbone_lr_scale)
+        self.frozen = network.freeze(backbone, settings)
         self.optimiser = network.optimiser(self.module, backbone, self.objective, settings)
         self.averaged = (
             AveragedModel(self.module, multi_avg_fn=get_ema_multi_avg_fn(settings.ema), use_buffers=True) if settings.ema else None

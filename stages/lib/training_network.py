@@ -71,15 +71,16 @@ def headed(encoder: Encoder, dim: int | None) -> tuple[nn.Module, dict[str, Any]
     return encoders.with_head(encoder.module, encoder.dim, dim), {**encoder.facts, "head": head, "dim": dim}
 
 
-def freeze(module: nn.Module, layers: int, scale: float) -> list[nn.Module]:
-    """The first `layers` layers that hold weights themselves, in the network's order; their weights get no gradient.
+def freeze(module: nn.Module, settings: Train) -> list[nn.Module]:
+    """The first `freeze` layers that hold weights themselves, in the network's order; their weights get no gradient.
 
-    With a learning rate of 0 (`scale`) that's the whole network: its batch statistics would change it still.
+    With a learning rate of 0 that's the whole network: its batch statistics would change it still.
     """
+    layers = settings.freeze
     own = [layer for layer in module.modules() if next(layer.parameters(recurse=False), None) is not None]
     if layers >= len(own):
         raise UserError(f"freeze is {layers}, but the network has {len(own)} layers with weights; leave at least one to train")
-    if scale == 0:
+    if settings.backbone_lr_scale == 0:
         module.requires_grad_(False)
         return [module]
     for layer in own[:layers]:

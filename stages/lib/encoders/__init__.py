@@ -205,8 +205,7 @@ def empty(make: Callable[[], Made]) -> Made:
 def _empty_parameters() -> Iterator[None]:
     """Networks built inside get parameters on `meta`, and `load_state_dict` puts the file's own into their place.
 
-    Buffers stay real: those that are not persistent
-    (causal masks, position ids) come from no file.
+    Buffers stay real: those that are not persistent (causal masks, position ids) come from no file.
     """
     register_parameter, load_state_dict = nn.Module.register_parameter, nn.Module.load_state_dict
 

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from safetensors.torch import load_file
 
+from stages.lib import encoders
 from tests import hub_repositories, local_hub
 from tests.hub_project import environment, fetch, row, write
 
@@ -223,6 +225,35 @@ def test_a_pooler_that_the_checkpoint_lacks_is_not_made_up(driver: tuple[local_h
     code, told = run(name="tiny/bare", pooling="pooler")
     assert code == 1
     sentence(told, "tiny/bare has no tensor for pooler.dense.bias", "say pooling: cls or mean")
+
+
+def test_a_class_token_that_is_not_there_is_not_made_up(driver: tuple[local_hub.Hub, Path, Fetch], tmp_path: Path) -> None:
+    hub, _, run = driver
+    hub.add("tiny/resnet", hub_repositories.resnet(tmp_path / "resnet"))
+    code, told = run(name="tiny/resnet", pooling="cls")
+    assert code == 1
+    sentence(told, "pooling: cls is for networks with a class token, and resnet has none; say mean or pooler")
+
+
+def test_a_hash_is_checked_for_timms_repositories_too(driver: tuple[local_hub.Hub, Path, Fetch], tmp_path: Path) -> None:
+    hub, _, run = driver
+    hub.add("tiny/timm", hub_repositories.timm_repository(tmp_path / "timm"))
+    code, told = run(library="timm", name="hf-hub:tiny/timm", sha256="0" * 64)
+    assert code == 1
+    sentence(told, f"sha256 is {'0' * 64}, but ")
+
+
+def test_a_mean_counts_where_a_processor_does_not_normalise(
+    driver: tuple[local_hub.Hub, Path, Fetch], repositories: Path, tmp_path: Path
+) -> None:
+    hub, project, run = driver
+    hub.add("tiny/plain", changed(repositories, tmp_path, _edit("preprocessor_config.json", do_normalize=False)))
+    white = Image.new("RGB", (50, 40), "white")
+    for asked, mean, value in (({}, 0.0, 1.0), ({"mean": [0.4] * 3, "std": [0.2] * 3}, 0.4, 3.0)):
+        code, told = run(name="tiny/plain", pooling="cls", **asked)
+        assert code == 0, told
+        encoder = encoders.load(project / "data/weights/row")
+        assert encoder.facts["mean"] == [mean] * 3 and float(encoder.transform(white).mean()) == pytest.approx(value, abs=1e-5)
 
 
 def test_pooling_is_refused_where_the_library_decides(driver: tuple[local_hub.Hub, Path, Fetch], repositories: Path) -> None:

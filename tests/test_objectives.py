@@ -193,6 +193,11 @@ def test_class_wise_losses_need_no_pairs_and_pair_losses_do() -> None:
     assert kinds == {"ProxyNCALoss": False, "P2SGradLoss": False, "CircleLoss": True}
 
 
+@pytest.mark.parametrize("width", [200, 250, 1000])
+def test_a_text_tower_of_any_width_has_heads_that_fit(batch: tuple[torch.Tensor, torch.Tensor], width: int) -> None:
+    assert built("clip", 5, text_width=width, text_layers=1)(*batch).isfinite()
+
+
 # What a training is kept by
 
 

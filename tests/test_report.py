@@ -332,3 +332,12 @@ def test_a_licence_is_shown_whole(folder: Path) -> None:
     tables.write_json(paths.row_metrics("only"), figures)
     report.main([])
     assert told in re.sub(r"<[^>]*>", "", paths.REPORT.read_text(encoding="utf-8"))
+
+
+def test_an_approximate_rows_recall_is_explained(folder: Path) -> None:
+    reported.run({"only": clustered(4, 2, 3, 1.0)})
+    figures = tables.read_json(paths.row_metrics("only"))
+    figures["costs"]["search"] = {"index": "hnsw", "storage": "float32", "parameters": {}, "ann_recall": {"10": 0.9}}
+    tables.write_json(paths.row_metrics("only"), figures)
+    report.main([])
+    assert "ANN recall@10: of the 10 images nearest by exact search" in paths.REPORT.read_text(encoding="utf-8")

@@ -18,7 +18,7 @@ from selenium.webdriver.support.ui import Select
 from stages.lib import paths
 from tests import browser as chromium
 from tests import reported
-from tests.collection import clustered
+from tests.collection import Image, clustered
 
 pytestmark = pytest.mark.slow
 
@@ -238,6 +238,21 @@ def test_a_label_narrows_and_order_is_hardest_first(page: WebDriver) -> None:
     box.send_keys("IMG SRC=X")  # part of a label, in any case
     until(lambda: texts(page, "#query-count")[0].startswith("6 of 30"))
     assert {all_figures[0][q]["label"] for q in shown_queries(page)} == {reported.ODD_LABELS[1]}
+
+
+def test_labels_that_differ_in_case_only_are_chosen_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_browser: WebDriver) -> None:
+    monkeypatch.chdir(tmp_path)
+    called = {"label 0": "Apple", "label 1": "apple"}
+    reported.run({"only": [Image(i.name, i.split, called.get(str(i.label), i.label), i.vector) for i in clustered(4, 3, 4, 1.5)]})
+    page = open_page(one_browser, tmp_path)
+    box = page.find_element(By.ID, "query-text")
+    for written, labels in (("Apple", {"Apple"}), ("apple", {"apple"}), ("APPLE", {"Apple", "apple"})):
+        box.send_keys(Keys.CONTROL, "a", Keys.DELETE)
+        until(lambda: texts(page, "#query-count")[0].startswith("12 of 12"))  # the list before this label's
+        box.send_keys(written)
+        count = f"{3 * len(labels)} of 12"
+        until(lambda count=count: texts(page, "#query-count")[0].startswith(count))
+        assert {figures("only")[q]["label"] for q in shown_queries(page)} == labels
 
 
 def test_answers_are_marked_in_words_and_by_border(page: WebDriver) -> None:

@@ -136,6 +136,12 @@ def test_words_are_asked_only_of_a_model_that_reads_them(page: Page) -> None:
     page.answered()
     assert page.title() == "“a <b>slice</b> of pizza”"
     assert not page.browser.find_elements(By.CSS_SELECTOR, "#asked-title *")
+    page.one("#words").send_keys(Keys.CONTROL, "a", Keys.DELETE)
+    page.one("#words").send_keys("soup", Keys.ENTER)
+    page.wait(lambda: page.title() == "“soup”")
+    page.browser.back()
+    page.wait(lambda: page.title() == "“a <b>slice</b> of pizza”")
+    assert page.one("#words").get_attribute("value") == "a <b>slice</b> of pizza"
 
 
 @pytest.mark.parametrize("kind", ["drop", "paste"])

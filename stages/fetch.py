@@ -15,8 +15,10 @@ from stages.lib.params import Encoder
 def fetch(spec: Encoder) -> Fetched:
     """The network that a row names, with the licence that the row states, if it does, else the one that its source states."""
     torch.manual_seed(0)  # for `weights: none`; not the seed of params.yaml, which would fetch every row again
-    fetched = encoders.library(spec.library).fetch(spec)
-    return replace(fetched, facts=fetched.facts | {"licence": spec.licence}) if spec.licence else fetched
+    library = encoders.library(spec.library)
+    fetched = library.fetch(spec)
+    resize_px = encoders.resize_px(library.transform(fetched.facts), fetched.facts["image_size"])
+    return replace(fetched, facts=fetched.facts | {"resize_px": resize_px} | ({"licence": spec.licence} if spec.licence else {}))
 
 
 def main(argv: list[str] | None = None) -> None:

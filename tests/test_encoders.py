@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.server
 import io
+import math
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -19,7 +20,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
-from torchvision import models
+from torchvision import models, transforms
 
 from stages.lib import encoders
 from stages.lib.encoders import weights
@@ -182,6 +183,36 @@ def test_image_size_keeps_the_share_that_is_cropped() -> None:
     assert (facts["transform"]["resize"], facts["transform"]["crop"]) == (146, 128)  # 128 * 256 / 224 = 146.3
     assert facts["image_size"] == 128
     assert facts["options"] == {}
+
+
+@pytest.mark.parametrize("image_size", [None, 48, 640])
+@pytest.mark.parametrize("name", ["mobilenet_v2", "inception_v3", "efficientnet_b1", "regnet_y_16gf"])
+def test_the_size_that_torchvision_resizes_to_is_measured(name: str, image_size: int | None) -> None:
+    own = encoders.library("torchvision")
+    for record in models.get_model_weights(name):
+        how = own._transform(record.transforms(), Encoder(library="torchvision", name=name, weights="hub", image_size=image_size))
+        assert encoders.resize_px(own.transform({"transform": how}), how["crop"]) == how["resize"]
+
+
+@pytest.mark.parametrize("crop_mode", ["center", "squash", "border"])
+@pytest.mark.parametrize(("size", "crop_pct"), [(16, 0.875), (224, 0.875), (240, 0.9), (300, 0.904), (384, 1.0), (384, 1.15), (600, 0.949)])
+def test_the_size_that_timm_resizes_to_is_measured(size: int, crop_pct: float, crop_mode: str) -> None:
+    how = {"input_size": [3, size, size], "interpolation": "bicubic", "crop_pct": crop_pct, "crop_mode": crop_mode}
+    transform = encoders.library("timm").transform({"transform": {**how, "mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.4]}})
+    assert encoders.resize_px(transform, size) == math.floor(size / crop_pct)
+
+
+@pytest.mark.parametrize("resize_mode", ["shortest", "longest", "squash"])
+@pytest.mark.parametrize("size", [32, 224, 336])
+def test_the_size_that_open_clip_resizes_to_is_measured(size: int, resize_mode: str) -> None:
+    how = {"size": size, "mode": "RGB", "mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "resize_mode": resize_mode}
+    assert encoders.resize_px(encoders.library("open_clip").transform({"transform": {**how, "fill_color": 0}}), size) == size
+
+
+def test_a_transform_that_resizes_nothing_is_refused() -> None:
+    crop_alone = transforms.Compose([transforms.CenterCrop(32), transforms.ToTensor()])
+    with pytest.raises(UserError, match="crops photos without resizing"):
+        encoders.resize_px(crop_alone, 32)
 
 
 def test_mean_and_std_may_be_overridden(tmp_path: Path) -> None:

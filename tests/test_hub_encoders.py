@@ -111,6 +111,27 @@ def test_an_image_processor_in_steps_gives_its_own_bytes(project: Path, name: st
         assert torch.equal(pixels, whole(photo))
 
 
+RESIZED_PX = {
+    "clip": 32,  # size: shortest_edge
+    "clip_larger": 64,
+    "siglip": 32,  # size: height and width
+    "vit": 32,
+    "vit_larger": 48,
+    "dinov2": 36,  # cropped to 32
+    "dinov3": 32,
+    "resnet": 36,  # 32 / crop_pct of 0.875
+    "timm": 168,  # 160 / crop_pct of 0.95, rounded down
+    "timm_larger": 202,
+    "open_clip": 32,
+    "open_clip_larger": 48,
+}
+
+
+@pytest.mark.parametrize(("name", "resize_px"), RESIZED_PX.items())
+def test_the_size_that_photos_are_resized_to_is_written_down(project: Path, name: str, resize_px: int) -> None:
+    assert json.loads((project / "data/weights" / name / "encoder.json").read_text())["resize_px"] == resize_px
+
+
 @pytest.mark.parametrize("name", ["clip", "siglip"])
 def test_dual_encoders_give_get_image_features(hub: local_hub.Hub, ours: Any, name: str) -> None:
     folder = repository(hub, f"tiny/{name}")

@@ -9,9 +9,10 @@ A library's file (`torchvision.py`, `timm.py`, ...) is found by its name and off
 An encoder on disk is a folder of `model.safetensors` and `encoder.json` (the facts); it needs no network.
 
 Facts that every library gives: library, name, source (`weights` as the row says, `sha256` of its file or null, what else
-names it), random, dim, image_size, mean, std, transform (in words and numbers), gflops, licence, versions. All facts but
-those in `NOT_DECIDING` decide the vectors: they are part of the fingerprint under which `embed` keeps them. A dual encoder
-has those in `OF_TEXT` too: how its text tower is built, and the scale of cosines that it was trained with.
+names it), random, dim, image_size, mean, std, transform (in words and numbers), gflops, licence, versions. The stage adds
+`resize_px` (see the function). All facts but those in `NOT_DECIDING` decide the vectors: they are part of the fingerprint
+under which `embed` keeps them. A dual encoder has those in `OF_TEXT` too: how its text tower is built, and the scale of
+cosines that it was trained with.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from PIL import Image
 from safetensors import SafetensorError
@@ -42,7 +44,7 @@ Tokenizer = Callable[[list[str]], Any]
 WEIGHTS_FILE, TEXT_FILE, FACTS_FILE = "model.safetensors", "text.safetensors", "encoder.json"
 # `versions` are those at fetch; the fingerprint takes the ones that run. The weights count by `weights_sha256`.
 OF_TEXT = frozenset({"text", "text_sha256", "text_files", "logit_scale"})
-NOT_DECIDING = frozenset({"source", "random", "gflops", "licence", "parameters", "versions"}) | OF_TEXT
+NOT_DECIDING = frozenset({"source", "random", "resize_px", "gflops", "licence", "parameters", "versions"}) | OF_TEXT
 Made = TypeVar("Made", bound=nn.Module)
 
 
@@ -117,6 +119,30 @@ def measure(module: nn.Module, image_size: int) -> dict[str, Any]:
     if not torch.allclose(first, second, rtol=1e-2, atol=1e-3 * float(first.abs().max())):
         raise UserError("name: this network gives one image another vector each time (a masked autoencoder does); choose another")
     return {"dim": vector.shape[1], "gflops": round(counter.get_total_flops() / 1e9, 4)}
+
+
+def resize_px(transform: Transform, image_size: int) -> int:
+    """The shorter side, in pixels, to which a transform resizes a photo before it crops `image_size` pixels out of it.
+
+    Of transforms that squash a photo, or fit its longer side, it is that side. It is measured, so it holds for any library:
+    a square gets brighter from left to right, and how fast the result does so is the scale.
+    UserError if the transform only crops: its vectors would depend on how far `preprocess` has shrunk a photo.
+    """
+    side = 3 * image_size
+    across, down = np.meshgrid(np.arange(side) / side, np.arange(side) / side)
+    middle = slice(image_size // 4, image_size - image_size // 4)  # without borders that the transform adds
+
+    def transformed(grey: np.ndarray) -> np.ndarray:
+        pixels = np.repeat(np.round(grey).astype(np.uint8)[:, :, None], 3, axis=2)
+        return transform(Image.fromarray(pixels))[0, middle, middle].double().numpy()
+
+    black, white = transformed(0 * across), transformed(0 * across + 255)
+    # Each row begins a little brighter than the one above, so that the rounding to 8 bits cancels out in their mean.
+    brightness = (transformed(240 * across + 15 * down) - black).mean(axis=0) / (white - black).mean(axis=0)
+    resized = round(240 / 255 / np.polyfit(np.arange(len(brightness)), brightness, 1)[0])
+    if resized == side:
+        raise UserError("name: its transform crops photos without resizing them, which is not supported; choose another checkpoint")
+    return resized
 
 
 def save(

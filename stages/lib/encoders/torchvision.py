@@ -38,17 +38,8 @@ def fetch(spec: Encoder) -> Fetched:
     if spec.name not in known:
         raise UserError(f"name: torchvision has no classification model '{spec.name}'{nearest(spec.name, known)}")
     record, file = _checkpoint(spec)
-    preset: Any = record.transforms()
-    crop, resize = preset.crop_size[0], preset.resize_size[0]
-    size = spec.image_size or crop
-    transform = {
-        "resize": resize if size == crop else round(size * resize / crop),
-        "crop": size,
-        "interpolation": preset.interpolation.value,
-        "antialias": preset.antialias,
-        "mean": list(spec.mean or preset.mean),
-        "std": list(spec.std or preset.std),
-    }
+    how = _transform(record.transforms(), spec)
+    size = how["crop"]
     facts: dict[str, Any] = {
         "library": "torchvision",
         "name": spec.name,
@@ -56,9 +47,9 @@ def fetch(spec: Encoder) -> Fetched:
         "source": {"weights": spec.weights, "record": str(record), "sha256": file.sha256 if file else None},
         "random": file is None,
         "image_size": size,
-        "mean": transform["mean"],
-        "std": transform["std"],
-        "transform": transform,
+        "mean": how["mean"],
+        "std": how["std"],
+        "transform": how,
         "licence": None,  # torchvision records none per checkpoint
         "versions": encoders.versions("torchvision"),
     }
@@ -95,6 +86,20 @@ def transform(facts: dict[str, Any]) -> Transform:
             T.Normalize(how["mean"], how["std"]),
         ]
     )
+
+
+def _transform(preset: Any, spec: Encoder) -> dict[str, Any]:
+    """A record's transform, with the row's own size, mean and std where it names some."""
+    crop, resize = preset.crop_size[0], preset.resize_size[0]
+    size = spec.image_size or crop
+    return {
+        "resize": resize if size == crop else round(size * resize / crop),
+        "crop": size,
+        "interpolation": preset.interpolation.value,
+        "antialias": preset.antialias,
+        "mean": list(spec.mean or preset.mean),
+        "std": list(spec.std or preset.std),
+    }
 
 
 def _options(name: str, size: int) -> dict[str, Any]:

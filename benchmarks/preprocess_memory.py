@@ -25,7 +25,7 @@ SIDE = 96  # pixels; noise, which does not compress: 27 kB a file, and 7 kB at h
 
 
 def lay_out(folder: Path, count: int) -> None:
-    """`count` images: a tenth queries, the rest gallery; every second one is larger than max_side and so is converted."""
+    """`count` images: a tenth queries, the rest gallery; every second one is larger than shorter_side_px and so is converted."""
     random = np.random.default_rng(0)
     for number in range(count):
         side = SIDE // (1 + number % 2)
@@ -33,7 +33,7 @@ def lay_out(folder: Path, count: int) -> None:
         file = folder / "data/raw/test" / split / f"label {number % 100}" / f"{number}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(random.integers(0, 256, (side, side, 3), np.uint8)).save(file, compress_level=1)
-    params = (ROOT / "params.yaml").read_text(encoding="utf-8").replace("max_side: 512", f"max_side: {SIDE // 2}")
+    params = (ROOT / "params.yaml").read_text(encoding="utf-8").replace("shorter_side_px: 512", f"shorter_side_px: {SIDE // 2}")
     (folder / "params.yaml").write_text(params, encoding="utf-8")
 
 

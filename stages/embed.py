@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import torch
 
-from stages.lib import cli, embedding, encoders, machine, paths, previous_result, tables
+from stages.lib import cli, embedding, encoders, machine, paths, prepared_size, previous_result, tables
 from stages.lib.embedding import Work
 from stages.lib.vector_cache import VectorCache
 
@@ -63,12 +63,13 @@ def main(argv: list[str] | None = None) -> None:
     start = time.perf_counter()
     folder, photos = paths.trained(model), paths.images("test")
     facts = tables.read_json(folder / encoders.FACTS_FILE)
+    prepared_size.check(model, facts["resize_px"], params.preprocess.shorter_side_px)
     vectors = embedding.settle(folder, photos, params.embed, partial(restore, model))
     work = embedding.compute(vectors, photos, params.embed)
     engine, rows = vectors.engine, embedding.write(model, "test", vectors)
     costs = {
         **measurement(vectors.cache, work, engine.device),
-        **{name: facts.get(name) for name in ("parameters", "gflops", "dim", "image_size", "random", "licence", "source")},
+        **{name: facts.get(name) for name in ("parameters", "gflops", "dim", "image_size", "resize_px", "random", "licence", "source")},
         "seconds": round(time.perf_counter() - start, 3),
         "fingerprint": vectors.fingerprint,
         "pixels": vectors.pixels_fingerprint,

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import torch
 
-from stages.lib import cli, encoders, paths
+from stages.lib import cli, encoders, paths, prepared_size
 from stages.lib.encoders import Fetched
 from stages.lib.errors import UserError
 from stages.lib.params import Encoder
@@ -27,6 +27,7 @@ def main(argv: list[str] | None = None) -> None:
         fetched = fetch(params.models[model].encoder)
     except UserError as error:
         raise UserError(f"{paths.PARAMS}: models.{model}.encoder.{error}") from None
+    prepared_size.check(model, fetched.facts["resize_px"], params.preprocess.shorter_side_px)
     encoders.save(paths.weights(model), fetched.module, fetched.facts, fetched.text, fetched.files)
     facts = fetched.facts
     if facts["random"]:

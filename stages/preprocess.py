@@ -89,11 +89,13 @@ def note_contradictions(register: sqlite3.Connection) -> int:
     return pairs
 
 
-def summary(register: sqlite3.Connection, contradictions: int) -> Iterator[str]:
+def summary(register: sqlite3.Connection, contradictions: int, shorter_side_px: int) -> Iterator[str]:
     """What a user should know at the end, a line each."""
     images = dict(register.execute("SELECT split, count(DISTINCT image_id) FROM photo GROUP BY split"))
     files = value(register, "SELECT count(*) FROM file")
     yield ", ".join(f"{images.get(split, 0)} {split}" for split in duplicates.SPLITS) + f" images of {files} files"
+    if images:
+        yield from _sizes(register, shorter_side_px)
     if skipped := value(register, "SELECT count(*) FROM problem WHERE skipped"):
         reasons = register.execute(
             "SELECT count(*), problem FROM problem WHERE skipped GROUP BY problem ORDER BY count(*) DESC, min(path) LIMIT 5"
@@ -115,6 +117,14 @@ def summary(register: sqlite3.Connection, contradictions: int) -> Iterator[str]:
         yield f"all pairs are in {paths.LEAKS}"
     if value(register, "SELECT EXISTS (SELECT 1 FROM problem)"):
         yield f"all problems are in {paths.PROBLEMS}"
+
+
+def _sizes(register: sqlite3.Connection, shorter_side_px: int) -> Iterator[str]:
+    sides = "SELECT min(width, height) AS side FROM photo GROUP BY image_id, split"
+    query = f"SELECT min(side), max(side), count(*), count(*) FILTER (WHERE side > ?) FROM ({sides})"
+    [(smallest, largest, images, shrunk)] = register.execute(query, (shorter_side_px,))
+    shown = f"{smallest:,} to {largest:,}" if smallest < largest else f"{smallest:,}"
+    yield f"shorter sides: {shown} px; shrunk to {shorter_side_px} px: {shrunk:,} of {images:,} images"
 
 
 def manifest(register: sqlite3.Connection, part: str) -> Iterator[tuple[object, ...]]:
@@ -163,7 +173,7 @@ def main(argv: Sequence[str] = ()) -> None:
     with photo_register.temporary() as register:
         raw_data.read(register, paths.RAW)
         raw_tables.read_judgements(register, paths.RAW)
-        cache = ImageCache.open(paths.CACHE, params.preprocess.max_side)
+        cache = ImageCache.open(paths.CACHE, params.preprocess.shorter_side_px)
         names = (path for (path,) in register.execute("SELECT path FROM file ORDER BY path"))
         count = value(register, "SELECT count(*) FROM file")
         assemble(register, examine(cache, paths.RAW, names, count, cli.threads()))
@@ -180,7 +190,7 @@ def main(argv: Sequence[str] = ()) -> None:
         problems = register.execute("SELECT path, problem FROM problem ORDER BY path, problem")
         _write_csv(paths.PROBLEMS, ("path", "problem"), problems)
         _write_csv(paths.LEAKS, Leak._fields, duplicates.leaks(register))
-        for line in summary(register, contradictions):
+        for line in summary(register, contradictions, params.preprocess.shorter_side_px):
             cli.log.info(line)
 
 

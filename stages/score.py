@@ -86,6 +86,12 @@ def summary(scores: Scores, answers: Relevance, depth: int) -> dict[str, Any]:
     }
 
 
+def count_enlarged(manifest: pa.Table, resize_px: int) -> dict[str, int]:
+    """How many of the images are smaller than a row resizes them to, so that its transform enlarges them."""
+    shorter_side = np.minimum(manifest.column("width").to_numpy(), manifest.column("height").to_numpy())
+    return {"images": int(np.sum(shorter_side < resize_px)), "of": len(shorter_side), "resize_px": resize_px}
+
+
 def queries_csv(scores: Scores, ranking: tables.Ranking, positions: npt.NDArray[np.int64], answers: Relevance, manifest: pa.Table) -> str:
     """One line per query: what it is, its label, R, first hit, the top answer, and every metric (empty where left out)."""
     query_paths, query_labels = _described(manifest, "query")
@@ -120,7 +126,7 @@ def _number(value: float) -> str:
 
 def main(argv: list[str] | None = None) -> None:
     row, params = cli.start("score", argv, rows="all")
-    manifest = tables.read_table(paths.manifest("test"), columns=["image_id", "split", "label", "paths"])
+    manifest = tables.read_table(paths.manifest("test"), columns=["image_id", "split", "label", "paths", "width", "height"])
     answers = relevance.read(manifest, tables.read_table(paths.QRELS))
     ranking = tables.read_ranking(paths.ranking(row))
     positions = relevance.gallery_positions(ranking, answers, str(paths.ranking(row)))
@@ -129,7 +135,8 @@ def main(argv: list[str] | None = None) -> None:
     quality = average(scores, answers, params.score.bootstrap_samples, params.seed)
     refinement = params.refinements.get(row)
     costs = row_costs.of_refinement(row, refinement.first, refinement.second) if refinement else row_costs.of_model(row)
-    tables.write_json(paths.row_metrics(row), {"row": row, **told, "quality": quality, "costs": costs})
+    enlarged = count_enlarged(manifest, costs["resize_px"]) if costs.get("resize_px") else None
+    tables.write_json(paths.row_metrics(row), {"row": row, **told, "enlarged": enlarged, "quality": quality, "costs": costs})
     tables.write_text(paths.row_queries(row), queries_csv(scores, ranking, positions, answers, manifest))
     if told["unscored"]:
         cli.log.warning("%s: nothing can be scored", told["unscored"])

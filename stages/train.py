@@ -7,7 +7,7 @@ import io
 import os
 from typing import TYPE_CHECKING, Any
 
-from stages.lib import cli, machine, paths, tables
+from stages.lib import cli, machine, paths, prepared_size, tables
 from stages.lib.errors import UserError
 from stages.lib.fingerprint import fingerprint
 from stages.lib.objectives import none
@@ -64,6 +64,7 @@ def _train(model: str, objective: Trained, params: Params) -> None:
     settings = settings_of(params.train, objective)
     manifest = training_data.read_manifest(paths.manifest("train"))
     encoder = encoders.load(paths.weights(model))
+    prepared_size.check(model, max(encoder.facts["resize_px"], settings.image_size or 0), params.preprocess.shorter_side_px)
     decides = training.ingredients(objective, settings, encoder.facts, manifest, paths.images("train"), params.seed)
     cache = paths.CACHE / "training"
     sources = training.Sources(paths.weights(model), paths.images("train"), cache / fingerprint(decides))

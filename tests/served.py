@@ -52,7 +52,7 @@ def _photo(path: str, width: int, height: int, seed: int, **options: Any) -> Non
 
 
 def build(folder: Path) -> Path:
-    """Some emoji, a photo larger than preprocess.max_side, one that lies on its side, an odd name; every row but those of `absent`."""
+    """Some emoji, a photo larger than preprocess keeps, one that lies on its side, an odd name; every row but those of `absent`."""
     folder.mkdir()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)

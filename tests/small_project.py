@@ -18,10 +18,10 @@ BATCH = 4
 
 def params(objective: str = "arcface") -> dict[str, Any]:
     """timm's smallest network with random weights: what is tested is what survives, not how good it is."""
-    encoder = {"library": "timm", "name": "test_resnet", "weights": "none", "allow_random": True, "image_size": 64}
+    encoder = {"library": "timm", "name": "test_resnet", "weights": "none", "allow_random": True, "image_size": 24}
     training = {"epochs": 4, "labels_per_batch": 4, "images_per_label": 2, "images_per_epoch": 64, "learning_rate": 0.003, "device": "cpu"}
     settings = project.read_params(project.ROOT)
-    settings["preprocess"] |= {"max_side": 48}  # below the demo's 72: every photo is shrunk
+    settings["preprocess"] |= {"shorter_side_px": 48}  # twice image_size, and below the demo's 72: every photo is shrunk
     settings["embed"] |= {"batch_size": BATCH, "device": "cpu"}
     settings["train"] = {**training, "validation_share": 0.2}
     settings["score"] |= {"bootstrap_samples": 100}

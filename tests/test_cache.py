@@ -41,7 +41,7 @@ def score(row: str, key: str, training: str | None = None) -> None:
     """A row as `score` leaves it, and params.yaml that has it."""
     paths.row_metrics(row).parent.mkdir(parents=True, exist_ok=True)
     paths.row_metrics(row).write_text(json.dumps({"costs": {"kept_under": {"vectors": key, "training": training}}}))
-    paths.PARAMS.write_text(yaml.safe_dump({"models": {row: {}}, "preprocess": {"max_side": 512}}))
+    paths.PARAMS.write_text(yaml.safe_dump({"models": {row: {}}, "preprocess": {"shorter_side_px": 512}}))
 
 
 def keep(key: str, images: int, dim: int = 4, when: float = OLD) -> Path:
@@ -184,7 +184,7 @@ def vectors_of(row: str, number: str) -> str:
 def test_a_branch_of_another_version_keeps_its_rows() -> None:
     key = vectors_of("newer", "a")
     git("checkout", "-q", "--orphan", "newer")
-    paths.PARAMS.write_text(yaml.safe_dump({"models": {"newer": {}}, "preprocess": {"max_side": 512, "sharpen": 1}}))
+    paths.PARAMS.write_text(yaml.safe_dump({"models": {"newer": {}}, "preprocess": {"shorter_side_px": 512, "sharpen": 1}}))
     git("add", "-f", "metrics", "params.yaml")
     git("commit", "-qm", "newer")
     git("checkout", "-q", "main")

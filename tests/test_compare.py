@@ -15,7 +15,7 @@ from markdown_it import MarkdownIt
 from stages import compare, score
 from stages.lib import comparison, paths, tables
 from stages.lib.errors import UserError
-from tests.collection import Image, clustered, params, run, search, write_embeddings, write_params
+from tests.collection import Image, clustered, params, run, search, write, write_embeddings, write_params
 
 MARKDOWN = MarkdownIt("gfm-like", {"linkify": False})
 
@@ -53,6 +53,20 @@ def cells(heading: str) -> dict[str, dict[str, str]]:
 def read_csv(path: Path) -> list[dict[str, str]]:
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
+
+
+def test_photos_smaller_than_a_network_s_input_are_counted() -> None:
+    """They are the user's own, and enlarged by the transform. The collection's images have 8 x 8 pixels."""
+    images = rows(a=1.0, b=1.5, c=2.0)
+    write_params(params(*images))
+    write(images["a"])
+    for row, resize_px in (("a", 9), ("b", 9), ("c", 8)):
+        write_embeddings(row, images[row], resize_px=resize_px)
+        search(row)
+        score.main(["--model", row])
+    compare.main([])
+    assert "- `a`, `b`: 280 of 280 images are smaller than the 9 px that the transform resizes to, and are enlarged\n" in page()
+    assert "8 px" not in page()
 
 
 def change_costs(row: str, **costs: Any) -> None:

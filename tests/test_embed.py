@@ -27,10 +27,11 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from stages import embed
-from stages.lib import embedding, encoders, engines, images, inference, paths, tables, vector_cache
+from stages.lib import embedding, encoders, engines, images, inference, paths, prepared_size, tables, vector_cache
 from stages.lib.engines import Engine
 from stages.lib.errors import UserError
 from stages.lib.params import Encoder
+from tests import project as scratch
 from tests.photographs import identify, photograph, write_prepared
 from tests.project import tree
 
@@ -49,7 +50,7 @@ def place(row: str, spec: dict[str, Any] = SQUEEZENET, seed: int = 0, **facts: A
     """A fetched encoder where `train` would leave it."""
     torch.manual_seed(seed)
     fetched = encoders.library(spec["library"]).fetch(Encoder.model_validate(spec))
-    encoders.save(paths.trained(row), fetched.module, {**fetched.facts, **facts})
+    encoders.save(paths.trained(row), fetched.module, {**fetched.facts, "resize_px": 64, **facts})
     return encoders.load(paths.trained(row))
 
 
@@ -124,6 +125,28 @@ def test_an_image_in_both_splits_is_computed_once() -> None:
     vectors = tables.vectors_of(table.column("embedding").combine_chunks())
     assert table.column("split").to_pylist() == ["gallery", "query"] * 9
     assert np.array_equal(vectors[::2], vectors[1::2])
+
+
+def test_photos_that_were_shrunk_too_far_are_not_embedded() -> None:
+    place("a", resize_px=257)
+    prepare(PHOTOS[:3])
+    with pytest.raises(UserError, match=r"shorter_side_px is 512, but models\.a resizes photos to 257 px .* set .* to 514$"):
+        run()
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (1, 4), (12, 1)])
+def test_a_wide_photo_has_the_vector_of_its_original(shape: tuple[int, int]) -> None:
+    """By the demo's network. Shrunk by the longer side, as it was, the cosine fell to 0.9 at 4:1 and to 0.6 at 12:1."""
+    spec = Encoder.model_validate(scratch.demo_params("mobilenet_v2", image_size=64)["models"]["mobilenet_v2"]["encoder"])
+    fetched = encoders.library(spec.library).fetch(spec)
+    transform = encoders.library(spec.library).transform(fetched.facts)
+    stored_px = prepared_size.required_px(encoders.resize_px(transform, 64))
+    original = photograph(7, 160 * shape[0], 160 * shape[1])
+    replacement = images.prepare(original, stored_px).replacement
+    assert replacement is not None
+    with torch.inference_mode():
+        vectors = fetched.module.eval()(torch.stack([transform(images.decode(data)) for data in (original, replacement)]))
+    assert torch.nn.functional.cosine_similarity(*vectors, dim=0) >= 0.99
 
 
 def test_no_images_give_an_empty_table() -> None:

@@ -95,6 +95,19 @@ def test_faults_name_their_place(change: dict[str, Any], told: str) -> None:
     assert not paths.weights("a").exists()
 
 
+def test_a_row_whose_own_size_needs_larger_photos_says_what_to_raise() -> None:
+    """That size is known when the encoder is fetched: torchvision's networks resize to 256 px where params.yaml says nothing."""
+    settings(**{name: value for name, value in RANDOM.items() if name != "image_size"})
+    content = yaml.safe_load(paths.PARAMS.read_text())
+    for shorter_side_px in (512, 511):
+        paths.PARAMS.write_text(yaml.safe_dump({**content, "preprocess": {"shorter_side_px": shorter_side_px}}))
+        if shorter_side_px == 512:
+            fetched()
+            continue
+        with pytest.raises(UserError, match=r"shorter_side_px is 511, but models\.a resizes photos to 256 px .* set .* to 512$"):
+            fetched()
+
+
 def test_a_missing_hash_can_be_pasted() -> None:
     torch.save({"x": torch.ones(1)}, "mine.pth")
     settings(**{**RANDOM, "weights": "file:mine.pth"})

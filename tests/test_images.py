@@ -103,11 +103,11 @@ def test_what_readers_differ_about_becomes_png(name: str) -> None:
     [("JPEG", {"quality": 95}, "JPEG"), ("WEBP", {}, "JPEG"), ("PNG", {}, "PNG"), ("WEBP", {"lossless": True}, "PNG"), ("TIFF", {}, "PNG")],
 )
 def test_a_large_image_is_shrunk_once(container: str, options: dict[str, object], stored: str) -> None:
-    made = images.prepare(encoded(pattern(300, 200), container, **options), 100)
+    made = images.prepare(encoded(pattern(300, 200), container, **options), 67)
     assert (made.width, made.height) == (200, 300)  # what the owner has, not what is stored
     assert made.replacement is not None
     with Image.open(io.BytesIO(made.replacement)) as image:
-        assert image.format == stored and image.size == (67, 100)
+        assert image.format == stored and image.size == (67, 100)  # the shorter side is what counts
         if isinstance(image, JpegImagePlugin.JpegImageFile):
             assert JpegImagePlugin.get_sampling(image) == 0  # 4:4:4
     small = pixels(made.replacement)
@@ -119,7 +119,7 @@ def test_a_large_image_is_shrunk_once(container: str, options: dict[str, object]
 def test_a_turned_image_is_shrunk_by_its_upright_side() -> None:
     upright = pattern(120, 240)
     data = encoded(odd_images.turned(upright, 6).copy(), "PNG", exif=odd_images._exif(6))
-    made = images.prepare(data, 60)
+    made = images.prepare(data, 30)
     assert (made.width, made.height) == (240, 120)
     assert made.replacement is not None and images.decode(made.replacement).size == (60, 30)
 
@@ -132,9 +132,20 @@ def test_shrinking_averages_what_falls_together() -> None:
     assert np.abs(pixels(made.replacement)[4:-4, 4:-4].astype(int) - 127).max() <= 3
 
 
-def test_an_extreme_shape_keeps_a_pixel() -> None:
-    made = images.prepare(encoded(np.zeros((3000, 1, 3), np.uint8), "PNG"), 512)
-    assert made.replacement is not None and images.decode(made.replacement).size == (1, 512)
+@pytest.mark.parametrize(("width", "height"), [(120, 120), (120, 160), (480, 120), (120, 1440), (121, 123)])
+def test_the_shorter_side_is_what_a_photo_is_shrunk_by(width: int, height: int) -> None:
+    made = images.prepare(encoded(np.zeros((height, width, 3), np.uint8), "PNG"), 60)
+    assert made.replacement is not None and min(images.decode(made.replacement).size) == 60
+
+
+def test_a_thin_photo_is_never_shrunk_below_its_shorter_side() -> None:
+    assert images.prepare(encoded(np.zeros((3000, 1, 3), np.uint8), "PNG"), 512).replacement is None
+
+
+def test_a_photo_too_long_for_a_jpeg_is_stored_as_png() -> None:
+    made = images.prepare(encoded(np.zeros((34, 70_000, 3), np.uint8), "JPEG2000"), 33)
+    assert made.replacement is not None and made.replacement.startswith(b"\x89PNG")
+    assert images.decode(made.replacement).size == (67_941, 33)
 
 
 def test_pixels_id_is_of_size_and_upright_pixels() -> None:

@@ -109,6 +109,11 @@ def test_the_checker_prints_one_line_and_exits_with_1(tmp_path: Path, capsys: py
             ),
             "models.arcface.encoder: weights: none doesn't go with name: hf-hub:a/b, which has its own",
         ),
+        (
+            lambda settings: settings["models"]["arcface"]["encoder"].update(image_size=518),
+            "preprocess.shorter_side_px is 512, but models.arcface resizes photos to 518 px and needs twice as many; "
+            "set preprocess.shorter_side_px to 1036",
+        ),
         (lambda settings: settings["score"].update(k=10), "score.k is 10: should be a list, as [a, b]"),
         (lambda settings: settings.update(models={}), "models is empty"),
         (lambda settings: settings["models"].update({18: settings["models"]["arcface"]}), "models: a row's name is 18, which YAML takes"),

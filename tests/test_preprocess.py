@@ -44,6 +44,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def write_params(folder: Path, **settings: object) -> None:
     params = yaml.safe_load((project.ROOT / "params.yaml").read_text(encoding="utf-8"))
     params["preprocess"] = settings
+    for model in params["models"].values():
+        del model["encoder"]["image_size"]  # for which photos would have to be larger than these tests shrink them to
     (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
 
 
@@ -190,6 +192,14 @@ def test_a_picture_under_two_labels_has_none_in_that_part(home: Path, capsys: py
     assert "LEAK: test images that are also in train: 2;" in capsys.readouterr().err
 
 
+def test_sizes_are_told_in_the_summary(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_params(home, shorter_side_px=40)
+    fill(2, size=32)
+    put("test/gallery/wide.png", encoded(pattern(64, 640), "PNG"))
+    preprocess.main()
+    assert "shorter sides: 32 to 64 px; shrunk to 40 px: 1 of 7 images" in capsys.readouterr().err
+
+
 def test_leaks_are_told_in_the_summary(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     put("train/Fig/a.png", picture(0))
     put("test/query/Fig/b.png", picture(0))
@@ -242,14 +252,14 @@ def test_a_moved_and_renamed_photo_is_not_decoded_again(home: Path, monkeypatch:
 
 def test_bytes_depend_on_neither_cache_nor_workers_nor_time(home: Path, tmp_path: Path) -> None:
     """The real command with two workers, without a cache, with a full and with a damaged one; files made in another order."""
-    write_params(home, max_side=32)  # so that some images are shrunk, and live in the cache
+    write_params(home, shorter_side_px=32)  # so that some images are shrunk, and live in the cache
     names = [f"{split}/{number}.{kind}" for number in range(30) for split, kind in (("test/gallery", "png"), ("test/query", "jpg"))]
     content = {name: encoded(pattern(40 + place, 60), {"png": "PNG", "jpg": "JPEG"}[name[-3:]]) for place, name in enumerate(names)}
     results = []
     for variant, order in (("a", names), ("b", random.Random(0).sample(names, len(names)))):
         folder = tmp_path / variant
         folder.mkdir()
-        write_params(folder, max_side=32)
+        write_params(folder, shorter_side_px=32)
         for name in order:
             put(name, content[name], folder)
         project.run(sys.executable, "-m", "stages.preprocess", cwd=folder, PYTHONPATH=str(project.ROOT))
@@ -369,7 +379,7 @@ def test_a_killed_run_goes_on_and_leaves_no_process(tmp_path: Path, started: lis
     """kill -9 at random points; then two at once: the same bytes as an undisturbed run."""
     for name in ("undisturbed", "killed"):
         (tmp_path / name).mkdir()
-        write_params(tmp_path / name, max_side=64)
+        write_params(tmp_path / name, shorter_side_px=64)
         fill(60, tmp_path / name, size=400)
     project.run(sys.executable, "-m", "stages.preprocess", cwd=tmp_path / "undisturbed", PYTHONPATH=str(project.ROOT))
     expected = tree(tmp_path / "undisturbed" / paths.PREPARED)
@@ -399,11 +409,11 @@ def test_a_killed_run_goes_on_and_leaves_no_process(tmp_path: Path, started: lis
 
 
 def test_what_is_kept_by_image_id_tells_shrunk_photos_apart(home: Path) -> None:
-    """An image_id is that of the file as it was: without this, vectors and trainings of another max_side would be used again."""
+    """An image_id is that of the file as it was: without this, vectors and trainings of another shorter_side_px would be used again."""
     fill(2, size=64)
     stored, trained = [], []
-    for max_side in (32, 48, 64):
-        write_params(home, max_side=max_side)
+    for shorter_side_px in (32, 48, 64):
+        write_params(home, shorter_side_px=shorter_side_px)
         preprocess.main()
         rows = pd.read_parquet(paths.images("test"))
         of_bytes = [hashlib.sha256(content).hexdigest() for content in rows.image]
@@ -417,7 +427,7 @@ def test_what_is_kept_by_image_id_tells_shrunk_photos_apart(home: Path) -> None:
 
 
 def test_the_first_photo_that_is_shrunk_leaves_other_shards_as_they_are(home: Path) -> None:
-    write_params(home, max_side=48)
+    write_params(home, shorter_side_px=48)
     for number in range(1_100):  # enough for shards by digit
         put(f"test/gallery/{number}.png", picture(1_000 + number, 8))
     fill(1, size=8)

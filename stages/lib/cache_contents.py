@@ -138,19 +138,19 @@ def used_by_rows() -> dict[tuple[str, str], set[str]]:
 
 
 def _settings(files: dict[str, bytes]) -> tuple[set[str], int]:
-    """The rows of a commit, or of the working tree, and its max_side.
+    """The rows of a commit, or of the working tree, and its shorter_side_px.
 
     Read leniently: other versions know other settings, and a file that is just being edited may be broken. Then every row counts
     whose results are there.
     """
     scored = {Path(name).stem for name in files if Path(name).parent == _ROWS}
-    side = Preprocess().max_side
+    side = Preprocess().shorter_side_px
     try:
         params = yaml.safe_load(files.get(paths.PARAMS.as_posix(), b"")) or {}
         models, preprocess = params.get("models"), params.get("preprocess")
     except (yaml.YAMLError, AttributeError, ValueError, RecursionError):
         return scored, side
-    said = preprocess.get("max_side", side) if isinstance(preprocess, dict) else side
+    said = preprocess.get("shorter_side_px", side) if isinstance(preprocess, dict) else side
     return {str(row) for row in models} if isinstance(models, dict) else scored, said if isinstance(said, int) else side
 
 

@@ -218,7 +218,20 @@ def measured_on(rows: Rows, ordered: Sequence[str]) -> str:
         told = ["Measured in different places, so speeds of different ones can't be compared:", ""]
         told += [f"- {', '.join(some)}: {place}" for place, some in places.items()]
     notes = [f"- `{row}`: {escape(rows[row]['costs']['train_note'])}" for row in ordered if rows[row]["costs"]["train_note"]]
+    notes += _enlarged_notes(rows, ordered)
     return "\n".join([*told, *(["", "Notes:", "", *notes] if notes else [])])
+
+
+def _enlarged_notes(rows: Rows, ordered: Sequence[str]) -> list[str]:
+    """One line per size that photos are enlarged to, with the rows that do so."""
+    by_sentence: dict[str, list[str]] = {}
+    for row in ordered:
+        enlarged = rows[row].get("enlarged")
+        if enlarged and enlarged["images"]:
+            count = f"{enlarged['images']:,} of {enlarged['of']:,} images"
+            sentence = f"{count} are smaller than the {enlarged['resize_px']} px that the transform resizes to, and are enlarged"
+            by_sentence.setdefault(sentence, []).append(f"`{row}`")
+    return [f"- {', '.join(names)}: {sentence}" for sentence, names in by_sentence.items()]
 
 
 def legend(row: dict[str, Any], names: Sequence[str], rows: int, ann_depth: str = "") -> str:

@@ -39,7 +39,7 @@ class Facts:
     problem: str = ""
 
 
-def fingerprint(max_side: int, code: str = "") -> str:
+def fingerprint(shorter_side_px: int, code: str = "") -> str:
     """SHA-256 of all that decides a prepared image besides its file: the setting, our code, the decoders' versions.
 
     code: SHA-256 of another commit's images.py instead of this one's.
@@ -48,7 +48,7 @@ def fingerprint(max_side: int, code: str = "") -> str:
         name: features.version(name) for name in ("jpg", "libjpeg_turbo", "jpg_2000", "zlib", "zlib_ng", "libtiff", "webp", "avif")
     }
     code = code or hashlib.sha256(Path(images.__file__).read_bytes()).hexdigest()
-    decides = {"max_side": max_side, "code": code, "pillow": PIL.__version__, **libraries}
+    decides = {"shorter_side_px": shorter_side_px, "code": code, "pillow": PIL.__version__, **libraries}
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 
 
@@ -74,11 +74,11 @@ class ImageCache:
     """folder: of one fingerprint. A damaged entry counts as absent."""
 
     folder: Path
-    max_side: int
+    shorter_side_px: int
 
     @classmethod
-    def open(cls, root: Path, max_side: int) -> ImageCache:
-        return cls(root / "prepared" / fingerprint(max_side), max_side)
+    def open(cls, root: Path, shorter_side_px: int) -> ImageCache:
+        return cls(root / "prepared" / fingerprint(shorter_side_px), shorter_side_px)
 
     def examine(self, data: bytes) -> Facts:
         """Facts of a file's bytes; decoded only if these bytes were never seen."""
@@ -102,7 +102,7 @@ class ImageCache:
 
     def _fill(self, image_id: str, data: bytes) -> tuple[Facts, bytes]:
         try:
-            made = images.prepare(data, self.max_side)
+            made = images.prepare(data, self.shorter_side_px)
         except BadImage as error:  # not kept: decoders also say so where memory runs out, and then only this time
             return Facts(image_id, problem=str(error)), b""
         payload = made.replacement or b""

@@ -20,6 +20,7 @@ from stages.lib import tables
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF", "JPEG2000", "PPM")
 MAX_PIXELS = 2 * 89_478_485  # where Pillow itself refuses; 537 MB as RGB
 JPEG_QUALITY = 95
+JPEG_MAX_SIDE_PX = 65_535
 _STRIP = 64  # rows
 
 _KEPT_FORMATS = ("JPEG", "PNG", "WEBP")  # what every browser shows as decode() sees it
@@ -70,8 +71,9 @@ def decode(data: bytes) -> Image.Image:
     return _decode(data).rgb
 
 
-def prepare(data: bytes, max_side: int) -> Preparation:
-    """Facts about a file, and the bytes to store in its place if it is larger than max_side pixels or in an odd format.
+def prepare(data: bytes, shorter_side_px: int) -> Preparation:
+    """Facts about a file, and the bytes to store in its place if its shorter side has more than shorter_side_px, or in an odd
+    format.
 
     Pixels change only where the image is shrunk. Raises BadImage.
     """
@@ -79,10 +81,11 @@ def prepare(data: bytes, max_side: int) -> Preparation:
     rgb = decoded.rgb
     width, height = rgb.size
     replacement = None
-    if max(rgb.size) > max_side:
-        scale = max_side / max(rgb.size)
-        small = rgb.resize((max(1, round(width * scale)), max(1, round(height * scale))), Image.Resampling.LANCZOS)
-        replacement = _encoded(small, "JPEG", quality=JPEG_QUALITY, subsampling=0) if decoded.lossy else _encoded(small, "PNG")
+    if min(rgb.size) > shorter_side_px:
+        scale = shorter_side_px / min(rgb.size)
+        small = rgb.resize((round(width * scale), round(height * scale)), Image.Resampling.LANCZOS)
+        as_jpeg = decoded.lossy and max(small.size) <= JPEG_MAX_SIDE_PX
+        replacement = _encoded(small, "JPEG", quality=JPEG_QUALITY, subsampling=0) if as_jpeg else _encoded(small, "PNG")
     elif not decoded.plain:
         replacement = _encoded(rgb, "PNG")
     return Preparation(pixels_id(rgb), width, height, decoded.format, replacement)

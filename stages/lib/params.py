@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from stages.lib import paths, refinement_params
+from stages.lib import paths, prepared_size, refinement_params
 from stages.lib.errors import UserError, nearest
 from stages.lib.refinement_params import Refinement
 from stages.lib.schema import Strict, explain
@@ -28,7 +28,7 @@ PerChannel = tuple[float, float, float]
 class Preprocess(Strict):
     """How raw photos are prepared, once for all models."""
 
-    max_side: int = Field(default=512, ge=32, le=16384, description="pixels; a larger image is shrunk to this")
+    shorter_side_px: int = Field(default=512, ge=32, le=16384, description="a photo is shrunk until its shorter side has so many pixels")
     on_bad_image: Literal["skip", "fail"] = "skip"
 
 
@@ -134,6 +134,13 @@ class Params(Strict):
                 raise ValueError(f"leaks.by names {row!r}, which is no row of models{nearest(row, self.models)}")
             if row in self.leaks.by[:place]:
                 raise ValueError(f"leaks.by names {row!r} twice; remove one")
+        return self
+
+    @model_validator(mode="after")
+    def _photos_are_large_enough(self) -> Params:
+        for row, model in self.models.items():
+            if fault := prepared_size.fault(row, model.encoder.image_size or 0, self.preprocess.shorter_side_px):
+                raise ValueError(fault)
         return self
 
     @model_validator(mode="after")

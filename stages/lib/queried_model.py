@@ -30,11 +30,11 @@ class Model:
     index: faiss.Index
     metric: search.Metric
     device: torch.device
-    max_side: int
+    shorter_side_px: int
 
     def of_photo(self, data: bytes) -> Vectors:
         """A file's bytes -> float32 [1, D], prepared and embedded as the pipeline does. Raises images.BadImage."""
-        prepared = images.prepare(data, self.max_side).replacement or data
+        prepared = images.prepare(data, self.shorter_side_px).replacement or data
         photo = (hashlib.sha256(data).hexdigest(), prepared)
         [batch] = inference.vectors(self._network, [photo], 1, 1)
         return self._searchable(batch.vectors)
@@ -81,4 +81,4 @@ def load(model: str, params: Params, searched: Gallery) -> Model:
     embedded = [batch.column("image_id") for batch in gallery.rows(paths.embeddings(model), ["image_id", "split"])]
     if not pa.chunked_array(embedded, pa.string()).equals(searched.ids):
         raise UserError(f"{paths.embeddings(model)}: holds other images than {paths.manifest('test')}; run `dvc repro`")
-    return Model(model, index, metric, inference.choose_device(params.embed.device), params.preprocess.max_side)
+    return Model(model, index, metric, inference.choose_device(params.embed.device), params.preprocess.shorter_side_px)

@@ -9,7 +9,7 @@ from stages.lib import paths, tables
 Costs = dict[str, Any]
 
 _EMBED = ("images_per_second", "device", "engine", "precision", "peak_memory_mb", "peak_gpu_memory_mb")
-_ENCODER = ("parameters", "gflops", "image_size", "licence")
+_ENCODER = ("parameters", "gflops", "image_size", "resize_px", "licence")
 _SUMMED = ("dim", "index_mb", "query_ms", "parameters", "gflops", "train_minutes")  # over the parts of a refinement
 _PARTS = ("images_per_second", *_SUMMED)
 _SEARCH_FIRST_ALONE = ("query_expansion", "k_reciprocal")  # these take vectors of the second row, not its ranking

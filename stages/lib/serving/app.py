@@ -27,7 +27,7 @@ SHOWN, MOST_SHOWN = 24, 96
 STARTERS = 12  # gallery images to begin with
 
 _PAGE = Path(__file__).parent / "page"
-_CACHED = "private, max-age=600"  # what an id's picture looks like changes with preprocess.max_side only
+_CACHED = "private, max-age=600"  # what an id's picture looks like changes with preprocess.shorter_side_px only
 
 Depth = Annotated[int, Query(ge=1, le=MOST_SHOWN)]
 ImageId = Annotated[str, Query(pattern=r"^[0-9a-f]{64}$")]

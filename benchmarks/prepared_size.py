@@ -1,0 +1,93 @@
+"""What shrinking photos before the network's own resize costs, in vectors, and what it saves on disk.
+
+Run: python -m benchmarks.prepared_size [FOLDER]     (ten minutes on two cores; FOLDER holds photos, default data/raw/test/gallery)
+
+Photos of 1,700 px on the shorter side and of several shapes are put together from those of the folder and stored as JPEGs. The
+demo's two pretrained networks embed each photo by their own transform: once from the original, and once from what `preprocess`
+stores of it at several sizes. The margin is the stored photo's shorter side in units of the side that the transform resizes it
+to; stages/lib/prepared_size.py has the one that every row gets. The cosine is that of the two vectors.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import random
+import statistics
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+
+from stages.lib import encoders, images, params, paths
+
+NETWORKS = ("mobilenet_v2", "efficientnet_lite0")
+IMAGE_SIZES_PX = (224, 518)
+SHAPES = ((1, 1), (4, 3), (2, 1), (3, 1), (4, 1), (6, 1), (12, 1))
+MARGINS = (1.0, 1.15, 1.5, 1.75, 2.0, 2.25, 2.5)
+SHORTER_SIDE_PX = 1_700
+PHOTOS = 4  # of each shape, every other one upright
+
+
+def photo(folder: Path, width: int, height: int, chance: random.Random) -> bytes:
+    """A JPEG of photos side by side."""
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    canvas, top = Image.new("RGB", (width, height)), 0
+    while top < height:
+        left, row_height = 0, height
+        while left < width:
+            tile = images.decode(chance.choice(files).read_bytes())
+            canvas.paste(tile, (left, top))
+            left, row_height = left + tile.width, min(row_height, tile.height)
+        top += row_height
+    buffer = io.BytesIO()
+    canvas.save(buffer, "JPEG", quality=92)
+    return buffer.getvalue()
+
+
+def encoder(row: str, image_size: int) -> encoders.Encoder:
+    spec = params.load().models[row].encoder.model_copy(update={"image_size": image_size})
+    library = encoders.library(spec.library)
+    fetched = library.fetch(spec)
+    transform = library.transform(fetched.facts)
+    return encoders.Encoder(fetched.module.eval(), transform, {"resize_px": encoders.resize_px(transform, image_size)})
+
+
+def vector(network: encoders.Encoder, content: bytes) -> npt.NDArray[np.float32]:
+    """float32 [D], of length 1."""
+    with torch.inference_mode():
+        embedding = network.module(network.transform(images.decode(content))[None])[0]
+    return (embedding / embedding.norm()).numpy()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.prepared_size", description="What shrinking photos costs.")
+    parser.add_argument("folder", nargs="?", type=Path, default=paths.RAW / "test/gallery", help="photos (default: %(default)s)")
+    folder = parser.parse_args().folder
+    for image_size in IMAGE_SIZES_PX:
+        networks = [encoder(row, image_size) for row in NETWORKS]
+        chance = random.Random(0)
+        print(f"\nnetworks of {image_size} px, which resize to {', '.join(str(n.facts['resize_px']) for n in networks)} px")
+        print(f"{'shape':>6} " + " ".join(f"{f'margin {margin:g}':>17}" for margin in MARGINS) + "   (least and mean cosine)")
+        kilobytes: dict[float, list[float]] = {margin: [] for margin in MARGINS}
+        for wide, high in SHAPES:
+            cosines: dict[float, list[float]] = {margin: [] for margin in MARGINS}
+            for number in range(PHOTOS):
+                size = (SHORTER_SIDE_PX * wide // high, SHORTER_SIDE_PX)
+                original = photo(folder, *(size if number % 2 else size[::-1]), chance)
+                for network in networks:
+                    expected = vector(network, original)
+                    for margin in MARGINS:
+                        stored = images.prepare(original, round(margin * network.facts["resize_px"])).replacement or original
+                        cosines[margin].append(float(expected @ vector(network, stored)))
+                        if (wide, high) == (4, 3):
+                            kilobytes[margin].append(len(stored) / 1e3)
+            cells = [f"{min(cosines[margin]):.5f} {statistics.mean(cosines[margin]):.5f}" for margin in MARGINS]
+            print(f"{wide:>4}:{high} " + " ".join(f"{cell:>17}" for cell in cells), flush=True)
+        print(f"{'kB 4:3':>6} " + " ".join(f"{statistics.mean(kilobytes[margin]):>17.0f}" for margin in MARGINS))
+
+
+if __name__ == "__main__":
+    main()

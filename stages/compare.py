@@ -6,15 +6,12 @@ Reads git-tracked files only, and of those exactly the ones of params.yaml's row
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv as pa_csv
 
 from stages.lib import cli, comparison, paths, significance, tables
 from stages.lib.comparison import Pair
@@ -34,6 +31,7 @@ COSTS = {  # and their decimals
 }
 
 Rows = Mapping[str, dict[str, Any]]  # metrics/rows/<row>.json by row
+Csv = tuple[Sequence[str], Sequence[Sequence[object]]]  # header and lines
 Queries = Mapping[str, pa.Table]  # metrics/queries/<row>.csv by row, the same queries in the same order
 
 
@@ -73,63 +71,55 @@ def pairs(queries: Queries, names: Sequence[str], samples: int, seed: int) -> li
     return result
 
 
-def significance_csv(found: Sequence[Pair]) -> str:
+def significance_lines(found: Sequence[Pair]) -> Csv:
     lines = [[p.metric, p.a, p.b, *(f"{v:.6f}" if np.isfinite(v) else "" for v in p[3:])] for p in found]
-    return _csv([["metric", "model_a", "model_b", "difference", "low", "high", "p", "p_holm"], *lines])
+    return ("metric", "model_a", "model_b", "difference", "low", "high", "p", "p_holm"), lines
 
 
-def top_k_curves_csv(rows: Rows, queries: Queries) -> str:
+def top_k_curves(rows: Rows, queries: Queries) -> Csv:
     """Long: one line per row and k, up to the rankings' depth."""
-    lines: list[Sequence[object]] = [["model", "k", "top_k"]]
+    lines = []
     for name, table in queries.items():
         first_hit = table.column("first_hit").to_numpy()[table.column("relevant").to_numpy() > 0]
         for k in range(1, min(rows[name]["depth"], CURVE_DEPTH) + 1) if len(first_hit) else ():
             lines.append([name, k, f"{np.mean(first_hit <= k):.6f}"])  # NaN, never found, is not <= k
-    return _csv(lines)
+    return ("model", "k", "top_k"), lines
 
 
-def accuracy_cost_csv(rows: Rows) -> str:
+def accuracy_cost(rows: Rows) -> Csv:
     """One line per row that has both: speed, and map_at_r with its interval (the value itself where there is none)."""
-    lines: list[Sequence[object]] = [["model", "images_per_second", "map_at_r", "low", "high"]]
+    lines = []
     for name, row in rows.items():
         speed, quality = row["costs"]["images_per_second"], row["quality"].get("map_at_r")
         if speed is not None and quality:
             ends = (quality["micro"] if quality[end] is None else quality[end] for end in ("micro", "low", "high"))
             lines.append([name, f"{speed:.1f}", *(f"{end:.4f}" for end in ends)])
-    return _csv(lines)
+    return ("model", "images_per_second", "map_at_r", "low", "high"), lines
 
 
-def training_curves_csv(rows: Rows) -> str:
+def training_curves(rows: Rows) -> Csv:
     """Long: one line per fine-tuned row and epoch; epoch 0 is the encoder before training, which has no loss."""
     columns = ("epoch", "map_at_r", "loss", "learning_rate")
-    lines: list[Sequence[object]] = [["model", *columns]]
+    lines = []
     for name, row in rows.items():
         lines += [
             [name, *(f"{entry[c]:.6g}" if entry.get(c) is not None else "" for c in columns)]
             for entry in row["costs"].get("training_curve", [])
         ]
-    return _csv(lines)
-
-
-def _csv(lines: Sequence[Sequence[object]]) -> str:
-    out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows(lines)
-    return out.getvalue()
+    return ("model", *columns), lines
 
 
 def read_queries(row: str, names: Sequence[str]) -> pa.Table:
     """The columns of metrics/queries/<row>.csv that are compared; an empty number is NaN."""
     path = paths.row_queries(row)
     numbers = {name: pa.float64() for name in ("relevant", "first_hit", *names)}
-    columns = {"query_id": pa.string(), "label": pa.string()} | numbers
-    convert = pa_csv.ConvertOptions(include_columns=list(columns), column_types=columns, strings_can_be_null=False)
     try:
-        table = pa_csv.read_csv(path, parse_options=pa_csv.ParseOptions(newlines_in_values=True), convert_options=convert)
+        table = tables.read_csv_columns(path, {"query_id": pa.string(), "label": pa.string()} | numbers)
     except FileNotFoundError:
         raise UserError(f"{path}: is not there; run `dvc repro`") from None
     except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
         raise UserError(f"{path}: isn't what this version writes ({str(error).splitlines()[0]}); run `dvc repro -f score@{row}`") from None
-    return table.select([*columns]).set_column(3, "first_hit", table.column("first_hit").fill_null(np.nan))
+    return table.set_column(3, "first_hit", table.column("first_hit").fill_null(np.nan))
 
 
 def check_same_task(rows: Rows, queries: Queries) -> None:
@@ -161,10 +151,10 @@ def main(argv: list[str] | None = None) -> None:
     check_same_task(rows, queries)
     found = pairs(queries, names, params.score.bootstrap_samples, params.seed)
     tables.write_json(paths.METRICS, metrics(rows))
-    tables.write_text(paths.SIGNIFICANCE, significance_csv(found))
-    tables.write_text(paths.TOP_K_CURVES, top_k_curves_csv(rows, queries))
-    tables.write_text(paths.ACCURACY_COST, accuracy_cost_csv(rows))
-    tables.write_text(paths.TRAINING_CURVES, training_curves_csv(rows))
+    tables.write_csv(paths.SIGNIFICANCE, *significance_lines(found))
+    tables.write_csv(paths.TOP_K_CURVES, *top_k_curves(rows, queries))
+    tables.write_csv(paths.ACCURACY_COST, *accuracy_cost(rows))
+    tables.write_csv(paths.TRAINING_CURVES, *training_curves(rows))
     tables.write_text(paths.COMPARISON, comparison.page(rows, names, found))
     cli.log.info("%d rows, see %s", len(rows), paths.COMPARISON)
 

@@ -5,8 +5,6 @@ What has a training photo's very bytes or pixels is in leaks.csv already, and le
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -69,13 +67,11 @@ def _sides(pair: Pair) -> tuple[tuple[Part, dict[str, Any]], ...]:
 def write(folder: Path, model: str, told: dict[str, Any]) -> None:
     """pairs.csv for scripts, pairs.js for the report, and the training photos' thumbnails."""
     folder.mkdir()
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["cosine", "agreement", "test", "test_label", "train", "train_label"])
+    lines = []
     for pair in told["pairs"]:
-        sides = [text for part in ("test", "train") for text in (" | ".join(pair[part]["paths"]), pair[part]["label"] or "")]
-        writer.writerow([pair["cosine"], pair["agreement"], *sides])
-    (folder / "pairs.csv").write_text(out.getvalue(), encoding="utf-8", newline="\n")
+        sides = [text for part in ("test", "train") for text in (" | ".join(pair[part]["paths"]), pair[part]["label"])]
+        lines.append([pair["cosine"], pair["agreement"], *sides])
+    tables.write_csv(folder / "pairs.csv", ("cosine", "agreement", "test", "test_label", "train", "train_label"), lines)
     (folder / "pairs.js").write_text(scripts.assignment("LINEUP_MATCHES", model, told), encoding="utf-8", newline="\n")
     for image_id in {pair["train"]["id"] for pair in told["pairs"]}:
         data = pictures.read(paths.images("train"), image_id)

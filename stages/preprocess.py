@@ -6,7 +6,6 @@ Pass 2, in order of ids: write the shards from the raw files, or from the side c
 
 from __future__ import annotations
 
-import csv
 import sqlite3
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -156,16 +155,6 @@ def preparation(register: sqlite3.Connection, part: str, cache: ImageCache) -> d
     return {"preparation": cache.folder.name} if part == "train" and replaced else None
 
 
-def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    def write(temporary: Path) -> None:
-        with temporary.open("w", encoding="utf-8", newline="") as stream:
-            writer = csv.writer(stream, lineterminator="\n")
-            writer.writerow(header)
-            writer.writerows(rows)
-
-    tables.replace_atomically(path, write)
-
-
 def main(argv: Sequence[str] = ()) -> None:
     cli.no_options("preprocess", argv)
     params = cli.start_whole("preprocess")
@@ -188,8 +177,8 @@ def main(argv: Sequence[str] = ()) -> None:
             tables.write_rows(paths.manifest(part), tables.MANIFEST, manifest(register, part))
         tables.write_rows(paths.QRELS, tables.QRELS, qrels(register))
         problems = register.execute("SELECT path, problem FROM problem ORDER BY path, problem")
-        _write_csv(paths.PROBLEMS, ("path", "problem"), problems)
-        _write_csv(paths.LEAKS, Leak._fields, duplicates.leaks(register))
+        tables.write_csv(paths.PROBLEMS, ("path", "problem"), problems)
+        tables.write_csv(paths.LEAKS, Leak._fields, duplicates.leaks(register))
         for line in summary(register, contradictions, params.preprocess.shorter_side_px):
             cli.log.info(line)
 

@@ -33,7 +33,7 @@ def report(params: Params) -> None:
     rows = {row: tables.read_json(paths.row_metrics(row)) for row in (*params.models, *params.refinements)}
     figures = {row: front.read_figures(paths.row_queries(row)) for row in rows}
     test = collection.read(read_manifest())
-    pairs, curves, leaks = front.read_pairs(paths.SIGNIFICANCE), front.read_curves(paths.TOP_K_CURVES), front.read_csv(paths.LEAKS)
+    pairs, curves, leaks = front.read_pairs(paths.SIGNIFICANCE), front.read_curves(paths.TOP_K_CURVES), tables.read_csv(paths.LEAKS)
     scored = all(row["quality"] for row in rows.values())
     names = ["map_at_r", *(f"top_{k}" for k in sorted(set(params.score.k)))] if scored else []
     found = front.comparison.standings(rows, names, pairs)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +15,7 @@ from stages.lib import cli, paths, ranking_metrics, relevance, row_costs, signif
 from stages.lib.relevance import Relevance
 
 DIGITS = 6  # of every value that is written
+QUERY = ("query_id", "query", "label", "relevant", "first_hit", "top_answer", "top_label", "top_score")
 _PATHS_SHOWN = 5  # of an image that lies under several
 
 
@@ -92,21 +91,18 @@ def count_enlarged(manifest: pa.Table, resize_px: int) -> dict[str, int]:
     return {"images": int(np.sum(shorter_side < resize_px)), "of": len(shorter_side), "resize_px": resize_px}
 
 
-def queries_csv(scores: Scores, ranking: tables.Ranking, positions: npt.NDArray[np.int64], answers: Relevance, manifest: pa.Table) -> str:
-    """One line per query: what it is, its label, R, first hit, the top answer, and every metric (empty where left out)."""
+def queries(
+    scores: Scores, ranking: tables.Ranking, positions: npt.NDArray[np.int64], answers: Relevance, manifest: pa.Table
+) -> Iterator[Sequence[object]]:
+    """One line per query, as QUERY names its cells, and every metric (empty where left out)."""
     query_paths, query_labels = _described(manifest, "query")
     gallery_paths, gallery_labels = _described(manifest, "gallery")
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    described = ("query_id", "query", "label", "relevant", "first_hit", "top_answer", "top_label", "top_score")
-    writer.writerow([*described, *scores.values])
     values = np.column_stack(list(scores.values.values()))
     for q, query_id in enumerate(answers.query_ids.tolist()):
         top = int(positions[q, 0]) if positions.shape[1] else -1
         answer = (gallery_paths[top], gallery_labels[top], _number(ranking.scores[q, 0])) if top >= 0 else ("", "", "")
         counts = (int(scores.total[q]), int(scores.first_hit[q]) or "")
-        writer.writerow([query_id, query_paths[q], query_labels[q], *counts, *answer, *map(_number, values[q])])
-    return out.getvalue()
+        yield query_id, query_paths[q], query_labels[q], *counts, *answer, *map(_number, values[q])
 
 
 def _described(manifest: pa.Table, split: str) -> tuple[list[str], list[str]]:
@@ -137,7 +133,8 @@ def main(argv: list[str] | None = None) -> None:
     costs = row_costs.of_refinement(row, refinement.first, refinement.second) if refinement else row_costs.of_model(row)
     enlarged = count_enlarged(manifest, costs["resize_px"]) if costs.get("resize_px") else None
     tables.write_json(paths.row_metrics(row), {"row": row, **told, "enlarged": enlarged, "quality": quality, "costs": costs})
-    tables.write_text(paths.row_queries(row), queries_csv(scores, ranking, positions, answers, manifest))
+    lines = queries(scores, ranking, positions, answers, manifest)
+    tables.write_csv(paths.row_queries(row), [*QUERY, *scores.values], lines)
     if told["unscored"]:
         cli.log.warning("%s: nothing can be scored", told["unscored"])
     else:

@@ -6,7 +6,6 @@ Needs no labels. Not a stage of dvc.yaml: sending is never repeated on its own.
 from __future__ import annotations
 
 import argparse
-import csv
 import errno
 from pathlib import Path
 
@@ -30,8 +29,7 @@ def left_out() -> int:
     """How many photos of test/query `preprocess` couldn't read. UserError if it hasn't seen one that lies there now."""
     named: set[str] = set()
     if paths.PROBLEMS.exists():
-        with paths.PROBLEMS.open(encoding="utf-8", newline="") as file:
-            named = {line["path"] for line in csv.DictReader(file) if line["path"].startswith("test/query/")}
+        named = {line["path"] for line in tables.read_csv(paths.PROBLEMS) if line["path"].startswith("test/query/")}
     manifest = tables.read_table(paths.manifest("test"), columns=["paths"])
     ranked = {path for places in manifest.column("paths").to_pylist() for path in places}
     new = sorted(raw_data.photos(paths.RAW, "test/query") - ranked - named)

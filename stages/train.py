@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -22,11 +20,8 @@ LOG: tuple[str, ...] = ("epoch", "loss", "map_at_r", "learning_rate", "seconds")
 
 def log_csv(entries: list[dict[str, Any]]) -> str:
     """One line per epoch; epoch 0 is the encoder before training, which has no loss."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, LOG, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: "" if value is None else f"{value:.6g}" for name, value in entry.items()} for entry in entries)
-    return text.getvalue()
+    lines = ([None if entry.get(name) is None else f"{entry[name]:.6g}" for name in LOG] for entry in entries)
+    return tables.csv_text(LOG, lines)
 
 
 def costs(result: Result) -> dict[str, Any]:

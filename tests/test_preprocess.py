@@ -460,3 +460,12 @@ def test_on_bad_image_fail_minds_a_folder_that_can_not_be_listed(home: Path, mon
     odd_images.close(paths.RAW / "test/gallery/label 0", monkeypatch)
     write_params(home, on_bad_image="fail")
     assert sentence().startswith("data/raw/test/gallery/label 0 can't be read: permission denied; mend or remove what is bad")
+
+
+def test_names_that_look_like_formulas_are_inert_in_a_spreadsheet(home: Path) -> None:
+    fill(2)
+    put("=cmd|' C calc'!A0.csv", b"beside the photos")
+    preprocess.main()
+    (problem,) = tables.read_csv(paths.PROBLEMS)
+    assert problem["path"] == "=cmd|' C calc'!A0.csv"
+    assert paths.PROBLEMS.read_text(encoding="utf-8").splitlines()[1].startswith("'=cmd|")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -21,7 +23,7 @@ from hypothesis import strategies as st
 
 from stages.lib import tables
 from stages.lib.errors import UserError
-from tests.project import tree
+from tests.project import ROOT, tree
 
 
 def ids(count: int) -> list[str]:
@@ -243,3 +245,47 @@ def test_damage_inside_a_table_is_told_and_a_wrong_column_is_a_bug(tmp_path: Pat
     file.write_bytes(content)
     with pytest.raises(UserError, match=r"t\.parquet: is damaged"):
         tables.read_table(file)
+
+
+FORMULAS = ["=1+1", "+1-2", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "\n=1", " =1", "＝1", "'=1", "''@x", "-inf", "+49 89"]
+TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=6)
+LABELS = st.one_of(
+    TEXTS, st.sampled_from(FORMULAS), st.builds(str.__add__, st.sampled_from(["'", "=", "-", "+", "@", "\r", "\n", " "]), TEXTS)
+)
+
+
+@given(st.lists(st.tuples(LABELS, LABELS), max_size=5))
+def test_texts_come_back_from_a_csv_as_they_were(tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str]]) -> None:
+    path = tmp_path_factory.mktemp("csv") / "texts.csv"
+    tables.write_csv(path, ("a", "b"), rows)
+    assert [tuple(row.values()) for row in tables.read_csv(path)] == rows
+    columns = tables.read_csv_columns(path, {"b": pa.string(), "a": pa.string()}) if rows else pa.table({"a": [], "b": []})
+    assert list(zip(columns.column("a").to_pylist(), columns.column("b").to_pylist(), strict=True)) == rows
+    assert path.read_bytes().decode() == tables.csv_text(("a", "b"), rows)
+
+
+@pytest.mark.parametrize("text", FORMULAS)
+def test_a_spreadsheet_does_not_compute_a_label_that_looks_like_a_formula(tmp_path: Path, text: str) -> None:
+    tables.write_csv(tmp_path / "a.csv", ("label",), [[text]])
+    with (tmp_path / "a.csv").open(encoding="utf-8", newline="") as stream:
+        assert list(csv.reader(stream)) == [["label"], [f"'{text}"]]
+
+
+def test_numbers_and_plain_texts_stay_as_they_are_in_a_csv() -> None:
+    row = [-0.5, "-0.500000", "-1e-05", 3, None, "", "it's", "'tis", "a=b", "５"]
+    assert tables.csv_text(("x",), [row]) == "x\n-0.5,-0.500000,-1e-05,3,,,it's,'tis,a=b,５\n"
+
+
+def test_a_damaged_csv_is_told(tmp_path: Path) -> None:
+    for content in ("", "a,b\n1\n", "a\n1,2\n"):
+        (tmp_path / "a.csv").write_text(content)
+        with pytest.raises(UserError, match=r"a.csv: is damaged"):
+            tables.read_csv(tmp_path / "a.csv")
+    with pytest.raises(UserError, match=r"b.csv: is not there"):
+        tables.read_csv(tmp_path / "b.csv")
+
+
+def test_no_other_file_writes_csv() -> None:
+    writing = re.compile(r"csv\.(writer|DictWriter)\(|\.to_csv\(|pa_csv\.write_csv\(")
+    writers = [path.name for path in (ROOT / "stages").rglob("*.py") if writing.search(path.read_text(encoding="utf-8"))]
+    assert writers == ["tables.py"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stages.lib import comparison
+from stages.lib import comparison, tables
 from stages.lib.comparison import Pair, Rows
 from stages.lib.errors import UserError
 from stages.lib.report.collection import Collection
@@ -32,16 +31,8 @@ class Figures:
     top_score: npt.NDArray[np.float64]
 
 
-def read_csv(path: Path) -> list[dict[str, str]]:
-    try:
-        with path.open(encoding="utf-8", newline="") as lines:
-            return list(csv.DictReader(lines))
-    except FileNotFoundError:
-        raise UserError(f"{path}: is not there; run `dvc repro`") from None
-
-
 def read_figures(path: Path) -> Figures:
-    lines = read_csv(path)
+    lines = tables.read_csv(path)
     try:
         return Figures(
             [line["query_id"] for line in lines],
@@ -57,13 +48,13 @@ def read_figures(path: Path) -> Figures:
 
 def read_pairs(path: Path) -> list[Pair]:
     names = ("difference", "low", "high", "p", "p_holm")
-    return [Pair(r["metric"], r["model_a"], r["model_b"], *(float(r[name] or "nan") for name in names)) for r in read_csv(path)]
+    return [Pair(r["metric"], r["model_a"], r["model_b"], *(float(r[name] or "nan") for name in names)) for r in tables.read_csv(path)]
 
 
 def read_curves(path: Path) -> dict[str, list[float]]:
     """{row: top_k at k = 1, 2, ...}."""
     curves: dict[str, list[float]] = defaultdict(list)
-    for line in read_csv(path):
+    for line in tables.read_csv(path):
         curves[line["model"]].append(float(line["top_k"]))
     return dict(curves)
 

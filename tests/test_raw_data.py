@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import socket
 import tempfile
 import unicodedata
 from pathlib import Path
@@ -367,3 +368,36 @@ def test_what_looks_like_labels_and_is_not_read_is_told(root: Path, name: str, c
     (root / name).write_text("path,label\n")
     read(root)
     assert f"{root / name}: is not read; labels are read from {root}/labels.csv" in caplog.text
+
+
+@pytest.mark.parametrize("table", ["labels.csv", "qrels.csv"])
+@pytest.mark.parametrize("kind", ["folder", "pipe", "socket", "device"])
+def test_a_table_that_is_no_file_is_told_and_never_waited_for(root: Path, table: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(root)  # a socket's path may have a hundred characters
+    if kind == "folder":
+        Path(table).mkdir()
+    elif kind == "pipe":
+        os.mkfifo(table)
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(table)
+    else:
+        Path(table).symlink_to("/dev/zero")
+    assert refused(root) == f"RAW/{table}: is a {kind}; put a CSV file in its place, or remove it"
+
+
+@pytest.mark.parametrize("line", [b"\n", b"\r\n", b",,,\n"])
+def test_a_table_of_empty_lines_is_not_read_to_its_end(root: Path, line: bytes) -> None:
+    (root / "labels.csv").write_bytes(b"path,label,a,b\n" + line * 2_000_000)
+    assert refused(root) == "RAW/labels.csv: holds more than 1,048,576 empty lines in a row; remove them"
+
+
+def test_as_many_empty_lines_as_a_spreadsheet_has_are_no_fault(root: Path) -> None:
+    (root / "labels.csv").write_bytes(b"path,label\n" + b",\n" * 1_048_575 + b"test/query/q1.jpg,Fig\n")
+    assert read(root).labels["test/query/q1.jpg"] == "Fig"
+
+
+def test_a_table_without_line_breaks_is_told(root: Path) -> None:
+    with (root / "labels.csv").open("wb") as stream:
+        stream.truncate(2**40)  # takes no room on the disk
+    assert refused(root) == "RAW/labels.csv: line 1: is longer than 1,048,576 characters; end each row with a line break"

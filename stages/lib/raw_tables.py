@@ -6,14 +6,18 @@ import csv
 import difflib
 import re
 import sqlite3
+import stat
 import unicodedata
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path, PurePosixPath
+from typing import TextIO
 
 from stages.lib.errors import UserError, nearest
 
 _MOST_COMPARED = 5_000  # names, for a suggestion
+_LONGEST_LINE = 2**20  # characters
+_MOST_EMPTY_ROWS = 2**20  # as many as a spreadsheet has
 
 
 class Names:
@@ -98,24 +102,18 @@ def read_judgements(register: sqlite3.Connection, root: Path) -> None:
 
 def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, tuple[str, ...]]]:
     """(line, the values of `columns`) of a CSV file with a header; other columns are left alone. Nothing without the file."""
-    if not path.exists():
-        if path.is_symlink():
-            raise UserError(f"{path}: is a broken link")
+    if not _is_file(path):
         return
-    _check_encoding(path)
-    with path.open(encoding="utf-8-sig", newline="") as stream:
-        reader = csv.reader(stream, strict=True)
+    try:
+        stream = path.open(encoding="utf-8-sig", newline="")
+    except OSError as error:
+        raise UserError(f"{path}: can't be read ({error.strerror}); mend its permissions or remove it") from None
+    with stream:
+        reader = csv.reader(_lines(stream, path), strict=True)
         try:
             header = [cell.strip() for cell in next(reader, [])]
-            for column in columns:
-                if header.count(column) != 1:
-                    twice = column in header
-                    fault = f"the column '{column}' twice; remove one" if twice else f"no column '{column}'{_hint(column, header)}"
-                    raise UserError(f"{path}: line 1: has {fault}; the header is {','.join(columns)}")
-            places = [header.index(column) for column in columns]
-            for row in reader:
-                if not any(cell.strip() for cell in row):
-                    continue
+            places = _places(columns, header, path)
+            for row in _filled(reader, path):
                 if len(row) != len(header):
                     fix = "put a value that holds a comma into double quotes"
                     raise UserError(f"{path}: line {reader.line_num}: has {len(row)} values, the header {len(header)}; {fix}")
@@ -124,17 +122,62 @@ def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, tuple[str
             raise UserError(f"{path}: line {reader.line_num}: is not valid CSV ({error})") from None
 
 
-def _check_encoding(path: Path) -> None:
-    line = 0
+def _is_file(path: Path) -> bool:
+    """False if nothing is there. UserError for what can't be read to its end, as a pipe, which would wait for ever."""
     try:
-        with path.open("rb") as stream:
-            for data in stream:
-                line += 1
-                data.decode()
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        if path.is_symlink():
+            raise UserError(f"{path}: is a broken link") from None
+        return False
     except OSError as error:
-        raise UserError(f"{path}: can't be read ({error.strerror}); mend its permissions or remove it") from None
+        raise UserError(f"{path}: can't be read ({error.strerror}); mend or remove it") from None
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "a pipe" if stat.S_ISFIFO(mode) else "a socket" if stat.S_ISSOCK(mode) else "a device"
+        raise UserError(f"{path}: is {kind}; put a CSV file in its place, or remove it")
+    return True
+
+
+def _lines(stream: TextIO, path: Path) -> Iterator[str]:
+    """The lines of a file, of which none is held that has no end."""
+    try:
+        for number, line in enumerate(iter(lambda: stream.readline(_LONGEST_LINE), ""), 1):
+            if len(line) == _LONGEST_LINE:
+                raise UserError(f"{path}: line {number}: is longer than {_LONGEST_LINE:,} characters; end each row with a line break")
+            yield line
     except UnicodeDecodeError:
-        raise UserError(f"{path}: line {line}: is not UTF-8; save the file as 'CSV UTF-8'") from None
+        raise UserError(f"{path}: line {_line_of_other_encoding(path)}: is not UTF-8; save the file as 'CSV UTF-8'") from None
+
+
+def _line_of_other_encoding(path: Path) -> int:
+    """The first line that is not UTF-8: a stream decodes ahead of the lines that it gives."""
+    with path.open("rb") as stream:
+        for number, line in enumerate(stream, 1):
+            try:
+                line.decode()
+            except UnicodeDecodeError:
+                return number
+    return 1
+
+
+def _filled(reader: Iterator[list[str]], path: Path) -> Iterator[list[str]]:
+    """Rows with a value at least. UserError where more empty ones follow each other than a spreadsheet has."""
+    empty = 0
+    for row in reader:
+        if any(cell.strip() for cell in row):
+            empty = 0
+            yield row
+        elif (empty := empty + 1) > _MOST_EMPTY_ROWS:
+            raise UserError(f"{path}: holds more than {_MOST_EMPTY_ROWS:,} empty lines in a row; remove them")
+
+
+def _places(columns: tuple[str, ...], header: list[str], path: Path) -> list[int]:
+    for column in columns:
+        if header.count(column) != 1:
+            twice = column in header
+            fault = f"the column '{column}' twice; remove one" if twice else f"no column '{column}'{_hint(column, header)}"
+            raise UserError(f"{path}: line 1: has {fault}; the header is {','.join(columns)}")
+    return [header.index(column) for column in columns]
 
 
 def _hint(column: str, header: list[str]) -> str:

@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
+# DVC hashes the names of photos as the locale decodes them.
+export PYTHONUTF8 = 1
 
 .PHONY: help install demo test bench lint check remote use serve clean
 help:

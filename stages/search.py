@@ -58,6 +58,8 @@ def read_query(asked: str) -> Query:
             raise UserError(f"{asked}: can't be read ({error.strerror})") from None
     if path.suffix.lower() in _PHOTOS or _PATH.fullmatch(asked):
         raise UserError(f"{asked}: there is no such photo")
+    if asked != asked.encode("utf-8", "ignore").decode():
+        raise UserError(f"{asked}: is neither a photo's path nor a text in UTF-8")
     return Query(asked, None)
 
 

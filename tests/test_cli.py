@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from stages import preprocess, report
-from stages.lib import cli
+from stages.lib import cli, paths
 from stages.lib.errors import UserError, nearest
+from tests import locales, project
 from tests.project import ROOT
 
 
@@ -102,3 +103,30 @@ def test_nobody_need_read_what_is_printed() -> None:
     code = "from stages.lib import cli; cli.run(lambda: print('line'))"
     done = subprocess.run(f'"{sys.executable}" -c "{code}" >&-', shell=True, cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("name", locales.NAMES)
+def test_any_text_can_be_printed_in_any_locale(tmp_path: Path, name: str) -> None:
+    (tmp_path / paths.COMPARISON).parent.mkdir()
+    (tmp_path / paths.COMPARISON).write_text("Käse × 日本 \U0001f600\n", encoding="utf-8")
+    command = (sys.executable, "-m", "stages.compare", "--show")
+    done = project.run(*command, cwd=tmp_path, PYTHONPATH=str(ROOT), **locales.environment(name, tmp_path))
+    assert (done.stdout, done.stderr) == ("Käse × 日本 \U0001f600\n\n", "")
+
+
+def test_a_text_that_can_not_be_encoded_is_printed_by_its_code(tmp_path: Path) -> None:
+    code = "from stages.lib import cli; cli.run(lambda: print('caf\\udce9, Käse'))"
+    command = (sys.executable, "-c", code)
+    assert project.run(*command, cwd=ROOT, LC_ALL="C.UTF-8").stdout == "caf\\udce9, Käse\n"
+    assert project.run(*command, cwd=ROOT, LC_ALL="C.UTF-8", PYTHONIOENCODING="ascii").stdout == "caf\\udce9, K\\xe4se\n"
+
+
+@pytest.mark.parametrize("name", locales.NAMES)
+def test_files_with_any_name_are_opened_in_any_locale(tmp_path: Path, name: str) -> None:
+    """Also by the processes that a command starts."""
+    (tmp_path / "Käse.txt").write_text("日本", encoding="utf-8")
+    (tmp_path / "child.py").write_text("from pathlib import Path\nprint(Path('Käse.txt').read_text())\n", encoding="utf-8")
+    parent = "import subprocess, sys\nfrom stages.lib import cli\ncli.run(lambda: subprocess.run([sys.executable, 'child.py']))\n"
+    (tmp_path / "parent.py").write_text(parent, encoding="utf-8")
+    done = project.run(sys.executable, "parent.py", cwd=tmp_path, PYTHONPATH=str(ROOT), **locales.environment(name, tmp_path))
+    assert done.stdout == "日本\n"

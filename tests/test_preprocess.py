@@ -26,7 +26,7 @@ import yaml
 from stages import preprocess
 from stages.lib import image_cache, images, paths, tables
 from stages.lib.errors import UserError
-from tests import odd_images, project
+from tests import locales, odd_images, project
 from tests.odd_images import encoded, pattern
 
 
@@ -469,3 +469,27 @@ def test_names_that_look_like_formulas_are_inert_in_a_spreadsheet(home: Path) ->
     (problem,) = tables.read_csv(paths.PROBLEMS)
     assert problem["path"] == "=cmd|' C calc'!A0.csv"
     assert paths.PROBLEMS.read_text(encoding="utf-8").splitlines()[1].startswith("'=cmd|")
+
+
+@pytest.mark.parametrize("name", locales.NAMES)
+def test_bytes_do_not_depend_on_the_locale(tmp_path: Path, name: str) -> None:
+    """Photos vanished where names of files weren't decoded as UTF-8, and the result was kept."""
+    results = []
+    variants: dict[str, dict[str, Any]] = {"utf-8": {"LC_ALL": "C.UTF-8"}, "other": locales.environment(name, tmp_path)}
+    for variant, variables in variants.items():
+        folder = tmp_path / variant
+        folder.mkdir()
+        write_params(folder, max_side=32)
+        fill(10, folder, size=48)
+        put("test/query/Käse/Größe 1 – 日本.png", picture(100), folder)
+        put("test/gallery/Käse/\U0001f600.png", picture(101), folder)
+        put("test/gallery/Käse/ÿ.jpg", b"no picture", folder)
+        put("labels.csv", "path,label\ntest/query/label 0/0.png,Käse\n".encode(), folder)
+        judgement = "test/query/Käse/Größe 1 – 日本.png,test/gallery/Käse/\U0001f600.png,1"
+        put("qrels.csv", f"query,gallery,relevance\n{judgement}\n".encode(), folder)
+        (folder / paths.RAW / os.fsdecode(b"test/gallery/latin-1 \xe9.png")).write_bytes(picture(102))
+        project.run(sys.executable, "-m", "stages.preprocess", cwd=folder, PYTHONPATH=str(project.ROOT), **variables)
+        results.append(tree(folder / paths.PREPARED))
+    assert results[0] == results[1]
+    problems = [row["path"] for row in tables.read_csv(tmp_path / "other" / paths.PROBLEMS)]
+    assert problems == ["test/gallery/Käse/ÿ.jpg", "test/gallery/latin-1 \\xe9.png"]

@@ -17,6 +17,7 @@ import torch
 import transformers as tf
 from PIL import Image
 
+from stages.lib.errors import UserError
 from stages.search import read_query
 from tests import hub_repositories, local_hub
 from tests.hub_project import environment, photo, row, write
@@ -172,3 +173,8 @@ def test_a_photo_that_is_no_photo(project: Path, search: Search) -> None:
 
 def test_a_text_that_starts_with_a_tilde_is_a_text() -> None:
     assert read_query("~cozy sofa").photo is None
+
+
+def test_a_text_in_another_encoding_is_refused() -> None:
+    with pytest.raises(UserError, match=r"is neither a photo's path nor a text in UTF-8"):
+        read_query("caf\udce9")

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 
 from stages.lib import params as params_module
-from stages.lib import paths, turns
+from stages.lib import paths, text_encoding, turns
 from stages.lib.errors import UserError, nearest, no_room
 from stages.lib.params import Params
 
@@ -78,6 +78,7 @@ def no_options(stage: str, argv: Sequence[str]) -> None:
 
 def run(main: Callable[[], object]) -> None:
     """Runs a stage's `main`; a user's mistake ends in one sentence and exit code 1, a bug in a traceback."""
+    text_encoding.use_utf8()
     try:
         with turns.command():
             main()

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from stages.lib import paths, prepared_size, refinement_params
+from stages.lib import paths, prepared_size, refinement_params, text_encoding
 from stages.lib.errors import UserError, nearest
 from stages.lib.refinement_params import Refinement
 from stages.lib.schema import Strict, explain
@@ -228,4 +228,5 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    text_encoding.use_utf8()
     sys.exit(main())

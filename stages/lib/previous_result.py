@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -54,8 +55,8 @@ def _outs(stage: str) -> dict[str, str]:
 
 def _dvc_cache() -> Path | None:
     """The folder of DVC's objects; a team may share one elsewhere."""
-    told = subprocess.run([sys.executable, "-m", "dvc", "cache", "dir"], capture_output=True, text=True, check=False)
-    return Path(told.stdout.strip()) / "files" / "md5" if told.returncode == 0 else None
+    told = subprocess.run([sys.executable, "-m", "dvc", "cache", "dir"], capture_output=True, check=False)
+    return Path(os.fsdecode(told.stdout.strip())) / "files" / "md5" if told.returncode == 0 else None
 
 
 def _object(objects: Path, md5: str) -> Path:

@@ -20,8 +20,11 @@ from stages.lib.examination import examine
 from stages.lib.image_cache import Facts, ImageCache
 from stages.lib.images import BadImage
 from stages.lib.photo_register import note, value
+from stages.lib.text_encoding import printable
 
 _BATCH_BYTES = 2**20
+_SHOWN = 3  # of the problems of a kind
+_NAME_CHARACTERS, _REASON_CHARACTERS = 100, 200  # of each of these, at most
 
 
 def assemble(register: sqlite3.Connection, examined: Iterable[tuple[str, Facts]]) -> None:
@@ -77,6 +80,20 @@ def qrels(register: sqlite3.Connection) -> Iterator[tuple[str, str, int]]:
     return register.execute("SELECT query_id, gallery_id, relevance FROM judged GROUP BY 1, 2 ORDER BY 1, 2")
 
 
+def count_judgements(register: sqlite3.Connection, judgements: int | None) -> dict[str, str] | None:
+    """The metadata of tables.QRELS; None without qrels.csv. Notes what is left out, and where no judgement is left."""
+    if judgements is None:
+        return None
+    used = value(register, "SELECT count(*) FROM judged")
+    fault, left_out = "holds no judgement", judgements - used
+    if left_out:
+        line = value(register, "SELECT min(line) FROM judgement WHERE line NOT IN (SELECT line FROM judged)")
+        fault = f"{left_out} of {judgements} judgements are left out, about photos that can't be read; the first is in line {line}"
+    if left_out or not used:
+        note(register, "qrels.csv", fault + ("" if used else ": labels say which images are right"))
+    return {"judgements": str(judgements), "left_out": str(left_out)}
+
+
 def note_contradictions(register: sqlite3.Connection) -> int:
     """Notes pictures under two labels among the problems; the number of pairs."""
     pairs = 0
@@ -95,11 +112,6 @@ def summary(register: sqlite3.Connection, contradictions: int, shorter_side_px: 
     yield ", ".join(f"{images.get(split, 0)} {split}" for split in duplicates.SPLITS) + f" images of {files} files"
     if images:
         yield from _sizes(register, shorter_side_px)
-    if skipped := value(register, "SELECT count(*) FROM problem WHERE skipped"):
-        reasons = register.execute(
-            "SELECT count(*), problem FROM problem WHERE skipped GROUP BY problem ORDER BY count(*) DESC, min(path) LIMIT 5"
-        )
-        yield f"files skipped: {skipped} ({'; '.join(f'{count} {reason}' for count, reason in reasons)})"
     if contradictions:
         yield f"pairs of equal images under two labels: {contradictions}"
     trained = (
@@ -114,8 +126,26 @@ def summary(register: sqlite3.Connection, contradictions: int, shorter_side_px: 
         yield f"pairs of equal images: {equal}"
     if equal or shared:
         yield f"all pairs are in {paths.LEAKS}"
+    yield from problems(register)
+
+
+def problems(register: sqlite3.Connection) -> Iterator[str]:
+    """How many problems there are of each kind, those that occur most, and the first ones."""
+    kinds = {"files skipped": "skipped", "used, with a note": "NOT skipped AND NOT unread", "left alone": "unread"}
+    for kind, chosen in kinds.items():
+        chosen = f"FROM problem WHERE {chosen}"
+        if not (count := value(register, f"SELECT count(*) {chosen}")):
+            continue
+        often = register.execute(
+            f"SELECT count(*), problem {chosen} GROUP BY problem HAVING count(*) > 1 ORDER BY count(*) DESC, min(path) LIMIT {_SHOWN}"
+        )
+        reasons = "; ".join(f"{times:,} {printable(problem, _REASON_CHARACTERS)}" for times, problem in often) if count > _SHOWN else ""
+        first = register.execute(f"SELECT path, problem {chosen} ORDER BY path, problem LIMIT {_SHOWN}")
+        shown = "; ".join(f"{printable(path, _NAME_CHARACTERS)} {printable(problem, _REASON_CHARACTERS)}" for path, problem in first)
+        more = f"; and {count - _SHOWN:,} more" if count > _SHOWN else ""
+        yield f"{kind}: {count:,}{f' ({reasons})' if reasons else ''}: {shown}{more}"
     if value(register, "SELECT EXISTS (SELECT 1 FROM problem)"):
-        yield f"all problems are in {paths.PROBLEMS}"
+        yield f"{paths.PROBLEMS} names each of these"
 
 
 def _sizes(register: sqlite3.Connection, shorter_side_px: int) -> Iterator[str]:
@@ -161,13 +191,14 @@ def main(argv: Sequence[str] = ()) -> None:
     pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own keeps what was freed
     with photo_register.temporary() as register:
         raw_data.read(register, paths.RAW)
-        raw_tables.read_judgements(register, paths.RAW)
+        judgements = raw_tables.read_judgements(register, paths.RAW)
         cache = ImageCache.open(paths.CACHE, params.preprocess.shorter_side_px)
         names = (path for (path,) in register.execute("SELECT path FROM file ORDER BY path"))
         count = value(register, "SELECT count(*) FROM file")
         assemble(register, examine(cache, paths.RAW, names, count, cli.threads()))
         check(register, paths.RAW, params.preprocess.on_bad_image)
         check_judgements(register)
+        counted = count_judgements(register, judgements)
         contradictions = note_contradictions(register)
         parts: tuple[paths.Part, ...] = ("train", "test")
         for part in parts:
@@ -175,9 +206,9 @@ def main(argv: Sequence[str] = ()) -> None:
             rows, metadata = photo_register.count_images(register, part), preparation(register, part, cache)
             tables.write_shards(paths.images(part), tables.IMAGES, batches, rows, tables.IMAGES_PER_SHARD, metadata)
             tables.write_rows(paths.manifest(part), tables.MANIFEST, manifest(register, part))
-        tables.write_rows(paths.QRELS, tables.QRELS, qrels(register))
-        problems = register.execute("SELECT path, problem FROM problem ORDER BY path, problem")
-        tables.write_csv(paths.PROBLEMS, ("path", "problem"), problems)
+        tables.write_rows(paths.QRELS, tables.QRELS, qrels(register), counted)
+        noted = register.execute("SELECT path, problem FROM problem ORDER BY path, problem")
+        tables.write_csv(paths.PROBLEMS, ("path", "problem"), noted)
         tables.write_csv(paths.LEAKS, Leak._fields, duplicates.leaks(register))
         for line in summary(register, contradictions, params.preprocess.shorter_side_px):
             cli.log.info(line)

@@ -123,11 +123,12 @@ def _number(value: float) -> str:
 def main(argv: list[str] | None = None) -> None:
     row, params = cli.start("score", argv, rows="all")
     manifest = tables.read_table(paths.manifest("test"), columns=["image_id", "split", "label", "paths", "width", "height"])
-    answers = relevance.read(manifest, tables.read_table(paths.QRELS))
+    qrels = tables.read_table(paths.QRELS)
+    answers = relevance.read(manifest, qrels)
     ranking = tables.read_ranking(paths.ranking(row))
     positions = relevance.gallery_positions(ranking, answers, str(paths.ranking(row)))
     scores = score(positions, answers, params.score.k)
-    told = summary(scores, answers, ranking.positions.shape[1])
+    told = summary(scores, answers, ranking.positions.shape[1]) | {"judgements": relevance.judgements(qrels)}
     quality = average(scores, answers, params.score.bootstrap_samples, params.seed)
     refinement = params.refinements.get(row)
     costs = row_costs.of_refinement(row, refinement.first, refinement.second) if refinement else row_costs.of_model(row)

@@ -15,6 +15,7 @@ from pathlib import Path
 from stages.lib import cli, contact_sheet, images, paths, pictures, query, searched_gallery, tables
 from stages.lib.contact_sheet import Picture
 from stages.lib.errors import UserError
+from stages.lib.text_encoding import printable
 
 _PATH = re.compile(r"(\./|\.\./|~/)\S+|.+\.(heic|heif|jfif|jpe|dng|svg|raw)", re.IGNORECASE)  # rather than a text
 _PHOTOS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".jp2")
@@ -82,14 +83,9 @@ def nearest(row: query.Row, asked: Query, k: int) -> list[Hit]:
 
 def table(hits: Sequence[Hit]) -> str:
     lines = [("rank", "score", "label", "photo")]
-    lines += [(str(hit.rank), f"{hit.score:.4f}", _printable(hit.label or "-"), _printable(hit.paths[0])) for hit in hits]
+    lines += [(str(hit.rank), f"{hit.score:.4f}", printable(hit.label or "-"), printable(hit.paths[0])) for hit in hits]
     widths = [max(len(line[column]) for line in lines) for column in range(3)]
     return "\n".join(f"{a:>{widths[0]}}  {b:>{widths[1]}}  {c:<{widths[2]}}  {d}" for a, b, c, d in lines)
-
-
-def _printable(name: str) -> str:
-    """A name can't move the cursor or colour the terminal: what isn't printable is shown as its code."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in name)
 
 
 def sheet(asked: Query, model: str, hits: Sequence[Hit]) -> str:
@@ -97,7 +93,7 @@ def sheet(asked: Query, model: str, hits: Sequence[Hit]) -> str:
     captions = [f"{hit.rank}. {hit.label or ''} {hit.score:.4f} {hit.paths[0]}" for hit in hits]
     prepared = [pictures.read(paths.images("test"), hit.image_id) for hit in hits]
     found = [Picture(data, caption) for data, caption in zip(prepared, captions, strict=True) if data is not None]
-    shown = _printable(asked.shown)
+    shown = printable(asked.shown)
     return contact_sheet.page(f"{model}: {shown}", Picture(asked.photo, shown) if asked.photo is not None else None, found)
 
 

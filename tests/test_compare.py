@@ -291,3 +291,20 @@ def test_where_labels_are_too_few_for_any_difference_it_says_so(labels: int, pos
     run({"right": right, "wrong": wrong})
     assert ("no difference can reach p < 0.05" in page()) != possible
     assert (float(read_csv(paths.SIGNIFICANCE)[0]["p_holm"]) < 0.05) == possible
+
+
+@pytest.mark.parametrize(("judged", "labelled"), [(1, True), (0, True), (0, False)])
+def test_judgements_that_preprocess_left_out_are_told_beside_the_figures(judged: int, labelled: bool) -> None:
+    images = [i if labelled else Image(i.name, i.split, None, i.vector) for i in clustered(5, 2, 3, noise=1)]
+    run({"a": images}, [("0/0", "0/2", 1)][:judged])
+    assert "judgement" not in page() and tables.read_json(paths.row_metrics("a"))["judgements"] is None
+    pairs = [list(pair.values()) for pair in tables.read_table(paths.QRELS).to_pylist()]
+    tables.write_rows(paths.QRELS, tables.QRELS, pairs, {"judgements": str(2 + judged), "left_out": "2"})
+    score.main(["--model", "a"])
+    compare.main([])
+    assert tables.read_json(paths.row_metrics("a"))["judgements"] == {"lines": 2 + judged, "left_out": 2}
+    assert f"{2 + judged} judgements, about photos that can't be read." in page()
+    assert ("data/raw/qrels.csv has no judgement that can be used, so images with the query's label are right" in page()) == (
+        labelled and not judged
+    )
+    assert ("quality can't be measured" in page()) == (not labelled)

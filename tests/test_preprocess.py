@@ -24,7 +24,7 @@ import pytest
 import yaml
 
 from stages import preprocess
-from stages.lib import image_cache, images, paths, tables
+from stages.lib import cli, image_cache, images, paths, relevance, tables
 from stages.lib.errors import UserError
 from tests import locales, odd_images, project
 from tests.odd_images import encoded, pattern
@@ -332,12 +332,69 @@ def test_judgements_that_contradict_each_other_are_told(home: Path) -> None:
     )
 
 
-def test_judgements_about_a_broken_photo_are_left_out(home: Path) -> None:
+def judge(*pairs: str) -> None:
+    put("qrels.csv", "\n".join(["query,gallery,relevance", *(f"test/query/label 0/0.png,test/gallery/{pair}" for pair in pairs)]).encode())
+
+
+def test_judgements_about_a_photo_that_can_not_be_read_are_counted(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fill(2)
     put("test/gallery/bad.jpg", b"")
-    put("qrels.csv", b"query,gallery,relevance\ntest/query/label 0/0.png,test/gallery/bad.jpg,1\n")
+    judge("label 0/0.png,1", "bad.jpg,1", "bad.jpg,0")
     preprocess.main()
-    assert tables.read_table(paths.QRELS).num_rows == 0
+    qrels = tables.read_table(paths.QRELS)
+    assert qrels.num_rows == 1 and relevance.judgements(qrels) == {"lines": 3, "left_out": 2}
+    noted = "2 of 3 judgements are left out, about photos that can't be read; the first is in line 3"
+    assert {"path": "qrels.csv", "problem": noted} in rows(paths.PROBLEMS)
+    assert f"used, with a note: 1: qrels.csv {noted}" in capsys.readouterr().err
+
+
+def test_a_qrels_csv_that_hands_over_to_labels_is_told(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fill(2)
+    preprocess.main()
+    assert relevance.judgements(tables.read_table(paths.QRELS)) is None
+    put("test/gallery/bad.jpg", b"")
+    for pairs, counted, told in (
+        ((), {"lines": 0, "left_out": 0}, "holds no judgement: labels say which images are right"),
+        (("bad.jpg,1",), {"lines": 1, "left_out": 1}, "1 of 1 judgements are left out, about photos that can't be read"),
+    ):
+        judge(*pairs)
+        capsys.readouterr()
+        preprocess.main()
+        assert relevance.judgements(tables.read_table(paths.QRELS)) == counted
+        assert f"qrels.csv {told}" in (printed := capsys.readouterr().err) and "labels say which images are right" in printed
+
+
+def test_the_summary_tells_how_many_problems_of_which_kind(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One harmless line in problems.csv read like a fault."""
+    fill(2)
+    preprocess.main()
+    assert "problems.csv" not in capsys.readouterr().err
+    put("readme.txt", b"beside the photos")
+    preprocess.main()
+    outside = "is not read: it is outside train/, test/query/ and test/gallery/"
+    told = capsys.readouterr().err.splitlines()
+    assert told[-2:] == [f"preprocess: left alone: 1: readme.txt {outside}", "preprocess: data/prepared/problems.csv names each of these"]
+    for number in range(5):
+        put(f"test/gallery/bad {number}.jpg", b"" if number else b"no picture")
+    preprocess.main()
+    (skipped,) = (line for line in capsys.readouterr().err.splitlines() if "files skipped" in line)
+    assert skipped.startswith("preprocess: files skipped: 5 (4 is empty (0 bytes)): test/gallery/bad 0.jpg is not an image")
+    assert "; test/gallery/bad 2.jpg is empty (0 bytes); and 2 more" in skipped and "bad 3.jpg" not in skipped
+
+
+def test_odd_names_are_shown_as_codes_and_shortened(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fill(2)
+    put("test/gallery/two\nlines \x1b[31m.jpg", b"")
+    put(f"test/gallery/{'long ' * 30}/{'name ' * 30}.jpg", b"")
+    preprocess.main()
+    printed = capsys.readouterr().err
+    assert "two\\nlines \\x1b[31m.jpg is empty" in printed and "\x1b" not in printed
+    assert "test/gallery/long long " in printed and "…" in printed and "name name .jpg is empty" in printed and "long " * 20 not in printed
+    shutil.rmtree("data/raw/test/query")
+    put("test/query/two\nlines.jpg", b"")
+    with pytest.raises(SystemExit):
+        cli.run(preprocess.main)
+    assert capsys.readouterr().err == "error: no query photo can be read: data/raw/test/query/two\\nlines.jpg is empty (0 bytes)\n"
 
 
 def test_no_photos_at_all_are_told_without_a_traceback(tmp_path: Path) -> None:

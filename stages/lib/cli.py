@@ -95,7 +95,7 @@ def run(main: Callable[[], object]) -> None:
         print(f"error: {error.filename}: permission denied; let this user read and write it, and run again", file=sys.stderr)
         sys.exit(1)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {text_encoding.printable(str(error))}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print("interrupted; run again to go on", file=sys.stderr)

@@ -83,19 +83,30 @@ def table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 
 
 def task(row: dict[str, Any]) -> str:
+    left_out = _judgements_left_out(row)
     if row["unscored"]:
-        return f"{row['queries']:,} queries, {row['gallery']:,} gallery images, {row['unscored']}: quality can't be measured."
+        told = f"{row['queries']:,} queries, {row['gallery']:,} gallery images, {row['unscored']}: quality can't be measured."
+        return told + (f"\nLeft out: {left_out[0]}." if left_out else "")
     labels = f" with {row['labels']:,} labels" if row["labels"] else ""
     right = "data/raw/qrels.csv says which images are right" if row["relevance"] == "qrels" else "images with the query's label are right"
+    if row.get("judgements") and row["relevance"] != "qrels":
+        right = f"data/raw/qrels.csv has no judgement that can be used, so {right}"
     left_out = [
         f"{row[key]:,} {what}"
         for key, what in (("without_label", "without a label"), ("without_answer", "without a right answer in the gallery"))
         if row[key]
-    ]
+    ] + left_out
     return (
         f"{row['scored']:,} queries{labels}, each searched in {row['gallery']:,} gallery images; {right}, the query itself doesn't count."
         + (f"\nLeft out: {', '.join(left_out)}." if left_out else "")
     )
+
+
+def _judgements_left_out(row: dict[str, Any]) -> list[str]:
+    judgements = row.get("judgements")
+    if not judgements or not judgements["left_out"]:
+        return []
+    return [f"{judgements['left_out']:,} of {judgements['lines']:,} judgements, about photos that can't be read"]
 
 
 def verdict(rows: Rows, found: Standings) -> str:

@@ -40,7 +40,11 @@ CREATE TABLE photo (            -- every readable file
     prepared_id TEXT            -- null: kept as it is
 ) WITHOUT ROWID;
 
-CREATE TABLE problem (path TEXT NOT NULL, problem TEXT NOT NULL, skipped INTEGER NOT NULL);  -- skipped: files of a split
+CREATE TABLE problem (
+    path TEXT NOT NULL, problem TEXT NOT NULL,
+    skipped INTEGER NOT NULL,   -- files of a split that can't be used
+    unread INTEGER NOT NULL     -- what isn't looked at, as it lies elsewhere; neither: what is used, with a note
+);
 
 CREATE TABLE leak (kind TEXT NOT NULL, path_a TEXT NOT NULL, path_b TEXT NOT NULL, across TEXT NOT NULL);
 
@@ -96,8 +100,8 @@ def value(register: sqlite3.Connection, query: str, *parameters: str) -> int:
     return register.execute(query, parameters).fetchone()[0]
 
 
-def note(register: sqlite3.Connection, path: str, problem: str, skipped: bool = False) -> None:
-    register.execute("INSERT INTO problem VALUES (?, ?, ?)", (path, problem, skipped))
+def note(register: sqlite3.Connection, path: str, problem: str, skipped: bool = False, unread: bool = False) -> None:
+    register.execute("INSERT INTO problem VALUES (?, ?, ?, ?)", (path, problem, skipped, unread))
 
 
 def images(register: sqlite3.Connection, part: str) -> Iterator[Image]:

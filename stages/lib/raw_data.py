@@ -12,6 +12,7 @@ from pathlib import Path
 
 from stages.lib import photo_register, raw_tables
 from stages.lib.errors import UserError
+from stages.lib.text_encoding import printable
 
 log = logging.getLogger("lineup")
 SPLITS = {"train": "train", "test/query": "query", "test/gallery": "gallery"}
@@ -86,7 +87,7 @@ def _walk(register: sqlite3.Connection, root: Path, place: str, above: frozenset
             status = at.stat()
             itself = (status.st_dev, status.st_ino)
             if itself in above:
-                photo_register.note(register, _shown(place), "is a link to a folder that it lies in")
+                photo_register.note(register, _shown(place), "is a link to a folder that it lies in", unread=True)
                 return
             if at.is_symlink():
                 told = f"is a link to a folder; DVC doesn't look into it: {_AFTER_A_CHANGE}"
@@ -132,8 +133,8 @@ def _note_outside(register: sqlite3.Connection, root: Path) -> None:
                 if name.casefold() in _TABLES and entry.is_file() and not (root / name.casefold()).exists():
                     raise UserError(f"{entry.path}: is not read under this name; rename it to '{name.casefold()}'")
                 if Path(name).stem.casefold().startswith(("label", "qrel")) and entry.is_file():
-                    log.warning(
-                        "%s: is not read; labels are read from %s, answers from %s", entry.path, *(root / t for t in sorted(_TABLES))
-                    )
+                    tables = (root / table for table in sorted(_TABLES))
+                    log.warning("%s: is not read; labels are read from %s, answers from %s", printable(entry.path), *tables)
                 if _is_photo_name(entry.name):
-                    photo_register.note(register, _shown(name), "is not read: it is outside train/, test/query/ and test/gallery/")
+                    fault = "is not read: it is outside train/, test/query/ and test/gallery/"
+                    photo_register.note(register, _shown(name), fault, unread=True)

@@ -85,9 +85,11 @@ def read_labels(register: sqlite3.Connection, root: Path) -> None:
         register.execute("UPDATE file SET label = ?, label_line = ? WHERE path = ?", (normal_label(label), line, found))
 
 
-def read_judgements(register: sqlite3.Connection, root: Path) -> None:
-    """The lines of qrels.csv, with names as they are on disk. Nothing without the file."""
-    path, names = root / "qrels.csv", Names(register, root)
+def read_judgements(register: sqlite3.Connection, root: Path) -> int | None:
+    """Takes in the lines of qrels.csv, with names as they are on disk; how many there are, None without the file."""
+    path, names, count = root / "qrels.csv", Names(register, root), 0
+    if not path.exists() and not path.is_symlink():
+        return None
     for line, (query, gallery, relevance) in _rows(path, ("query", "gallery", "relevance")):
         place = f"{path}: line {line}"
         if relevance.strip() not in ("1", "0", "-1"):
@@ -98,6 +100,8 @@ def read_judgements(register: sqlite3.Connection, root: Path) -> None:
             if split != column:
                 raise UserError(f"{place}: {name!r} is in {split}, not in {column}; the columns are query,gallery,relevance")
         register.execute("INSERT INTO judgement VALUES (?, ?, ?, ?)", (line, *found.values(), int(relevance)))
+        count += 1
+    return count
 
 
 def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, tuple[str, ...]]]:

@@ -104,6 +104,12 @@ def read(manifest: pa.Table, qrels: pa.Table) -> Relevance:
     return Relevance(source, query_ids.astype(np.str_), gallery_ids, queries, gallery, judged)
 
 
+def judgements(qrels: pa.Table) -> dict[str, int] | None:
+    """What qrels.csv held, by tables.QRELS: {"lines": judgements, "left_out": of them, about unreadable photos}; None without the file."""
+    counted = qrels.schema.metadata or {}
+    return {"lines": int(counted[b"judgements"]), "left_out": int(counted[b"left_out"])} if b"judgements" in counted else None
+
+
 def gallery_positions(ranking: tables.Ranking, answers: Relevance, place: str) -> Ints:
     """The ranking's images as places in the whole gallery, [Q, K]. UserError if it is of other images."""
     names = ranking.gallery_ids.astype(np.bytes_)

@@ -45,6 +45,7 @@ MANIFEST = pa.schema(
 )
 _PREPARED_ID = ("prepared_id", pa.string())  # SHA-256 of the bytes stored in the place of a file's own; null where it is kept as it is
 IMAGES = pa.schema([("image_id", pa.string()), ("split", pa.string()), _PREPARED_ID, ("image", pa.binary())])
+# Its file's metadata has, where there is a qrels.csv, the number of its judgements, and how many of them are left out.
 QRELS = pa.schema([("query_id", pa.string()), ("gallery_id", pa.string()), ("relevance", pa.int8())])
 RANKING = pa.schema(
     [
@@ -246,7 +247,7 @@ def write_table(path: Path, table: pa.Table) -> None:
     replace_atomically(path, lambda temporary: pq.write_table(plain, temporary, row_group_size=2**20, **_options(plain.schema)))
 
 
-def write_rows(path: Path, schema: pa.Schema, rows: Iterable[Sequence[object]]) -> None:
+def write_rows(path: Path, schema: pa.Schema, rows: Iterable[Sequence[object]], metadata: dict[str, str] | None = None) -> None:
     """One Parquet file of rows that come one at a time, values in the schema's order; holds one row group.
 
     Up to ROWS_AT_ONCE rows the bytes are those of `write_table`.
@@ -256,7 +257,7 @@ def write_rows(path: Path, schema: pa.Schema, rows: Iterable[Sequence[object]]) 
     groups = iter(lambda: list(islice(pieces, ROWS_AT_ONCE // _ROWS_PER_PIECE)), [])
 
     def write(temporary: Path) -> None:
-        with pq.ParquetWriter(temporary, schema, **_options(schema)) as writer:
+        with pq.ParquetWriter(temporary, schema.with_metadata(metadata), **_options(schema)) as writer:
             for group in chain([next(groups, [])], groups):  # a table without rows has a group, too
                 writer.write_table(_whole_lists(pa.Table.from_batches(group, schema)))
 

@@ -257,7 +257,8 @@ def write_rows(path: Path, schema: pa.Schema, rows: Iterable[Sequence[object]], 
     groups = iter(lambda: list(islice(pieces, ROWS_AT_ONCE // _ROWS_PER_PIECE)), [])
 
     def write(temporary: Path) -> None:
-        with pq.ParquetWriter(temporary, schema.with_metadata(metadata), **_options(schema)) as writer:
+        described = schema.with_metadata(metadata) if metadata else schema
+        with pq.ParquetWriter(temporary, described, **_options(schema)) as writer:
             for group in chain([next(groups, [])], groups):  # a table without rows has a group, too
                 writer.write_table(_whole_lists(pa.Table.from_batches(group, schema)))
 

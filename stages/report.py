@@ -66,14 +66,14 @@ def report_thumbnails() -> None:
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m stages.report", description="The report's page, or a part of it.")
     part = parser.add_mutually_exclusive_group()
-    part.add_argument("--model", metavar="ROW", help="the answers of this row of params.yaml")
+    cli.add_row(part)
     part.add_argument("--thumbnails", action="store_true", help="the small pictures")
     arguments = parser.parse_args(argv)
     if arguments.thumbnails:
         cli.start_whole("report")
         report_thumbnails()
-    elif arguments.model is not None:
-        report_row(*cli.start("report", ["--model", arguments.model], "all"))
+    elif arguments.row_of_stage or arguments.model is not None:
+        report_row(*cli.start_row("report", cli.row_of(arguments), "all"))
     else:
         report(cli.start_whole("report"))
 

@@ -54,6 +54,15 @@ def test_an_unknown_row_is_told_with_the_nearest(monkeypatch: pytest.MonkeyPatch
         cli.start("embed", ["--model", "mobilnet_v2"])
 
 
+def test_the_row_of_the_stage_that_dvc_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("DVC_STAGE", "../dvc.yaml:score_refined@arcface_expanded")
+    assert cli.start("score", ["--row-of-stage"], "all")[0] == "arcface_expanded"
+    monkeypatch.setenv("DVC_STAGE", "compare")
+    with pytest.raises(UserError, match="use --model ROW"):
+        cli.start("score", ["--row-of-stage"], "all")
+
+
 def test_settings_are_checked_before_the_row(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"params.yaml: can't be read"):

@@ -31,17 +31,37 @@ Rows = Literal["models", "refinements", "all"]
 
 
 def start(stage: str, argv: list[str] | None = None, rows: Rows = "models") -> tuple[str, Params]:
-    """Parses `--model NAME`, reads and checks params.yaml, seeds Python and numpy.
+    """Parses the row's name, and starts that row."""
+    parser = argparse.ArgumentParser(prog=f"python -m stages.{stage}")
+    add_row(parser.add_mutually_exclusive_group(required=True))
+    return start_row(stage, row_of(parser.parse_args(argv)), rows)
+
+
+def add_row(options: argparse._MutuallyExclusiveGroup) -> None:
+    """The two ways of naming a row. dvc.yaml takes the second: a name within its commands would be read by a shell."""
+    options.add_argument("--model", metavar="ROW", help="a row of params.yaml")
+    options.add_argument("--row-of-stage", action="store_true", help="the row whose stage DVC runs, as its DVC_STAGE says")
+
+
+def row_of(arguments: argparse.Namespace) -> str:
+    """The row that one of the options of `add_row` names."""
+    if not arguments.row_of_stage:
+        return arguments.model
+    _, at, row = os.environ.get("DVC_STAGE", "").rpartition("@")
+    if not at:
+        raise UserError("--row-of-stage: is for `dvc repro`, which sets DVC_STAGE; use --model ROW")
+    return row
+
+
+def start_row(stage: str, row: str, rows: Rows) -> tuple[str, Params]:
+    """Reads and checks params.yaml, seeds Python and numpy, and waits while another process runs this row here.
 
     Returns the row's name and all settings. Raises UserError if there is no such row among `rows`.
     """
-    parser = argparse.ArgumentParser(prog=f"python -m stages.{stage}")
-    parser.add_argument("--model", required=True, help="a row of params.yaml")
-    model = parser.parse_args(argv).model
     params = start_whole(stage, alone=False)
-    check_row(model, params, rows)
-    turns.take(f"{stage}.{model}")
-    return model, params
+    check_row(row, params, rows)
+    turns.take(f"{stage}.{row}")
+    return row, params
 
 
 def check_row(row: str, params: Params, rows: Rows) -> None:

@@ -1,0 +1,51 @@
+"""A params.yaml from a stranger: no shell reads any of it, whatever its names hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests import project, small_project
+from tests.project import ROOT, run
+
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+OF_ROWS = {name: stage for name, stage in STAGES.items() if "foreach" in stage}
+NAMES = ["x; touch RAN #", "x\ntouch RAN\n", "$(touch RAN)", "`touch RAN`", "'; touch RAN; '", '"; touch RAN; "', "${seed}; touch RAN"]
+RECORDER = '#!/bin/sh\nprintf "%s\\n" "$*" >> commands\nexit 1\n'
+
+
+def settings(*names: str) -> dict[str, Any]:
+    """Models and refinements with such names."""
+    params = small_project.params()
+    (row,) = params["models"].values()
+    params["models"] = {name: row for name in names}
+    params["refinements"] = {f"refined {name}": {"from": name, "with": name, "method": "query_expansion"} for name in names}
+    params["leaks"] = {"by": [*names]}
+    return params
+
+
+def test_no_rows_name_is_run_by_a_shell(tmp_path: Path) -> None:
+    """Every command of dvc.yaml, as DVC runs it, with a Python that writes down what the shell gave it."""
+    folder = project.create(tmp_path / "project", settings(*NAMES))
+    commands = {name: {"foreach": stage["foreach"], "do": {"cmd": stage["do"]["cmd"]}} for name, stage in OF_ROWS.items()}
+    (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": commands}, sort_keys=False), encoding="utf-8")
+    python = tmp_path / "bin/python"
+    python.parent.mkdir()
+    python.write_text(RECORDER)
+    python.chmod(0o755)
+    run("dvc", "repro", "--keep-going", cwd=folder, check=False, SHELL="/bin/sh", PATH=f"{python.parent}:{project.environment()['PATH']}")
+    given = (folder / "commands").read_text(encoding="utf-8").splitlines()
+    expected = [stage["do"]["cmd"].removeprefix("python ") for stage in OF_ROWS.values() for _ in NAMES]
+    assert sorted(given) == sorted(expected)
+    assert not (folder / "RAN").exists()
+
+
+@pytest.mark.parametrize("name", NAMES[:2])
+def test_a_name_that_is_a_command_is_refused(name: str, tmp_path: Path) -> None:
+    folder = project.create(tmp_path / "project", settings(name) | {"leaks": {"by": []}})
+    done = run("dvc", "repro", "--single-item", "--glob", "fetch@*", cwd=folder, check=False)
+    assert "error: params.yaml: models." in done.stderr and "a row's name may hold only a-z, 0-9 and _" in done.stderr
+    assert not (folder / "RAN").exists()

@@ -71,4 +71,4 @@ def kept_vectors(folder: Path) -> list[Path]:
 
 
 def costs(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / f"data/costs/embed/{ROW}.json").read_text(encoding="utf-8"))
+    return json.loads((folder / f"data/costs/{ROW}/embed.json").read_text(encoding="utf-8"))

@@ -49,3 +49,19 @@ def test_a_name_that_is_a_command_is_refused(name: str, tmp_path: Path) -> None:
     done = run("dvc", "repro", "--single-item", "--glob", "fetch@*", cwd=folder, check=False)
     assert "error: params.yaml: models." in done.stderr and "a row's name may hold only a-z, 0-9 and _" in done.stderr
     assert not (folder / "RAN").exists()
+
+
+@pytest.mark.parametrize("where", ["models", "refinements", "leaks"])
+def test_a_name_that_is_a_path_removes_nothing_outside_the_results(where: str, tmp_path: Path) -> None:
+    """DVC removes what a stage writes before it runs the stage."""
+    path = "x/../../../photos"
+    params = settings("row") | {"leaks": {"by": [path] if where == "leaks" else []}}
+    params["refinements"] = {path: {"from": "row", "with": "row", "method": "query_expansion"}} if where == "refinements" else {}
+    params["models"] |= {path: params["models"]["row"]} if where == "models" else {}
+    folder = project.create(tmp_path / "project", params)
+    photo = folder / "photos/a.jpg"
+    photo.parent.mkdir()
+    photo.write_text("")
+    done = run("dvc", "repro", "--keep-going", "--allow-missing", cwd=folder, check=False)
+    assert done.returncode and "Running stage" not in done.stdout
+    assert photo.exists()

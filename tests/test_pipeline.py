@@ -97,7 +97,7 @@ def test_a_new_gallery_photo_fetches_and_trains_nothing(folder: Path, tmp_path: 
         image.convert("RGB").rotate(5).save(photo)
     executed = repro(folder)
     assert set(executed) == {"preprocess", "report_thumbnails"} | JOINED | of(ROWS[0], "embed") | of(ROWS[1], "embed")
-    costs = json.loads((folder / "data/costs/embed/mobilenet_v2.json").read_text())
+    costs = json.loads((folder / "data/costs/mobilenet_v2/embed.json").read_text())
     assert costs["computed"] == 1
 
     # The same collection in a fresh project, without any history, gives the same bytes.

@@ -27,7 +27,7 @@ STAGES = {
             "do": {
                 "cmd": "python -m stages.embed --model ${item}",
                 "deps": ["data/models/${item}", "data/prepared/test/images"],
-                "outs": ["data/embeddings/${item}", "data/costs/embed/${item}.json"],
+                "outs": ["data/embeddings/${item}", "data/costs/${item}/embed.json"],
             },
         }
     }

@@ -68,7 +68,7 @@ def submission(row: str) -> Path:
 
 def costs(stage: Literal["train", "embed", "index", "retrieve", "refine"], row: str) -> Path:
     """Measurements of one stage; apart from its results, which stay byte-identical between runs."""
-    return Path("data/costs") / stage / f"{row}.json"
+    return Path("data/costs") / row / f"{stage}.json"
 
 
 def row_metrics(row: str) -> Path:

@@ -259,6 +259,12 @@ def test_defaults_and_keys_that_are_words_of_python(place: Path) -> None:
 CHAIN = {"from": "a", "with": "b", "method": "reciprocal_rank_fusion"}
 
 
+def test_a_thousand_refinements_of_refinements_are_checked_in_one_pass(place: Path) -> None:
+    """Each of the two before it: as many ways down as Fibonacci's numbers, and a chain deeper than Python's stack."""
+    rows = {f"r{n}": {**CHAIN, "from": f"r{n - 1}" if n else "a", "with": f"r{n - 2}" if n > 1 else "b"} for n in range(1_200)}
+    assert len(checked(place, **rows).refinements) == len(rows)
+
+
 @pytest.mark.parametrize(
     ("rows", "told"),
     [

@@ -8,6 +8,7 @@ model or a whitening, its vectors. So a fusion can be re-ranked by the vectors o
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from graphlib import CycleError, TopologicalSorter
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -90,19 +91,21 @@ def check(models: Collection[str], refinements: Mapping[str, Refinement]) -> Non
         for key, other in (("from", settings.first), ("with", settings.second)):
             if other not in models and other not in refinements:
                 raise ValueError(f"refinements.{row}.{key} is {other!r}{nearest(other, {*models, *refinements} - {row})}")
-    for row in refinements:
-        _check_circle(row, refinements, [])
+    _check_circles({row: (settings.first, settings.second) for row, settings in refinements.items()})
     for row, settings in refinements.items():
         _check_vectors(row, settings, refinements)
 
 
-def _check_circle(row: str, refinements: Mapping[str, Refinement], above: list[str]) -> None:
-    if row in above:
-        circle = " -> ".join([*above[above.index(row) :], row])
-        raise ValueError(f"refinements.{row} is made of itself ({circle}); a row can only be made of rows that don't need it")
-    if row in refinements:
-        for other in sorted({refinements[row].first, refinements[row].second}):
-            _check_circle(other, refinements, [*above, row])
+def _check_circles(made_of: Mapping[str, tuple[str, str]]) -> None:
+    try:
+        TopologicalSorter(made_of).prepare()
+    except CycleError as error:
+        rows = error.args[1][:0:-1]  # each is made of the next, the last of the first
+        start = rows.index(next(row for row in made_of if row in rows))
+        circle = [*rows[start:], *rows[: start + 1]]
+        raise ValueError(
+            f"refinements.{circle[0]} is made of itself ({' -> '.join(circle)}); a row can only be made of rows that don't need it"
+        ) from None
 
 
 def _check_vectors(row: str, settings: Refinement, refinements: Mapping[str, Refinement]) -> None:

@@ -15,12 +15,11 @@ import pyarrow as pa
 
 from stages.lib import cli, duplicates, paths, photo_register, raw_data, raw_tables, tables
 from stages.lib.duplicates import Leak
-from stages.lib.errors import UserError
+from stages.lib.errors import UserError, printable
 from stages.lib.examination import examine
 from stages.lib.image_cache import Facts, ImageCache
 from stages.lib.images import BadImage
 from stages.lib.photo_register import note, value
-from stages.lib.text_encoding import printable
 
 _BATCH_BYTES = 2**20
 _SHOWN = 3  # of the problems of a kind

@@ -14,8 +14,7 @@ from pathlib import Path
 
 from stages.lib import cli, contact_sheet, images, paths, pictures, query, searched_gallery, tables
 from stages.lib.contact_sheet import Picture
-from stages.lib.errors import UserError
-from stages.lib.text_encoding import printable
+from stages.lib.errors import UserError, printable
 
 _PATH = re.compile(r"(\./|\.\./|~/)\S+|.+\.(heic|heif|jfif|jpe|dng|svg|raw)", re.IGNORECASE)  # rather than a text
 _PHOTOS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".jp2")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from stages.lib import params
+from stages.lib import params, paths, schema
 from stages.lib.errors import UserError
 from tests.project import ROOT
 
@@ -61,6 +62,12 @@ def test_defaults_fill_what_is_not_said(tmp_path: Path) -> None:
         ("seed: 0", "seed: !!int abc", "holds a value that is none"),
         ("seed: 0", f"seed: {'[' * 3000}{']' * 3000}", "is nested too deeply"),
         ("seed: 0", "seed: 0\nseed: 1", "line 3: 'seed' is there twice; remove one"),
+        ("seed: 0", f"seed: 0x{'f' * 5000}", "seed is a number of more than 77 digits: input should be less than 4294967296"),
+        ("seed: 0", f"seed: {':'.join('1' * 100_000)}", "line 2: holds a value of more than 10,000 characters"),
+        ("seed: 0", f"seed: {'[' * 200}{']' * 200}", "seed is [[[[...]]]]: input should be a valid integer"),
+        ("seed: 0", "seed: \0", "is not valid YAML (special characters are not allowed)"),
+        ("name: none", "name: metric_loss, loss: CosFaceLoss, arguments: {margin: .nan}", "objective.arguments: a date, .nan or .inf"),
+        ("  resnet50:", f"  {'a' * 101}:", f"models.{'a' * 100}...: a row's name may hold only a-z, 0-9 and _, at most 100 characters"),
     ],
 )
 def test_a_fault_is_told_with_its_place_and_the_nearest_fix(tmp_path: Path, old: str, new: str, told: str) -> None:
@@ -73,6 +80,47 @@ def test_a_fault_is_told_with_its_place_and_the_nearest_fix(tmp_path: Path, old:
 def test_yaml_aliases_and_merges_are_understood(tmp_path: Path) -> None:
     text = TEXT + "  other:\n    <<: *resnet50\n    search: {metric: l2, index: flat}\n"
     assert load(tmp_path, text).models["other"].encoder.name == "resnet50"
+
+
+def test_a_key_that_is_merged_over_is_not_there_twice(tmp_path: Path) -> None:
+    """PyYAML makes `train` first, as it lies less deep, and writes the merged keys into what it merges as it does so."""
+    text = TEXT.replace("{name: none}", "{name: softmax, augmentation: &merged {<<: {crop: 0.7, flip: 0.1}, crop: 0.6}}")
+    loaded = load(tmp_path, text + "train: {augmentation: {<<: *merged}}\n")
+    assert (loaded.train.augmentation.crop, loaded.train.augmentation.flip) == (0.6, 0.1)
+
+
+LAUGHS = "".join(f"- &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 9))
+MERGES = "".join(f"- &a{n} {{<<: [*a{n - 1}, *a{n - 1}]}}\n" for n in range(1, 25))
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (f"seed:\n- &a0 laugh\n{LAUGHS}", "line 8: holds more than 100,000 values, counting what each alias (*) stands for"),
+        (f"seed:\n- &a0 {{a: b}}\n{MERGES}", "holds more than 100,000 values, counting what each alias (*) stands for"),
+        ("seed: &a [*a]\n", "line 1: is part of itself"),
+        ("\n" * 2_000_000, "is larger than 1,000,000 bytes"),
+    ],
+)
+def test_a_file_that_grows_as_it_is_read_ends_at_once(text: str, told: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as error:
+        load(tmp_path, text)
+    assert told in str(error.value)
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    pipe = tmp_path / "params.yaml"
+    os.mkfifo(pipe)
+    for path, told in ((pipe, "a pipe or a device"), (Path("/dev/zero"), "a pipe or a device"), (tmp_path, "is a folder")):
+        with pytest.raises(UserError, match=told):
+            params.load(path)
+
+
+def test_the_checker_moves_no_cursor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "p.yaml"
+    file.write_text(TEXT + '  "\\e[2J\\n": 1\n', encoding="utf-8")
+    assert params.main([str(file)]) == 1
+    assert r"models.\x1b[2J\n: a row's name may hold only" in capsys.readouterr().err
 
 
 def test_a_missing_or_empty_file_is_told(tmp_path: Path) -> None:
@@ -133,3 +181,13 @@ def test_the_checker_tells_what_dvc_would_not(
     file.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
     assert params.main([str(file)]) == 1
     assert capsys.readouterr().err.startswith(f"error: {file}: {told}")
+
+
+def test_every_file_named_after_a_row_fits_into_its_folder() -> None:
+    """With the names of temporary files, ours and DVC's, where names are encrypted and 143 bytes are left."""
+    row = "a" * schema.LONGEST_NAME
+    files = (paths.index, paths.ranking, paths.submission, paths.row_metrics, paths.row_queries, paths.report_row, paths.embeddings)
+    names = [path(row).name for path in files]
+    assert max(len(f".{name}.former.{2**22}.tmp") for name in names) <= 143
+    assert max(len(f".{name}.{'x' * 22}.tmp") for name in names) <= 143
+    assert len(f"embed_train.{row}.lock") <= 143

@@ -16,7 +16,7 @@ import numpy as np
 
 from stages.lib import params as params_module
 from stages.lib import paths, text_encoding, turns
-from stages.lib.errors import UserError, nearest, no_room
+from stages.lib.errors import UserError, nearest, no_room, printable
 from stages.lib.params import Params
 
 log = logging.getLogger("lineup")
@@ -115,7 +115,7 @@ def run(main: Callable[[], object]) -> None:
         print(f"error: {error.filename}: permission denied; let this user read and write it, and run again", file=sys.stderr)
         sys.exit(1)
     except UserError as error:
-        print(f"error: {text_encoding.printable(str(error))}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print("interrupted; run again to go on", file=sys.stderr)

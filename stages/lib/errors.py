@@ -19,6 +19,17 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"; did you mean '{close[0]}'?" if close else f"; known: {', '.join(known)}"
 
 
+def printable(text: str, max_characters: int | None = None) -> str:
+    """On one line, with codes for what isn't printable: names of files and rows can't move the cursor or colour the terminal.
+
+    max_characters: of a longer text the middle is left out.
+    """
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in text)
+    if max_characters is None or len(shown) <= max_characters:
+        return shown
+    return f"{shown[: max_characters // 2]}…{shown[-(max_characters - max_characters // 2 - 1) :]}"
+
+
 def no_room(error: BaseException) -> int | None:
     """ENOSPC, EDQUOT or EFBIG if a file couldn't be written for want of room, else None.
 

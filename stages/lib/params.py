@@ -10,17 +10,15 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from stages.lib import paths, prepared_size, refinement_params, text_encoding
-from stages.lib.errors import UserError, nearest
+from stages.lib import paths, prepared_size, refinement_params, settings_file, text_encoding
+from stages.lib.errors import UserError, nearest, printable
 from stages.lib.refinement_params import Refinement
-from stages.lib.schema import Strict, explain
+from stages.lib.schema import Key, Strict, explain
 from stages.lib.search_params import Index
 from stages.lib.training_params import Objective, Train
 
-Key = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 PerChannel = tuple[float, float, float]
 
@@ -153,41 +151,9 @@ class Params(Strict):
 NEEDED = {"embed": ("device", "engine", "precision"), "score": ("k",), "leaks": ("by",)}
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML lets the last of two equal keys win silently; a row that vanishes must be told."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            if not isinstance(key_node, yaml.ScalarNode):
-                continue
-            key = (key_node.tag, key_node.value)
-            if key in seen:
-                raise UserError(f"{self.name}: line {key_node.start_mark.line + 1}: '{key_node.value}' is there twice; remove one")
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
 def load(path: Path = paths.PARAMS) -> Params:
     """The checked settings; UserError names the place and the nearest fix."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: can't be read ({error}); run from the repository's root") from None
-    try:
-        loader = _UniqueKeyLoader(text)
-        loader.name = str(path)
-        raw = loader.get_single_data()
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" line {mark.line + 1}:" if mark else ""
-        raise UserError(f"{path}:{line} is not valid YAML ({getattr(error, 'problem', error)})") from None
-    except ValueError as error:  # of a date or a number, which the loader makes of what looks like one
-        raise UserError(f"{path}: holds a value that is none ({error}); quote it if it's a text") from None
-    except RecursionError:
-        raise UserError(f"{path}: is nested too deeply; presets/ has files to start from") from None
-    if not isinstance(raw, dict):
-        raise UserError(f"{path}: {'is empty' if raw is None else 'holds no sections'}; presets/ has files to start from")
+    raw = settings_file.read(path)
     try:
         return Params.model_validate(raw)
     except ValidationError as error:
@@ -220,7 +186,7 @@ def main(argv: list[str] | None = None) -> int:
         params = load(path)
         _check_sections(path, params)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         return 1
     refined = f" and {len(params.refinements)} refinements" if params.refinements else ""
     print(f"{path}: {len(params.models)} models{refined}, all well formed")

@@ -11,8 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from stages.lib import photo_register, raw_tables
-from stages.lib.errors import UserError
-from stages.lib.text_encoding import printable
+from stages.lib.errors import UserError, printable
 
 log = logging.getLogger("lineup")
 SPLITS = {"train": "train", "test/query": "query", "test/gallery": "gallery"}

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import reprlib
-from typing import Any, Union, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from stages.lib.errors import nearest
+
+# Names of files are made of a row's name, the longest by DVC (.<row>.parquet.<22 letters>.tmp), and a file system takes 255
+# bytes, or 143 where it encrypts names (eCryptfs).
+LONGEST_NAME = 100
+_NAME = f"a row's name may hold only a-z, 0-9 and _, at most {LONGEST_NAME} characters"
+Key = Annotated[str, Field(pattern=r"^[a-z0-9_]+$", max_length=LONGEST_NAME)]
 
 
 class Strict(BaseModel):
@@ -26,6 +32,19 @@ class Strict(BaseModel):
         return raw
 
 
+class _Shown(reprlib.Repr):
+    """A value as messages show it: short, whatever it is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxstring, self.maxother = 3, 200, 200
+
+    def repr_int(self, x: int, level: int) -> str:
+        """Python refuses to write out numbers of more than 4,300 digits."""
+        return repr(x) if x.bit_length() < 256 else "a number of more than 77 digits"
+
+
+_shown = _Shown().repr
 _SETTINGS, _LIST = "should be settings with a name each, as {k: 10}", "should be a list, as [a, b]"
 _SHAPES: dict[str, str] = {
     "model_type": _SETTINGS,
@@ -46,39 +65,45 @@ def explain(error: ValidationError, root: type[BaseModel], raw: Any) -> str:
     faults = sorted(error.errors(include_url=False), key=lambda fault: fault["type"] != "extra_forbidden")
     fault = faults[0]
     place, model = _walk(fault["loc"], root, raw)
-    where = ".".join(map(str, place))
+    where = ".".join(_name(part) for part in place)
     kind: str = fault["type"]
     message = fault["msg"]
     context: dict[str, Any] = fault.get("ctx", {})
     discriminator = str(context.get("discriminator", "")).strip("'")
     if kind == "extra_forbidden":
-        told = f"{where} is unknown{nearest(str(place[-1]), _keys(model) if model else ())}"
+        told = f"{where} is unknown{nearest(_name(place[-1]), _keys(model) if model else ())}"
     elif kind == "missing":
         told = f"{where} is missing"
     elif kind in ("literal_error", "union_tag_invalid"):
-        word = str(fault["input"]) if kind == "literal_error" else str(context["tag"])
+        word = fault["input"] if kind == "literal_error" else context["tag"]
+        word = word if isinstance(word, str) else _shown(word)
         known = [k.strip("' ") for k in context.get("expected", context.get("expected_tags", "")).replace(" or ", ", ").split(",")]
         where = where if kind == "literal_error" else f"{where}.{discriminator}"
-        told = f"{where} is {word!r}{nearest(word, known)}"
+        told = f"{where} is {_shown(word)}{nearest(word, known)}"
     elif kind == "union_tag_not_found":
         told = f"{where}.{discriminator} is missing"
     elif place and place[-1] == "[key]" and not isinstance(fault["input"], str):
-        told = f"{'.'.join(map(str, place[:-2]))}: a row's name is {fault['input']!r}, which YAML takes for no text; put it in quotes"
+        section = where.removesuffix(f".{_name(place[-2])}.[key]")
+        told = f"{section}: a row's name is {_shown(fault['input'])}, which YAML takes for no text; put it in quotes"
     elif place and place[-1] == "[key]":
-        told = f"{'.'.join(map(str, place[:-1]))}: a row's name may hold only a-z, 0-9 and _"
+        told = f"{where.removesuffix('.[key]')}: {_NAME}"
     elif kind == "dict_type" and fault["input"] is None and model and not model.model_fields[str(place[-1])].is_required():
         told = f"{where} is empty; for none say {where}: {{}}"
     elif kind in _SHAPES:
-        told = f"{where} is {reprlib.repr(fault['input'])}: {_SHAPES[kind]}"
+        told = f"{where} is {_shown(fault['input'])}: {_SHAPES[kind]}"
     elif kind == "too_short" and not fault["input"]:
         told = f"{where} is empty"
     elif kind == "string_pattern_mismatch" and place[-1] == "weights":
-        told = f"{where} is {fault['input']!r}: say hub, hub:NAME, package:PACKAGE/FILE, file:PATH or none"
+        told = f"{where} is {_shown(fault['input'])}: say hub, hub:NAME, package:PACKAGE/FILE, file:PATH or none"
     elif kind == "value_error":
         told = f"{where}: {context['error']}" if where else str(context["error"])
     else:
-        told = f"{where} is {fault['input']!r}: {message[0].lower()}{message[1:]}"
+        told = f"{where} is {_shown(fault['input'])}: {message[0].lower()}{message[1:]}"
     return told + (f" ({len(faults) - 1} more after this one)" if len(faults) > 1 else "")
+
+
+def _name(part: int | str) -> str:
+    return str(part) if len(str(part)) <= LONGEST_NAME else f"{str(part)[:LONGEST_NAME]}..."
 
 
 def _walk(loc: tuple[int | str, ...], root: type[BaseModel], raw: Any) -> tuple[list[int | str], type[BaseModel] | None]:

@@ -1,4 +1,4 @@
-"""Names of files and texts are UTF-8, whatever the locale says: results never depend on LC_ALL. And how odd ones are printed."""
+"""Names of files and texts are UTF-8, whatever the locale says: results never depend on LC_ALL."""
 
 from __future__ import annotations
 
@@ -20,12 +20,3 @@ def use_utf8() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-
-
-def printable(text: str, most: int | None = None) -> str:
-    """A text can't move the cursor or colour the terminal: what isn't printable is shown as its code.
-
-    most: characters; of a longer text the middle is left out.
-    """
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in text)
-    return shown if most is None or len(shown) <= most else f"{shown[: most // 2]}…{shown[-(most - most // 2 - 1) :]}"

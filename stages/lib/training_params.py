@@ -5,9 +5,10 @@ A row's objective may hold any setting of `train` too; there it counts for this 
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from stages.lib.schema import Strict
 
@@ -126,6 +127,15 @@ class MetricLoss(Train):
     name: Literal["metric_loss"]
     loss: str
     arguments: dict[str, Any] = Field(default={}, description="of the loss's constructor, but num_classes and embedding_size")
+
+    @field_validator("arguments")
+    @classmethod
+    def _arguments_can_be_written_down(cls, arguments: dict[str, Any]) -> dict[str, Any]:
+        try:
+            json.dumps(arguments, allow_nan=False)
+        except (TypeError, ValueError):
+            raise ValueError("a date, .nan or .inf can't be passed on; put a date in quotes") from None
+        return arguments
 
 
 Trained = Softmax | Contrastive | Triplet | ArcFace | SimCLR | CLIP | MetricLoss

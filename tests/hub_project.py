@@ -52,4 +52,6 @@ def photo(width: int, height: int, seed: int) -> Image.Image:
     return Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC)
 
 
-PHOTOS = (photo(97, 61, 0), photo(50, 120, 1), photo(32, 32, 2))
+# Of the shapes that people have, some smaller than what a network takes: 3:2, tall, square, 3:4, 2:1, a panorama, a pole.
+SIZES = ((97, 61), (50, 120), (32, 32), (300, 400), (520, 260), (840, 70), (60, 720), (300, 300), (21, 20))
+PHOTOS = tuple(photo(width, height, seed) for seed, (width, height) in enumerate(SIZES))

@@ -359,6 +359,7 @@ class Noisy(nn.Module):
         ({"name": "tf_eficientnet_lite0"}, "did you mean 'tf_efficientnet_lite"),
         ({"name": "zzz"}, "list_models"),
         ({"name": "resnet50.a1_in2k"}, "did you mean 'a1_in"),
+        ({"name": "resnet50.a1_in1k", "weights": "hub:a2_in1k", "sha256": None}, "name one tag, in either place"),
         ({"match": "name"}, "`match: order` would fit"),
         ({"name": "test_resnet"}, "tensors of the file don't fit"),
         ({"sha256": None}, "add `sha256: 57934424"),

@@ -43,6 +43,9 @@ class Encoder(Strict):
     image_size: int | None = Field(default=None, ge=16, le=2048, description="pixels; default: as the checkpoint was trained")
     mean: PerChannel | None = Field(default=None, description="per channel, of pixels in 0..1; default: the checkpoint's")
     std: PerChannel | None = None
+    transform: str | None = Field(
+        default=None, min_length=1, description="for weights from a file: the tag whose transform they were trained with"
+    )
     licence: str | None = Field(default=None, min_length=1, description="of the weights, where their source states none")
     allow_random: bool = Field(default=False, description="weights: none is refused unless this is set")
 
@@ -57,6 +60,8 @@ class Encoder(Strict):
     @model_validator(mode="after")
     def _hub_is_named_as_the_library_does(self) -> Encoder:
         source, _, tag = self.weights.partition(":")
+        if self.transform and (self.library == "transformers" or source == "hub"):
+            raise ValueError(f"transform: {self.transform} is for a single file, and these weights bring their own transform; remove it")
         if self.pooling and self.library != "transformers":
             raise ValueError(f"pooling: {self.pooling} is for transformers; {self.library} pools as the checkpoint says, remove it")
         if self.name.startswith("hf-hub:") and source != "hub":

@@ -16,7 +16,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2, merge_preproc
 from torch import nn
 
 from stages.lib import encoders
-from stages.lib.encoders import Fetched, Tokenizer, Transform, hub, weights
+from stages.lib.encoders import Fetched, Tokenizer, Transform, hub, records, weights
 from stages.lib.errors import UserError, nearest
 from stages.lib.params import Encoder
 
@@ -73,8 +73,7 @@ def fetch(spec: Encoder) -> Fetched:
     height, width = (size, size) if isinstance(size, int) else size
     if height != width:
         raise UserError(f"name: {spec.name} takes images of {height} x {width}, and only square ones are supported; choose another")
-    preprocess = merge_preprocess_dict(PreprocessCfg(), {**checkpoint.preprocess, "size": height})
-    preprocess |= {"mean": list(spec.mean or preprocess["mean"]), "std": list(spec.std or preprocess["std"])}
+    preprocess = _preprocess(checkpoint.preprocess, spec) | {"size": height}
     facts: dict[str, Any] = {
         "library": "open_clip",
         "name": spec.name,
@@ -127,11 +126,43 @@ def _checkpoint(spec: Encoder) -> _Checkpoint:
         raise UserError(f"name: open_clip has no architecture '{spec.name}'{nearest(spec.name, open_clip.list_models())}")
     if scheme == "hub":
         return _tagged(spec, config, rest)
+    tag = _tag(spec, config)
+    preprocess = open_clip.get_pretrained_cfg(spec.name, tag) if tag else {}
     if scheme == "none":
-        return _Checkpoint(config, {}, None, {"sha256": None})
+        return _Checkpoint(config, preprocess, None, {"record": tag, "sha256": None})
     path = weights.find(spec.weights)
     weights.read(path, spec.sha256)  # checks the hash, and that nothing but tensors is in it
-    return _Checkpoint(config, {}, path, {"sha256": weights.digest(path)})
+    return _Checkpoint(config, preprocess, path, {"record": tag, "sha256": weights.digest(path)})
+
+
+def _tag(spec: Encoder, config: dict[str, Any]) -> str | None:
+    """The architecture's tag whose transform a single file gets; null for the transform of open_clip's own trainings.
+
+    UserError if nothing says which transform it is.
+    """
+    listed = {tag: open_clip.get_pretrained_cfg(spec.name, tag) for tag in open_clip.list_pretrained_tags_by_model(spec.name)}
+    transforms = {tag: _preprocess(record, spec) for tag, record in listed.items() if _activation(record) == _activation(config)}
+    if transforms:
+        return records.tag(spec, transforms)
+    if spec.transform:
+        raise UserError(f"transform: open_clip lists no checkpoint of {spec.name}; say mean and std instead")
+    if spec.weights != "none" and not (spec.mean and spec.std):
+        default = PreprocessCfg()
+        raise UserError(
+            f"mean and std are missing: open_clip lists no checkpoint of {spec.name} that tells them; say how the file was trained, "
+            f"as open_clip does by default with mean: {[*default.mean]} and std: {[*default.std]}, or name a folder that has its {_CONFIG}"
+        )
+    return None
+
+
+def _preprocess(record: dict[str, Any], spec: Encoder) -> dict[str, Any]:
+    """open_clip's settings of a transform as a record states them, with the row's own mean and std where it names some."""
+    stated = merge_preprocess_dict(PreprocessCfg(), record)
+    return stated | {"mean": list(spec.mean or stated["mean"]), "std": list(spec.std or stated["std"])}
+
+
+def _activation(settings: dict[str, Any]) -> str:
+    return "QuickGELU" if settings.get("quick_gelu") else "GELU"
 
 
 def _patterns(spec: Encoder) -> tuple[str, ...]:
@@ -141,6 +172,7 @@ def _patterns(spec: Encoder) -> tuple[str, ...]:
 
 def _repository(snapshot: hub.Snapshot, spec: Encoder) -> _Checkpoint:
     """A repository as open_clip's push_to_hf_hub writes it, or a folder with its files."""
+    records.refuse_transform(spec, snapshot.repository)
     if not snapshot.has(_CONFIG):
         raise UserError(f"name: {snapshot.repository} has no {_CONFIG}, so it is not for open_clip; perhaps for transformers or timm")
     content = json.loads((snapshot.folder / _CONFIG).read_text(encoding="utf-8"))
@@ -160,7 +192,7 @@ def _tagged(spec: Encoder, config: dict[str, Any], tag: str) -> _Checkpoint:
     if not listed:
         tags = open_clip.list_pretrained_tags_by_model(spec.name)
         raise UserError(f"weights: open_clip has no '{tag}' for {spec.name}{nearest(tag, tags)}")
-    if bool(listed.get("quick_gelu")) != bool(config.get("quick_gelu")):
+    if _activation(listed) != _activation(config):
         other = spec.name.removesuffix("-quickgelu") if config.get("quick_gelu") else f"{spec.name}-quickgelu"
         raise UserError(f"name: {tag} was trained with another activation than {spec.name}'s; say name: {other}")
     repository, _, file = listed["hf_hub"].rpartition("/")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import timm
@@ -13,33 +14,27 @@ from safetensors import SafetensorError
 from torch import nn
 
 from stages.lib import encoders
-from stages.lib.encoders import Fetched, Transform, hub, weights
+from stages.lib.encoders import Fetched, Transform, hub, records, weights
 from stages.lib.errors import UserError, nearest
 from stages.lib.params import Encoder
 
 REPOSITORY = "hf-hub:"
-_FILES = ("model.safetensors", "open_clip_model.safetensors")
-_DATA_CONFIG = ("input_size", "interpolation", "crop_pct", "crop_mode", "mean", "std")
+_FOLDER = "local-dir:"  # timm's own word for a repository's files in a folder
+_WEIGHTS = ("model.safetensors", "open_clip_model.safetensors")
+_FILES = ("config.json", *_WEIGHTS)
 
 
 def fetch(spec: Encoder) -> Fetched:
-    scheme, _, tag = spec.weights.partition(":")
-    name = f"{spec.name.partition('.')[0]}.{tag}" if tag and scheme == "hub" else spec.name
-    if not name.startswith(REPOSITORY):
-        _check_name(name)
-    snapshot = _snapshot(name, spec) if scheme == "hub" else None
+    snapshot, name = _source(spec)
     module, arguments = _pretrained(name, snapshot, spec) if snapshot else (timm.create_model(name, pretrained=False, num_classes=0), {})
     file = None
-    if scheme in ("package", "file"):
+    if not snapshot and spec.weights != "none":
         file = weights.read(weights.find(spec.weights), spec.sha256)
         weights.assign(module, file.tensors, spec.match)
     trained: dict[str, Any] = module.pretrained_cfg  # type: ignore[assignment]
-    record = ".".join(filter(None, (trained["architecture"], trained.get("tag"))))
-    config = timm.data.resolve_model_data_config(module)
-    size = spec.image_size or config["input_size"][-1]
-    options = arguments | _resize(module, name, config["input_size"][-1], size, arguments)
-    transform = {key: _plain(config[key]) for key in _DATA_CONFIG} | {"input_size": [3, size, size]}
-    transform |= {"mean": list(spec.mean or config["mean"]), "std": list(spec.std or config["std"])}
+    how = _transform(trained, spec)
+    made_for, size = trained["input_size"][-1], how["input_size"][-1]
+    options = arguments | _resize(module, spec.name, made_for, size, arguments)
     facts: dict[str, Any] = {
         "library": "timm",
         "name": spec.name,
@@ -47,14 +42,14 @@ def fetch(spec: Encoder) -> Fetched:
         "options": options,
         "source": {
             "weights": spec.weights,
-            "record": record,
+            "record": ".".join(filter(None, (trained["architecture"], trained.get("tag")))),
             **(snapshot.source() if snapshot else {"sha256": file.sha256 if file else None}),
         },
-        "random": scheme == "none",
+        "random": spec.weights == "none",
         "image_size": size,
-        "mean": transform["mean"],
-        "std": transform["std"],
-        "transform": transform,
+        "mean": how["mean"],
+        "std": how["std"],
+        "transform": how,
         # A file of one's own may have another licence than timm's record says.
         "licence": (snapshot.licence() or trained.get("license")) if snapshot else None,
         "versions": encoders.versions("timm", "torchvision"),  # timm's transforms are made of torchvision's
@@ -73,30 +68,74 @@ def transform(facts: dict[str, Any]) -> Transform:
     return timm.data.create_transform(**config, is_training=False)  # type: ignore[return-value]
 
 
-def _snapshot(name: str, spec: Encoder) -> hub.Snapshot:
-    """The repository that a model's weights are in, always as safetensors."""
-    record: Any = None if name.startswith(REPOSITORY) else timm.get_pretrained_cfg(name)
-    repository = record.hf_hub_id if record else name.removeprefix(REPOSITORY)
-    if not repository:
+def _source(spec: Encoder) -> tuple[hub.Snapshot | None, str]:
+    """The repository that the weights are in, null for a single file or none; and the name by which timm creates the network."""
+    scheme, _, rest = spec.weights.partition(":")
+    if spec.name.startswith(REPOSITORY):
+        return _repository(hub.snapshot(spec.name.removeprefix(REPOSITORY), spec.revision, _FILES), spec)
+    if scheme == "file" and Path(rest).expanduser().is_dir():
+        return _repository(hub.folder(rest, _FILES), spec)
+    architecture, _, tag = spec.name.partition(".")
+    if scheme == "hub" and rest:
+        if tag not in ("", rest):
+            raise UserError(f"weights: {spec.weights} doesn't go with name: {spec.name}; name one tag, in either place")
+        tag = rest
+    _check_name(architecture, tag)
+    if scheme != "hub":
+        return None, _with_tag(architecture, records.tag(spec, _transforms(architecture, tag, spec)))
+    name = _with_tag(architecture, tag)
+    record: Any = timm.get_pretrained_cfg(name)
+    if not record.hf_hub_id:
         raise UserError(f"weights: timm has {name} on no hub, only at {record.url}; get that file and name it: file:, with sha256:")
-    found = hub.snapshot(repository, spec.revision, ("config.json", *_FILES))
-    if not found.has(*_FILES):
+    return _with_weights(hub.snapshot(record.hf_hub_id, spec.revision, _FILES)), name
+
+
+def _repository(snapshot: hub.Snapshot, spec: Encoder) -> tuple[hub.Snapshot, str]:
+    """A repository as timm's push_to_hf_hub writes it, or a folder with its files."""
+    records.refuse_transform(spec, snapshot.repository)
+    return _with_weights(snapshot), f"{_FOLDER}{snapshot.folder}"
+
+
+def _with_weights(snapshot: hub.Snapshot) -> hub.Snapshot:
+    if not snapshot.has(*_WEIGHTS):
         raise UserError(
-            f"weights: {repository} has no safetensors, and pickled weights are never opened; convert a copy and name it with file:"
+            f"weights: {snapshot.repository} has no safetensors, and pickled weights are never opened; "
+            "convert a copy and name it with file:"
         )
-    return found
+    return snapshot
+
+
+def _transforms(architecture: str, tag: str, spec: Encoder) -> dict[str, dict[str, Any]]:
+    """By tag, how this row would prepare photos; of one tag alone, if there is one. timm's default comes first."""
+    default = timm.get_pretrained_cfg(architecture)
+    assert default is not None, architecture
+    tags = [tag] if tag else sorted(_tags(architecture) or [""], key=lambda other: other != default.tag)
+    named = {tag: timm.get_pretrained_cfg(_with_tag(architecture, tag)) for tag in tags}
+    return {tag: _transform(record.to_dict(), spec) for tag, record in named.items() if record is not None}
+
+
+def _transform(record: dict[str, Any], spec: Encoder) -> dict[str, Any]:
+    """A record's transform as timm resolves it, with the row's own size, mean and std where it names some."""
+    config = {key: _plain(value) for key, value in timm.data.resolve_data_config(pretrained_cfg=record).items()}
+    channels, height, width = config["input_size"]
+    if channels != 3 or height != width:
+        raise UserError(
+            f"name: {spec.name} takes images of {channels} x {height} x {width}, and only 3 x N x N is supported; choose another"
+        )
+    size = spec.image_size or width
+    return config | {"input_size": [3, size, size], "mean": list(spec.mean or config["mean"]), "std": list(spec.std or config["std"])}
 
 
 def _pretrained(name: str, snapshot: hub.Snapshot, spec: Encoder) -> tuple[nn.Module, dict[str, Any]]:
     """The network in float32 with the weights of a snapshot, and the arguments that build it."""
     arguments: dict[str, Any] = {}
-    file = next(snapshot.folder / file for file in _FILES if snapshot.has(file))
+    file = next(snapshot.folder / file for file in _WEIGHTS if snapshot.has(file))
     if spec.sha256:
         weights.read(file, spec.sha256)
     overlay: dict[str, Any] | None = {"file": str(file), "custom_load": False}  # custom_load is for files that are no state dicts
-    if name.startswith(REPOSITORY):
+    if name.startswith(_FOLDER):
         arguments = {key: value for key, value in (_described(snapshot).get("model_args") or {}).items() if key != "num_classes"}
-        name, overlay = f"local-dir:{snapshot.folder}", None
+        overlay = None
     make: Any = partial(timm.create_model, name, pretrained=True, num_classes=0, pretrained_cfg_overlay=overlay)
     try:
         return encoders.empty(make).float(), arguments
@@ -119,13 +158,20 @@ def _described(snapshot: hub.Snapshot) -> dict[str, Any]:
     return content
 
 
-def _check_name(name: str) -> None:
-    architecture, _, tag = name.partition(".")
+def _check_name(architecture: str, tag: str) -> None:
     if not timm.is_model(architecture):
         raise UserError(f"name: timm has no model '{architecture}'{_nearest(architecture)}")
-    tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{architecture}.*")]
-    if tag and tag not in tags:
-        raise UserError(f"name: timm has no weights '{tag}' for {architecture}{nearest(tag, tags)}")
+    if tag and tag not in _tags(architecture):
+        raise UserError(f"name: timm has no weights '{tag}' for {architecture}{nearest(tag, _tags(architecture))}")
+
+
+def _tags(architecture: str) -> list[str]:
+    """Of the weights that timm lists for it."""
+    return [name.partition(".")[2] for name in timm.list_pretrained(f"{architecture}.*")]
+
+
+def _with_tag(architecture: str, tag: str) -> str:
+    return f"{architecture}.{tag}" if tag else architecture
 
 
 def _nearest(word: str) -> str:

@@ -13,7 +13,7 @@ from torchvision import transforms as T
 from torchvision.models.vision_transformer import interpolate_embeddings
 
 from stages.lib import encoders
-from stages.lib.encoders import Fetched, Transform, hub, weights
+from stages.lib.encoders import Fetched, Transform, hub, records, weights
 from stages.lib.errors import UserError, nearest
 from stages.lib.params import Encoder
 
@@ -119,19 +119,20 @@ def _resized(name: str, size: int, tensors: weights.Tensors) -> weights.Tensors:
 
 
 def _checkpoint(spec: Encoder) -> _Checkpoint:
-    records = list(models.get_model_weights(spec.name))
+    listed = {record.name: record for record in models.get_model_weights(spec.name)}
     scheme, _, tag = spec.weights.partition(":")
     if scheme == "hub":
-        names = [record.name for record in records]
-        if tag and tag not in names:
-            raise UserError(f"weights: torchvision has no '{tag}' for {spec.name}{nearest(tag, names)}")
-        record = next((r for r in records if r.name == tag), models.get_model_weights(spec.name)["DEFAULT"])
+        if tag and tag not in listed:
+            raise UserError(f"weights: torchvision has no '{tag}' for {spec.name}{nearest(tag, listed)}")
+        record = listed[tag] if tag else models.get_model_weights(spec.name)["DEFAULT"]
         return _Checkpoint(record, weights.read(*download(record.url, spec.sha256)))
-    if scheme == "none":
-        return _Checkpoint(records[0], None)
-    file = weights.read(weights.find(spec.weights), spec.sha256)
-    of_file = (r for r in records if file.sha256.startswith(_hash_prefix(r.url)))
-    return _Checkpoint(next(of_file, records[0]), file)
+    file = None if scheme == "none" else weights.read(weights.find(spec.weights), spec.sha256)
+    if file and not spec.transform:
+        for record in listed.values():
+            if file.sha256.startswith(_hash_prefix(record.url)):
+                return _Checkpoint(record, file)
+    transforms = {name: _transform(record.transforms(), spec) for name, record in listed.items()}
+    return _Checkpoint(listed[records.tag(spec, transforms)], file)
 
 
 def _hash_prefix(url: str) -> str:

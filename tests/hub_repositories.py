@@ -107,13 +107,14 @@ OPEN_CLIP: dict[str, Any] = {
 }
 
 
-def open_clip_repository(folder: Path) -> Path:
+def open_clip_repository(folder: Path, **transform: Any) -> Path:
     """As open_clip's push_to_hf_hub writes it, before it uploads."""
     torch.manual_seed(7)
     clip_tokenizer(folder / "source").save_pretrained(folder / "source")
     tokenizer = open_clip.tokenizer.HFTokenizer(str(folder / "source"))
     model = open_clip.CLIP(**OPEN_CLIP)
     preprocess = {"mean": [0.5, 0.4, 0.3], "std": [0.25, 0.26, 0.27], "interpolation": "bicubic", "resize_mode": "shortest", "size": SIZE}
+    preprocess |= transform
     open_clip.model.set_model_preprocess_cfg(model, preprocess)
     repository = folder / "repository"
     save_for_hf(model, tokenizer, OPEN_CLIP, str(repository), safe_serialization=True)

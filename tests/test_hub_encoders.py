@@ -39,6 +39,18 @@ ROWS: dict[str, dict[str, Any]] = {
     "timm": row(library="timm", name="test_vit.r160_in1k", weights="hub"),
     "timm_larger": row(library="timm", name="test_vit.r160_in1k", weights="hub", image_size=192),
     "timm_custom": row(library="timm", name="hf-hub:tiny/timm", weights="hub"),
+    "clip_own": row(library="transformers", name="tiny/clip", weights="hub", mean=[0.1, 0.2, 0.3], std=[0.4, 0.5, 0.6]),
+    "clip_folder": row(library="transformers", name="mine", weights="file:copies/tiny/clip"),
+    "siglip_larger": row(library="transformers", name="tiny/siglip", weights="hub", image_size=48),
+    "dinov2_larger": row(library="transformers", name="tiny/dinov2", weights="hub", pooling="cls", image_size=48),
+    "dinov3_larger": row(library="transformers", name="tiny/dinov3", weights="hub", pooling="mean", image_size=48),
+    "resnet_larger": row(library="transformers", name="tiny/resnet", weights="hub", pooling="pooler", image_size=64),
+    "timm_own": row(library="timm", name="test_vit.r160_in1k", weights="hub", mean=[0.1, 0.2, 0.3], std=[0.4, 0.5, 0.6]),
+    "timm_folder": row(library="timm", name="mine", weights="file:copies/tiny/timm"),
+    "open_clip_own": row(library="open_clip", name="hf-hub:tiny/open-clip", weights="hub", mean=[0.1, 0.2, 0.3], std=[0.4, 0.5, 0.6]),
+    "open_clip_squash": row(library="open_clip", name="hf-hub:tiny/open-clip-squash", weights="hub"),
+    "open_clip_longest": row(library="open_clip", name="hf-hub:tiny/open-clip-longest", weights="hub", image_size=48),
+    "open_clip_folder": row(library="open_clip", name="mine", weights="file:copies/tiny/open-clip-squash"),
     "open_clip": row(library="open_clip", name="hf-hub:tiny/open-clip", weights="hub"),
     "open_clip_larger": row(library="open_clip", name="hf-hub:tiny/open-clip", weights="hub", image_size=48),
 }
@@ -53,6 +65,9 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[local_hub.Hub]:
         served.add("timm/test_vit.r160_in1k", hub_repositories.timm_repository(root / "test_vit"))
         served.add("tiny/timm", hub_repositories.timm_repository(root / "timm", num_classes=7, class_token=False, global_pool="avg"))
         served.add("tiny/open-clip", hub_repositories.open_clip_repository(root / "open-clip"))
+        for mode in ("squash", "longest"):
+            how = {"resize_mode": mode, "interpolation": "bilinear"}
+            served.add(f"tiny/open-clip-{mode}", hub_repositories.open_clip_repository(root / mode, **how))
         yield served
 
 
@@ -61,6 +76,8 @@ def project(hub: local_hub.Hub, tmp_path_factory: pytest.TempPathFactory) -> Pat
     """Every row fetched; then all that the hub left in caches is removed."""
     folder = tmp_path_factory.mktemp("project")
     write(folder, ROWS)
+    for name in ("tiny/clip", "tiny/timm", "tiny/open-clip-squash"):
+        shutil.copytree(repository(hub, name), folder / "copies" / name)
     done = fetch(folder, hub.url, *ROWS)
     assert done.returncode == 0, done.stderr
     shutil.rmtree(folder / "hf")
@@ -105,10 +122,61 @@ def test_an_image_processor_in_steps_gives_its_own_bytes(project: Path, name: st
     facts = json.loads((project / "data/weights" / name / "encoder.json").read_text())
     whole, in_steps = transformers.transform(facts), fused(transformers.transform({"transform": facts["transform"]}))
     # DINOv3's resizes numbers that are scaled already.
-    assert isinstance(in_steps, transformers.Processed if name == "dinov3" else LookUp)
+    assert isinstance(in_steps, transformers.Processed if name.startswith("dinov3") else LookUp)
     for photo in PHOTOS:
         pixels = in_steps.numbers(in_steps.pixels(photo)) if isinstance(in_steps, LookUp) else in_steps(photo)
         assert torch.equal(pixels, whole(photo))
+
+
+OWN: dict[str, Any] = {"mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 0.6)}
+# Of each row: its repository, and by which arguments the library's documentation changes its transform.
+PUBLISHED: dict[str, tuple[str, dict[str, Any]]] = {
+    "clip": ("tiny/clip", {}),
+    "clip_larger": ("tiny/clip", {"size": {"shortest_edge": 64}, "crop_size": {"height": 64, "width": 64}}),
+    "clip_own": ("tiny/clip", {"image_mean": OWN["mean"], "image_std": OWN["std"]}),
+    "clip_folder": ("tiny/clip", {}),
+    "siglip": ("tiny/siglip", {}),
+    "siglip_larger": ("tiny/siglip", {"size": {"height": 48, "width": 48}}),
+    "vit": ("tiny/vit", {}),
+    "vit_larger": ("tiny/vit", {"size": {"height": 48, "width": 48}}),
+    "dinov2": ("tiny/dinov2", {}),
+    "dinov2_larger": ("tiny/dinov2", {"size": {"shortest_edge": 54}, "crop_size": {"height": 48, "width": 48}}),
+    "dinov3": ("tiny/dinov3", {}),
+    "dinov3_larger": ("tiny/dinov3", {"size": {"height": 48, "width": 48}}),
+    "resnet": ("tiny/resnet", {}),
+    "resnet_larger": ("tiny/resnet", {"size": {"shortest_edge": 64}}),
+    "timm": ("timm/test_vit.r160_in1k", {}),
+    "timm_larger": ("timm/test_vit.r160_in1k", {"input_size": (3, 192, 192)}),
+    "timm_own": ("timm/test_vit.r160_in1k", OWN),
+    "timm_custom": ("tiny/timm", {}),
+    "timm_folder": ("tiny/timm", {}),
+    "open_clip": ("tiny/open-clip", {}),
+    "open_clip_larger": ("tiny/open-clip", {"force_image_size": 48}),
+    "open_clip_own": ("tiny/open-clip", {"image_mean": OWN["mean"], "image_std": OWN["std"]}),
+    "open_clip_squash": ("tiny/open-clip-squash", {}),
+    "open_clip_longest": ("tiny/open-clip-longest", {"force_image_size": 48}),
+    "open_clip_folder": ("tiny/open-clip-squash", {}),
+}
+
+
+def published(folder: Path, library_of_row: str, options: dict[str, Any]) -> Any:
+    """The transform that a library makes of a repository, as its documentation does it."""
+    if library_of_row == "timm":
+        model = timm.create_model(f"local-dir:{folder}", pretrained=True)
+        return timm.data.create_transform(**timm.data.resolve_data_config(options, model=model), is_training=False)
+    if library_of_row == "open_clip":
+        return library(folder, **options)[1]
+    processor = tf.AutoImageProcessor.from_pretrained(folder, **options)
+    return lambda photo: processor(images=photo, return_tensors="pt")["pixel_values"][0]
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_row_s_transform_is_the_published_one(hub: local_hub.Hub, project: Path, name: str) -> None:
+    repo, options = PUBLISHED[name]
+    reference = published(repository(hub, repo), ROWS[name]["encoder"]["library"], options)
+    ours = encoders.load(project / "data/weights" / name).transform
+    for photo in PHOTOS:
+        assert torch.equal(ours(photo), reference(photo)), photo.size
 
 
 RESIZED_PX = {
@@ -124,6 +192,8 @@ RESIZED_PX = {
     "timm_larger": 202,
     "open_clip": 32,
     "open_clip_larger": 48,
+    "open_clip_squash": 32,
+    "open_clip_longest": 48,
 }
 
 

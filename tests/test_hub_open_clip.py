@@ -24,6 +24,16 @@ from tests.hub_project import PHOTOS, environment, fetch, row, write
 pytestmark = pytest.mark.slow
 
 TEXTS = ["a photo of a slice of pizza", "apple"]
+PE_CORE = "PE-Core-T-16-384"  # one of the smallest whose photos are not prepared as CLIP's
+_PE_CORE_REFERENCE = """
+import numpy as np, open_clip, torch
+from tests.hub_project import PHOTOS
+from tests.test_hub_open_clip import PE_CORE
+model, _, preprocess = open_clip.create_model_and_transforms(PE_CORE, pretrained="meta")
+pixels = torch.stack([preprocess(photo) for photo in PHOTOS])
+with torch.inference_mode():
+    np.savez("reference.npz", pixels=pixels.numpy(), images=model.eval().encode_image(pixels).numpy())
+"""
 _REFERENCE = """
 import numpy as np, open_clip, torch
 from tests.hub_project import PHOTOS
@@ -39,12 +49,15 @@ with torch.inference_mode():
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[local_hub.Hub]:
     folder = tmp_path_factory.mktemp("repository")
-    torch.manual_seed(0)
-    model = open_clip.CLIP(**open_clip.get_model_config("ViT-B-32"))  # type: ignore[arg-type]
-    save_file({name: tensor.half() for name, tensor in model.state_dict().items()}, folder / "open_clip_model.safetensors")
-    (folder / "README.md").write_text("---\nlicense: mit\n---\n", encoding="utf-8")
     with local_hub.serve() as served:
-        served.add("laion/CLIP-ViT-B-32-laion2B-s34B-b79K", folder)
+        for name, repository in (("ViT-B-32", "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"), (PE_CORE, f"timm/{PE_CORE}")):
+            torch.manual_seed(0)
+            model = open_clip.create_model(name)
+            half = {name: tensor.half() for name, tensor in model.state_dict().items()}
+            (folder / name).mkdir()
+            save_file(half, folder / name / "open_clip_model.safetensors")
+            (folder / name / "README.md").write_text("---\nlicense: mit\n---\n", encoding="utf-8")
+            served.add(repository, folder / name)
         yield served
 
 
@@ -63,6 +76,21 @@ def test_a_pretrained_tag_gives_what_open_clip_gives(hub: local_hub.Hub, tmp_pat
     facts = json.loads((tmp_path / "data/weights/clip/encoder.json").read_text(encoding="utf-8"))
     assert facts["parameters"] == 87_849_216  # the image tower of ViT-B/32, with its projection
     assert facts["licence"] == "mit" and facts["dim"] == 512
+
+
+def test_a_single_file_gives_what_its_architecture_s_tag_gives(hub: local_hub.Hub, tmp_path: Path) -> None:
+    file = hub.repositories[f"timm/{PE_CORE}"].revisions["main"] / "open_clip_model.safetensors"
+    write(tmp_path, {"file": row(library="open_clip", name=PE_CORE, weights=f"file:{file}")})
+    done = fetch(tmp_path, hub.url, "file")
+    assert done.returncode == 0, done.stderr
+    reference_of = [sys.executable, "-c", _PE_CORE_REFERENCE]
+    subprocess.run(reference_of, cwd=tmp_path, env=environment(tmp_path, hub.url), check=True, capture_output=True)
+    reference = np.load(tmp_path / "reference.npz")
+    encoder = encoders.load(tmp_path / "data/weights/file")
+    pixels = torch.stack([encoder.transform(photo) for photo in PHOTOS])
+    assert np.array_equal(pixels.numpy(), reference["pixels"])
+    with torch.inference_mode():
+        np.testing.assert_allclose(encoder.module(pixels).numpy(), reference["images"], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,8 @@ def read_queries(row: str, names: Sequence[str]) -> pa.Table:
     except FileNotFoundError:
         raise UserError(f"{path}: is not there; run `dvc repro`") from None
     except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
-        raise UserError(f"{path}: isn't what this version writes ({str(error).splitlines()[0]}); run `dvc repro -f score@{row}`") from None
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path}: isn't what this version writes ({reason}); run `dvc repro -f -s score@{row}`") from None
     return table.set_column(3, "first_hit", table.column("first_hit").fill_null(np.nan))
 
 
@@ -126,7 +127,7 @@ def check_same_task(rows: Rows, queries: Queries) -> None:
     """UserError unless all rows were scored on the same queries and gallery: else their figures can't be compared."""
     first = next(iter(rows))
     for name in rows:
-        for key in ("gallery", "relevance", "queries", "scored"):
+        for key in ("gallery", "relevance", "exclude", "queries", "scored"):
             if rows[name][key] != rows[first][key]:
                 raise UserError(
                     f"{paths.row_metrics(name)}: {key} is {rows[name][key]}, but {rows[first][key]} for {first}; run `dvc repro`"
@@ -144,7 +145,7 @@ def main(argv: list[str] | None = None) -> None:
         print(paths.COMPARISON.read_text(encoding="utf-8"))
         return
     params = cli.start_whole("compare")
-    rows = {row: tables.read_json(paths.row_metrics(row)) for row in (*params.models, *params.refinements)}
+    rows = comparison.read_rows((*params.models, *params.refinements))
     scored = all(row["quality"] for row in rows.values())
     names = ["map_at_r", *(f"top_{k}" for k in sorted(set(params.score.k)))] if scored else []
     queries = {row: read_queries(row, names) for row in rows}

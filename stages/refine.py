@@ -130,8 +130,7 @@ def main(argv: list[str] | None = None) -> None:
     faiss.omp_set_num_threads(cli.threads())
     start = time.perf_counter()
     settings = params.refinements[row]
-    manifest = tables.read_table(paths.manifest("test"), columns=["image_id", "split", "label"])
-    answers = relevance.read(manifest, tables.read_table(paths.QRELS))
+    answers = relevance.load(params.relevance.exclude)
     k = answers.depth(params.retrieve.k, *params.score.k)
     check_depth(row, settings, k, len(answers.gallery_ids))
     metric = metric_of(settings.second, params)

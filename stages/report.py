@@ -20,7 +20,7 @@ from stages.lib.report.row import row_data
 def report_row(row: str, params: Params) -> None:
     """Writes data/report/rows/<row>.js."""
     manifest = read_manifest()
-    answers = relevance.read(manifest, tables.read_table(paths.QRELS))
+    answers = relevance.read(manifest, tables.read_table(paths.QRELS), params.relevance.exclude)
     ranking = tables.read_ranking(paths.ranking(row))
     positions = relevance.gallery_positions(ranking, answers, str(paths.ranking(row)))
     metric = params.models[row].search.metric if row in params.models else None  # a refinement's scores are of its own kind
@@ -30,7 +30,7 @@ def report_row(row: str, params: Params) -> None:
 
 def report(params: Params) -> None:
     """Writes data/report/index.html and assets/."""
-    rows = {row: tables.read_json(paths.row_metrics(row)) for row in (*params.models, *params.refinements)}
+    rows = front.comparison.read_rows((*params.models, *params.refinements))
     figures = {row: front.read_figures(paths.row_queries(row)) for row in rows}
     test = collection.read(read_manifest())
     pairs, curves, leaks = front.read_pairs(paths.SIGNIFICANCE), front.read_curves(paths.TOP_K_CURVES), tables.read_csv(paths.LEAKS)
@@ -46,7 +46,7 @@ def report(params: Params) -> None:
 
 
 def read_manifest() -> pa.Table:
-    return tables.read_table(paths.manifest("test"), columns=["image_id", "split", "label", "paths"])
+    return tables.read_table(paths.manifest("test"), columns=[*relevance.COLUMNS, "paths"])
 
 
 def write_assets(folder: Path, data: str) -> None:

@@ -6,19 +6,13 @@ import faiss
 import pyarrow as pa
 
 from stages.lib import approximate_search, cli, gallery, machine, paths, relevance, search, tables
-from stages.lib.relevance import Relevance
-
-
-def read_relevance() -> Relevance:
-    manifest: pa.Table = tables.read_table(paths.manifest("test"), columns=["image_id", "split", "label"])
-    return relevance.read(manifest, tables.read_table(paths.QRELS))
 
 
 def main(argv: list[str] | None = None) -> None:
     model, params = cli.start("retrieve", argv)
     faiss.omp_set_num_threads(cli.threads())
     metric = params.models[model].search.metric
-    answers = read_relevance()
+    answers = relevance.load(params.relevance.exclude)
     embeddings = tables.read_embeddings(paths.embeddings(model), "query")
     gallery.check_same_images(paths.embeddings(model), answers, embeddings.ids)
     pa.default_memory_pool().release_unused()  # of the embeddings, before a large index is mapped

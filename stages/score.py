@@ -81,6 +81,8 @@ def summary(scores: Scores, answers: Relevance, depth: int) -> dict[str, Any]:
         "labels": len(np.unique(answers.query_labels[kept & (answers.query_labels >= 0)])),
         "clusters": len(np.unique(significance.clusters(answers.query_labels[kept]))),
         "gallery": len(answers.gallery_ids),
+        "exclude": answers.exclude,
+        "own_picture": {"same_bytes": len(answers.same_bytes()), "other_bytes": len(answers.copies)},  # pairs of query and gallery image
         "depth": depth,
     }
 
@@ -122,9 +124,9 @@ def _number(value: float) -> str:
 
 def main(argv: list[str] | None = None) -> None:
     row, params = cli.start("score", argv, rows="all")
-    manifest = tables.read_table(paths.manifest("test"), columns=["image_id", "split", "label", "paths", "width", "height"])
+    manifest = tables.read_table(paths.manifest("test"), columns=[*relevance.COLUMNS, "paths", "width", "height"])
     qrels = tables.read_table(paths.QRELS)
-    answers = relevance.read(manifest, qrels)
+    answers = relevance.read(manifest, qrels, params.relevance.exclude)
     ranking = tables.read_ranking(paths.ranking(row))
     positions = relevance.gallery_positions(ranking, answers, str(paths.ranking(row)))
     scores = score(positions, answers, params.score.k)
@@ -139,7 +141,7 @@ def main(argv: list[str] | None = None) -> None:
     if told["unscored"]:
         cli.log.warning("%s: nothing can be scored", told["unscored"])
     else:
-        cli.log.info("map_at_r %.3f over %d queries", quality["map_at_r"]["micro"], told["scored"])
+        cli.log.info("map_at_r %.3f over %d of %d queries", quality["map_at_r"]["micro"], told["scored"], told["queries"])
 
 
 if __name__ == "__main__":

@@ -38,10 +38,6 @@ class Query:
     shown: str
     photo: bytes | None
 
-    @property
-    def image_id(self) -> str | None:
-        return hashlib.sha256(self.photo).hexdigest() if self.photo is not None else None
-
 
 def read_query(asked: str) -> Query:
     """A photo where there is such a file, else a text. UserError for a photo's name without a file, and for no query."""
@@ -71,13 +67,23 @@ def _expanded(asked: str) -> Path:
 
 
 def nearest(row: query.Row, asked: Query, k: int) -> list[Hit]:
-    """The k nearest gallery photos; a photo that is in the gallery doesn't find itself."""
-    photo, itself = asked.photo, row.searched.position(asked.image_id) if asked.image_id else None
+    """The k nearest gallery photos; a photo whose picture is in the gallery doesn't find itself, as in the row's rankings."""
+    photo, itself = asked.photo, list[int]()
     try:
+        if photo is not None:
+            itself = row.searched.itself(hashlib.sha256(photo).hexdigest(), images.pixels_id(images.decode(photo)))
         found = row.nearest(lambda model: model.of_words(asked.shown) if photo is None else model.of_photo(photo), k, itself)
     except images.BadImage as error:
         raise UserError(f"{asked.shown} {error}; search with another photo") from None
+    if itself:
+        cli.log.info("left out as this photo itself (relevance.exclude: %s): %s", row.searched.exclude, _named(row, itself))
     return [Hit(rank, round(answer.score, 6), **asdict(answer.image)) for rank, answer in enumerate(found, 1)]
+
+
+def _named(row: query.Row, positions: Sequence[int]) -> str:
+    """The files of some gallery images, the first few."""
+    names = [_printable(path) for position in positions for path in row.searched.image(position).paths]
+    return ", ".join(names[:3]) + (f" and {len(names) - 3:,} more" if len(names) > 3 else "")
 
 
 def table(hits: Sequence[Hit]) -> str:
@@ -109,7 +115,7 @@ def main(argv: list[str] | None = None) -> None:
     if arguments.k < 1:
         raise UserError(f"-k is {arguments.k}; say how many photos to show, 1 or more")
     asked = read_query(arguments.query)
-    hits = nearest(query.open_row(model, params, searched_gallery.read()), asked, arguments.k)
+    hits = nearest(query.open_row(model, params, searched_gallery.read(params.relevance.exclude)), asked, arguments.k)
     print(json.dumps({"model": model, "query": asked.shown, "hits": [asdict(hit) for hit in hits]}) if arguments.json else table(hits))
     if arguments.open:
         name = hashlib.sha256(f"{model} {asked.shown}".encode("utf-8", "surrogateescape")).hexdigest()[:16]

@@ -9,17 +9,19 @@ import argparse
 import errno
 from pathlib import Path
 
-from stages.lib import cli, paths, raw_data, submission, submission_server, tables
+from stages.lib import cli, paths, raw_data, relevance, submission, submission_server, tables
 from stages.lib.errors import UserError
+from stages.lib.params import Params
 
 
-def submit(row: str, k: int, shape: submission.Shape, group: str | None, naming: submission.Naming, deepest: int) -> bytes:
-    """The checked document of a row's ranking. Reads the ranking and the test manifest."""
-    manifest = tables.read_table(paths.manifest("test"), columns=["image_id", "split", "label", "paths"])
+def submit(row: str, k: int, shape: submission.Shape, group: str | None, naming: submission.Naming, params: Params) -> bytes:
+    """The checked document of a row's ranking. Reads the ranking, the test manifest and the judgements."""
+    manifest = tables.read_table(paths.manifest("test"), columns=[*relevance.COLUMNS, "paths"])
     queries, gallery = submission.names(manifest, "query", naming), submission.names(manifest, "gallery", naming)
     ranking = tables.read_ranking(paths.ranking(row))
     submission.check_same_images(ranking, queries, gallery, str(paths.ranking(row)))
-    found = submission.nearest_names(ranking, queries, gallery, k, deepest)
+    answers = relevance.read(manifest, tables.read_table(paths.QRELS), params.relevance.exclude)
+    found = submission.nearest_names(ranking, queries, gallery, answers.left_out_copies(), k, params.retrieve.k)
     body = submission.encode(submission.document(found, shape, group))
     submission.check(body, (n for names in queries.values() for n in names), (n for names in gallery.values() for n in names), k)
     return body
@@ -65,7 +67,7 @@ def main(argv: list[str] | None = None) -> None:
     row = arguments.model
     cli.check_row(row, params, "all")
     unread = left_out()
-    body = submit(row, arguments.k, arguments.shape, arguments.group, arguments.names, params.retrieve.k)
+    body = submit(row, arguments.k, arguments.shape, arguments.group, arguments.names, params)
     out = arguments.out or paths.submission(row)
     write(out, body.decode())
     if unread:

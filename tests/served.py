@@ -22,6 +22,7 @@ from tests.project import ROOT, demo_params, write_params
 
 ODD_LABEL = "<!--<script><img src=x onerror=alert(1)>\"'& 🍕"
 ODD_PHOTO = f"data/raw/test/gallery/{ODD_LABEL}/<b>x.png"
+COPY = "data/raw/test/gallery/large/copy.png"  # of other.jpg, in other bytes
 COMPUTED = ("mobilenet_v2", "faiss_l2", "clip", "random")
 REFINEMENTS: dict[str, dict[str, Any]] = {
     "expanded": {"from": "mobilenet_v2", "with": "mobilenet_v2", "method": "query_expansion", "n": 2},
@@ -63,6 +64,7 @@ def build(folder: Path) -> Path:
         _photo("data/raw/test/query/large/holiday.jpg", 1400, 900, 1, quality=90)
         _photo("data/raw/test/query/large/sideways.jpg", 700, 500, 2, quality=90, exif=sideways)
         _photo("data/raw/test/gallery/large/other.jpg", 1300, 900, 3, quality=90)
+        Image.open("data/raw/test/gallery/large/other.jpg").save(COPY)
         _photo(ODD_PHOTO, 60, 40, 4)
         hub_repositories.clip(folder / "clip")
         preprocess.main()

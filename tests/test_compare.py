@@ -185,6 +185,40 @@ def test_what_was_left_out_is_counted() -> None:
     assert "With 5 labels only, intervals and p values are rough." in page()
 
 
+@pytest.mark.parametrize(
+    ("exclude", "told"),
+    [
+        ("pixels", "Excluded from the answers: the query's own picture, 3 times (2 in other bytes; relevance.exclude: pixels)."),
+        ("bytes", "the query's own file, once; its picture in other bytes is an answer, 2 times (relevance.exclude: bytes)."),
+    ],
+)
+def test_what_counts_as_the_query_itself_is_counted(exclude: str, told: str) -> None:
+    images = clustered(5, 2, 3, noise=1)
+    copies = [Image(f"copy {n}", "gallery", images[0].label, images[0].vector, shows=images[0].name) for n in range(2)]
+    run({"a": [*images, *copies, Image(images[0].name, "gallery", images[0].label, images[0].vector)]}, relevance={"exclude": exclude})
+    assert told in page()
+
+
+def test_rows_of_different_exclusions_are_not_compared() -> None:
+    run(rows(a=1.0, b=1.0))
+    write_params(params("a", "b", relevance={"exclude": "bytes"}))
+    score.main(["--model", "b"])
+    with pytest.raises(UserError, match=r"metrics/rows/b.json: exclude is bytes, but pixels for a; run `dvc repro`"):
+        compare.main([])
+
+
+def test_figures_of_an_earlier_version_or_another_row_are_refused() -> None:
+    run(rows(a=1.0, b=1.0))
+    tables.write_json(paths.row_metrics("b"), tables.read_json(paths.row_metrics("a")))
+    with pytest.raises(UserError, match=r"metrics/rows/b.json: isn't what this version writes for b; run `dvc repro -f -s score@b`"):
+        compare.main([])
+
+
+def test_queries_that_are_not_scored_are_counted_with_the_others() -> None:
+    run({"a": [*clustered(5, 2, 3, noise=1), Image("x", "query", None, [1] * 16)]})
+    assert "10 of 11 queries with 5 labels, each searched in 15 gallery images" in page()
+
+
 def test_labels_of_unequal_size_show_their_own_mean() -> None:
     run({"a": clustered(10, 2, 3, noise=1.5)})
     assert "map_at_r by label" not in cells("Quality")["a"]

@@ -83,6 +83,34 @@ def test_every_method_and_chain_ranks_the_same_images_as_the_models(place: Path,
         assert costs["seconds"] > 0 and costs["query_ms"] > 0 and costs["peak_memory_mb"] > 0 and costs["device"] and costs["k"] == 25
 
 
+def test_a_copy_of_the_query_in_other_bytes_leaves_every_refinement_as_it_was(place: Path) -> None:
+    """It is neither ranked nor averaged with the query, nor a neighbour by which others are re-ranked."""
+
+    def ranked(copies: bool) -> dict[str, dict[str, float]]:
+        collection.write_params(collection.params("a", "b", refinements=ROWS))
+        images = clustered(labels=6, queries=1, gallery=4, noise=0.8, dim=8)
+        for seed, model in enumerate("ab"):
+            images = clustered(labels=6, queries=1, gallery=4, noise=0.8, dim=8, seed=seed)
+            if copies:
+                images += [Image(f"copy {n}", "gallery", "label 0", images[0].vector, shows=images[0].name) for n in range(2)]
+            collection.write(images)
+            collection.write_embeddings(model, images)
+            collection.search(model)
+        found = {}
+        for row in ROWS:
+            ranking = refined(row)
+            own = ranking.query_ids.tolist().index(images[0].id)
+            found[row] = dict(zip(ids(ranking, own), ranking.scores[own].tolist(), strict=False))
+        return found
+
+    plain, copied = ranked(copies=False), ranked(copies=True)
+    for row in ROWS:
+        if row in ("whitened", "whitened_approximated", "whitened_expanded", "three", "both_reranked"):
+            assert plain[row].keys() == copied[row].keys(), row  # learned on the gallery, or the depth counts: other scores
+        else:
+            assert list(copied[row]) == list(plain[row]) and copied[row] == pytest.approx(plain[row], abs=1e-6), row
+
+
 def test_junk_stays_out_and_rankings_are_as_deep_as_asked(place: Path) -> None:
     junk = [("1/0", "1/1", -1), ("1/0", "1/2", 1), ("2/0", "2/1", 1)]
     prepared(ROWS, qrels=junk, retrieve={"k": 7}, score={"k": [1]})
@@ -186,7 +214,7 @@ def test_asked_by_hand_an_approximate_row_answers_as_in_the_pipeline(place: Path
         collection.search(model)
     ranking = tables.read_ranking(paths.ranking(row)) if row == "model" else refined(row)
     vectors = tables.read_embeddings(paths.embeddings("a"), "query")
-    asked = query.open_row(row, params.load(), searched_gallery.read())
+    asked = query.open_row(row, params.load(), searched_gallery.read("pixels"))
     for q in range(30):
         vector = search.prepare("cosine", vectors.ids[q : q + 1], vectors.vectors[q : q + 1], "here")
         answers = asked.nearest(lambda model, vector=vector: vector, ranking.positions.shape[1])

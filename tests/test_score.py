@@ -60,6 +60,64 @@ def test_equals_a_loop_over_the_vectors() -> None:
     assert value["low"] < value["micro"] < value["high"]
 
 
+def copied(images: list[Image], seed: int) -> list[Image]:
+    """Some images again in the gallery: in their very bytes (of queries), and their pixels in other bytes, once or twice."""
+    copies = []
+    for image, kind in zip(images, np.random.default_rng(seed).integers(0, 4, len(images)), strict=True):
+        if kind in (1, 3) and image.split == "query":
+            copies.append(Image(image.name, "gallery", image.label, image.vector))
+        for number in range(kind - 1):
+            copies.append(Image(f"{image.name} copy {number}", "gallery", image.label, image.vector, shows=image.name))
+    return [*images, *copies]
+
+
+def naive_scores(images: list[Image], exclude: str, qrels: list[tuple[str, str, int]]) -> dict[str, tuple[list[str], int, float | None]]:
+    """By query id: the ranking's ids, R, and MAP@R's summand (None where R is 0), photo by photo."""
+    judged = {(q, g): relevance for q, g, relevance in qrels}
+    found = {}
+    for query in (image for image in images if image.split == "query"):
+        others = []
+        for image in images:
+            itself = image.id == query.id or (exclude == "pixels" and (image.shows or image.name) == (query.shows or query.name))
+            if image.split == "gallery" and not itself and judged.get((query.name, image.name)) != -1:
+                others.append(image)
+        others.sort(key=lambda image: (-np.float32(cosine(image.vector, query.vector)).round(6), image.id))
+        right = [judged.get((query.name, o.name)) == 1 if qrels else o.label is not None and o.label == query.label for o in others]
+        total = sum(right)
+        precisions = [sum(right[: i + 1]) / (i + 1) for i in range(total) if right[i]]
+        found[query.id] = ([o.id for o in others], total, sum(precisions) / total if total else None)
+    return found
+
+
+@pytest.mark.parametrize("exclude", ["pixels", "bytes"])
+@pytest.mark.parametrize("judging", ["labels", "qrels"])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_copy_of_the_query_in_other_bytes_is_not_its_own_answer(exclude: str, judging: str, seed: int) -> None:
+    images = copied(clustered(5, 3, 4, noise=1.5, seed=seed), seed)
+    random = np.random.default_rng(seed)
+    pairs = [(q.name, g.name) for q in images for g in images if q.split == "query" and g.split == "gallery"]
+    qrels = [(*pairs[i], int(random.integers(-1, 2))) for i in random.permutation(len(pairs))[:200]] if judging == "qrels" else []
+    row, lines = scored(images, qrels, relevance={"exclude": exclude})
+    expected = naive_scores(images, exclude, qrels)
+    other = naive_scores(images, "bytes" if exclude == "pixels" else "pixels", qrels)
+    assert expected != other, "the case tells the two meanings apart"
+    ranking = tables.read_ranking(paths.ranking("row"))
+    for q, query_id in enumerate(ranking.query_ids.tolist()):
+        ids, total, precision = expected[query_id]
+        found = ranking.gallery_ids[ranking.positions[q][ranking.positions[q] >= 0]].tolist()
+        line = next(line for line in lines if line["query_id"] == query_id)
+        assert sorted(found) == sorted(ids) and int(line["relevant"]) == total
+        assert (line["map_at_r"] == "") == (precision is None)
+        assert float(line["map_at_r"] or 0) == pytest.approx(precision or 0, abs=1e-6)
+    queries = [image for image in images if image.split == "query"]
+    gallery = [image for image in images if image.split == "gallery"]
+    same_bytes = sum(q.id == g.id for q in queries for g in gallery)
+    other_bytes = sum(q.name == g.shows for q in queries for g in gallery)
+    assert row["exclude"] == exclude and row["own_picture"] == {"same_bytes": same_bytes, "other_bytes": other_bytes}
+    twice = [q.name for q in queries if sum(q.name == g.shows for g in gallery) > 1]
+    assert same_bytes and other_bytes and twice
+
+
 def test_a_case_worked_by_hand() -> None:
     """q1 finds b, a1, a2; q2 (label b, one right answer) finds it first; q3 has no label, q4 no right answer."""
     images = [

@@ -113,6 +113,15 @@ def test_a_photo_ranks_the_gallery_and_never_finds_itself(project: Path, search:
     np.testing.assert_allclose([hit["score"] for hit in hits], [score for _, score in expected], atol=1e-5)
 
 
+def test_a_photo_does_not_find_its_copy_in_other_bytes(project: Path, search: Search) -> None:
+    own = project / "data/raw/test/gallery/apple/one.png"
+    Image.open(own).save(project / "saved again.bmp")
+    done = search("--model", "vit", "saved again.bmp", "--json")
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads(done.stdout)["hits"]) == 4 and "apple/one.png" not in done.stdout
+    assert "left out as this photo itself (relevance.exclude: pixels): test/gallery/apple/one.png" in done.stderr
+
+
 def test_the_table_shows_names_as_characters(search: Search) -> None:
     done = search("--model", "clip", "apple")
     assert done.returncode == 0, done.stderr

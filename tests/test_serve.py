@@ -106,6 +106,18 @@ def test_a_gallery_image_finds_its_neighbours_but_not_itself(url: str, project: 
         assert response.json()["asked"]["image_id"] == image_id
 
 
+def test_a_gallery_image_does_not_find_its_copy_in_other_bytes(url: str, project: Path) -> None:
+    by_path = {path: row for row in manifest("gallery") for path in row["paths"]}
+    own, copy = by_path["test/gallery/large/other.jpg"], by_path[served.COPY.removeprefix("data/raw/")]
+    assert own["pixels_id"] == copy["pixels_id"] and own["image_id"] != copy["image_id"]
+    response = get(url, "image", image_id=own["image_id"], k=96).json()
+    shown = {each["image_id"] for each in response["answers"]}
+    assert shown == {row["image_id"] for row in manifest("gallery")} - {own["image_id"], copy["image_id"]}
+    assert response["copies_left_out"] == 1
+    kept = searched_gallery.read("bytes")
+    assert kept.itself(own["image_id"], own["pixels_id"]) == [kept.position(own["image_id"])]
+
+
 def test_words_are_answered_as_transformers_own_towers_do(url: str, project: Path) -> None:
     words = "a slice of pizza"
     model: Any
@@ -366,7 +378,7 @@ def test_a_row_of_other_images_is_refused(built: Path, tmp_path: Path, monkeypat
     ids[place] = f"{ids[place][:-1]}{'0' if ids[place][-1] != '0' else '1'}"  # as many images, one of them another
     tables.write_table(paths.manifest("test"), table.set_column(0, table.schema.field("image_id"), [ids]))
     with pytest.raises(UserError, match="holds other images than"):
-        query.open_row("mobilenet_v2", params.load(), searched_gallery.read())
+        query.open_row("mobilenet_v2", params.load(), searched_gallery.read("pixels"))
 
 
 @pytest.mark.parametrize(("rows", "rows_per_shard"), [(1, 10), (40, 100), (70, 5)])

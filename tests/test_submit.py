@@ -125,6 +125,20 @@ def test_a_query_that_is_in_the_gallery_is_not_its_own_answer(place: Path) -> No
         written("-k", "4", "--group", "us")
 
 
+@pytest.mark.parametrize("exclude", ["pixels", "bytes"])
+def test_a_copy_of_the_query_in_other_bytes_is_handed_in_first_whatever_the_scores_exclude(place: Path, exclude: str) -> None:
+    """A competition's server knows files alone; junk stays out."""
+    copies = [Image(name, "gallery", None, [1.0, 0.0], shows="q1") for name in ("copy", "second", "junk")]
+    images = [*PHOTOS, *copies]
+    collection.write_params(collection.params("row", relevance={"exclude": exclude}))
+    collection.write(images, [("q1", "junk", -1), ("q1", "near", 1)])
+    collection.write_embeddings("row", images)
+    ranking = collection.search("row")
+    assert (copies[0].id in ranking.gallery_ids[ranking.positions[ranking.query_ids.tolist().index(PHOTOS[0].id)]]) == (exclude == "bytes")
+    first = sorted(copies[:2], key=lambda image: image.id)
+    assert written("-k", "3", "--group", "us")["images"]["q1.jpg"] == [*(f"{image.name}.jpg" for image in first), "near.jpg"]
+
+
 def test_a_ranking_of_other_images_and_an_unknown_row_are_told(place: Path) -> None:
     prepared()
     with pytest.raises(UserError, match="row 'rwo' is unknown; did you mean 'row'"):

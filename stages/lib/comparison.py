@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
+
+from stages.lib import paths, tables
+from stages.lib.errors import UserError
 
 LEVEL = 0.05  # of the tests, after correction
 FEW_CLUSTERS = 20
@@ -39,6 +42,15 @@ class Standings(NamedTuple):
 class Table(NamedTuple):
     header: list[str]
     lines: list[list[str]]
+
+
+def read_rows(names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """metrics/rows/<row>.json by row. UserError if one is missing, says that it is another row's, or lacks what this version writes."""
+    rows = {name: tables.read_json(paths.row_metrics(name)) for name in names}
+    for name, row in rows.items():
+        if row.get("row") != name or "exclude" not in row:
+            raise UserError(f"{paths.row_metrics(name)}: isn't what this version writes for {name}; run `dvc repro -f -s score@{name}`")
+    return rows
 
 
 def standings(rows: Rows, names: Sequence[str], pairs: Sequence[Pair]) -> Standings:
@@ -85,8 +97,9 @@ def table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 def task(row: dict[str, Any]) -> str:
     left_out = _judgements_left_out(row)
     if row["unscored"]:
-        told = f"{row['queries']:,} queries, {row['gallery']:,} gallery images, {row['unscored']}: quality can't be measured."
-        return told + (f"\nLeft out: {left_out[0]}." if left_out else "")
+        summary = f"{row['queries']:,} queries, {row['gallery']:,} gallery images, {row['unscored']}: quality can't be measured."
+        return summary + (f"\nLeft out: {left_out[0]}." if left_out else "") + itself(row)
+    queries = f"{row['queries']:,} queries" if row["scored"] == row["queries"] else f"{row['scored']:,} of {row['queries']:,} queries"
     labels = f" with {row['labels']:,} labels" if row["labels"] else ""
     right = "data/raw/qrels.csv says which images are right" if row["relevance"] == "qrels" else "images with the query's label are right"
     if row.get("judgements") and row["relevance"] != "qrels":
@@ -97,8 +110,9 @@ def task(row: dict[str, Any]) -> str:
         if row[key]
     ] + left_out
     return (
-        f"{row['scored']:,} queries{labels}, each searched in {row['gallery']:,} gallery images; {right}, the query itself doesn't count."
+        f"{queries}{labels}, each searched in {row['gallery']:,} gallery images; {right}, the query itself doesn't count."
         + (f"\nLeft out: {', '.join(left_out)}." if left_out else "")
+        + itself(row)
     )
 
 
@@ -107,6 +121,22 @@ def _judgements_left_out(row: dict[str, Any]) -> list[str]:
     if not judgements or not judgements["left_out"]:
         return []
     return [f"{judgements['left_out']:,} of {judgements['lines']:,} judgements, about photos that can't be read"]
+
+
+def itself(row: dict[str, Any]) -> str:
+    """What doesn't count because it is the query itself, in a line; empty where no query's picture is in the gallery."""
+    same_bytes, other_bytes = row["own_picture"]["same_bytes"], row["own_picture"]["other_bytes"]
+    if not same_bytes + other_bytes:
+        return ""
+    if row["exclude"] == "bytes":
+        told = f"own file, {_times(same_bytes)}; its picture in other bytes is an answer, {_times(other_bytes)} (relevance.exclude: bytes)"
+    else:
+        told = f"own picture, {_times(same_bytes + other_bytes)} ({other_bytes:,} in other bytes; relevance.exclude: pixels)"
+    return f"\nExcluded from the answers: the query's {told}."
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count:,} times"
 
 
 def verdict(rows: Rows, found: Standings) -> str:

@@ -21,6 +21,7 @@ from stages.lib.training_params import Objective, Train
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 PerChannel = tuple[float, float, float]
+Exclude = Literal["pixels", "bytes"]
 
 
 class Preprocess(Strict):
@@ -96,6 +97,12 @@ class Search(Index):
     metric: Literal["cosine", "l2"]
 
 
+class Relevance(Strict):
+    """What counts as a right answer, beside labels and judgements."""
+
+    exclude: Exclude = Field(default="pixels", description="what is the query itself, and so no answer: its pixels, or only its bytes")
+
+
 class Retrieve(Strict):
     k: int = Field(default=100, ge=1, description="depth of the rankings; deeper where a metric needs it")
 
@@ -124,6 +131,7 @@ class Params(Strict):
     preprocess: Preprocess = Preprocess()
     train: Train = Train()
     embed: Embed = Embed()
+    relevance: Relevance = Relevance()
     retrieve: Retrieve = Retrieve()
     score: Score = Score()
     leaks: Leaks = Leaks()

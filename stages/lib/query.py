@@ -6,13 +6,13 @@ A refinement answers a new question as it does the pipeline's: no method needs m
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import faiss
 import numpy as np
 
-from stages.lib import approximate_search, gallery, paths, queried_model, refinements, relevance, search, tables
+from stages.lib import approximate_search, gallery, paths, queried_model, refinements, relevance, search
 from stages.lib.params import Params
 from stages.lib.queried_model import Model, Vectors
 from stages.lib.refinement_params import Approximate, KReciprocal, QueryExpansion, Refinement, Whitening
@@ -96,9 +96,9 @@ class Row:
         """What kind of score its answers have: cosine, l2, or a refinement's method that scores in its own way."""
         return self.search.score_kind
 
-    def nearest(self, question: Question, k: int, without: int | None = None) -> list[Answer]:
-        """The k nearest, nearest first; without: the position of an image to leave out. Each model is asked once."""
-        excluded = np.array([] if without is None else [[0, without]], np.int64).reshape(-1, 2)
+    def nearest(self, question: Question, k: int, without: Sequence[int] = ()) -> list[Answer]:
+        """The k nearest, nearest first; without: positions of images to leave out. Each model is asked once."""
+        excluded = np.array([[0, position] for position in without], np.int64).reshape(-1, 2)
         [positions], [scores] = self.search.found(functools.cache(question), k, excluded)
         pairs = zip(positions, scores, strict=True)
         return [Answer(self.searched.image(int(position)), float(score)) for position, score in pairs if position >= 0]
@@ -119,8 +119,7 @@ def open_row(row: str, params: Params, searched: Gallery, opened: Callable[[str]
     settings = params.refinements[row]
     opened = functools.cache(opened or (lambda part: open_row(part, params, searched)))
     first, second = opened(settings.first).search, opened(settings.second).search
-    manifest = tables.read_table(paths.manifest("test"), columns=["image_id", "split", "label"])
-    depth = relevance.read(manifest, tables.read_table(paths.QRELS)).depth(params.retrieve.k, *params.score.k)
+    depth = relevance.load(params.relevance.exclude).depth(params.retrieve.k, *params.score.k)
     metric = params.models[models_of(row, params)[0]].search.metric
     if isinstance(settings, Approximate):  # built again, the same: the refine stage keeps none
         indexed = gallery.to_index(paths.embeddings(settings.second), metric)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from bisect import bisect_left
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from stages.lib import paths, tables
+from stages.lib.params import Exclude
 
 
 @dataclass(frozen=True)
@@ -22,9 +24,13 @@ class Image:
 
 @dataclass(frozen=True)
 class Gallery:
-    """The images searched in: tables.MANIFEST's image_id, label and paths, one chunk each, sorted by id."""
+    """The images searched in: tables.MANIFEST's image_id, label, paths and pixels_id, one chunk each, sorted by id.
+
+    exclude: what counts as the photo that is asked with, as in the pipeline's rankings.
+    """
 
     rows: pa.Table
+    exclude: Exclude
 
     @property
     def ids(self) -> pa.ChunkedArray:
@@ -35,11 +41,19 @@ class Gallery:
         place = bisect_left(range(len(self.ids)), image_id, key=lambda i: self.ids[i].as_py())
         return place if place < len(self.ids) and self.ids[place].as_py() == image_id else None
 
+    def pixels_id(self, position: int) -> str:
+        return self.rows.column("pixels_id")[position].as_py()
+
+    def itself(self, image_id: str, pixels_id: str) -> list[int]:
+        """The positions of what counts as the photo with these ids, which is no answer to itself."""
+        column, value = ("pixels_id", pixels_id) if self.exclude == "pixels" else ("image_id", image_id)
+        return np.flatnonzero(pc.call_function("equal", [self.rows.column(column), value]).to_numpy()).tolist()
+
     def image(self, position: int) -> Image:
         return Image(*(self.rows.column(name)[position].as_py() for name in ("image_id", "label", "paths")))
 
 
-def read() -> Gallery:
+def read(exclude: Exclude) -> Gallery:
     """UserError if nothing is prepared."""
-    manifest = tables.read_table(paths.manifest("test"), columns=["image_id", "split", "label", "paths"])
-    return Gallery(manifest.filter(pc.field("split") == "gallery").combine_chunks())
+    manifest = tables.read_table(paths.manifest("test"), columns=["image_id", "split", "label", "paths", "pixels_id"])
+    return Gallery(manifest.filter(pc.field("split") == "gallery").combine_chunks(), exclude)

@@ -47,18 +47,22 @@ def check_same_images(ranking: Ranking, queries: Names, gallery: Names, place: s
         raise UserError(f"{place}: ranks other images than {paths.manifest('test')} holds; run `dvc repro` to search again")
 
 
-def nearest_names(ranking: Ranking, queries: Names, gallery: Names, k: int, deepest: int) -> dict[str, list[str]]:
+def nearest_names(
+    ranking: Ranking, queries: Names, gallery: Names, copies: Mapping[str, Sequence[str]], k: int, deepest: int
+) -> dict[str, list[str]]:
     """{name of a query photo: k names of gallery photos, nearest first}, sorted.
 
-    Copies of one picture are one image in a ranking: each copy of a query has the same answers, and an image's copies in
-    the gallery follow each other. deepest: the retrieve.k that was asked for. UserError if a ranking is too short.
+    Files of the same bytes are one image in a ranking: each such file of a query has the same answers, and those of an image
+    in the gallery follow each other. copies: by query_id, gallery images that the ranking leaves out as the query's picture in
+    other bytes. A competition's server knows files alone, and counts such a photo as any other: it comes first, as nothing
+    can be nearer. deepest: the retrieve.k that was asked for. UserError if a ranking is too short.
     """
     photos = sum(map(len, gallery.values()))
     if k > photos:
         raise UserError(f"-k is {k}, but {paths.RAW / 'test' / 'gallery'} has {photos} photos that can be read; say -k {photos} or less")
     found: dict[str, list[str]] = {}
     for query_id, positions in zip(ranking.query_ids.tolist(), ranking.positions, strict=True):
-        ids = ranking.gallery_ids[positions[positions >= 0]].tolist()
+        ids = [*copies.get(query_id, ()), *ranking.gallery_ids[positions[positions >= 0]].tolist()]
         answers = [name for image_id in ids for name in gallery[image_id]][:k]
         for name in queries[query_id]:
             if len(answers) < k:

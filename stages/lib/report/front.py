@@ -43,7 +43,7 @@ def read_figures(path: Path) -> Figures:
             np.array([float(line["top_score"] or "nan") for line in lines], np.float64),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: isn't what this version writes ({error}); run `dvc repro -f score@{path.stem}`") from None
+        raise UserError(f"{path}: isn't what this version writes ({error}); run `dvc repro -f -s score@{path.stem}`") from None
 
 
 def read_pairs(path: Path) -> list[Pair]:

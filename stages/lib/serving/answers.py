@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,11 +20,11 @@ from stages.lib.serving.guard import Refusal
 
 @dataclass(frozen=True)
 class Asked:
-    """itself: the position of the gallery's image that it is, None if it is none; left_out: whether that isn't an answer."""
+    """itself: the position of the gallery's image that it is, None if it is none; left_out: positions of those that are no answers."""
 
     vector: query.Question
     itself: int | None = None
-    left_out: bool = False
+    left_out: Sequence[int] = ()
 
 
 Question = Callable[[Gallery], Asked]
@@ -41,13 +41,13 @@ def words(text: str) -> Question:
 
 
 def own_image(image_id: str) -> Question:
-    """One of the gallery's; it isn't among the answers."""
+    """One of the gallery's; neither it nor what else counts as it is among the answers."""
 
     def ask(searched: Gallery) -> Asked:
         position = searched.position(image_id)
         if position is None:
             raise Refusal(404, "the gallery has no such image; it may have been taken out")
-        return Asked(lambda model: model.of_image(position), position, left_out=True)
+        return Asked(lambda model: model.of_image(position), position, searched.itself(image_id, searched.pixels_id(position)))
 
     return ask
 
@@ -64,7 +64,7 @@ def answer(row: Row, question: Question, k: int) -> dict[str, Any]:
         return made
 
     start = time.perf_counter()
-    found = row.nearest(vector, k, asked.itself if asked.left_out else None)
+    found = row.nearest(vector, k, asked.left_out)
     seconds = time.perf_counter() - start
     itself = None if asked.itself is None else row.searched.image(asked.itself)
     return {
@@ -72,6 +72,7 @@ def answer(row: Row, question: Question, k: int) -> dict[str, Any]:
         "metric": row.metric,
         "gallery": len(row.searched.ids),
         "asked": itself and asdict(itself),
+        "copies_left_out": max(0, len(asked.left_out) - 1),  # beside the one that was asked with
         "answers": [{**asdict(a.image), "score": a.score, "same_file": a.image == itself} for a in found],
         "embed_ms": round(embedding * 1000, 1),
         "search_ms": round((seconds - embedding) * 1000, 1),

@@ -71,7 +71,7 @@ class Rooms:
         """UserError if nothing is prepared."""
         stamp = _stamp(paths.manifest("test"))
         if self._gallery is None or self._gallery[0] != stamp:
-            self._gallery = stamp, searched_gallery.read()
+            self._gallery = stamp, searched_gallery.read(self._params.relevance.exclude)
         return self._gallery[1]
 
     def row(self, row: str) -> query.Row:

@@ -117,7 +117,8 @@ function showAnswer(answer) {
   const alike = asked?.label != null ? answers.filter((image) => image.label === asked.label && !image.same_file).length : null;
   const labels = alike === null ? "" : ` ${alike} of them share its label.`;
   at("title").textContent = answers.length === 1 ? "The nearest image" : `The ${answers.length} nearest images`;
-  at("status").textContent = `Found in ${Math.max(1, Math.round(answer.embed_ms + answer.search_ms))} ms.${labels} Score: ${SCORES[metric]}.`;
+  const copies = answer.copies_left_out ? ` Left out: ${answer.copies_left_out} more with the same pixels.` : "";
+  at("status").textContent = `Found in ${Math.max(1, Math.round(answer.embed_ms + answer.search_ms))} ms.${labels}${copies} Score: ${SCORES[metric]}.`;
   at("cards").replaceChildren(...answers.map((image, place) => card(image, place + 1)));
   at("more").hidden = answers.length < state.shown || state.shown >= data.most_shown;
 }
@@ -125,7 +126,8 @@ function showAnswer(answer) {
 function showError(sentence) {
   at("title").textContent = "No answer";
   at("status").textContent = "";
-  at("error").textContent = `${sentence[0].toUpperCase()}${sentence.slice(1)}.`;
+  const begins = /^[a-z']+ /.test(sentence) ? sentence[0].toUpperCase() : sentence[0]; // a path stays as it is written
+  at("error").textContent = `${begins}${sentence.slice(1)}.`;
   at("error").hidden = false;
   at("cards").replaceChildren();
   at("more").hidden = true;

@@ -212,6 +212,14 @@ def test_filters_show_exactly_the_queries_they_name(page: WebDriver, k: int) -> 
     assert {text.split()[0] for text in texts(page, ".query .model")} <= {"blurred", "sharp"}
 
 
+def test_the_headline_and_the_query_list_count_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_browser: WebDriver) -> None:
+    monkeypatch.chdir(tmp_path)
+    reported.run({"sharp": [*clustered(3, 2, 2, 0.6), Image("x", "query", None, [1] * 16)]})
+    page = open_page(one_browser, tmp_path)
+    until(lambda: texts(page, "#query-count")[0].startswith("7 of 7 queries, 6 of them scored, page 1"))
+    assert "6 of 7 queries with 3 labels" in page.page_source
+
+
 def test_a_model_is_taken_out_by_its_box(page: WebDriver) -> None:
     choose(page, "query-filter", "missed")
     for row in ("middling", "blurred"):

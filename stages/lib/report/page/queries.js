@@ -68,9 +68,17 @@
     const pages = Math.max(1, Math.ceil(found.length / PER_PAGE));
     page = Math.max(0, Math.min(page, pages - 1));
     byId("query-pair").hidden = filter.value !== "a-not-b";
-    byId("query-count").textContent = `${found.length.toLocaleString("en")} of ${data.queries.relevant.length.toLocaleString("en")} queries, page ${page + 1} of ${pages}`;
+    byId("query-count").textContent = `${counted()}, page ${page + 1} of ${pages}`;
     for (const button of document.querySelectorAll("[data-turn]")) button.disabled = button.dataset.turn === "1" ? page === pages - 1 : page === 0;
     byId("query-list").replaceChildren(...found.slice(page * PER_PAGE, (page + 1) * PER_PAGE).map(query));
+  }
+
+  // As the headline counts them: all queries, and those that are scored where these are fewer.
+  function counted() {
+    const { relevant } = data.queries, unscored = (queries) => queries.filter((r) => r === 0).length;
+    const left = unscored(found.map((q) => relevant[q]));
+    const scored = unscored(relevant) ? `, ${(found.length - left).toLocaleString("en")} of them scored` : "";
+    return `${found.length.toLocaleString("en")} of ${relevant.length.toLocaleString("en")} queries${scored}`;
   }
 
   function query(q) {

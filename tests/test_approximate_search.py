@@ -116,6 +116,39 @@ def test_scores_are_those_of_the_vectors_in_the_index(metric: search.Metric, cho
         np.testing.assert_allclose(stored, exact, atol=0.05 * np.abs(exact).max())
 
 
+@pytest.mark.parametrize("chosen", [*SETTINGS, {"index": "ivfpq"}, {"index": "ivfpq", "storage": "pq", "recall_target": 0.1}])
+def test_no_cosine_is_above_one_however_the_vectors_are_held(chosen: dict) -> None:
+    """Vectors that an index holds in fewer bits aren't of length 1 any more: 1.0008 was the cosine of an image with itself."""
+    vectors = clustered(2_500)
+    built = approximate_search.build(Index(**chosen), gallery(vectors), 10, "")
+    queries = prepared("cosine", vectors[:200])
+    search.vectors_at(built.index, np.arange(1))  # by which an inverted file learns where each lies
+    held = built.index.reconstruct_batch(np.arange(2_500)).astype(np.float64)
+    for asked in (queries, search.vectors_at(built.index, np.arange(200))):
+        positions, scores = search.nearest(built.index, asked, 10, NONE)
+        kept = positions >= 0
+        assert scores[kept].max() <= 1 + 1e-6
+        for q, g in [(q, g) for q in range(0, 200, 13) for g in range(10) if kept[q, g]]:
+            other = held[positions[q, g]]
+            assert scores[q, g] == pytest.approx(asked[q] @ other / np.linalg.norm(asked[q]) / np.linalg.norm(other), abs=1e-6)
+    assert np.linalg.norm(search.vectors_at(built.index, np.arange(50)), axis=1) == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize("storage", ["int8", "float16"])
+def test_an_exhaustive_search_of_decoded_vectors_orders_them_by_their_cosine(storage: str) -> None:
+    """Whatever the depth: FAISS orders its candidates by products, in which a decoded vector's length counts."""
+    vectors = clustered(600, dim=4, noise=0.01)  # crowded, so that lengths decide which are candidates
+    built = approximate_search.build(Index.model_validate({"index": "flat", "storage": storage}), gallery(vectors), 10, "")
+    queries = prepared("cosine", clustered(50, dim=4, seed=1, noise=0.01))
+    whole, all_scores = search.nearest(built.index, queries, 600, NONE)
+    stored = search.stored_vectors(built.index, 600).astype(np.float64)
+    for q, ranked in enumerate(whole):
+        assert (np.diff(stored[ranked] @ queries[q].astype(np.float64)) < 1e-6).all()
+    for k in (1, 3, 20):
+        positions, scores = search.nearest(built.index, queries, k, NONE)
+        assert np.array_equal(positions, whole[:, :k]) and np.array_equal(scores, all_scores[:, :k])
+
+
 def test_an_exhaustive_search_of_halves_is_the_flat_one_of_the_decoded_vectors() -> None:
     """storage changes the vectors, and nothing else: order, ties and exclusions are those of an exact search of what is stored."""
     vectors = np.repeat(clustered(300), 4, axis=0)  # four of each: ties at every boundary

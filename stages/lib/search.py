@@ -3,7 +3,8 @@
 FAISS finds candidates with a matrix product, whose last bits vary with the shape of the product and the number of
 threads. The candidates' scores are therefore computed again, pair by pair, and equal ones are ordered by image_id.
 A flat index of float32 vectors is exact; of any other the candidates are what it finds, and scores are computed from
-the vectors that it holds (stages/lib/approximate_search.py builds those).
+the vectors that it holds (stages/lib/approximate_search.py builds those). These are no longer of length 1 where an index
+holds them in fewer bits; for cosine they are divided by the length that they have.
 """
 
 from __future__ import annotations
@@ -32,10 +33,11 @@ Batch = tuple[list[str], Vectors]  # ids, and vectors as they were embedded, flo
 MARGIN = 8  # candidates beyond k, so that a query rarely needs a second search
 _ENTRIES = 2**21  # candidates held at once, of all queries together
 _DECODED_BYTES = 2**26  # of candidates' vectors held at once, where an index holds them in another form
+_ROWS = 8_192  # vectors decoded at once, where all are looked at
 _LARGEST_NORM = 1e18  # squared distances stay within float32
 _NOTHING = np.uint64(2**64 - 1)  # sorts behind every score and position
 _threshold = threading.Lock()
-_longest: weakref.WeakKeyDictionary[faiss.Index, float] = weakref.WeakKeyDictionary()
+_lengths: weakref.WeakKeyDictionary[faiss.Index, tuple[float, float]] = weakref.WeakKeyDictionary()
 
 
 def build(metric: Metric, dim: int, rows: int, batches: Iterable[Batch], place: str) -> faiss.IndexFlat:
@@ -89,14 +91,40 @@ def stored_vectors(index: faiss.Index, rows: int) -> Vectors:
 
 
 def vectors_at(index: faiss.Index, positions: Positions) -> Vectors:
-    """Some of the index's vectors, positions int64 [...] -> float32 [..., D], decoded as the index holds them; -1 gives any."""
+    """Some of the index's vectors, positions int64 [...] -> float32 [..., D], as they're compared; -1 gives any.
+
+    Decoded from what the index holds; of length 1 for cosine.
+    """
     places = np.maximum(positions, 0)
     if _held_flat(index) is not None:
         return stored_vectors(index, index.ntotal)[places]
+    vectors = _decoded(index, places.ravel())
+    if index.metric_type == faiss.METRIC_INNER_PRODUCT and not _holds_floats(index):
+        lengths = _lengths_of_each(vectors)
+        vectors /= np.where(lengths > 0, lengths, 1)[:, None]
+    return vectors.reshape(*positions.shape, index.d)
+
+
+def _decoded(index: faiss.Index, places: Positions) -> Vectors:
+    """float32 [n, D], as the index holds them: those of float16, int8 or codes have lost their length of 1."""
     lists = faiss.try_extract_index_ivf(index)
     if lists is not None and not isinstance(index, faiss.IndexRefine) and lists.direct_map.no():
         lists.make_direct_map()  # where each image lies, 8 bytes each
-    return index.reconstruct_batch(places.ravel()).reshape(*positions.shape, index.d)
+    return index.reconstruct_batch(places)
+
+
+def _lengths_of_each(vectors: Vectors) -> Vectors:
+    """float32 [n]; each is computed alone, so it depends on its own vector only."""
+    lengths = np.empty(len(vectors), np.float32)
+    faiss.fvec_norms_L2(faiss.swig_ptr(lengths), faiss.swig_ptr(vectors), vectors.shape[1], len(vectors))  # type: ignore[attr-defined]
+    return lengths
+
+
+def _holds_floats(index: faiss.Index) -> bool:
+    """Whether an index holds its vectors as they were added, bit by bit."""
+    if isinstance(index, faiss.IndexRefine):
+        return isinstance(faiss.downcast_index(index.refine_index), faiss.IndexFlat)
+    return _held_flat(index) is not None or isinstance(index, faiss.IndexIVFFlat)
 
 
 def _held_flat(index: faiss.Index) -> faiss.IndexFlat | None:
@@ -228,7 +256,11 @@ def _candidates(index: faiss.Index, queries: Vectors, depth: int) -> tuple[Posit
         return np.tile(np.arange(depth), (len(queries), 1)), np.full(len(queries), -np.inf, np.float32)
     with _pair_by_pair() if faiss.try_extract_index_ivf(index) is not None else nullcontext():
         distances, positions = index.search(queries, depth)
-    return positions, distances[:, -1] if index.metric_type == faiss.METRIC_INNER_PRODUCT else -distances[:, -1]
+    bound = distances[:, -1] if index.metric_type == faiss.METRIC_INNER_PRODUCT else -distances[:, -1]
+    if index.metric_type == faiss.METRIC_INNER_PRODUCT and isinstance(index, faiss.IndexScalarQuantizer):
+        shortest, longest = _lengths_of(index)  # FAISS's products count them, cosines don't
+        bound = bound / np.where(bound > 0, shortest, longest).astype(np.float32)
+    return positions, bound
 
 
 @contextmanager
@@ -268,23 +300,23 @@ def _rounding(index: faiss.Index, norms: Vectors, bound: Vectors) -> Vectors:
     if index.metric_type == faiss.METRIC_INNER_PRODUCT:
         size = norms * 1.1  # vectors of length 1, decoded ones nearly
     elif isinstance(index, faiss.IndexFlat):
-        size = (norms + _longest_of(index)) ** 2
+        size = (norms + _lengths_of(index)[1]) ** 2
     else:
         size = np.where(np.isfinite(bound), np.abs(bound), 0)
     return (8 * np.sqrt(index.d) * 2.0**-24 * size).astype(np.float32)
 
 
-def _longest_of(index: faiss.IndexFlat) -> float:
-    """The greatest length of the index's vectors; computed once."""
-    if index not in _longest:
-        _longest[index] = float(np.sqrt(max((float(np.einsum("nd,nd->n", b, b).max()) for b in _row_blocks(index)), default=0.0)))
-    return _longest[index]
-
-
-def _row_blocks(index: faiss.IndexFlat) -> Iterator[Vectors]:
-    stored = stored_vectors(index, index.ntotal)
-    for start in range(0, len(stored), 65_536):
-        yield stored[start : start + 65_536]
+def _lengths_of(index: faiss.IndexFlatCodes) -> tuple[float, float]:
+    """The least length above 0, and the greatest, of the vectors as the index holds them; computed once."""
+    if index not in _lengths:
+        least, most = np.inf, 0.0
+        for start in range(0, index.ntotal, _ROWS):
+            end = min(start + _ROWS, index.ntotal)
+            flat = isinstance(index, faiss.IndexFlat)
+            lengths = _lengths_of_each(stored_vectors(index, index.ntotal)[start:end] if flat else _decoded(index, np.arange(start, end)))
+            least, most = min(least, float(lengths.min(where=lengths > 0, initial=np.inf))), max(most, float(lengths.max()))
+        _lengths[index] = least, most
+    return _lengths[index]
 
 
 def query_ms(index: faiss.Index, queries: Vectors, k: int, sample: int = 200, most_seconds: float = 10.0) -> float:

@@ -82,7 +82,7 @@ def nearest(row: query.Row, asked: Query, k: int) -> list[Hit]:
 
 def _named(row: query.Row, positions: Sequence[int]) -> str:
     """The files of some gallery images, the first few."""
-    names = [_printable(path) for position in positions for path in row.searched.image(position).paths]
+    names = [printable(path) for position in positions for path in row.searched.image(position).paths]
     return ", ".join(names[:3]) + (f" and {len(names) - 3:,} more" if len(names) > 3 else "")
 
 

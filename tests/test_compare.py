@@ -162,10 +162,17 @@ def test_random_weights_are_never_called_the_best() -> None:
     assert "none of these figures is a result" in page() and "Best:" not in page()
 
 
-def test_one_row_alone() -> None:
+def test_one_row_alone_is_not_called_trained_for_that() -> None:
     run(rows(only=1.0))
-    assert "`only` is the only trained row" in page()
+    assert "`only` is the only row: there is nothing to compare it with" in page()
     assert read_csv(paths.SIGNIFICANCE) == []
+
+
+def test_one_row_beside_random_ones_is_the_only_one_with_trained_weights() -> None:
+    run(rows(only=1.0, chance=5.0))
+    change_costs("chance", random=True)
+    compare.main([])
+    assert "`only` is the only row with trained weights: there is nothing to compare it with" in page()
 
 
 def test_without_labels_the_table_says_so() -> None:

@@ -144,7 +144,8 @@ def verdict(rows: Rows, found: Standings) -> str:
     if best is None:
         return "" if found.trained else "**No row has trained weights: none of these figures is a result.**"
     if len(found.trained) == 1:
-        return f"`{best}` is the only trained row: there is nothing to compare it with yet."
+        alone = "" if len(rows) == 1 else " with trained weights"  # others have random ones
+        return f"`{best}` is the only row{alone}: there is nothing to compare it with yet."
     if not alike:
         return f"**Best: `{best}`**, better than every other row by more than chance."
     told = f"**Best: `{best}`**, but not told apart from {', '.join(f'`{row}`' for row in alike)} by these queries."

@@ -13,6 +13,7 @@ import torch
 
 from stages.lib import cli, embedding, encoders, machine, paths, prepared_size, previous_result, tables
 from stages.lib.embedding import Work
+from stages.lib.fingerprint import fingerprint
 from stages.lib.vector_cache import VectorCache
 
 MEASUREMENT = "measurement.json"
@@ -23,20 +24,25 @@ def restore(model: str, key: str, cache: VectorCache) -> int:
     """Takes what the side cache lacks, vectors and measurement, from the row's last result in the DVC cache."""
     taken = previous_result.restore(model, key, cache)
     costs = previous_result.costs(model, key) if taken else None
-    if costs and not (cache.folder / MEASUREMENT).exists():
-        tables.write_json(cache.folder / MEASUREMENT, {fact: costs[fact] for fact in NOT_MEASURED})
+    if costs and NOT_MEASURED.keys() <= costs.keys() and _kept(cache.folder / MEASUREMENT) == NOT_MEASURED:
+        _keep(cache.folder / MEASUREMENT, {fact: costs[fact] for fact in NOT_MEASURED})
     if taken:
         cli.log.info("%s: %d vectors of the last result are in the DVC cache", model, taken)
     return taken
 
 
 def _kept(file: Path) -> dict[str, Any]:
-    """What is damaged counts as absent, as everywhere in the side cache."""
+    """What is damaged in any way counts as absent, as everywhere in the side cache."""
     try:
-        found = json.loads(file.read_bytes())
-    except (OSError, ValueError):
+        content = json.loads(file.read_bytes())
+        intact = content["sha256"] == fingerprint(content["measurement"])
+    except (OSError, ValueError, KeyError, TypeError):
         return NOT_MEASURED
-    return found if isinstance(found, dict) and NOT_MEASURED.keys() <= found.keys() else NOT_MEASURED
+    return content["measurement"] if intact else NOT_MEASURED
+
+
+def _keep(file: Path, measured: dict[str, Any]) -> None:
+    tables.write_json(file, {"measurement": measured, "sha256": fingerprint(measured)})
 
 
 def measurement(cache: VectorCache, work: Work, device: torch.device) -> dict[str, Any]:
@@ -53,7 +59,7 @@ def measurement(cache: VectorCache, work: Work, device: torch.device) -> dict[st
         "peak_gpu_memory_mb": round(torch.cuda.max_memory_allocated() / 1e6, 1) if gpu else None,
         "device": torch.cuda.get_device_name() if gpu else f"{machine.cpu_name()}, {cli.threads()} threads",
     }
-    tables.write_json(file, now)
+    _keep(file, now)
     return now
 
 

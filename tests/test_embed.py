@@ -496,12 +496,15 @@ def test_code_that_dvc_embeds_again_for_decides_what_is_kept(monkeypatch: pytest
     assert {*digested} == code - {"stages/embed.py", "stages/lib/embedding.py"} - others
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}"])
-def test_a_damaged_measurement_counts_as_none(content: bytes) -> None:
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", None])
+def test_a_measurement_that_is_damaged_in_any_way_counts_as_none(content: bytes | None) -> None:
     place("a")
     prepare(PHOTOS[:9])
     run()
     [file] = (paths.CACHE / "vectors").glob("*/measurement.json")
+    if content is None:  # one bit, which leaves it well-formed
+        content = file.read_bytes().replace(b'"measured_images": 9', b'"measured_images": 8')
+        assert content != file.read_bytes()
     file.write_bytes(content)
     assert run()["images_per_second"] is None
     prepare(PHOTOS[:20])

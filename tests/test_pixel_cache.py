@@ -139,7 +139,7 @@ def test_the_speed_is_that_of_photos_that_are_decoded() -> None:
     place("a")
     run("a")
     [measurement] = (paths.CACHE / "vectors").glob("*/measurement.json")
-    assert json.loads(measurement.read_text())["measured_images"] == MEASURED
+    assert json.loads(measurement.read_text())["measurement"]["measured_images"] == MEASURED
 
 
 def test_a_kept_photo_that_is_damaged_is_decoded_again(decoded: list[bytes]) -> None:

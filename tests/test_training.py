@@ -110,10 +110,23 @@ def test_a_finished_training_is_not_repeated(root: Path, tmp_path: Path, monkeyp
     assert scene.weights(again) == scene.weights(first) and again.progress == first.progress
 
 
-def test_a_damaged_checkpoint_is_begun_again(root: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", ["cut off", "a bit of a tensor", "a digit of the progress", "a tensor's name"])
+def test_a_checkpoint_that_is_damaged_in_any_way_is_begun_again(root: Path, tmp_path: Path, damage: str) -> None:
     first = scene.run(root, objective("contrastive"), str(tmp_path))
-    (tmp_path / "checkpoint.safetensors").write_bytes(b"half of it")
-    assert scene.weights(scene.run(root, objective("contrastive"), str(tmp_path))) == scene.weights(first)
+    file = tmp_path / "checkpoint.safetensors"
+    content = bytearray(file.read_bytes())
+    if damage == "cut off":
+        del content[len(content) // 2 :]
+    elif damage == "a bit of a tensor":
+        content[-100] ^= 1
+    else:
+        old, new = {"a tensor's name": (b"conv", b"conw"), "a digit of the progress": (b'images\\": 64', b'images\\": 65')}[damage]
+        assert old in content
+        content = content.replace(old, new, 1)
+    file.write_bytes(content)
+    assert checkpoints.load(tmp_path) is None
+    again = scene.run(root, objective("contrastive"), str(tmp_path))
+    assert scene.weights(again) == scene.weights(first) and again.progress.images == first.progress.images
 
 
 def test_the_clock_stops_it_and_the_best_so_far_is_kept(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,10 +1,12 @@
 """The state of a training on disk, in one file: tensors as safetensors, the rest as JSON in its header; nothing is pickled.
 
-A checkpoint's folder is named after all that decides the training, so what lies there always fits.
+A checkpoint's folder is named after all that decides the training, so what lies there always fits. Its header holds the
+SHA-256 of everything: a checkpoint that is damaged in any way counts as absent.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from dataclasses import asdict, dataclass, field
@@ -41,22 +43,37 @@ def save(folder: Path, progress: Progress, parts: dict[str, Tensors]) -> None:
     flat = {
         f"{part}/{name}": tensor.detach().cpu().contiguous().clone() for part, tensors in parts.items() for name, tensor in tensors.items()
     }
-    metadata = {"progress": json.dumps(asdict(progress))}
+    told = json.dumps(asdict(progress))
+    metadata = {"progress": told, "sha256": _digest(told, flat)}
     tables.replace_atomically(folder / _FILE, lambda temporary: save_file(flat, temporary, metadata))
 
 
 def load(folder: Path) -> tuple[Progress, dict[str, Tensors]] | None:
-    """None where there is none, or where it can't be read: a training can always begin again."""
+    """None where there is none, or a damaged one: a training can always begin again."""
     try:
         with safe_open(folder / _FILE, "pt") as file:
-            progress = Progress(**json.loads(file.metadata()["progress"]))
-            parts: dict[str, Tensors] = {}
-            for key in file.keys():  # noqa: SIM118 (no mapping)
-                part, _, name = key.partition("/")
-                parts.setdefault(part, {})[name] = file.get_tensor(key)
+            metadata = file.metadata()
+            flat = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
+        if metadata["sha256"] != _digest(metadata["progress"], flat):
+            return None
+        progress = Progress(**json.loads(metadata["progress"]))
     except (FileNotFoundError, SafetensorError, KeyError, TypeError, ValueError):
         return None
+    parts: dict[str, Tensors] = {}
+    for key, tensor in flat.items():
+        part, _, name = key.partition("/")
+        parts.setdefault(part, {})[name] = tensor
     return progress, parts
+
+
+def _digest(progress: str, tensors: Tensors) -> str:
+    """SHA-256, in hex, of the progress as it is written and of every tensor's name, type, shape and values."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(json.dumps([name, str(tensor.dtype), tensor.shape]).encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    digest.update(progress.encode())
+    return digest.hexdigest()
 
 
 def prune(cache: Path, current: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from stages.lib import cli, machine, paths, prepared_size, tables
@@ -14,13 +15,14 @@ from stages.lib.training_params import NoObjective, Trained, settings_of
 
 if TYPE_CHECKING:  # torch is imported where something is trained: passing weights on takes no time
     from stages.lib.training import Result
+    from stages.lib.training_checkpoint import Epoch
 
-LOG: tuple[str, ...] = ("epoch", "loss", "map_at_r", "learning_rate", "seconds")
+LOG: tuple[str, ...] = ("epoch", "loss", "map_at_r", "learning_rate", "drawn", "drawn_so_far")  # no times: equal trainings, equal bytes
 
 
-def log_csv(entries: list[dict[str, Any]]) -> str:
-    """One line per epoch; epoch 0 is the encoder before training, which has no loss."""
-    lines = ([None if entry.get(name) is None else f"{entry[name]:.6g}" for name in LOG] for entry in entries)
+def log_csv(entries: list[Epoch]) -> str:
+    """One line per epoch; epoch 0 is the encoder before training, which has no loss. drawn: shares of the training images."""
+    lines = ([None if (value := getattr(entry, name)) is None else f"{value:.6g}" for name in LOG] for entry in entries)
     return tables.csv_text(LOG, lines)
 
 
@@ -35,7 +37,9 @@ def costs(result: Result) -> dict[str, Any]:
         "images_per_second": round(progress.images / progress.training_seconds, 2) if progress.training_seconds else None,
         "peak_memory_mb": round(machine.peak_memory_mb(), 1),
         "device": result.device,
-        "curve": [{name: value if value is None else float(f"{value:.6g}") for name, value in entry.items()} for entry in progress.log],
+        "curve": [
+            {name: value if value is None else float(f"{value:.6g}") for name, value in asdict(entry).items()} for entry in progress.log
+        ],
     }
 
 

@@ -45,9 +45,10 @@ def command(stage: str) -> list[str]:
 def results(folder: Path) -> dict[str, str]:
     """SHA-256 of every result by its path; without measured times, which differ from run to run."""
     found = {
-        f"data/{part}/{name}": content for part in ("prepared", "embeddings", "indexes", "rankings") for name, content in of(folder, part)
+        f"data/{part}/{name}": content
+        for part in ("prepared", "models", "embeddings", "indexes", "rankings")
+        for name, content in of(folder, part)
     }
-    found |= {f"data/models/{name}": content for name, content in of(folder, "models") if not name.endswith("log.csv")}
     found |= {f"metrics/queries/{name}": content for name, content in tree(folder / "metrics/queries").items()}
     for name, content in tree(folder / "metrics/rows").items():
         measured = json.loads(content)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,7 @@ def test_an_interrupted_training_ends_with_the_same_weights(root: Path, tmp_path
     resumed = scene.run(root, row, str(tmp_path / "broken"))
     assert len(steps) == 6, "two steps an epoch: it died in the third"
     assert scene.weights(resumed) == scene.weights(whole)
-    told = [[(e["epoch"], e["loss"], e["map_at_r"], e["learning_rate"]) for e in run.progress.log] for run in (whole, resumed)]
+    told = [[dataclasses.replace(entry, seconds=0.0) for entry in run.progress.log] for run in (whole, resumed)]
     assert told[0] == told[1] and len(told[0]) == 5
 
 
@@ -146,7 +147,7 @@ def test_the_clock_stops_it_and_the_best_so_far_is_kept(root: Path, tmp_path: Pa
     assert stopped.progress.epoch == 2 and len(stopped.progress.log) == 3
     monkeypatch.undo()
     gone_on = scene.run(root, objective("contrastive", epochs=50, patience=1), str(tmp_path / "c"))
-    assert gone_on.progress.log[-1]["epoch"] != 50, "patience ends it early"
+    assert gone_on.progress.log[-1].epoch != 50, "patience ends it early"
 
 
 def test_more_time_goes_on_where_less_time_ended(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,8 +178,8 @@ def test_simclr_never_uses_labels(root: Path, tmp_path: Path) -> None:
     assert scene.weights(scene.run(shuffled, row)) == scene.weights(with_labels)
     unlabelled = scene.run(without, row)
     assert scene.weights(unlabelled) == scene.weights(with_labels)
-    assert {entry["map_at_r"] for entry in unlabelled.progress.log} == {None}
-    assert with_labels.progress.log[-1]["map_at_r"] is not None, "with labels its curve is shown, but chooses nothing"
+    assert {entry.map_at_r for entry in unlabelled.progress.log} == {None}
+    assert with_labels.progress.log[-1].map_at_r is not None, "with labels its curve is shown, but chooses nothing"
     assert with_labels.progress.best_epoch == with_labels.progress.epoch
 
 

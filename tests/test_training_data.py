@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from PIL import Image
 from stages.lib import params, training_data, training_network, training_params, training_pixels
 from stages.lib.errors import UserError
 from stages.lib.objectives import Needs
+from stages.lib.training_batches import Sampling, in_turn
 from stages.lib.training_data import Manifest
 from stages.lib.training_params import Train
 from tests.training_photos import objective
@@ -29,17 +31,25 @@ def manifest(counts: list[int]) -> Manifest:
     return Manifest(np.array([f"{i:04}" for i in range(len(labels))]), labels, tuple(f"label {i}" for i in range(len(counts))))
 
 
+def sampling(labels: Any, count: int, seed: int = 0, **how: int) -> Sampling:
+    return Sampling(labels, count, Train(**how), seed)  # type: ignore[arg-type]
+
+
+def drawn(of: Sampling, epochs: Iterable[int]) -> list[int]:
+    return [row for epoch in epochs for rows, _ in of.epoch(epoch) for row in rows.tolist()]
+
+
 @given(
     counts=st.lists(st.integers(1, 6), min_size=4, max_size=12),
     chosen=st.integers(2, 4),
     per_label=st.integers(1, 4),
     seed=st.integers(0, 5),
+    epoch=st.integers(1, 4),
 )
 @settings(max_examples=60, deadline=None)
-def test_a_batch_holds_p_labels_with_k_images_each(counts: list[int], chosen: int, per_label: int, seed: int) -> None:
+def test_a_batch_holds_p_labels_with_k_images_each(counts: list[int], chosen: int, per_label: int, seed: int, epoch: int) -> None:
     labels = manifest(counts).labels
-    how = Train(labels_per_batch=chosen, images_per_label=per_label)
-    batches = training_data.plan(labels, len(labels), how, (seed, 1))
+    batches = sampling(labels, len(labels), seed, labels_per_batch=chosen, images_per_label=per_label).epoch(epoch)
     assert len(batches) == max(1, len(labels) // (chosen * per_label))
     for rows, told in batches:
         assert labels[rows].tolist() == told.tolist()
@@ -51,20 +61,54 @@ def test_a_batch_holds_p_labels_with_k_images_each(counts: list[int], chosen: in
 
 def test_an_epochs_batches_follow_from_seed_and_epoch_alone() -> None:
     labels = manifest([4] * 10).labels
-    plans = [training_data.plan(labels, 40, Train(labels_per_batch=5), seed) for seed in ((0, 1), (0, 1), (0, 2), (1, 1))]
-    rows = [np.concatenate([rows for rows, _ in plan]).tolist() for plan in plans]
-    assert rows[0] == rows[1] and rows[0] != rows[2] and rows[0] != rows[3]
+    first, again, other = (sampling(labels, 40, seed, labels_per_batch=5) for seed in (0, 0, 1))
+    drawn(first, (1, 2))
+    assert drawn(first, [3]) == drawn(again, [3]) != drawn(first, [2])
+    assert drawn(first, [3]) != drawn(other, [3])
 
 
-def test_every_label_comes_once_before_one_comes_twice() -> None:
-    batches = training_data.plan(manifest([3] * 12).labels, 36, Train(labels_per_batch=4, images_per_label=3), (0, 1))
-    assert sorted(label for _, told in batches for label in set(told.tolist())) == list(range(12))
+@given(count=st.integers(2, 40), size=st.integers(1, 40), cut=st.integers(0, 60))
+@settings(max_examples=100, deadline=None)
+def test_every_number_is_drawn_before_one_is_drawn_again(count: int, size: int, cut: int) -> None:
+    size = min(size, count)
+    whole = in_turn(count, size, 0, 60, (3,))
+    assert all(len(set(draw)) == size for draw in whole.tolist())
+    in_a_row = whole.ravel().tolist()
+    for start in range(0, len(in_a_row) - count + 1, count):
+        assert sorted(in_a_row[start : start + count]) == list(range(count))
+    assert np.array_equal(np.concatenate([in_turn(count, size, 0, cut, (3,)), in_turn(count, size, cut, 60, (3,))]), whole)
 
 
-def test_without_labels_every_image_comes_once() -> None:
-    batches = training_data.plan(None, 20, Train(batch_size=5), (0, 1))
-    assert sorted(row for rows, _ in batches for row in rows.tolist()) == list(range(20))
-    assert all(told.tolist() == [0, 1, 2, 3, 4] for _, told in batches)
+def test_no_photo_of_a_large_label_is_drawn_twice_before_all_were_drawn() -> None:
+    """One label of 287 photos beside 52 of 5, in ten epochs at the defaults: once some were drawn again and again."""
+    labels = manifest([287] + [5] * 52).labels
+    of = sampling(labels, len(labels))
+    of_large = [row for row in drawn(of, range(1, 11)) if labels[row] == 0]
+    assert len(of_large) == len(set(of_large)) > 90
+    later = [row for row in drawn(of, range(1, 41)) if labels[row] == 0]
+    assert set(later) == set(range(287)) and Counter(later).most_common(1)[0][1] == 2
+
+
+def test_every_label_has_its_turn_before_one_has_its_next_over_epochs() -> None:
+    """33 labels, 32 in a batch: the one that is left over begins the next batch."""
+    labels = manifest([4] * 33).labels
+    batches = [set(told.tolist()) for epoch in range(1, 12) for _, told in sampling(labels, len(labels)).epoch(epoch)]
+    turns = Counter(label for told in batches[:33] for label in told)
+    assert len(batches) == 22 and max(turns.values()) - min(turns.values()) <= 1
+
+
+def test_without_labels_every_image_has_its_turn_over_epochs() -> None:
+    of = sampling(None, 23, batch_size=5)
+    in_a_row = drawn(of, range(1, 11))
+    assert all(sorted(in_a_row[start : start + 23]) == list(range(23)) for start in range(0, 200 - 23, 23))
+    assert all(told.tolist() == [0, 1, 2, 3, 4] for _, told in of.epoch(1))
+
+
+@pytest.mark.parametrize("labels", [None, manifest([9, 1, 2, 30, 5]).labels], ids=["without labels", "with labels"])
+def test_the_share_that_was_drawn_is_counted(labels: Any) -> None:
+    of = sampling(labels, 47, labels_per_batch=2, images_per_label=3, batch_size=6, images_per_epoch=14)
+    for epochs in (0, 1, 2, 5, 9, 30):
+        assert of.images_drawn(epochs * of.steps) == len(set(drawn(of, range(1, epochs + 1))))
 
 
 @given(counts=st.lists(st.integers(1, 5), min_size=20, max_size=30), share=st.floats(0.05, 0.3), seed=st.integers(0, 3))

@@ -18,6 +18,7 @@ import yaml
 
 from stages import train
 from stages.lib import encoders, paths, training
+from stages.lib import training_checkpoint as checkpoints
 from tests import project
 from tests import training_photos as scene
 
@@ -54,7 +55,7 @@ def test_no_objective_passes_the_folder_on_byte_for_byte(folder: Path) -> None:
     (folder / paths.weights("row") / "tokenizer" / "vocab.json").write_bytes(b"{}")
     train.main(["--model", "row"])
     passed = project.tree(folder / paths.trained("row"))
-    assert passed.pop("log.csv") == b"epoch,loss,map_at_r,learning_rate,seconds\n"
+    assert passed.pop("log.csv") == b"epoch,loss,map_at_r,learning_rate,drawn,drawn_so_far\n"
     assert passed == project.tree(folder / paths.weights("row"))
     assert json.loads((folder / paths.costs("train", "row")).read_text()) == {"minutes": 0.0, "note": None}
 
@@ -66,7 +67,7 @@ def test_no_objective_needs_no_torch(folder: Path) -> None:
 
 
 def test_a_row_is_trained_and_says_how(folder: Path) -> None:
-    write_params(folder, {"name": "arcface", "scale": 16, "dim": 12})
+    write_params(folder, {"name": "arcface", "scale": 16, "dim": 12, "images_per_epoch": 16})
     assert not (folder / "data/prepared/test").exists(), "no test image can reach a training"
     train.main(["--model", "row"])
     loaded = encoders.load(folder / paths.trained("row"))
@@ -77,8 +78,35 @@ def test_a_row_is_trained_and_says_how(folder: Path) -> None:
     with (folder / paths.trained("row") / "log.csv").open() as file:
         log = list(csv.DictReader(file))
     assert [entry["epoch"] for entry in log] == ["0", "1", "2"] and log[0]["loss"] == "" and 0 < float(log[2]["map_at_r"]) <= 1
+    assert [(float(entry["drawn"]), float(entry["drawn_so_far"])) for entry in log] == [(0, 0), (0.5, 0.5), (0.5, 1)]
     costs = json.loads((folder / paths.costs("train", "row")).read_text())
+    assert [entry["epoch"] for entry in costs["curve"]] == [0, 1, 2] and all(entry["seconds"] > 0 for entry in costs["curve"])
     assert costs["epochs"] == 2 and 0 < costs["minutes"] < 60 and costs["images_per_second"] > 0 and costs["device"]
+
+
+def test_equal_trainings_give_the_same_bytes_interrupted_or_not(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the whole folder: what was measured stands in the costs."""
+    write_params(folder, {"name": "arcface", "epochs": 3})
+    train.main(["--model", "row"])
+    first = project.tree(folder / paths.trained("row"))
+    save = checkpoints.save
+
+    def dies_after_the_second_epoch(*state: Any) -> None:
+        save(*state)
+        if state[1].epoch == 2:
+            raise KeyboardInterrupt
+
+    for interrupted in (False, True):
+        shutil.rmtree(folder / paths.CACHE)
+        shutil.rmtree(folder / paths.trained("row"))
+        if interrupted:
+            monkeypatch.setattr(checkpoints, "save", dies_after_the_second_epoch)
+            with pytest.raises(KeyboardInterrupt):
+                train.main(["--model", "row"])
+            monkeypatch.undo()
+            monkeypatch.chdir(folder)
+        train.main(["--model", "row"])
+        assert project.tree(folder / paths.trained("row")) == first
 
 
 def test_settings_that_decide_nothing_keep_the_result_and_others_don_t(folder: Path) -> None:

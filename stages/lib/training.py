@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -25,7 +29,8 @@ from stages.lib.augmentation import Augment
 from stages.lib.encoders import Encoder
 from stages.lib.errors import UserError
 from stages.lib.fingerprint import code_digest
-from stages.lib.training_checkpoint import Progress, Tensors
+from stages.lib.training_batches import Batches, Sampling
+from stages.lib.training_checkpoint import Epoch, Progress, Tensors
 from stages.lib.training_params import Train, Trained
 from stages.lib.training_validation import retrieval_score
 
@@ -95,8 +100,8 @@ def train(row: Trained, settings: Train, encoder: Encoder, manifest: data.Manife
         pixels = training_pixels.decode(
             sources.images, manifest, parts, encoder.transform, look.size, settings.memory_mb, sources.checkpoint
         )
-        labels = manifest.labels[parts.validation]
-        run.epochs(data.Training(pixels.train, parts.labels, needs.views), pixels.validation, labels, started)
+        validate = partial(retrieval_score, images=pixels.validation, labels=manifest.labels[parts.validation], device=run.device)
+        run.epochs(Training(pixels.train, Sampling(parts.labels, len(parts.train), settings, seed), needs.views), validate, started)
     named = f"{machine.cpu_name()}, {cli.threads()} threads" if run.device.type == "cpu" else torch.cuda.get_device_name()
     image_facts = {name: fact for name, fact in facts.items() if name not in encoders.OF_TEXT}  # the text tower stays behind
     return Result(run.best_module(), image_facts, run.progress, run.note(), named)
@@ -114,6 +119,15 @@ def _deterministic(seed: int) -> None:
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
+
+
+@dataclass(frozen=True)
+class Training:
+    """What is trained on. pixels: uint8 [N, 3, S, S], in the order that `sampling` counts; views: augmented copies of an image."""
+
+    pixels: npt.NDArray[np.uint8]
+    sampling: Sampling
+    views: int
 
 
 class _Run:
@@ -155,28 +169,30 @@ class _Run:
         self.scaler.load_state_dict(self.progress.scaler)
         log.info("goes on after epoch %d of %d", self.progress.epoch, self.settings.epochs)
 
-    def epochs(self, training: data.Training, validation: Any, labels: data.Rows, started: float) -> None:
-        """All epochs that are left, or as many as the clock allows."""
-        before, settings, progress = self.progress.seconds, self.settings, self.progress
-        steps = len(training.plan(settings, (self.seed, 1)))
+    def epochs(self, training: Training, validate: Callable[[nn.Module], float | None], started: float) -> None:
+        """All epochs that are left, or as many as the clock allows. validate: map_at_r of the held-out images."""
+        before, settings, progress, sampling = self.progress.seconds, self.settings, self.progress, training.sampling
         self.deadline = started + 60 * settings.max_minutes - before
         if not progress.log:
             imprint = getattr(self.objective, "imprint", None)
-            if imprint and training.labels is not None:
-                imprint(network.label_centres(self.module, training.pixels, training.labels, self.look))
-            self._note_epoch(0, None, retrieval_score(self._candidate(), validation, labels, self.device), started)
-        todo = settings.epochs * steps
-        with tqdm(total=todo, initial=progress.epoch * steps, unit="step", disable=None, desc="train", mininterval=1) as bar:
+            if imprint and sampling.labels is not None:
+                imprint(network.label_centres(self.module, training.pixels, sampling.labels, self.look))
+            self._note(Epoch(0, None, validate(self._candidate()), 0.0, 0.0, 0.0, time.monotonic() - started))
+        todo, done = settings.epochs * sampling.steps, progress.epoch * sampling.steps
+        with tqdm(total=todo, initial=done, unit="step", disable=None, desc="train", mininterval=1) as bar:
             for epoch in range(progress.epoch + 1, settings.epochs + 1):
                 begun = time.monotonic()
-                loss = self._epoch(epoch, steps, training, bar)
+                plan = sampling.epoch(epoch)
+                loss = self._epoch(epoch, training, plan, bar)
                 if self.stopped and epoch > 1:
                     break
-                score = retrieval_score(self._candidate(), validation, labels, self.device)
-                self._keep_best(epoch, score, training.labels is not None)
+                score = validate(self._candidate())
+                self._keep_best(epoch, score, sampling.labels is not None)
                 if self.stopped:
                     break
-                self._note_epoch(epoch, loss, score, begun)
+                drawn = len(np.unique(np.concatenate([rows for rows, _ in plan]))) / sampling.count
+                so_far, rate = sampling.images_drawn(epoch * sampling.steps) / sampling.count, self.optimiser.param_groups[-1]["lr"]
+                self._note(Epoch(epoch, loss, score, rate, drawn, so_far, time.monotonic() - begun))
                 progress.epoch, progress.seconds = epoch, before + time.monotonic() - started
                 progress.finished = epoch == settings.epochs or self._out_of_patience()
                 self._save()
@@ -185,12 +201,14 @@ class _Run:
         if not progress.finished:
             progress.seconds = before + time.monotonic() - started
 
-    def _epoch(self, epoch: int, steps: int, training: data.Training, bar: tqdm) -> float:
+    def _epoch(self, epoch: int, training: Training, plan: list[tuple[data.Rows, data.Rows]], bar: tqdm) -> float:
         """One pass; the mean loss. Sets `stopped` and returns early at the deadline."""
+        steps = training.sampling.steps
         torch.manual_seed(self.seed + epoch)  # of dropout; what a resumed run draws doesn't depend on earlier epochs
         network.training_mode(self.module, self.frozen, self.settings.batch_norm)
         self.objective.train()
-        batches = training.batches(self.settings, Augment(self.settings.augmentation, self.look.size), (self.seed, epoch))
+        augment = Augment(self.settings.augmentation, self.look.size)
+        batches = Batches(training.pixels, plan, augment, training.views, (self.seed, epoch))
         workers = 0 if self.device.type == "cpu" else max(1, cli.threads() - 1)  # on a CPU the network needs all cores
         losses, begun = [], time.monotonic()
         for step, (images, labels) in enumerate(DataLoader(batches, batch_size=None, num_workers=workers, pin_memory=workers > 0)):
@@ -235,16 +253,18 @@ class _Run:
 
     def _keep_best(self, epoch: int, score: float | None, labels_are_used: bool) -> None:
         """The best epoch's weights. Where an objective may not know labels they don't choose for it: the last epoch's."""
-        scores = {entry["epoch"]: entry["map_at_r"] for entry in self.progress.log}
-        if score is None or not labels_are_used or not self.best or score > scores[self.progress.best_epoch]:
+        best = self.progress.score(self.progress.best_epoch)
+        if score is None or best is None or not labels_are_used or not self.best or score > best:
             self.best = {name: tensor.detach().cpu().clone() for name, tensor in self._candidate().state_dict().items()}
             self.progress.best_epoch = epoch
 
-    def _note_epoch(self, epoch: int, loss: float | None, score: float | None, begun: float) -> None:
-        rate, seconds = self.optimiser.param_groups[-1]["lr"] if epoch else 0.0, time.monotonic() - begun
-        self.progress.log.append({"epoch": epoch, "loss": loss, "map_at_r": score, "learning_rate": rate, "seconds": seconds})
-        told = "no labels" if score is None else f"{score:.4f}"
-        log.info("epoch %d: loss %s, map_at_r of held-out labels %s, %.0f s", epoch, "-" if loss is None else f"{loss:.4f}", told, seconds)
+    def _note(self, entry: Epoch) -> None:
+        self.progress.log.append(entry)
+        told = f"loss {'-' if entry.loss is None else f'{entry.loss:.4f}'}, "
+        told += f"map_at_r of held-out labels {'no labels' if entry.map_at_r is None else f'{entry.map_at_r:.4f}'}, "
+        if entry.epoch:
+            told += f"{entry.drawn:.0%} of the training images drawn ({entry.drawn_so_far:.0%} so far), "
+        log.info("epoch %d: %s%.0f s", entry.epoch, told, entry.seconds)
 
     def _out_of_patience(self) -> bool:
         return self.settings.patience is not None and self.progress.epoch - self.progress.best_epoch >= self.settings.patience
@@ -265,8 +285,7 @@ class _Run:
 
     def note(self) -> str | None:
         """What the table should say beside this row, if anything."""
-        scores = {entry["epoch"]: entry["map_at_r"] for entry in self.progress.log}
-        start, best = scores.get(0), scores.get(self.progress.best_epoch)
+        start, best = self.progress.score(0), self.progress.score(self.progress.best_epoch)
         notes = []
         if self.stopped:
             notes.append(f"stopped at the limit {'after' if self.progress.epoch else 'within'} epoch {max(self.progress.epoch, 1)}")

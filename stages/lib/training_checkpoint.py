@@ -24,9 +24,26 @@ _FILE = "checkpoint.safetensors"
 _KEPT = 16  # results of finished trainings that wait for a stage that was killed before DVC noted it
 
 
+@dataclass(frozen=True)
+class Epoch:
+    """A line of a training's log. epoch: 0 is the encoder before training, which has no loss.
+
+    map_at_r: of the held-out images, None where there is nothing to tell; drawn: share of the training images that were in
+    its batches; drawn_so_far: in those of all epochs up to it.
+    """
+
+    epoch: int
+    loss: float | None
+    map_at_r: float | None
+    learning_rate: float
+    drawn: float
+    drawn_so_far: float
+    seconds: float
+
+
 @dataclass
 class Progress:
-    """How far a training is. log: one entry per epoch, 0 is the start; finished: the epochs or the patience ran out."""
+    """How far a training is. log: its epochs; finished: the epochs or the patience ran out."""
 
     epoch: int = 0
     seconds: float = 0.0
@@ -35,7 +52,11 @@ class Progress:
     best_epoch: int = 0
     finished: bool = False
     scaler: dict[str, Any] = field(default_factory=dict)
-    log: list[dict[str, Any]] = field(default_factory=list)
+    log: list[Epoch] = field(default_factory=list)
+
+    def score(self, epoch: int) -> float | None:
+        """map_at_r of an epoch; None where it has none."""
+        return next((entry.map_at_r for entry in self.log if entry.epoch == epoch), None)
 
 
 def save(folder: Path, progress: Progress, parts: dict[str, Tensors]) -> None:
@@ -56,7 +77,8 @@ def load(folder: Path) -> tuple[Progress, dict[str, Tensors]] | None:
             flat = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
         if metadata["sha256"] != _digest(metadata["progress"], flat):
             return None
-        progress = Progress(**json.loads(metadata["progress"]))
+        written = json.loads(metadata["progress"])
+        progress = Progress(**{**written, "log": [Epoch(**entry) for entry in written["log"]]})
     except (FileNotFoundError, SafetensorError, KeyError, TypeError, ValueError):
         return None
     parts: dict[str, Tensors] = {}

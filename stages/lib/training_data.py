@@ -1,6 +1,6 @@
-"""What a training sees: which images, which of them validate, and the batches of an epoch.
+"""Which images a training sees, and which of them validate.
 
-Everything follows from ids, labels and the seed: neither order of files nor an earlier run has a say.
+Everything follows from ids, labels and the seed: neither order of files nor an earlier run has a say. Imports no torch.
 """
 
 from __future__ import annotations
@@ -8,17 +8,13 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch.utils.data import Dataset
 
 from stages.lib import tables
-from stages.lib.augmentation import Augment
 from stages.lib.errors import UserError
 from stages.lib.objectives import Needs
 from stages.lib.training_params import Train
@@ -102,69 +98,3 @@ def _split_labels(manifest: Manifest, settings: Train, needs: Needs, seed: int) 
     train = np.flatnonzero(np.isin(manifest.labels, kept))
     labels = np.searchsorted(kept, manifest.labels[train])
     return Parts(train, np.flatnonzero(np.isin(manifest.labels, held)), labels, tuple(manifest.names[label] for label in kept))
-
-
-class Batches(Dataset):
-    """The batches of one epoch, each made from (seed, epoch, step) alone, in whichever process."""
-
-    def __init__(
-        self, pixels: npt.NDArray[np.uint8], plan: list[tuple[Rows, Rows]], augment: Augment, views: int, seed: tuple[int, int]
-    ) -> None:
-        self.pixels, self.plan, self.augment, self.views, self.seed = pixels, plan, augment, views, seed
-
-    def __len__(self) -> int:
-        return len(self.plan)
-
-    def __getitem__(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """images uint8 [V*B, 3, size, size], all first views, then all second ones; labels int64 [V*B]."""
-        rows, labels = self.plan[step]
-        seed = np.random.SeedSequence([*self.seed, step]).generate_state(1, np.uint32)[0]
-        images_of_step = self.augment.batch(np.concatenate([self.pixels[rows]] * self.views), int(seed))
-        return images_of_step, torch.from_numpy(np.tile(labels, self.views))
-
-
-@dataclass(frozen=True)
-class Training:
-    """pixels: uint8 [N, 3, S, S]; labels: int64 [N], None where they may not be used; views: augmented copies of an image."""
-
-    pixels: npt.NDArray[np.uint8]
-    labels: Rows | None
-    views: int
-
-    def plan(self, settings: Train, seed: tuple[int, int]) -> list[tuple[Rows, Rows]]:
-        return plan(self.labels, len(self.pixels), settings, seed)
-
-    def batches(self, settings: Train, augment: Augment, seed: tuple[int, int]) -> Batches:
-        return Batches(self.pixels, self.plan(settings, seed), augment, self.views, seed)
-
-
-def plan(labels: Rows | None, count: int, settings: Train, seed: tuple[int, int]) -> list[tuple[Rows, Rows]]:
-    """The batches of one epoch: positions among the `count` training images, and the labels that the loss gets.
-
-    labels: int64 [count], of every training image; None where they may not be used.
-    """
-    rng = np.random.default_rng(seed)
-    target = settings.images_per_epoch or count
-    if labels is None:
-        steps = max(1, target // settings.batch_size)
-        order = _cycle(rng, np.arange(count), settings.batch_size)
-        numbers = np.arange(settings.batch_size)
-        return [(next(order), numbers) for _ in range(steps)]
-    chosen, per_label = settings.labels_per_batch, settings.images_per_label
-    by_label = np.split(np.argsort(labels, kind="stable"), np.cumsum(np.bincount(labels))[:-1])
-    order = _cycle(rng, np.arange(len(by_label)), chosen)
-    steps = max(1, target // (chosen * per_label))
-    batches = []
-    for _ in range(steps):
-        of_step = next(order)
-        rows = np.concatenate([np.resize(rng.permutation(by_label[label])[:per_label], per_label) for label in of_step])
-        batches.append((rows, np.repeat(of_step, per_label)))
-    return batches
-
-
-def _cycle(rng: np.random.Generator, items: Rows, size: int) -> Iterator[Rows]:
-    """`size` different items at a time, from one permutation after another; what is left of each is dropped."""
-    while True:
-        order = rng.permutation(items)
-        for start in range(0, len(order) - size + 1, size):
-            yield order[start : start + size]

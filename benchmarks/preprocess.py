@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import PIL
+import yaml
 from PIL import Image
 
 from stages.lib import cli, machine
@@ -53,7 +54,9 @@ def lay_out(folder: Path, size: tuple[int, int]) -> list[Path]:
         else:  # other bytes, the same work: a JPEG may end in anything
             file.write_bytes(files[number % 8].read_bytes() + b"%d" % number)
         files.append(file)
-    shutil.copy(ROOT / "params.yaml", folder)
+    settings = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    settings |= {"models": {"mobilenet_v2": settings["models"]["mobilenet_v2"]}, "refinements": {}}  # there are no photos to train on
+    (folder / "params.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
     return files
 
 

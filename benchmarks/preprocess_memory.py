@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+import yaml
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -33,8 +34,10 @@ def lay_out(folder: Path, count: int) -> None:
         file = folder / "data/raw/test" / split / f"label {number % 100}" / f"{number}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(random.integers(0, 256, (side, side, 3), np.uint8)).save(file, compress_level=1)
-    params = (ROOT / "params.yaml").read_text(encoding="utf-8").replace("shorter_side_px: 512", f"shorter_side_px: {SIDE // 2}")
-    (folder / "params.yaml").write_text(params, encoding="utf-8")
+    settings = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    settings |= {"models": {"mobilenet_v2": settings["models"]["mobilenet_v2"]}, "refinements": {}}  # there are no photos to train on
+    settings["preprocess"]["shorter_side_px"] = SIDE // 2
+    (folder / "params.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
 
 
 def peak_bytes(folder: Path) -> tuple[int, float]:

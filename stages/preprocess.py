@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import sqlite3
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 
-from stages.lib import cli, duplicates, paths, photo_register, raw_data, raw_tables, tables
+from stages.lib import cli, duplicates, paths, photo_register, raw_data, raw_tables, tables, training_photos
 from stages.lib.duplicates import Leak
 from stages.lib.errors import UserError, printable
 from stages.lib.examination import examine
 from stages.lib.image_cache import Facts, ImageCache
 from stages.lib.images import BadImage
+from stages.lib.params import Params
 from stages.lib.photo_register import note, value
 
 _BATCH_BYTES = 2**20
@@ -72,6 +74,14 @@ def check_judgements(register: sqlite3.Connection) -> None:
             f"{paths.RAW / 'qrels.csv'}: line {line}: says {relevance} of {query!r} and {gallery!r}, "
             f"but line {first_line} says {first_relevance} of the same images; remove one of the two"
         )
+
+
+def check_training(params: Params, counts: training_photos.Counts) -> None:
+    """UserError if params.yaml has rows that can't be trained on these photos: `train` would say so after all that is fetched.
+
+    No dep of this stage: it decides no result, and `train` checks again.
+    """
+    training_photos.check_rows({row: model.objective for row, model in params.models.items()}, params.train, counts)
 
 
 def qrels(register: sqlite3.Connection) -> Iterator[tuple[str, str, int]]:
@@ -191,6 +201,8 @@ def main(argv: Sequence[str] = ()) -> None:
     with photo_register.temporary() as register:
         raw_data.read(register, paths.RAW)
         judgements = raw_tables.read_judgements(register, paths.RAW)
+        if not value(register, "SELECT EXISTS (SELECT 1 FROM file WHERE split = 'train')"):
+            check_training(params, {})  # before the others are decoded
         cache = ImageCache.open(paths.CACHE, params.preprocess.shorter_side_px)
         names = (path for (path,) in register.execute("SELECT path FROM file ORDER BY path"))
         count = value(register, "SELECT count(*) FROM file")
@@ -198,6 +210,7 @@ def main(argv: Sequence[str] = ()) -> None:
         check(register, paths.RAW, params.preprocess.on_bad_image)
         check_judgements(register)
         counted = count_judgements(register, judgements)
+        check_training(params, Counter(image.label for image in photo_register.images(register, "train")))
         contradictions = note_contradictions(register)
         parts: tuple[paths.Part, ...] = ("train", "test")
         for part in parts:

@@ -6,7 +6,7 @@ import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from stages.lib import cli, machine, paths, prepared_size, tables
+from stages.lib import cli, machine, paths, prepared_size, tables, training_data, training_photos
 from stages.lib.errors import UserError
 from stages.lib.fingerprint import fingerprint
 from stages.lib.objectives import none
@@ -57,11 +57,12 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _train(model: str, objective: Trained, params: Params) -> None:
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what CUDA needs to be repeatable
-    from stages.lib import encoders, training, training_checkpoint, training_data
-
     settings = settings_of(params.train, objective)
     manifest = training_data.read_manifest(paths.manifest("train"))
+    training_photos.check(objective.needs, settings, training_data.counts(manifest))  # before torch is loaded
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what CUDA needs to be repeatable
+    from stages.lib import encoders, training, training_checkpoint
+
     encoder = encoders.load(paths.weights(model))
     prepared_size.check(model, max(encoder.facts["resize_px"], settings.image_size or 0), params.preprocess.shorter_side_px)
     decides = training.ingredients(objective, settings, encoder.facts, manifest, paths.images("train"), params.seed)

@@ -87,19 +87,20 @@ def test_deps_exist_or_are_outs(stage: str) -> None:
 # a default or a layout of files that changes there is for CHANGELOG to tell, with `dvc repro --force`.
 DECIDES_NOTHING = {"cli", "errors", "fingerprint", "machine", "params", "paths", "pixel_cache", "previous_result", "schema", "tables"}
 DECIDES_NOTHING |= {"prepared_size", "settings_file", "text_encoding", "turns", "vector_cache"}
+OF_PARAMS = {"search_params", "training_params", "training_photos", "refinement_params"}  # imported to check params.yaml
 IMPORTS_ALONE = {  # imported, but for what this stage doesn't do
-    "fetch": {"search_params", "training_params", "refinement_params"},
+    "fetch": OF_PARAMS,
     "train": {"search_params", "refinement_params", "objectives.none"},
-    "embed": {"search_params", "training_params", "refinement_params", "encoders.weights"},
-    "index": {"training_params", "refinement_params", "relevance"},
-    "retrieve": {"search_params", "training_params", "refinement_params"},
-    "refine": {"training_params", "refinements.whitening"},
-    "score": {"search_params", "training_params", "refinement_params"},
-    "score_refined": {"search_params", "training_params", "refinement_params"},
-    "preprocess": {"search_params", "training_params", "refinement_params"},
-    "compare": {"search_params", "training_params", "refinement_params"},
-    "embed_train": {"search_params", "training_params", "refinement_params", "encoders.weights"},
-    "match": {"search_params", "training_params", "refinement_params"},
+    "embed": OF_PARAMS | {"encoders.weights"},
+    "index": OF_PARAMS - {"search_params"} | {"relevance"},
+    "retrieve": OF_PARAMS,
+    "refine": {"training_params", "training_photos", "refinements.whitening"},
+    "score": OF_PARAMS,
+    "score_refined": OF_PARAMS,
+    "preprocess": OF_PARAMS,
+    "compare": OF_PARAMS,
+    "embed_train": OF_PARAMS | {"encoders.weights"},
+    "match": OF_PARAMS,
 }
 
 

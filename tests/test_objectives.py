@@ -17,6 +17,7 @@ from torch import nn
 from stages.lib import objectives
 from stages.lib.errors import UserError
 from stages.lib.objectives import clip, metric_loss, none
+from stages.lib.training_params import Needs
 from tests.training_photos import objective
 
 NAMES = ("ant", "bee", "cow_calf", "dog-face")
@@ -119,8 +120,7 @@ def test_simclr_has_the_closed_form_of_two_pairs() -> None:
 
 
 def test_simclr_needs_no_labels_and_two_views() -> None:
-    needs = objectives.objective("simclr").needs(objective("simclr"))
-    assert (needs.labels, needs.views) == (False, 2)
+    assert objective("simclr").needs == Needs(labels=False, views=2)
 
 
 @pytest.mark.parametrize("temperature", [None, 0.1])
@@ -188,9 +188,11 @@ def test_a_wrong_loss_is_told(loss: str, arguments: dict[str, Any], told: str) -
     assert told in str(error.value)
 
 
-def test_class_wise_losses_need_no_pairs_and_pair_losses_do() -> None:
-    kinds = {name: metric_loss.needs(objective("metric_loss", loss=name)).pairs for name in ("ProxyNCALoss", "P2SGradLoss", "CircleLoss")}  # type: ignore[arg-type]
-    assert kinds == {"ProxyNCALoss": False, "P2SGradLoss": False, "CircleLoss": True}
+@pytest.mark.parametrize("name", sorted(metric_loss.known()))
+def test_losses_that_hold_a_vector_per_label_are_known_by_name(name: str) -> None:
+    """params.yaml is checked without the library."""
+    holds_vectors = bool(metric_loss.arguments_of(name) & {"embedding_size", "descriptors_dim"})
+    assert objective("metric_loss", loss=name).needs == Needs(pairs=not holds_vectors)
 
 
 @pytest.mark.parametrize("width", [200, 250, 1000])

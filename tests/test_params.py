@@ -164,6 +164,22 @@ def test_the_checker_prints_one_line_and_exits_with_1(tmp_path: Path, capsys: py
         ),
         (lambda settings: settings["score"].update(k=10), "score.k is 10: should be a list, as [a, b]"),
         (lambda settings: settings.update(models={}), "models is empty"),
+        (
+            lambda settings: settings["models"]["triplet"]["objective"].update(images_per_label=1),
+            "models.triplet.objective.images_per_label is 1, but triplet of models.triplet learns from pairs of images of one label; set "
+            "models.triplet.objective.images_per_label to 2 or more",
+        ),
+        (
+            lambda settings: settings["train"].update(images_per_label=1),
+            "train.images_per_label is 1, but contrastive of models.siamese learns from pairs of images of one label; set "
+            "models.siamese.objective.images_per_label to 2 or more",
+        ),
+        (
+            lambda settings: settings["models"]["arcface"].update(
+                objective={"name": "metric_loss", "loss": "SupConLoss", "images_per_label": 1}
+            ),
+            "models.arcface.objective.images_per_label is 1, but metric_loss of models.arcface learns from pairs",
+        ),
         (lambda settings: settings["models"].update({18: settings["models"]["arcface"]}), "models: a row's name is 18, which YAML takes"),
         (lambda settings: settings["models"]["arcface"].update(objective="none"), "models.arcface.objective is 'none': should be settings"),
         (
@@ -191,3 +207,30 @@ def test_every_file_named_after_a_row_fits_into_its_folder() -> None:
     assert max(len(f".{name}.former.{2**22}.tmp") for name in names) <= 143
     assert max(len(f".{name}.{'x' * 22}.tmp") for name in names) <= 143
     assert len(f"embed_train.{row}.lock") <= 143
+
+
+def test_rows_that_need_no_pairs_may_have_one_image_per_label() -> None:
+    settings = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    settings["train"]["images_per_label"] = 1
+    settings["models"] = {row: settings["models"][row] for row in ("arcface", "finetuned", "clip_finetuned", "simclr", "mobilenet_v2")}
+    settings["models"]["simclr"]["objective"] = {"name": "metric_loss", "loss": "ProxyAnchorLoss"}
+    assert params.Params.model_validate(settings).train.images_per_label == 1
+
+
+@pytest.mark.parametrize("laid_out", [True, False])
+def test_the_checker_tells_that_there_are_no_photos_to_train_on(
+    laid_out: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Only where there are photos: it is run before the demo's are laid out."""
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text((ROOT / "params.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    if not laid_out:
+        assert params.main([]) == 0
+        return
+    Path("data/raw/train").mkdir(parents=True)
+    Path("data/raw/train/.hidden").touch()
+    assert params.main([]) == 1
+    assert "models.siamese.objective: there is no image to train on" in capsys.readouterr().err
+    Path("data/raw/train/cat").mkdir()
+    Path("data/raw/train/cat/a.jpg").touch()
+    assert params.main([]) == 0

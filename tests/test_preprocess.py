@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +41,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def write_params(folder: Path, **settings: object) -> None:
-    params = yaml.safe_load((project.ROOT / "params.yaml").read_text(encoding="utf-8"))
+def write_params(folder: Path, rows: Sequence[str] = ("mobilenet_v2",), **settings: object) -> None:
+    """rows: of the demo; the others need more photos to train on than most tests have."""
+    params = project.demo_params(*rows)
     params["preprocess"] = settings
     for model in params["models"].values():
         del model["encoder"]["image_size"]  # for which photos would have to be larger than these tests shrink them to
@@ -550,3 +551,45 @@ def test_bytes_do_not_depend_on_the_locale(tmp_path: Path, name: str) -> None:
     assert results[0] == results[1]
     problems = [row["path"] for row in tables.read_csv(tmp_path / "other" / paths.PROBLEMS)]
     assert problems == ["test/gallery/Käse/ÿ.jpg", "test/gallery/latin-1 \\xe9.png"]
+
+
+# Photos to train on: told here, before anything is fetched
+
+
+@pytest.mark.parametrize(
+    ("folder", "told"),
+    [
+        (None, "models.arcface.objective: there is no image to train on; put some into data/raw/train/<label>/"),
+        ("train", "models.arcface.objective: this objective needs labels, and no training image has one"),
+        ("train/label", "models.arcface.objective: labels_per_batch is 32, but there are 0 labels to train on"),
+    ],
+)
+def test_rows_that_train_are_told_at_once_that_their_photos_don_t_suffice(home: Path, folder: str | None, told: str) -> None:
+    write_params(home, ("mobilenet_v2", "arcface", "triplet"))
+    for place, name in enumerate(("test/query/q.png", "test/gallery/g.png", *([f"{folder}/a.png", f"{folder}/b.png"] if folder else []))):
+        put(name, picture(place))
+    error = sentence()
+    assert error.startswith(f"params.yaml: {told}") and error.endswith("(triplet can't be trained either)")
+    write_params(home)
+    preprocess.main()
+
+
+def test_a_project_without_train_photos_is_told_before_a_photo_is_decoded(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_params(home, ("simclr",))
+    put("test/query/q.png", picture(0))
+    put("test/gallery/g.png", picture(1))
+    monkeypatch.setattr(preprocess, "examine", lambda *_: pytest.fail("a photo was decoded"))
+    assert "there is no image to train on" in sentence()
+
+
+def test_photos_that_suffice_once_unreadable_ones_are_left_out_pass(home: Path) -> None:
+    """Two labels of two photos each, and one of a single file that can't be read: no label has one image."""
+    params = project.demo_params("triplet")
+    params["train"] |= {"labels_per_batch": 2, "on_single_image": "fail", "validation_share": 0.4}
+    project.write_params(home, params)
+    for number in range(8):
+        put(f"train/label {number // 2}/{number}.png", picture(number))
+    put("train/broken/x.png", b"no image")
+    put("test/query/q.png", picture(20))
+    put("test/gallery/g.png", picture(21))
+    preprocess.main()

@@ -32,7 +32,7 @@ def score_on_training_labels(root: Path, encoder: Any) -> float:
     """map_at_r among the images that were trained on."""
     manifest = training_data.read_manifest(root / "data/prepared/train/manifest.parquet")
     settings = settings_of(objective("arcface"))
-    parts = training_data.split(manifest, settings, objectives.Needs(), 0)
+    parts = training_data.split(manifest, settings, training_params.Needs(), 0)
     wanted = {str(manifest.ids[row]): int(row) for row in parts.train}
     kept = [photo for photo in images.prepared(root / "data/prepared/train/images") if photo.image_id in wanted]
     transform = encoders.load(root / "encoder").transform
@@ -195,7 +195,7 @@ def test_held_out_labels_never_reach_a_batch(root: Path, tmp_path: Path, monkeyp
     transform = encoders.load(root / "encoder").transform
     whole = training_pixels.decode(root / "data/prepared/train/images", manifest, everything, transform, 32, 100, tmp_path)
     shown = Augment(settings_of(row).augmentation, 32).batch(whole.train, 0).flatten(1)
-    parts = training_data.split(manifest, settings_of(row), objectives.Needs(pairs=True), 0)
+    parts = training_data.split(manifest, settings_of(row), training_params.Needs(pairs=True), 0)
     used = {int((shown == pixels).all(dim=1).nonzero()[0, 0]) for pixels in torch.cat(seen).flatten(1)}
     assert used <= set(parts.train.tolist()) and len(used) > 20
     assert not used & set(parts.validation.tolist())

@@ -18,10 +18,9 @@ from PIL import Image
 
 from stages.lib import params, training_data, training_network, training_params, training_pixels
 from stages.lib.errors import UserError
-from stages.lib.objectives import Needs
 from stages.lib.training_batches import Sampling, in_turn
 from stages.lib.training_data import Manifest
-from stages.lib.training_params import Train
+from stages.lib.training_params import Needs, Train
 from tests.training_photos import objective
 
 

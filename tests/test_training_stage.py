@@ -165,6 +165,20 @@ def test_a_users_mistake_ends_in_one_sentence(folder: Path) -> None:
     assert "Traceback" not in told
 
 
+def test_what_cant_be_trained_is_told_before_torch_is_loaded(folder: Path) -> None:
+    write_params(folder, {"name": "arcface", "labels_per_batch": 50})
+    code = """
+import sys
+from stages import train
+from stages.lib.errors import UserError
+try:
+    train.main(["--model", "row"])
+except UserError as error:
+    sys.exit(3 if "torch" in sys.modules else 0 if "labels_per_batch is 50" in str(error) else 4)
+"""
+    project.run(sys.executable, "-c", code, cwd=folder, PYTHONPATH=str(project.ROOT))
+
+
 @pytest.mark.slow
 def test_killed_at_any_point_it_ends_with_the_same_bytes(folder: Path) -> None:
     """SIGKILL after its first checkpoint, and again after the next one."""

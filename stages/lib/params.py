@@ -6,18 +6,19 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from stages.lib import paths, prepared_size, refinement_params, settings_file, text_encoding
+from stages.lib import paths, prepared_size, refinement_params, settings_file, text_encoding, training_photos
 from stages.lib.errors import UserError, nearest, printable
 from stages.lib.refinement_params import Refinement
 from stages.lib.schema import Key, Strict, explain
 from stages.lib.search_params import Index
-from stages.lib.training_params import Objective, Train
+from stages.lib.training_params import NoObjective, Objective, Train, settings_of
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 PerChannel = tuple[float, float, float]
@@ -155,6 +156,20 @@ class Params(Strict):
         return self
 
     @model_validator(mode="after")
+    def _pairs_can_be_drawn(self) -> Params:
+        for row, model in self.models.items():
+            if isinstance(model.objective, NoObjective) or not model.objective.needs.pairs:
+                continue
+            if settings_of(self.train, model.objective).images_per_label < 2:
+                own = f"models.{row}.objective.images_per_label"
+                said = own if "images_per_label" in model.objective.model_fields_set else "train.images_per_label"
+                raise ValueError(
+                    f"{said} is 1, but {model.objective.name} of models.{row} learns from pairs of images of one label; "
+                    f"set {own} to 2 or more"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _refinements_can_be_made(self) -> Params:
         refinement_params.check(self.models, self.refinements)
         return self
@@ -187,6 +202,11 @@ def _check_sections(path: Path, params: Params) -> None:
         raise UserError(f"{path}: {place} is missing, which DVC needs; say `{section}: {example}`")
 
 
+def _holds_photos(folder: Path) -> bool:
+    """Whether there is any file; preprocess knows which of them are photos."""
+    return any(not name.startswith(".") for _, _, names in os.walk(folder, followlinks=True) for name in names)
+
+
 def _plain(value: Any) -> Any:
     return [*value] if isinstance(value, tuple) else value
 
@@ -198,6 +218,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         params = load(path)
         _check_sections(path, params)
+        if path == paths.PARAMS and paths.RAW.is_dir() and not _holds_photos(paths.RAW / "train"):
+            training_photos.check_rows({row: model.objective for row, model in params.models.items()}, params.train, {})
     except UserError as error:
         print(f"error: {printable(str(error))}", file=sys.stderr)
         return 1

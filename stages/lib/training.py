@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,7 @@ def ingredients(row: Trained, settings: Train, facts: dict[str, Any], manifest: 
         "encoder": {name: fact for name, fact in facts.items() if name not in encoders.NOT_DECIDING},
         "text": {name: facts.get(name) for name in sorted(encoders.OF_TEXT)},
         "objective": row.model_dump(mode="json", exclude=set(Train.model_fields)),
+        "needs": asdict(row.needs),
         "settings": settings.model_dump(mode="json", exclude={"max_minutes", "memory_mb", "device"}),
         "seed": seed,
         "images": manifest.digest(),
@@ -87,21 +88,19 @@ def train(row: Trained, settings: Train, encoder: Encoder, manifest: data.Manife
     UserError where data and settings don't go together, or the loss is no number any more.
     """
     started = time.monotonic()
-    kind = objectives.objective(row.name)
-    needs = kind.needs(row)
-    parts = data.split(manifest, settings, needs, seed)
+    parts = data.split(manifest, settings, row.needs, seed)
     _deterministic(seed)
     module, facts = network.headed(encoder, settings.dim)
     look = network.look(encoder, settings.image_size)
     context = objectives.Context(facts["dim"], parts.names, facts, sources.encoder)
-    run = _Run(module, encoder.module, kind.build(row, context), settings, look, seed)
+    run = _Run(module, encoder.module, objectives.objective(row.name).build(row, context), settings, look, seed)
     run.resume(sources.checkpoint)
     if not run.progress.finished:
         pixels = training_pixels.decode(
             sources.images, manifest, parts, encoder.transform, look.size, settings.memory_mb, sources.checkpoint
         )
         validate = partial(retrieval_score, images=pixels.validation, labels=manifest.labels[parts.validation], device=run.device)
-        run.epochs(Training(pixels.train, Sampling(parts.labels, len(parts.train), settings, seed), needs.views), validate, started)
+        run.epochs(Training(pixels.train, Sampling(parts.labels, len(parts.train), settings, seed), row.needs.views), validate, started)
     named = f"{machine.cpu_name()}, {cli.threads()} threads" if run.device.type == "cpu" else torch.cuda.get_device_name()
     image_facts = {name: fact for name, fact in facts.items() if name not in encoders.OF_TEXT}  # the text tower stays behind
     return Result(run.best_module(), image_facts, run.progress, run.note(), named)

@@ -6,6 +6,7 @@ A row's objective may hold any setting of `train` too; there it counts for this 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -58,13 +59,34 @@ class Train(Strict):
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(default="auto", description="auto: mixed on CUDA, else float32")
 
 
+@dataclass(frozen=True)
+class Needs:
+    """What a batch must hold. labels: of images, for sampling and for the loss; pairs: two images of a label; views: augmented
+    copies of an image.
+
+    Without labels the loss gets numbers 0..B/views-1 that only say which views show one image.
+    """
+
+    labels: bool = True
+    pairs: bool = False
+    views: int = 1
+
+
+class _Trained(Train):
+    """An objective with weights to train: its own settings, and any of `train` for its row alone."""
+
+    @property
+    def needs(self) -> Needs:
+        return Needs()
+
+
 class NoObjective(Strict):
     """The encoder is used as it was fetched."""
 
     name: Literal["none"]
 
 
-class Softmax(Train):
+class Softmax(_Trained):
     """Classification into the training labels; the classifier is dropped afterwards."""
 
     name: Literal["softmax"]
@@ -72,23 +94,31 @@ class Softmax(Train):
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
 
 
-class Contrastive(Train):
+class Contrastive(_Trained):
     """Siamese networks: pairs of one label are drawn together, others pushed beyond a margin (Euclidean, of unit vectors: 0..2)."""
 
     name: Literal["contrastive"]
     positive_margin: float = Field(default=0.0, ge=0, lt=2)
     negative_margin: float = Field(default=1.0, gt=0, le=2)
 
+    @property
+    def needs(self) -> Needs:
+        return Needs(pairs=True)
 
-class Triplet(Train):
+
+class Triplet(_Trained):
     """Anchor nearer to its positive than to its negative by a margin (Euclidean, of unit vectors: 0..2)."""
 
     name: Literal["triplet"]
     margin: float = Field(default=0.2, gt=0, le=2)
     mining: Literal["semihard", "hard", "all"] = "semihard"
 
+    @property
+    def needs(self) -> Needs:
+        return Needs(pairs=True)
 
-class ArcFace(Train):
+
+class ArcFace(_Trained):
     """Softmax over cosines with an additive angular margin."""
 
     name: Literal["arcface"]
@@ -97,15 +127,19 @@ class ArcFace(Train):
     class_vectors: Literal["imprinted", "random"] = Field(default="imprinted", description="start: the label's mean vector, or chance")
 
 
-class SimCLR(Train):
+class SimCLR(_Trained):
     """Two views of one image find each other among all others of the batch. Labels are never used."""
 
     name: Literal["simclr"]
     temperature: Positive = 0.1
     projection_dim: int = Field(default=128, ge=2, le=65_536)
 
+    @property
+    def needs(self) -> Needs:
+        return Needs(labels=False, views=2)
 
-class CLIP(Train):
+
+class CLIP(_Trained):
     """An image finds its label's text, a text its images."""
 
     name: Literal["clip"]
@@ -121,12 +155,25 @@ class CLIP(Train):
         return self
 
 
-class MetricLoss(Train):
+CLASS_WISE_LOSSES = frozenset(  # of pytorch-metric-learning: they hold a vector per label, and need no two images of one
+    f"{name}Loss"
+    for name in (
+        *("ArcFace", "CosFace", "LargeMarginSoftmax", "NormalizedSoftmax", "P2SGrad"),
+        *("ProxyAnchor", "ProxyNCA", "SoftTriple", "SphereFace", "SubCenterArcFace"),
+    )
+)
+
+
+class MetricLoss(_Trained):
     """Any loss of pytorch-metric-learning by its class name."""
 
     name: Literal["metric_loss"]
     loss: str
     arguments: dict[str, Any] = Field(default={}, description="of the loss's constructor, but num_classes and embedding_size")
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(pairs=self.loss not in CLASS_WISE_LOSSES)
 
     @field_validator("arguments")
     @classmethod

@@ -3,13 +3,13 @@
 An objective's file is found by its name (`arcface.py`) and offers:
 
     PACKAGES                                 whose versions decide what is learned, torch aside
-    needs(settings) -> Needs                 what a batch must hold
     build(settings, context) -> nn.Module    forward(vectors float32 [B, D], labels int64 [B]) -> loss, a scalar
 
 Its own weights (class vectors, a projection, a text tower) are trained along and dropped afterwards. A network among
 them that isn't new is its attribute `pretrained`, and learns as slowly as the encoder. One that starts from what the
 encoder knows has a method `imprint(centres)`, called once before the first epoch with every label's mean direction,
 float32 [classes, D].
+Its settings class in `training_params.py` has a property `needs`: what a batch must hold.
 `none.py` trains nothing and imports no torch, so this file doesn't either.
 """
 
@@ -19,18 +19,6 @@ import importlib
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
-
-
-@dataclass(frozen=True)
-class Needs:
-    """labels: of images, for sampling and for the loss; pairs: two images of a label; views: augmented copies of an image.
-
-    Without labels the loss gets numbers 0..B/views-1 that only say which views show one image.
-    """
-
-    labels: bool = True
-    pairs: bool = False
-    views: int = 1
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import torch
 from pytorch_metric_learning import losses
 from torch import nn
 
-from stages.lib.objectives import Context, Needs
+from stages.lib.objectives import Context
 from stages.lib.training_params import ArcFace
 
 PACKAGES = ("pytorch-metric-learning",)
@@ -23,10 +23,6 @@ class ImprintedArcFace(losses.ArcFaceLoss):
     def imprint(self, centres: torch.Tensor) -> None:
         """centres: float32 [classes, D]."""
         self.W.data.copy_(centres.T)
-
-
-def needs(settings: ArcFace) -> Needs:
-    return Needs()
 
 
 def build(settings: ArcFace, context: Context) -> nn.Module:

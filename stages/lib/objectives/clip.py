@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from stages.lib import encoders
-from stages.lib.objectives import Context, Needs
+from stages.lib.objectives import Context
 from stages.lib.training_params import CLIP
 
 PACKAGES = ("open_clip_torch",)  # its tokenizer
@@ -107,10 +107,6 @@ class CLIPLoss(nn.Module):
 def spoken(label: str) -> str:
     """A folder's name as words: "dog-face" -> "dog face"."""
     return " ".join(label.replace("_", " ").replace("-", " ").split())
-
-
-def needs(settings: CLIP) -> Needs:
-    return Needs()
 
 
 def build(settings: CLIP, context: Context) -> nn.Module:

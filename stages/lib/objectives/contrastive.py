@@ -5,14 +5,10 @@ from __future__ import annotations
 from pytorch_metric_learning import losses
 from torch import nn
 
-from stages.lib.objectives import Context, Needs
+from stages.lib.objectives import Context
 from stages.lib.training_params import Contrastive
 
 PACKAGES = ("pytorch-metric-learning",)
-
-
-def needs(settings: Contrastive) -> Needs:
-    return Needs(pairs=True)
 
 
 def build(settings: Contrastive, context: Context) -> nn.Module:

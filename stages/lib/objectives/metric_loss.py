@@ -11,7 +11,7 @@ from pytorch_metric_learning import losses
 from torch import nn
 
 from stages.lib.errors import UserError, nearest
-from stages.lib.objectives import Context, Needs
+from stages.lib.objectives import Context
 from stages.lib.training_params import MetricLoss
 
 PACKAGES = ("pytorch-metric-learning",)
@@ -29,13 +29,9 @@ def known() -> dict[str, Any]:
     }
 
 
-def needs(settings: MetricLoss) -> Needs:
-    return Needs(pairs=not _arguments(settings) & {"embedding_size", "descriptors_dim"})
-
-
 def build(settings: MetricLoss, context: Context) -> nn.Module:
     """The loss with the row's `arguments`; class-wise ones get the number of labels and the vectors' size."""
-    taken = _arguments(settings)
+    taken = arguments_of(settings.loss)
     unknown = sorted(settings.arguments.keys() - taken)
     if unknown:
         raise UserError(f"arguments.{unknown[0]} is unknown to {settings.loss}{nearest(unknown[0], taken)}")
@@ -48,14 +44,14 @@ def build(settings: MetricLoss, context: Context) -> nn.Module:
     return loss
 
 
-def _arguments(settings: MetricLoss) -> set[str]:
-    """The names that the loss's constructor takes, its base classes' included."""
+def arguments_of(loss: str) -> set[str]:
+    """The names that a loss's constructor takes, its base classes' included. UserError where there is no such loss."""
     kinds = known()
-    if settings.loss not in kinds:
-        raise UserError(f"loss is {settings.loss!r}, which pytorch-metric-learning doesn't have{nearest(settings.loss, kinds)}")
+    if loss not in kinds:
+        raise UserError(f"loss is {loss!r}, which pytorch-metric-learning doesn't have{nearest(loss, kinds)}")
     constructors = [
         vars(base)["__init__"]
-        for base in inspect.getmro(kinds[settings.loss])
+        for base in inspect.getmro(kinds[loss])
         if base.__module__.startswith("pytorch_metric_learning") and "__init__" in vars(base)
     ]
     names = {name for function in constructors for name, p in inspect.signature(function).parameters.items() if p.kind is not p.VAR_KEYWORD}

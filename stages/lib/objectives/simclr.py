@@ -6,7 +6,7 @@ import torch
 from pytorch_metric_learning import losses
 from torch import nn
 
-from stages.lib.objectives import Context, Needs
+from stages.lib.objectives import Context
 from stages.lib.training_params import SimCLR
 
 PACKAGES = ("pytorch-metric-learning",)
@@ -25,10 +25,6 @@ class SimCLRLoss(nn.Module):
     def forward(self, vectors: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
         """vectors: [2B, D]; images: int64 [2B], which two are views of one image -> scalar."""
         return self.loss(self.projection(vectors), images)
-
-
-def needs(settings: SimCLR) -> Needs:
-    return Needs(labels=False, views=2)
 
 
 def build(settings: SimCLR, context: Context) -> nn.Module:

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from stages.lib.objectives import Context, Needs
+from stages.lib.objectives import Context
 from stages.lib.training_params import Softmax
 
 PACKAGES = ()
@@ -41,10 +41,6 @@ class CosineSoftmax(nn.Module):
         """vectors: [B, D]; labels: int64 [B] -> scalar."""
         cosines = functional.linear(functional.normalize(vectors), functional.normalize(self.classifier.weight))  # [B, classes]
         return functional.cross_entropy(cosines / self.temperature, labels, label_smoothing=self.smoothing)
-
-
-def needs(settings: Softmax) -> Needs:
-    return Needs()
 
 
 def build(settings: Softmax, context: Context) -> nn.Module:

@@ -6,7 +6,7 @@ import torch
 from pytorch_metric_learning import losses, miners
 from torch import nn
 
-from stages.lib.objectives import Context, Needs
+from stages.lib.objectives import Context
 from stages.lib.training_params import Triplet
 
 PACKAGES = ("pytorch-metric-learning",)
@@ -33,10 +33,6 @@ class TripletLoss(nn.Module):
         if self.fallback is not None and len(triplets[0]) == 0:
             triplets = self.fallback(vectors, labels)
         return self.loss(vectors, labels, triplets)
-
-
-def needs(settings: Triplet) -> Needs:
-    return Needs(pairs=True)
 
 
 def build(settings: Triplet, context: Context) -> nn.Module:

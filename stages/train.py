@@ -17,11 +17,11 @@ if TYPE_CHECKING:  # torch is imported where something is trained: passing weigh
     from stages.lib.training import Result
     from stages.lib.training_checkpoint import Epoch
 
-LOG: tuple[str, ...] = ("epoch", "loss", "map_at_r", "learning_rate", "drawn", "drawn_so_far")  # no times: equal trainings, equal bytes
+LOG: tuple[str, ...] = ("epoch", "loss", "map_at_r", "learning_rate", "drawn", "drawn_so_far", "idle")
 
 
 def log_csv(entries: list[Epoch]) -> str:
-    """One line per epoch; epoch 0 is the encoder before training, which has no loss. drawn: shares of the training images."""
+    """One line per epoch; epoch 0 is the encoder before training, which has no loss. No times: equal trainings give equal bytes."""
     lines = ([None if (value := getattr(entry, name)) is None else f"{value:.6g}" for name in LOG] for entry in entries)
     return tables.csv_text(LOG, lines)
 

@@ -566,7 +566,8 @@ def test_bytes_do_not_depend_on_the_locale(tmp_path: Path, name: str) -> None:
 )
 def test_rows_that_train_are_told_at_once_that_their_photos_don_t_suffice(home: Path, folder: str | None, told: str) -> None:
     write_params(home, ("mobilenet_v2", "arcface", "triplet"))
-    for place, name in enumerate(("test/query/q.png", "test/gallery/g.png", *([f"{folder}/a.png", f"{folder}/b.png"] if folder else []))):
+    to_train_on = [f"{folder}/a.png", f"{folder}/b.png"] if folder else []
+    for place, name in enumerate(["test/query/q.png", "test/gallery/g.png", *to_train_on]):
         put(name, picture(place))
     error = sentence()
     assert error.startswith(f"params.yaml: {told}") and error.endswith("(triplet can't be trained either)")

@@ -61,8 +61,7 @@ LEARNERS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", LEARNERS)
 def test_every_objective_learns_eight_labels_by_heart(root: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The last epoch is looked at, not the one that is best on two other labels."""
-    keep = training._Run._keep_best
-    monkeypatch.setattr(training._Run, "_keep_best", lambda self, epoch, score, used: keep(self, epoch, score, False))
+    monkeypatch.setattr(training._Run, "_is_best", lambda self, entry: True)
     start = score_on_training_labels(root, encoders.load(root / "encoder").module)
     result = scene.run(root, objective(name, **LEARNERS[name]), str(tmp_path), epochs=8, images_per_epoch=64)
     learned = score_on_training_labels(root, result.module)
@@ -87,7 +86,7 @@ def test_an_interrupted_training_ends_with_the_same_weights(root: Path, tmp_path
     whole = scene.run(root, row, str(tmp_path / "whole"))
     step, steps = training._Run._step, []
 
-    def dies_in_the_third_epoch(self: Any, *batch: torch.Tensor) -> float:
+    def dies_in_the_third_epoch(self: Any, *batch: torch.Tensor) -> tuple[float, float]:
         steps.append(1)
         if len(steps) == 6:
             raise Killed
@@ -130,39 +129,150 @@ def test_a_checkpoint_that_is_damaged_in_any_way_is_begun_again(root: Path, tmp_
     assert scene.weights(again) == scene.weights(first) and again.progress.images == first.progress.images
 
 
-def test_the_clock_stops_it_and_the_best_so_far_is_kept(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The clock is the real one until the third epoch begins; then the limit has passed."""
-    two = scene.run(root, objective("contrastive", epochs=50, patience=None), str(tmp_path / "a"), max_minutes=1e-9)
-    assert two.note == "stopped at the limit within epoch 1" and two.progress.epoch == 0
-    epoch = training._Run._epoch
+class Clock:
+    """Stops a training before the given step of an epoch (from 1), as the real clock does once the limit has passed."""
 
-    def late_in_the_third(self: Any, number: int, *rest: Any) -> float:
-        if number == 3:
-            self.deadline = 0.0
-        return epoch(self, number, *rest)
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, epoch: int, step: int) -> None:
+        run_pass, run_step, taken = training._Run._pass, training._Run._step, []
 
-    monkeypatch.setattr(training._Run, "_epoch", late_in_the_third)
-    stopped = scene.run(root, objective("contrastive", epochs=50), str(tmp_path / "b"))
-    assert stopped.note is not None and stopped.note.startswith("stopped at the limit after epoch 2")
-    assert stopped.progress.epoch == 2 and len(stopped.progress.log) == 3
-    monkeypatch.undo()
-    gone_on = scene.run(root, objective("contrastive", epochs=50, patience=1), str(tmp_path / "c"))
-    assert gone_on.progress.log[-1].epoch != 50, "patience ends it early"
+        def counted_pass(run: Any, number: int, *rest: Any) -> Any:
+            taken.clear()
+            run.deadline = 0.0 if (number, step) == (epoch, 1) else float("inf")
+            run.stops_here = number == epoch
+            return run_pass(run, number, *rest)
+
+        def counted_step(run: Any, *batch: torch.Tensor) -> tuple[float, float]:
+            taken.append(1)
+            if run.stops_here and len(taken) == step - 1:
+                run.deadline = 0.0
+            return run_step(run, *batch)
+
+        monkeypatch.setattr(training._Run, "_pass", counted_pass)
+        monkeypatch.setattr(training._Run, "_step", counted_step)
 
 
-def test_more_time_goes_on_where_less_time_ended(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    row = objective("arcface", epochs=3)
+def scored(monkeypatch: pytest.MonkeyPatch, *scores: float | None) -> None:
+    """What validation gives: of the start, then of each epoch."""
+    left = iter(scores)
+    monkeypatch.setattr(training, "retrieval_score", lambda *_: next(left))
+
+
+def log_of(result: training.Result) -> list[tuple[float, float | None]]:
+    return [(entry.epoch, entry.map_at_r) for entry in result.progress.log]
+
+
+def test_what_is_kept_of_a_training_that_is_stopped_in_its_first_epoch_is_validated(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that the curve has its point, and the table says what it did to the encoder."""
+    Clock(monkeypatch, epoch=1, step=2)
+    scored(monkeypatch, 0.5, 0.4)
+    stopped = scene.run(root, objective("contrastive", epochs=50), str(tmp_path))
+    assert log_of(stopped) == [(0, 0.5), (0.5, 0.4)] and stopped.progress.log[1].loss is not None
+    assert stopped.note == (
+        "stopped by max_minutes at epoch 0.5 of 50, kept epoch 0.5; no better than its start on held-out labels (0.500, then 0.400)"
+    )
+    start = encoders.load(root / "encoder").module.state_dict()
+    assert scene.weights(stopped) != {name: tensor.numpy().tobytes() for name, tensor in start.items()}
+
+
+def test_a_training_without_time_for_a_step_is_not_called_trained(root: Path, tmp_path: Path) -> None:
+    stopped = scene.run(root, objective("contrastive", epochs=50), str(tmp_path), max_minutes=1e-9)
+    assert stopped.note == "stopped by max_minutes before its first step, so it isn't trained"
+    assert [entry.epoch for entry in stopped.progress.log] == [0]
+    start = encoders.load(root / "encoder").module.state_dict()
+    assert scene.weights(stopped) == {name: tensor.numpy().tobytes() for name, tensor in start.items()}
+
+
+@pytest.mark.parametrize(("score", "kept"), [(0.9, 2.5), (0.5, 2), (0.7, 2)])
+def test_an_epoch_that_the_clock_stops_is_validated_and_kept_if_it_is_better(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, score: float, kept: float
+) -> None:
+    Clock(monkeypatch, epoch=3, step=2)
+    scored(monkeypatch, 0.4, 0.5, 0.7, score)
+    stopped = scene.run(root, objective("contrastive", epochs=50), str(tmp_path))
+    assert log_of(stopped) == [(0, 0.4), (1, 0.5), (2, 0.7), (2.5, score)] and stopped.progress.best_epoch == kept
+    assert stopped.note == f"stopped by max_minutes at epoch 2.5 of 50, kept epoch {kept:g}"
+
+
+@pytest.mark.parametrize("step", [1, 2], ids=["between two epochs", "within an epoch"])
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_more_time_goes_on_where_less_time_ended(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epoch: int, step: int
+) -> None:
+    """With the weights and the log of a training that was never stopped."""
+    row = objective("arcface", epochs=3, ema=0.9)
     whole = scene.run(root, row, str(tmp_path / "whole"))
-    epoch = training._Run._epoch
-
-    def late_in_the_second(self: Any, number: int, *rest: Any) -> float:
-        self.deadline = 0.0 if number == 2 else self.deadline
-        return epoch(self, number, *rest)
-
-    monkeypatch.setattr(training._Run, "_epoch", late_in_the_second)
-    scene.run(root, row, str(tmp_path / "short"))
+    Clock(monkeypatch, epoch, step)
+    short = scene.run(root, row, str(tmp_path / "short"))
+    assert short.progress.log[-1].epoch == epoch - 1 + (step - 1) / 2
     monkeypatch.undo()
-    assert scene.weights(scene.run(root, row, str(tmp_path / "short"))) == scene.weights(whole)
+    longer = scene.run(root, row, str(tmp_path / "short"))
+    assert scene.weights(longer) == scene.weights(whole) and longer.note == whole.note
+    assert log_of(longer) == log_of(whole)
+
+
+def test_patience_ends_a_training_early(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Epochs that are as good as the best are no better, but the last of them is kept."""
+    scored(monkeypatch, 0.2, 0.4, 0.5, 0.5, 0.5)
+    result = scene.run(root, objective("contrastive", epochs=50, patience=2), str(tmp_path))
+    assert result.progress.finished and result.progress.epoch == 4 and result.progress.best_epoch == 4
+
+
+@pytest.mark.parametrize("patience", [None, 1])
+def test_a_perfect_start_neither_chooses_an_epoch_nor_ends_the_training(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patience: int | None
+) -> None:
+    scored(monkeypatch, 1.0, 1.0, 1.0, 1.0)
+    result = scene.run(root, objective("contrastive", epochs=3, patience=patience), str(tmp_path))
+    assert result.progress.best_epoch == result.progress.epoch == 3
+    assert result.note is not None and result.note.startswith("its start was perfect on held-out labels (map_at_r 1.000) already")
+
+
+def test_a_training_that_spoils_a_perfect_start_is_told(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scored(monkeypatch, 1.0, 0.9, 0.8)
+    result = scene.run(root, objective("contrastive"), str(tmp_path))
+    assert result.progress.best_epoch == 1 and result.note == "no better than its start on held-out labels (1.000, then 0.900)"
+
+
+def test_without_labels_to_hold_out_the_last_epoch_is_kept_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Of ten labels, one was held out, which found itself: map_at_r 1.000 by construction, so that epoch 1 was kept."""
+    scene.write(tmp_path, scene.photos())
+    scene.write_encoder(tmp_path / "encoder")
+    row = objective("arcface", labels_per_batch=10, validation_share=0.1, patience=1, epochs=3)
+    with caplog.at_level("WARNING", logger="lineup"):
+        result = scene.run(tmp_path, row)
+    assert result.progress.best_epoch == 3 and {entry.map_at_r for entry in result.progress.log} == {None}
+    assert result.note == "not validated (too few labels to hold two out), so the last epoch is kept"
+    assert "too few labels to hold two out" in caplog.text and "patience doesn't end the training" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("labels", "fault"),
+    [
+        ([], "too few labels to hold two out"),
+        ([0, 1, 2, -1, -1], "no two held-out images share a label"),
+        ([3, 3, 3], "all held-out images share one label"),
+        ([3, 3, -1], None),
+        ([3, 3, 1], None),
+    ],
+)
+def test_validation_that_can_t_tell_gives_no_score(root: Path, labels: list[int], fault: str | None) -> None:
+    """simclr holds images out, whatever their labels."""
+    module, pixels = encoders.load(root / "encoder").module, np.random.default_rng(0).random((len(labels), 3, 32, 32), np.float32)
+    score = training_validation.retrieval_score(module, pixels, np.array(labels, np.int64), torch.device("cpu"))
+    assert training_validation.why_no_score(np.array(labels, np.int64)) == fault
+    assert (score is None) == (fault is not None)
+
+
+def test_epochs_without_an_active_pair_are_told(root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """No two vectors of unit length are farther apart than a positive margin of 1.99, nor nearer than a negative one of 1e-6."""
+    row = objective("contrastive", positive_margin=1.99, negative_margin=1e-6)
+    with caplog.at_level("INFO", logger="lineup"):
+        result = scene.run(root, row, str(tmp_path))
+    assert [entry.idle for entry in result.progress.log] == [0, 1, 1] and result.progress.log[1].loss == 0
+    assert result.note is not None and "2 of 2 epochs taught it nothing: the loss or its gradient was 0 in every step" in result.note
+    assert [record.levelname for record in caplog.records if "100% of the steps taught nothing" in record.message] == ["WARNING"] * 2
 
 
 def test_simclr_never_uses_labels(root: Path, tmp_path: Path) -> None:
@@ -179,6 +289,7 @@ def test_simclr_never_uses_labels(root: Path, tmp_path: Path) -> None:
     unlabelled = scene.run(without, row)
     assert scene.weights(unlabelled) == scene.weights(with_labels)
     assert {entry.map_at_r for entry in unlabelled.progress.log} == {None}
+    assert unlabelled.note == "not validated (no two held-out images share a label), so the last epoch is kept"
     assert with_labels.progress.log[-1].map_at_r is not None, "with labels its curve is shown, but chooses nothing"
     assert with_labels.progress.best_epoch == with_labels.progress.epoch
 

@@ -122,6 +122,41 @@ def test_labels_are_held_out_as_a_whole(counts: list[int], share: float, seed: i
     assert [parts.names[label] for label in parts.labels] == [whole.names[label] for label in whole.labels[parts.train]]
 
 
+@pytest.mark.parametrize(
+    ("counts", "how", "held"),
+    [
+        ([3] * 10, {"labels_per_batch": 8}, 2),  # a tenth of them is one, which would find itself
+        ([3] * 10, {"labels_per_batch": 9}, 0),
+        ([3] * 4, {"labels_per_batch": 2}, 2),
+        ([3] * 3, {"labels_per_batch": 2}, 0),
+        ([3] * 30, {"labels_per_batch": 8}, 3),
+        ([1] * 30 + [2], {"labels_per_batch": 8}, 0),
+        ([1] * 30 + [2, 2], {"labels_per_batch": 8}, 2),
+        ([2] * 4, {"labels_per_batch": 2, "validation_share": 0.3}, 2),
+    ],
+)
+def test_two_labels_at_least_are_held_out_or_none(counts: list[int], how: dict[str, Any], held: int) -> None:
+    whole = manifest(counts)
+    parts = training_data.split(whole, Train(**how), Needs(), 0)
+    assert len(set(whole.labels[parts.validation].tolist())) == held
+    assert len(parts.names) == len(counts) - held
+
+
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [
+        (3, "there are 3 labels to train on; set it to 3 or less, or add labels"),
+        (10, "there are 10 labels to train on; set it to 8 or less (up to 10 without validation), or add labels"),
+        (30, "there are 27 labels to train on (3 more validate); set it to 27 or less, or add labels"),
+        (1, "there are 1 labels to train on; add labels"),
+    ],
+)
+def test_too_few_labels_are_told_with_what_to_set(labels: int, told: str) -> None:
+    with pytest.raises(UserError) as error:
+        training_data.split(manifest([3] * labels), Train(), Needs(), 0)
+    assert str(error.value) == f"labels_per_batch is 32, but {told}"
+
+
 def test_images_without_a_label_are_left_out_where_labels_count() -> None:
     whole = manifest([3] * 10)
     whole.labels[::5] = -1

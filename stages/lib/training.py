@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from stages.lib import cli, encoders, machine, objectives, tables, training_pixels
+from stages.lib import cli, encoders, machine, objectives, tables, training_notes, training_pixels
 from stages.lib import training_checkpoint as checkpoints
 from stages.lib import training_data as data
 from stages.lib import training_network as network
@@ -31,8 +29,9 @@ from stages.lib.errors import UserError
 from stages.lib.fingerprint import code_digest
 from stages.lib.training_batches import Batches, Sampling
 from stages.lib.training_checkpoint import Epoch, Progress, Tensors
+from stages.lib.training_notes import PERFECT
 from stages.lib.training_params import Train, Trained
-from stages.lib.training_validation import retrieval_score
+from stages.lib.training_validation import HeldOut, retrieval_score
 
 log = logging.getLogger("lineup")
 
@@ -62,8 +61,9 @@ class Result:
 
 def ingredients(row: Trained, settings: Train, facts: dict[str, Any], manifest: data.Manifest, photos: Path, seed: int) -> dict[str, Any]:
     """All that decides the weights that a training ends with; not the clock: a longer one goes on where a shorter one ended."""
-    here = Path(__file__)  # of training_params.py the values count, below
-    own = sorted(file for file in here.parent.glob("training*.py") if file.name != "training_params.py")
+    here = Path(__file__)
+    apart = ("training_params.py", "training_notes.py")  # of the settings the values count, below; notes decide nothing
+    own = sorted(file for file in here.parent.glob("training*.py") if file.name not in apart)
     used = [here.with_name(f"{name}.py") for name in ("augmentation", "images", "ranking_metrics", "search")]
     objective = objectives.objective(row.name)
     found = (encoders, encoders.library(facts["library"]), objectives, objective)
@@ -93,17 +93,19 @@ def train(row: Trained, settings: Train, encoder: Encoder, manifest: data.Manife
     module, facts = network.headed(encoder, settings.dim)
     look = network.look(encoder, settings.image_size)
     context = objectives.Context(facts["dim"], parts.names, facts, sources.encoder)
-    run = _Run(module, encoder.module, objectives.objective(row.name).build(row, context), settings, look, seed)
+    objective = objectives.objective(row.name).build(row, context)
+    held_out = HeldOut(manifest.labels[parts.validation], row.needs.labels)
+    run = _Run(module, encoder.module, objective, settings, look, held_out, seed)
     run.resume(sources.checkpoint)
     if not run.progress.finished:
         pixels = training_pixels.decode(
             sources.images, manifest, parts, encoder.transform, look.size, settings.memory_mb, sources.checkpoint
         )
-        validate = partial(retrieval_score, images=pixels.validation, labels=manifest.labels[parts.validation], device=run.device)
-        run.epochs(Training(pixels.train, Sampling(parts.labels, len(parts.train), settings, seed), row.needs.views), validate, started)
+        run.epochs(Training(pixels, Sampling(parts.labels, len(parts.train), settings, seed), row.needs.views), started)
     named = f"{machine.cpu_name()}, {cli.threads()} threads" if run.device.type == "cpu" else torch.cuda.get_device_name()
     image_facts = {name: fact for name, fact in facts.items() if name not in encoders.OF_TEXT}  # the text tower stays behind
-    return Result(run.best_module(), image_facts, run.progress, run.note(), named)
+    note = training_notes.note(run.progress, settings, run.stopped, held_out.unvalidated)
+    return Result(run.best_module(), image_facts, run.progress, note, named)
 
 
 def choose_device(wanted: str) -> torch.device:
@@ -122,9 +124,11 @@ def _deterministic(seed: int) -> None:
 
 @dataclass(frozen=True)
 class Training:
-    """What is trained on. pixels: uint8 [N, 3, S, S], in the order that `sampling` counts; views: augmented copies of an image."""
+    """What is trained on, and what is held out. pixels: of the training images in the order that `sampling` counts; views:
+    augmented copies of an image.
+    """
 
-    pixels: npt.NDArray[np.uint8]
+    pixels: training_pixels.Pixels
     sampling: Sampling
     views: int
 
@@ -133,9 +137,16 @@ class _Run:
     """The state of one training, from its first epoch to its last, over interruptions."""
 
     def __init__(
-        self, module: nn.Module, backbone: nn.Module, objective: nn.Module, settings: Train, look: network.Look, seed: int
+        self,
+        module: nn.Module,
+        backbone: nn.Module,
+        objective: nn.Module,
+        settings: Train,
+        look: network.Look,
+        held_out: HeldOut,
+        seed: int,
     ) -> None:
-        self.settings, self.look, self.seed = settings, look, seed
+        self.settings, self.look, self.held_out, self.seed = settings, look, held_out, seed
         self.device = choose_device(settings.device)
         self.module = module.to(device=self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.objective = objective.to(self.device)
@@ -168,30 +179,22 @@ class _Run:
         self.scaler.load_state_dict(self.progress.scaler)
         log.info("goes on after epoch %d of %d", self.progress.epoch, self.settings.epochs)
 
-    def epochs(self, training: Training, validate: Callable[[nn.Module], float | None], started: float) -> None:
-        """All epochs that are left, or as many as the clock allows. validate: map_at_r of the held-out images."""
+    def epochs(self, training: Training, started: float) -> None:
+        """All epochs that are left, or as many as the clock allows."""
         before, settings, progress, sampling = self.progress.seconds, self.settings, self.progress, training.sampling
         self.deadline = started + 60 * settings.max_minutes - before
         if not progress.log:
             imprint = getattr(self.objective, "imprint", None)
             if imprint and sampling.labels is not None:
-                imprint(network.label_centres(self.module, training.pixels, sampling.labels, self.look))
-            self._note(Epoch(0, None, validate(self._candidate()), 0.0, 0.0, 0.0, time.monotonic() - started))
+                imprint(network.label_centres(self.module, training.pixels.train, sampling.labels, self.look))
+            self._note(Epoch(0, None, self._score(training.pixels.validation), 0.0, 0.0, 0.0, 0.0, time.monotonic() - started))
+        self._warn_that_validation_cant_choose()
         todo, done = settings.epochs * sampling.steps, progress.epoch * sampling.steps
         with tqdm(total=todo, initial=done, unit="step", disable=None, desc="train", mininterval=1) as bar:
             for epoch in range(progress.epoch + 1, settings.epochs + 1):
-                begun = time.monotonic()
-                plan = sampling.epoch(epoch)
-                loss = self._epoch(epoch, training, plan, bar)
-                if self.stopped and epoch > 1:
-                    break
-                score = validate(self._candidate())
-                self._keep_best(epoch, score, sampling.labels is not None)
+                self._epoch(epoch, training, bar)
                 if self.stopped:
                     break
-                drawn = len(np.unique(np.concatenate([rows for rows, _ in plan]))) / sampling.count
-                so_far, rate = sampling.images_drawn(epoch * sampling.steps) / sampling.count, self.optimiser.param_groups[-1]["lr"]
-                self._note(Epoch(epoch, loss, score, rate, drawn, so_far, time.monotonic() - begun))
                 progress.epoch, progress.seconds = epoch, before + time.monotonic() - started
                 progress.finished = epoch == settings.epochs or self._out_of_patience()
                 self._save()
@@ -199,17 +202,44 @@ class _Run:
                     break
         if not progress.finished:
             progress.seconds = before + time.monotonic() - started
+        if not self.best:
+            self._keep(0)
+        if never := round((1 - progress.log[-1].drawn_so_far) * sampling.count):
+            log.info("%d of %d training images were never drawn; more epochs or images_per_epoch draw them", never, sampling.count)
 
-    def _epoch(self, epoch: int, training: Training, plan: list[tuple[data.Rows, data.Rows]], bar: tqdm) -> float:
-        """One pass; the mean loss. Sets `stopped` and returns early at the deadline."""
-        steps = training.sampling.steps
+    def _epoch(self, epoch: int, training: Training, bar: tqdm) -> None:
+        """One pass, and what is held out. Where the clock stops it, what it did so far counts, but only for this run's result."""
+        begun, sampling = time.monotonic(), training.sampling
+        plan = sampling.epoch(epoch)
+        losses, idle = self._pass(epoch, training, plan, bar)
+        done = len(losses)
+        if not done:
+            return
+        drawn = len(np.unique(np.concatenate([rows for rows, _ in plan[:done]])))
+        drawn_so_far = sampling.images_drawn((epoch - 1) * sampling.steps + done)
+        entry = Epoch(
+            epoch=round(epoch - 1 + done / sampling.steps, 6) if self.stopped else epoch,
+            loss=sum(losses) / done,
+            map_at_r=self._score(training.pixels.validation),
+            learning_rate=self.optimiser.param_groups[-1]["lr"],
+            drawn=drawn / sampling.count,
+            drawn_so_far=drawn_so_far / sampling.count,
+            idle=idle / done,
+            seconds=time.monotonic() - begun,
+        )
+        if self._is_best(entry):
+            self._keep(entry.epoch)
+        self._note(entry)
+
+    def _pass(self, epoch: int, training: Training, plan: list[tuple[data.Rows, data.Rows]], bar: tqdm) -> tuple[list[float], int]:
+        """The loss of each step, and how many steps had none, or no gradient. Sets `stopped` and ends early at the deadline."""
         torch.manual_seed(self.seed + epoch)  # of dropout; what a resumed run draws doesn't depend on earlier epochs
         network.training_mode(self.module, self.frozen, self.settings.batch_norm)
         self.objective.train()
         augment = Augment(self.settings.augmentation, self.look.size)
-        batches = Batches(training.pixels, plan, augment, training.views, (self.seed, epoch))
+        batches = Batches(training.pixels.train, plan, augment, training.views, (self.seed, epoch))
         workers = 0 if self.device.type == "cpu" else max(1, cli.threads() - 1)  # on a CPU the network needs all cores
-        losses, begun = [], time.monotonic()
+        losses, idle, begun, steps = [], 0, time.monotonic(), len(plan)
         for step, (images, labels) in enumerate(DataLoader(batches, batch_size=None, num_workers=workers, pin_memory=workers > 0)):
             if time.monotonic() > self.deadline:
                 self.stopped = True
@@ -218,21 +248,21 @@ class _Run:
                 group["lr"] = group["peak"] * network.rate(
                     (epoch - 1) * steps + step, self.settings.epochs * steps, self.settings.warmup_share
                 )
-            losses.append(self._step(images.to(self.device, non_blocking=True), labels.to(self.device)))
-            if not losses[-1] < float("inf"):
-                raise UserError(
-                    f"the loss is {losses[-1]} in epoch {epoch}, step {step + 1}; lower learning_rate ({self.settings.learning_rate:g})"
-                )
+            loss, gradient = self._step(images.to(self.device, non_blocking=True), labels.to(self.device))
+            if not loss < float("inf"):
+                fix = f"lower learning_rate ({self.settings.learning_rate:g})"
+                raise UserError(f"the loss is {loss} in epoch {epoch}, step {step + 1}; {fix}")
+            losses.append(loss)
+            idle += loss == 0 or gradient == 0
             self.progress.images += len(images)
-            bar.set_postfix(
-                epoch=epoch, loss=f"{losses[-1]:.3f}", images_per_s=f"{(step + 1) * len(images) / (time.monotonic() - begun):.0f}"
-            )
+            speed = (step + 1) * len(images) / (time.monotonic() - begun)
+            bar.set_postfix(epoch=epoch, loss=f"{loss:.3f}", images_per_s=f"{speed:.0f}")
             bar.update()
         self.progress.training_seconds += time.monotonic() - begun
-        return sum(losses) / max(len(losses), 1)
+        return losses, idle
 
-    def _step(self, images: torch.Tensor, labels: torch.Tensor) -> float:
-        """images: uint8 [B, 3, S, S]; labels: int64 [B]."""
+    def _step(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[float, float]:
+        """The loss, and the length of its gradient. images: uint8 [B, 3, S, S]; labels: int64 [B]."""
         with torch.autocast(self.device.type, self.precision or torch.bfloat16, enabled=self.precision is not None):
             vectors = self.module(self.look.normalise(images))  # [B, D]
         loss = self.objective(vectors.float(), labels)
@@ -240,33 +270,61 @@ class _Run:
         self.scaler.scale(loss).backward()
         self.scaler.unscale_(self.optimiser)
         trained = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
-        nn.utils.clip_grad_norm_(trained, self.settings.max_gradient_norm)
+        gradient = nn.utils.clip_grad_norm_(trained, self.settings.max_gradient_norm)
         self.scaler.step(self.optimiser)
         self.scaler.update()
         if self.averaged:
             self.averaged.update_parameters(self.module)
-        return loss.item()
+        return loss.item(), gradient.item()
 
     def _candidate(self) -> nn.Module:
         return self.averaged.module if self.averaged else self.module
 
-    def _keep_best(self, epoch: int, score: float | None, labels_are_used: bool) -> None:
-        """The best epoch's weights. Where an objective may not know labels they don't choose for it: the last epoch's."""
+    def _score(self, held_out: npt.NDArray[np.float32]) -> float | None:
+        """map_at_r of the held-out images [M, 3, H, W], with the weights that would be kept now."""
+        return retrieval_score(self._candidate(), held_out, self.held_out.labels, self.device)
+
+    def _is_best(self, entry: Epoch) -> bool:
+        """Of equal epochs the last one is kept, and so it is where the held-out images may not choose, or tell nothing.
+
+        An epoch that the clock stopped is kept only if nothing else is there, or it is better: the others can be repeated.
+        """
         best = self.progress.score(self.progress.best_epoch)
-        if score is None or best is None or not labels_are_used or not self.best or score > best:
-            self.best = {name: tensor.detach().cpu().clone() for name, tensor in self._candidate().state_dict().items()}
-            self.progress.best_epoch = epoch
+        if not self.best:
+            return True
+        if entry.map_at_r is None or best is None or not self.held_out.choose:
+            return not self.stopped
+        return entry.map_at_r > best or (entry.map_at_r == best and not self.stopped)
+
+    def _keep(self, epoch: float) -> None:
+        self.best = {name: tensor.detach().cpu().clone() for name, tensor in self._candidate().state_dict().items()}
+        self.progress.best_epoch = epoch
+
+    def _warn_that_validation_cant_choose(self) -> None:
+        start = self.progress.score(0)
+        fault = self.held_out.unvalidated or ("the start is perfect already (map_at_r 1.000)" if start == PERFECT else None)
+        without_patience = "" if self.settings.patience is None else ", and patience doesn't end the training"
+        if fault:
+            log.warning("held-out images can't tell epochs apart: %s; of equal ones the last is kept%s", fault, without_patience)
+        elif without_patience and not self.held_out.choose:
+            log.warning("labels may not choose for this objective: the last epoch is kept%s", without_patience)
 
     def _note(self, entry: Epoch) -> None:
         self.progress.log.append(entry)
-        told = f"loss {'-' if entry.loss is None else f'{entry.loss:.4f}'}, "
-        told += f"map_at_r of held-out labels {'no labels' if entry.map_at_r is None else f'{entry.map_at_r:.4f}'}, "
-        if entry.epoch:
-            told += f"{entry.drawn:.0%} of the training images drawn ({entry.drawn_so_far:.0%} so far), "
-        log.info("epoch %d: %s%.0f s", entry.epoch, told, entry.seconds)
+        told = [f"map_at_r of held-out labels {'-' if entry.map_at_r is None else f'{entry.map_at_r:.4f}'}"]
+        if entry.loss is not None:
+            told = [f"loss {entry.loss:.4f}", *told, f"{entry.drawn:.0%} of the training images drawn ({entry.drawn_so_far:.0%} so far)"]
+        if entry.idle:
+            told.append(f"{entry.idle:.0%} of the steps taught nothing (no loss or no gradient)")
+        (log.warning if entry.idle == 1 else log.info)("epoch %g: %s, %.0f s", entry.epoch, ", ".join(told), entry.seconds)
 
     def _out_of_patience(self) -> bool:
-        return self.settings.patience is not None and self.progress.epoch - self.progress.best_epoch >= self.settings.patience
+        """Counted from the first epoch with the best score; not where that can't be better than the start, or may not choose."""
+        scores = [entry.map_at_r for entry in self.progress.log if entry.map_at_r is not None]
+        if self.settings.patience is None or not self.held_out.choose or not scores or scores[0] == PERFECT:
+            return False
+        trained = scores[1:]
+        return len(trained) - 1 - trained.index(max(trained)) >= self.settings.patience
 
     def _save(self) -> None:
         """Of a finished training only the result."""
@@ -281,13 +339,3 @@ class _Run:
     def best_module(self) -> nn.Module:
         self.module.load_state_dict(self.best)
         return self.module.cpu().eval()
-
-    def note(self) -> str | None:
-        """What the table should say beside this row, if anything."""
-        start, best = self.progress.score(0), self.progress.score(self.progress.best_epoch)
-        notes = []
-        if self.stopped:
-            notes.append(f"stopped at the limit {'after' if self.progress.epoch else 'within'} epoch {max(self.progress.epoch, 1)}")
-        if start is not None and best is not None and best <= start:
-            notes.append(f"no better than its start on held-out labels ({start:.3f}, then {best:.3f})")
-        return "; ".join(notes) or None

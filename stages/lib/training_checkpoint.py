@@ -26,35 +26,36 @@ _KEPT = 16  # results of finished trainings that wait for a stage that was kille
 
 @dataclass(frozen=True)
 class Epoch:
-    """A line of a training's log. epoch: 0 is the encoder before training, which has no loss.
+    """A line of a training's log. epoch: 0 is the encoder before training, which has no loss; 2.4: the clock stopped the third.
 
     map_at_r: of the held-out images, None where there is nothing to tell; drawn: share of the training images that were in
-    its batches; drawn_so_far: in those of all epochs up to it.
+    its batches; drawn_so_far: in those of all epochs up to it; idle: share of its steps without a loss or a gradient.
     """
 
-    epoch: int
+    epoch: float
     loss: float | None
     map_at_r: float | None
     learning_rate: float
     drawn: float
     drawn_so_far: float
+    idle: float
     seconds: float
 
 
 @dataclass
 class Progress:
-    """How far a training is. log: its epochs; finished: the epochs or the patience ran out."""
+    """How far a training is. epoch: the last whole one; finished: the epochs or the patience ran out."""
 
     epoch: int = 0
     seconds: float = 0.0
     images: int = 0
     training_seconds: float = 0.0
-    best_epoch: int = 0
+    best_epoch: float = 0
     finished: bool = False
     scaler: dict[str, Any] = field(default_factory=dict)
     log: list[Epoch] = field(default_factory=list)
 
-    def score(self, epoch: int) -> float | None:
+    def score(self, epoch: float) -> float | None:
         """map_at_r of an epoch; None where it has none."""
         return next((entry.map_at_r for entry in self.log if entry.epoch == epoch), None)
 

@@ -73,8 +73,9 @@ def split(manifest: Manifest, settings: Train, needs: Needs, seed: int) -> Parts
         return Parts(np.setdiff1d(rows, held), np.sort(held), None, ())
     images = np.bincount(manifest.labels[manifest.labels >= 0], minlength=len(manifest.names))
     several = np.flatnonzero(images > 1)
-    held = rng.permutation(several)[: training_photos.held_out_labels(len(several), settings)]
-    kept = np.setdiff1d(several if needs.pairs else np.arange(len(images)), held)
+    usable = several if needs.pairs else np.arange(len(images))
+    held = rng.permutation(several)[: training_photos.held_out_labels(len(several), len(usable), settings)]
+    kept = np.setdiff1d(usable, held)
     train = np.flatnonzero(np.isin(manifest.labels, kept))
     labels = np.searchsorted(kept, manifest.labels[train])
     return Parts(train, np.flatnonzero(np.isin(manifest.labels, held)), labels, tuple(manifest.names[label] for label in kept))

@@ -9,6 +9,7 @@ from stages.lib import paths
 from stages.lib.errors import UserError
 from stages.lib.training_params import Needs, NoObjective, Objective, Train, settings_of
 
+_LEAST_HELD_OUT = 2  # labels
 Counts = Mapping[str | None, int]  # images of each label; None: of no label
 
 
@@ -54,18 +55,28 @@ def _check_labels(needs: Needs, settings: Train, counts: Mapping[str, int]) -> N
             "add images, or say on_single_image: skip"
         )
     several = len(counts) - len(single)
-    held = held_out_labels(several, settings)
-    left = (several if needs.pairs else len(counts)) - held
-    if left < settings.labels_per_batch:
-        fix = f"set it to {left} or less, or add labels" if left > 1 else "add labels"
-        raise UserError(
-            f"labels_per_batch is {settings.labels_per_batch}, but there are {left} labels to train on ({held} more validate); {fix}"
-        )
+    usable = several if needs.pairs else len(counts)
+    held = held_out_labels(several, usable, settings)
+    if usable - held < settings.labels_per_batch:
+        fault = f"labels_per_batch is {settings.labels_per_batch}, but there are {usable - held} labels to train on"
+        fault += f" ({held} more validate)" if held else ""
+        most, without = usable - held, ""
+        if not held and min(several, usable - _LEAST_HELD_OUT) >= _LEAST_HELD_OUT:
+            most, without = usable - _LEAST_HELD_OUT, f" (up to {usable} without validation)"
+        raise UserError(f"{fault}; {f'set it to {most} or less{without}, or add labels' if most > 1 else 'add labels'}")
 
 
-def held_out_labels(several: int, settings: Train) -> int:
-    """How many labels validate. several: labels with more than one image; one alone can't be found again."""
-    return math.ceil(settings.validation_share * several)
+def held_out_labels(several: int, usable: int, settings: Train) -> int:
+    """How many labels validate: the share that is set, but two at least, or none where they would be missed in training.
+
+    One label's images have no others to be confused with: they find each other whatever the network has learned.
+    several: labels with more than one image, as one image can't find another; usable: labels that can be trained on.
+    """
+    wanted = math.ceil(settings.validation_share * several)
+    if wanted >= _LEAST_HELD_OUT:
+        return wanted
+    left = usable - _LEAST_HELD_OUT
+    return _LEAST_HELD_OUT if several >= _LEAST_HELD_OUT and left >= settings.labels_per_batch else 0
 
 
 def held_out_images(count: int, settings: Train) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -12,16 +14,29 @@ from stages.lib import ranking_metrics, search
 _BATCH = 64
 
 
+@dataclass(frozen=True)
+class HeldOut:
+    """labels: int64 [M], of the images held out, -1 where there is none; choose: whether they may choose the epoch that is kept."""
+
+    labels: npt.NDArray[np.int64]
+    choose: bool
+
+    @property
+    def unvalidated(self) -> str | None:
+        """Why they can't tell a good encoder from a bad one; None where they can."""
+        return why_no_score(self.labels)
+
+
 def retrieval_score(
     module: nn.Module, images: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], device: torch.device
 ) -> float | None:
-    """map_at_r with each image as a query among all others, by cosine; None where no two images share a label.
+    """map_at_r with each image as a query among all others, by cosine; None where it would tell nothing (`why_no_score`).
 
     images: float32 [M, 3, H, W], as the encoder is used; labels: int64 [M], -1 where there is none.
     """
-    total = np.where(labels >= 0, np.bincount(labels + 1)[labels + 1] - 1, 0) if len(labels) else labels
-    if not (total > 0).any():
+    if why_no_score(labels):
         return None
+    total = _others_of_its_label(labels)
     ids = [str(i) for i in range(len(labels))]
     vectors = search.prepare("cosine", ids, embed(module, images, device), "validation")
     index = search.build("cosine", vectors.shape[1], len(vectors), [(ids, vectors)], "validation")
@@ -29,6 +44,24 @@ def retrieval_score(
     positions, _ = search.nearest(index, vectors, int(total.max()), itself)
     relevant = (labels[positions] == labels[:, None]) & (positions >= 0) & (labels >= 0)[:, None]
     return float(np.nanmean(ranking_metrics.map_at_r(relevant, total)))
+
+
+def why_no_score(labels: npt.NDArray[np.int64]) -> str | None:
+    """Why held-out images can't tell a good encoder from a bad one; None where they can.
+
+    labels: int64 [M], -1 where there is none.
+    """
+    if not len(labels):
+        return "too few labels to hold two out"
+    others = _others_of_its_label(labels)
+    if not others.any():
+        return "no two held-out images share a label"
+    return "all held-out images share one label" if others.max() == len(labels) - 1 else None
+
+
+def _others_of_its_label(labels: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """How many other images have an image's label: int64 [M]."""
+    return np.where(labels >= 0, np.bincount(labels + 1)[labels + 1] - 1, 0)
 
 
 def embed(module: nn.Module, images: npt.NDArray[np.float32], device: torch.device) -> npt.NDArray[np.float32]:

@@ -64,6 +64,7 @@ def test_plots_diff_shows_every_model_of_both_branches(folder: Path) -> None:
         assert "DVC_METRIC" not in told, "an anchor was not filled"
         assert content["encoding"]["x"]["field"] == settings["x"] and f'"field": "{settings["y"]}"' in told
         assert content["encoding"]["color"]["field"] == "model"
+        assert "layer" in content or content["mark"]["point"], "a line alone doesn't show a curve of one point"
         models = {"sharp"} if name == paths.TRAINING_CURVES.as_posix() else {"sharp", "blurred"}
         values = content["data"]["values"]
         assert {(value["rev"], value["model"]) for value in values} == {(rev, model) for rev in ("main", "try") for model in models}

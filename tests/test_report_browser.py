@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,14 @@ from selenium.webdriver.support.ui import Select
 
 from stages.lib import paths
 from tests import browser as chromium
-from tests import reported
+from tests import collection, reported
 from tests.collection import Image, clustered
 
 pytestmark = pytest.mark.slow
 
 LEAKS: dict[str, Any] = {"leaks": {"by": ["sharp"]}}
 ROWS = ("sharp", "middling", "blurred")
+WRITE_EMBEDDINGS = collection.write_embeddings  # before a test replaces it
 CURVE = [{"epoch": e, "map_at_r": m, "loss": loss, "learning_rate": 0.1} for e, m, loss in ((0, 0.2, None), (1, 0.5, 3.0), (2, 0.6, 2.5))]
 
 
@@ -35,20 +36,20 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.chdir(folder)
         noise = {"sharp": 1.2, "middling": 1.8, "blurred": 2.6}
         images = {row: reported.odd(clustered(10, 3, 4, noise[row], seed=i)) for i, row in enumerate(ROWS)}
-        patch.setattr(reported.collection, "write_embeddings", with_curve(reported.collection.write_embeddings))
+        patch.setattr(collection, "write_embeddings", with_curve(CURVE))
         leak = 'kind,path_a,path_b,across\nsame_bytes,"train/<b>x</b>.jpg","test/query/ü ""q"".jpg",train-query\n'
         reported.run(images, leaks_csv=leak, **LEAKS)
         reported.match("sharp", images["sharp"])
         yield folder
 
 
-def with_curve(write: Callable[..., None]) -> Callable[..., None]:
+def with_curve(curve: Sequence[Mapping[str, Any]]) -> Callable[..., None]:
     """One row was fine-tuned, and embeds faster than the others."""
 
     def written(row: str, images: Any) -> None:
-        write(row, images, images_per_second={"sharp": 50.0, "middling": 40.0, "blurred": 200.0}[row])
+        WRITE_EMBEDDINGS(row, images, images_per_second={"sharp": 50.0, "middling": 40.0, "blurred": 200.0}[row])
         if row == "sharp":
-            paths.costs("train", row).write_text(json.dumps({"minutes": 1.0, "note": None, "curve": CURVE}), encoding="utf-8")
+            paths.costs("train", row).write_text(json.dumps({"minutes": 1.0, "note": None, "curve": curve}), encoding="utf-8")
 
     return written
 
@@ -182,6 +183,37 @@ def test_curves_are_drawn_and_read(page: WebDriver) -> None:
         assert f"{row} {value:.3f}" in texts(page, "#top-k-read span")
     drawn = page.execute_script("return [...document.querySelectorAll('#training polyline')].map((l) => l.points.length)")
     assert drawn == [3, 2]  # map_at_r from epoch 0 on, loss from 1 on
+
+
+@pytest.mark.parametrize(
+    ("curve", "lines", "dots"),
+    [
+        ([(0, 0.2, None)], [], 1),  # stopped before its first step
+        ([(0, 0.2, None), (0.4, 0.3, 3.0)], [2], 1),  # stopped within the first epoch: one loss
+        ([(0, None, None), (1, None, 3.0), (2, None, 2.0)], [2], 0),  # not validated
+        ([(0, None, None), (0.4, None, 3.0)], [], 1),
+    ],
+)
+def test_a_curve_of_one_point_is_drawn_as_a_dot(
+    one_browser: WebDriver,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    curve: list[tuple[float, float | None, float | None]],
+    lines: list[int],
+    dots: int,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    epochs: list[dict[str, Any]] = [dict(zip(("epoch", "map_at_r", "loss"), entry, strict=True)) for entry in curve]
+    monkeypatch.setattr(collection, "write_embeddings", with_curve(epochs))
+    reported.run({"sharp": reported.odd(clustered(4, 2, 2, 1.2))})
+    page = open_page(one_browser, tmp_path)
+    drawn = page.execute_script("return [...document.querySelectorAll('#training polyline')].map((l) => l.points.length)")
+    assert drawn == lines
+    shown = page.find_elements(By.CSS_SELECTOR, "#training .point .filled")
+    assert len(shown) == dots and all(dot.size["width"] > 5 for dot in shown)
+    if curve[-1][0] == 0.4:
+        ticks = texts(page, "#training .tick[text-anchor=middle]")
+        assert ticks and {"0", "1"} <= {*ticks}, "a part of an epoch doesn't stretch the axis"
 
 
 def right(row: str, k: int) -> list[bool]:

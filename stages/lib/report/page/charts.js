@@ -122,12 +122,14 @@
   function lines(width, rows, points, ys, names) {
     const height = Math.max(220, Math.min(320, width * 0.6));
     const all = rows.flatMap(points);
-    const xs = [Math.min(...all.map(([a]) => a)), Math.max(...all.map(([a]) => a))];
+    const xs = [Math.floor(Math.min(...all.map(([a]) => a))), Math.ceil(Math.max(...all.map(([a]) => a)))]; // epoch 2.4: the clock stopped it
     const chart = axes(width, height, xs[0] === xs[1] ? [xs[0], xs[0] + 1] : xs, ys(all), names);
     for (const row of [...rows].reverse()) { // the best on top
-      const { colour, dash } = style(row.name);
-      const path = points(row).map(([a, b]) => `${chart.x(a).toFixed(1)},${chart.y(b).toFixed(1)}`).join(" ");
-      chart.root.append(svg("polyline", { class: "series", points: path, style: `stroke: ${colour}`, "stroke-dasharray": dash }, svg("title", {}, row.name)));
+      const { colour, dash, marker: shape } = style(row.name), title = svg("title", {}, row.name);
+      const path = points(row).map(([a, b]) => [chart.x(a).toFixed(1), chart.y(b).toFixed(1)]);
+      chart.root.append(path.length === 1 // which a line wouldn't show
+        ? svg("g", { class: "point", style: `--series: ${colour}` }, title, marker(shape, ...path[0].map(Number), { class: "filled" }))
+        : svg("polyline", { class: "series", points: path.join(" "), style: `stroke: ${colour}`, "stroke-dasharray": dash }, title));
     }
     return chart;
   }
@@ -154,14 +156,14 @@
 
   function training(width) {
     const rows = charts.rows.filter((row) => row.training.some((entry) => entry.map_at_r !== null));
-    if (!rows.length) return [el("p", {}, "No row was fine-tuned, or none had labels to hold out.")];
     const points = (row) => row.training.filter((entry) => entry.map_at_r !== null).map((entry) => [entry.epoch, entry.map_at_r]);
     const losses = charts.rows.filter((row) => row.training.some((entry) => entry.loss !== null));
     const loss = (row) => row.training.filter((entry) => entry.loss !== null).map((entry) => [entry.epoch, entry.loss]);
     return [
-      lines(width, rows, points, aroundValues, { x: "epoch", y: "map_at_r, held-out labels", whole: true, title: "map_at_r of held-out labels by epoch" }).root,
+      rows.length ? lines(width, rows, points, aroundValues, { x: "epoch", y: "map_at_r, held-out labels", whole: true, title: "map_at_r of held-out labels by epoch" }).root
+        : el("p", {}, losses.length ? "No row had labels to hold out." : "No row was fine-tuned."),
       losses.length ? lines(width, losses, loss, aroundValues, { x: "epoch", y: "loss (scales differ by objective)", whole: true, title: "Training loss by epoch" }).root : null,
-      legend(losses.length > rows.length ? losses : rows),
+      losses.length || rows.length ? legend(losses.length > rows.length ? losses : rows) : null,
     ].filter(Boolean);
   }
 

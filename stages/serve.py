@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ipaddress
 import logging
+import re
 import socket
 import sys
 
@@ -13,7 +14,9 @@ import uvicorn
 from stages.lib import cli, paths
 from stages.lib.errors import UserError
 from stages.lib.params import Params
-from stages.lib.serving import app, guard, rooms
+from stages.lib.serving import app, rooms
+
+_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?")
 
 
 def choose(params: Params, wanted: str | None) -> str:
@@ -53,19 +56,39 @@ def url(listener: socket.socket) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}/"
 
 
-def main(argv: list[str] | None = None) -> None:
+def names(host: str, given: list[str], local: bool) -> frozenset[str]:
+    """What the page may be asked as, beside IP addresses, lower case. UserError if a given one is no name."""
+    for name in given:
+        if not _NAME.fullmatch(name):
+            raise UserError(f"--name {name}: isn't a host's name; say it as addresses have it, without port, as photos.example.org")
+    own = () if local else (socket.gethostname(), socket.getfqdn())
+    return frozenset(name.lower() for name in ("localhost", host, *given, *own))
+
+
+def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m stages.serve", description="A local page to search the gallery.")
     parser.add_argument("--model", help="the row of params.yaml to open with (default: the first that is computed here)")
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: this machine only)")
     parser.add_argument("--port", type=int, default=8000, help="0: any free one")
-    arguments = parser.parse_args(argv)
+    parser.add_argument(
+        "--name",
+        action="append",
+        default=[],
+        help="a name under which browsers ask for this page, as photos.example.org, beside IP addresses and this machine's own names; "
+        "may be repeated",
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+    asked = arguments(argv)
     params = cli.start_whole("serve", alone=False)
-    model = choose(params, arguments.model)
-    with listen(arguments.host, arguments.port) as listener:
-        local = is_local(listener)
-        if not local:
+    model = choose(params, asked.model)
+    with listen(asked.host, asked.port) as listener:
+        known_as = names(asked.host, asked.name, is_local(listener))
+        if not is_local(listener):
             print("warning: everyone who reaches this address can search and see the gallery; there is no password", file=sys.stderr)
-        served = app.create(params, model, (*guard.LOOPBACK_NAMES, arguments.host, listener.getsockname()[0]) if local else ("*",))
+        served = app.create(params, model, known_as)
         config = uvicorn.Config(served, log_level=logging.WARNING, access_log=False, server_header=False, proxy_headers=False, ws="none")
         config.timeout_graceful_shutdown = 3
         print(f"search page: {url(listener)} (Ctrl-C ends it)", flush=True)

@@ -266,10 +266,23 @@ def test_a_query_or_training_image_is_not_served(url: str, project: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("host", "status"), [("localhost:1234", 200), ("127.0.0.1", 200), ("[::1]:80", 200), ("lineup.example", 400), ("127.0.0.1.nip.io", 400)]
+    ("host", "status"),
+    [
+        ("localhost:1234", 200),
+        ("LocalHost.", 200),
+        ("127.0.0.1", 200),
+        ("192.0.2.7:80", 200),  # an address can't be rebound
+        ("[::1]:80", 200),
+        ("lineup.example", 400),
+        ("127.0.0.1.nip.io", 400),
+        ("[::1", 400),
+        ("", 400),
+    ],
 )
 def test_only_names_of_this_machine_are_answered(url: str, host: str, status: int) -> None:
-    assert requests.get(url, headers={"Host": host}, timeout=60).status_code == status
+    response = requests.get(url, headers={"Host": host}, timeout=60)
+    assert response.status_code == status
+    assert status == 200 or set(response.json()) == {"error"}
 
 
 @pytest.mark.parametrize("headers", [{"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, {"Origin": "https://evil.example"}])
@@ -339,7 +352,7 @@ def test_the_page_tells_its_rows_and_loads_nothing_from_elsewhere(url: str) -> N
 
 def test_names_in_the_page_are_data(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(app, "STARTERS", 10_000)
-    with TestClient(app.create(params.load(), "mobilenet_v2", ("*",))) as client:
+    with TestClient(app.create(params.load(), "mobilenet_v2", ("testserver",))) as client:
         page = _Scripts()
         page.feed(client.get("/").text)
     assert "img" in page.tags and page.tags.count("script") == 2  # the picture asked with; the data and the script
@@ -404,6 +417,7 @@ def test_a_picture_is_found_in_any_shard(tmp_path: Path, rows: int, rows_per_sha
         (["--model", "absent"], "data/indexes/absent.faiss: is not there; run `dvc repro`, or `dvc pull` it"),
         (["--host", "no.such.host.invalid"], "--host no.such.host.invalid --port 8000: can't be listened on"),
         (["--port", "99999"], "--port 99999: must be 0 to 65535"),
+        (["--port", "0", "--name", "https://a.example"], "--name https://a.example: isn't a host's name; say it as addresses have it"),
     ],
 )
 def test_a_wrong_argument_is_told(project: Path, arguments: list[str], sentence: str) -> None:
@@ -431,13 +445,19 @@ def test_without_a_model_the_first_computed_row_is_shown(project: Path, tmp_path
         serve.choose(settings, None)
 
 
-def test_other_machines_are_let_in_only_on_demand_and_with_a_warning(project: Path) -> None:
-    server = served.start(project, "--host", "0.0.0.0", "--port", "0")
+def test_where_other_machines_are_let_in_only_this_servers_names_are_answered(project: Path) -> None:
+    """Else a page of another site reads the gallery: its name is made to lead here (DNS rebinding)."""
+    server = served.start(project, "--host", "0.0.0.0", "--port", "0", "--name", "Photos.example.org", "--name", "b.example")
     url = served.address(server).replace("0.0.0.0", "127.0.0.1")
-    response = requests.get(url, headers={"Host": "lineup.example"}, timeout=60)
+    image = f"{url}/images/{manifest('gallery')[0]['image_id']}"
+    known = ("photos.example.org", "b.example:80", "localhost", "192.0.2.7:8000", "[2001:db8::7]", socket.gethostname(), socket.getfqdn())
+    statuses = {host: requests.get(image, headers={"Host": host}, timeout=60).status_code for host in known}
+    refused = requests.get(image, headers={"Host": "evil.example"}, timeout=60)
     os.kill(server.pid, signal.SIGINT)
     _, errors = server.communicate(timeout=60)
-    assert response.status_code == 200
+    assert statuses == dict.fromkeys(known, 200)
+    sentence = "this server isn't known as 'evil.example'; use its IP address, or start it with --name evil.example"
+    assert (refused.status_code, refused.json()) == (400, {"error": sentence})
     assert errors == "warning: everyone who reaches this address can search and see the gallery; there is no password\nended\n"
     assert server.returncode == 0
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import asdict
@@ -14,6 +14,7 @@ import jinja2
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
+from starlette.types import ASGIApp
 
 from stages.lib import paths, pictures
 from stages.lib.errors import nearest
@@ -34,8 +35,8 @@ ImageId = Annotated[str, Query(pattern=r"^[0-9a-f]{64}$")]
 Words = Annotated[str, Query(min_length=1, max_length=MAX_CHARACTERS)]
 
 
-def create(params: Params, first: str, hosts: tuple[str, ...]) -> FastAPI:
-    """first: the row that the page opens with; it is loaded at once, the others when they're asked. hosts: see `guard.install`."""
+def create(params: Params, first: str, names: Collection[str]) -> ASGIApp:
+    """first: the row that the page opens with; it is loaded at once, the others when they're asked. names: see `guard.Guard`."""
     opened = rooms.Rooms(params)
     thread = ThreadPoolExecutor(1, "rows")  # one search at a time: each uses all cores, and memory stays bounded
 
@@ -46,11 +47,11 @@ def create(params: Params, first: str, hosts: tuple[str, ...]) -> FastAPI:
         thread.shutdown(cancel_futures=True)
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
-    guard.install(app, hosts)
+    guard.tell_faults(app)
     app.mount("/static", StaticFiles(directory=_PAGE / "static"))
     _add_page(app, params, first, opened)
     _add_searches(app, params, opened, thread)
-    return app
+    return guard.Guard(app, names)
 
 
 def _add_page(app: FastAPI, params: Params, first: str, opened: rooms.Rooms) -> None:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import ipaddress
+from collections.abc import Collection
+from urllib.parse import urlsplit
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
-from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stages.lib.errors import UserError
 from stages.lib.images import BadImage
-
-LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1", "[::1]")
 
 # Nothing but this server's own files runs or loads in the page; blob: is the picture that the user chose.
 _HEADERS = {
@@ -34,33 +35,66 @@ class Refusal(Exception):
         self.status = status
 
 
-def install(app: FastAPI, hosts: tuple[str, ...]) -> None:
-    """hosts: the names under which the page may be asked for; ("*",) is any.
+class Guard:
+    """Lets those requests through to an app that are meant for this server, and locks down what is answered.
 
-    A page of another site can't ask: its name for this machine isn't among `hosts` (DNS rebinding), and its requests say
-    where they come from.
+    A page of another site can't ask. Its name for this server isn't among `names` (DNS rebinding; an IP address can't be rebound, so
+    each is accepted), and its requests say where they come from.
     """
-    app.middleware("http")(_guarded)
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)
+
+    def __init__(self, app: ASGIApp, names: Collection[str]) -> None:
+        """names: of this server, as an address may have them, lower case."""
+        self._app, self._names = app, names
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_locked_down(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers.update(_HEADERS)
+                headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        fault = self._fault(Headers(scope=scope), scope["path"]) if scope["type"] == "http" else None
+        await (fault or self._app)(scope, receive, send_locked_down)
+
+    def _fault(self, headers: Headers, path: str) -> JSONResponse | None:
+        asked = headers.get("host", "")
+        host = _hostname(asked)
+        if not host:
+            return _told(400, "the Host header names no host")
+        if host not in self._names and not _is_ip_address(host):
+            return _told(400, f"this server isn't known as {host!r}; use its IP address, or start it with --name {host}")
+        foreign = headers.get("sec-fetch-site") in ("cross-site", "same-site") and path != "/"
+        origin = headers.get("origin")
+        if foreign or (origin is not None and origin.partition("://")[2] != asked):
+            return _told(403, "this was asked by a page of another site, which may not search here")
+        return None
+
+
+def _hostname(host: str) -> str:
+    """Of a Host header: without port and brackets, in lower case; empty if there is none."""
+    try:
+        return (urlsplit(f"//{host}").hostname or "").removesuffix(".")
+    except ValueError:
+        return ""
+
+
+def _is_ip_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def tell_faults(app: FastAPI) -> None:
+    """What an app raises becomes an answer."""
     app.add_exception_handler(Refusal, lambda _, error: _told(error.status, str(error)))  # type: ignore[attr-defined]
     app.add_exception_handler(BadImage, lambda _, error: _told(415, f"this picture {error}"))
     app.add_exception_handler(UserError, lambda _, error: _told(409, str(error)))
     app.add_exception_handler(RequestValidationError, lambda _, error: _told(400, _first_fault(error)))  # type: ignore[arg-type]
     app.add_exception_handler(HTTPException, lambda _, error: _told(error.status_code, str(error.detail).lower()))  # type: ignore[attr-defined]
     app.add_exception_handler(Exception, lambda _, error: _told(500, "something broke here; the terminal of stages.serve says what"))
-
-
-async def _guarded(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    foreign = request.headers.get("sec-fetch-site") in ("cross-site", "same-site") and request.url.path != "/"
-    origin = request.headers.get("origin")
-    if foreign or (origin is not None and origin.partition("://")[2] != request.headers.get("host")):
-        response: Response = _told(403, "this was asked by a page of another site, which may not search here")
-    else:
-        response = await call_next(request)
-    for name, value in _HEADERS.items():
-        response.headers[name] = value
-    response.headers.setdefault("Cache-Control", "no-store")
-    return response
 
 
 async def body(request: Request, limit: int) -> bytes:

@@ -10,11 +10,13 @@ import socket
 import sys
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from stages.lib import cli, paths
 from stages.lib.errors import UserError
 from stages.lib.params import Params
-from stages.lib.serving import app, rooms
+from stages.lib.serving import app, connections, rooms
+from stages.lib.serving.limits import Limits
 
 _NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?")
 
@@ -65,6 +67,14 @@ def names(host: str, given: list[str], local: bool) -> frozenset[str]:
     return frozenset(name.lower() for name in ("localhost", host, *given, *own))
 
 
+def server(served: ASGIApp, limits: Limits) -> uvicorn.Server:
+    """uvicorn with this page's limits; whom it refuses for them, only the client is told."""
+    config = uvicorn.Config(served, log_level=logging.ERROR, access_log=False, server_header=False, proxy_headers=False, ws="none")
+    config.http = connections.protocol(limits)
+    config.timeout_graceful_shutdown = 3
+    return uvicorn.Server(config)
+
+
 def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m stages.serve", description="A local page to search the gallery.")
     parser.add_argument("--model", help="the row of params.yaml to open with (default: the first that is computed here)")
@@ -88,12 +98,11 @@ def main(argv: list[str] | None = None) -> None:
         known_as = names(asked.host, asked.name, is_local(listener))
         if not is_local(listener):
             print("warning: everyone who reaches this address can search and see the gallery; there is no password", file=sys.stderr)
-        served = app.create(params, model, known_as)
-        config = uvicorn.Config(served, log_level=logging.WARNING, access_log=False, server_header=False, proxy_headers=False, ws="none")
-        config.timeout_graceful_shutdown = 3
+        limits = Limits()
+        served = app.create(params, model, known_as, limits)
         print(f"search page: {url(listener)} (Ctrl-C ends it)", flush=True)
         try:
-            uvicorn.Server(config).run(sockets=[listener])
+            server(served, limits).run(sockets=[listener])
         except KeyboardInterrupt:
             print("ended", file=sys.stderr)
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,9 +17,14 @@ from typing import Any
 import numpy as np
 import pytest
 import requests
+import uvicorn
 from PIL import Image
+from starlette.types import ASGIApp
 
-from stages import demo, embed, fetch, index, preprocess, refine, retrieve, train
+from stages import demo, embed, fetch, index, preprocess, refine, retrieve, serve, train
+from stages.lib import params
+from stages.lib.serving import app
+from stages.lib.serving.limits import Limits
 from tests import hub_repositories
 from tests.project import ROOT, demo_params, write_params
 
@@ -36,14 +44,14 @@ REFINEMENTS: dict[str, dict[str, Any]] = {
 
 
 def _rows() -> dict[str, Any]:
-    params = demo_params("mobilenet_v2", "faiss_l2")
-    models = params["models"]
+    settings = demo_params("mobilenet_v2", "faiss_l2")
+    models = settings["models"]
     random = {"library": "torchvision", "name": "squeezenet1_1", "weights": "none", "allow_random": True, "image_size": 64}
     models["random"] = {**models["mobilenet_v2"], "encoder": random}
     models["clip"] = {**models["mobilenet_v2"], "encoder": {"library": "transformers", "name": "tiny-clip", "weights": "file:clip"}}
     models["absent"] = models["mobilenet_v2"]
-    params["refinements"] = REFINEMENTS
-    return params
+    settings["refinements"] = REFINEMENTS
+    return settings
 
 
 def _photo(path: str, width: int, height: int, seed: int, **options: Any) -> None:
@@ -99,12 +107,60 @@ def address(server: subprocess.Popen[str]) -> str:
 
 @contextmanager
 def serving(folder: Path, *arguments: str) -> Iterator[str]:
-    """The address, without a slash at its end."""
+    """The address, without a slash at its end. Whatever clients do, the server prints nothing more."""
     server = start(folder, "--port", "0", *arguments)
+    errors = ""
     try:
         url = address(server)
         requests.get(url, timeout=60).raise_for_status()
         yield url
     finally:
         server.terminate()
-        server.communicate(timeout=60)
+        _, errors = server.communicate(timeout=60)
+    assert errors == ""
+
+
+@contextmanager
+def running(served: ASGIApp, limits: Limits) -> Iterator[tuple[str, uvicorn.Server]]:
+    """An app behind the page's server, in a thread of this process, and its address."""
+    with serve.listen("0.0.0.0" if sys.platform == "linux" else "127.0.0.1", 0) as listener:
+        server = serve.server(served, limits)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}", server
+        finally:
+            server.should_exit = True
+            thread.join(60)
+
+
+@contextmanager
+def serving_here(limits: Limits) -> Iterator[tuple[str, uvicorn.Server]]:
+    """The project of the current folder, under limits that a test has time for."""
+    with running(app.create(params.load(), "mobilenet_v2", ("localhost",), limits), limits) as (url, server):
+        requests.get(url, timeout=60).raise_for_status()
+        yield url, server
+
+
+def connect(url: str, sent: bytes = b"", source: str = "127.0.0.1") -> socket.socket:
+    """A connection that has sent something. source: the address that the server knows this client by."""
+    port = int(url.rpartition(":")[2])
+    connection = socket.create_connection(("127.0.0.1", port), timeout=60, source_address=(source, 0))
+    connection.sendall(sent)
+    return connection
+
+
+def answer(connection: socket.socket) -> tuple[int, dict[str, Any]]:
+    """Status and JSON of the server's last answer before it hangs up."""
+    received = b""
+    with connection:
+        while piece := connection.recv(65_536):
+            received += piece
+    head, _, body = received.rpartition(b"\r\n\r\n")
+    return int(head.rpartition(b"HTTP/1.1 ")[2].split()[0]), json.loads(body)
+
+
+def upload(size: int, data: bytes = b"", *headers: str) -> bytes:
+    """A request to search with a photo, which says that it has `size` bytes."""
+    lines = ["POST /search/photo?model=mobilenet_v2 HTTP/1.1", "Host: localhost", "Connection: close", f"Content-Length: {size}", *headers]
+    return "\r\n".join([*lines, "", ""]).encode() + data

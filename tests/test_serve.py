@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import html.parser
 import io
@@ -11,7 +12,8 @@ import shutil
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ from stages import serve
 from stages.lib import images, params, paths, pictures, query, searched_gallery, tables
 from stages.lib.errors import UserError
 from stages.lib.serving import app, rooms
+from stages.lib.serving.limits import Limits
 from tests import served
 
 UNKNOWN_ID = "0" * 64
@@ -169,7 +172,7 @@ def _png(width: int, height: int) -> bytes:
         (b"\0\0\0\x18ftypheic" + bytes(50), 415, "this picture is HEIC, which can't be read; export it as JPEG"),
         (_png(900, 900)[:-40], 415, "this picture is "),
         (_png(20_000, 9_000), 415, f"this picture has more than {images.MAX_PIXELS:,} pixels"),
-        (bytes(app.MAX_BYTES + 1), 413, "this picture has more than 50 MB; choose a smaller one"),
+        (bytes(50 * 2**20 + 1), 413, "this picture has more than 50 MB; choose a smaller one"),
         ((bytes(2**20) for _ in range(51)), 413, "this picture has more than 50 MB"),  # of no announced length
     ],
     ids=["empty", "svg", "heic", "truncated", "pixels", "bytes", "bytes in chunks"],
@@ -352,7 +355,7 @@ def test_the_page_tells_its_rows_and_loads_nothing_from_elsewhere(url: str) -> N
 
 def test_names_in_the_page_are_data(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(app, "STARTERS", 10_000)
-    with TestClient(app.create(params.load(), "mobilenet_v2", ("testserver",))) as client:
+    with TestClient(app.create(params.load(), "mobilenet_v2", ("testserver",), Limits())) as client:
         page = _Scripts()
         page.feed(client.get("/").text)
     assert "img" in page.tags and page.tags.count("script") == 2  # the picture asked with; the data and the script
@@ -470,3 +473,126 @@ def test_the_address_that_is_printed_is_answered(project: Path) -> None:
     os.kill(server.pid, signal.SIGINT)
     server.communicate(timeout=60)
     assert response.status_code == 200
+
+
+def test_ctrl_c_ends_the_server_without_a_word_while_a_picture_is_sent(project: Path) -> None:
+    server = served.start(project, "--port", "0")
+    url = served.address(server)
+    requests.get(url, timeout=60).raise_for_status()
+    with served.connect(url, served.upload(1_000, b"abc")):
+        server.send_signal(signal.SIGINT)
+        _, errors = server.communicate(timeout=60)
+    assert (server.returncode, errors) == (0, "ended\n")
+
+
+# What one client can do to the others
+
+
+def test_an_upload_that_is_broken_off_prints_nothing(project: Path) -> None:
+    with served.serving(project) as url:  # which looks at what was printed
+        for sent in (b"", b"abc"):
+            served.connect(url, served.upload(1_000, sent)).close()
+        broken = served.upload(0).replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
+        assert served.answer(served.connect(url, broken + b"no length\r\n")) == (400, {"error": "the request is not valid HTTP"})
+        assert served.answer(served.connect(url, b"no request\r\n\r\n")) == (400, {"error": "the request is not valid HTTP"})
+        refused = broken.replace(b"POST /search/photo", b"POST /nowhere")
+        with served.connect(url, refused) as connection:  # what is wrong comes after the answer
+            assert connection.recv(20).startswith(b"HTTP/1.1 404")
+            connection.sendall(b"no length\r\n")
+            assert list(iter(lambda: connection.recv(65_536), b""))
+        assert post(url, _png(30, 30)).status_code == 200
+
+
+def test_an_announced_size_above_the_limit_is_refused_before_the_first_byte(url: str) -> None:
+    size = 50 * 2**20 + 1
+    for headers in ((), ("Expect: 100-continue",)):
+        refused = served.answer(served.connect(url, served.upload(size, b"", *headers)))
+        assert refused == (413, {"error": "this picture has more than 50 MB; choose a smaller one"})
+
+
+@pytest.mark.parametrize(
+    ("sent", "sentence"),
+    [
+        (b"GET / HTTP/1.1\r\nHost: local", "the request's header did not arrive within 0.3 s; send it again"),
+        (served.upload(1_000, b"abc"), "the upload was ended (nothing came for 0.3 s); send it again"),
+        (
+            b"HEAD / HTTP/1.1\r\nHost: localhost\r\n\r\n" + served.upload(1_000, b"abc"),
+            "the upload was ended (nothing came for 0.3 s); send it again",
+        ),
+    ],
+    ids=["header", "upload", "upload sent with a request before it"],
+)
+def test_a_client_that_stops_sending_is_not_waited_for(project: Path, sent: bytes, sentence: str) -> None:
+    with served.serving_here(Limits(header_seconds=0.3, silent_seconds=0.3)) as (url, _):
+        assert served.answer(served.connect(url, sent)) == (408, {"error": sentence})
+        assert served.connect(url).recv(1) == b""  # nor is one that sends nothing
+        assert post(url, _png(30, 30)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("begin", "sentence"),
+    [
+        (b"GET / HTTP/1.1\r\nX: ", "the request's header did not arrive within 0.5 s; send it again"),
+        (served.upload(10**6), "the upload was ended (not whole after 0.5 s); send it again"),
+    ],
+    ids=["header", "upload"],
+)
+def test_a_client_that_sends_a_byte_now_and_then_is_not_waited_for(project: Path, begin: bytes, sentence: str) -> None:
+    with served.serving_here(Limits(header_seconds=0.5, upload_seconds=0.5)) as (url, _), served.connect(url, begin) as connection:
+        connection.settimeout(0.05)
+        received = b""
+        for _ in range(1_000):
+            with contextlib.suppress(TimeoutError):
+                received = connection.recv(65_536)
+                break
+            connection.sendall(b"x")
+        assert json.loads(received.partition(b"\r\n\r\n")[2]) == {"error": sentence}
+
+
+def test_a_client_that_does_not_read_its_answers_is_not_waited_for(project: Path) -> None:
+    image = f"GET /images/{manifest('gallery')[0]['image_id']} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+    with served.serving_here(Limits(answer_seconds=0.3)) as (url, server), served.connect(url) as connection:
+        connection.settimeout(0.1)
+        with pytest.raises((ConnectionError, TimeoutError)):
+            for _ in range(10_000):
+                connection.sendall(100 * image)
+        assert eventually(lambda: not server.server_state.connections)
+
+
+def test_one_client_cannot_take_all_connections(project: Path) -> None:
+    with served.serving_here(Limits(connections_of_client=3)) as (url, server):
+        assert eventually(lambda: not server.server_state.connections)
+        held = [served.connect(url, b"GET") for _ in range(3)]
+        assert eventually(lambda: len(server.server_state.connections) == 3)
+        assert served.connect(url).recv(1) == b""
+        if sys.platform == "linux":  # where 127.0.0.2 is another client
+            assert served.answer(served.connect(url, served.upload(3, b"abc"), "127.0.0.2"))[0] == 415
+        held.pop().close()
+        assert eventually(lambda: len(server.server_state.connections) == 2)
+        assert served.answer(served.connect(url, served.upload(3, b"abc")))[0] == 415
+
+
+def test_one_client_cannot_fill_the_memory_with_uploads(project: Path) -> None:
+    picture = _png(30, 30)
+    with served.serving_here(Limits(uploaded_bytes_of_client=1_000)) as (url, server):
+        with served.connect(url, served.upload(1_000, bytes(1_000 - len(picture) + 1))):
+            refused = (503, {"error": "too many pictures are being sent; try again in a moment"})
+            assert eventually(lambda: served.answer(served.connect(url, served.upload(len(picture), picture))) == refused)
+            if sys.platform == "linux":
+                assert served.answer(served.connect(url, served.upload(len(picture), picture), "127.0.0.2"))[0] == 200
+        assert eventually(lambda: not server.server_state.connections)
+        assert post(url, picture).status_code == 200
+
+
+def test_one_client_cannot_take_all_searches(project: Path) -> None:
+    with served.serving_here(Limits(searches_of_client=1)) as (url, _), served.connect(url, served.upload(1_000, b"abc")):
+        refused = (503, {"error": "too many searches are under way; try again in a moment"})
+        assert eventually(lambda: served.answer(served.connect(url, served.upload(3, b"abc"))) == refused)
+        assert requests.get(url, timeout=60).status_code == 200
+        if sys.platform == "linux":
+            assert served.answer(served.connect(url, served.upload(3, b"abc"), "127.0.0.2"))[0] == 415
+
+
+def eventually(met: Callable[[], object]) -> bool:
+    """Whether something is met within a while; a test that fails waits for all of it."""
+    return any(met() or time.sleep(0.05) for _ in range(600))

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Collection
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,12 +14,12 @@ from fastapi.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from stages.lib import paths, pictures
-from stages.lib.errors import nearest
 from stages.lib.params import Params
-from stages.lib.serving import answers, guard, rooms
-from stages.lib.serving.guard import Refusal
+from stages.lib.serving import answers, rooms
+from stages.lib.serving.guard import Guard, Refusal, tell_faults
+from stages.lib.serving.limits import Limits
+from stages.lib.serving.searches import Searches
 
-MAX_BYTES = 50 * 2**20
 MAX_CHARACTERS = 1_000  # text towers read some 60 to 80 tokens
 SHOWN, MOST_SHOWN = 24, 96
 STARTERS = 12  # gallery images to begin with
@@ -35,29 +32,22 @@ ImageId = Annotated[str, Query(pattern=r"^[0-9a-f]{64}$")]
 Words = Annotated[str, Query(min_length=1, max_length=MAX_CHARACTERS)]
 
 
-def create(params: Params, first: str, names: Collection[str]) -> ASGIApp:
+def create(params: Params, first: str, names: Collection[str], limits: Limits) -> ASGIApp:
     """first: the row that the page opens with; it is loaded at once, the others when they're asked. names: see `guard.Guard`."""
     opened = rooms.Rooms(params)
-    thread = ThreadPoolExecutor(1, "rows")  # one search at a time: each uses all cores, and memory stays bounded
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        thread.submit(answers.warm_up, opened, first)
-        yield
-        thread.shutdown(cancel_futures=True)
-
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
-    guard.tell_faults(app)
+    searches = Searches(params, opened, limits)
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=lambda _: searches.open(first))
+    tell_faults(app)
     app.mount("/static", StaticFiles(directory=_PAGE / "static"))
-    _add_page(app, params, first, opened)
-    _add_searches(app, params, opened, thread)
-    return guard.Guard(app, names)
+    _add_page(app, params, first, opened, limits.picture_bytes)
+    _add_searches(app, searches)
+    return Guard(app, names)
 
 
-def _add_page(app: FastAPI, params: Params, first: str, opened: rooms.Rooms) -> None:
+def _add_page(app: FastAPI, params: Params, first: str, opened: rooms.Rooms, max_bytes: int) -> None:
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(_PAGE), autoescape=True, undefined=jinja2.StrictUndefined)
     page = environment.get_template("index.html.j2")
-    limits = {"max_bytes": MAX_BYTES, "max_characters": MAX_CHARACTERS, "shown": SHOWN, "most_shown": MOST_SHOWN}
+    limits = {"max_bytes": max_bytes, "max_characters": MAX_CHARACTERS, "shown": SHOWN, "most_shown": MOST_SHOWN}
 
     @app.get("/")
     def index() -> HTMLResponse:
@@ -74,24 +64,16 @@ def _add_page(app: FastAPI, params: Params, first: str, opened: rooms.Rooms) -> 
         return Response(data, media_type=pictures.media_type(data), headers={"Cache-Control": _CACHED})
 
 
-def _add_searches(app: FastAPI, params: Params, opened: rooms.Rooms, thread: ThreadPoolExecutor) -> None:
-    async def run(model: str, question: answers.Question, k: int) -> Any:
-        rows = {*params.models, *params.refinements}
-        if model not in rows:
-            raise Refusal(404, f"{paths.PARAMS}: models.{model} is unknown{nearest(model, rows)}")
-        work = asyncio.get_running_loop().run_in_executor(thread, lambda: answers.answer(opened.row(model), question, k))
-        return await work
-
+def _add_searches(app: FastAPI, searches: Searches) -> None:
     @app.get("/search/image")
-    async def search_image(model: str, image_id: ImageId, k: Depth = SHOWN) -> Any:
+    async def search_image(request: Request, model: str, image_id: ImageId, k: Depth = SHOWN) -> Any:
         """From one of the gallery's own images."""
-        return await run(model, answers.own_image(image_id), k)
+        return await searches.by_question(request, model, answers.own_image(image_id), k)
 
     @app.get("/search/words")
-    async def search_words(model: str, words: Words, k: Depth = SHOWN) -> Any:
-        return await run(model, answers.words(words), k)
+    async def search_words(request: Request, model: str, words: Words, k: Depth = SHOWN) -> Any:
+        return await searches.by_question(request, model, answers.words(words), k)
 
     @app.post("/search/photo")
     async def search_photo(request: Request, model: str, k: Depth = SHOWN) -> Any:
-        """The body is the file; its content says what it is."""
-        return await run(model, answers.photo(await guard.body(request, MAX_BYTES)), k)
+        return await searches.by_photo(request, model, k)

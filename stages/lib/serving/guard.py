@@ -6,11 +6,12 @@ import ipaddress
 from collections.abc import Collection
 from urllib.parse import urlsplit
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stages.lib.errors import UserError
@@ -90,29 +91,12 @@ def _is_ip_address(host: str) -> bool:
 def tell_faults(app: FastAPI) -> None:
     """What an app raises becomes an answer."""
     app.add_exception_handler(Refusal, lambda _, error: _told(error.status, str(error)))  # type: ignore[attr-defined]
+    app.add_exception_handler(ClientDisconnect, lambda _, error: _told(408, "the client left"))  # nobody reads it
     app.add_exception_handler(BadImage, lambda _, error: _told(415, f"this picture {error}"))
     app.add_exception_handler(UserError, lambda _, error: _told(409, str(error)))
     app.add_exception_handler(RequestValidationError, lambda _, error: _told(400, _first_fault(error)))  # type: ignore[arg-type]
     app.add_exception_handler(HTTPException, lambda _, error: _told(error.status_code, str(error.detail).lower()))  # type: ignore[attr-defined]
     app.add_exception_handler(Exception, lambda _, error: _told(500, "something broke here; the terminal of stages.serve says what"))
-
-
-async def body(request: Request, limit: int) -> bytes:
-    """A request's body of at most `limit` bytes; no more than that is ever held. Raises Refusal."""
-    announced = request.headers.get("content-length", "0")
-    pieces, size = [], 0
-    async for piece in request.stream():
-        size += len(piece)
-        if size > limit:
-            pieces.clear()
-        else:
-            pieces.append(piece)
-        # A browser shows an answer only after it has sent all, so a body somewhat too large is read to its end.
-        if size > 2 * limit or (announced.isdecimal() and int(announced) > 2 * limit):
-            break
-    if size > limit or (announced.isdecimal() and int(announced) > limit):
-        raise Refusal(413, f"this picture has more than {limit // 2**20} MB; choose a smaller one")
-    return b"".join(pieces)
 
 
 def _told(status: int, sentence: str) -> JSONResponse:

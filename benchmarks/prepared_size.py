@@ -75,8 +75,9 @@ def main() -> None:
         for wide, high in SHAPES:
             cosines: dict[float, list[float]] = {margin: [] for margin in MARGINS}
             for number in range(PHOTOS):
-                size = (SHORTER_SIDE_PX * wide // high, SHORTER_SIDE_PX)
-                original = photo(folder, *(size if number % 2 else size[::-1]), chance)
+                longer_side_px = SHORTER_SIDE_PX * wide // high
+                width, height = (longer_side_px, SHORTER_SIDE_PX) if number % 2 else (SHORTER_SIDE_PX, longer_side_px)
+                original = photo(folder, width, height, chance)
                 for network in networks:
                     expected = vector(network, original)
                     for margin in MARGINS:

@@ -158,8 +158,8 @@ def problems(register: sqlite3.Connection) -> Iterator[str]:
 
 
 def _sizes(register: sqlite3.Connection, shorter_side_px: int) -> Iterator[str]:
-    sides = "SELECT min(width, height) AS side FROM photo GROUP BY image_id, split"
-    query = f"SELECT min(side), max(side), count(*), count(*) FILTER (WHERE side > ?) FROM ({sides})"
+    sides = "SELECT min(width, height) AS side, prepared_id FROM photo GROUP BY image_id, split"
+    query = f"SELECT min(side), max(side), count(*), count(*) FILTER (WHERE side > ? AND prepared_id IS NOT NULL) FROM ({sides})"
     [(smallest, largest, images, shrunk)] = register.execute(query, (shorter_side_px,))
     shown = f"{smallest:,} to {largest:,}" if smallest < largest else f"{smallest:,}"
     yield f"shorter sides: {shown} px; shrunk to {shorter_side_px} px: {shrunk:,} of {images:,} images"

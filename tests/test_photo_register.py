@@ -77,7 +77,7 @@ def peak_bytes(count: int) -> int:
         assert preprocess.note_contradictions(register) == count // 10 * 8
         assert sum(1 for _ in preprocess.manifest(register, "test")) == count // 10 * 9
         assert sum(1 for _ in duplicates.leaks(register)) == count // 10 * 8
-        list(preprocess.summary(register, 0))
+        list(preprocess.summary(register, 0, 512))
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     return peak

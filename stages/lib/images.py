@@ -81,14 +81,26 @@ def prepare(data: bytes, shorter_side_px: int) -> Preparation:
     rgb = decoded.rgb
     width, height = rgb.size
     replacement = None
-    if min(rgb.size) > shorter_side_px:
-        scale = shorter_side_px / min(rgb.size)
-        small = rgb.resize((round(width * scale), round(height * scale)), Image.Resampling.LANCZOS)
+    if (size := shrunk_size(width, height, shorter_side_px)) != rgb.size:
+        small = rgb.resize(size, Image.Resampling.LANCZOS)
         as_jpeg = decoded.lossy and max(small.size) <= JPEG_MAX_SIDE_PX
         replacement = _encoded(small, "JPEG", quality=JPEG_QUALITY, subsampling=0) if as_jpeg else _encoded(small, "PNG")
     elif not decoded.plain:
         replacement = _encoded(rgb, "PNG")
     return Preparation(pixels_id(rgb), width, height, decoded.format, replacement)
+
+
+def shrunk_size(width: int, height: int, shorter_side_px: int) -> tuple[int, int]:
+    """Width and height of what is stored: with `shorter_side_px` or up to a sixteenth more, whichever keeps the proportions best.
+
+    Networks resize to whole pixels: proportions that are off by a fraction of one can shift the crop by a pixel.
+    """
+    shorter = min(width, height)
+    if shorter <= shorter_side_px:
+        return width, height
+    sides = range(shorter_side_px, min(shorter, shorter_side_px + shorter_side_px // 16) + 1)
+    side = min(sides, key=lambda side: abs(side * max(width, height) - shorter * round(side * max(width, height) / shorter)))
+    return round(width * side / shorter), round(height * side / shorter)
 
 
 def pixels_id(rgb: Image.Image) -> str:

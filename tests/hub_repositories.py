@@ -50,12 +50,20 @@ def clip(folder: Path) -> Path:
     return _write(folder, model, tf.CLIPProcessor(images, tokenizer))
 
 
-def siglip(folder: Path) -> Path:
-    torch.manual_seed(2)
+def word_tokenizer() -> Any:
     words = {word: number for number, word in enumerate(["<pad>", "</s>", "<unk>", "a", "photo", "of", "slice", "pizza", "apple"])}
     own = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="<unk>"))
     own.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()  # type: ignore[assignment]
-    tokenizer = tf.PreTrainedTokenizerFast(tokenizer_object=own, pad_token="<pad>", eos_token="</s>", unk_token="<unk>")
+    return tf.PreTrainedTokenizerFast(tokenizer_object=own, pad_token="<pad>", eos_token="</s>", unk_token="<unk>")
+
+
+def bert(folder: Path) -> Path:
+    return _write(folder, tf.BertModel(tf.BertConfig(**TINY, vocab_size=16)), word_tokenizer())
+
+
+def siglip(folder: Path) -> Path:
+    torch.manual_seed(2)
+    tokenizer = word_tokenizer()
     text: dict[str, Any] = {**TINY, "vocab_size": 16, "max_position_embeddings": 12, "projection_size": 32}
     model = tf.SiglipModel(tf.SiglipConfig(text_config=text, vision_config=VISION))
     return _write(folder, model, tokenizer, tf.SiglipImageProcessor(size={"height": SIZE, "width": SIZE}))

@@ -36,6 +36,7 @@ class Faults:
     cuts: int = 10**9  # ... so many times
     cut_silently: bool = False  # say that the part is the whole
     damage: bool = False  # right length, wrong bytes
+    busy: int = 0  # answer 503 to the next so many requests for a file
     delay: float = 0.0  # seconds before each 16 KiB of a large file's body
 
 
@@ -189,6 +190,9 @@ class _Handler(BaseHTTPRequestHandler):
         return {**entry, "oid": _git_blob(path.read_bytes())}
 
     def _resolve(self, name: str, revision: str, file: str) -> None:
+        if self.hub.faults.busy > 0:
+            self.hub.faults.busy -= 1
+            return self._refuse(503)
         found = self._found(name, revision)
         if not found:
             return

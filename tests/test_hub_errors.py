@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from open_clip.tokenizer import HFTokenizer
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -158,8 +160,6 @@ def _mit(folder: Path) -> None:
 
 
 def _pickled(folder: Path) -> None:
-    import torch
-
     torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
 
@@ -285,6 +285,66 @@ def test_a_body_that_breaks_off_is_resumed(driver: tuple[local_hub.Hub, Path, Fe
     assert ranges(hub) == [None, f"bytes={WRITTEN}-", f"bytes={2 * WRITTEN}-"]
     facts = json.loads((project / "data/weights/row/encoder.json").read_text())
     assert facts["source"]["sha256"] == local_hub.sha256(repositories / "large" / "model.safetensors")
+
+
+def test_attempts_are_not_printed_and_a_resumed_download_once(hub: local_hub.Hub, folder: Path, repositories: Path) -> None:
+    hub.add("tiny/vit", repositories / "large")
+    hub.faults.busy, hub.faults.cut_after, hub.faults.cuts = 1, WRITTEN + 1_000, 1
+    done = fetch(folder, hub.url, "vit")
+    assert done.returncode == 0, done.stderr
+    assert hub.faults.busy == hub.faults.cuts == 0
+    assert done.stderr.count("Trying to resume download") == 1, done.stderr
+    assert "Retrying in" not in done.stderr and "thrown while" not in done.stderr
+
+
+# open_clip's architectures of this kind are large; these are small, and their tokenizer and text network are on the hub as well.
+_ROWS_IN_ONE_PROCESS = """
+import sys
+import open_clip
+from tests.hub_repositories import OPEN_CLIP
+from stages import fetch
+from stages.lib import cli
+for name, key in (("tiny-tokenizer", "hf_tokenizer_name"), ("tiny-text", "hf_model_name")):
+    open_clip.factory._MODEL_CONFIGS[name] = {**OPEN_CLIP, "text_cfg": {**OPEN_CLIP["text_cfg"], key: "tiny/text"}}
+for row in sys.argv[1:]:
+    try:
+        cli.run(lambda: fetch.main(["--model", row]))
+    except SystemExit:
+        pass
+"""
+OFFLINE = {
+    "transformers": row(library="transformers", name="tiny/vit", weights="hub", pooling="cls"),
+    "timm": row(library="timm", name="test_vit", weights="hub"),
+    "timm_repository": row(library="timm", name="hf-hub:tiny/timm", weights="hub"),
+    "open_clip": row(library="open_clip", name="ViT-B-32", weights="hub:laion2b_s34b_b79k"),
+    "open_clip_repository": row(library="open_clip", name="hf-hub:tiny/open-clip", weights="hub"),
+    "open_clip_tokenizer": row(library="open_clip", name="tiny-tokenizer", weights="none", allow_random=True),
+    "open_clip_text": row(library="open_clip", name="tiny-text", weights="none", allow_random=True),
+}
+
+
+@pytest.mark.parametrize(("url", "reason"), [("http://127.0.0.1:9", "it can't be reached"), ("http://hub.invalid", "can't be found")])
+def test_without_network_each_row_prints_one_line(tmp_path: Path, url: str, reason: str) -> None:
+    write(tmp_path, OFFLINE)
+    command = [sys.executable, "-c", _ROWS_IN_ONE_PROCESS, *OFFLINE]
+    done = subprocess.run(command, cwd=tmp_path, env=environment(tmp_path, url), capture_output=True, text=True, check=False)
+    lines = done.stderr.splitlines()
+    assert len(lines) == len(OFFLINE), done.stderr
+    for name, line in zip(OFFLINE, lines, strict=True):
+        assert line.startswith(f"error: params.yaml: models.{name}.encoder.weights: ") and reason in line and url in line, line
+
+
+def test_what_open_clip_s_text_tower_needs_comes_from_the_hub_by_the_same_way(hub: local_hub.Hub, tmp_path: Path) -> None:
+    hub.add("tiny/text", repository := hub_repositories.bert(tmp_path / "bert"))
+    rows = ["open_clip_tokenizer", "open_clip_text"]
+    write(tmp_path, OFFLINE)
+    command = [sys.executable, "-c", _ROWS_IN_ONE_PROCESS, *rows]
+    done = subprocess.run(command, cwd=tmp_path, env=environment(tmp_path, hub.url), capture_output=True, text=True, check=False)
+    assert "error" not in done.stderr, done.stderr
+    texts, published = ["a photo of pizza", "apple"], HFTokenizer(str(repository), context_length=77)
+    assert torch.equal(encoders.load_text(tmp_path / "data/weights" / rows[0]).tokenize(texts), published(texts))
+    facts = json.loads((tmp_path / "data/weights" / rows[1] / "encoder.json").read_text())
+    assert facts["config"]["text_cfg"]["hf_model_name"] == "tiny/text" and facts["text"] is None
 
 
 def test_a_download_that_failed_is_whole_after_the_next_run(driver: tuple[local_hub.Hub, Path, Fetch], repositories: Path) -> None:

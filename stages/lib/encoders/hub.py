@@ -7,6 +7,7 @@ work as its documentation says, and a download that broke off is resumed by the 
 from __future__ import annotations
 
 import errno
+import logging
 import re
 import urllib.error
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,16 @@ from stages.lib.errors import UserError
 
 WAYS_OUT = 'go online and run again, or `dvc pull` what a teammate pushed, or name a copy of yours with weights: "file:..."'
 _CARD = "README.md"
+
+
+def _no_retry(record: logging.LogRecord) -> bool:
+    return not re.search("thrown while requesting|^Retrying in", record.getMessage())
+
+
+# huggingface_hub logs each attempt: what becomes of them is in the error, if they all fail. The rest it prints twice, by itself and
+# by way of our own log, which is enough.
+logging.getLogger("huggingface_hub.utils._http").addFilter(_no_retry)
+logging.getLogger("huggingface_hub").handlers.clear()
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import open_clip
 import torch
 from open_clip.factory import load_checkpoint
 from open_clip.model import _build_text_tower, _build_vision_tower
+from open_clip.tokenizer import HFTokenizer
 from open_clip.transform import PreprocessCfg, image_transform_v2, merge_preprocess_dict
 from torch import nn
 
@@ -243,12 +244,13 @@ def _loaded(config: dict[str, Any], file: str) -> Any:
 def _create(config: dict[str, Any]) -> Any:
     """The network of a configuration, as open_clip's factory chooses its class."""
     options = {name: value for name, value in config.items() if name != "custom_text"}
+    if name := config["text_cfg"].get("hf_model_name"):  # open_clip would ask the hub for it by itself, again and again
+        options["text_cfg"] = {**config["text_cfg"], "hf_model_name": str(hub.snapshot(name, None, ("config.json",)).folder)}
     if "multimodal_cfg" in config:
         kind: Any = open_clip.CoCa
     else:
         kind = open_clip.CustomTextCLIP if config.get("custom_text") or "hf_model_name" in config["text_cfg"] else open_clip.CLIP
-    with hub.told(str(config["text_cfg"].get("hf_model_name", "its configuration"))):
-        return kind(**options)
+    return kind(**options)
 
 
 def _text(spec: Encoder, checkpoint: _Checkpoint, model: Any, facts: dict[str, Any]) -> tuple[nn.Module | None, dict[str, bytes]]:
@@ -258,11 +260,10 @@ def _text(spec: Encoder, checkpoint: _Checkpoint, model: Any, facts: dict[str, A
     if "hf_model_name" in config["text_cfg"] or "multimodal_cfg" in config:
         return None, {}
     files = {f"tokenizer/{_CONFIG}": json.dumps({"model_cfg": config}, indent=1, sort_keys=True).encode()}
-    if config["text_cfg"].get("hf_tokenizer_name"):
-        name = f"local-dir:{checkpoint.tokenizer}" if checkpoint.tokenizer else spec.name
-        with hub.told(f"the tokenizer of {spec.name}"), tempfile.TemporaryDirectory() as folder:
-            own: Any = open_clip.get_tokenizer(name)
-            own.save_pretrained(folder)
+    if name := config["text_cfg"].get("hf_tokenizer_name"):
+        source = checkpoint.tokenizer or hub.snapshot(name, None, ("config.json", *_TOKENIZER)).folder
+        with tempfile.TemporaryDirectory() as folder:
+            HFTokenizer(str(source), **config["text_cfg"].get("tokenizer_kwargs", {})).save_pretrained(folder)
             files |= {f"tokenizer/{path.name}": path.read_bytes() for path in sorted(Path(folder).iterdir()) if path.is_file()}
     facts["text"] = {"context_length": config["text_cfg"].get("context_length", 77)}
     facts["logit_scale"] = float(model.logit_scale.detach())

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
@@ -171,7 +172,7 @@ def _png(width: int, height: int) -> bytes:
         (b"<svg onload=alert(1)>", 415, "this picture is not an image"),
         (b"\0\0\0\x18ftypheic" + bytes(50), 415, "this picture is HEIC, which can't be read; export it as JPEG"),
         (_png(900, 900)[:-40], 415, "this picture is "),
-        (_png(20_000, 9_000), 415, f"this picture has more than {images.MAX_PIXELS:,} pixels"),
+        (_png(10_000, 6_500), 415, "this picture has more than 64 million pixels; choose a smaller one"),
         (bytes(50 * 2**20 + 1), 413, "this picture has more than 50 MB; choose a smaller one"),
         ((bytes(2**20) for _ in range(51)), 413, "this picture has more than 50 MB"),  # of no announced length
     ],
@@ -475,14 +476,28 @@ def test_the_address_that_is_printed_is_answered(project: Path) -> None:
     assert response.status_code == 200
 
 
-def test_ctrl_c_ends_the_server_without_a_word_while_a_picture_is_sent(project: Path) -> None:
+def test_ctrl_c_ends_the_server_and_its_decoders_without_a_word(project: Path) -> None:
     server = served.start(project, "--port", "0")
     url = served.address(server)
-    requests.get(url, timeout=60).raise_for_status()
-    with served.connect(url, served.upload(1_000, b"abc")):
-        server.send_signal(signal.SIGINT)
-        _, errors = server.communicate(timeout=60)
+    assert post(url, _png(30, 30)).status_code == 200
+    stalled = served.connect(url, served.upload(1_000, b"abc"))
+    processes = psutil.Process(server.pid).children(recursive=True)
+    for process in (server.pid, *(process.pid for process in processes)):  # as a terminal does, to all that it runs in the foreground
+        if os.getpgid(process) == os.getpgid(server.pid):
+            os.kill(process, signal.SIGINT)
+    _, errors = server.communicate(timeout=60)
+    stalled.close()
     assert (server.returncode, errors) == (0, "ended\n")
+    assert processes and psutil.wait_procs(processes, 60)[1] == []
+
+
+def test_decoders_end_with_a_killed_server(project: Path) -> None:
+    server = served.start(project, "--port", "0")
+    assert post(served.address(server), _png(30, 30)).status_code == 200
+    processes = psutil.Process(server.pid).children(recursive=True)
+    server.kill()
+    server.communicate(timeout=60)
+    assert processes and psutil.wait_procs(processes, 60)[1] == []
 
 
 # What one client can do to the others
@@ -591,6 +606,47 @@ def test_one_client_cannot_take_all_searches(project: Path) -> None:
         assert requests.get(url, timeout=60).status_code == 200
         if sys.platform == "linux":
             assert served.answer(served.connect(url, served.upload(3, b"abc"), "127.0.0.2"))[0] == 415
+
+
+def test_others_search_on_while_a_picture_is_decoded_however_long_it_takes(project: Path) -> None:
+    others = set(psutil.Process().children(recursive=True))
+    with served.serving_here(Limits(decodings=1)) as (url, _):
+        [decoder] = set(psutil.Process().children(recursive=True)) - others
+        decoder.suspend()
+        picture = _png(30, 30)
+        held = served.connect(url, served.upload(len(picture), picture))
+        ids, _ = found(get(url, "image", image_id=manifest("gallery")[0]["image_id"]))
+        assert ids and found(get(url, "words", model="clip", words="a slice of pizza"))[0]
+        decoder.resume()
+        assert served.answer(held)[0] == 200
+
+
+def test_a_picture_that_takes_long_to_decode_is_given_up(project: Path) -> None:
+    with served.serving_here(Limits(decodings=1, decoding_seconds=0.2)) as (url, _):
+        response = post(url, _png(8_000, 8_000))
+        assert response.status_code == 415
+        assert response.json() == {"error": "this picture takes more than 0.2 s to decode; save it anew, as an ordinary JPEG"}
+        assert eventually(lambda: post(url, _png(30, 30)).status_code == 200)
+
+
+def test_a_picture_that_breaks_its_decoder_is_told_and_the_next_one_is_answered(project: Path) -> None:
+    others = set(psutil.Process().children(recursive=True))
+    with served.serving_here(Limits(decodings=1)) as (url, _):
+
+        def broken() -> tuple[int, dict[str, Any]]:
+            [decoder] = set(psutil.Process().children(recursive=True)) - others
+            decoder.suspend()
+            with_it = served.connect(url, served.upload(3, b"abc"))
+            time.sleep(0.5)  # for it to be handed the picture; else it is replaced, as below, and this is tried again
+            decoder.kill()
+            return served.answer(with_it)
+
+        sentence = "this picture was given up, most likely for want of memory; choose a smaller one"
+        assert eventually(lambda: broken() == (415, {"error": sentence}))
+        [decoder] = set(psutil.Process().children(recursive=True)) - others
+        decoder.kill()
+        decoder.wait(60)
+        assert post(url, _png(30, 30)).status_code == 200
 
 
 def eventually(met: Callable[[], object]) -> bool:

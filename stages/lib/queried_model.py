@@ -34,9 +34,11 @@ class Model:
 
     def of_photo(self, data: bytes) -> Vectors:
         """A file's bytes -> float32 [1, D], prepared and embedded as the pipeline does. Raises images.BadImage."""
-        prepared = images.prepare(data, self.shorter_side_px).replacement or data
-        photo = (hashlib.sha256(data).hexdigest(), prepared)
-        [batch] = inference.vectors(self._network, [photo], 1, 1)
+        return self.of_prepared(hashlib.sha256(data).hexdigest(), images.prepare(data, self.shorter_side_px).replacement or data)
+
+    def of_prepared(self, image_id: str, prepared: bytes) -> Vectors:
+        """A file's id and its prepared picture -> float32 [1, D]."""
+        [batch] = inference.vectors(self._network, [(image_id, prepared)], 1, 1)
         return self._searchable(batch.vectors)
 
     def of_words(self, words: str) -> Vectors:

@@ -10,10 +10,10 @@ from fastapi import Request
 
 @dataclass(frozen=True)
 class Limits:
-    """What all clients may have at once, and one alone (`_of_client`), and how long the server waits for them.
+    """What all clients may have at once, and one alone (`_of_client`); how long the server waits for them; what one picture may take.
 
     header_seconds: for a whole header; silent_seconds: without a byte of an upload; upload_seconds: for a whole one; answer_seconds:
-    for a client to read its answer.
+    for a client to read its answer. decodings: at once; decoding_bytes: of memory, beside what the worker needs for itself.
     """
 
     connections: int = 128  # macOS lets a process have 256 files open
@@ -27,6 +27,10 @@ class Limits:
     silent_seconds: float = 10
     upload_seconds: float = 120
     answer_seconds: float = 60
+    decodings: int = 2
+    decoding_seconds: float = 10
+    decoding_pixels: int = 64_000_000  # cameras and phones: 12 to 61 million
+    decoding_bytes: int = 2 * 2**30
 
 
 class Shares:

@@ -1,10 +1,8 @@
-"""Requests become searches: each gets its share of uploads and of the one thread that searches."""
+"""Requests become searches: each gets its share of uploads, of decoders and of the one thread that searches."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -14,8 +12,10 @@ from stages.lib import paths
 from stages.lib.errors import nearest
 from stages.lib.params import Params
 from stages.lib.serving import answers, rooms
+from stages.lib.serving.decoder import Decoders
 from stages.lib.serving.guard import Refusal
 from stages.lib.serving.limits import Limits, Shares, address
+from stages.lib.serving.queues import FairQueue
 from stages.lib.serving.uploads import Uploads
 
 
@@ -24,30 +24,36 @@ class Searches:
         self._rows, self._opened = {*params.models, *params.refinements}, opened
         self._shares = Shares(limits.searches, limits.searches_of_client)
         self._uploads = Uploads(limits)
-        self._thread = ThreadPoolExecutor(1, "rows")  # one search at a time: each uses all cores, and memory stays bounded
+        self._decoders = Decoders(limits, params.preprocess.shorter_side_px)
+        self._decoding = FairQueue(limits.decodings, "decoding")
+        self._searching = FairQueue(1, "searching")  # each uses all cores, rooms are for one thread, and memory stays bounded
 
     @asynccontextmanager
     async def open(self, first: str) -> AsyncIterator[None]:
         """first: the row that is loaded at once, so that its first answer is as fast as the next."""
-        self._thread.submit(answers.warm_up, self._opened, first)
-        yield
-        self._thread.shutdown(cancel_futures=True)
+        self._searching.begin(lambda: answers.warm_up(self._opened, first))
+        try:
+            yield
+        finally:
+            self._decoders.close()
+            self._decoding.close()
+            self._searching.close()
 
     async def by_question(self, request: Request, model: str, question: answers.Question, k: int) -> dict[str, Any]:
         """Raises Refusal, UserError, or ClientDisconnect; see `answers.answer`."""
         with self._share(request):
-            return await self._answer(self._known(model), question, k)
+            return await self._answer(request, self._known(model), question, k)
 
     async def by_photo(self, request: Request, model: str, k: int) -> dict[str, Any]:
         """The body is the file; its content says what it is. Raises BadImage, too."""
         model = self._known(model)
         with self._share(request):
             async with self._uploads.body(request) as data:
-                return await self._answer(model, answers.photo(bytes(data)), k)
+                photo = await self._decoding.run(request, lambda: self._decoders.prepare(data))
+            return await self._answer(request, model, answers.photo(photo), k)
 
-    async def _answer(self, model: str, question: answers.Question, k: int) -> dict[str, Any]:
-        work = asyncio.get_running_loop().run_in_executor(self._thread, lambda: answers.answer(self._opened.row(model), question, k))
-        return await work
+    async def _answer(self, request: Request, model: str, question: answers.Question, k: int) -> dict[str, Any]:
+        return await self._searching.run(request, lambda: answers.answer(self._opened.row(model), question, k))
 
     def _known(self, model: str) -> str:
         if model not in self._rows:

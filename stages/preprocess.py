@@ -36,6 +36,8 @@ def assemble(register: sqlite3.Connection, examined: Iterable[tuple[str, Facts]]
             if fact.problem:
                 note(register, name, fact.problem, skipped=True)
             else:
+                if fact.note:
+                    note(register, name, fact.note)
                 yield fact.image_id, fact.pixels_id, fact.width, fact.height, fact.format, fact.prepared_id or None, name
 
     register.executemany("INSERT INTO photo SELECT path, split, label, ?, ?, ?, ?, ?, ? FROM file WHERE path = ?", readable())

@@ -17,14 +17,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Odd:
-    """A file. expected: uint8 [H, W, 3], met within `tolerance` per value; or None, and `problem` is in the reason."""
+    """A file. expected: uint8 [H, W, 3], met within `tolerance` per value; or None, and `problem` is in the reason.
+
+    note: part of what its owner is told though it is read; empty where that is nothing.
+    """
 
     name: str
     data: bytes
@@ -32,6 +35,7 @@ class Odd:
     tolerance: float = 0
     format: str = ""
     problem: str = ""
+    note: str = ""
 
 
 def pattern(height: int = 32, width: int = 48) -> Pixels:
@@ -90,6 +94,29 @@ def tiff_of_16_bits(values: npt.NDArray[np.uint16], order: str, white_is_zero: b
     directory = struct.pack(f"{order}H", len(entries))
     directory += b"".join(struct.pack(f"{order}HHII", tag, 4, 1, value) for tag, value in sorted(entries.items())) + b"\0\0\0\0"
     return (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", 8 + len(body)) + body + directory
+
+
+def tiff(values: npt.NDArray[Any], bits: int = 16, tags: dict[int, int] | None = None, packed: bool = False) -> bytes:
+    """A little-endian TIFF written by hand. values: [H, W] grey or [H, W, 3]; bits: 12 are stored without a gap; packed: deflated."""
+    height, width, channels = values.shape if values.ndim == 3 else (*values.shape, 1)
+    if bits == 16:
+        body = values.astype("<u2").tobytes()
+    else:
+        lines = (values.astype(int)[..., None] >> np.arange(bits)[::-1] & 1).reshape(height, -1)
+        body = np.packbits(lines, axis=1).tobytes()
+    body = zlib.compress(body) if packed else body
+    entries = {256: width, 257: height, 258: bits, 259: 8 if packed else 1, 262: 2 if channels == 3 else 1, 273: 8}
+    entries |= {277: channels, 278: height, 279: len(body), **(tags or {})}
+    directory = struct.pack("<H", len(entries))
+    several = 8 + len(body) + 2 + 12 * len(entries) + 4  # where values that are one for each channel lie
+    extra = b""
+    for tag, value in sorted(entries.items()):
+        if channels == 3 and tag in (258, 340, 341):
+            directory += struct.pack("<HHII", tag, 3, channels, several + len(extra))
+            extra += struct.pack("<HHH", value, value, value)
+        else:
+            directory += struct.pack("<HHII", tag, 4, 1, value)
+    return b"II*\0" + struct.pack("<I", 8 + len(body)) + body + directory + b"\0\0\0\0" + extra
 
 
 def turned(upright: Pixels, orientation: int) -> Pixels:
@@ -197,6 +224,45 @@ def _deep_and_grey() -> list[Odd]:
     ]
 
 
+def _of_fewer_bits() -> list[Odd]:
+    """12 bits in all the ways that files have to say so; and in 16, where a file says nothing."""
+    twelve = np.linspace(0, 4095, 32 * 48).astype(np.uint16).reshape(32, 48)
+    colour = np.dstack([twelve, twelve[::-1], twelve[:, ::-1]])
+    grey, rgb = repeated(twelve >> 4), (colour >> 4).astype(np.uint8)
+    stretched = twelve << 4 | twelve >> 8  # as PNG asks
+    dark, dark_rgb, note = repeated(twelve >> 8), (colour >> 8).astype(np.uint8), "stay below 4,096"
+    ome = TiffImagePlugin.ImageFileDirectory_v2()
+    ome[270] = '<OME><Pixels Type="uint16" SignificantBits="12"/></OME>'
+    alpha = np.dstack([colour, np.full_like(twelve, 4095)]).astype(">u2").tobytes()
+
+    def of(values: npt.NDArray[Any]) -> bytes:
+        return values.astype(">u2").tobytes()
+
+    return [
+        Odd("12 bits without a gap.tif", tiff(twelve, 12), grey, 0, "TIFF"),
+        Odd("12 bits without a gap, packed.tif", tiff(twelve, 12, packed=True), grey, 0, "TIFF"),
+        Odd("largest value 4095.tif", tiff(twelve, tags={281: 4095}), grey, 0, "TIFF"),
+        Odd("largest sample 4095, packed.tif", tiff(twelve, tags={341: 4095}, packed=True), grey, 0, "TIFF"),
+        Odd("largest sample 4095, colour.tif", tiff(colour, tags={341: 4095}), rgb, 0, "TIFF"),
+        Odd("largest sample 4095, colour, packed.tif", tiff(colour, tags={341: 4095}, packed=True), rgb, 0, "TIFF"),
+        Odd("microscope.tif", encoded(twelve, "TIFF", tiffinfo=ome), grey, 0, "TIFF"),
+        Odd("12 bits as they are.png", png(48, 32, 16, 0, of(twelve), (b"sBIT", b"\x0c")), grey, 0, "PNG"),
+        Odd("12 bits stretched.png", png(48, 32, 16, 0, of(stretched), (b"sBIT", b"\x0c")), grey, 0, "PNG"),
+        Odd("12 bits of colour as they are.png", png(48, 32, 16, 2, of(colour), (b"sBIT", b"\x0c" * 3)), rgb, 0, "PNG"),
+        Odd("12 bits of colour and clarity.png", png(48, 32, 16, 6, alpha, (b"sBIT", b"\x0c" * 4)), rgb, 0, "PNG"),
+        Odd("12 bits.pgm", b"P5 48 32 4095\n" + of(twelve), repeated(np.rint(twelve / 4095 * 65535) // 256), 0, "PPM"),
+        Odd("12 bits.ppm", b"P6 48 32 4095\n" + of(colour), np.rint(colour / 4095 * 255).astype(np.uint8), 0, "PPM"),
+        Odd("a statement that isn't true.tif", tiff(twelve << 4, tags={341: 4095}), repeated(twelve >> 4), 0, "TIFF"),
+        Odd("dark.tif", tiff(twelve), dark, 0, "TIFF", note=note),
+        Odd("dark colour.tif", tiff(colour), dark_rgb, 0, "TIFF", note=note),
+        Odd("dark.png", png(48, 32, 16, 0, of(twelve)), dark, 0, "PNG", note=note),
+        Odd("dark colour.png", png(48, 32, 16, 2, of(colour)), dark_rgb, 0, "PNG", note=note),
+        Odd("dark.pgm", b"P5 48 32 65535\n" + of(twelve), dark, 0, "PPM", note=note),
+        Odd("dark.ppm", b"P6 48 32 65535\n" + of(colour), np.rint(colour / 257).astype(np.uint8), 0, "PPM", note=note),
+        Odd("dark.jp2", encoded(twelve, "JPEG2000"), dark, 0, "JPEG2000", note=note),
+    ]
+
+
 def _printed() -> list[Odd]:
     inks = np.zeros((32, 48, 4), np.uint8)
     inks[:16], inks[16:] = (200, 20, 60, 30), (10, 180, 90, 120)
@@ -221,19 +287,22 @@ def _containers() -> list[Odd]:
     image, other = Image.fromarray(shown), Image.fromarray(255 - shown)
     moving: dict[str, Any] = {"save_all": True, "append_images": [other, image], "duration": 100}
     jpeg = encoded(image, "JPEG", quality=98, subsampling=0)
+    progressive = encoded(image, "JPEG", quality=98, subsampling=0, progressive=True)
     thin = np.zeros((3000, 1, 3), np.uint8)
     return [
         Odd("moving.gif", encoded(image.quantize(4, dither=Image.Dither.NONE), "GIF", **moving), shown, 0, "GIF"),
         Odd("moving.webp", encoded(image, "WEBP", lossless=True, **moving), shown, 0, "WEBP"),
         Odd("moving.png", encoded(image, "PNG", **moving), shown, 0, "PNG"),
-        Odd("pages.tif", encoded(image, "TIFF", save_all=True, append_images=[other]), shown, 0, "TIFF"),
+        Odd("pages.tif", encoded(image, "TIFF", save_all=True, append_images=[other]), shown, 0, "TIFF", note="several pages"),
         Odd("two views.mpo", encoded(image, "MPO", save_all=True, append_images=[other], quality=98, subsampling=0), shown, 6, "JPEG"),
         Odd("plain.bmp", encoded(image, "BMP"), shown, 0, "BMP"),
         Odd("plain.tiff", encoded(image, "TIFF", compression="tiff_deflate"), shown, 0, "TIFF"),
         Odd("plain.webp", encoded(image, "WEBP", quality=98), shown, 12, "WEBP"),
         Odd("plain.jp2", encoded(image, "JPEG2000"), shown, 0, "JPEG2000"),
         Odd("plain.avif", encoded(image, "AVIF", quality=98, subsampling="4:4:4"), shown, 12, "AVIF"),
-        Odd("progressive.jpeg", encoded(image, "JPEG", quality=98, subsampling=0, progressive=True), shown, 6, "JPEG"),
+        Odd("progressive.jpeg", progressive, shown, 6, "JPEG"),
+        Odd("no end marker.jpg", jpeg[:-2], shown, 6, "JPEG", note="lacks its end"),
+        Odd("half an end marker, progressive.jpg", progressive[:-1], shown, 6, "JPEG", note="lacks its end"),
         Odd("UPPER CASE.JPG", jpeg, shown, 6, "JPEG"),
         Odd("a png in truth.jpg", encoded(image, "PNG"), shown, 0, "PNG"),
         Odd("a jpeg in truth.txt", jpeg, shown, 6, "JPEG"),
@@ -249,7 +318,7 @@ def _containers() -> list[Odd]:
 
 def good() -> list[Odd]:
     """Files that must be read."""
-    return [*_turned(), *_transparent(), *_deep_and_grey(), *_printed(), *_containers()]
+    return [*_turned(), *_transparent(), *_deep_and_grey(), *_of_fewer_bits(), *_printed(), *_containers()]
 
 
 def bad() -> list[Odd]:
@@ -259,9 +328,28 @@ def bad() -> list[Odd]:
     cut = [Odd(f"cut.{name.lower()}", data[: len(data) // 2], problem="truncated|damaged") for name, data in whole.items()]
     flipped = bytearray(whole["PNG"])
     flipped[len(flipped) // 2] ^= 0xFF
+    packed = bytearray(encoded(noise, "TIFF", compression="tiff_deflate"))
+    compression = packed.index(struct.pack("<HHI", 259, 3, 1)) + 8
+    others = {}
+    for name, number in {"webp": 50001, "lerc": 34887}.items():
+        others[name] = bytes(packed[:compression]) + struct.pack("<H", number) + bytes(packed[compression + 2 :])
+    bitmap = bytearray(whole["BMP"])
+    bitmap[30] = 5  # compression: a PNG inside
+    twelve = bytearray(whole["JPEG"])
+    twelve[twelve.index(b"\xff\xc0") + 4] = 12
+    jp2 = encoded(noise, "JPEG2000")
     huge = struct.pack("<HHBBB", 65_535, 65_535, 0, 0, 0)
     return [
         *cut,
+        Odd("WebP inside.tif", others["webp"], problem="is a TIFF with WebP compression, which can't be read; save it with LZW"),
+        Odd("LERC inside.tif", others["lerc"], problem="is a TIFF with LERC compression, which can't be read; save it with LZW"),
+        Odd("10 bits.tif", tiff(np.zeros((8, 8)), 10), problem=r"is a TIFF of a kind that can't be read \(unknown pixel mode\); save"),
+        Odd("PNG inside.bmp", bytes(bitmap), problem=r"is a BMP of a kind that can't be read \(unsupported BMP compression \(5\)\); save"),
+        Odd("12 bits.jpg", bytes(twelve), problem=r"is a JPEG of a kind that can't be read \(cannot handle 12-bit layers\); save"),
+        Odd("cut.jp2", jp2[: len(jp2) // 2], problem="is a damaged JPEG 2000|is truncated"),
+        Odd("header only.jp2", jp2[:30], problem="is a damaged JPEG 2000|is truncated"),
+        Odd("cut.ppm", encoded(noise, "PPM")[:100], problem="is truncated"),
+        Odd("no width.ppm", b"P6 0 4 255\n" + bytes(9), problem="is a damaged PPM"),
         Odd("empty.jpg", b"", problem=r"is empty \(0 bytes\)"),
         Odd("header only.jpg", whole["JPEG"][:20], problem="is truncated|is a damaged JPEG"),
         Odd("signature only.png", whole["PNG"][:8], problem="is truncated|is a damaged PNG"),
@@ -274,7 +362,7 @@ def bad() -> list[Odd]:
         Odd(
             "postscript.eps", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n(x) run\n%%EOF\n", problem="is not an image"
         ),
-        Odd("phone.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64), problem="is HEIC"),
+        Odd("phone.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64), problem="HEIC"),
         Odd("noise.png", bytes(range(256)) * 8, problem="is not an image"),
         Odd("bomb.png", png(60_000, 60_000, 8, 2, b""), problem=r"more than 178,956,970 pixels"),
         Odd("bomb.gif", b"GIF89a" + huge + b",\0\0\0\0" + huge[:4] + b"\0\x02\0;", problem="more than 178,956,970 pixels"),

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +21,11 @@ from stages.lib import images, tables
 from stages.lib.errors import UserError
 from tests import odd_images
 from tests.odd_images import Odd, encoded, pattern
+from tests.project import ROOT
 
 GOOD = odd_images.good()
 BAD = odd_images.bad()
+NOISE = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
 
 
 def pixels(data: bytes) -> np.ndarray:
@@ -54,9 +60,148 @@ def test_a_broken_image_is_refused_with_its_reason(odd: Odd) -> None:
 
 def test_half_a_picture_is_refused_even_if_a_library_allows_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
-    data = encoded(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8), "JPEG")
+    data = encoded(NOISE, "JPEG")
     with pytest.raises(images.BadImage, match="truncated"):
         images.decode(data[: len(data) // 2])
+
+
+@pytest.mark.parametrize("odd", GOOD, ids=lambda odd: odd.name[:40])
+def test_what_the_owner_should_know_of_an_odd_image_is_noted(odd: Odd) -> None:
+    note = images.prepare(odd.data, 512).note
+    assert odd.note in note and bool(note) == bool(odd.note)
+
+
+FLAT = np.full((64, 64), 128, np.uint8)  # what a decoder fills in for lacking pixels
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_blocks": 3}, {"optimize": True}], ids=str)
+@pytest.mark.parametrize("shown", [NOISE, pattern(), FLAT], ids=["noise", "pattern", "flat"])
+def test_a_cut_jpeg_is_read_only_where_no_pixel_is_lacking(shown: np.ndarray, options: dict[str, object]) -> None:
+    whole = encoded(shown, "JPEG", **options)
+    expected, read = pixels(whole), []
+    for lacking in range(1, 60):
+        try:
+            assert np.array_equal(pixels(whole[:-lacking]), expected), f"{lacking} bytes"
+            read.append(lacking)
+        except images.BadImage as error:
+            assert str(error) == "is truncated"
+    assert {1, 2} <= set(read)  # the end marker
+    assert len(read) <= 3 or shown is FLAT  # and perhaps a byte that only fills up the last one
+
+
+def test_a_jpeg_that_lacks_its_last_scan_whole_is_truncated() -> None:
+    progressive = encoded(NOISE, "JPEG", progressive=True)
+    with pytest.raises(images.BadImage, match="is truncated"):
+        images.decode(progressive[: progressive.rindex(b"\xff\xda")])
+    assert images.prepare(progressive[:-2], 512).note
+
+
+def test_a_jpeg_without_its_end_is_stored_whole() -> None:
+    made = images.prepare(encoded(NOISE, "JPEG")[:-2], 512)
+    assert made.replacement is not None and made.replacement.startswith(b"\x89PNG")
+
+
+def with_scans(count: int) -> bytes:
+    """A progressive JPEG whose last scan, which refines, is there again and again."""
+    whole = encoded(pattern(), "JPEG", progressive=True)
+    last = whole[whole.rindex(b"\xff\xc4") : -2]
+    return whole[:-2] + last * (count - whole.count(b"\xff\xda")) + whole[-2:]
+
+
+def test_a_jpeg_of_a_thousand_scans_is_refused_before_it_is_decoded() -> None:
+    """Each takes the decoder through all pixels again: 564 kB took 47 seconds."""
+    assert images.decode(with_scans(100)).size == (48, 32)
+    for count in (101, 1000):
+        with pytest.raises(images.BadImage, match=r"more than 100 scans.*save it again"):
+            images.decode(with_scans(count))
+
+
+def test_scans_of_thumbnails_and_behind_the_picture_do_not_count() -> None:
+    jpeg = encoded(pattern(), "JPEG", exif=b"Exif\0\0" + b"\xff\xda" * 200)
+    assert images.decode(jpeg + b"\xff\xda" * 200).size == (48, 32)
+
+
+@pytest.mark.parametrize("bare", [True, False])
+def test_a_jpeg_2000_of_a_hundred_million_packets_is_refused_before_it_is_decoded(bare: bool) -> None:
+    """39 kB took 35 seconds: an empty packet need not even be in the file."""
+    whole = bytearray(encoded(np.zeros((600, 800, 3), np.uint8), "JPEG2000", no_jp2=bare, precinct_size=(64, 64)))
+    assert images.decode(bytes(whole)).size == (800, 600)
+    layers = whole.index(b"\xff\x52") + 6
+    whole[layers : layers + 2] = struct.pack(">H", 65_535)
+    with pytest.raises(images.BadImage, match=r"more than 20 million packets.*fewer layers"):
+        images.decode(bytes(whole))
+
+
+BRANDS = ("heic", "heix", "heim", "heis", "hevc", "hevx", "hevm", "hevs", "heif", "mif1", "msf1")
+
+
+@pytest.fixture
+def without_heif(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    images._heif.cache_clear()
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)  # as if it weren't installed
+    yield
+    images._heif.cache_clear()
+
+
+@pytest.mark.parametrize("brand", BRANDS)
+@pytest.mark.parametrize("major", [True, False])
+def test_every_kind_of_heic_is_named_with_the_way_to_read_it(brand: str, major: bool, without_heif: None) -> None:
+    brands = brand.encode() + b"\0\0\0\0miaf" if major else b"xxxx\0\0\0\0miaf" + brand.encode()
+    photo = struct.pack(">I", 8 + len(brands)) + b"ftyp" + brands + bytes(64)
+    with pytest.raises(images.BadImage, match=r"is HEIC.*`pip install pillow-heif`.*`dvc repro -f preprocess`"):
+        images.decode(photo)
+
+
+def test_avif_in_the_container_of_heic_is_read(without_heif: None) -> None:
+    avif = encoded(pattern(), "AVIF", quality=98, subsampling="4:4:4")
+    assert avif[8:12] == b"avif" and avif[16:20] == b"avif"
+    assert images.decode(avif[:8] + b"mif1" + avif[12:]).size == (48, 32)
+
+
+def test_a_video_is_no_heic() -> None:
+    with pytest.raises(images.BadImage, match="is not an image"):
+        images.decode(b"\0\0\0\x14ftypisom\0\0\0\0mp42" + bytes(64))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_photo_of_an_iphone_shows_upright(orientation: int) -> None:
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+    shown = pattern(64, 96)
+    stored = odd_images.turned(shown, orientation).copy()
+    photo = encoded(stored, "HEIF", quality=98, chroma=444, exif=odd_images._exif(orientation))
+    made = images.prepare(photo, 512)
+    assert (made.format, made.width, made.height, made.note) == ("HEIC", 96, 64, "")
+    assert made.replacement is not None and np.array_equal(pixels(made.replacement), pixels(photo))
+    assert np.mean(np.abs(pixels(photo).astype(int) - shown) <= 12) > 0.9
+    shrunk = images.prepare(photo, 32).replacement
+    assert shrunk is not None and shrunk.startswith(b"\xff\xd8")
+
+
+PEAK = """
+import sys
+from stages.lib import images, machine
+from PIL import Image
+Image.init()
+data = sys.stdin.buffer.read()
+before = machine.peak_memory_mb()
+images.prepare(data, 512)
+print((machine.peak_memory_mb() - before) * 1e6, images.working_memory(data))
+"""
+
+
+@pytest.mark.parametrize(
+    ("container", "mode", "bytes_per_pixel"), [("PNG", "RGBA", 9), ("JPEG", "RGB", 8), ("WEBP", "RGBA", 18), ("JPEG2000", "RGB", 20)]
+)
+def test_a_picture_is_not_held_several_times(container: str, mode: str, bytes_per_pixel: int) -> None:
+    """Pillow's own pixels take 4 bytes, those on white another 4; the other formats' decoders hold more."""
+    side = 3000
+    data = encoded(Image.new(mode, (side, side), (200, 30, 40, 128)[: len(mode)]), container)
+    done = subprocess.run([sys.executable, "-c", PEAK], cwd=ROOT, input=data, capture_output=True, check=True)
+    taken, estimated = map(float, done.stdout.split())
+    assert taken < (bytes_per_pixel + 0.7) * side**2
+    assert taken < 1.04 * estimated
 
 
 @settings(max_examples=60, deadline=None)

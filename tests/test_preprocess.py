@@ -116,7 +116,8 @@ def test_the_odd_corpus_comes_out_as_expected(home: Path) -> None:
             away = np.abs(np.asarray(shown).astype(int) - odd.expected.astype(int))
             assert np.mean(away <= odd.tolerance) >= 0.9
     problems = {row["path"]: row["problem"] for row in rows(paths.PROBLEMS)}
-    assert problems.keys() == {f"test/gallery/{odd.name}" for odd in bad} | {"test/gallery/link to nothing.jpg", "test/gallery/pipe.jpg"}
+    named = {f"test/gallery/{odd.name}" for odd in [*bad, *(odd for odd in good if odd.note)]}
+    assert problems.keys() == named | {"test/gallery/link to nothing.jpg", "test/gallery/pipe.jpg"}
     assert problems["test/gallery/link to nothing.jpg"] == "is a broken link"
     assert problems["test/gallery/pipe.jpg"] == "is not a regular file"
 
@@ -280,6 +281,25 @@ def test_bytes_depend_on_neither_cache_nor_workers_nor_time(home: Path, tmp_path
     preprocess.main()  # one worker
     results.append(tree(paths.PREPARED))
     assert results[0] == results[1] == results[2] == results[3]
+
+
+def test_heic_is_decoded_again_once_another_decoder_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_heif = image_cache.fingerprint(512)
+    images._heif.cache_clear()
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    assert images.heif_version() is None and image_cache.fingerprint(512) != with_heif
+    images._heif.cache_clear()
+
+
+def test_what_is_used_all_the_same_is_noted_and_not_skipped(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_params(home, on_bad_image="fail")
+    fill(2)
+    put("test/gallery/no end.jpg", encoded(pattern(), "JPEG")[:-2])
+    for _ in range(2):  # decoded, and from the side cache
+        preprocess.main()
+        assert rows(paths.PROBLEMS) == [{"path": "test/gallery/no end.jpg", "problem": "lacks its end, but none of its pixels"}]
+        assert "test/gallery/no end.jpg" in {path for row in manifest("test") for path in row["paths"]}  # type: ignore[union-attr]
+    assert "skipped" not in capsys.readouterr().err
 
 
 def test_a_setting_that_decides_pixels_has_a_cache_of_its_own(home: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import subprocess
 import time
@@ -14,14 +13,14 @@ from typing import Any
 import yaml
 from safetensors import SafetensorError, safe_open
 
-from stages.lib import image_cache, paths, tables
+from stages.lib import image_cache, images, paths, tables
 from stages.lib.errors import UserError
 from stages.lib.params import Preprocess
 from stages.lib.report import thumbnails
 
 RECENT_HOURS = 24
 KINDS = ("vectors", "pixels", "prepared", "training", "thumbnails")
-_IMAGES_CODE = Path("stages/lib/images.py")
+_IMAGES_CODE = [Path("stages/lib", file.name) for file in images.CODE]
 _ROWS = paths.row_metrics("x").parent
 
 
@@ -128,8 +127,8 @@ def used_by_rows() -> dict[tuple[str, str], set[str]]:
     used: dict[tuple[str, str], set[str]] = {("thumbnails", thumbnails.cache_folder(paths.CACHE).name): {"the report"}}
     for files in (_working_tree(), *_commits()):
         known, side = _settings(files)
-        if code := files.get(_IMAGES_CODE.as_posix()):
-            used.setdefault(("prepared", image_cache.fingerprint(side, hashlib.sha256(code).hexdigest())), set()).update(known)
+        if code := [files[file.as_posix()] for file in _IMAGES_CODE if file.as_posix() in files]:
+            used.setdefault(("prepared", image_cache.fingerprint(side, code)), set()).update(known)
         for row in known:
             for kind, key in _kept_under(files.get(paths.row_metrics(row).as_posix(), b"")).items():
                 if key:
@@ -162,7 +161,7 @@ def _kept_under(row: bytes) -> dict[str, str]:
 
 
 def _working_tree() -> dict[str, bytes]:
-    return {path.as_posix(): path.read_bytes() for path in (paths.PARAMS, _IMAGES_CODE, *_ROWS.glob("*.json")) if path.is_file()}
+    return {path.as_posix(): path.read_bytes() for path in (paths.PARAMS, *_IMAGES_CODE, *_ROWS.glob("*.json")) if path.is_file()}
 
 
 def _commits() -> Iterator[dict[str, bytes]]:
@@ -175,7 +174,7 @@ def _commits() -> Iterator[dict[str, bytes]]:
 
 
 def _files_of(commit: str) -> dict[str, bytes]:
-    listing = _git("ls-tree", "-r", "-z", commit, "--", *map(str, (paths.PARAMS, _IMAGES_CODE, _ROWS)))
+    listing = _git("ls-tree", "-r", "-z", commit, "--", *map(str, (paths.PARAMS, *_IMAGES_CODE, _ROWS)))
     blobs = [entry.split(b"\t", 1) for entry in listing.split(b"\0") if entry]
     names = [name.decode(errors="surrogateescape") for _, name in blobs]
     return dict(zip(names, _contents(head.split()[2] for head, _ in blobs), strict=True))

@@ -148,11 +148,11 @@ def ingredients(folder: Path, engine: Engine) -> dict[str, Any]:
     if not file.exists() or weights.digest(file) != facts["weights_sha256"]:
         fault = "is damaged (not the file" if file.exists() else "is not there (it is the file"
         raise UserError(f"{folder}: {encoders.WEIGHTS_FILE} {fault} of {encoders.FACTS_FILE}); `dvc checkout --force` it")
-    code = (encoders, encoders.library(facts["library"]), images, inference, fused_transform, engines, engine.library, traced)
+    code = (encoders, encoders.library(facts["library"]), inference, fused_transform, engines, engine.library, traced)
     return {
         "encoder": {name: fact for name, fact in facts.items() if name not in encoders.NOT_DECIDING},
         "versions": encoders.versions(*facts["versions"], *engine.library.PACKAGES),
-        "code": code_digest(*(Path(str(module.__file__)) for module in code)),
+        "code": code_digest(*images.CODE, *(Path(str(module.__file__)) for module in code)),
         "engine": engine.name,
         "precision": engine.precision,
         "device": engine.device.type,
@@ -166,7 +166,7 @@ def pixel_ingredients(folder: Path) -> dict[str, Any]:
     return {
         "encoder": {name: facts[name] for name in ("library", "image_size", "transform")},
         "versions": encoders.versions(*facts["versions"]),
-        "code": code_digest(*(Path(str(module.__file__)) for module in (encoders, library, images, fused_transform))),
+        "code": code_digest(*images.CODE, *(Path(str(module.__file__)) for module in (encoders, library, fused_transform))),
     }
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -27,7 +27,7 @@ class Facts:
     """What is known of a file's bytes.
 
     width, height: upright pixels; prepared_id: SHA-256 of what is stored in its place, else empty; problem: why it is no
-    image, else empty.
+    image, else empty; note: what its owner should know though it is used, else empty.
     """
 
     image_id: str
@@ -37,18 +37,19 @@ class Facts:
     format: str = ""
     prepared_id: str = ""
     problem: str = ""
+    note: str = ""
 
 
-def fingerprint(shorter_side_px: int, code: str = "") -> str:
+def fingerprint(shorter_side_px: int, code: Sequence[bytes] = ()) -> str:
     """SHA-256 of all that decides a prepared image besides its file: the setting, our code, the decoders' versions.
 
-    code: SHA-256 of another commit's images.py instead of this one's.
+    code: another commit's images.CODE, the files' contents, instead of this one's.
     """
     libraries = {
         name: features.version(name) for name in ("jpg", "libjpeg_turbo", "jpg_2000", "zlib", "zlib_ng", "libtiff", "webp", "avif")
     }
-    code = code or hashlib.sha256(Path(images.__file__).read_bytes()).hexdigest()
-    decides = {"shorter_side_px": shorter_side_px, "code": code, "pillow": PIL.__version__, **libraries}
+    digest = hashlib.sha256(b"".join(code or [file.read_bytes() for file in images.CODE])).hexdigest()
+    decides = {"shorter_side_px": shorter_side_px, "code": digest, "pillow": PIL.__version__, "heif": images.heif_version(), **libraries}
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 
 
@@ -107,7 +108,7 @@ class ImageCache:
             return Facts(image_id, problem=str(error)), b""
         payload = made.replacement or b""
         prepared_id = hashlib.sha256(payload).hexdigest() if payload else ""
-        facts = Facts(image_id, made.pixels_id, made.width, made.height, made.format, prepared_id)
+        facts = Facts(image_id, made.pixels_id, made.width, made.height, made.format, prepared_id, note=made.note)
         head = asdict(facts)
         content = json.dumps(head).encode() + b"\n" + payload
         tables.replace_atomically(self._path(image_id), lambda temporary: temporary.write_bytes(content))

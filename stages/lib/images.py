@@ -4,28 +4,38 @@ from __future__ import annotations
 
 import hashlib
 import io
-import re
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
-import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from stages.lib import tables
+from stages.lib import image_headers, image_reasons, pixel_values, tables
+
+CODE = tuple(Path(str(name)) for name in (__file__, pixel_values.__file__, image_headers.__file__))  # all that decides a file's pixels
 
 # Formats that decode in this process from untrusted bytes; EPS, for one, would start Ghostscript.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF", "JPEG2000", "PPM")
-MAX_PIXELS = 2 * 89_478_485  # where Pillow itself refuses; 537 MB as RGB
+MAX_PIXELS = 2 * 89_478_485  # where Pillow itself refuses; 716 MB in memory
 JPEG_QUALITY = 95
 JPEG_MAX_SIDE_PX = 65_535
-_STRIP = 64  # rows
+
+# Decoding takes time by scans x pixels, and an empty scan takes few bytes. jpegtran's scripts have 10 (18 for CMYK), and libtiff
+# refuses more than 100, too: at MAX_PIXELS these take 12 seconds, as against 1.2 for 10.
+MAX_JPEG_SCANS = 100
+# 40 ns each. MAX_PIXELS in precincts of 64 x 64, with 20 layers, has 16 million; one precinct for each resolution is the rule.
+MAX_JPEG2000_PACKETS = 20_000_000
+
+# What prepare() holds at its peak, the decoder's own memory included, as measured; 16-bit colour whose values are scaled takes 13.
+_BYTES_PER_PIXEL = {"WEBP": 18, "JPEG2000": 20}
+_BYTES_PER_PIXEL_ELSE = 13
 
 _KEPT_FORMATS = ("JPEG", "PNG", "WEBP")  # what every browser shows as decode() sees it
 _KEPT_MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
-_MAGIC = {b"\xff\xd8\xff": "JPEG", b"\x89PNG": "PNG", b"GIF8": "GIF", b"II*\0": "TIFF", b"MM\0*": "TIFF"}
 _ORIENTATION = 0x0112  # EXIF
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -36,6 +46,14 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+_NO_HEIC = "is HEIC, which needs pillow-heif: run `pip install pillow-heif`, then `dvc repro -f preprocess`"
+_DARK = "has 16-bit values that all stay below 4,096: if they have 12 bits, it is read 16 times too dark, so save it with 8 bits a channel"
+
+# A JPEG without its end is decoded with each of these behind it: coded pixels of any kind, and those of a new restart interval.
+_RISING, _FALLING = bytes(range(0x01, 0xFF)), bytes(range(0xFE, 0x00, -1))
+_JPEG_TAILS = (_RISING, _FALLING, *(bytes((0xFF, 0xD0 + restart)) + _RISING for restart in range(8)))
+_JPEG_END = b"\xff\xd9"
 
 # Odd metadata of a photo that decodes well is nobody's concern; what doesn't decode raises.
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -53,19 +71,25 @@ class PreparedImage(NamedTuple):
 
 @dataclass(frozen=True)
 class Preparation:
-    """What preprocess learns from a file. width, height: upright pixels; replacement: None where the bytes are kept."""
+    """What preprocess learns from a file.
+
+    width, height: upright pixels; replacement: None where the bytes are kept; note: what its owner should know of a file
+    that is used all the same, as the end of a sentence, else empty.
+    """
 
     pixels_id: str
     width: int
     height: int
     format: str
     replacement: bytes | None
+    note: str = ""
 
 
 def decode(data: bytes) -> Image.Image:
     """A file's bytes -> the picture as its owner sees it: upright, 8-bit RGB, on white where transparent, first frame.
 
-    The content decides the format. 16-bit values keep their high byte; CMYK becomes RGB by (255 - ink) * (255 - black) / 255.
+    The content decides the format. 16-bit values keep their high byte, values that the file says have fewer bits the upper 8 of
+    these. CMYK becomes RGB by (255 - ink) * (255 - black) / 255.
     Colour profiles are not applied: the checkpoints were trained without. Raises BadImage with the reason.
     """
     return _decode(data).rgb
@@ -87,7 +111,16 @@ def prepare(data: bytes, shorter_side_px: int) -> Preparation:
         replacement = _encoded(small, "JPEG", quality=JPEG_QUALITY, subsampling=0) if as_jpeg else _encoded(small, "PNG")
     elif not decoded.plain:
         replacement = _encoded(rgb, "PNG")
-    return Preparation(pixels_id(rgb), width, height, decoded.format, replacement)
+    return Preparation(pixels_id(rgb), width, height, decoded.format, replacement, "; ".join(decoded.notes))
+
+
+def working_memory(data: bytes) -> int:
+    """About how many bytes prepare() takes, by the file's header alone; 0 if that can't be read."""
+    try:
+        image = _open(data)
+    except Exception:  # prepare() says why
+        return 0
+    return image.width * image.height * _BYTES_PER_PIXEL.get(str(image.format), _BYTES_PER_PIXEL_ELSE)
 
 
 def shrunk_size(width: int, height: int, shorter_side_px: int) -> tuple[int, int]:
@@ -106,9 +139,15 @@ def shrunk_size(width: int, height: int, shorter_side_px: int) -> tuple[int, int
 def pixels_id(rgb: Image.Image) -> str:
     """SHA-256 of an RGB image's size and pixels."""
     digest = hashlib.sha256(b"%d x %d RGB\n" % rgb.size)
-    for top in range(0, rgb.height, _STRIP):  # all at once would be another copy of the picture, and take twice as long
-        digest.update(rgb.crop((0, top, rgb.width, min(top + _STRIP, rgb.height))).tobytes())
+    for box in pixel_values.strips(rgb):  # all at once would be another copy of the picture, and take twice as long
+        digest.update(rgb.crop(box).tobytes())
     return digest.hexdigest()
+
+
+def heif_version() -> str | None:
+    """Of what decodes HEIC; None where it isn't installed."""
+    heif = _heif()
+    return heif and f"{heif.__version__} with libheif {heif.libheif_version()}"
 
 
 def prepared(folder: Path, batch_rows: int = 64) -> Iterator[PreparedImage]:
@@ -124,6 +163,7 @@ class _Decoded:
     format: str
     lossy: bool  # as compressed: a shrunk copy may be, too
     plain: bool  # its own bytes are fit to be handed on
+    notes: list[str] = field(default_factory=list)
 
 
 def _decode(data: bytes) -> _Decoded:
@@ -131,50 +171,90 @@ def _decode(data: bytes) -> _Decoded:
         raise BadImage("is empty (0 bytes)")
     ImageFile.LOAD_TRUNCATED_IMAGES = False  # a library may have set it; half a picture is not a picture
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
-        if image.width * image.height > MAX_PIXELS:
-            raise Image.DecompressionBombError
-        name = {"MPO": "JPEG", "DIB": "BMP"}.get(image.format or "", image.format or "")
-        kind = image.format in _KEPT_FORMATS and image.mode in _KEPT_MODES and getattr(image, "n_frames", 1) == 1
-        lossy = name in ("JPEG", "AVIF", "JPEG2000") or (name == "WEBP" and b"VP8L" not in data)
-        image.load()
-        return _Decoded(_upright(_rgb(image), image), name, lossy, kind)
-    except BadImage:
+        return _decoded(_open(data), data)
+    except (BadImage, MemoryError):
         raise
     except Image.DecompressionBombError:
         raise BadImage(f"has more than {MAX_PIXELS:,} pixels") from None
     except UnidentifiedImageError:
-        raise BadImage(_not_an_image(data)) from None
-    except MemoryError:
-        raise
+        raise BadImage(image_reasons.not_opened(data)) from None
     except Exception as error:  # Pillow's plug-ins raise about everything on damaged bytes
-        raise BadImage(_damage(error)) from None
+        raise BadImage(image_reasons.not_decoded(error, data)) from None
 
 
-def _rgb(image: Image.Image) -> Image.Image:
-    """Any mode -> RGB, transparency on white."""
-    transparent = image.info.get("transparency")
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
-        return _of_16_bits(image, transparent)
-    if image.mode in ("I", "F", "LAB", "HSV"):
+def _open(data: bytes) -> ImageFile.ImageFile:
+    """Reads the header. Raises BadImage where decoding would take too long, and whatever Pillow raises."""
+    if image_headers.format_of(data) == "HEIC":
+        heif = _heif()
+        if heif is None:
+            raise BadImage(_NO_HEIC)
+        image = heif.HeifImageFile(io.BytesIO(data))
+    else:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    if image.width * image.height > MAX_PIXELS:
+        raise Image.DecompressionBombError
+    if image.format in ("JPEG", "MPO") and image_headers.jpeg_scans(data, MAX_JPEG_SCANS) > MAX_JPEG_SCANS:
+        raise BadImage(f"is a JPEG of more than {MAX_JPEG_SCANS} scans, which would take too long to decode; save it again")
+    if image.format == "JPEG2000" and image_headers.jpeg2000_packets(data) > MAX_JPEG2000_PACKETS:
+        raise BadImage(
+            f"is a JPEG 2000 of more than {MAX_JPEG2000_PACKETS // 10**6} million packets, which would take too long to decode; "
+            "save it with fewer layers"
+        )
+    return image
+
+
+@cache
+def _heif() -> ModuleType | None:
+    """pillow-heif, where the extra `heic` is installed."""
+    try:
+        import pillow_heif
+    except ImportError:
+        return None
+    return pillow_heif
+
+
+def _decoded(image: ImageFile.ImageFile, data: bytes) -> _Decoded:
+    name = {"MPO": "JPEG", "DIB": "BMP", "HEIF": "HEIC"}.get(image.format or "", image.format or "")
+    plain = image.format in _KEPT_FORMATS and image.mode in _KEPT_MODES and getattr(image, "n_frames", 1) == 1
+    lossy = name in ("JPEG", "AVIF", "JPEG2000", "HEIC") or (name == "WEBP" and b"VP8L" not in data)
+    notes = ["has several pages, of which the first is used"] if name == "TIFF" and getattr(image, "is_animated", False) else []
+    depth = pixel_values.depth(image, data)
+    try:
+        image.load()
+    except OSError as error:
+        if name != "JPEG" or "truncated" not in str(error):
+            raise
+        image, plain = _without_end(data), False
+        notes.append("lacks its end, but none of its pixels")
+    reduced = pixel_values.to_8_bits(image, depth, lambda: _open(data))
+    if reduced.dark:
+        notes.append(_DARK)
+    if reduced.image.mode in ("I", "F", "LAB", "HSV"):
         raise BadImage(f"has pixels of an uncommon kind ({image.mode}); save it with 8 or 16 bits a channel")
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    rgba = image.convert("RGBA")
-    white = Image.new("RGB", image.size, "white")
-    white.paste(rgba, mask=rgba.getchannel("A"))
-    return white
+    return _Decoded(_upright(pixel_values.to_rgb(reduced.image), image), name, lossy, plain and not reduced.scaled, notes)
 
 
-def _of_16_bits(image: Image.Image, transparent: object) -> Image.Image:
-    """16-bit grey -> RGB. The high byte, as Pillow and libpng do for 16-bit colour, so that equal pictures stay equal."""
-    values = np.asarray(image)
-    grey = (values >> 8).astype(np.uint8)
-    if image.format == "TIFF" and getattr(image, "tag_v2", {}).get(262) == 0:  # 0 is white, which Pillow minds in 8 bits only
-        grey = 255 - grey
-    if isinstance(transparent, int):
-        grey[values == transparent] = 255
-    return Image.fromarray(grey).convert("RGB")
+def _without_end(data: bytes) -> ImageFile.ImageFile:
+    """The picture of a JPEG that is cut off behind its last pixel. Raises BadImage if a pixel is lacking.
+
+    A decoder takes whatever follows for the pixels that are lacking, so none is if they are the same whatever follows.
+    """
+    start = data.rstrip(_JPEG_END[:1])  # with what may be half a marker, all that follows would be ignored
+    try:
+        image = _ended_jpeg(start)
+        shown = pixels_id(image)
+        whole = image_headers.has_every_scan(start) and all(pixels_id(_ended_jpeg(start + tail)) == shown for tail in _JPEG_TAILS)
+    except OSError:
+        whole = False
+    if not whole:
+        raise BadImage("is truncated")
+    return image
+
+
+def _ended_jpeg(endless: bytes) -> ImageFile.ImageFile:
+    image = Image.open(io.BytesIO(endless + _JPEG_END), formats=("JPEG", "MPO"))
+    image.load()
+    return image
 
 
 def _upright(rgb: Image.Image, source: Image.Image) -> Image.Image:
@@ -190,18 +270,3 @@ def _encoded(rgb: Image.Image, container: str, **options: int) -> bytes:
     rgb.info.clear()  # no profile, no EXIF: the pixels are upright now
     rgb.save(buffer, container, **options)
     return buffer.getvalue()
-
-
-def _not_an_image(data: bytes) -> str:
-    if data[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypheif", b"ftypmsf1", b"ftyphevc"):
-        return "is HEIC, which can't be read; export it as JPEG"
-    known = next((name for magic, name in _MAGIC.items() if data.startswith(magic)), None)
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        known = "WebP"
-    return f"is a damaged {known}" if known else "is not an image (JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, JPEG 2000 and PPM are read)"
-
-
-def _damage(error: Exception) -> str:
-    told = re.sub(r"<[^>]*>| at 0x[0-9a-f]+", "", str(error)).strip() or type(error).__name__
-    truncated = re.search(r"truncated|unexpected end|end of file|EOF|incomplete", told, re.IGNORECASE) or isinstance(error, EOFError)
-    return "is truncated" if truncated else f"is damaged ({told})"

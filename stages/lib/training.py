@@ -64,7 +64,8 @@ def ingredients(row: Trained, settings: Train, facts: dict[str, Any], manifest: 
     here = Path(__file__)
     apart = ("training_params.py", "training_notes.py")  # of the settings the values count, below; notes decide nothing
     own = sorted(file for file in here.parent.glob("training*.py") if file.name not in apart)
-    used = [here.with_name(f"{name}.py") for name in ("augmentation", "images", "ranking_metrics", "search")]
+    shared = ("augmentation", "image_headers", "images", "pixel_values", "ranking_metrics", "search")
+    used = [here.with_name(f"{name}.py") for name in shared]
     objective = objectives.objective(row.name)
     found = (encoders, encoders.library(facts["library"]), objectives, objective)
     return {

@@ -40,7 +40,7 @@ def thumbnail(data: bytes) -> bytes:
 def cache_folder(root: Path) -> Path:
     """Of the side cache below `root`: its name is the fingerprint of all that decides a thumbnail besides the image."""
     libraries = {name: features.version(name) for name in ("libjpeg_turbo", "jpg", "zlib", "webp")}
-    code = code_digest(Path(images.__file__), Path(__file__))
+    code = code_digest(*images.CODE, Path(__file__))
     return root / "thumbnails" / fingerprint({"code": code, "pillow": PIL.__version__, **libraries})
 
 

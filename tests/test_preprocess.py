@@ -283,6 +283,20 @@ def test_bytes_depend_on_neither_cache_nor_workers_nor_time(home: Path, tmp_path
     assert results[0] == results[1] == results[2] == results[3]
 
 
+@pytest.mark.parametrize("damage", [(b'"width": 16', b'"width": 17'), (b'"width": 16', b'"width": "16"'), (b'"note": ""', b'"note": "x"')])
+def test_a_damaged_head_of_a_prepared_image_counts_as_absent(home: Path, damage: tuple[bytes, bytes]) -> None:
+    fill(1)
+    preprocess.main()
+    before = tree(paths.PREPARED)
+    entries = [file for file in (paths.CACHE / "prepared").rglob("*") if file.is_file()]
+    for entry in entries:
+        assert damage[0] in entry.read_bytes()
+        entry.write_bytes(entry.read_bytes().replace(*damage))
+    preprocess.main()
+    assert tree(paths.PREPARED) == before
+    assert all(damage[0] in entry.read_bytes() for entry in entries)
+
+
 def test_heic_is_decoded_again_once_another_decoder_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     with_heif = image_cache.fingerprint(512)
     images._heif.cache_clear()

@@ -1,6 +1,7 @@
 """Side cache of preprocess: what was learnt from a file's bytes, and the bytes stored in their place.
 
-`.cache/prepared/<fingerprint>/<2 hex digits>/<image_id>`: one line of JSON, then the replacement where there is one.
+`.cache/prepared/<fingerprint>/<2 hex digits>/<image_id>`: the SHA-256 of all that follows (32 bytes), one line of
+JSON, then the replacement where there is one.
 Entries appear by a rename and hold the same bytes whoever writes them: processes may share it, a kill leaves it whole.
 """
 
@@ -20,6 +21,7 @@ from stages.lib import images, tables
 from stages.lib.images import BadImage
 
 MAX_FILE_BYTES = 512 * 2**20  # a film between the photos is not read into memory
+_DIGEST_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,23 +111,22 @@ class ImageCache:
         payload = made.replacement or b""
         prepared_id = hashlib.sha256(payload).hexdigest() if payload else ""
         facts = Facts(image_id, made.pixels_id, made.width, made.height, made.format, prepared_id, note=made.note)
-        head = asdict(facts)
-        content = json.dumps(head).encode() + b"\n" + payload
-        tables.replace_atomically(self._path(image_id), lambda temporary: temporary.write_bytes(content))
+        content = json.dumps(asdict(facts)).encode() + b"\n" + payload
+        entry = hashlib.sha256(content).digest() + content
+        tables.replace_atomically(self._path(image_id), lambda temporary: temporary.write_bytes(entry))
         return facts, payload
 
     def _read(self, image_id: str) -> tuple[Facts, bytes] | None:
         try:
-            line, _, payload = self._path(image_id).read_bytes().partition(b"\n")
-            facts = Facts(**json.loads(line))
-        except (OSError, ValueError, TypeError):
+            entry = self._path(image_id).read_bytes()
+        except OSError:
             return None
-        whole = (
-            facts.image_id == image_id
-            and not facts.problem
-            and (hashlib.sha256(payload).hexdigest() if payload else "") == facts.prepared_id
-        )
-        return (facts, payload) if whole else None
+        digest, content = entry[:_DIGEST_BYTES], entry[_DIGEST_BYTES:]
+        if hashlib.sha256(content).digest() != digest:
+            return None
+        head, _, payload = content.partition(b"\n")
+        facts = Facts(**json.loads(head))
+        return (facts, payload) if facts.image_id == image_id else None  # not another image's whole entry
 
     def _path(self, image_id: str) -> Path:
         return self.folder / image_id[:2] / image_id

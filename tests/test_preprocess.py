@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import multiprocessing
 import os
 import random
 import shutil
@@ -11,8 +12,10 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +25,12 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from PIL import Image
 
 from stages import preprocess
 from stages.lib import cli, image_cache, images, paths, relevance, tables
 from stages.lib.errors import UserError
+from stages.lib.memory_budget import MemoryBudget
 from tests import locales, odd_images, project
 from tests.odd_images import encoded, pattern
 
@@ -36,7 +41,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "home"
     folder.mkdir()
     monkeypatch.chdir(folder)
-    monkeypatch.setattr("stages.lib.cli.threads", lambda: 1)
+    monkeypatch.setattr("stages.lib.cli.threads", lambda: 0)  # no worker processes
     write_params(folder)
     return folder
 
@@ -466,6 +471,129 @@ def start(folder: Path) -> subprocess.Popen[bytes]:
         )
 
 
+DECODED = """
+import contextlib, sys
+from stages.lib import images
+with contextlib.suppress(images.BadImage):
+    images.decode(sys.stdin.buffer.read())
+"""
+
+
+def test_no_line_of_a_library_stands_without_its_file(tmp_path: Path) -> None:
+    """libtiff prints what it dislikes, but not of which photo; problems.csv has the reason."""
+    write_params(tmp_path)
+    fill(2, tmp_path)
+    photo = next(odd.data for odd in odd_images.bad() if odd.name == "WebP inside.tif")
+    printed = subprocess.run([sys.executable, "-c", DECODED], cwd=project.ROOT, input=photo, capture_output=True, check=True).stderr
+    assert b"WEBP compression support is not configured" in printed
+    put("test/gallery/WebP inside.tif", photo, tmp_path)
+    done = project.run(sys.executable, "-m", "stages.preprocess", cwd=tmp_path, PYTHONPATH=str(project.ROOT))
+    assert [line for line in done.stderr.splitlines() if not line.startswith("preprocess: ")] == []
+
+
+LARGE_SIDE = 9000  # pixels; 690 MB at the peak of preparing it
+
+
+@pytest.fixture(scope="module")
+def large() -> bytes:
+    return encoded(Image.new("RGBA", (LARGE_SIDE, LARGE_SIDE), (200, 30, 40, 128)), "PNG", compress_level=1)
+
+
+def kill_large_workers(process: subprocess.Popen[bytes], limit: int) -> int:
+    """As a system that is short of memory: kills -9 each child of `process` that holds more than `limit` bytes; how many."""
+    killed = 0
+    while process.poll() is None:
+        for child in psutil.Process(process.pid).children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                if child.memory_info().rss > limit:
+                    child.kill()
+                    psutil.wait_procs([child], timeout=20)
+                    killed += 1
+        time.sleep(0.02)
+    return killed
+
+
+@pytest.mark.slow
+def test_a_photo_that_kills_its_worker_is_named_and_the_others_go_on(
+    tmp_path: Path, large: bytes, started: list[subprocess.Popen[bytes]]
+) -> None:
+    """It failed each time, named no file, and running again never helped."""
+    write_params(tmp_path)
+    fill(20, tmp_path)
+    put("test/gallery/large.png", large, tmp_path)
+    started.append(start(tmp_path))
+    assert kill_large_workers(started[0], 300_000_000) == 2, (tmp_path / "log.txt").read_text()
+    log = (tmp_path / "log.txt").read_text()
+    assert started[0].returncode == 0, log
+    assert "one at a time now: " in log and "data/raw/test/gallery/large.png" in log
+    [problem] = rows(tmp_path / paths.PROBLEMS)
+    assert problem["path"] == "test/gallery/large.png"
+    assert problem["problem"].startswith("takes more memory than there is; make it smaller, or give more memory")
+    assert tables.read_table(tmp_path / paths.manifest("test")).num_rows == 40
+    project.run(sys.executable, "-m", "stages.preprocess", cwd=tmp_path, PYTHONPATH=str(project.ROOT))  # with enough memory
+    assert rows(tmp_path / paths.PROBLEMS) == []
+
+
+SHORT_OF_MEMORY = """
+import resource
+from pathlib import Path
+from stages import preprocess
+from stages.lib import cli
+pages = int(Path("/proc/self/statm").read_text().split()[0])
+limit = pages * resource.getpagesize() + 400_000_000
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+cli.run(preprocess.main)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the system doesn't say how much memory a process has")
+def test_a_photo_for_which_memory_runs_out_is_named_and_the_others_go_on(tmp_path: Path, large: bytes) -> None:
+    write_params(tmp_path)
+    fill(2, tmp_path)
+    put("test/gallery/large.png", large, tmp_path)
+    project.run(sys.executable, "-c", SHORT_OF_MEMORY, cwd=tmp_path, PYTHONPATH=str(project.ROOT))
+    [problem] = rows(tmp_path / paths.PROBLEMS)
+    assert problem["path"] == "test/gallery/large.png" and "takes more memory than there is" in problem["problem"]
+    assert tables.read_table(tmp_path / paths.manifest("test")).num_rows == 4
+
+
+def test_an_image_is_prepared_within_the_memory_that_it_takes(tmp_path: Path) -> None:
+    taken: list[int] = []
+
+    @contextmanager
+    def room(count: int) -> Iterator[None]:
+        taken.append(count)
+        yield
+
+    cache = image_cache.ImageCache.open(tmp_path, 512)
+    for _ in range(2):  # from the side cache it takes none
+        assert cache.examine(picture(1, 100), room).width == 100
+    assert taken == [images.working_memory(picture(1, 100))] and taken[0] > 4 * 100 * 100
+
+
+def test_large_images_wait_for_each_other_and_small_ones_do_not() -> None:
+    budget = MemoryBudget(multiprocessing.get_context("spawn"), 100)
+    done: list[str] = []
+
+    def take(name: str, count: int) -> threading.Thread:
+        def taking() -> None:
+            with budget.taking(count):
+                done.append(name)
+
+        thread = threading.Thread(target=taking, daemon=True)
+        thread.start()
+        return thread
+
+    with budget.taking(60):
+        take("small", 40).join(timeout=20)
+        waiting = [take("large", 41), take("more than there is", 1000)]
+        time.sleep(0.1)
+        assert done == ["small"] and all(thread.is_alive() for thread in waiting)
+    for thread in waiting:
+        thread.join(timeout=20)
+    assert sorted(done) == ["large", "more than there is", "small"]
+
+
 @pytest.mark.slow
 def test_a_killed_run_goes_on_and_leaves_no_process(tmp_path: Path, started: list[subprocess.Popen[bytes]]) -> None:
     """kill -9 at random points; then two at once: the same bytes as an undisturbed run."""
@@ -571,7 +699,7 @@ def test_bytes_do_not_depend_on_the_locale(tmp_path: Path, name: str) -> None:
     for variant, variables in variants.items():
         folder = tmp_path / variant
         folder.mkdir()
-        write_params(folder, max_side=32)
+        write_params(folder, shorter_side_px=32)
         fill(10, folder, size=48)
         put("test/query/Käse/Größe 1 – 日本.png", picture(100), folder)
         put("test/gallery/Käse/\U0001f600.png", picture(101), folder)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from stages.lib.images import BadImage
 
 MAX_FILE_BYTES = 512 * 2**20  # a film between the photos is not read into memory
 _DIGEST_BYTES = 32
+
+Room = Callable[[int], AbstractContextManager[object]]  # entered with a number of bytes of memory that are taken within
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +86,16 @@ class ImageCache:
     def open(cls, root: Path, shorter_side_px: int) -> ImageCache:
         return cls(root / "prepared" / fingerprint(shorter_side_px), shorter_side_px)
 
-    def examine(self, data: bytes) -> Facts:
-        """Facts of a file's bytes; decoded only if these bytes were never seen."""
+    def examine(self, data: bytes, room: Room = nullcontext) -> Facts:
+        """Facts of a file's bytes; decoded only if these bytes were never seen.
+
+        room: entered while an image is prepared.
+        """
         image_id = hashlib.sha256(data).hexdigest()
-        entry = self._read(image_id)
-        return entry[0] if entry else self._fill(image_id, data)[0]
+        if entry := self._read(image_id):
+            return entry[0]
+        with room(images.working_memory(data)):
+            return self._fill(image_id, data)[0]
 
     def stored(self, image_id: str, replaced: bool, raw: Iterable[Path]) -> bytes:
         """The bytes to store for an image: its own, or what replaces them.

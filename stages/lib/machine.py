@@ -1,4 +1,4 @@
-"""What a measurement was taken on."""
+"""What a measurement was taken on, and what memory there is."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import platform
 import resource
 import sys
 from pathlib import Path
+
+import psutil
+
+_CONTAINER_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))  # version 2, version 1
 
 
 def cpu_name() -> str:
@@ -26,3 +30,14 @@ def peak_memory_mb() -> float:
         return int(held.split()[1]) * 1024 / 1e6
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+
+
+def available_memory_bytes() -> int:
+    """What processes may take before memory runs out: the machine's, or what its container is limited to."""
+    available = [psutil.virtual_memory().available]
+    for file in _CONTAINER_LIMITS:
+        try:
+            available.append(int(file.read_text(encoding="ascii")))
+        except (OSError, ValueError):  # there is no such limit
+            continue
+    return min(available)

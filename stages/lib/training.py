@@ -206,7 +206,8 @@ class _Run:
         if not self.best:
             self._keep(0)
         if never := round((1 - progress.log[-1].drawn_so_far) * sampling.count):
-            log.info("%d of %d training images were never drawn; more epochs or images_per_epoch draw them", never, sampling.count)
+            fix = "max_minutes" if self.stopped else "epochs or images_per_epoch"
+            log.info("%d of %d training images were never drawn; raise %s to draw them", never, sampling.count, fix)
 
     def _epoch(self, epoch: int, training: Training, bar: tqdm) -> None:
         """One pass, and what is held out. Where the clock stops it, what it did so far counts, but only for this run's result."""

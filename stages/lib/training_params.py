@@ -50,7 +50,9 @@ class Train(Strict):
     freeze: int = Field(default=0, ge=0, description="the network's first n layers that have weights stay as they are")
     batch_norm: Literal["train", "frozen"] = Field(default="train", description="frozen: the running statistics are used and kept")
     ema: float | None = Field(default=None, gt=0, lt=1, description="decay of a moving average of the weights, which is then kept")
-    validation_share: float = Field(default=0.1, gt=0, lt=1, description="share of the labels held out of training")
+    validation_share: float = Field(
+        default=0.1, gt=0, lt=1, description="share of the labels held out of training, two at least; none where these would be missed"
+    )
     patience: int | None = Field(default=None, ge=1, description="stop after so many epochs without a better map_at_r")
     image_size: int | None = Field(default=None, ge=16, le=2048, description="pixels, for training only; default: the encoder's own")
     augmentation: Augmentation = Augmentation()

@@ -27,9 +27,13 @@ def choose(params: Params, wanted: str | None) -> str:
         cli.check_row(wanted, params, "all")
         rooms.check(wanted, params)
         return wanted
-    ready = [row.name for row in rooms.offers(params) if row.ready]
+    offers = rooms.offers(params)
+    ready = [row.name for row in offers if row.ready]
     if not ready:
-        raise UserError(f"{paths.PARAMS}: no row of models is computed here; run `dvc repro`, or `dvc pull`")
+        first = offers[0]
+        raise UserError(
+            f"{paths.PARAMS}: no row of models is computed here; run `dvc repro`, or `dvc pull` (of {first.name}, {first.fault})"
+        )
     return ready[0]
 
 

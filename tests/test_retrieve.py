@@ -125,7 +125,7 @@ def test_an_index_of_another_metric_is_refused() -> None:
     prepare(LINE, metric="l2")
     index.main(["--model", "row"])
     write_params(params("row", metric="cosine"))
-    with pytest.raises(UserError, match=r"data/indexes/row.faiss: is not a cosine index of 3 images"):
+    with pytest.raises(UserError, match=r"data/indexes/row.faiss: was built for another metric than cosine"):
         retrieve.main(["--model", "row"])
 
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
-from stages.lib import encoders, engines, gallery, images, inference, paths, search
+from stages.lib import encoders, engines, gallery, images, inference, paths, search, tables
 from stages.lib.encoders import TextEncoder
 from stages.lib.engines import Engine, Network
 from stages.lib.errors import UserError
@@ -76,11 +76,23 @@ def has_text(model: str, params: Params) -> bool:
     return params.models[model].search.metric == "cosine" and (paths.trained(model) / encoders.TEXT_FILE).exists()
 
 
+def check(model: str, metric: search.Metric, ids: pa.ChunkedArray) -> faiss.Index:
+    """The row's index. ids: of the gallery's images.
+
+    UserError if index, embeddings or encoder aren't there, or don't belong together, as when `dvc repro` was stopped halfway.
+    """
+    index, folder = search.load(paths.index(model), metric, len(ids)), paths.embeddings(model)
+    gallery.check_ids(folder, ids)
+    origin, built = tables.origin(folder), tables.read_json(paths.costs("index", model))
+    if any(built.get(fact) != value for fact, value in gallery.read_from(folder).items()):
+        raise UserError(f"{paths.index(model)}: the gallery has changed since it was built; run `dvc repro` to go on")
+    if tables.read_json(paths.trained(model) / encoders.FACTS_FILE)["weights_sha256"] != origin.weights_sha256:
+        raise UserError(f"{paths.trained(model)}: has changed since it embedded {folder}; run `dvc repro` to go on")
+    return index
+
+
 def load(model: str, params: Params, searched: Gallery) -> Model:
-    """A row of params.models. UserError if its index or embeddings aren't there, or are of other images."""
+    """A row of params.models. UserError as `check` raises it."""
     metric = params.models[model].search.metric
-    index = search.load(paths.index(model), metric, len(searched.ids))
-    embedded = [batch.column("image_id") for batch in gallery.rows(paths.embeddings(model), ["image_id", "split"])]
-    if not pa.chunked_array(embedded, pa.string()).equals(searched.ids):
-        raise UserError(f"{paths.embeddings(model)}: holds other images than {paths.manifest('test')}; run `dvc repro`")
+    index = check(model, metric, searched.ids)
     return Model(model, index, metric, inference.choose_device(params.embed.device), params.preprocess.shorter_side_px)

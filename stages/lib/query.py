@@ -127,6 +127,7 @@ def open_row(row: str, params: Params, searched: Gallery, opened: Callable[[str]
         return Row(row, searched, RefinedSearch(settings, first, second, depth, index))
     if not isinstance(settings, Whitening):
         return Row(row, searched, RefinedSearch(settings, first, second, depth))
+    gallery.check_ids(paths.embeddings(row), searched.ids)
     index = gallery.index(paths.embeddings(row), metric)
     return Row(row, searched, RefinedSearch(settings, first, second, depth, index, _projection(settings, params)))
 

@@ -182,8 +182,12 @@ def load(path: Path, metric: Metric, gallery: int) -> faiss.Index:
         raise UserError(f"{path}: is not there; run `dvc repro`, or `dvc pull` it") from None
     except RuntimeError:
         raise UserError(f"{path}: isn't a FAISS index; run `dvc repro`, or `dvc pull` it") from None
-    if index.metric_type != faiss_metric(metric) or index.ntotal != gallery:
-        raise UserError(f"{path}: is not a {metric} index of {gallery} images; run `dvc repro` to build it again")
+    if index.metric_type != faiss_metric(metric):
+        raise UserError(f"{path}: was built for another metric than {metric}; run `dvc repro` to build it again")
+    if index.ntotal != gallery:
+        raise UserError(
+            f"{path}: the gallery has changed since it was built, from {index.ntotal:,} images to {gallery:,}; run `dvc repro` to go on"
+        )
     return index
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 
-from stages.lib import encoders, paths, queried_model, query, searched_gallery, tables
+from stages.lib import encoders, gallery, paths, queried_model, query, search, searched_gallery, tables
 from stages.lib.errors import UserError
 from stages.lib.params import Params
 from stages.lib.refinement_params import Whitening
@@ -21,13 +22,14 @@ _Stamp = tuple[tuple[int, int], ...]
 class Offer:
     """What the page says of a row.
 
-    made_of: a refinement's method and models, else empty; ready: its files are here; text: it can be asked with words;
-    random: weights are, so its answers mean nothing.
+    made_of: a refinement's method and models, else empty; ready: its files are here, and of the gallery as it is; fault: why
+    not, else empty; text: it can be asked with words; random: weights are, so its answers mean nothing.
     """
 
     name: str
     made_of: str
     ready: bool
+    fault: str
     text: bool
     random: bool
 
@@ -38,22 +40,56 @@ def offers(params: Params) -> list[Offer]:
 
 
 def _offer(row: str, params: Params) -> Offer:
-    models, ready = query.models_of(row, params), all(file.exists() for file in _files(row, params))
-    refinement = params.refinements.get(row)
+    models, fault = query.models_of(row, params), _fault(row, params)
+    ready, refinement = not fault, params.refinements.get(row)
     made_of = f"{refinement.method.replace('_', ' ')} of {' and '.join(models)}" if refinement else ""
     text = ready and all(queried_model.has_text(model, params) for model in models)
     random = ready and any(tables.read_json(paths.trained(model) / encoders.FACTS_FILE).get("random") for model in models)
-    return Offer(row, made_of, ready, text, random)
+    return Offer(row, made_of, ready, fault, text, random)
 
 
 def check(row: str, params: Params) -> None:
-    """UserError names the first file that is missing."""
-    _stamp(*_files(row, params))
+    """UserError names the first file that is missing, or that isn't of the gallery as it is."""
+    if fault := _fault(row, params):
+        raise UserError(fault)
+
+
+def _fault(row: str, params: Params) -> str:
+    """Why a row can't be asked, in a sentence; empty if it can."""
+    models = tuple((model, params.models[model].search.metric) for model in query.models_of(row, params))
+    try:
+        return _misfit(models, _whitened(row, params), _stamp(*_files(row, params)))
+    except UserError as error:
+        return str(error)
+
+
+@functools.lru_cache(maxsize=256)  # a page asks for all rows, and each reads its ids
+def _misfit(models: tuple[tuple[str, search.Metric], ...], whitened: tuple[str, ...], stamp: _Stamp) -> str:
+    """As `_fault`, of files that are there; stamp: theirs."""
+    ids = searched_gallery.read("bytes").ids
+    try:
+        for model, metric in models:
+            queried_model.check(model, metric, ids)
+        for row in whitened:
+            gallery.check_ids(paths.embeddings(row), ids)
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+def _whitened(row: str, params: Params) -> tuple[str, ...]:
+    """The whitenings that a row is made of, itself among them: those have vectors of their own."""
+    settings = params.refinements.get(row)
+    if settings is None:
+        return ()
+    parts = dict.fromkeys((*_whitened(settings.first, params), *_whitened(settings.second, params)))
+    return (*parts, row) if isinstance(settings, Whitening) else tuple(parts)
 
 
 def _files(row: str, params: Params) -> tuple[Path, ...]:
     if row in params.models:
-        return paths.manifest("test"), paths.index(row), paths.embeddings(row), paths.trained(row) / encoders.FACTS_FILE
+        encoder, built = paths.trained(row) / encoders.FACTS_FILE, paths.costs("index", row)
+        return paths.manifest("test"), paths.index(row), paths.embeddings(row), encoder, built
     settings = params.refinements[row]
     own = (paths.embeddings(row),) if isinstance(settings, Whitening) else ()
     return (*_files(settings.first, params), *_files(settings.second, params), paths.QRELS, *own)

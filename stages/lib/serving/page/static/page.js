@@ -205,11 +205,13 @@ function start() {
   for (const row of data.rows) {
     const option = new Option(row.ready ? row.name : `${row.name} (not computed here)`, row.name);
     option.disabled = !row.ready;
+    option.title = row.fault;
     at(row.made_of ? "refinements" : "models").append(option);
   }
   at("refinements").hidden = !data.rows.some((row) => row.made_of);
   const absent = data.rows.filter((row) => !row.ready).map((row) => row.name);
   at("absent").hidden = absent.length === 0;
+  at("absent").title = data.rows.map((row) => row.fault).filter(Boolean).join("\n");
   at("absent").textContent = `Not computed here: ${absent.join(", ")}. Run dvc repro, or dvc pull, and load this page again.`;
   at("words").maxLength = data.max_characters;
   at("model").addEventListener("change", () => go({ model: at("model").value }));

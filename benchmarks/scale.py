@@ -66,8 +66,8 @@ def lay_out(folder: Path, rows: int, dim: int, queries: int, index: str) -> None
             known = {"image_id": pa.array(ids[part]), "split": pa.array(splits[part]), "prepared_id": pa.array(ids[part])}
             yield tables.embeddings_batch(pa.RecordBatch.from_pydict(known), vectors.astype(np.float32))
 
-    tables.write_shards(folder / paths.embeddings("a"), schema, batches(), len(ids), tables.VECTORS_PER_SHARD)
-    tables.write_json(folder / paths.costs("embed", "a"), {})
+    tables.write_shards(folder / paths.embeddings("a"), schema, batches(), len(ids), tables.VECTORS_PER_SHARD, {"model": "a"})
+    tables.write_json(folder / paths.costs("embed", "a"), {"row": "a", "fingerprint": None})
     tables.write_json(folder / paths.costs("train", "a"), {"minutes": 0.0})
     encoder = {"library": "torchvision", "name": "resnet18", "weights": "hub"}
     row = {"encoder": encoder, "objective": {"name": "none"}, "search": {"metric": "cosine", "index": index}}

@@ -76,6 +76,7 @@ def main(argv: list[str] | None = None) -> None:
     costs = {
         **measurement(vectors.cache, work, engine.device),
         **{name: facts.get(name) for name in ("parameters", "gflops", "dim", "image_size", "resize_px", "random", "licence", "source")},
+        "row": model,
         "seconds": round(time.perf_counter() - start, 3),
         "fingerprint": vectors.fingerprint,
         "pixels": vectors.pixels_fingerprint,

@@ -25,6 +25,7 @@ def main(argv: list[str] | None = None) -> None:
         "index_mb": round(path.stat().st_size / 1e6, 3),
         "vectors": indexed.rows,
         "dim": indexed.dim,
+        **gallery.read_from(paths.embeddings(model)),
         "peak_memory_mb": round(machine.peak_memory_mb(), 1),
         **facts,
     }

@@ -82,7 +82,7 @@ def write(folder: Path, model: str, told: dict[str, Any]) -> None:
 def read(part: Part, folder: Path) -> tuple[pa.Table, list[str]]:
     """The manifest, and the ids of the embeddings. UserError if they are of other images."""
     manifest = tables.read_table(paths.manifest(part), columns=_KNOWN)
-    ids = [image_id for rows in tables.read_shards(folder, ["image_id"], 65_536) for image_id in rows.column("image_id").to_pylist()]
+    ids = [image_id for rows in tables.read_vectors(folder, ["image_id"], 65_536) for image_id in rows.column("image_id").to_pylist()]
     if manifest.column("image_id").to_pylist() != ids:
         raise UserError(f"{folder}: holds other images than {paths.manifest(part)}; run `dvc repro` to embed them again")
     return manifest, ids

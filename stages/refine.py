@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -85,12 +86,12 @@ def whiten(source: Path, target: Path, metric: search.Metric, dim: int, row: str
     learned = whitening.learn(gallery.prepared(source, metric), gallery.dim(source), dim)
 
     def projected() -> Iterator[pa.RecordBatch]:
-        for batch in tables.read_shards(source, batch_rows=8_192):
+        for batch in tables.read_vectors(source):
             prepared = search.prepare(metric, *tables.ids_and_vectors(batch), str(source))
             yield tables.embeddings_batch(batch, learned.apply(prepared))
 
     rows = tables.count_rows(source)
-    metadata = {"model": row, "dim": str(dim)}
+    metadata = {**replace(tables.origin(source), row=row).metadata(), "dim": str(dim)}
     tables.write_shards(target, tables.embeddings_schema(dim), projected(), rows, tables.VECTORS_PER_SHARD, metadata)
     return learned
 
@@ -146,6 +147,8 @@ def main(argv: list[str] | None = None) -> None:
     costs = {
         **facts,
         "method": settings.method,
+        "row": row,
+        "fingerprint": tables.origin(paths.embeddings(settings.second)).fingerprint if space is not None else None,
         "seconds": round(seconds, 3),
         "query_ms": round(to_space_ms + query_ms(settings, task), 4),
         "k": k,

@@ -24,6 +24,7 @@ def main(argv: list[str] | None = None) -> None:
     costs = {
         "query_ms": round(search.query_ms(index, queries, k), 4),
         "k": k,
+        **gallery.read_from(paths.embeddings(model)),
         "threads": cli.threads(),
         "device": machine.cpu_name(),
         "peak_memory_mb": round(machine.peak_memory_mb(), 1),

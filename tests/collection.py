@@ -17,6 +17,7 @@ from stages.lib import paths, tables
 from stages.lib.paths import Part
 
 ENCODER = {"library": "torchvision", "name": "resnet18", "weights": "hub"}
+FINGERPRINT, WEIGHTS = "0" * 64, "1" * 64
 EMBED_COSTS = {
     "images_per_second": 120.5,
     "peak_memory_mb": 800.0,
@@ -98,12 +99,14 @@ def write_vectors(row: str, images: Sequence[Image], part: Part = "test") -> Non
     known = {"image_id": [image.id for image in ordered], "split": [image.split for image in ordered]}
     batch = tables.embeddings_batch(pa.RecordBatch.from_pydict({**known, "prepared_id": [None] * len(ordered)}), vectors)
     schema = tables.embeddings_schema(vectors.shape[1])
-    tables.write_shards(paths.embeddings(row, part), schema, [batch], len(ordered), tables.VECTORS_PER_SHARD)
+    metadata = tables.Origin(row, FINGERPRINT, WEIGHTS).metadata()
+    tables.write_shards(paths.embeddings(row, part), schema, [batch], len(ordered), tables.VECTORS_PER_SHARD, metadata)
 
 
 def write_embeddings(row: str, images: Sequence[Image], **costs: Any) -> None:
     write_vectors(row, images)
-    tables.write_json(paths.costs("embed", row), {**EMBED_COSTS, **costs})
+    tables.write_json(paths.trained(row) / "encoder.json", {"weights_sha256": WEIGHTS})
+    tables.write_json(paths.costs("embed", row), {**EMBED_COSTS, "row": row, "fingerprint": FINGERPRINT, **costs})
     tables.write_json(paths.costs("train", row), {"minutes": 0.0, "note": None})
 
 

@@ -92,7 +92,7 @@ OF_PARAMS = {"search_params", "training_params", "training_photos", "refinement_
 IMPORTS_ALONE = {  # imported, but for what this stage doesn't do
     "fetch": OF_PARAMS,
     "train": {"search_params", "refinement_params", "objectives.none"},
-    "embed": OF_PARAMS | {"encoders.weights"},
+    "embed": OF_PARAMS,
     "index": OF_PARAMS - {"search_params"} | {"relevance"},
     "retrieve": OF_PARAMS,
     "refine": {"training_params", "training_photos", "refinements.whitening"},
@@ -100,7 +100,7 @@ IMPORTS_ALONE = {  # imported, but for what this stage doesn't do
     "score_refined": OF_PARAMS,
     "preprocess": OF_PARAMS,
     "compare": OF_PARAMS,
-    "embed_train": OF_PARAMS | {"encoders.weights"},
+    "embed_train": OF_PARAMS,
     "match": OF_PARAMS,
 }
 

@@ -401,3 +401,18 @@ def test_saving_twice_gives_the_same_bytes_and_loading_the_same_vectors(tmp_path
     assert np.array_equal(vectors(encoder).numpy(), vectors(encoders.Encoder(fetched.module, encoder.transform, {})).numpy())
     assert encoder.facts["weights_sha256"] == weights.digest(tmp_path / "a" / "model.safetensors")
     assert encoder.facts["parameters"] == sum(p.numel() for p in encoder.module.parameters())
+
+
+def test_a_weight_that_changed_on_the_disk_is_refused_and_not_loaded(tmp_path: Path) -> None:
+    """safetensors reads it without complaint."""
+    fetched = fetch(library="torchvision", name="squeezenet1_1", weights="none", allow_random=True, image_size=64)
+    encoders.save(tmp_path / "a", fetched.module, fetched.facts)
+    file = tmp_path / "a" / encoders.WEIGHTS_FILE
+    content = bytearray(file.read_bytes())
+    content[-2] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=r"a: model.safetensors is damaged \(not the file of encoder.json\); `dvc checkout --force` it"):
+        encoders.load(tmp_path / "a")
+    file.unlink()
+    with pytest.raises(UserError, match=r"model.safetensors is not there"):
+        encoders.load(tmp_path / "a")

@@ -32,7 +32,7 @@ def vectors(folder: Path, rows: np.ndarray, rows_per_shard: int) -> list[str]:
     order = np.argsort(ids)
     columns = {"image_id": [ids[i] for i in order], "split": ["train"] * len(ids), "prepared_id": [None] * len(ids)}
     batch = tables.embeddings_batch(pa.RecordBatch.from_pydict(columns), rows[order].astype(np.float32))
-    tables.write_shards(folder, tables.embeddings_schema(rows.shape[1]), [batch], len(ids), rows_per_shard)
+    tables.write_shards(folder, tables.embeddings_schema(rows.shape[1]), [batch], len(ids), rows_per_shard, {"model": folder.name})
     return columns["image_id"]
 
 

@@ -26,7 +26,7 @@ def scored(row: str, costs: dict[str, Any]) -> None:
 
 
 def refined(row: str, first: str, second: str, **measured: Any) -> dict[str, Any]:
-    tables.write_json(paths.costs("refine", row), {"query_ms": 0.25, "device": "CPU", "threads": 2, **measured})
+    tables.write_json(paths.costs("refine", row), {"row": row, "query_ms": 0.25, "device": "CPU", "threads": 2, **measured})
     costs = row_costs.of_refinement(row, first, second)
     scored(row, costs)
     return costs
@@ -67,11 +67,12 @@ ANN = {"index": "hnsw", "storage": "float32", "parameters": {"efSearch": 64}, "r
 
 
 def test_an_approximate_index_is_told_and_an_exact_one_is_not() -> None:
-    measured = {"device": "CPU", "threads": 2, "query_ms": 0.1}
-    for stage, costs in (("embed", {}), ("train", {"minutes": 0.0}), ("index", {"dim": 8, "index_mb": 1.0}), ("retrieve", measured)):
+    read = {"row": "m", "fingerprint": "f", "images": "i"}
+    index, measured = {**read, "dim": 8, "index_mb": 1.0}, {**read, "device": "CPU", "threads": 2, "query_ms": 0.1}
+    for stage, costs in (("embed", read), ("train", {"minutes": 0.0}), ("index", index), ("retrieve", measured)):
         tables.write_json(paths.costs(stage, "m"), costs)  # type: ignore[arg-type]
     assert "search" not in row_costs.of_model("m")
-    tables.write_json(paths.costs("index", "m"), {"dim": 8, "index_mb": 1.0, "search": ANN})
+    tables.write_json(paths.costs("index", "m"), {**index, "search": ANN})
     tables.write_json(paths.costs("retrieve", "m"), {**measured, "ann_recall": {"1": 1.0, "10": 0.93}})
     assert row_costs.of_model("m")["search"] == {**ANN, "ann_recall": {"1": 1.0, "10": 0.93}}
 

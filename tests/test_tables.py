@@ -45,7 +45,8 @@ def batches(count: int, dim: int, batch_rows: int, skip: int | None = None) -> I
 
 def write(folder: Path, count: int, rows_per_shard: int, batch_rows: int = 7, skip: int | None = None) -> None:
     rows = count - (skip is not None)
-    tables.write_shards(folder, tables.embeddings_schema(4), batches(count, 4, batch_rows, skip), rows, rows_per_shard)
+    schema = tables.embeddings_schema(4)
+    tables.write_shards(folder, schema, batches(count, 4, batch_rows, skip), rows, rows_per_shard, {"model": folder.name})
 
 
 def test_a_folder_is_never_seen_half_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,15 +71,15 @@ def test_shards_follow_from_the_number_of_rows() -> None:
 @pytest.mark.parametrize("batch_rows", [1, 64, 1000])
 def test_the_same_rows_give_the_same_bytes_however_they_come(tmp_path: Path, batch_rows: int) -> None:
     write(tmp_path / "a", 300, 50)
-    write(tmp_path / "b", 300, 50, batch_rows)
+    write(tmp_path / "again/a", 300, 50, batch_rows)
     assert len(tree(tmp_path / "a")) == 16
-    assert tree(tmp_path / "a") == tree(tmp_path / "b")
+    assert tree(tmp_path / "a") == tree(tmp_path / "again/a")
 
 
 def test_one_row_less_changes_one_shard(tmp_path: Path) -> None:
     write(tmp_path / "a", 300, 50)
-    write(tmp_path / "b", 300, 50, skip=100)
-    a, b = tree(tmp_path / "a"), tree(tmp_path / "b")
+    write(tmp_path / "less/a", 300, 50, skip=100)
+    a, b = tree(tmp_path / "a"), tree(tmp_path / "less/a")
     assert [name for name in a if a[name] != b[name]] == [f"{ids(300)[100][0]}.parquet"]
 
 

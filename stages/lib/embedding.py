@@ -17,7 +17,6 @@ from PIL import Image
 from tqdm import tqdm
 
 from stages.lib import cli, encoders, engines, fused_transform, images, inference, paths, tables, vector_cache
-from stages.lib.encoders import weights
 from stages.lib.engines import CannotConvert, Engine, Network, traced
 from stages.lib.errors import UserError
 from stages.lib.fingerprint import code_digest, fingerprint
@@ -55,6 +54,7 @@ class Vectors:
     images: int
     lacking: int
     pixels: dict[str, Any]  # what decides an image's, before they are scaled to numbers
+    weights_sha256: str
 
     @property
     def pixels_fingerprint(self) -> str:
@@ -85,7 +85,7 @@ def settle(folder: Path, photos: Path, embed: Embed, restore: Callable[[str, Vec
             cli.log.info("%s; another engine does", fault)
             continue
         tables.write_json(cache.folder / "ingredients.json", decides)
-        return Vectors(engine, key, cache, network, images_there, lacking, pixel_ingredients(folder))
+        return Vectors(engine, key, cache, network, images_there, lacking, pixel_ingredients(folder), decides["encoder"]["weights_sha256"])
     raise AssertionError("no engine was tried")
 
 
@@ -144,10 +144,7 @@ def _kept_pixels(vectors: Vectors, network: Network, embed: Embed) -> PixelCache
 def ingredients(folder: Path, engine: Engine) -> dict[str, Any]:
     """All that decides a vector besides the image: of the encoder in `folder`, computed by an engine."""
     facts = tables.read_json(folder / encoders.FACTS_FILE)
-    file = folder / encoders.WEIGHTS_FILE
-    if not file.exists() or weights.digest(file) != facts["weights_sha256"]:
-        fault = "is damaged (not the file" if file.exists() else "is not there (it is the file"
-        raise UserError(f"{folder}: {encoders.WEIGHTS_FILE} {fault} of {encoders.FACTS_FILE}); `dvc checkout --force` it")
+    encoders.check(folder, encoders.WEIGHTS_FILE, facts["weights_sha256"])
     code = (encoders, encoders.library(facts["library"]), inference, fused_transform, engines, engine.library, traced)
     return {
         "encoder": {name: fact for name, fact in facts.items() if name not in encoders.NOT_DECIDING},
@@ -209,7 +206,8 @@ def write(model: str, part: Part, vectors: Vectors) -> int:
         for known in tables.read_shards(photos, ["image_id", "split", "prepared_id"], 8_192):
             yield tables.embeddings_batch(known, cache.read(vector_cache.keys(known)))
 
-    rows, metadata = tables.count_rows(photos), {"model": model, "dim": str(cache.dim), "fingerprint": vectors.fingerprint}
+    rows, origin = tables.count_rows(photos), tables.Origin(model, vectors.fingerprint, vectors.weights_sha256)
+    metadata = {**origin.metadata(), "dim": str(cache.dim)}
     schema = tables.embeddings_schema(cache.dim)
     tables.write_shards(paths.embeddings(model, part), schema, batches(), rows, tables.VECTORS_PER_SHARD, metadata)
     return rows

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import faiss
@@ -18,7 +19,7 @@ from stages.lib.relevance import Relevance
 
 def rows(folder: Path, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
     """The gallery's rows in the order of their ids; `columns` must hold split."""
-    for batch in tables.read_shards(folder, columns, batch_rows=8_192):
+    for batch in tables.read_vectors(folder, columns):
         if batch.num_rows:
             yield batch.filter(pc.field("split") == "gallery")
 
@@ -52,6 +53,27 @@ def index(folder: Path, metric: search.Metric) -> faiss.IndexFlat:
 def to_index(folder: Path, metric: search.Metric) -> approximate_search.Gallery:
     """For an index that reads the gallery more than once. UserError if the gallery is empty."""
     return approximate_search.Gallery(metric, count(folder), dim(folder), lambda: batches(folder), str(folder))
+
+
+def digest(ids: Iterable[pa.Array | pa.ChunkedArray]) -> str:
+    """SHA-256 of a gallery's ids, in order, in hex: which images an index was built of."""
+    told = hashlib.sha256()
+    for some in ids:
+        told.update("".join(f"{image_id}\n" for image_id in some.to_pylist()).encode())
+    return told.hexdigest()
+
+
+def read_from(folder: Path) -> dict[str, str | None]:
+    """For a stage's costs: the fingerprint of the vectors that it read, and which images they are of."""
+    images = digest(batch.column("image_id") for batch in rows(folder, ["image_id", "split"]))
+    return {"row": folder.name, "fingerprint": tables.origin(folder).fingerprint, "images": images}
+
+
+def check_ids(folder: Path, ids: pa.ChunkedArray) -> None:
+    """UserError unless the embeddings are of the gallery's images, which have these ids."""
+    embedded = [batch.column("image_id") for batch in rows(folder, ["image_id", "split"])]
+    if not pa.chunked_array(embedded, pa.string()).equals(ids):
+        raise UserError(f"{folder}: holds other images than {paths.manifest('test')}; run `dvc repro` to embed them again")
 
 
 def check_same_images(folder: Path, answers: Relevance, queries: npt.NDArray[np.str_]) -> None:

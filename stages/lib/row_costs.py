@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from stages.lib import paths, tables
+from stages.lib.errors import UserError
 
 Costs = dict[str, Any]
 
@@ -16,8 +17,13 @@ _SEARCH_FIRST_ALONE = ("query_expansion", "k_reciprocal")  # these take vectors 
 
 
 def of_model(row: str) -> Costs:
-    """What the row's stages measured, in the names that the comparison shows; None where a stage didn't say."""
-    embed, index, retrieve, train = (tables.read_json(paths.costs(stage, row)) for stage in ("embed", "index", "retrieve", "train"))
+    """What the row's stages measured, in the names that the comparison shows; None where a stage didn't say.
+
+    UserError if they say that they're of another row, or that they read other vectors than `embed` wrote.
+    """
+    embed, index, retrieve = (_read(stage, row) for stage in ("embed", "index", "retrieve"))
+    train = tables.read_json(paths.costs("train", row))
+    _check_origin(row, embed, index, retrieve)
     return {
         **{fact: embed.get(fact) for fact in (*_EMBED, *_ENCODER)},
         "random": bool(embed.get("random", False)),
@@ -43,8 +49,11 @@ def of_refinement(row: str, first: str, second: str) -> Costs:
 
     first, second: the rows it's made of, scored before; equal for a method of one row.
     """
-    refine = tables.read_json(paths.costs("refine", row))
+    refine = _read("refine", row)
     sources = {name: tables.read_json(paths.row_metrics(name))["costs"] for name in (first, second)}
+    embedded = sources[second].get("kept_under", {}).get("vectors")
+    if embedded and refine.get("fingerprint") not in (None, embedded):
+        raise UserError(f"{paths.ranking(row)}: was made of other vectors than {second} was scored by; {_again('refine', row)}")
     parts: dict[str, Costs] = {}
     for source, costs in sources.items():
         for name, part in (costs.get("parts") or {source: {key: costs[key] for key in _PARTS}}).items():
@@ -72,6 +81,25 @@ def of_refinement(row: str, first: str, second: str) -> Costs:
         **_approximation(refine, refine),
         "parts": parts,
     }
+
+
+def _read(stage: Literal["embed", "index", "retrieve", "refine"], row: str) -> Costs:
+    costs = tables.read_json(paths.costs(stage, row))
+    if costs.get("row") != row:
+        raise UserError(f"{paths.costs(stage, row)}: says that it is of row {costs.get('row')!r}, not of {row!r}; {_again(stage, row)}")
+    return costs
+
+
+def _again(stage: str, row: str) -> str:
+    return f"run `dvc repro -f -s {stage}@{row}`, then `dvc repro`"
+
+
+def _check_origin(row: str, embed: Costs, index: Costs, retrieve: Costs) -> None:
+    """UserError unless what was indexed and ranked are the vectors that `embed` says it wrote, of the same images."""
+    if retrieve["fingerprint"] != embed.get("fingerprint"):
+        raise UserError(f"{paths.embeddings(row)}: holds other vectors than {paths.costs('embed', row)} tells of; {_again('embed', row)}")
+    if any(index.get(fact) != retrieve[fact] for fact in ("fingerprint", "images")):
+        raise UserError(f"{paths.index(row)}: was built of other vectors than {paths.embeddings(row)} holds; {_again('index', row)}")
 
 
 def _either(one: Costs, other: Costs) -> Costs:

@@ -241,9 +241,9 @@ def read_csv_columns(path: Path, columns: Mapping[str, pa.DataType]) -> pa.Table
     return table
 
 
-def write_table(path: Path, table: pa.Table) -> None:
+def write_table(path: Path, table: pa.Table, metadata: dict[str, str] | None = None) -> None:
     """One Parquet file."""
-    plain = table.replace_schema_metadata(None)
+    plain = table.replace_schema_metadata(metadata)
     replace_atomically(path, lambda temporary: pq.write_table(plain, temporary, row_group_size=2**20, **_options(plain.schema)))
 
 
@@ -418,12 +418,52 @@ def read_table(path: Path, **options: Any) -> pa.Table:
         raise UserError(f"{path}: is not there; run `dvc repro`, or `dvc pull` it") from None
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Whose vectors a folder of embeddings holds, as its files say: of which row, under which fingerprint, by which weights.
+
+    fingerprint: of what a whitening projects; None, as weights, where the files don't say.
+    """
+
+    row: str
+    fingerprint: str | None
+    weights_sha256: str | None
+
+    def metadata(self) -> dict[str, str]:
+        told = {"model": self.row, "fingerprint": self.fingerprint, "weights_sha256": self.weights_sha256}
+        return {name: value for name, value in told.items() if value is not None}
+
+
+def origin(folder: Path) -> Origin:
+    """UserError if a row's folder of embeddings is not there, or its files say that they are another row's.
+
+    What comes out of a shared cache is the row's only if it says so itself.
+    """
+    told = Origin("", None, None)
+    for file in shards(folder):
+        metadata = {name.decode(): value.decode(errors="replace") for name, value in (read_schema(file).metadata or {}).items()}
+        told = Origin(metadata.get("model", ""), metadata.get("fingerprint"), metadata.get("weights_sha256"))
+        if told.row != folder.name:
+            stage = folder.parent.name.replace("embeddings", "embed")
+            raise UserError(
+                f"{file}: says that it holds vectors of row {told.row!r}, not of {folder.name!r}; "
+                f"run `dvc repro -f -s {stage}@{folder.name}` (refine@ for a refinement), then `dvc repro`"
+            )
+    return told
+
+
+def read_vectors(folder: Path, columns: list[str] | None = None, batch_rows: int = 8_192) -> Iterator[pa.RecordBatch]:
+    """A row's embeddings in the order of their ids, as `read_shards`. UserError if they are another row's."""
+    origin(folder)
+    yield from read_shards(folder, columns, batch_rows)
+
+
 def read_embeddings(folder: Path, split: str) -> Embeddings:
     """The vectors of one split ("query" or "gallery"); an empty one gives [0, D]."""
     dim = read_schema(shards(folder)[0]).field("embedding").type.list_size
     ids: list[str] = []
     vectors = [np.empty((0, dim), np.float32)]
-    for batch in read_shards(folder, batch_rows=8_192):
+    for batch in read_vectors(folder):
         some_ids, some_vectors = ids_and_vectors(batch.filter(pc.field("split") == split) if batch.num_rows else batch)
         ids.extend(some_ids)
         vectors.append(some_vectors)
@@ -452,10 +492,12 @@ _IDS_AT_ONCE = 2**24  # an array of texts holds 2 GiB, which 2^25 ids of 64 char
 
 
 def write_ranking(path: Path, ranking: Ranking) -> None:
+    """The file says whose it is: the row that it's named after."""
     step = max(1, _IDS_AT_ONCE // max(1, ranking.positions.shape[1]))
     names = pa.array(ranking.gallery_ids.tolist(), pa.string())
     starts = range(0, max(1, len(ranking.query_ids)), step)
-    write_table(path, pa.concat_tables(_some_rankings(ranking, names, slice(start, start + step)) for start in starts))
+    whole = pa.concat_tables(_some_rankings(ranking, names, slice(start, start + step)) for start in starts)
+    write_table(path, whole, {"row": path.stem})
 
 
 def _some_rankings(ranking: Ranking, names: pa.StringArray, queries: slice) -> pa.Table:
@@ -473,8 +515,14 @@ def _some_rankings(ranking: Ranking, names: pa.StringArray, queries: slice) -> p
 
 
 def read_ranking(path: Path) -> Ranking:
-    """`gallery_ids` holds the ids that occur in the rankings."""
+    """`gallery_ids` holds the ids that occur in the rankings. UserError if the file says that it is another row's."""
     table = read_table(path, read_dictionary=["gallery_ids.list.element"]).combine_chunks()
+    row = (table.schema.metadata or {}).get(b"row", b"").decode(errors="replace")
+    if row != path.stem:
+        raise UserError(
+            f"{path}: says that it is the ranking of row {row!r}, not of {path.stem!r}; run `dvc repro -f -s retrieve@{path.stem}` "
+            "(refine@ for a refinement), then `dvc repro`"
+        )
     lists = table.column("gallery_ids").combine_chunks()
     lengths = pc.call_function("list_value_length", [lists]).to_numpy(zero_copy_only=False).astype(np.int64)
     flat = lists.flatten().unify_dictionaries() if isinstance(lists, pa.ChunkedArray) else lists.flatten()

@@ -168,8 +168,19 @@ def save(
 def _save_module(file: Path, module: nn.Module) -> str:
     """Writes a module's tensors; the file's SHA-256."""
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}, file)
+    return _digest(file)
+
+
+def _digest(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def check(folder: Path, file: str, sha256: str) -> None:
+    """UserError unless a file of an encoder's folder is the one that its facts tell of."""
+    if not (folder / file).exists() or _digest(folder / file) != sha256:
+        fault = "is damaged (not the file" if (folder / file).exists() else "is not there (it is the file"
+        raise UserError(f"{folder}: {file} {fault} of {FACTS_FILE}); `dvc checkout --force` it")
 
 
 def load(folder: Path) -> Encoder:
@@ -182,7 +193,7 @@ def load(folder: Path) -> Encoder:
     module = empty(lambda: own.build(facts))
     if "head" in facts:
         module = with_head(module, facts["head"]["in_dim"], facts["head"]["dim"])
-    return Encoder(_fill(module, folder, WEIGHTS_FILE), own.transform(facts), facts)
+    return Encoder(_fill(module, folder, WEIGHTS_FILE, facts["weights_sha256"]), own.transform(facts), facts)
 
 
 def load_text(folder: Path) -> TextEncoder:
@@ -193,11 +204,14 @@ def load_text(folder: Path) -> TextEncoder:
             f"{folder}: {facts['name']} has no text tower; search with a photo, or with a row whose encoder is a CLIP or SigLIP"
         )
     own = library(facts["library"])
+    for name, sha256 in facts.get("text_files", {}).items():
+        check(folder, name, sha256)
     module = empty(lambda: own.build_text(facts))
-    return TextEncoder(_fill(module, folder, TEXT_FILE), own.tokenizer(facts, folder), facts)
+    return TextEncoder(_fill(module, folder, TEXT_FILE, facts["text_sha256"]), own.tokenizer(facts, folder), facts)
 
 
-def _fill(module: nn.Module, folder: Path, file: str) -> nn.Module:
+def _fill(module: nn.Module, folder: Path, file: str, sha256: str) -> nn.Module:
+    check(folder, file, sha256)
     try:
         module.load_state_dict(with_versions(module, load_file(folder / file)), strict=True, assign=True)
     except (FileNotFoundError, RuntimeError, SafetensorError) as error:

@@ -47,6 +47,10 @@ class Image:
         return hashlib.sha256(self.name.encode()).hexdigest()
 
 
+def pixels_id(image: Image) -> str:
+    return hashlib.sha256((image.shows or image.name).encode()).hexdigest()
+
+
 def clustered(labels: int, queries: int, gallery: int, noise: float, dim: int = 16, seed: int = 0) -> list[Image]:
     """Images around one centre per label; more noise makes them harder to find. The same names for any noise and seed."""
     random = np.random.default_rng(seed)
@@ -75,7 +79,7 @@ def write_manifest(images: Sequence[Image], part: Part = "test") -> None:
             "split": image.split,
             "label": image.label,
             "paths": [image.path or f"test/{image.split}/{image.name}.jpg"],
-            "pixels_id": hashlib.sha256((image.shows or image.name).encode()).hexdigest(),
+            "pixels_id": pixels_id(image),
             "width": 8,
             "height": 8,
             "format": "JPEG",
@@ -93,9 +97,10 @@ def write(images: Sequence[Image], qrels: Sequence[tuple[str, str, int]] = ()) -
     tables.write_table(paths.QRELS, pa.Table.from_pylist(judged, tables.QRELS))
 
 
-def write_vectors(row: str, images: Sequence[Image], part: Part = "test") -> None:
+def write_vectors(row: str, images: Sequence[Image], part: Part = "test", dim: int | None = None) -> None:
+    """dim: of the vectors, where there may be no image."""
     ordered = sorted(images, key=lambda image: (image.id, image.split))
-    vectors = np.array([image.vector for image in ordered], np.float32)
+    vectors = np.array([image.vector for image in ordered], np.float32).reshape(len(ordered), -1 if dim is None else dim)
     known = {"image_id": [image.id for image in ordered], "split": [image.split for image in ordered]}
     batch = tables.embeddings_batch(pa.RecordBatch.from_pydict({**known, "prepared_id": [None] * len(ordered)}), vectors)
     schema = tables.embeddings_schema(vectors.shape[1])

@@ -81,7 +81,7 @@ class Ranking:
     """The nearest gallery images of each query, nearest first.
 
     query_ids: str [Q], sorted; gallery_ids: str [G], sorted: those that were found, at least;
-    positions: int [Q, K] into gallery_ids, -1 behind a ranking's end; scores: float32 [Q, K], NaN there.
+    positions: int [Q, K] into gallery_ids, K at least 1, -1 behind a ranking's end; scores: float32 [Q, K], NaN there.
     """
 
     query_ids: npt.NDArray[np.str_]
@@ -532,7 +532,7 @@ def read_ranking(path: Path) -> Ranking:
     order = np.argsort(names, kind="stable")
     place = np.empty(len(names), np.int64)
     place[order] = np.arange(len(names))
-    depth = int(lengths.max(initial=0))
+    depth = max(1, int(lengths.max(initial=0)))
     kept = np.arange(depth) < lengths[:, None]
     positions = np.full((len(lengths), depth), -1, np.int64)
     scores = np.full((len(lengths), depth), np.nan, np.float32)

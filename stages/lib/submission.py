@@ -66,12 +66,16 @@ def nearest_names(
         answers = [name for image_id in ids for name in gallery[image_id]][:k]
         for name in queries[query_id]:
             if len(answers) < k:
-                raise UserError(f"-k is {k}, but the ranking of query {name!r} ends after {len(answers)} photos; {_cure(k, deepest)}")
+                raise UserError(
+                    f"-k is {k}, but the ranking of query {name!r} ends after {len(answers)} photos; {_cure(k, len(answers), deepest)}"
+                )
             found[name] = answers
     return dict(sorted(found.items()))
 
 
-def _cure(k: int, deepest: int) -> str:
+def _cure(k: int, ranked: int, deepest: int) -> str:
+    if ranked == 0:
+        return f"the query itself and its junk don't count: put other photos into {paths.RAW / 'test' / 'gallery'}"
     if deepest < k:
         return f"set retrieve.k to {k} or more in {paths.PARAMS} and run `dvc repro`"
     return "the query itself and its junk don't count: say a lower -k, or run `dvc repro` if retrieve.k was changed"

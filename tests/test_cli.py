@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -28,9 +29,17 @@ def raising(error: BaseException) -> Callable[[], None]:
     ("error", "code", "told"),
     [
         (UserError("params.yaml: seed is missing"), 1, "error: params.yaml: seed is missing\n"),
-        (OSError(errno.ENOSPC, "No space left on device", "x.parquet"), 1, "error: the disk is full (writing x.parquet); free some space"),
-        (OSError(errno.EDQUOT, "Disk quota exceeded"), 1, "error: your quota of this disk is used up; free some space and run again"),
-        (RuntimeError("write error in x.faiss: 0 != 1 (No space left on device)"), 1, "error: the disk is full; free some space and run"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "x.parquet"),
+            1,
+            "error: x.parquet: the disk is full; free some space, and run again",
+        ),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), 1, "error: your quota of this disk is used up; free some space, and run again"),
+        (RuntimeError("write error in x.faiss: 0 != 1 (No space left on device)"), 1, "error: the disk is full; free some space, and run"),
+        (OSError(errno.EIO, "Input/output error"), 1, "error: the disk fails; check it"),
+        (RuntimeError("can't start new thread"), 1, "error: no further process or thread can be started; end some"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"), 1, "error: memory ran out; free some"),
+        (UserError("a\x1b[2J\nb: is bad"), 1, "error: a\\x1b[2J\\nb: is bad\n"),
         (MemoryError(), 1, "error: memory ran out; free some, or give this process more, and run again"),
         (KeyboardInterrupt(), 130, "interrupted; run again to go on"),
     ],
@@ -43,9 +52,37 @@ def test_a_users_mistake_is_one_sentence(error: BaseException, code: int, told: 
     assert printed.startswith(told) and printed.count("\n") == 1
 
 
-def test_a_bug_keeps_its_traceback() -> None:
-    with pytest.raises(KeyError):
-        cli.run(raising(KeyError("x")))
+NAMED = (
+    "EROFS EIO ESTALE ENOSPC EDQUOT EFBIG EACCES EPERM ENOENT EEXIST ENOTDIR EISDIR ELOOP ENAMETOOLONG EMFILE ENFILE EBUSY ENXIO "
+    "ENODEV ENOTCONN ETIMEDOUT EHOSTDOWN EBADMSG"
+)
+
+
+@pytest.mark.parametrize("name", NAMED.split())
+def test_each_fault_of_a_disk_is_one_sentence_that_names_the_path(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code = getattr(errno, name)
+    with pytest.raises(SystemExit):
+        cli.run(raising(OSError(code, os.strerror(code), "data/x.parquet")))
+    printed = capsys.readouterr().err
+    assert printed.startswith("error: data/x.parquet: ") and printed.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        KeyError("x"),
+        OSError("without a number"),
+        OSError(errno.EBADF, "Bad file descriptor"),
+        OSError(errno.EINVAL, "Invalid argument", "data/x.parquet"),
+        FileNotFoundError(errno.ENOENT, "No such file or directory"),
+        FileExistsError(errno.EEXIST, "File exists", str(ROOT)),
+        PermissionError(errno.EACCES, "Permission denied"),
+        ImportError("cannot import name 'x'"),
+    ],
+)
+def test_a_bug_keeps_its_traceback(error: Exception) -> None:
+    with pytest.raises(type(error)):
+        cli.run(raising(error))
 
 
 def test_an_unknown_row_is_told_with_the_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,7 +113,10 @@ def test_nearest_lists_all_where_none_is_close() -> None:
 def test_a_file_without_permission_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         cli.run(raising(PermissionError(errno.EACCES, "Permission denied", "data/raw")))
-    assert capsys.readouterr().err == "error: data/raw: permission denied; let this user read and write it, and run again\n"
+    assert (
+        capsys.readouterr().err
+        == "error: data/raw: permission denied; let this user read and write it, and run again: nothing finished is lost\n"
+    )
 
 
 def test_head_may_have_seen_enough() -> None:

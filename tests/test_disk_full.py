@@ -1,4 +1,4 @@
-"""A disk without room: one sentence that names the file, nothing lost, and the next run completes to the same bytes.
+"""A disk without room, or that fails: one sentence that names the file, nothing lost, and the next run completes to the same bytes.
 
 On a small disk where one can be mounted; else with a limit to the size of files, which strikes the same writes.
 """
@@ -22,8 +22,8 @@ from tests.small_project import ROW, abandoned, command, costs, kept_vectors, re
 pytestmark = pytest.mark.slow
 
 DISK = 64 * 2**20
-FULL = "error: the disk is full (writing {place}"
-LIMITED = "error: a file is larger than the disk or `ulimit -f` allows (writing {place}"
+FULL = "the disk is full; free some space"
+LIMITED = "a file is larger than the disk or `ulimit -f` allows; raise the limit"
 
 # stage, the folder without room, and the part of the side cache that was lost before, so that it is written again
 CASES = [
@@ -51,10 +51,10 @@ def folder(finished: Path, tmp_path: Path) -> Path:
 
 
 @contextmanager
-def small_disk(place: Path) -> Iterator[bool]:
+def small_disk(place: Path, inodes: int = 100_000) -> Iterator[bool]:
     """A disk at `place`, with what was there; False where none can be mounted."""
     aside = Path(shutil.copytree(place, place.with_name(f"{place.name} aside"), symlinks=True))
-    command = ["mount", "-t", "tmpfs", "-o", f"size={DISK}", "none", str(place)]
+    command = ["mount", "-t", "tmpfs", "-o", f"size={DISK},nr_inodes={inodes}", "none", str(place)]
     mounted = shutil.which("mount") is not None and not subprocess.run(command, capture_output=True, check=False).returncode
     try:
         if mounted:
@@ -95,11 +95,11 @@ def lose(folder: Path, part: str | None) -> None:
             path.unlink()
 
 
-def one_sentence(done: subprocess.CompletedProcess[str], expected: str) -> None:
+def one_sentence(done: subprocess.CompletedProcess[str], place: str, fault: str) -> None:
     told = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert done.returncode == 1, done.stderr
-    assert len(told) == 1 and told[0] == done.stderr.splitlines()[-1] and told[0].startswith(expected), done.stderr
-    assert "run again: nothing finished is lost" in told[0]
+    assert len(told) == 1 and told[0] == done.stderr.splitlines()[-1] and told[0].startswith(f"error: {place}"), done.stderr
+    assert fault in told[0] and "run again: nothing finished is lost" in told[0]
     assert "Traceback" not in done.stderr
 
 
@@ -128,7 +128,7 @@ def test_a_small_disk(stage: str, place: str, lost: str | None, folder: Path) ->
             return
         lose(folder, lost)
         filler = fill(folder / place, needed // 2)
-        one_sentence(attempt(folder, stage), FULL.format(place=place))
+        one_sentence(attempt(folder, stage), place, FULL)
         assert results(folder) == before, "an earlier result was damaged"
         all_whole(folder)
         filler.unlink()
@@ -149,7 +149,7 @@ def test_a_limit_to_the_size_of_files(stage: str, place: str, lost: str | None, 
 def check_limit(stage: str, place: str, lost: str | None, folder: Path) -> None:
     before, kept, largest = results(folder), side_cache(folder), max(sizes(folder / place))
     lose(folder, lost)
-    one_sentence(attempt(folder, stage, largest // 2), LIMITED.format(place=place))
+    one_sentence(attempt(folder, stage, largest // 2), place, LIMITED)
     assert results(folder) == before, "an earlier result was damaged"
     all_whole(folder)
     if lost is None:
@@ -161,5 +161,47 @@ def test_the_last_bytes_of_an_index_count_too(folder: Path) -> None:
     """FAISS, writing by itself, took no notice of a disk that was full when it closed the file."""
     index = folder / f"data/indexes/{ROW}.faiss"
     before, size = index.read_bytes(), index.stat().st_size
-    one_sentence(attempt(folder, "index", size - 1), LIMITED.format(place="data/indexes"))
+    one_sentence(attempt(folder, "index", size - 1), "data/indexes", LIMITED)
     assert index.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("stage", "place"),
+    [
+        ("preprocess", ".cache"),
+        ("preprocess", "data/prepared"),
+        ("fetch", "data/weights"),
+        ("train", "data/models"),
+        ("embed", "data/embeddings"),
+        ("index", "data/indexes"),
+    ],
+)
+def test_a_disk_that_is_read_only(stage: str, place: str, folder: Path) -> None:
+    before = results(folder)
+    with small_disk(folder / place) as mounted:
+        if not mounted:
+            pytest.skip("no disk can be mounted here")
+        subprocess.run(["mount", "-o", "remount,ro", str(folder / place)], check=True)
+        one_sentence(attempt(folder, stage), place, "the disk is read-only; mount it for writing")
+        assert results(folder) == before, "an earlier result was damaged"
+        subprocess.run(["mount", "-o", "remount,rw", str(folder / place)], check=True)
+        completes(folder, stage, before)
+
+
+def test_a_disk_without_inodes_is_not_called_full(folder: Path) -> None:
+    place = folder / "data/prepared"
+    before, files = results(folder), len(list(place.rglob("*")))
+    with small_disk(place, inodes=files + 2) as mounted:
+        if not mounted:
+            pytest.skip("no disk can be mounted here")
+        one_sentence(attempt(folder, "preprocess"), "data/prepared", "the disk has no inode left for another file; remove some files")
+        assert results(folder) == before, "an earlier result was damaged"
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs Linux's /proc")
+def test_a_disk_that_fails_as_it_is_read(folder: Path) -> None:
+    """A process's memory can't be read at its start, and the kernel says so in a failing disk's words."""
+    facts = folder / f"data/models/{ROW}/encoder.json"
+    facts.unlink()
+    facts.symlink_to("/proc/self/mem")
+    one_sentence(attempt(folder, "embed"), f"data/models/{ROW}/encoder.json", "the disk fails; check it")

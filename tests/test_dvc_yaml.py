@@ -86,7 +86,7 @@ def test_deps_exist_or_are_outs(stage: str) -> None:
 # What a stage imports and yet doesn't depend on. params and tables would run everything, trainings too, at each new message:
 # a default or a layout of files that changes there is for CHANGELOG to tell, with `dvc repro --force`.
 DECIDES_NOTHING = {"cli", "errors", "fingerprint", "machine", "params", "paths", "pixel_cache", "previous_result", "schema", "tables"}
-DECIDES_NOTHING |= {"prepared_size", "settings_file", "text_encoding", "turns", "vector_cache"}
+DECIDES_NOTHING |= {"launch", "prepared_size", "settings_file", "text_encoding", "turns", "vector_cache"}
 DECIDES_NOTHING |= {"image_reasons"}  # but problems.csv, whose stage names it
 OF_PARAMS = {"search_params", "training_params", "training_photos", "refinement_params"}  # imported to check params.yaml
 IMPORTS_ALONE = {  # imported, but for what this stage doesn't do

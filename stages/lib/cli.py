@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import logging
 import os
 import random
@@ -14,19 +13,12 @@ from typing import Literal
 
 import numpy as np
 
+from stages.lib import errors, launch, paths, text_encoding, turns
 from stages.lib import params as params_module
-from stages.lib import paths, text_encoding, turns
-from stages.lib.errors import UserError, nearest, no_room, printable
+from stages.lib.errors import UserError, nearest
 from stages.lib.params import Params
 
 log = logging.getLogger("lineup")
-_NO_ROOM = {
-    errno.ENOSPC: ("the disk is full", "free some space"),
-    errno.EDQUOT: ("your quota of this disk is used up", "free some space"),
-    errno.EFBIG: ("a file is larger than the disk or `ulimit -f` allows", "raise the limit"),
-}
-
-
 Rows = Literal["models", "refinements", "all"]
 
 
@@ -97,39 +89,26 @@ def no_options(stage: str, argv: Sequence[str]) -> None:
 
 
 def run(main: Callable[[], object]) -> None:
-    """Runs a stage's `main`; a user's mistake ends in one sentence and exit code 1, a bug in a traceback."""
+    """Runs a stage's `main`; what has a sentence ends in it and in exit code 1, a bug in a traceback."""
     text_encoding.use_utf8()
     try:
-        with turns.command():
+        with launch.work(), turns.command():
             main()
         if sys.stdout:
             sys.stdout.flush()
+    except KeyboardInterrupt:
+        print(launch.INTERRUPTED, file=sys.stderr)
+        sys.exit(130)
     except BrokenPipeError:
         if not _reader_is_gone():
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except PermissionError as error:
-        if error.filename is None:
-            raise
-        print(f"error: {error.filename}: permission denied; let this user read and write it, and run again", file=sys.stderr)
-        sys.exit(1)
-    except UserError as error:
-        print(f"error: {printable(str(error))}", file=sys.stderr)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        print("interrupted; run again to go on", file=sys.stderr)
-        sys.exit(130)
-    except MemoryError:
-        print("error: memory ran out; free some, or give this process more, and run again: nothing finished is lost", file=sys.stderr)
-        sys.exit(1)
     except Exception as error:
-        code = no_room(error)
-        if code is None:
+        told = errors.sentence(error)
+        if told is None:
             raise
-        place = f" (writing {error.filename})" if isinstance(error, OSError) and error.filename else ""
-        fault, fix = _NO_ROOM[code]
-        print(f"error: {fault}{place}; {fix} and run again: nothing finished is lost", file=sys.stderr)
+        print(f"error: {told}", file=sys.stderr)
         sys.exit(1)
 
 

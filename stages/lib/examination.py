@@ -14,19 +14,20 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import nullcontext
 from ctypes import Array, c_int64
 from dataclasses import dataclass
 from itertools import islice
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 
 from tqdm import tqdm
 
-from stages.lib import machine
+from stages.lib import launch, machine
 from stages.lib.errors import UserError
 from stages.lib.image_cache import Facts, ImageCache, Room, read_file
 from stages.lib.images import BadImage
@@ -84,6 +85,13 @@ def _examined(cache: ImageCache, root: Path, tasks: Iterator[list[File]], worker
         unfinished = deque([file for file in task if file not in suspects] for task in unfinished)
 
 
+def _start_forkserver() -> None:
+    if _FORKSERVER:
+        resource_tracker.ensure_running()  # first, as it lets the signal through once it is started
+        with launch.uninterrupted():
+            forkserver.ensure_running()
+
+
 class _Crew:
     """Worker processes that share the memory, and leave word of the file that each is at."""
 
@@ -92,20 +100,26 @@ class _Crew:
         self._tasks_at_a_time = _TASKS_PER_WORKER * workers
         budget = MemoryBudget(_processes, int(machine.available_memory_bytes() * _MEMORY_SHARE))
         started = _processes.Value("i", 0)
-        self._pool = ProcessPoolExecutor(workers, _processes, _start_worker, (cache, root, budget, self._at, started))
+        _start_forkserver()
+        with launch.uninterrupted():
+            self._pool = ProcessPoolExecutor(workers, _processes, _start_worker, (cache, root, budget, self._at, started))
 
     def examine(self, tasks: Iterator[list[File]], unfinished: deque[list[File]]) -> Iterator[Examined]:
         """unfinished: tasks to begin with; at any time those that are given out and not yet done. Raises BrokenProcessPool."""
-        futures = deque(self._pool.submit(_examine_task, task) for task in unfinished)
+        futures = deque(map(self._submit, unfinished))
         while True:
             for task in islice(tasks, max(0, self._tasks_at_a_time - len(futures))):
                 unfinished.append(task)
-                futures.append(self._pool.submit(_examine_task, task))
+                futures.append(self._submit(task))
             if not futures:
                 return
             done = futures.popleft().result()
             unfinished.popleft()
             yield from done
+
+    def _submit(self, task: list[File]) -> Future[list[Examined]]:
+        with launch.uninterrupted():  # a worker that is half started prints a traceback when its parent goes
+            return self._pool.submit(_examine_task, task)
 
     def under_way(self, unfinished: Iterable[list[File]]) -> list[File]:
         """Which of the files workers were at when they ended."""
@@ -180,7 +194,8 @@ def _examined_alone(cache: ImageCache, root: Path, name: str) -> Facts:
     """In a process of its own, with nothing beside it. A photo that ends it is a problem; UserError if it never started."""
     receiver, sender = _processes.Pipe(duplex=False)
     process = _processes.Process(target=_send_facts, args=(sender, cache, root, name), daemon=True)
-    process.start()
+    with launch.uninterrupted():
+        process.start()
     sender.close()
     try:
         facts = receiver.recv()

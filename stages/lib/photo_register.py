@@ -83,7 +83,7 @@ def temporary() -> Iterator[sqlite3.Connection]:
         register.executescript(f"PRAGMA journal_mode = OFF; PRAGMA temp_store = FILE; {_SCHEMA}")  # nothing is ever rolled back
         yield register
     except sqlite3.OperationalError as error:
-        if "disk I/O error" in str(error):  # a quota or `ulimit -f`: SQLite doesn't say which
+        if "disk I/O error" in str(error) or "unable to open" in str(error):  # a quota, `ulimit -f`, a folder: SQLite doesn't say which
             raise UserError(
                 "SQLite's temporary file can't be written on; free some space, raise the quota or `ulimit -f`, or let the variable "
                 "SQLITE_TMPDIR name another disk, and run again: nothing finished is lost"

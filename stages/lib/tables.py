@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain, groupby, islice, pairwise
 from operator import itemgetter
@@ -29,7 +29,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from stages.lib.errors import UserError, no_room
+from stages.lib.errors import UserError, naming
 
 MANIFEST = pa.schema(
     [
@@ -91,29 +91,24 @@ class Ranking:
 
 
 def replace_atomically(path: Path, write: Any) -> None:
-    """Calls write(temporary path) and renames the file or folder it made to `path`. OSError that names `path` if the disk is full."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Calls write(temporary path) and renames the file or folder it made to `path`, which an OSError of the disk names."""
     temporary, former = (path.with_name(f".{path.name}.{part}{os.getpid()}.tmp") for part in ("", "former."))
-    remove_abandoned(path.parent, path.name)
-    _remove(temporary)
     try:
-        write(temporary)
-        if temporary.is_dir() and os.path.lexists(path):
-            # A folder can't be renamed over a full one, and must not be seen half removed.
-            path.rename(former)
-        temporary.replace(path)
-    except PermissionError as error:  # of a name that the user never sees
-        raise PermissionError(error.errno, error.strerror, str(path.parent)) from error
-    except Exception as error:
-        code = no_room(error)
-        if code is not None:  # each library says it in its own way
-            raise OSError(code, os.strerror(code), str(path)) from error
-        raise
+        with naming(path, temporary):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            remove_abandoned(path.parent, path.name)
+            _remove(temporary)
+            write(temporary)
+            if temporary.is_dir() and os.path.lexists(path):
+                # A folder can't be renamed over a full one, and must not be seen half removed.
+                path.rename(former)
+            temporary.replace(path)
     finally:
         if os.path.lexists(former) and not os.path.lexists(path):
             former.rename(path)
-        _remove(temporary)
-        _remove(former)
+        with suppress(OSError):  # a disk that fails has been told above; the next run removes what is left
+            _remove(temporary)
+            _remove(former)
 
 
 def remove_folder(folder: Path) -> None:
@@ -157,7 +152,8 @@ def write_json(path: Path, content: Any) -> None:
 
 def read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        with naming(path):
+            return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: is not there; run `dvc repro`, or `dvc pull` it") from None
     except ValueError:
@@ -388,7 +384,8 @@ def read_shard(file: Path, columns: list[str] | None, batch_rows: int) -> Iterat
 @contextmanager
 def _intact(file: Path) -> Iterator[None]:
     try:
-        yield
+        with naming(file):
+            yield
     except FileNotFoundError:  # pyarrow raises this one without a number, too
         raise
     except (pa.ArrowInvalid, OSError) as error:  # pyarrow's own, which have no number

@@ -1,0 +1,72 @@
+"""A command's first second: Ctrl-C or a lack of memory while it imports its libraries ends in a sentence, not a traceback."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from stages.lib import launch
+from tests import project
+from tests.project import ROOT, run
+
+LINUX_ALONE = pytest.mark.skipif(sys.platform != "linux", reason="macOS doesn't limit a process's address space")
+
+
+@pytest.mark.parametrize(("module", "library"), [("stages.score", "numpy"), ("stages.embed", "torch"), ("stages.lib.params", "pydantic")])
+def test_ctrl_c_in_the_first_second_leaves_no_traceback(module: str, library: str) -> None:
+    """Python prints each library that it has imported, the parts of a large one before the whole."""
+    command = [sys.executable, "-X", "importtime", "-m", module, "--help"]
+    process = subprocess.Popen(command, cwd=ROOT, env=project.environment(), stderr=subprocess.PIPE, text=True, start_new_session=True)
+    assert process.stderr
+    next(line for line in process.stderr if f" {library}." in line)
+    os.killpg(process.pid, signal.SIGINT)
+    printed = [line for line in process.stderr.read().splitlines() if not line.startswith("import time:")]
+    assert (process.wait(), printed) == (130, ["interrupted; run again to go on"])
+
+
+@LINUX_ALONE
+def test_libraries_that_memory_has_no_room_for_are_told_in_a_sentence() -> None:
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (400 * 2**20, 400 * 2**20))
+
+    command = [sys.executable, "-m", "stages.embed", "--model", "row"]
+    done = subprocess.run(
+        command, cwd=ROOT, env=project.environment(OPENBLAS_NUM_THREADS="1"), capture_output=True, text=True, check=False, preexec_fn=limit
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: memory ran out; free some") and done.stderr.count("\n") == 1
+
+
+def test_a_bug_in_the_imports_keeps_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    launch._tell(ImportError, ImportError("cannot import name 'x' from 'y'"), None)
+    assert "ImportError: cannot import name 'x' from 'y'" in capsys.readouterr().err
+
+
+def test_who_only_imports_the_stages_keeps_his_own_ctrl_c() -> None:
+    code = "import signal, sys, stages.lib.cli; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler, sys.excepthook)"
+    assert run(sys.executable, "-c", code, cwd=ROOT).stdout.startswith("True <built-in function excepthook>")
+
+
+def test_ctrl_c_is_held_back_while_workers_start() -> None:
+    with pytest.raises(KeyboardInterrupt), launch.uninterrupted():
+        os.kill(os.getpid(), signal.SIGINT)
+        done = 1
+    assert done and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_workers_never_see_ctrl_c_not_even_while_they_import() -> None:
+    code = (
+        "import multiprocessing as m, os, signal\n"
+        "from concurrent.futures import ProcessPoolExecutor as Pool\n"
+        "from stages.lib import examination\n"
+        "if __name__ == '__main__':\n"
+        "    examination._start_forkserver()\n"
+        "    with Pool(1, m.get_context('forkserver')) as pool:\n"
+        "        print(signal.SIGINT in pool.submit(signal.pthread_sigmask, signal.SIG_BLOCK, []).result())\n"
+    )
+    assert run(sys.executable, "-c", code, cwd=ROOT).stdout == "True\n"

@@ -525,7 +525,7 @@ def test_a_photo_that_kills_its_worker_is_named_and_the_others_go_on(
     assert kill_large_workers(started[0], 300_000_000) == 2, (tmp_path / "log.txt").read_text()
     log = (tmp_path / "log.txt").read_text()
     assert started[0].returncode == 0, log
-    assert "one at a time now: " in log and "data/raw/test/gallery/large.png" in log
+    assert "one at a time: " in log and "data/raw/test/gallery/large.png" in log
     [problem] = rows(tmp_path / paths.PROBLEMS)
     assert problem["path"] == "test/gallery/large.png"
     assert problem["problem"].startswith("takes more memory than there is; make it smaller, or give more memory")

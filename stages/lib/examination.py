@@ -1,7 +1,7 @@
 """Pass 1 of preprocess: what each raw file holds, found out in worker processes.
 
-A worker is killed where a photo takes more memory than there is. Then the photos that were under way are examined again, one at a
-time and each in a process of its own; the one that ends this process, too, is a problem of the user's, and the others go on.
+A worker is killed where a photo takes more memory than there is. Then the photos that were under way are left for the end, and
+examined one at a time, each in a process of its own; the one that ends this process, too, is noted as a problem.
 """
 
 from __future__ import annotations
@@ -56,13 +56,21 @@ def examine(cache: ImageCache, root: Path, names: Iterable[str], count: int, wor
     """
     source = enumerate(names)
     tasks = iter(lambda: list(islice(source, _FILES_PER_TASK)), [])
+    short_of_memory = []
     with tqdm(total=count, desc="preprocess", unit="image", file=sys.stderr, disable=None) as bar:
         for name, facts in _examined(cache, root, tasks, min(workers, -(-count // _FILES_PER_TASK))):
+            if facts:
+                bar.update()
+                yield name, facts
+            else:
+                short_of_memory.append(name)
+        for name in short_of_memory:
             bar.update()
-            yield name, facts or _examined_alone(cache, root, name)
+            yield name, _examined_alone(cache, root, name)
 
 
 def _examined(cache: ImageCache, root: Path, tasks: Iterator[list[File]], workers: int) -> Iterator[Examined]:
+    """Starts workers again where one was killed."""
     if not workers:
         for task in tasks:
             yield from ((name, _facts(cache, root, name, nullcontext)) for _, name in task)
@@ -80,7 +88,7 @@ def _examined(cache: ImageCache, root: Path, tasks: Iterator[list[File]], worker
         if not suspects:
             raise UserError(_WORKER_LOST)
         named = ", ".join(str(root / name) for _, name in suspects)
-        log.warning("a worker process was killed, most likely for want of memory; one at a time now: %s", named)
+        log.warning("a worker process was killed, most likely for want of memory; left for the end, one at a time: %s", named)
         yield from ((name, None) for _, name in suspects)
         unfinished = deque([file for file in task if file not in suspects] for task in unfinished)
 

@@ -115,6 +115,19 @@ def test_an_address_leads_to_its_answers_and_the_model_can_be_switched(page: Pag
     page.wait(lambda: page.one("#random").is_displayed())
 
 
+def test_a_path_in_a_sentence_keeps_its_letters_and_a_row_that_does_not_fit_says_why(page: Page, project: Path) -> None:
+    index = project / "data/indexes/mobilenet_v2.faiss"
+    aside = index.rename(index.with_suffix(".aside"))
+    try:
+        page.cards()[0].click()
+        page.wait(lambda: page.one("#error").text.startswith("data/indexes/mobilenet_v2.faiss: is not there; run `dvc repro`"))
+        page.browser.refresh()
+        page.wait(lambda: "mobilenet_v2 (not computed here)" in page.one("#model").text)
+        assert "data/indexes/mobilenet_v2.faiss: is not there" in str(page.one("#absent").get_attribute("title"))
+    finally:
+        aside.rename(index)
+
+
 def test_a_refinement_is_offered_and_said_to_be_one(page: Page) -> None:
     groups = page.browser.find_elements(By.CSS_SELECTOR, "#model optgroup")
     offered = {group.get_attribute("label"): len(group.find_elements(By.TAG_NAME, "option")) for group in groups}

@@ -8,7 +8,7 @@ import torch
 
 from stages.lib import cli, encoders, paths, prepared_size
 from stages.lib.encoders import Fetched
-from stages.lib.errors import UserError
+from stages.lib.errors import UserError, explained
 from stages.lib.params import Encoder
 
 
@@ -17,7 +17,8 @@ def fetch(spec: Encoder) -> Fetched:
     torch.manual_seed(0)  # for `weights: none`; not the seed of params.yaml, which would fetch every row again
     library = encoders.library(spec.library)
     fetched = library.fetch(spec)
-    resize_px = encoders.resize_px(library.transform(fetched.facts), fetched.facts["image_size"])
+    with explained(f"name: {spec.library} can't prepare photos as {spec.name} says"):
+        resize_px = encoders.resize_px(library.transform(fetched.facts), fetched.facts["image_size"])
     return replace(fetched, facts=fetched.facts | {"resize_px": resize_px} | ({"licence": spec.licence} if spec.licence else {}))
 
 

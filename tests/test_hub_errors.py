@@ -17,7 +17,11 @@ from open_clip.tokenizer import HFTokenizer
 from PIL import Image
 from safetensors.torch import load_file
 
+import stages.fetch
 from stages.lib import encoders
+from stages.lib.encoders import hub as hub_of_encoders
+from stages.lib.errors import UserError
+from stages.lib.params import Encoder
 from tests import hub_repositories, local_hub
 from tests.hub_project import environment, fetch, row, write
 
@@ -201,6 +205,110 @@ def test_repositories_that_are_not_fit(
     code, told = run(**{"name": "tiny/changed", "pooling": "cls", **asked})
     assert code == 1, told
     sentence(told, expected)
+
+
+DEEP = "[" * 100_000 + "]" * 100_000
+WRONG = {
+    "very many levels": DEEP,
+    "many levels": '{"a":' * 300 + "1" + "}" * 300,
+    "200 MB of nothing": " " * 200_000_000 + "{}",
+    "no JSON": "{",
+    "another encoding": b"\xff\xfe\x00",
+    "empty": "",
+    "a list": "[]",
+    "null": "null",
+}
+SETTINGS = {
+    ("transformers", "config.json"): hub_repositories.vit,
+    ("transformers", "preprocessor_config.json"): hub_repositories.vit,
+    ("timm", "config.json"): hub_repositories.timm_repository,
+    ("open_clip", "open_clip_config.json"): hub_repositories.open_clip_repository,
+}
+
+
+def overwrite(file: Path, content: str | bytes) -> None:
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Path]:
+    root = tmp_path_factory.mktemp("folders")
+    return {key: make(root / "-".join(key)) for key, make in SETTINGS.items()}
+
+
+def fetch_folder(library: str, folder: Path, **settings: Any) -> encoders.Fetched:
+    spec = Encoder(library=library, name="mine", weights=f"file:{folder}", **settings)  # type: ignore[arg-type]
+    return stages.fetch.fetch(spec)
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+@pytest.mark.parametrize(("library", "file"), SETTINGS)
+def test_settings_that_are_damaged_or_hostile_are_refused(
+    folders: dict[tuple[str, str], Path], tmp_path: Path, library: str, file: str, wrong: str
+) -> None:
+    folder = Path(shutil.copytree(folders[library, file], tmp_path / "mine"))
+    overwrite(folder / file, WRONG[wrong])
+    with pytest.raises(UserError, match=rf"weights: {file} of .*mine is (larger than 16 MB|damaged)"):
+        fetch_folder(library, folder, pooling="cls" if library == "transformers" else None)
+
+
+@pytest.mark.parametrize(
+    ("library", "file", "change"),
+    [
+        ("transformers", "config.json", {"num_attention_heads": "two"}),
+        ("transformers", "config.json", {"patch_size": 0}),
+        ("transformers", "config.json", {"model_type": ["vit"]}),
+        ("transformers", "preprocessor_config.json", {"size": {"height": 0, "width": 0}}),
+        ("transformers", "preprocessor_config.json", {"image_mean": "grey"}),
+        ("transformers", "preprocessor_config.json", {"resample": 99}),
+        ("timm", "config.json", {"architecture": ["test_vit"]}),
+        ("timm", "config.json", {"pretrained_cfg": {"input_size": 160, "mean": 0.5, "std": 0.5}}),
+        ("timm", "config.json", {"pretrained_cfg": {"input_size": [3, 160, 160], "mean": 0.5, "std": "x"}}),
+        ("timm", "config.json", {"model_args": {"no_such": 1}}),
+        ("timm", "config.json", {"model_args": [1]}),
+        ("open_clip", "open_clip_config.json", {"model_cfg": {"vision_cfg": [], "text_cfg": {}}}),
+        ("open_clip", "open_clip_config.json", {"model_cfg": {"embed_dim": 8, "vision_cfg": {}, "text_cfg": {"no_such": 1}}}),
+        ("open_clip", "open_clip_config.json", {"preprocess_cfg": [1]}),
+        ("open_clip", "open_clip_config.json", {"preprocess_cfg": {"mean": 1, "std": 1}}),
+        ("open_clip", "open_clip_config.json", {"preprocess_cfg": {"mean": [0.5] * 3, "std": [0.5] * 3, "resize_mode": "stretch"}}),
+    ],
+)
+def test_settings_that_a_library_chokes_on_are_refused(
+    folders: dict[tuple[str, str], Path], tmp_path: Path, library: str, file: str, change: dict[str, Any]
+) -> None:
+    folder = Path(shutil.copytree(folders[library, file], tmp_path / "mine"))
+    _edit(file, **change)(folder)
+    with pytest.raises(UserError, match=r"^(name|weights|mean|image_size): [^\n]*$"):
+        fetch_folder(library, folder, pooling="cls" if library == "transformers" else None)
+
+
+@pytest.mark.parametrize("wrong", [DEEP, '{"a":' * 300 + "1" + "}" * 300, "{", b"\xff\xfe\x00", "", "[]", "null"])
+@pytest.mark.parametrize("file", ["tokenizer.json", "tokenizer_config.json"])
+def test_a_tokenizer_that_cannot_be_loaded_is_told_and_leaves_the_image_tower(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, file: str, wrong: str | bytes
+) -> None:
+    folder = hub_repositories.siglip(tmp_path / "mine")
+    overwrite(folder / file, wrong)
+    fetched = fetch_folder("transformers", folder)
+    assert fetched.text is None and fetched.facts["text"] is None
+    assert "the tokenizer of" in caplog.text and "so this row can't be searched with texts" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("card", "licence"),
+    [
+        ("---\nlicense: [[mit]]\n---\n", None),
+        ("---\nlicense: {a: b}\n---\n", None),
+        ("---\nlicense: [mit, apache-2.0]\n---\n", "mit, apache-2.0"),
+        ("---\n: [\n---\n", None),
+        (f"---\nlicense: {DEEP}\n---\n", None),
+        ("---\na: &a [x, x]\nb: &b [*a, *a]\nlicense: [*b, *b]\n---\n", None),
+    ],
+)
+def test_a_card_that_is_wrong_states_no_licence(tmp_path: Path, card: str, licence: str | None) -> None:
+    folder = hub_repositories.timm_repository(tmp_path / "mine")
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    assert hub_of_encoders.folder(str(folder), ("config.json",)).licence() == licence
 
 
 def test_a_pull_request_that_adds_safetensors_is_named_and_taken(

@@ -16,7 +16,7 @@ import timm.data
 import torch
 from open_clip.pretrained import _PRETRAINED
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torchvision import models
 
 from stages.lib import encoders
@@ -247,6 +247,15 @@ def test_a_folder_for_timm_has_its_own_transform(tmp_path: Path, settings: dict[
     encoder = stored(tmp_path / "encoder", fetch(**row))
     same_pixels(encoder.transform, published)
     assert all(torch.equal(tensor, network.state_dict()[name]) for name, tensor in encoder.module.state_dict().items())
+
+
+def test_a_folder_s_other_weights_are_left_alone(tmp_path: Path) -> None:
+    folder = hub_repositories.timm_repository(tmp_path / "mine")
+    torch.save(timm.create_model("test_vit").state_dict(), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").rename(folder / "open_clip_model.safetensors")
+    fetched = fetch(library="timm", name="mine", weights=f"file:{folder}")
+    written = load_file(folder / "open_clip_model.safetensors")
+    assert all(torch.equal(tensor, written[name]) for name, tensor in fetched.module.state_dict().items())
 
 
 @pytest.mark.parametrize("library", ["timm", "open_clip"])

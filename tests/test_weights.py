@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import struct
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -113,6 +115,59 @@ def test_wrappings_and_data_parallel_s_prefix_are_taken_off(tmp_path: Path, tens
     read = weights.read(tmp_path / "a.pth", weights.digest(tmp_path / "a.pth"))
     assert weights.assign(module := network(), read.tensors) == []
     assert torch.equal(module.state_dict()["0.weight"], tensors["0.weight"])
+
+
+def test_data_parallel_s_prefix_is_taken_off_however_often_it_is_there(tmp_path: Path) -> None:
+    save_file({f"{'module.' * 20_000}a": torch.ones(1), f"{'module.' * 20_000}module.b": torch.ones(2)}, tmp_path / "a.safetensors")
+    assert set(weights.read(tmp_path / "a.safetensors", None).tensors) == {"a", "module.b"}
+
+
+def itself() -> dict[str, object]:
+    content: dict[str, object] = {"epoch": 3}
+    content["state_dict"] = {"model": content}
+    return content
+
+
+def pickled_deep(levels: int) -> bytes:
+    """The pickle of {"model": {"model": ... {}}}: Python's own pickler can't write so many levels."""
+    return b"\x80\x02" + b"}X\x05\x00\x00\x00model" * levels + b"}" + b"s" * levels + b"."
+
+
+def test_a_file_that_refers_to_itself_is_refused(tmp_path: Path) -> None:
+    torch.save(itself(), tmp_path / "a.pth")
+    with pytest.raises(UserError, match="holds no state dict"):
+        weights.read(tmp_path / "a.pth", weights.digest(tmp_path / "a.pth"))
+
+
+@pytest.mark.parametrize("levels", [100, 200_000])
+def test_a_file_of_very_many_levels_is_refused(tmp_path: Path, levels: int) -> None:
+    torch.save({}, tmp_path / "whole.pth")
+    with zipfile.ZipFile(tmp_path / "whole.pth") as whole, zipfile.ZipFile(tmp_path / "a.pth", "w") as changed:
+        for name in whole.namelist():
+            changed.writestr(name, pickled_deep(levels) if name.endswith("data.pkl") else whole.read(name))
+    with pytest.raises(UserError, match="holds no state dict"):
+        weights.read(tmp_path / "a.pth", weights.digest(tmp_path / "a.pth"))
+
+
+HEADERS = {
+    "of very many levels": b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    "of a tensor beyond the file's end": b'{"a":{"dtype":"F32","shape":[1000000000000],"data_offsets":[0,4000000000000]}}',
+    "of a tensor larger than a number can say": b'{"a":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,0]}}',
+    "of no tensors": b'{"__metadata__":{"a":"b"}}',
+}
+
+
+@pytest.mark.parametrize("header", HEADERS.values(), ids=HEADERS)
+def test_a_hostile_header_of_safetensors_is_refused(tmp_path: Path, header: bytes) -> None:
+    (tmp_path / "a.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
+    with pytest.raises(UserError, match=r"can't be read as tensors alone|holds no state dict"):
+        weights.read(tmp_path / "a.safetensors", None)
+
+
+def test_a_header_of_safetensors_that_says_to_be_endless_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.safetensors").write_bytes(struct.pack("<Q", 2**60) + b"{}")
+    with pytest.raises(UserError, match="can't be read as tensors alone"):
+        weights.read(tmp_path / "a.safetensors", None)
 
 
 @pytest.mark.parametrize("content", [{"epoch": 3}, [torch.ones(2)], {}])

@@ -43,10 +43,35 @@ _OF_PATHS = {
     **{getattr(errno, name): _FAILS for name in ("EREMOTEIO", "EUCLEAN") if hasattr(errno, name)},  # Linux's alone
 }
 _NO_INODE = ("the disk has no inode left for another file", "remove some files, of whatever size")
+_LONGEST_REASON = 300  # characters; some libraries print the whole content
 
 
 class UserError(Exception):
     """Something the user can mend. `cli.run` prints its one sentence and exits with 1, without a traceback."""
+
+
+@contextmanager
+def explained(fault: str, advice: str = "") -> Iterator[None]:
+    """Turns what a library raises on content from outside into a UserError: "FAULT (the library's reason); ADVICE".
+
+    For calls of libraries alone, as on damaged content they raise about everything. Lack of memory and errors of the disk are no faults
+    of the content: they are left as they are.
+    """
+    try:
+        yield
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:
+        if _disk_fault(error) or (isinstance(error, OSError) and error.errno not in (None, errno.ENOENT)):
+            raise
+        raise UserError(f"{fault} ({reason(error)}){advice and '; '}{advice}") from None
+
+
+def reason(error: BaseException) -> str:
+    """What an error says, in a line."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    line = lines[-1] if lines[0].startswith("Error(s) in loading state_dict") else lines[0]  # PyTorch's heading says nothing
+    return line.strip().rstrip(".")[:_LONGEST_REASON]
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -37,7 +37,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from stages.lib import tables
-from stages.lib.errors import UserError
+from stages.lib.errors import UserError, explained
 
 Transform = Callable[[Image.Image], torch.Tensor]
 Tokenizer = Callable[[list[str]], Any]
@@ -102,11 +102,13 @@ def measure(module: nn.Module, image_size: int) -> dict[str, Any]:
     fast_path = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # the counter doesn't see fused attention
     try:
-        with torch.inference_mode(), sdpa_kernel(SDPBackend.MATH), counter:
+        with (
+            explained(f"image_size: the network can't take {image_size} px"),
+            torch.inference_mode(),
+            sdpa_kernel(SDPBackend.MATH),
+            counter,
+        ):
             vector = module.eval()(blank)
-    except (RuntimeError, AssertionError, ValueError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"image_size: the network can't take {image_size} px ({reason})") from None
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
         for parameter in trainable:

@@ -7,6 +7,7 @@ work as its documentation says, and a download that broke off is resumed by the 
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import re
 import urllib.error
@@ -24,6 +25,7 @@ from stages.lib.errors import UserError
 
 WAYS_OUT = 'go online and run again, or `dvc pull` what a teammate pushed, or name a copy of yours with weights: "file:..."'
 _CARD = "README.md"
+_MOST_SETTINGS_MB, _MOST_LEVELS = 16, 64
 
 
 def _no_retry(record: logging.LogRecord) -> bool:
@@ -59,15 +61,40 @@ class Snapshot:
             "sha256": safetensors[0] if len(safetensors) == 1 else None,
         }
 
+    def settings(self, name: str) -> dict[str, Any]:
+        """What a JSON file holds. UserError where it isn't one of settings, or so large or deep that who reads it would choke."""
+        path = self.folder / name
+        fault = f"weights: {name} of {self.repository}"
+        if path.stat().st_size > _MOST_SETTINGS_MB * 2**20:
+            raise UserError(f"{fault} is larger than {_MOST_SETTINGS_MB} MB, which settings never are; choose another checkpoint")
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError):
+            content = None
+        if not isinstance(content, dict) or not _is_shallow(content):
+            raise UserError(
+                f"{fault} is damaged: it must be a JSON object of at most {_MOST_LEVELS} levels; choose another checkpoint, or mend a copy"
+            )
+        return content
+
     def licence(self) -> str | None:
         """As the repository's card states it: "apache-2.0", "other (dinov3-license)"; null where it states none."""
         try:
             card = metadata_load(self.folder / _CARD) or {}
-        except (OSError, ValueError):
+        except Exception:  # a card is for people: whatever is wrong with it, the weights are as they are
             return None
         licence, name = card.get("license"), card.get("license_name")
-        stated = ", ".join(licence) if isinstance(licence, list) else licence
-        return f"{stated} ({name})" if stated and name else stated
+        # Texts alone: YAML of a few bytes may print as gigabytes.
+        stated = ", ".join(part for part in (licence if isinstance(licence, list) else [licence]) if isinstance(part, str))
+        return f"{stated} ({name})" if stated and isinstance(name, str) else stated or None
+
+
+def _is_shallow(content: Any) -> bool:
+    level = [content]
+    for _ in range(_MOST_LEVELS):
+        level = [child for parent in level for child in (parent.values() if isinstance(parent, dict) else parent)]
+        level = [child for child in level if isinstance(child, dict | list)]
+    return not level
 
 
 def snapshot(repository: str, revision: str | None, patterns: Sequence[str]) -> Snapshot:

@@ -18,7 +18,7 @@ from torch import nn
 
 from stages.lib import encoders
 from stages.lib.encoders import Fetched, Tokenizer, Transform, hub, records, weights
-from stages.lib.errors import UserError, nearest
+from stages.lib.errors import UserError, explained, nearest
 from stages.lib.params import Encoder
 
 REPOSITORY = "hf-hub:"
@@ -74,7 +74,8 @@ def fetch(spec: Encoder) -> Fetched:
     height, width = (size, size) if isinstance(size, int) else size
     if height != width:
         raise UserError(f"name: {spec.name} takes images of {height} x {width}, and only square ones are supported; choose another")
-    preprocess = _preprocess(checkpoint.preprocess, spec) | {"size": height}
+    with explained(f"name: open_clip can't tell how {spec.name} prepares photos"):
+        preprocess = _preprocess(checkpoint.preprocess, spec) | {"size": height}
     facts: dict[str, Any] = {
         "library": "open_clip",
         "name": spec.name,
@@ -176,11 +177,13 @@ def _repository(snapshot: hub.Snapshot, spec: Encoder) -> _Checkpoint:
     records.refuse_transform(spec, snapshot.repository)
     if not snapshot.has(_CONFIG):
         raise UserError(f"name: {snapshot.repository} has no {_CONFIG}, so it is not for open_clip; perhaps for transformers or timm")
-    content = json.loads((snapshot.folder / _CONFIG).read_text(encoding="utf-8"))
-    config, preprocess = content.get("model_cfg"), content.get("preprocess_cfg") or {}
-    if not config or not preprocess.keys() >= _PREPARED:
+    content = snapshot.settings(_CONFIG)
+    config: Any = content.get("model_cfg")
+    preprocess = content.get("preprocess_cfg")
+    known = isinstance(config, dict) and all(isinstance(config.get(tower), dict) for tower in ("vision_cfg", "text_cfg"))
+    if not known or not isinstance(preprocess, dict) or not preprocess.keys() >= _PREPARED:
         raise UserError(
-            f"name: {_CONFIG} of {snapshot.repository} lacks {'model_cfg' if not config else 'preprocess_cfg with mean and std'}; "
+            f"name: {_CONFIG} of {snapshot.repository} lacks {'preprocess_cfg with mean and std' if known else 'model_cfg'}; "
             "choose another checkpoint, or mend a copy of it and name that with weights: file:"
         )
     tokenizer = snapshot.folder if snapshot.has("tokenizer.json", "tokenizer_config.json") else None
@@ -225,14 +228,12 @@ def _weights_file(snapshot: hub.Snapshot, spec: Encoder, file: str = "") -> Path
 
 def _model(spec: Encoder, checkpoint: _Checkpoint) -> Any:
     """open_clip's whole network, with its weights in memory once."""
-    if checkpoint.file is None:
-        return _create(checkpoint.config).eval()
-    try:
-        model = encoders.empty(lambda: _loaded(checkpoint.config, str(checkpoint.file)))
-    except (RuntimeError, KeyError, AttributeError) as error:
-        told = str(error).strip().splitlines()[-1].strip()
-        raise UserError(f"weights: {checkpoint.file.name} doesn't fit {spec.name} ({told})") from None
-    return model.float().eval()
+    config, file = checkpoint.config, checkpoint.file
+    if file is None:
+        with explained(f"name: open_clip can't build {spec.name}"):
+            return _create(config).eval()
+    with explained(f"weights: {file.name} doesn't fit {spec.name}"):
+        return encoders.empty(lambda: _loaded(config, str(file))).float().eval()
 
 
 def _loaded(config: dict[str, Any], file: str) -> Any:
@@ -262,7 +263,7 @@ def _text(spec: Encoder, checkpoint: _Checkpoint, model: Any, facts: dict[str, A
     files = {f"tokenizer/{_CONFIG}": json.dumps({"model_cfg": config}, indent=1, sort_keys=True).encode()}
     if name := config["text_cfg"].get("hf_tokenizer_name"):
         source = checkpoint.tokenizer or hub.snapshot(name, None, ("config.json", *_TOKENIZER)).folder
-        with tempfile.TemporaryDirectory() as folder:
+        with explained(f"name: the tokenizer of {spec.name} can't be loaded"), tempfile.TemporaryDirectory() as folder:
             HFTokenizer(str(source), **config["text_cfg"].get("tokenizer_kwargs", {})).save_pretrained(folder)
             files |= {f"tokenizer/{path.name}": path.read_bytes() for path in sorted(Path(folder).iterdir()) if path.is_file()}
     facts["text"] = {"context_length": config["text_cfg"].get("context_length", 77)}

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import inspect
-import json
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import timm
 import timm.data
-from safetensors import SafetensorError
 from torch import nn
 
 from stages.lib import encoders
 from stages.lib.encoders import Fetched, Transform, hub, records, weights
-from stages.lib.errors import UserError, nearest
+from stages.lib.errors import UserError, explained, nearest
 from stages.lib.params import Encoder
 
 REPOSITORY = "hf-hub:"
@@ -32,7 +30,8 @@ def fetch(spec: Encoder) -> Fetched:
         file = weights.read(weights.find(spec.weights), spec.sha256)
         weights.assign(module, file.tensors, spec.match)
     trained: dict[str, Any] = module.pretrained_cfg  # type: ignore[assignment]
-    how = _transform(trained, spec)
+    with explained(f"name: timm can't tell from its record how {spec.name} prepares photos"):
+        how = _transform(trained, spec)
     made_for, size = trained["input_size"][-1], how["input_size"][-1]
     options = arguments | _resize(module, spec.name, made_for, size, arguments)
     facts: dict[str, Any] = {
@@ -128,34 +127,33 @@ def _transform(record: dict[str, Any], spec: Encoder) -> dict[str, Any]:
 
 def _pretrained(name: str, snapshot: hub.Snapshot, spec: Encoder) -> tuple[nn.Module, dict[str, Any]]:
     """The network in float32 with the weights of a snapshot, and the arguments that build it."""
-    arguments: dict[str, Any] = {}
     file = next(snapshot.folder / file for file in _WEIGHTS if snapshot.has(file))
     if spec.sha256:
         weights.read(file, spec.sha256)
-    overlay: dict[str, Any] | None = {"file": str(file), "custom_load": False}  # custom_load is for files that are no state dicts
-    if name.startswith(_FOLDER):
-        arguments = {key: value for key, value in (_described(snapshot).get("model_args") or {}).items() if key != "num_classes"}
-        overlay = None
+    arguments = _model_arguments(snapshot) if name.startswith(_FOLDER) else {}
+    arguments = {key: value for key, value in arguments.items() if key != "num_classes"}
+    # This very file, as a state dict: timm might take another one of the folder, or what a repository's config.json names.
+    overlay = {"source": None, "state_dict": None, "file": str(file), "custom_load": False}
     make: Any = partial(timm.create_model, name, pretrained=True, num_classes=0, pretrained_cfg_overlay=overlay)
-    try:
+    with explained(f"weights: timm can't load {snapshot.repository}"):
         return encoders.empty(make).float(), arguments
-    except (RuntimeError, KeyError, FileNotFoundError, SafetensorError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
-        raise UserError(f"weights: timm can't load {snapshot.repository} ({reason})") from None
 
 
-def _described(snapshot: hub.Snapshot) -> dict[str, Any]:
-    """A repository's config.json, as timm's push_to_hf_hub writes it. timm would guess how its images are prepared; we don't."""
-    try:
-        content = json.loads((snapshot.folder / "config.json").read_text(encoding="utf-8"))
-        known = content["architecture"] and {"input_size", "mean", "std"} <= content.get("pretrained_cfg", content).keys()
-    except (OSError, ValueError, KeyError, AttributeError):
-        known = False
-    if not known:
+def _model_arguments(snapshot: hub.Snapshot) -> dict[str, Any]:
+    """The arguments that a repository's config.json says to build the network with, as timm's push_to_hf_hub writes it.
+
+    UserError if it doesn't say how photos are prepared, which timm would guess.
+    """
+    content = snapshot.settings("config.json") if snapshot.has("config.json") else {}
+    record = content.get("pretrained_cfg", content)
+    if not content.get("architecture") or not isinstance(record, dict) or not {"input_size", "mean", "std"} <= record.keys():
         raise UserError(
             f"name: config.json of {snapshot.repository} lacks a timm architecture with input_size, mean and std; choose another"
         )
-    return content
+    arguments = content.get("model_args") or {}
+    if not isinstance(arguments, dict):
+        raise UserError(f"name: model_args in config.json of {snapshot.repository} must be settings by name; choose another")
+    return arguments
 
 
 def _check_name(architecture: str, tag: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import logging
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +19,7 @@ from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenize
 
 from stages.lib import encoders
 from stages.lib.encoders import Fetched, Tokenizer, Transform, hub
-from stages.lib.errors import UserError
+from stages.lib.errors import UserError, explained
 from stages.lib.params import Encoder
 
 # Never pickles: those are not asked for, so they are not even downloaded.
@@ -30,6 +31,7 @@ _LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 # Trained on text that was always filled up to the full length, as their documentation says.
 _PADDED_TO_THE_END = ("siglip", "siglip2")
 
+log = logging.getLogger("lineup")
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
 
@@ -168,6 +170,9 @@ def _snapshot(spec: Encoder) -> hub.Snapshot:
             f"name: {found.repository} doesn't say how its images are prepared (no {_PROCESSOR[0]}); choose a checkpoint that does, "
             "or add the file to a copy of it and name that with weights: file:"
         )
+    for name in ("config.json", *_PROCESSOR):
+        if found.has(name):
+            found.settings(name)
     if not found.has("model.safetensors", "model.safetensors.index.json"):
         raise UserError(
             f"weights: {found.repository} has no model.safetensors, and pickled weights are never opened; "
@@ -177,23 +182,21 @@ def _snapshot(spec: Encoder) -> hub.Snapshot:
 
 
 def _config(snapshot: hub.Snapshot) -> PreTrainedConfig:
-    try:
-        config = AutoConfig.from_pretrained(snapshot.folder, **_LOCAL)
-        _model_class(config)
-    except (ValueError, KeyError, OSError) as error:
-        message = str(error)
-        if "trust_remote_code" in message:
+    with explained(f"name: transformers {transformers.__version__} can't load {snapshot.repository}"):
+        try:
+            config = AutoConfig.from_pretrained(snapshot.folder, **_LOCAL)
+            _model_class(config)
+        except ValueError as error:
+            if "trust_remote_code" not in str(error):
+                raise
             raise UserError(f"name: {snapshot.repository} needs code of its own, which is never run; choose another checkpoint") from None
-        raise UserError(f"name: transformers {transformers.__version__} can't load {snapshot.repository} ({_first_line(error)})") from None
     return config
 
 
 def _processor(snapshot: hub.Snapshot, spec: Encoder) -> Any:
     """The image processor, with the row's own size, mean and std where it names some."""
-    try:
+    with explained(f"name: the image processor of {snapshot.repository} can't be loaded"):
         processor: Any = AutoImageProcessor.from_pretrained(snapshot.folder, **_LOCAL)
-    except (ValueError, OSError, ImportError) as error:
-        raise UserError(f"name: the image processor of {snapshot.repository} can't be loaded ({_first_line(error)})") from None
     if not getattr(processor, "do_normalize", True):  # it may name a mean and std all the same
         processor.do_normalize = bool(spec.mean or spec.std)
         processor.image_mean, processor.image_std = [0.0] * 3, [1.0] * 3
@@ -220,7 +223,8 @@ def _resize(processor: Any, size: int) -> None:
 
 def _image_size(processor: Any, spec: Encoder) -> int:
     """The side of what the processor gives, which must be one square whatever the photo."""
-    shapes = {tuple(_pixels(processor, Image.new("RGB", size, (90, 120, 150))).shape) for size in ((96, 64), (50, 80))}
+    with explained(f"name: the image processor of {spec.name} can't prepare a photo"):
+        shapes = {tuple(_pixels(processor, Image.new("RGB", size, (90, 120, 150))).shape) for size in ((96, 64), (50, 80))}
     shape = next(iter(shapes))
     if len(shapes) > 1 or len(shape) != 3 or shape[0] != 3 or shape[1] != shape[2]:
         raise UserError(f"name: the image processor of {spec.name} doesn't give one square RGB image, but {sorted(shapes)}; choose another")
@@ -244,7 +248,7 @@ def _pooling(spec: Encoder, config: PreTrainedConfig, dual: bool) -> str | None:
 
 def _pretrained(snapshot: hub.Snapshot, config: PreTrainedConfig, pooling: str | None) -> PreTrainedModel:
     """The network in float32. UserError where a tensor is missing, which transformers would fill with random numbers."""
-    try:
+    with explained(f"weights: transformers can't load {snapshot.repository}"):
         model, info = AutoModel.from_pretrained(
             snapshot.folder,
             config=config,
@@ -254,8 +258,6 @@ def _pretrained(snapshot: hub.Snapshot, config: PreTrainedConfig, pooling: str |
             **_LOCAL,
             **_without_pooler(config, pooling),
         )
-    except (ValueError, OSError, RuntimeError, ImportError) as error:
-        raise UserError(f"weights: transformers can't load {snapshot.repository} ({_first_line(error)})") from None
     missing = sorted(info["missing_keys"])
     if missing:
         hint = "; say pooling: cls or mean" if pooling == "pooler" and any("pooler" in name for name in missing) else ""
@@ -301,10 +303,8 @@ def _called(model: PreTrainedModel, method: str, **inputs: Any) -> list[str]:
         for name, child in model.named_children()
     ]
     try:
-        with torch.inference_mode():
+        with explained(f"image_size: {method} of {type(model).__name__} fails", "leave image_size out"), torch.inference_mode():
             getattr(model, method)(**inputs)
-    except (ValueError, RuntimeError) as error:
-        raise UserError(f"image_size: {method} of {type(model).__name__} fails ({_first_line(error)}); leave image_size out") from None
     finally:
         for hook in hooks:
             hook.remove()
@@ -325,8 +325,10 @@ def _text(snapshot: hub.Snapshot, model: PreTrainedModel, facts: dict[str, Any])
     if not hasattr(model, "get_text_features") or not any("token" in name or "vocab" in name for name in snapshot.hashes):
         return None, {}
     try:
-        own = AutoTokenizer.from_pretrained(snapshot.folder, **_LOCAL)
-    except (ValueError, OSError, ImportError, KeyError):
+        with explained(f"the tokenizer of {snapshot.repository} can't be loaded"):
+            own = AutoTokenizer.from_pretrained(snapshot.folder, **_LOCAL)
+    except UserError as error:
+        log.warning("%s, so this row can't be searched with texts", error)
         return None, {}
     kind = model.config.model_type
     longest = model.config.get_text_config().max_position_embeddings
@@ -355,7 +357,3 @@ def _vector(output: Any) -> torch.Tensor:
 
 def _blank(size: int) -> torch.Tensor:
     return torch.zeros(1, 3, size, size)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

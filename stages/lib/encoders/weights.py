@@ -15,12 +15,14 @@ from safetensors.torch import load_file
 from torch import nn
 
 from stages.lib.encoders import with_versions
-from stages.lib.errors import UserError
+from stages.lib.errors import UserError, explained
 
 Tensors = dict[str, torch.Tensor]
 DEMO_REQUIREMENTS = Path("requirements-demo.txt")
 # What training scripts wrap a state dict in (torchvision's and timm's references, lightning, MMEngine).
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
+_MOST_WRAPPINGS = 8
+_DATA_PARALLEL = re.compile(r"(?:module\.)*")  # what it puts before every name, each time that it is applied
 _COUNTER = "num_batches_tracked"  # of BatchNorm; training only, and missing in files older than torch 0.4.1
 
 
@@ -74,13 +76,8 @@ def read(path: Path, sha256: str | None) -> WeightsFile:
         raise UserError(f"sha256 is missing, and {path.name} is not safetensors; if you trust the file, add `sha256: {actual}`")
     if sha256 is not None and sha256 != actual:
         raise UserError(f"sha256 is {sha256}, but {path} has {actual}; get the right file, or paste that if you trust it")
-    try:
+    with explained(f"weights: {path} can't be read as tensors alone", "save its state dict as safetensors"):
         content = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, MemoryError):
-        raise
-    except Exception as error:  # torch's reader raises about everything on damaged bytes
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"weights: {path} can't be read as tensors alone ({reason}); save its state dict as safetensors") from None
     return WeightsFile(path, actual, _state_dict(content, path))
 
 
@@ -91,17 +88,15 @@ def digest(path: Path) -> str:
 
 
 def _state_dict(content: object, path: Path) -> Tensors:
-    while isinstance(content, Mapping) and not _is_state_dict(content):
-        inner = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping)), None)
-        if inner is None:
+    for _ in range(_MOST_WRAPPINGS):  # a file may refer to itself
+        if not isinstance(content, Mapping) or _is_state_dict(content):
             break
-        content = inner
+        content = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping)), None)
     if not isinstance(content, Mapping) or not _is_state_dict(content):
         raise UserError(f"weights: {path} holds no state dict (names with tensors), also not under {', '.join(_WRAPPERS)}")
     tensors = {str(name): tensor for name, tensor in content.items()}
-    while all(name.startswith("module.") for name in tensors):  # DataParallel's
-        tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
-    return tensors
+    prefix = min(len(_DATA_PARALLEL.match(name)[0]) for name in tensors)  # type: ignore[index]  # it matches nothing, too
+    return {name[prefix:]: tensor for name, tensor in tensors.items()}
 
 
 def _is_state_dict(content: Mapping[object, object]) -> bool:

@@ -11,7 +11,7 @@ export PYTHONUTF8 = 1
 help:
 	@echo "make demo    install, lay out the demo photos, run every model, print the table"
 	@echo "make test    install, run the tests"
-	@echo "make bench   measure speed and memory against other ways (after make demo)"
+	@echo "make bench   list what is measured against other ways; make bench NAME=embed measures"
 	@echo "make lint    ruff, pyright, import contracts"
 	@echo "make check   check params.yaml alone"
 	@echo "make serve MODEL=arcface       search the gallery by picture in a local page"
@@ -41,10 +41,10 @@ test: export OMP_WAIT_POLICY = PASSIVE
 test: install
 	python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
-# Each measures against an alternative in the same run; benchmarks/RESULTS.md has what they gave. incremental.py needs the demo's data.
-bench: install
-	python -m pip install --quiet -c constraints.txt -e ".[bench]"
-	for file in benchmarks/*.py; do name=benchmarks.$$(basename $$file .py); echo; echo "== $$name"; python -m $$name || exit 1; done
+# Without NAME: the list. Each measures against an alternative in the same run; benchmarks/RESULTS.md has what they gave.
+bench: $(if $(NAME),install)
+	@$(if $(NAME),python -m pip install --quiet -c constraints.txt -e ".[bench]")
+	@$(if $(NAME),python,$(PYTHON)) -m benchmarks $(NAME) $(OPTIONS)
 
 lint: install
 	ruff check .

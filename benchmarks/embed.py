@@ -1,6 +1,7 @@
 """Embedding end to end against its own engine's forward pass alone, and against the loops that people write by hand.
 
-Run: python -m benchmarks.embed [mobilenet_v2] [resnet50] [clip] [--photos FOLDER]     (2-6 minutes a model on two cores)
+Run: python -m benchmarks.embed [mobilenet_v2] [resnet50] [clip] [--photos FOLDER] [--count N] [--engine NAME] [--precision NAME]
+Takes about 12 minutes on two cores, 2 to 6 a model.
 All weights are RANDOM: speed is measured here, nothing else. Photos: those of a folder, as preprocess leaves them; else made here,
 512 x 384 px. Each way computes the same photos from their files, the ways take turns, medians count.
 
@@ -17,7 +18,6 @@ sentence-transformers    encode(images, batch_size=32) with a CLIP of the same s
 # What it is measured against comes with the extra `bench`.
 from __future__ import annotations
 
-import argparse
 import importlib.metadata
 import os
 import shutil
@@ -37,6 +37,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
+from benchmarks import command
 from benchmarks.full_size_encoders import clip as write_clip
 from stages.lib import cli, embedding, encoders, images, inference, machine, paths
 from stages.lib.encoders import Encoder
@@ -137,8 +138,9 @@ def lay_out(spec: dict[str, str], photos: list[bytes]) -> tuple[Encoder, list[Pa
     return encoders.load(paths.trained("row")), sorted(folder.iterdir())
 
 
-def measure(name: str, folder: Path | None, settings: Embed) -> None:
-    spec, count = MODELS[name]
+def measure(name: str, folder: Path | None, settings: Embed, asked: int | None) -> None:
+    """asked: how many photos; None: as many as the model has time for."""
+    spec, count = MODELS[name][0], asked or MODELS[name][1]
     if folder:
         raw = [path.read_bytes() for path in sorted(folder.rglob("*.jpg"))[:count]]
         photos = [images.prepare(data, 512).replacement or data for data in raw]
@@ -168,9 +170,10 @@ def measure(name: str, folder: Path | None, settings: Embed) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", nargs="*", default=list(MODELS), help=f"of {', '.join(MODELS)}; default: all")
-    parser.add_argument("--photos", type=Path, help="a folder with JPEG files")
+    parser = command.parser("embed")
+    parser.add_argument("models", nargs="*", type=command.one_of(*MODELS), default=list(MODELS))
+    parser.add_argument("--photos", type=Path)
+    parser.add_argument("--count", type=int)
     parser.add_argument("--engine", default="auto")
     parser.add_argument("--precision", default="float32")
     asked = parser.parse_args()
@@ -178,7 +181,7 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     os.environ["TQDM_DISABLE"] = "1"
     settings = Embed.model_validate({"engine": asked.engine, "precision": asked.precision, "device": "cpu"})
-    packages = ("torch", "torchvision", "timm", "open_clip_torch", "sentence-transformers", "pillow")
+    packages = ["torch", "torchvision", "timm", "open_clip_torch", "pillow", *(["sentence-transformers"] if "clip" in asked.models else [])]
     print("RANDOM WEIGHTS: speed is measured here, nothing else.")
     print(f"{machine.cpu_name()}, {cli.threads()} threads (torch: {torch.get_num_threads()})")
     print(", ".join(f"{package} {importlib.metadata.version(package)}" for package in packages))
@@ -186,9 +189,9 @@ def main() -> None:
     for name in asked.models:
         with tempfile.TemporaryDirectory() as folder:
             os.chdir(folder)
-            measure(name, (home / asked.photos).resolve() if asked.photos else None, settings)
+            measure(name, (home / asked.photos).resolve() if asked.photos else None, settings, asked.count)
             os.chdir(home)
 
 
 if __name__ == "__main__":
-    main()
+    cli.run(main)

@@ -1,13 +1,12 @@
 """Peak memory of embed with 2,000 and with 20,000 images; the ratio should be near 1.
 
-Run: python -m benchmarks.embed_memory [--counts 2000 20000 100000] (on Linux; the last takes 3 GB of the temporary folder and some
-minutes)
+Run: python -m benchmarks.embed_memory [--counts 2000 20000 100000]
+Takes about 3 minutes on two cores, and Linux; 100,000 images some minutes more and 3 GB of the temporary folder.
 Random weights of a small network at 32 px: what is measured is the stage's memory, not a model. "again" reuses every vector.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import io
 import json
@@ -25,7 +24,8 @@ import torch
 import yaml
 from PIL import Image
 
-from stages.lib import encoders, paths, tables
+from benchmarks import command
+from stages.lib import cli, encoders, paths, tables
 from stages.lib.params import Encoder
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -80,7 +80,7 @@ def peak_mb(folder: Path) -> tuple[float, float, int]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
+    parser = command.parser("embed_memory")
     parser.add_argument("--counts", type=int, nargs="+", default=[2_000, 20_000], metavar="IMAGES")
     counts = sorted(parser.parse_args().counts)
     peaks = {}
@@ -96,4 +96,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    cli.run(main)

@@ -1,14 +1,13 @@
 """Full-size encoders through a hub on this machine: seconds to fetch, peak memory against the checkpoint's size, images a second.
 
-Run: python -m benchmarks.full_size_encoders
+Run: python -m benchmarks.full_size_encoders [clip_b32] [vit_b16] [resnet50] [open_clip_b32] [--images N] [--device cpu]
+Takes about 5 minutes on two cores, and Linux; 6 GB of the temporary folder.
 All weights are RANDOM: nothing here says how well an encoder finds anything. Memory is the most that a process held (resident, with
 the pages of files that it mapped), less what it held once its libraries were imported; "load" includes one image's activations.
-Linux only. Needs about 6 GB of disk in the temporary folder.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
@@ -22,6 +21,7 @@ import timm
 import torch
 import transformers as tf
 
+from benchmarks import command
 from stages.lib import cli, machine
 from tests import hub_project, hub_repositories, local_hub
 
@@ -179,8 +179,8 @@ COLUMNS = (
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("encoders", nargs="*", default=list(ENCODERS), help=f"of {', '.join(ENCODERS)}; default: all")
+    parser = command.parser("full_size_encoders")
+    parser.add_argument("encoders", nargs="*", type=command.one_of(*ENCODERS), default=list(ENCODERS))
     parser.add_argument("--images", type=int, default=96)
     parser.add_argument("--device", default="auto")
     asked = parser.parse_args()
@@ -194,4 +194,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    cli.run(main)

@@ -1,6 +1,7 @@
 """preprocess against the loops that people write by hand, on photos of 2, 6 and 12 megapixels made here.
 
-Run: python -m benchmarks.preprocess     (about four minutes on two cores)
+Run: python -m benchmarks.preprocess [--photos N]     (of each size; default: 96)
+Takes about 4 minutes on two cores.
 lineup prepares like the stage, in as many processes as there are cores: reads, hashes the file and its pixels (the same picture in
 another container is found by them), decodes, shrinks to 512 px with Lanczos over all pixels, writes the manifest and the shards.
 The start of the stage, with its imports, is in its seconds. The ways take turns, medians count.
@@ -26,6 +27,7 @@ import PIL
 import yaml
 from PIL import Image
 
+from benchmarks import command
 from stages.lib import cli, machine
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -44,9 +46,9 @@ def photo(width: int, height: int, seed: int) -> Image.Image:
     return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
 
 
-def lay_out(folder: Path, size: tuple[int, int]) -> list[Path]:
+def lay_out(folder: Path, size: tuple[int, int], photos: int) -> list[Path]:
     files = []
-    for number in range(PHOTOS):
+    for number in range(photos):
         file = folder / "data/raw/test" / ("gallery" if number % 4 else "query") / f"{number:03}.jpg"
         file.parent.mkdir(parents=True, exist_ok=True)
         if number < 8:
@@ -83,14 +85,17 @@ def thumbnail(files: list[Path], out: Path) -> None:
 
 
 def main() -> None:
+    parser = command.parser("preprocess")
+    parser.add_argument("--photos", type=int, default=PHOTOS)
+    photos = parser.parse_args().photos
     print(f"{machine.cpu_name()}, {cli.threads()} processes, Python {sys.version.split()[0]}, Pillow {PIL.__version__}")
-    print(f"{PHOTOS} photos of each size; images/s, medians of {RUNS} runs; in brackets: times that lineup is as fast\n")
+    print(f"{photos} photos of each size; images/s, medians of {RUNS} runs; in brackets: times that lineup is as fast\n")
     print(f"{'megapixels':>10} {'lineup':>8} {'plain loop':>18} {'thumbnail loop':>18}")
     for megapixels, size in SIZES.items():
         with tempfile.TemporaryDirectory() as name:
             folder, out = Path(name), Path(name) / "out"
             out.mkdir()
-            files = lay_out(folder, size)
+            files = lay_out(folder, size, photos)
             ways: dict[str, Callable[[], None]] = {
                 "lineup": lambda folder=folder: stage(folder),
                 "plain": lambda files=files, out=out: plain(files, out),
@@ -102,10 +107,10 @@ def main() -> None:
                     start = time.perf_counter()
                     work()
                     seconds[way].append(time.perf_counter() - start)
-            speed = {way: PHOTOS / statistics.median(times) for way, times in seconds.items()}
+            speed = {way: photos / statistics.median(times) for way, times in seconds.items()}
             told = [f"{speed[way]:.1f} ({speed['lineup'] / speed[way]:.2f} x)" for way in ("plain", "thumbnail")]
             print(f"{megapixels:>10} {speed['lineup']:>8.1f} {told[0]:>18} {told[1]:>18}", flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    cli.run(main)

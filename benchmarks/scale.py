@@ -1,14 +1,13 @@
 """index, retrieve and score with 10k, 100k and 1M synthetic vectors: time, peak memory, and the slope.
 
 Run: python -m benchmarks.scale [--index flat|hnsw|ivf|auto] [--sizes 10000,100000,1000000] [--dim 512] [--queries 1000]
-(on Linux; a million vectors take 5 GB of disk in the temporary folder, and some minutes)
+Takes about 4 minutes on two cores, and Linux; 5 GB of the temporary folder.
 Vectors are clustered, 50 to a label; each stage is a process of its own, as DVC starts it. Peak memory is what the process
 held at most, pages of a mapped index included, which the system takes back when it needs them; "anonymous" is without those.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
@@ -23,6 +22,7 @@ import numpy as np
 import pyarrow as pa
 import yaml
 
+from benchmarks import command
 from stages.lib import cli, machine, paths, tables
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -104,7 +104,7 @@ def measure(folder: Path, stage: str) -> tuple[float, float, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = command.parser("scale")
     parser.add_argument("--index", default="flat", choices=("flat", "hnsw", "ivf", "ivfpq", "auto"))
     parser.add_argument("--sizes", default="10000,100000,1000000")
     parser.add_argument("--dim", type=int, default=512)
@@ -136,4 +136,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    cli.run(main)

@@ -1,6 +1,7 @@
 """Search against raw FAISS, numpy, usearch and hnswlib, on the same clustered vectors with the same threads.
 
-Run: python -m benchmarks.search [exact] [approximate] [single]         (one to three minutes each on two cores; default: all)
+Run: python -m benchmarks.search [exact] [approximate] [single]
+Takes about 6 minutes on two cores, one to three for each part.
 Exact: the k nearest of all queries at once; the ways take turns, medians of several, as ratios.
 Approximate: recall@k against queries/s, k and queries as above; hnswlib and usearch with as many links as ours.
 Single queries, as a service has them: from which size on an approximate index is worth its loss.
@@ -11,7 +12,6 @@ Single queries, as a service has them: from which size on an approximate index i
 from __future__ import annotations
 
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
@@ -23,11 +23,13 @@ from usearch.index import Index as UsearchIndex
 from usearch.index import MetricKind
 from usearch.index import search as usearch_search
 
+from benchmarks import command
 from stages.lib import approximate_search, cli, ground_truth, machine, search
 from stages.lib.search_params import Index
 
 DIM, K, QUERIES, RUNS = 512, 100, 1_000, 5
 EXACT_SIZES, APPROXIMATE_SIZE, SINGLE_SIZES = (10_000, 100_000), 20_000, (1_000, 3_000, 10_000, 20_000)
+PARTS = ("exact", "approximate", "single")
 LINKS = 32
 NONE = np.empty((0, 2), np.int64)
 
@@ -147,7 +149,9 @@ def single(queries: np.ndarray) -> None:
 
 
 def main() -> None:
-    parts = sys.argv[1:] or ["exact", "approximate", "single"]
+    parser = command.parser("search")
+    parser.add_argument("parts", nargs="*", type=command.one_of(*PARTS), default=list(PARTS))
+    parts = parser.parse_args().parts
     faiss.omp_set_num_threads(cli.threads())
     libraries = ("faiss-cpu", "numpy", "usearch", "hnswlib")
     print(f"{machine.cpu_name()}, {cli.threads()} threads; " + ", ".join(f"{name} {version(name)}" for name in libraries))
@@ -161,4 +165,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    cli.run(main)

@@ -1,6 +1,7 @@
 """How long each stage's imports take, and which libraries they are: what every run of it pays before it does anything.
 
-Run: python -m benchmarks.start_up     (about a minute)
+Run: python -m benchmarks.start_up
+Takes about 2 minutes on two cores.
 Each import in a fresh interpreter, the stages take turns, medians count; "of it" are seconds that a library takes with all it imports.
 """
 
@@ -13,6 +14,7 @@ import sys
 import time
 from pathlib import Path
 
+from benchmarks import command
 from stages.lib import cli, machine
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -36,6 +38,7 @@ def parts(stage: str) -> dict[str, float]:
 
 
 def main() -> None:
+    command.parser("start_up").parse_args()
     stages = sorted(path.stem for path in (ROOT / "stages").glob("*.py") if path.stem != "__init__")
     print(f"{machine.cpu_name()}, {cli.threads()} threads, Python {sys.version.split()[0]}, medians of {RUNS}")
     times: dict[str, list[float]] = {stage: [] for stage in ["", *stages]}
@@ -49,4 +52,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    cli.run(main)

@@ -1,7 +1,7 @@
 """What shrinking photos before the network's own resize costs, in vectors, and what it saves on disk.
 
-Run: python -m benchmarks.prepared_size [FOLDER]     (ten minutes on two cores; FOLDER holds photos, default data/raw/test/gallery)
-
+Run: python -m benchmarks.prepared_size [FOLDER]     (of photos, default: data/raw/test/gallery)
+Takes about 15 minutes on two cores.
 Photos of 1,700 px on the shorter side and of several shapes are put together from those of the folder and stored as JPEGs. The
 demo's two pretrained networks embed each photo by their own transform: once from the original, and once from what `preprocess`
 stores of it at several sizes. The margin is the stored photo's shorter side in units of the side that the transform resizes it
@@ -10,7 +10,6 @@ to; stages/lib/prepared_size.py has the one that every row gets. The cosine is t
 
 from __future__ import annotations
 
-import argparse
 import io
 import random
 import statistics
@@ -21,7 +20,9 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
+from benchmarks import command
 from stages.lib import encoders, images, params, paths
+from stages.lib.errors import UserError
 
 NETWORKS = ("mobilenet_v2", "efficientnet_lite0")
 IMAGE_SIZES_PX = (224, 518)
@@ -63,9 +64,11 @@ def vector(network: encoders.Encoder, content: bytes) -> npt.NDArray[np.float32]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.prepared_size", description="What shrinking photos costs.")
-    parser.add_argument("folder", nargs="?", type=Path, default=paths.RAW / "test/gallery", help="photos (default: %(default)s)")
+    parser = command.parser("prepared_size")
+    parser.add_argument("folder", nargs="?", type=Path, default=paths.RAW / "test/gallery")
     folder = parser.parse_args().folder
+    if not folder.is_dir():
+        raise UserError(f"{folder}: does not exist; name a folder of photos")
     for image_size in IMAGE_SIZES_PX:
         networks = [encoder(row, image_size) for row in NETWORKS]
         chance = random.Random(0)

@@ -3,11 +3,12 @@
 Run: python -m benchmarks.preprocess [--photos N]     (of each size; default: 96)
 Takes about 4 minutes on two cores.
 lineup prepares like the stage, in as many processes as there are cores: reads, hashes the file and its pixels (the same picture in
-another container is found by them), decodes, shrinks to 512 px with Lanczos over all pixels, writes the manifest and the shards.
+another container is found by them), decodes, shrinks the shorter side to 512 px with Lanczos over all pixels, writes the manifest
+and the shards.
 The start of the stage, with its imports, is in its seconds. The ways take turns, medians count.
 
-plain loop      for each file: Image.open, convert("RGB"), resize to 512 px with Lanczos, save as JPEG 95; one process, no hashes
-thumbnail loop  for each file: Image.open, thumbnail(512), save: decodes JPEG at a fraction of its size, so other pixels
+plain loop      for each file: Image.open, convert("RGB"), resize to that size with Lanczos, save as JPEG 95; one process, no hashes
+thumbnail loop  for each file: Image.open, thumbnail to the same size, save: decodes JPEG at a fraction of its size, so other pixels
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ def stage(folder: Path) -> None:
 def plain(files: list[Path], out: Path) -> None:
     for file in files:
         image = Image.open(file).convert("RGB")
-        scale = SIDE / max(image.size)
+        scale = SIDE / min(image.size)
         small = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS)
         small.save(out / file.name, "JPEG", quality=95)
 
@@ -80,7 +81,8 @@ def plain(files: list[Path], out: Path) -> None:
 def thumbnail(files: list[Path], out: Path) -> None:
     for file in files:
         image = Image.open(file)
-        image.thumbnail((SIDE, SIDE))
+        scale = SIDE / min(image.size)
+        image.thumbnail((round(image.width * scale), round(image.height * scale)))
         image.convert("RGB").save(out / file.name, "JPEG", quality=95)
 
 

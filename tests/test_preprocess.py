@@ -723,7 +723,7 @@ def test_bytes_do_not_depend_on_the_locale(tmp_path: Path, name: str) -> None:
     [
         (None, "models.arcface.objective: there is no image to train on; put some into data/raw/train/<label>/"),
         ("train", "models.arcface.objective: this objective needs labels, and no training image has one"),
-        ("train/label", "models.arcface.objective: labels_per_batch is 32, but there are 0 labels to train on"),
+        ("train/label", "models.arcface.objective: labels_per_batch is 32, but there are 1 labels to train on; add labels"),
     ],
 )
 def test_rows_that_train_are_told_at_once_that_their_photos_don_t_suffice(home: Path, folder: str | None, told: str) -> None:

@@ -288,7 +288,7 @@ def _containers() -> list[Odd]:
     moving: dict[str, Any] = {"save_all": True, "append_images": [other, image], "duration": 100}
     jpeg = encoded(image, "JPEG", quality=98, subsampling=0)
     progressive = encoded(image, "JPEG", quality=98, subsampling=0, progressive=True)
-    thin = np.zeros((3000, 1, 3), np.uint8)
+    thin = np.zeros((3000, 30, 3), np.uint8)
     return [
         Odd("moving.gif", encoded(image.quantize(4, dither=Image.Dither.NONE), "GIF", **moving), shown, 0, "GIF"),
         Odd("moving.webp", encoded(image, "WEBP", lossless=True, **moving), shown, 0, "WEBP"),

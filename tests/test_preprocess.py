@@ -207,6 +207,16 @@ def test_sizes_are_told_in_the_summary(home: Path, capsys: pytest.CaptureFixture
     assert "shorter sides: 32 to 64 px; shrunk to 40 px: 1 of 7 images" in capsys.readouterr().err
 
 
+def test_a_photo_too_thin_for_a_network_is_named_and_takes_no_memory_later(home: Path) -> None:
+    """2 x 60,000 pixels are 700 bytes; resized to 232 px on the shorter side they are 1.6 thousand million pixels."""
+    fill(2)
+    put("test/gallery/thin.png", encoded(np.zeros((60_000, 2, 3), np.uint8), "PNG"))
+    put("test/gallery/long.png", encoded(np.zeros((3, 300, 3), np.uint8), "PNG"))
+    preprocess.main()
+    problem = "has 2 x 60,000 pixels, one side more than 100 times the other; crop it"
+    assert rows(paths.PROBLEMS) == [{"path": "test/gallery/thin.png", "problem": problem}]
+
+
 def test_leaks_are_told_in_the_summary(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     put("train/Fig/a.png", picture(0))
     put("test/query/Fig/b.png", picture(0))

@@ -170,13 +170,14 @@ def _png(width: int, height: int) -> bytes:
     [
         (b"", 415, "this picture is empty (0 bytes)"),
         (b"<svg onload=alert(1)>", 415, "this picture is not an image"),
-        (b"\0\0\0\x18ftypheic" + bytes(50), 415, "this picture is HEIC, which can't be read; export it as JPEG"),
+        (b"\0\0\0\x18ftypheic" + bytes(50), 415, "this picture is a damaged HEIC"),
         (_png(900, 900)[:-40], 415, "this picture is "),
         (_png(10_000, 6_500), 415, "this picture has more than 64 million pixels; choose a smaller one"),
+        (_png(60_000, 2), 415, "this picture has 60,000 x 2 pixels, one side more than 100 times the other; crop it"),
         (bytes(50 * 2**20 + 1), 413, "this picture has more than 50 MB; choose a smaller one"),
         ((bytes(2**20) for _ in range(51)), 413, "this picture has more than 50 MB"),  # of no announced length
     ],
-    ids=["empty", "svg", "heic", "truncated", "pixels", "bytes", "bytes in chunks"],
+    ids=["empty", "svg", "heic", "truncated", "pixels", "thin", "bytes", "bytes in chunks"],
 )
 def test_a_picture_that_cant_be_searched_with_is_told(url: str, data: Any, status: int, sentence: str) -> None:
     response = post(url, data)

@@ -12,15 +12,16 @@ import json
 import stat
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import PIL
 from PIL import features
 
 from stages.lib import images, tables
-from stages.lib.images import BadImage
+from stages.lib.images import BadImage, Preparation
 
+MAX_PROPORTION = 100  # at 518 px such a photo is resized to 27 million pixels
 MAX_FILE_BYTES = 512 * 2**20  # a film between the photos is not read into memory
 _DIGEST_BYTES = 32
 
@@ -55,6 +56,7 @@ def fingerprint(shorter_side_px: int, code: Sequence[bytes] = ()) -> str:
     }
     digest = hashlib.sha256(b"".join(code or [file.read_bytes() for file in images.CODE])).hexdigest()
     decides = {"shorter_side_px": shorter_side_px, "code": digest, "pillow": PIL.__version__, "heif": images.heif_version(), **libraries}
+    decides["entry"] = [field.name for field in fields(Facts)]
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 
 
@@ -73,6 +75,17 @@ def read_file(path: Path) -> bytes:
         if path.is_symlink() and not path.exists():
             raise BadImage("is a broken link") from None
         raise BadImage(f"can't be read: {(error.strerror or type(error).__name__).lower()}") from None
+
+
+def prepare(data: bytes, shorter_side_px: int) -> Preparation:
+    """As `images.prepare`, without what no network can take. Raises BadImage.
+
+    Transforms enlarge the shorter side to the network's size before they crop: a few bytes of a thin line would take gigabytes.
+    """
+    made = images.prepare(data, shorter_side_px)
+    if max(made.width, made.height) > MAX_PROPORTION * min(made.width, made.height):
+        raise BadImage(f"has {made.width:,} x {made.height:,} pixels, one side more than {MAX_PROPORTION} times the other; crop it")
+    return made
 
 
 @dataclass(frozen=True)
@@ -113,7 +126,7 @@ class ImageCache:
 
     def _fill(self, image_id: str, data: bytes) -> tuple[Facts, bytes]:
         try:
-            made = images.prepare(data, self.shorter_side_px)
+            made = prepare(data, self.shorter_side_px)
         except BadImage as error:  # not kept: decoders also say so where memory runs out, and then only this time
             return Facts(image_id, problem=str(error)), b""
         payload = made.replacement or b""

@@ -37,6 +37,9 @@ def work() -> Iterator[None]:
 @contextmanager
 def uninterrupted() -> Iterator[None]:
     """Ctrl-C waits until the block is left; processes that are started within never see it, though a terminal sends it to all."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as of what `nohup` starts
+        yield
+        return
     arrived: list[object] = []
     before = signal.signal(signal.SIGINT, lambda *_: arrived.append(None))
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})

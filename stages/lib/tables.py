@@ -210,7 +210,7 @@ def _inert(cell: object) -> object:
 def read_csv(path: Path) -> list[dict[str, str]]:
     """The rows of a file that `write_csv` wrote. UserError if it isn't there or is damaged."""
     try:
-        with path.open(encoding="utf-8", newline="") as lines:
+        with naming(path), path.open(encoding="utf-8", newline="") as lines:
             header, *rows = csv.reader(lines)
             return [dict(zip(header, map(_original, row), strict=True)) for row in rows]
     except FileNotFoundError:

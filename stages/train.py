@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> None:
     objective = params.models[model].objective
     if isinstance(objective, NoObjective):
         none.pass_on(paths.weights(model), paths.trained(model), log_csv([]))
-        tables.write_json(paths.costs("train", model), {"minutes": 0.0, "note": None})
+        tables.write_json(paths.costs("train", model), {"row": model, "minutes": 0.0, "note": None})
         return
     try:
         _train(model, objective, params)
@@ -64,7 +64,9 @@ def _train(model: str, objective: Trained, params: Params) -> None:
     from stages.lib import encoders, training, training_checkpoint
 
     encoder = encoders.load(paths.weights(model))
-    prepared_size.check(model, max(encoder.facts["resize_px"], settings.image_size or 0), params.preprocess.shorter_side_px)
+    resize_px = max(encoder.facts["resize_px"], settings.image_size or 0)
+    if fault := prepared_size.fault(model, resize_px, params.preprocess.shorter_side_px):
+        raise UserError(fault)
     decides = training.ingredients(objective, settings, encoder.facts, manifest, paths.images("train"), params.seed)
     cache = paths.CACHE / "training"
     sources = training.Sources(paths.weights(model), paths.images("train"), cache / fingerprint(decides))
@@ -72,7 +74,7 @@ def _train(model: str, objective: Trained, params: Params) -> None:
     result = training.train(objective, settings, encoder, manifest, sources, params.seed)
     encoders.save(paths.trained(model), result.module, result.facts | {"trained": {**decides, "best_epoch": result.progress.best_epoch}})
     tables.write_text(paths.trained(model) / "log.csv", log_csv(result.progress.log))
-    tables.write_json(paths.costs("train", model), {**costs(result), "fingerprint": sources.checkpoint.name})
+    tables.write_json(paths.costs("train", model), {"row": model, **costs(result), "fingerprint": sources.checkpoint.name})
 
 
 if __name__ == "__main__":

@@ -112,7 +112,7 @@ def write_embeddings(row: str, images: Sequence[Image], **costs: Any) -> None:
     write_vectors(row, images)
     tables.write_json(paths.trained(row) / "encoder.json", {"weights_sha256": WEIGHTS})
     tables.write_json(paths.costs("embed", row), {**EMBED_COSTS, "row": row, "fingerprint": FINGERPRINT, **costs})
-    tables.write_json(paths.costs("train", row), {"minutes": 0.0, "note": None})
+    tables.write_json(paths.costs("train", row), {"row": row, "minutes": 0.0, "note": None})
 
 
 def search(row: str) -> tables.Ranking:

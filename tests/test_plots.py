@@ -36,7 +36,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("dvc.yaml").write_text(yaml.safe_dump({"plots": [{name: settings} for name, settings in PLOTS.items()]}), encoding="utf-8")
     Path(".gitignore").write_text("/data/\n", encoding="utf-8")
     collection.run({"sharp": clustered(6, 3, 4, 0.6), "blurred": clustered(6, 3, 4, 2.0)})
-    tables.write_json(paths.costs("train", "sharp"), {"minutes": 1.0, "note": None, "curve": CURVE})
+    tables.write_json(paths.costs("train", "sharp"), {"row": "sharp", "minutes": 1.0, "note": None, "curve": CURVE})
     commit(tmp_path, "sharp")
     run("git", "checkout", "-qb", "try", cwd=tmp_path)
     collection.write_embeddings("blurred", clustered(6, 3, 4, 1.0), images_per_second=300.0)

@@ -49,7 +49,7 @@ def with_curve(curve: Sequence[Mapping[str, Any]]) -> Callable[..., None]:
     def written(row: str, images: Any) -> None:
         WRITE_EMBEDDINGS(row, images, images_per_second={"sharp": 50.0, "middling": 40.0, "blurred": 200.0}[row])
         if row == "sharp":
-            paths.costs("train", row).write_text(json.dumps({"minutes": 1.0, "note": None, "curve": curve}), encoding="utf-8")
+            paths.costs("train", row).write_text(json.dumps({"row": row, "minutes": 1.0, "note": None, "curve": curve}), encoding="utf-8")
 
     return written
 

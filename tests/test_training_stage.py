@@ -57,7 +57,7 @@ def test_no_objective_passes_the_folder_on_byte_for_byte(folder: Path) -> None:
     passed = project.tree(folder / paths.trained("row"))
     assert passed.pop("log.csv") == b"epoch,loss,map_at_r,learning_rate,drawn,drawn_so_far,idle\n"
     assert passed == project.tree(folder / paths.weights("row"))
-    assert json.loads((folder / paths.costs("train", "row")).read_text()) == {"minutes": 0.0, "note": None}
+    assert json.loads((folder / paths.costs("train", "row")).read_text()) == {"row": "row", "minutes": 0.0, "note": None}
 
 
 def test_no_objective_needs_no_torch(folder: Path) -> None:

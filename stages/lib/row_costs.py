@@ -21,8 +21,7 @@ def of_model(row: str) -> Costs:
 
     UserError if they say that they're of another row, or that they read other vectors than `embed` wrote.
     """
-    embed, index, retrieve = (_read(stage, row) for stage in ("embed", "index", "retrieve"))
-    train = tables.read_json(paths.costs("train", row))
+    embed, index, retrieve, train = (_read(stage, row) for stage in ("embed", "index", "retrieve", "train"))
     _check_origin(row, embed, index, retrieve)
     return {
         **{fact: embed.get(fact) for fact in (*_EMBED, *_ENCODER)},
@@ -83,7 +82,7 @@ def of_refinement(row: str, first: str, second: str) -> Costs:
     }
 
 
-def _read(stage: Literal["embed", "index", "retrieve", "refine"], row: str) -> Costs:
+def _read(stage: Literal["embed", "index", "retrieve", "refine", "train"], row: str) -> Costs:
     costs = tables.read_json(paths.costs(stage, row))
     if costs.get("row") != row:
         raise UserError(f"{paths.costs(stage, row)}: says that it is of row {costs.get('row')!r}, not of {row!r}; {_again(stage, row)}")

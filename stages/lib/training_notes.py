@@ -13,7 +13,7 @@ def note(progress: Progress, settings: Train, stopped: bool, unvalidated: str | 
     start, best = progress.score(0), progress.score(progress.best_epoch)
     notes = [_stop(progress, settings)] if stopped else []
     if unvalidated:
-        notes.append(f"not validated ({unvalidated}), so the last epoch is kept")
+        notes.append(f"not validated ({unvalidated})" + ("" if stopped else ", so the last epoch is kept"))
     if start is not None and best is not None and progress.best_epoch > 0 and best <= start:
         notes.append(
             "its start was perfect on held-out labels (map_at_r 1.000) already, so they can't tell whether training helped"

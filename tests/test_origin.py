@@ -102,15 +102,15 @@ def test_figures_of_other_vectors_than_embed_wrote_are_not_scored() -> None:
     """The row's own, but of an earlier encoder: the name alone doesn't tell."""
     measured = tables.read_json(paths.costs("embed", "a"))
     tables.write_json(paths.costs("embed", "a"), {**measured, "fingerprint": "f" * 64})
-    with pytest.raises(UserError, match=r"data/embeddings/a: holds other vectors than data/costs/embed/a.json tells of; .*-f -s embed@a`"):
+    with pytest.raises(UserError, match=r"data/embeddings/a: holds other vectors than data/costs/a/embed.json tells of; .*-f -s embed@a`"):
         score.main(["--model", "a"])
     score.main(["--model", "b"])
 
 
-@pytest.mark.parametrize(("stage", "row"), [("embed", "a"), ("index", "a"), ("retrieve", "a"), ("refine", "fused")])
+@pytest.mark.parametrize(("stage", "row"), [("train", "a"), ("embed", "a"), ("index", "a"), ("retrieve", "a"), ("refine", "fused")])
 def test_costs_of_another_row_are_not_scored(stage: Any, row: str) -> None:
     replaced(paths.costs(stage, row), paths.costs(stage, "b" if row == "a" else "white"))
-    with pytest.raises(UserError, match=rf"data/costs/{stage}/{row}.json: says that it is of row .* -f -s {stage}@{row}`"):
+    with pytest.raises(UserError, match=rf"data/costs/{row}/{stage}.json: says that it is of row .* -f -s {stage}@{row}`"):
         score.main(["--model", row])
 
 

@@ -162,6 +162,10 @@ def test_the_checker_prints_one_line_and_exits_with_1(tmp_path: Path, capsys: py
             "preprocess.shorter_side_px is 512, but models.arcface resizes photos to 518 px and needs twice as many; "
             "set preprocess.shorter_side_px to 1036",
         ),
+        (
+            lambda settings: settings["models"]["arcface"]["objective"].update(image_size=384),
+            "preprocess.shorter_side_px is 512, but models.arcface resizes photos to 384 px",
+        ),
         (lambda settings: settings["score"].update(k=10), "score.k is 10: should be a list, as [a, b]"),
         (lambda settings: settings.update(models={}), "models is empty"),
         (

@@ -151,7 +151,9 @@ class Params(Strict):
     @model_validator(mode="after")
     def _photos_are_large_enough(self) -> Params:
         for row, model in self.models.items():
-            if fault := prepared_size.fault(row, model.encoder.image_size or 0, self.preprocess.shorter_side_px):
+            trained = None if isinstance(model.objective, NoObjective) else settings_of(self.train, model.objective).image_size
+            resize_px = max(model.encoder.image_size or 0, trained or 0)
+            if fault := prepared_size.fault(row, resize_px, self.preprocess.shorter_side_px):
                 raise ValueError(fault)
         return self
 

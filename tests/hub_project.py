@@ -37,7 +37,7 @@ def environment(folder: Path, url: str, **extra: str) -> dict[str, str]:
 
 def write(folder: Path, rows: dict[str, dict[str, Any]]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "params.yaml").write_text(yaml.safe_dump({"models": rows}), encoding="utf-8")
+    (folder / "params.yaml").write_text(yaml.safe_dump({"preprocess": {"shorter_side_px": 1024}, "models": rows}), encoding="utf-8")
 
 
 def fetch(folder: Path, url: str, *rows: str, **extra: str) -> subprocess.CompletedProcess[str]:

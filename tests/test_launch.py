@@ -7,12 +7,22 @@ import resource
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 
 from stages.lib import launch
 from tests import project
 from tests.project import ROOT, run
+
+
+@pytest.fixture(autouse=True)
+def ctrl_c_is_minded() -> Iterator[None]:
+    """A shell's background job, as tests may be, ignores it, and so would all that it starts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
 
 LINUX_ALONE = pytest.mark.skipif(sys.platform != "linux", reason="macOS doesn't limit a process's address space")
 

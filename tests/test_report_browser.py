@@ -47,7 +47,7 @@ def with_curve(curve: Sequence[Mapping[str, Any]]) -> Callable[..., None]:
     """One row was fine-tuned, and embeds faster than the others."""
 
     def written(row: str, images: Any) -> None:
-        WRITE_EMBEDDINGS(row, images, images_per_second={"sharp": 50.0, "middling": 40.0, "blurred": 200.0}[row])
+        WRITE_EMBEDDINGS(row, images, images_per_second={"sharp": 50.0, "middling": 40.0, "blurred": 200.0}.get(row, 50.0))
         if row == "sharp":
             paths.costs("train", row).write_text(json.dumps({"row": row, "minutes": 1.0, "note": None, "curve": curve}), encoding="utf-8")
 

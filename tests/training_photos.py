@@ -65,7 +65,7 @@ def write_encoder(folder: Path, image_size: int = 32, **settings: Any) -> None:
     spec = params.Encoder(library="timm", name="test_resnet", weights="none", allow_random=True, image_size=image_size, **settings)
     torch.manual_seed(0)
     fetched = encoders.library("timm").fetch(spec)
-    encoders.save(folder, fetched.module, fetched.facts)
+    encoders.save(folder, fetched.module, {**fetched.facts, "resize_px": fetched.facts["image_size"]})
 
 
 def objective(name: str, **settings: Any) -> training_params.Trained:

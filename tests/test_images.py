@@ -296,13 +296,24 @@ def test_shrinking_does_not_shift_the_crop_of_a_network(resize_px: int) -> None:
 
 
 def test_a_thin_photo_is_never_shrunk_below_its_shorter_side() -> None:
-    assert images.prepare(encoded(np.zeros((3000, 1, 3), np.uint8), "PNG"), 512).replacement is None
+    assert images.prepare(encoded(np.zeros((3000, 30, 3), np.uint8), "PNG"), 512).replacement is None
 
 
-def test_a_photo_too_long_for_a_jpeg_is_stored_as_png() -> None:
-    made = images.prepare(encoded(np.zeros((40, 79_990, 3), np.uint8), "JPEG2000"), 33)
-    assert made.replacement is not None and made.replacement.startswith(b"\x89PNG")
-    assert images.decode(made.replacement).size == (65_992, 33)
+def test_a_photo_too_long_for_a_jpeg_is_stored_as_png(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "JPEG_MAX_SIDE_PX", 3_320)  # a photo beyond the real limit would be 66,000 pixels long
+    for longer_side_px, kind in ((3_900, b"\xff\xd8\xff"), (3_999, b"\x89PNG")):
+        made = images.prepare(encoded(np.zeros((40, longer_side_px, 3), np.uint8), "JPEG2000"), 33)
+        assert made.replacement is not None and made.replacement.startswith(kind)
+        assert min(images.decode(made.replacement).size) in (33, 34, 35)
+
+
+def test_the_pixels_of_every_format_are_counted_by_the_header() -> None:
+    heif = pytest.importorskip("pillow_heif")
+    heic = io.BytesIO()
+    heif.from_pillow(Image.fromarray(pattern(64, 96))).save(heic)
+    assert images.pixel_count(heic.getvalue()) == images.pixel_count(encoded(pattern(64, 96), "PNG")) == 64 * 96
+    with pytest.raises(images.BadImage, match="is not an image"):
+        images.pixel_count(b"notes")
 
 
 def test_pixels_id_is_of_size_and_upright_pixels() -> None:

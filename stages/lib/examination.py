@@ -172,9 +172,7 @@ def _become_worker() -> None:
         os._exit(1)
 
     threading.Thread(target=die_with_parent, daemon=True).start()
-    # libtiff tells of tags that it doesn't know, but not in which file. What matters comes back as a reason.
-    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    launch.silence_libraries()
 
 
 def _examine_task(task: list[File]) -> list[Examined]:

@@ -19,9 +19,8 @@ import PIL
 from PIL import features
 
 from stages.lib import images, tables
-from stages.lib.images import BadImage, Preparation
+from stages.lib.images import BadImage
 
-MAX_PROPORTION = 100  # at 518 px such a photo is resized to 27 million pixels
 MAX_FILE_BYTES = 512 * 2**20  # a film between the photos is not read into memory
 _DIGEST_BYTES = 32
 
@@ -77,17 +76,6 @@ def read_file(path: Path) -> bytes:
         raise BadImage(f"can't be read: {(error.strerror or type(error).__name__).lower()}") from None
 
 
-def prepare(data: bytes, shorter_side_px: int) -> Preparation:
-    """As `images.prepare`, without what no network can take. Raises BadImage.
-
-    Transforms enlarge the shorter side to the network's size before they crop: a few bytes of a thin line would take gigabytes.
-    """
-    made = images.prepare(data, shorter_side_px)
-    if max(made.width, made.height) > MAX_PROPORTION * min(made.width, made.height):
-        raise BadImage(f"has {made.width:,} x {made.height:,} pixels, one side more than {MAX_PROPORTION} times the other; crop it")
-    return made
-
-
 @dataclass(frozen=True)
 class ImageCache:
     """folder: of one fingerprint. A damaged entry counts as absent."""
@@ -126,7 +114,7 @@ class ImageCache:
 
     def _fill(self, image_id: str, data: bytes) -> tuple[Facts, bytes]:
         try:
-            made = prepare(data, self.shorter_side_px)
+            made = images.prepare(data, self.shorter_side_px)
         except BadImage as error:  # not kept: decoders also say so where memory runs out, and then only this time
             return Facts(image_id, problem=str(error)), b""
         payload = made.replacement or b""

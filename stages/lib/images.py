@@ -6,6 +6,7 @@ import hashlib
 import io
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -23,6 +24,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF", "JPEG2000
 MAX_PIXELS = 2 * 89_478_485  # where Pillow itself refuses; 716 MB in memory
 JPEG_QUALITY = 95
 JPEG_MAX_SIDE_PX = 65_535
+MAX_PROPORTION = 100  # of the sides; at 518 px such a photo is resized to 27 million pixels
 
 # Decoding takes time by scans x pixels, and an empty scan takes few bytes. jpegtran's scripts have 10 (18 for CMYK), and libtiff
 # refuses more than 100, too: at MAX_PIXELS these take 12 seconds, as against 1.2 for 10.
@@ -99,11 +101,14 @@ def prepare(data: bytes, shorter_side_px: int) -> Preparation:
     """Facts about a file, and the bytes to store in its place if its shorter side has more than shorter_side_px, or in an odd
     format.
 
-    Pixels change only where the image is shrunk. Raises BadImage.
+    Pixels change only where the image is shrunk. Raises BadImage, also where no network can take the proportions: a transform
+    enlarges the shorter side before it crops, so a few bytes of a thin line would take gigabytes.
     """
     decoded = _decode(data)
     rgb = decoded.rgb
     width, height = rgb.size
+    if max(rgb.size) > MAX_PROPORTION * min(rgb.size):
+        raise BadImage(f"has {width:,} x {height:,} pixels, one side more than {MAX_PROPORTION} times the other; crop it")
     replacement = None
     if (size := shrunk_size(width, height, shorter_side_px)) != rgb.size:
         small = rgb.resize(size, Image.Resampling.LANCZOS)
@@ -112,6 +117,16 @@ def prepare(data: bytes, shorter_side_px: int) -> Preparation:
     elif not decoded.plain:
         replacement = _encoded(rgb, "PNG")
     return Preparation(pixels_id(rgb), width, height, decoded.format, replacement, "; ".join(decoded.notes))
+
+
+def pixel_count(data: bytes) -> int:
+    """By the file's header alone; more than MAX_PIXELS where it isn't told how many. Raises BadImage where there is none to read."""
+    with _explained(data):
+        try:
+            image = _open(data)
+        except Image.DecompressionBombError:
+            return MAX_PIXELS + 1
+        return image.width * image.height
 
 
 def working_memory(data: bytes) -> int:
@@ -167,11 +182,18 @@ class _Decoded:
 
 
 def _decode(data: bytes) -> _Decoded:
+    ImageFile.LOAD_TRUNCATED_IMAGES = False  # a library may have set it; half a picture is not a picture
+    with _explained(data):
+        return _decoded(_open(data), data)
+
+
+@contextmanager
+def _explained(data: bytes) -> Iterator[None]:
+    """What Pillow raises within becomes a BadImage with the reason."""
     if not data:
         raise BadImage("is empty (0 bytes)")
-    ImageFile.LOAD_TRUNCATED_IMAGES = False  # a library may have set it; half a picture is not a picture
     try:
-        return _decoded(_open(data), data)
+        yield
     except (BadImage, MemoryError):
         raise
     except Image.DecompressionBombError:

@@ -52,6 +52,12 @@ def uninterrupted() -> Iterator[None]:
         raise KeyboardInterrupt
 
 
+def silence_libraries() -> None:
+    """In a worker that decodes: libtiff prints tags that it doesn't know, without the file's name. Python's errors are still printed."""
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+
+
 def _interrupted(*_: object) -> None:
     """At once: nothing is under way that would have to be cleaned up."""
     os.write(2, f"{INTERRUPTED}\n".encode())

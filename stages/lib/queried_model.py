@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
-from stages.lib import encoders, engines, gallery, image_cache, inference, paths, search, tables
+from stages.lib import encoders, engines, gallery, images, inference, paths, search, tables
 from stages.lib.encoders import TextEncoder
 from stages.lib.engines import Engine, Network
 from stages.lib.errors import UserError
@@ -34,7 +34,7 @@ class Model:
 
     def of_photo(self, data: bytes) -> Vectors:
         """A file's bytes -> float32 [1, D], prepared and embedded as the pipeline does. Raises images.BadImage."""
-        return self.of_prepared(hashlib.sha256(data).hexdigest(), image_cache.prepare(data, self.shorter_side_px).replacement or data)
+        return self.of_prepared(hashlib.sha256(data).hexdigest(), images.prepare(data, self.shorter_side_px).replacement or data)
 
     def of_prepared(self, image_id: str, prepared: bytes) -> Vectors:
         """A file's id and its prepared picture -> float32 [1, D]."""

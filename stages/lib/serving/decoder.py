@@ -25,7 +25,7 @@ from typing import IO
 
 from PIL import Image
 
-from stages.lib import image_cache, images
+from stages.lib import images, launch
 from stages.lib.images import BadImage
 from stages.lib.serving.limits import Limits
 
@@ -139,7 +139,7 @@ def main(shorter_side_px: int, max_pixels: int, seconds: float, memory_bytes: in
     threading.Thread(target=_end_with_parent, daemon=True).start()
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     _bound_memory(memory_bytes)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libtiff would tell of a stranger's file there
+    launch.silence_libraries()
     stdin, stdout = sys.stdin.buffer, sys.stdout.buffer
     while True:  # until the server ends
         data = _read(stdin, *_REQUEST.unpack(_read(stdin, _REQUEST.size)))
@@ -153,24 +153,13 @@ def main(shorter_side_px: int, max_pixels: int, seconds: float, memory_bytes: in
 
 def _prepare(data: bytes, shorter_side_px: int, max_pixels: int) -> tuple[bool, bytes]:
     try:
-        if _pixels(data) > max_pixels:
+        if images.pixel_count(data) > max_pixels:
             return False, f"has more than {max_pixels // 1_000_000} million pixels; choose a smaller one".encode()
-        return True, image_cache.prepare(data, shorter_side_px).replacement or _uncompressed(images.decode(data))
+        return True, images.prepare(data, shorter_side_px).replacement or _uncompressed(images.decode(data))
     except BadImage as error:
         return False, str(error).encode()
     except MemoryError:
         return False, b"needs more memory than a picture may take; choose a smaller one"
-
-
-def _pixels(data: bytes) -> int:
-    """As the header tells; 0 where it can't be read, which `images` explains."""
-    try:
-        with Image.open(io.BytesIO(data), formats=images.FORMATS) as image:
-            return image.width * image.height
-    except Image.DecompressionBombError:
-        return sys.maxsize
-    except Exception:  # Pillow's plug-ins raise about everything on damaged bytes
-        return 0
 
 
 def _uncompressed(rgb: Image.Image) -> bytes:

@@ -101,7 +101,9 @@ def count_judgements(register: sqlite3.Connection, judgements: int | None) -> di
         line = value(register, "SELECT min(line) FROM judgement WHERE line NOT IN (SELECT line FROM judged)")
         fault = f"{left_out} of {judgements} judgements are left out, about photos that can't be read; the first is in line {line}"
     if left_out or not used:
-        note(register, "qrels.csv", fault + ("" if used else ": labels say which images are right"))
+        labelled = value(register, "SELECT EXISTS (SELECT 1 FROM photo WHERE split = 'query' AND label IS NOT NULL)")
+        instead = "labels say which images are right" if labelled else "nothing can be scored"
+        note(register, "qrels.csv", fault + ("" if used else f": {instead}"))
     return {"judgements": str(judgements), "left_out": str(left_out)}
 
 

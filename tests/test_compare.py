@@ -55,6 +55,14 @@ def read_csv(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def test_an_unusable_qrels_csv_is_told_where_nothing_is_scored_either() -> None:
+    row = {"queries": 2, "gallery": 3, "unscored": "no labels", "relevance": "none", "judgements": {"lines": 0, "left_out": 0}}
+    told = comparison.task({**row, "exclude": "pixels", "own_picture": {"same_bytes": 0, "other_bytes": 0}})
+    assert told == (
+        "2 queries, 3 gallery images, no labels: quality can't be measured. data/raw/qrels.csv has no judgement that can be used."
+    )
+
+
 def test_photos_smaller_than_a_network_s_input_are_counted() -> None:
     """They are the user's own, and enlarged by the transform. The collection's images have 8 x 8 pixels."""
     images = rows(a=1.0, b=1.5, c=2.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import hashlib
 import multiprocessing
 import os
@@ -414,6 +415,44 @@ def test_a_qrels_csv_that_hands_over_to_labels_is_told(home: Path, capsys: pytes
         assert f"qrels.csv {told}" in (printed := capsys.readouterr().err) and "labels say which images are right" in printed
 
 
+def test_an_unusable_qrels_csv_hands_over_to_labels_only_where_there_are_some(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("test/query/q.png", "test/gallery/g.png"):
+        put(name, picture(len(name)))
+    put("qrels.csv", b"query,gallery,relevance\n")
+    preprocess.main()
+    assert "qrels.csv holds no judgement: nothing can be scored" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.ESTALE])
+def test_a_disk_that_fails_for_a_moment_loses_no_photo(home: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    """Kept as a result, the photos would be missing from it once the disk is back: DVC sees no change then."""
+    fill(2)
+
+    def failing(path: Path) -> bytes:
+        raise OSError(code, os.strerror(code), str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", failing)
+        with pytest.raises(OSError, match=os.strerror(code)):
+            preprocess.main()
+    assert not paths.PREPARED.exists()
+
+
+def test_a_folder_on_a_failing_disk_is_not_left_out(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(2)
+    listed = os.scandir
+
+    def failing(path: Path) -> Any:
+        if Path(path).name == "label 0":
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", failing)
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+        preprocess.main()
+    assert not paths.PREPARED.exists()
+
+
 def test_the_summary_tells_how_many_problems_of_which_kind(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One harmless line in problems.csv read like a fault."""
     fill(2)
@@ -733,7 +772,7 @@ def test_bytes_do_not_depend_on_the_locale(tmp_path: Path, name: str) -> None:
     [
         (None, "models.arcface.objective: there is no image to train on; put some into data/raw/train/<label>/"),
         ("train", "models.arcface.objective: this objective needs labels, and no training image has one"),
-        ("train/label", "models.arcface.objective: labels_per_batch is 32, but there are 1 labels to train on; add labels"),
+        ("train/label", "models.arcface.objective: labels_per_batch is 32, but there is 1 label to train on; add labels"),
     ],
 )
 def test_rows_that_train_are_told_at_once_that_their_photos_don_t_suffice(home: Path, folder: str | None, told: str) -> None:

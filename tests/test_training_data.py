@@ -148,7 +148,7 @@ def test_two_labels_at_least_are_held_out_or_none(counts: list[int], how: dict[s
         (3, "there are 3 labels to train on; set it to 3 or less, or add labels"),
         (10, "there are 10 labels to train on; set it to 8 or less (up to 10 without validation), or add labels"),
         (30, "there are 27 labels to train on (3 more validate); set it to 27 or less, or add labels"),
-        (1, "there are 1 labels to train on; add labels"),
+        (1, "there is 1 label to train on; add labels"),
     ],
 )
 def test_too_few_labels_are_told_with_what_to_set(labels: int, told: str) -> None:

@@ -203,6 +203,12 @@ def test_a_file_whose_transform_nothing_tells_is_refused(tmp_path: Path, tiny: d
     fetch(library=library, name=name, weights="none", allow_random=True)  # a baseline of chance, whatever its transform
 
 
+def test_a_tag_of_another_activation_is_told_as_that() -> None:
+    """open_clip does list it."""
+    with pytest.raises(UserError, match="openai was trained with another activation than ViT-B-32's; say name: ViT-B-32-quickgelu"):
+        fetch(library="open_clip", name="ViT-B-32", weights="file:mine.safetensors", transform="openai")
+
+
 def test_an_architecture_of_which_open_clip_lists_no_checkpoint_needs_mean_and_std(tmp_path: Path, tiny: dict[str, Any]) -> None:
     row = {"library": "open_clip", "name": "tiny", "weights": file_of(tmp_path, open_clip.CLIP(**hub_repositories.OPEN_CLIP))}
     with pytest.raises(UserError, match=r"mean and std are missing.*open_clip_config\.json"):

@@ -96,13 +96,15 @@ def table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 
 def task(row: dict[str, Any]) -> str:
     left_out = _judgements_left_out(row)
+    unusable = bool(row.get("judgements")) and row["relevance"] != "qrels"
     if row["unscored"]:
         summary = f"{row['queries']:,} queries, {row['gallery']:,} gallery images, {row['unscored']}: quality can't be measured."
+        summary += " data/raw/qrels.csv has no judgement that can be used." if unusable else ""
         return summary + (f"\nLeft out: {left_out[0]}." if left_out else "") + itself(row)
     queries = f"{row['queries']:,} queries" if row["scored"] == row["queries"] else f"{row['scored']:,} of {row['queries']:,} queries"
     labels = f" with {row['labels']:,} labels" if row["labels"] else ""
     right = "data/raw/qrels.csv says which images are right" if row["relevance"] == "qrels" else "images with the query's label are right"
-    if row.get("judgements") and row["relevance"] != "qrels":
+    if unusable:
         right = f"data/raw/qrels.csv has no judgement that can be used, so {right}"
     left_out = [
         f"{row[key]:,} {what}"

@@ -46,6 +46,10 @@ _NO_INODE = ("the disk has no inode left for another file", "remove some files, 
 _LONGEST_REASON = 300  # characters; some libraries print the whole content
 
 
+# Faults that say nothing about the one file that was to be read: others would fail as well, and perhaps only now.
+OF_ALL_FILES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.ENODEV}
+
+
 class UserError(Exception):
     """Something the user can mend. `cli.run` prints its one sentence and exits with 1, without a traceback."""
 

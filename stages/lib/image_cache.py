@@ -19,6 +19,7 @@ import PIL
 from PIL import features
 
 from stages.lib import images, tables
+from stages.lib.errors import OF_ALL_FILES
 from stages.lib.images import BadImage
 
 MAX_FILE_BYTES = 512 * 2**20  # a film between the photos is not read into memory
@@ -60,7 +61,7 @@ def fingerprint(shorter_side_px: int, code: Sequence[bytes] = ()) -> str:
 
 
 def read_file(path: Path) -> bytes:
-    """A raw file's bytes; follows links. Raises BadImage with the reason where it can't be read."""
+    """A raw file's bytes; follows links. Raises BadImage with the reason where it can't be read, OSError where the disk is at fault."""
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):  # reading a pipe would wait for ever
@@ -71,6 +72,8 @@ def read_file(path: Path) -> bytes:
     except PermissionError:
         raise BadImage("can't be read: permission denied") from None
     except OSError as error:
+        if error.errno in OF_ALL_FILES:
+            raise
         if path.is_symlink() and not path.exists():
             raise BadImage("is a broken link") from None
         raise BadImage(f"can't be read: {(error.strerror or type(error).__name__).lower()}") from None

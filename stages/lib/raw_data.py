@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import logging
 import os
 import sqlite3
@@ -11,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from stages.lib import photo_register, raw_tables
-from stages.lib.errors import UserError, printable
+from stages.lib.errors import OF_ALL_FILES, UserError, printable
 
 log = logging.getLogger("lineup")
 SPLITS = {"train": "train", "test/query": "query", "test/gallery": "gallery"}
@@ -102,6 +103,8 @@ def _walk(register: sqlite3.Connection, root: Path, place: str, above: frozenset
                 else:
                     photo_register.note(register, _shown(name), "has a name that is not UTF-8; rename it", skipped=True)
     except OSError as error:
+        if error.errno in {*OF_ALL_FILES, errno.EIO}:
+            raise
         photo_register.note(register, _shown(place), f"can't be read: {(error.strerror or 'unknown error').lower()}", skipped=True)
 
 

@@ -58,12 +58,16 @@ def _check_labels(needs: Needs, settings: Train, counts: Mapping[str, int]) -> N
     usable = several if needs.pairs else len(counts)
     held = held_out_labels(several, usable, settings)
     if usable - held < settings.labels_per_batch:
-        fault = f"labels_per_batch is {settings.labels_per_batch}, but there are {usable - held} labels to train on"
+        fault = f"labels_per_batch is {settings.labels_per_batch}, but there {_labels(usable - held)} to train on"
         fault += f" ({held} more validate)" if held else ""
         most, without = usable - held, ""
         if not held and min(several, usable - _LEAST_HELD_OUT) >= _LEAST_HELD_OUT:
             most, without = usable - _LEAST_HELD_OUT, f" (up to {usable} without validation)"
         raise UserError(f"{fault}; {f'set it to {most} or less{without}, or add labels' if most > 1 else 'add labels'}")
+
+
+def _labels(count: int) -> str:
+    return "is 1 label" if count == 1 else f"are {count} labels"
 
 
 def held_out_labels(several: int, usable: int, settings: Train) -> int:

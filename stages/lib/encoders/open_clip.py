@@ -143,6 +143,8 @@ def _tag(spec: Encoder, config: dict[str, Any]) -> str | None:
     UserError if nothing says which transform it is.
     """
     listed = {tag: open_clip.get_pretrained_cfg(spec.name, tag) for tag in open_clip.list_pretrained_tags_by_model(spec.name)}
+    if spec.transform in listed:
+        _check_activation(spec, spec.transform, listed[spec.transform], config)
     transforms = {tag: _preprocess(record, spec) for tag, record in listed.items() if _activation(record) == _activation(config)}
     if transforms:
         return records.tag(spec, transforms)
@@ -165,6 +167,12 @@ def _preprocess(record: dict[str, Any], spec: Encoder) -> dict[str, Any]:
 
 def _activation(settings: dict[str, Any]) -> str:
     return "QuickGELU" if settings.get("quick_gelu") else "GELU"
+
+
+def _check_activation(spec: Encoder, tag: str, record: dict[str, Any], config: dict[str, Any]) -> None:
+    if _activation(record) != _activation(config):
+        other = spec.name.removesuffix("-quickgelu") if config.get("quick_gelu") else f"{spec.name}-quickgelu"
+        raise UserError(f"name: {tag} was trained with another activation than {spec.name}'s; say name: {other}")
 
 
 def _patterns(spec: Encoder) -> tuple[str, ...]:
@@ -196,9 +204,7 @@ def _tagged(spec: Encoder, config: dict[str, Any], tag: str) -> _Checkpoint:
     if not listed:
         tags = open_clip.list_pretrained_tags_by_model(spec.name)
         raise UserError(f"weights: open_clip has no '{tag}' for {spec.name}{nearest(tag, tags)}")
-    if _activation(listed) != _activation(config):
-        other = spec.name.removesuffix("-quickgelu") if config.get("quick_gelu") else f"{spec.name}-quickgelu"
-        raise UserError(f"name: {tag} was trained with another activation than {spec.name}'s; say name: {other}")
+    _check_activation(spec, tag, listed, config)
     repository, _, file = listed["hf_hub"].rpartition("/")
     if not repository:
         raise UserError(f"weights: {tag} of {spec.name} is on no hub but {listed['url']}; get the file and name it with weights: file:")

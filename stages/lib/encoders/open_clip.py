@@ -143,7 +143,7 @@ def _tag(spec: Encoder, config: dict[str, Any]) -> str | None:
     UserError if nothing says which transform it is.
     """
     listed = {tag: open_clip.get_pretrained_cfg(spec.name, tag) for tag in open_clip.list_pretrained_tags_by_model(spec.name)}
-    if spec.transform in listed:
+    if spec.transform and spec.transform in listed:
         _check_activation(spec, spec.transform, listed[spec.transform], config)
     transforms = {tag: _preprocess(record, spec) for tag, record in listed.items() if _activation(record) == _activation(config)}
     if transforms:

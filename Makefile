@@ -27,12 +27,12 @@ $(VENV)/.installed: pyproject.toml constraints.txt requirements-demo.txt
 	touch $@
 
 check: install
-	python -m stages.lib.params
+	lineup check
 
 demo: check
-	python -m stages.demo
+	lineup demo
 	dvc repro
-	@python -m stages.compare --show
+	@lineup show
 	@echo "The pictures behind the figures: open data/report/index.html in a browser."
 
 # A process per core, at most four (each may hold 2 GB); a file's tests share what they set up, so they stay together.
@@ -53,7 +53,7 @@ lint: install
 	pyright
 
 serve: install
-	python -m stages.serve $(if $(MODEL),--model $(MODEL))
+	lineup serve $(if $(MODEL),--row $(MODEL))
 
 # The settings in place are kept beside the new ones: nothing of the user's is lost.
 use:

@@ -6,12 +6,15 @@ import subprocess
 import sys
 
 from benchmarks import command
-from stages.lib.errors import nearest
+from lineup.errors import nearest
 
 
 def listing() -> str:
     """A line for each, with what it measures and the minutes that it takes."""
-    lines = [(name, command.minutes(name), command.description(name).partition("\n")[0]) for name in command.names()]
+    lines = [
+        (name, command.minutes(name), command.description(name).partition("\n")[0])
+        for name in command.names()
+    ]
     total = sum(int(minutes) for _, minutes, _ in lines)
     rows = [f"{name:20} {minutes:>4} min   {what}" for name, minutes, what in lines]
     how = "make bench NAME=embed runs one, and OPTIONS=--help says what it knows; NAME=all runs all. Minutes are those of two cores."

@@ -10,15 +10,17 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
-from stages.lib import launch
+from lineup import launch
 
 FOLDER = Path(__file__).resolve().parent
-_OURS = ("stages", "tests", "benchmarks")
+_OURS = ("lineup", "stages", "tests", "benchmarks")
 
 
 def names() -> list[str]:
     """Of all benchmarks."""
-    return sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in ("__init__", "__main__", "command"))
+    return sorted(
+        path.stem for path in FOLDER.glob("*.py") if path.stem not in ("__init__", "__main__", "command")
+    )
 
 
 def description(name: str) -> str:

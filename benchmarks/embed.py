@@ -5,7 +5,7 @@ Takes about 12 minutes on two cores, 2 to 6 a model.
 All weights are RANDOM: speed is measured here, nothing else. Photos: those of a folder, as preprocess leaves them; else made here,
 512 x 384 px. Each way computes the same photos from their files, the ways take turns, medians count.
 
-lineup        stages.lib.embedding.compute: prepared images on disk -> vectors in the side cache, what the stage does
+lineup        lineup.embedding.job.compute: prepared images on disk -> vectors in the side cache, what the stage does
 pixels written, read    the same where the photos' pixels are kept for the next row, and where an earlier row has kept them
 ceiling       the same engine with the same threads on tensors in memory: no file, no decoding, nothing kept
 notebook      what the notebooks did: CNNs in batches of 32, CLIP one image at a time; PIL, the transform, the network, eager
@@ -39,11 +39,14 @@ from torch.utils.data import DataLoader, Dataset
 
 from benchmarks import command
 from benchmarks.full_size_encoders import clip as write_clip
-from stages.lib import cli, embedding, encoders, images, inference, machine, paths
-from stages.lib.encoders import Encoder
-from stages.lib.params import Embed
-from stages.lib.params import Encoder as Spec
-from tests.photographs import photograph, write_prepared
+from lineup import cli, machine, paths
+from lineup.embedding import inference, job
+from lineup.encoders import encoder as encoders
+from lineup.encoders.encoder import Encoder
+from lineup.photos import decoding
+from lineup.settings.params import Embed
+from lineup.settings.params import Encoder as Spec
+from tests.support.photographs import photograph, write_prepared
 
 MODELS = {
     "mobilenet_v2": ({"library": "torchvision", "name": "mobilenet_v2"}, 768),
@@ -53,7 +56,13 @@ MODELS = {
 RUNS = 3
 BATCH = 32
 # Of the medians: at least so much of the ceiling, and so many times as fast as a loop.
-TARGETS = {"ceiling": 0.9, "notebook": 2.0, "DataLoader": 1.0, "documented": 1.0, "sentence-transformers": 1.0}
+TARGETS = {
+    "ceiling": 0.9,
+    "notebook": 2.0,
+    "DataLoader": 1.0,
+    "documented": 1.0,
+    "sentence-transformers": 1.0,
+}
 
 Way = Callable[[], Any]
 
@@ -61,18 +70,21 @@ Way = Callable[[], Any]
 def ways(encoder: Encoder, files: list[Path], settings: Embed, name: str) -> dict[str, Way]:
     """What is measured, by name; each computes every photo once."""
     module, transform = encoder.module.eval(), encoder.transform
-    prepared, threads = paths.images("test"), cli.threads()
-    first = embedding.settle(paths.trained("row"), prepared, settings, lambda *_: 0)
+    prepared, threads = paths.images("test"), machine.threads()
+    first = job.settle(paths.trained("row"), prepared, settings, lambda *_: 0)
     network = first.network
     assert network is not None
-    group = [inference.decoded((path.name, path.read_bytes()), network.transform) for path in files[: network.shape]]
+    group = [
+        inference.decoded((path.name, path.read_bytes()), network.transform)
+        for path in files[: network.shape]
+    ]
     batch = torch.stack(group)
 
     def lineup(measured: int) -> None:
         with tempfile.TemporaryDirectory() as folder:
-            cache = embedding.VectorCache(Path(folder), encoder.dim)
+            cache = job.VectorCache(Path(folder), encoder.dim)
             empty = replace(first, cache=cache, lacking=len(files))
-            assert embedding.compute(empty, prepared, settings, measured).computed == len(files)
+            assert job.compute(empty, prepared, settings, measured).computed == len(files)
 
     def keeping() -> None:
         shutil.rmtree(paths.CACHE / "pixels", ignore_errors=True)
@@ -85,14 +97,22 @@ def ways(encoder: Encoder, files: list[Path], settings: Embed, name: str) -> dic
     def in_batches(size: int) -> None:
         with torch.no_grad():
             for start in range(0, len(files), size):
-                module(torch.stack([transform(Image.open(path).convert("RGB")) for path in files[start : start + size]])).numpy()
+                module(
+                    torch.stack(
+                        [transform(Image.open(path).convert("RGB")) for path in files[start : start + size]]
+                    )
+                ).numpy()
 
     def loaded() -> None:
         with torch.no_grad():
             for pixels in DataLoader(_Photos(files, transform), batch_size=BATCH, num_workers=2):
                 module(pixels).numpy()
 
-    found: dict[str, Way] = {"lineup": partial(lineup, len(files)), "pixels written": keeping, "pixels read": partial(lineup, 0)}
+    found: dict[str, Way] = {
+        "lineup": partial(lineup, len(files)),
+        "pixels written": keeping,
+        "pixels read": partial(lineup, 0),
+    }
     found["ceiling"], found["notebook"] = ceiling, lambda: in_batches(1 if name == "clip" else BATCH)
     found["DataLoader"] = loaded
     if name == "clip":
@@ -121,14 +141,18 @@ def _sentence_transformers(files: list[Path]) -> Way:
     folder = Path("clip").resolve()
     write_clip(folder)
     model = SentenceTransformer(str(folder), device="cpu")
-    return lambda: model.encode([Image.open(path) for path in files], batch_size=BATCH, show_progress_bar=False)  # type: ignore[arg-type]
+    return lambda: model.encode(
+        [Image.open(path) for path in files], batch_size=BATCH, show_progress_bar=False
+    )  # type: ignore[arg-type]
 
 
 def lay_out(spec: dict[str, str], photos: list[bytes]) -> tuple[Encoder, list[Path]]:
     """A fetched encoder with random weights and the prepared photos, where embed looks for them; the photos as files, too."""
     torch.manual_seed(0)
     library = encoders.library(spec["library"])
-    fetched = library.fetch(Spec.model_validate({**spec, "weights": "none", "allow_random": True, "image_size": 224}))
+    fetched = library.fetch(
+        Spec.model_validate({**spec, "weights": "none", "allow_random": True, "image_size": 224})
+    )
     encoders.save(paths.trained("row"), fetched.module, fetched.facts)
     write_prepared(paths.images("test"), [("gallery", photo) for photo in photos])
     folder = Path("photos")
@@ -143,7 +167,7 @@ def measure(name: str, folder: Path | None, settings: Embed, asked: int | None) 
     spec, count = MODELS[name][0], asked or MODELS[name][1]
     if folder:
         raw = [path.read_bytes() for path in sorted(folder.rglob("*.jpg"))[:count]]
-        photos = [images.prepare(data, 512).replacement or data for data in raw]
+        photos = [decoding.prepare(data, 512).replacement or data for data in raw]
     else:
         photos = [photograph(seed, 512, 384) for seed in range(count)]
     start = time.perf_counter()
@@ -157,13 +181,15 @@ def measure(name: str, folder: Path | None, settings: Embed, asked: int | None) 
             if run:
                 seconds[way].append(time.perf_counter() - start)
     speeds = {way: len(photos) / statistics.median(times) for way, times in seconds.items()}
-    engine = embedding.settle(paths.trained("row"), paths.images("test"), settings, lambda *_: 0).engine
+    engine = job.settle(paths.trained("row"), paths.images("test"), settings, lambda *_: 0).engine
     print(f"\n{name} at 224 px, {len(photos)} photos, {engine.described}, {engine.precision}")
     print(f"{'':22} images/s   lineup is   target   runs, s")
     for way, speed in speeds.items():
         target = 3.0 if (name, way) == ("mobilenet_v2", "notebook") else TARGETS.get(way)
         ratio = speeds["lineup"] / speed
-        told = f"{ratio:8.2f} x   {target:5.1f} {'ok  ' if ratio >= target else 'MISS'}" if target else " " * 23
+        told = (
+            f"{ratio:8.2f} x   {target:5.1f} {'ok  ' if ratio >= target else 'MISS'}" if target else " " * 23
+        )
         if way.startswith("pixels"):
             told = f"{speed / speeds['ceiling']:8.2f} of the ceiling "
         print(f"{way:22} {speed:8.1f} {told}  {', '.join(f'{s:.2f}' for s in seconds[way])}", flush=True)
@@ -181,9 +207,16 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     os.environ["TQDM_DISABLE"] = "1"
     settings = Embed.model_validate({"engine": asked.engine, "precision": asked.precision, "device": "cpu"})
-    packages = ["torch", "torchvision", "timm", "open_clip_torch", "pillow", *(["sentence-transformers"] if "clip" in asked.models else [])]
+    packages = [
+        "torch",
+        "torchvision",
+        "timm",
+        "open_clip_torch",
+        "pillow",
+        *(["sentence-transformers"] if "clip" in asked.models else []),
+    ]
     print("RANDOM WEIGHTS: speed is measured here, nothing else.")
-    print(f"{machine.cpu_name()}, {cli.threads()} threads (torch: {torch.get_num_threads()})")
+    print(f"{machine.cpu_name()}, {machine.threads()} threads (torch: {torch.get_num_threads()})")
     print(", ".join(f"{package} {importlib.metadata.version(package)}" for package in packages))
     home = Path.cwd()
     for name in asked.models:

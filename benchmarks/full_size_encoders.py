@@ -22,8 +22,8 @@ import torch
 import transformers as tf
 
 from benchmarks import command
-from stages.lib import cli, machine
-from tests import hub_project, hub_repositories, local_hub
+from lineup import cli, machine
+from tests.support import hub_project, hub_repositories, local_hub
 
 _CARD = "---\nlicense: other\n---\nRandom weights.\n"
 # Linux keeps the most that a process held since the mark was last wiped.
@@ -40,11 +40,10 @@ _FETCH = (
     + """
 import json, sys, time
 from stages import fetch
-from stages.lib import encoders
-from stages.lib.encoders import hub
+from lineup.encoders import encoder as encoders, hub
 encoders.library(sys.argv[2])
 before, start = wipe(), time.perf_counter()
-fetch.main(["--model", sys.argv[1]])
+fetch.main(["--row", sys.argv[1]])
 print(json.dumps({"seconds": time.perf_counter() - start, "memory": mark() - before}))
 """
 )
@@ -61,9 +60,12 @@ _EMBED = (
 import io, json, sys, time
 from pathlib import Path
 import torch
-from stages.lib import cli, encoders, engines, inference
-from stages.lib.params import Embed
-from tests.hub_project import photo
+from lineup import cli
+from lineup.embedding import inference
+from lineup.encoders import encoder as encoders
+from lineup.engines import engine as engines
+from lineup.settings.params import Embed
+from tests.support.hub_project import photo
 encoders.library(sys.argv[2])
 before, count = wipe(), int(sys.argv[3])
 encoder = encoders.load(Path("data/weights") / sys.argv[1])
@@ -76,11 +78,11 @@ for number in range(count):
     photo(320, 240, number).save(data, "JPEG")
     photos.append((str(number), data.getvalue()))
 pixels = [encoder.transform(photo(320, 240, number)) for number in range(4)]
-network = engines.prepare(engines.candidates(Embed(device=sys.argv[4]))[0], encoder, pixels, 16, cli.threads())
+network = engines.prepare(engines.candidates(Embed(device=sys.argv[4]))[0], encoder, pixels, 16, machine.threads())
 del encoder
 converted, held = mark() - before, mark("VmRSS") - before
 times = []
-for batch in inference.vectors(network, photos, 16, cli.threads()):
+for batch in inference.vectors(network, photos, 16, machine.threads()):
     times.append((time.perf_counter(), len(batch.ids)))
 seconds, done = times[-1][0] - times[0][0], sum(n for _, n in times[1:])  # the first batch warms up
 told = {"loaded": loaded, "converted": converted, "held": held, "images_per_second": done / seconds}
@@ -92,7 +94,9 @@ print(json.dumps(told | {"engine": network.engine.described}))
 def clip(folder: Path) -> None:
     tokenizer = hub_repositories.clip_tokenizer(folder)
     text = {"vocab_size": 49408, "eos_token_id": 49407, "bos_token_id": 49406}
-    model = tf.CLIPModel(tf.CLIPConfig(text_config=text))  # the defaults are those of openai/clip-vit-base-patch32
+    model = tf.CLIPModel(
+        tf.CLIPConfig(text_config=text)
+    )  # the defaults are those of openai/clip-vit-base-patch32
     model.save_pretrained(folder)
     tf.CLIPProcessor(tf.CLIPImageProcessor(), tokenizer).save_pretrained(folder)
 
@@ -103,7 +107,9 @@ def vit(folder: Path) -> None:
 
 
 def resnet50(folder: Path) -> None:
-    timm.models.save_for_hf(timm.create_model("resnet50", pretrained=False), str(folder), safe_serialization=True)
+    timm.models.save_for_hf(
+        timm.create_model("resnet50", pretrained=False), str(folder), safe_serialization=True
+    )
 
 
 def open_clip_b32(folder: Path) -> None:
@@ -119,7 +125,11 @@ def encoder(library: str, name: str, **options: str) -> dict[str, Any]:
 
 
 ENCODERS: dict[str, tuple[str, Callable[[Path], None], dict[str, Any]]] = {
-    "clip_b32": ("openai/clip-vit-base-patch32", clip, encoder("transformers", "openai/clip-vit-base-patch32")),
+    "clip_b32": (
+        "openai/clip-vit-base-patch32",
+        clip,
+        encoder("transformers", "openai/clip-vit-base-patch32"),
+    ),
     "vit_b16": (
         "google/vit-base-patch16-224-in21k",
         vit,
@@ -137,7 +147,14 @@ ENCODERS: dict[str, tuple[str, Callable[[Path], None], dict[str, Any]]] = {
 def run(code: str, *arguments: str, cwd: Path, url: str, **extra: str) -> dict[str, Any]:
     environment = hub_project.environment(cwd, url, **extra)
     del environment["OMP_NUM_THREADS"]
-    done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=cwd, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=cwd,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -151,11 +168,28 @@ def measure(row: str, hub: local_hub.Hub, root: Path, images: int, device: str) 
     hub_project.write(project, {row: settings})
     download = run(_DOWNLOAD, repository, cwd=project, url=hub.url, HF_HOME=str(root / "alone" / row))
     fetched = run(_FETCH, row, library, cwd=project, url=hub.url)
-    embedded = run(_EMBED, row, library, str(images), device, cwd=project, url="http://hub.invalid", HF_HUB_OFFLINE="1")
-    checkpoint = sum(path.stat().st_size for path in (root / "repositories" / row).glob("*.safetensors")) / 1e6
+    embedded = run(
+        _EMBED, row, library, str(images), device, cwd=project, url="http://hub.invalid", HF_HUB_OFFLINE="1"
+    )
+    checkpoint = (
+        sum(path.stat().st_size for path in (root / "repositories" / row).glob("*.safetensors")) / 1e6
+    )
     tower = (project / "data/weights" / row / "model.safetensors").stat().st_size / 1e6
-    figures = [checkpoint, download["seconds"], fetched["seconds"], fetched["memory"], fetched["memory"] / checkpoint, tower]
-    figures += [embedded["loaded"], embedded["loaded"] / tower, embedded["engine"], embedded["converted"], embedded["converted"] / tower]
+    figures = [
+        checkpoint,
+        download["seconds"],
+        fetched["seconds"],
+        fetched["memory"],
+        fetched["memory"] / checkpoint,
+        tower,
+    ]
+    figures += [
+        embedded["loaded"],
+        embedded["loaded"] / tower,
+        embedded["engine"],
+        embedded["converted"],
+        embedded["converted"] / tower,
+    ]
     figures += [embedded["held"], embedded["images_per_second"]]
     return [row, *(figure if isinstance(figure, str) else f"{figure:.1f}" for figure in figures)]
 
@@ -185,12 +219,15 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     asked = parser.parse_args()
     print("RANDOM WEIGHTS: download, memory and speed are measured here, nothing else.")
-    print(f"{machine.cpu_name()}, {cli.threads()} threads, torch {torch.__version__}\n")
+    print(f"{machine.cpu_name()}, {machine.threads()} threads, torch {torch.__version__}\n")
     print("| " + " | ".join(COLUMNS) + " |")
     print("|" + "---|" * len(COLUMNS))
     with tempfile.TemporaryDirectory() as root, local_hub.serve() as hub:
         for row in asked.encoders:
-            print("| " + " | ".join(measure(row, hub, Path(root), asked.images, asked.device)) + " |", flush=True)
+            print(
+                "| " + " | ".join(measure(row, hub, Path(root), asked.images, asked.device)) + " |",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -27,14 +27,15 @@ import pyarrow as pa
 import yaml
 
 from benchmarks import command, vector_cache
-from stages.lib import cli, machine, paths, tables
-from stages.lib.errors import UserError
+from lineup import cli, machine, paths
+from lineup.errors import UserError
+from lineup.storage import files, parquet, schemas
 
 ROOT = Path(__file__).resolve().parent.parent
 # Rows that change, and what of them: one that takes little time, and one that trains; DVC runs the stages from there on.
-CHANGES = {"faiss_l2": ("encoder", "image_size", 136), "triplet": ("objective", "learning_rate", 0.0065)}
+CHANGES = {"raw_pixels_l2": ("encoder", "image_size", 136), "triplet": ("objective", "learning_rate", 0.0065)}
 FIRST = {"encoder": "fetch", "objective": "train"}
-ROW = "faiss_l2"
+ROW = "raw_pixels_l2"
 STAGES = ("fetch", "train", "embed", "index", "retrieve", "score", "report")
 REPEATS = 3
 NEW = 100  # every hundredth photo is new
@@ -49,9 +50,13 @@ ENVIRONMENT = {
 def run(folder: Path, *command: str, **extra: str) -> tuple[float, str]:
     """Seconds and what was printed."""
     start = time.perf_counter()
-    done = subprocess.run(command, cwd=folder, env=ENVIRONMENT | extra, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=folder, env=ENVIRONMENT | extra, capture_output=True, text=True, check=False
+    )
     if done.returncode:
-        raise SystemExit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
+        raise SystemExit(
+            f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+        )
     return time.perf_counter() - start, done.stdout
 
 
@@ -63,7 +68,9 @@ def repro(folder: Path) -> tuple[float, list[str]]:
 
 def finished_copy(to: Path) -> Path:
     """The checkout with its results, all up to date, and an empty side cache."""
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
     for name in filter(None, listed.split("\0")):
         if (ROOT / name).is_file():
             (to / name).parent.mkdir(parents=True, exist_ok=True)
@@ -73,16 +80,30 @@ def finished_copy(to: Path) -> Path:
     try:
         run(to, "dvc", "commit", "--force")
     except SystemExit as error:
-        raise UserError(f"{ROOT}: the demo hasn't run to its end ({str(error).splitlines()[-1]}); run `make demo`") from None
+        raise UserError(
+            f"{ROOT}: the demo hasn't run to its end ({str(error).splitlines()[-1]}); run `make demo`"
+        ) from None
     commit(to, "first")
     if ran := repro(to)[1]:
-        raise UserError(f"{ROOT}: the demo hasn't run to its end ({', '.join(ran)} had to run); run `make demo`")
+        raise UserError(
+            f"{ROOT}: the demo hasn't run to its end ({', '.join(ran)} had to run); run `make demo`"
+        )
     return to
 
 
 def commit(folder: Path, tag: str) -> None:
     run(folder, "git", "add", "-A")
-    run(folder, "git", "-c", "user.name=benchmark", "-c", "user.email=benchmark@example.org", "commit", "-qm", tag)
+    run(
+        folder,
+        "git",
+        "-c",
+        "user.name=benchmark",
+        "-c",
+        "user.email=benchmark@example.org",
+        "commit",
+        "-qm",
+        tag,
+    )
     run(folder, "git", "tag", tag)
 
 
@@ -90,7 +111,10 @@ def idle(folder: Path, to: Path) -> Path:
     """The same project, whose stages do nothing."""
     shutil.copytree(folder, to, symlinks=True)
     file = to / "dvc.yaml"
-    file.write_text(re.sub(r"^( +cmd:) .*$", r"\1 'true'", file.read_text(encoding="utf-8"), flags=re.MULTILINE), encoding="utf-8")
+    file.write_text(
+        re.sub(r"^( +cmd:) .*$", r"\1 'true'", file.read_text(encoding="utf-8"), flags=re.MULTILINE),
+        encoding="utf-8",
+    )
     run(to, "dvc", "commit", "--force")
     repro(to)
     return to
@@ -122,15 +146,25 @@ def changed_row(row: str, real: Path, alone: Path) -> Iterator[str]:
     for folder in (real, alone):
         change(folder, row)
     stages = STAGES[STAGES.index(FIRST[CHANGES[row][0]]) :]
-    commands = [[f"stages.{stage}", "--model", row] for stage in stages] + [["stages.compare"], ["stages.report"]]
+    commands = [[f"stages.{stage}", "--row", row] for stage in stages] + [
+        ["stages.compare"],
+        ["stages.report"],
+    ]
     seconds = {" ".join(command): run(alone, sys.executable, "-m", *command)[0] for command in commands}
     whole, ran = repro(real)
-    own = {f"{'report_row' if stage == 'report' else stage}@{row}" for stage in stages} | {"compare", "report"}
+    own = {f"{'report_row' if stage == 'report' else stage}@{row}" for stage in stages} | {
+        "compare",
+        "report",
+    }
     assert set(ran) == own, ran
     commit(real, f"{row}-changed")
     rows = len(yaml.safe_load((real / paths.PARAMS).read_text(encoding="utf-8"))["models"])
     least = sum(seconds.values())
-    yield ratio(f"one changed row of {rows}, {row}: `dvc repro` to that row's stages, compare and report by hand", whole / least, 1.15)
+    yield ratio(
+        f"one changed row of {rows}, {row}: `dvc repro` to that row's stages, compare and report by hand",
+        whole / least,
+        1.15,
+    )
     yield f"   {whole:.1f} s and {least:.1f} s: {', '.join(f'{name.split()[0][7:]} {took:.1f}' for name, took in seconds.items())}"
 
 
@@ -152,22 +186,29 @@ def earlier_commit(real: Path) -> Iterator[str]:
 def forget_vectors(folder: Path) -> None:
     """Takes the row's embeddings, and what stages ever made of what, out of DVC's cache."""
     lock = yaml.load((folder / "dvc.lock").read_text(encoding="utf-8"), yaml.CSafeLoader)
-    (embeddings,) = (out["md5"] for out in lock["stages"][f"embed@{ROW}"]["outs"] if out["path"] == paths.embeddings(ROW).as_posix())
+    (embeddings,) = (
+        out["md5"]
+        for out in lock["stages"][f"embed@{ROW}"]["outs"]
+        if out["path"] == paths.embeddings(ROW).as_posix()
+    )
     (folder / ".dvc/cache/files/md5" / embeddings[:2] / embeddings[2:]).unlink()
     shutil.rmtree(folder / ".dvc/cache/runs")
 
 
 def embed_costs(folder: Path, row: str) -> dict[str, Any]:
-    return tables.read_json(folder / paths.costs("embed", row))
+    return files.read_json(folder / paths.costs("embed", row))
 
 
 def some_photos(source: Path, folder: Path, keep: Callable[[int], bool]) -> int:
     """Prepared test images below `folder`, of which the numbers are kept; how many."""
-    schema = next(tables.read_shards(source)).schema
+    schema = next(parquet.read_shards(source)).schema
     numbers = iter(range(10**9))
-    kept = [rows.filter(pa.array([keep(next(numbers)) for _ in range(rows.num_rows)])) for rows in tables.read_shards(source)]
+    kept = [
+        rows.filter(pa.array([keep(next(numbers)) for _ in range(rows.num_rows)]))
+        for rows in parquet.read_shards(source)
+    ]
     count = sum(rows.num_rows for rows in kept)
-    tables.write_shards(folder / paths.images("test"), schema, kept, count, tables.IMAGES_PER_SHARD)
+    parquet.write_shards(folder / paths.images("test"), schema, kept, count, schemas.IMAGES_PER_SHARD)
     return count
 
 
@@ -181,18 +222,28 @@ def new_photos(real: Path, folder: Path) -> Iterator[str]:
 
     def embed(keep: Callable[[int], bool]) -> tuple[float, int, int]:
         count = some_photos(source, folder, keep)
-        seconds, _ = run(folder, sys.executable, "-m", "stages.embed", "--model", row, PYTHONPATH=str(ROOT))
+        seconds, _ = run(folder, sys.executable, "-m", "stages.embed", "--row", row, PYTHONPATH=str(ROOT))
         return seconds, embed_costs(folder, row)["computed"], count
 
     start_up, full, more = [], [], []
     for _ in range(3):
-        for times, keep in ((start_up, lambda number: number == 0), (full, lambda number: number % NEW > 0), (more, lambda number: True)):
+        for times, keep in (
+            (start_up, lambda number: number == 0),
+            (full, lambda number: number % NEW > 0),
+            (more, lambda number: True),
+        ):
             if times is not more:
                 shutil.rmtree(folder / ".cache", ignore_errors=True)
             times.append(embed(keep))
-    (start, *_), (whole, _, before), (one, computed, after) = (statistics.median_low(times) for times in (start_up, full, more))
+    (start, *_), (whole, _, before), (one, computed, after) = (
+        statistics.median_low(times) for times in (start_up, full, more)
+    )
     assert computed == after - before, (computed, after, before)
-    yield ratio(f"{computed} new photos beside {before:,}: embed less its start-up, to a full embed", (one - start) / whole, 0.05)
+    yield ratio(
+        f"{computed} new photos beside {before:,}: embed less its start-up, to a full embed",
+        (one - start) / whole,
+        0.05,
+    )
     yield f"   {one:.2f} s, start-up {start:.2f} s, full {whole:.2f} s, medians of 3"
 
 
@@ -205,19 +256,27 @@ def verdict(reached: bool) -> str:
 
 
 def on_what() -> str:
-    versions = " ".join(f"{name} {importlib.metadata.version(name)}" for name in ("dvc", "torch", "numpy", "pyarrow", "faiss-cpu"))
-    return f"{machine.cpu_name()}, {cli.threads()} threads; Python {platform.python_version()} {versions}"
+    versions = " ".join(
+        f"{name} {importlib.metadata.version(name)}"
+        for name in ("dvc", "torch", "numpy", "pyarrow", "faiss-cpu")
+    )
+    return f"{machine.cpu_name()}, {machine.threads()} threads; Python {platform.python_version()} {versions}"
 
 
 def main() -> None:
     command.parser("incremental").parse_args()
     if not (ROOT / paths.images("test")).is_dir():
-        raise UserError(f"{ROOT / paths.images('test')}: does not exist, and the demo's results are what is changed here; run `make demo`")
+        raise UserError(
+            f"{ROOT / paths.images('test')}: does not exist, and the demo's results are what is changed here; run `make demo`"
+        )
     print(on_what(), flush=True)
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
         real = finished_copy(scratch / "real")
-        nothing, alone = idle(real, scratch / "idle"), Path(shutil.copytree(real, scratch / "alone", symlinks=True))
+        nothing, alone = (
+            idle(real, scratch / "idle"),
+            Path(shutil.copytree(real, scratch / "alone", symlinks=True)),
+        )
         figures = (
             lambda: no_op(real, nothing),
             *(partial(changed_row, row, real, alone) for row in CHANGES),
@@ -228,7 +287,9 @@ def main() -> None:
             for line in figure():
                 print(line, flush=True)
     found = vector_cache.measure()
-    print(f"{verdict(found['seconds'] < vector_cache.SECONDS)} side cache: {vector_cache.told(found)} (target: seconds, not minutes)")
+    print(
+        f"{verdict(found['seconds'] < vector_cache.SECONDS)} side cache: {vector_cache.told(found)} (target: seconds, not minutes)"
+    )
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ Takes about 15 minutes on two cores.
 Photos of 1,700 px on the shorter side and of several shapes are put together from those of the folder and stored as JPEGs. The
 demo's two pretrained networks embed each photo by their own transform: once from the original, and once from what `preprocess`
 stores of it at several sizes. The margin is the stored photo's shorter side in units of the side that the transform resizes it
-to; stages/lib/prepared_size.py has the one that every row gets. The cosine is that of the two vectors.
+to; lineup/settings/prepared_size.py has the one that every row gets. The cosine is that of the two vectors.
 """
 
 from __future__ import annotations
@@ -21,8 +21,11 @@ import torch
 from PIL import Image
 
 from benchmarks import command
-from stages.lib import encoders, images, params, paths
-from stages.lib.errors import UserError
+from lineup import paths
+from lineup.encoders import encoder as encoders
+from lineup.errors import UserError
+from lineup.photos import decoding
+from lineup.settings import params
 
 NETWORKS = ("mobilenet_v2", "efficientnet_lite0")
 IMAGE_SIZES_PX = (224, 518)
@@ -39,7 +42,7 @@ def photo(folder: Path, width: int, height: int, chance: random.Random) -> bytes
     while top < height:
         left, row_height = 0, height
         while left < width:
-            tile = images.decode(chance.choice(files).read_bytes())
+            tile = decoding.decode(chance.choice(files).read_bytes())
             canvas.paste(tile, (left, top))
             left, row_height = left + tile.width, min(row_height, tile.height)
         top += row_height
@@ -53,13 +56,15 @@ def encoder(row: str, image_size: int) -> encoders.Encoder:
     library = encoders.library(spec.library)
     fetched = library.fetch(spec)
     transform = library.transform(fetched.facts)
-    return encoders.Encoder(fetched.module.eval(), transform, {"resize_px": encoders.resize_px(transform, image_size)})
+    return encoders.Encoder(
+        fetched.module.eval(), transform, {"resize_px": encoders.resize_px(transform, image_size)}
+    )
 
 
 def vector(network: encoders.Encoder, content: bytes) -> npt.NDArray[np.float32]:
     """float32 [D], of length 1."""
     with torch.inference_mode():
-        embedding = network.module(network.transform(images.decode(content))[None])[0]
+        embedding = network.module(network.transform(decoding.decode(content))[None])[0]
     return (embedding / embedding.norm()).numpy()
 
 
@@ -72,25 +77,40 @@ def main() -> None:
     for image_size in IMAGE_SIZES_PX:
         networks = [encoder(row, image_size) for row in NETWORKS]
         chance = random.Random(0)
-        print(f"\nnetworks of {image_size} px, which resize to {', '.join(str(n.facts['resize_px']) for n in networks)} px")
-        print(f"{'shape':>6} " + " ".join(f"{f'margin {margin:g}':>17}" for margin in MARGINS) + "   (least and mean cosine)")
+        print(
+            f"\nnetworks of {image_size} px, which resize to {', '.join(str(n.facts['resize_px']) for n in networks)} px"
+        )
+        print(
+            f"{'shape':>6} "
+            + " ".join(f"{f'margin {margin:g}':>17}" for margin in MARGINS)
+            + "   (least and mean cosine)"
+        )
         kilobytes: dict[float, list[float]] = {margin: [] for margin in MARGINS}
         for wide, high in SHAPES:
             cosines: dict[float, list[float]] = {margin: [] for margin in MARGINS}
             for number in range(PHOTOS):
                 longer_side_px = SHORTER_SIDE_PX * wide // high
-                width, height = (longer_side_px, SHORTER_SIDE_PX) if number % 2 else (SHORTER_SIDE_PX, longer_side_px)
+                width, height = (
+                    (longer_side_px, SHORTER_SIDE_PX) if number % 2 else (SHORTER_SIDE_PX, longer_side_px)
+                )
                 original = photo(folder, width, height, chance)
                 for network in networks:
                     expected = vector(network, original)
                     for margin in MARGINS:
-                        stored = images.prepare(original, round(margin * network.facts["resize_px"])).replacement or original
+                        stored = (
+                            decoding.prepare(original, round(margin * network.facts["resize_px"])).replacement
+                            or original
+                        )
                         cosines[margin].append(float(expected @ vector(network, stored)))
                         if (wide, high) == (4, 3):
                             kilobytes[margin].append(len(stored) / 1e3)
-            cells = [f"{min(cosines[margin]):.5f} {statistics.mean(cosines[margin]):.5f}" for margin in MARGINS]
+            cells = [
+                f"{min(cosines[margin]):.5f} {statistics.mean(cosines[margin]):.5f}" for margin in MARGINS
+            ]
             print(f"{wide:>4}:{high} " + " ".join(f"{cell:>17}" for cell in cells), flush=True)
-        print(f"{'kB 4:3':>6} " + " ".join(f"{statistics.mean(kilobytes[margin]):>17.0f}" for margin in MARGINS))
+        print(
+            f"{'kB 4:3':>6} " + " ".join(f"{statistics.mean(kilobytes[margin]):>17.0f}" for margin in MARGINS)
+        )
 
 
 if __name__ == "__main__":

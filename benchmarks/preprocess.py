@@ -29,7 +29,7 @@ import yaml
 from PIL import Image
 
 from benchmarks import command
-from stages.lib import cli, machine
+from lineup import cli, machine
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZES = {2: (1632, 1224), 6: (2832, 2128), 12: (4000, 3000)}  # megapixels: width, height
@@ -41,8 +41,12 @@ SIDE = 512
 def photo(width: int, height: int, seed: int) -> Image.Image:
     """Smooth shapes with texture; as a JPEG about 0.24 bytes a pixel, as a phone's."""
     random = np.random.default_rng(seed)
-    shapes = Image.fromarray(random.integers(0, 256, (12, 16, 3), dtype=np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
-    noise = Image.fromarray(random.integers(0, 30, (height // 2, width // 2), dtype=np.uint8)).resize((width, height))
+    shapes = Image.fromarray(random.integers(0, 256, (12, 16, 3), dtype=np.uint8)).resize(
+        (width, height), Image.Resampling.BICUBIC
+    )
+    noise = Image.fromarray(random.integers(0, 30, (height // 2, width // 2), dtype=np.uint8)).resize(
+        (width, height)
+    )
     pixels = np.asarray(shapes, np.int16) + np.asarray(noise, np.int16)[:, :, None] - 15
     return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
 
@@ -58,7 +62,10 @@ def lay_out(folder: Path, size: tuple[int, int], photos: int) -> list[Path]:
             file.write_bytes(files[number % 8].read_bytes() + b"%d" % number)
         files.append(file)
     settings = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    settings |= {"models": {"mobilenet_v2": settings["models"]["mobilenet_v2"]}, "refinements": {}}  # there are no photos to train on
+    settings |= {
+        "models": {"mobilenet_v2": settings["models"]["mobilenet_v2"]},
+        "refinements": {},
+    }  # there are no photos to train on
     (folder / "params.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
     return files
 
@@ -67,14 +74,22 @@ def stage(folder: Path) -> None:
     for made in ("data/prepared", ".cache"):
         shutil.rmtree(folder / made, ignore_errors=True)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    subprocess.run([sys.executable, "-m", "stages.preprocess"], cwd=folder, env=environment, check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-m", "stages.preprocess"],
+        cwd=folder,
+        env=environment,
+        check=True,
+        capture_output=True,
+    )
 
 
 def plain(files: list[Path], out: Path) -> None:
     for file in files:
         image = Image.open(file).convert("RGB")
         scale = SIDE / min(image.size)
-        small = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS)
+        small = image.resize(
+            (round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS
+        )
         small.save(out / file.name, "JPEG", quality=95)
 
 
@@ -90,8 +105,12 @@ def main() -> None:
     parser = command.parser("preprocess")
     parser.add_argument("--photos", type=int, default=PHOTOS)
     photos = parser.parse_args().photos
-    print(f"{machine.cpu_name()}, {cli.threads()} processes, Python {sys.version.split()[0]}, Pillow {PIL.__version__}")
-    print(f"{photos} photos of each size; images/s, medians of {RUNS} runs; in brackets: times that lineup is as fast\n")
+    print(
+        f"{machine.cpu_name()}, {machine.threads()} processes, Python {sys.version.split()[0]}, Pillow {PIL.__version__}"
+    )
+    print(
+        f"{photos} photos of each size; images/s, medians of {RUNS} runs; in brackets: times that lineup is as fast\n"
+    )
     print(f"{'megapixels':>10} {'lineup':>8} {'plain loop':>18} {'thumbnail loop':>18}")
     for megapixels, size in SIZES.items():
         with tempfile.TemporaryDirectory() as name:
@@ -110,7 +129,9 @@ def main() -> None:
                     work()
                     seconds[way].append(time.perf_counter() - start)
             speed = {way: photos / statistics.median(times) for way, times in seconds.items()}
-            told = [f"{speed[way]:.1f} ({speed['lineup'] / speed[way]:.2f} x)" for way in ("plain", "thumbnail")]
+            told = [
+                f"{speed[way]:.1f} ({speed['lineup'] / speed[way]:.2f} x)" for way in ("plain", "thumbnail")
+            ]
             print(f"{megapixels:>10} {speed['lineup']:>8.1f} {told[0]:>18} {told[1]:>18}", flush=True)
 
 

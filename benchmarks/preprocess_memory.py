@@ -21,7 +21,7 @@ import yaml
 from PIL import Image
 
 from benchmarks import command
-from stages.lib import cli
+from lineup import cli
 
 ROOT = Path(__file__).resolve().parent.parent
 SIDE = 96  # pixels; noise, which does not compress: 27 kB a file, and 7 kB at half the side
@@ -37,7 +37,10 @@ def lay_out(folder: Path, count: int) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(random.integers(0, 256, (side, side, 3), np.uint8)).save(file, compress_level=1)
     settings = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    settings |= {"models": {"mobilenet_v2": settings["models"]["mobilenet_v2"]}, "refinements": {}}  # there are no photos to train on
+    settings |= {
+        "models": {"mobilenet_v2": settings["models"]["mobilenet_v2"]},
+        "refinements": {},
+    }  # there are no photos to train on
     settings["preprocess"]["shorter_side_px"] = SIDE // 2
     (folder / "params.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
 
@@ -46,7 +49,9 @@ def peak_bytes(folder: Path) -> tuple[int, float]:
     """Peak memory of one run, and its seconds."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     began, peak = time.monotonic(), 0
-    stage = subprocess.Popen([sys.executable, "-m", "stages.preprocess"], cwd=folder, env=environment, stderr=subprocess.DEVNULL)
+    stage = subprocess.Popen(
+        [sys.executable, "-m", "stages.preprocess"], cwd=folder, env=environment, stderr=subprocess.DEVNULL
+    )
     while stage.poll() is None:
         peak = max(peak, _family_bytes(stage.pid))
         time.sleep(0.05)
@@ -75,10 +80,15 @@ def main() -> None:
             lay_out(Path(name), count)
             for run in ("first", "again"):
                 peaks[count, run], seconds = peak_bytes(Path(name))
-                print(f"{count:7,} images, {run}: peak {peaks[count, run] / 2**20:.0f} MB, {seconds:.1f} s", flush=True)
+                print(
+                    f"{count:7,} images, {run}: peak {peaks[count, run] / 2**20:.0f} MB, {seconds:.1f} s",
+                    flush=True,
+                )
     for fewer, more in pairwise(counts):
         for run in ("first", "again"):
-            print(f"ratio, {run}: {peaks[more, run] / peaks[fewer, run]:.2f} for {more / fewer:g} times the images")
+            print(
+                f"ratio, {run}: {peaks[more, run] / peaks[fewer, run]:.2f} for {more / fewer:g} times the images"
+            )
 
 
 if __name__ == "__main__":

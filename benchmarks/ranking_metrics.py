@@ -24,7 +24,8 @@ from pytorch_metric_learning.utils import accuracy_calculator
 from torchmetrics import retrieval
 
 from benchmarks import command
-from stages.lib import cli, machine, ranking_metrics
+from lineup import cli, machine
+from lineup.evaluation import metrics
 
 QUERIES, DEPTH, CUTOFF, RUNS = 10_000, 100, 10, 5
 Values = dict[str, float]
@@ -34,22 +35,24 @@ def rankings() -> tuple[np.ndarray, np.ndarray]:
     """relevant: bool [QUERIES, DEPTH], by rank; total: int [QUERIES]."""
     random = np.random.default_rng(0)
     total = random.integers(1, 21, QUERIES)
-    keys = random.random((QUERIES, DEPTH)) * np.sqrt(np.arange(1, DEPTH + 1))  # right answers stand rather in front
+    keys = random.random((QUERIES, DEPTH)) * np.sqrt(
+        np.arange(1, DEPTH + 1)
+    )  # right answers stand rather in front
     order = np.argsort(np.argsort(keys, axis=1), axis=1)
     return order < total[:, None], total
 
 
 def ours(relevant: np.ndarray, total: np.ndarray, names: tuple[str, ...]) -> Values:
     measured = {
-        "map_at_r": lambda: ranking_metrics.map_at_r(relevant, total),
-        "r_precision": lambda: ranking_metrics.r_precision(relevant, total),
-        "mrr": lambda: ranking_metrics.mrr(relevant, total),
-        "top_1": lambda: ranking_metrics.top_k(relevant, total, 1),
-        "top_10": lambda: ranking_metrics.top_k(relevant, total, CUTOFF),
-        "recall_10": lambda: ranking_metrics.recall_k(relevant, total, CUTOFF),
-        "precision_10": lambda: ranking_metrics.precision_k(relevant, total, CUTOFF),
-        "map_100": lambda: ranking_metrics.map_k(relevant, total, DEPTH),
-        "ndcg_10": lambda: ranking_metrics.ndcg_k(relevant, total, CUTOFF),
+        "map_at_r": lambda: metrics.map_at_r(relevant, total),
+        "r_precision": lambda: metrics.r_precision(relevant, total),
+        "mrr": lambda: metrics.mrr(relevant, total),
+        "top_1": lambda: metrics.top_k(relevant, total, 1),
+        "top_10": lambda: metrics.top_k(relevant, total, CUTOFF),
+        "recall_10": lambda: metrics.recall_k(relevant, total, CUTOFF),
+        "precision_10": lambda: metrics.precision_k(relevant, total, CUTOFF),
+        "map_100": lambda: metrics.map_k(relevant, total, DEPTH),
+        "ndcg_10": lambda: metrics.ndcg_k(relevant, total, CUTOFF),
     }
     return {name: float(measured[name]().mean()) for name in names}
 
@@ -75,7 +78,9 @@ def by_ranx(relevant: np.ndarray, total: np.ndarray) -> tuple[Callable[[], Value
     return evaluate, tuple(names)
 
 
-def by_pytorch_metric_learning(relevant: np.ndarray, total: np.ndarray) -> tuple[Callable[[], Values], tuple[str, ...]]:
+def by_pytorch_metric_learning(
+    relevant: np.ndarray, total: np.ndarray
+) -> tuple[Callable[[], Values], tuple[str, ...]]:
     # R follows from the number of images with a query's label; here the label is R itself.
     labels = torch.from_numpy(total)[:, None]
     nearest = torch.from_numpy(np.where(relevant, total[:, None], 0))  # labels of the images by rank
@@ -98,7 +103,7 @@ def by_torchmetrics(relevant: np.ndarray, total: np.ndarray) -> tuple[Callable[[
     target = torch.from_numpy(relevant.ravel())
     scores = torch.from_numpy(np.tile(np.linspace(1, 0.5, DEPTH, dtype=np.float32), QUERIES))
     queries = torch.arange(QUERIES).repeat_interleave(DEPTH)
-    metrics = {
+    theirs = {
         "mrr": retrieval.RetrievalMRR(),
         "top_10": retrieval.RetrievalHitRate(top_k=CUTOFF),
         "recall_10": retrieval.RetrievalRecall(top_k=CUTOFF),
@@ -108,9 +113,9 @@ def by_torchmetrics(relevant: np.ndarray, total: np.ndarray) -> tuple[Callable[[
     }
 
     def evaluate() -> Values:
-        return {name: float(metric(scores, target, indexes=queries)) for name, metric in metrics.items()}
+        return {name: float(metric(scores, target, indexes=queries)) for name, metric in theirs.items()}
 
-    return evaluate, tuple(metrics)
+    return evaluate, tuple(theirs)
 
 
 def seconds(run: Callable[[], object], runs: int) -> float:
@@ -125,20 +130,33 @@ def seconds(run: Callable[[], object], runs: int) -> float:
 def main() -> None:
     command.parser("ranking_metrics").parse_args()
     warnings.filterwarnings("ignore")
-    torch.set_num_threads(cli.threads())
+    torch.set_num_threads(machine.threads())
     libraries = ("numpy", "ranx", "pytorch-metric-learning", "torchmetrics", "torch")
-    print(f"{machine.cpu_name()}, {cli.threads()} threads; " + ", ".join(f"{name} {version(name)}" for name in libraries))
+    print(
+        f"{machine.cpu_name()}, {machine.threads()} threads; "
+        + ", ".join(f"{name} {version(name)}" for name in libraries)
+    )
     relevant, total = rankings()
     print(f"{QUERIES:,} queries x {DEPTH}, median of {RUNS} (torchmetrics: of 1)")
-    makers = {"ranx": by_ranx, "pytorch-metric-learning": by_pytorch_metric_learning, "torchmetrics": by_torchmetrics}
+    makers = {
+        "ranx": by_ranx,
+        "pytorch-metric-learning": by_pytorch_metric_learning,
+        "torchmetrics": by_torchmetrics,
+    }
     for library, make in makers.items():
         evaluate, names = make(relevant, total)
         theirs, own = evaluate(), ours(relevant, total, names)  # also compiles and warms up
         for name in names:
             assert abs(theirs[name] - own[name]) < 1e-5, (library, name, theirs[name], own[name])
-        slow, fast = seconds(evaluate, 1 if library == "torchmetrics" else RUNS), seconds(lambda n=names: ours(relevant, total, n), RUNS)
-        print(f"{library:24} {slow * 1000:9.1f} ms  ours {fast * 1000:6.1f} ms  ratio {slow / fast:6.1f}  {', '.join(names)}", flush=True)
-    every = seconds(lambda: ranking_metrics.per_query(relevant, total, (1, 5, 10)), RUNS)
+        slow, fast = (
+            seconds(evaluate, 1 if library == "torchmetrics" else RUNS),
+            seconds(lambda n=names: ours(relevant, total, n), RUNS),
+        )
+        print(
+            f"{library:24} {slow * 1000:9.1f} ms  ours {fast * 1000:6.1f} ms  ratio {slow / fast:6.1f}  {', '.join(names)}",
+            flush=True,
+        )
+    every = seconds(lambda: metrics.per_query(relevant, total, (1, 5, 10)), RUNS)
     print(f"all of Lineup's metrics at 1, 5, 10: {every * 1000:.1f} ms")
 
 

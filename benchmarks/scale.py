@@ -23,7 +23,8 @@ import pyarrow as pa
 import yaml
 
 from benchmarks import command
-from stages.lib import cli, machine, paths, tables
+from lineup import cli, machine, paths
+from lineup.storage import embeddings, files, parquet, schemas
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -40,35 +41,49 @@ def lay_out(folder: Path, rows: int, dim: int, queries: int, index: str) -> None
     digits = np.sort(random.integers(0, 2**63, rows + queries, dtype=np.uint64))
     ids = [f"{d:016x}{i:048x}" for i, d in enumerate(digits)]
     names = pa.array([f"label {label}" for label in of])
-    files = pa.array([[f"test/{i}.jpg"] for i in range(len(ids))], pa.list_(pa.string()))
+    photo_paths = pa.array([[f"test/{i}.jpg"] for i in range(len(ids))], pa.list_(pa.string()))
     same = {"pixels_id": pa.array(ids), "format": pa.array(["JPEG"] * len(ids))}
     sides = pa.array(np.full(len(ids), 8, np.int32))
     columns = {
         "image_id": pa.array(ids),
         "split": pa.array(splits),
         "label": names,
-        "paths": files,
+        "paths": photo_paths,
         "width": sides,
         "height": sides,
         **same,
     }
-    tables.write_table(folder / paths.manifest("test"), pa.table([columns[f.name] for f in tables.MANIFEST], tables.MANIFEST))
-    tables.write_table(folder / paths.QRELS, tables.QRELS.empty_table())
+    parquet.write_table(
+        folder / paths.manifest("test"),
+        pa.table([columns[f.name] for f in schemas.MANIFEST], schemas.MANIFEST),
+    )
+    parquet.write_table(folder / paths.QRELS, schemas.QRELS.empty_table())
     # As embeddings of photos do, they vary in some tens of directions much more than in the rest.
-    centres, directions = random.standard_normal((labels, 32), np.float32), random.standard_normal((32, dim), np.float32)
-    schema = tables.embeddings_schema(dim)
+    centres, directions = (
+        random.standard_normal((labels, 32), np.float32),
+        random.standard_normal((32, dim), np.float32),
+    )
+    schema = schemas.embeddings_schema(dim)
 
     def batches() -> Iterator[pa.RecordBatch]:
         for start in range(0, len(ids), CHUNK):
             part = slice(start, start + CHUNK)
             inner = centres[of[part]] + 0.7 * random.standard_normal((len(of[part]), 32), np.float32)
-            vectors = (inner @ directions + 0.5 * random.standard_normal((len(inner), dim), np.float32)).astype(np.float32)
-            known = {"image_id": pa.array(ids[part]), "split": pa.array(splits[part]), "prepared_id": pa.array(ids[part])}
-            yield tables.embeddings_batch(pa.RecordBatch.from_pydict(known), vectors.astype(np.float32))
+            vectors = (
+                inner @ directions + 0.5 * random.standard_normal((len(inner), dim), np.float32)
+            ).astype(np.float32)
+            known = {
+                "image_id": pa.array(ids[part]),
+                "split": pa.array(splits[part]),
+                "prepared_id": pa.array(ids[part]),
+            }
+            yield embeddings.embeddings_batch(pa.RecordBatch.from_pydict(known), vectors.astype(np.float32))
 
-    tables.write_shards(folder / paths.embeddings("a"), schema, batches(), len(ids), tables.VECTORS_PER_SHARD, {"model": "a"})
-    tables.write_json(folder / paths.costs("embed", "a"), {"row": "a", "fingerprint": None})
-    tables.write_json(folder / paths.costs("train", "a"), {"minutes": 0.0})
+    parquet.write_shards(
+        folder / paths.embeddings("a"), schema, batches(), len(ids), schemas.VECTORS_PER_SHARD, {"model": "a"}
+    )
+    files.write_json(folder / paths.costs("embed", "a"), {"row": "a", "fingerprint": None})
+    files.write_json(folder / paths.costs("train", "a"), {"minutes": 0.0})
     encoder = {"library": "torchvision", "name": "resnet18", "weights": "hub"}
     row = {"encoder": encoder, "objective": {"name": "none"}, "search": {"metric": "cosine", "index": index}}
     (folder / "params.yaml").write_text(yaml.safe_dump({"models": {"a": row}}), encoding="utf-8")
@@ -85,7 +100,7 @@ def anonymous():
         peak = max(peak, int(held.split()[1]))
         time.sleep(0.01)
 threading.Thread(target=anonymous, daemon=True).start()
-importlib.import_module("stages." + sys.argv[1]).main(["--model", "a"])
+importlib.import_module("stages." + sys.argv[1]).main(["--row", "a"])
 held = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
 print(held.split()[1], peak)
 """
@@ -111,7 +126,10 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=1_000)
     asked = parser.parse_args()
     libraries = ("faiss-cpu", "numpy", "pyarrow")
-    print(f"{machine.cpu_name()}, {cli.threads()} threads; " + ", ".join(f"{name} {version(name)}" for name in libraries))
+    print(
+        f"{machine.cpu_name()}, {machine.threads()} threads; "
+        + ", ".join(f"{name} {version(name)}" for name in libraries)
+    )
     print(f"index: {asked.index}, {asked.dim} dimensions, {asked.queries:,} queries")
     before: dict[str, tuple[int, float, float]] = {}
     for rows in map(int, asked.sizes.split(",")):
@@ -129,7 +147,11 @@ def main() -> None:
                 print(told, flush=True)
             size = (folder / paths.index("a")).stat().st_size / 1e6
             searched = json.loads((folder / paths.costs("retrieve", "a")).read_text())
-            built = json.loads((folder / paths.costs("index", "a")).read_text()).get("search", {}).get("parameters", "exact")
+            built = (
+                json.loads((folder / paths.costs("index", "a")).read_text())
+                .get("search", {})
+                .get("parameters", "exact")
+            )
             print(
                 f"{rows:9,} index file {size:.0f} MB, {built}, query {searched['query_ms']:.2f} ms, recall {searched.get('ann_recall', 1)}"
             )

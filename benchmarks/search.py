@@ -24,8 +24,9 @@ from usearch.index import MetricKind
 from usearch.index import search as usearch_search
 
 from benchmarks import command
-from stages.lib import approximate_search, cli, ground_truth, machine, search
-from stages.lib.search_params import Index
+from lineup import cli, machine
+from lineup.search import approximate, exact, ground_truth
+from lineup.settings.search import Index
 
 DIM, K, QUERIES, RUNS = 512, 100, 1_000, 5
 EXACT_SIZES, APPROXIMATE_SIZE, SINGLE_SIZES = (10_000, 100_000), 20_000, (1_000, 3_000, 10_000, 20_000)
@@ -37,9 +38,14 @@ NONE = np.empty((0, 2), np.int64)
 def vectors(rows: int, seed: int) -> np.ndarray:
     """Length 1. As embeddings of photos do, they vary in some tens of directions much more than in the rest, and form clusters."""
     random = np.random.default_rng(0)
-    centres, directions = random.standard_normal((2_000, 32), np.float32), random.standard_normal((32, DIM), np.float32)
+    centres, directions = (
+        random.standard_normal((2_000, 32), np.float32),
+        random.standard_normal((32, DIM), np.float32),
+    )
     random = np.random.default_rng(seed)
-    inner = centres[random.integers(0, len(centres), rows)] + 0.7 * random.standard_normal((rows, 32), np.float32)
+    inner = centres[random.integers(0, len(centres), rows)] + 0.7 * random.standard_normal(
+        (rows, 32), np.float32
+    )
     found = inner @ directions + 0.5 * random.standard_normal((rows, DIM), np.float32)
     return found / np.linalg.norm(found, axis=1, keepdims=True)
 
@@ -72,64 +78,80 @@ def by_numpy(queries: np.ndarray, stored: np.ndarray) -> np.ndarray:
     return np.concatenate(found)
 
 
-def exact(rows: int, queries: np.ndarray) -> None:
+def measure_exact(rows: int, queries: np.ndarray) -> None:
     stored = vectors(rows, 1)
     index = flat(stored)
     ways = {
-        "ours": lambda: search.nearest(index, queries, K, NONE),
+        "ours": lambda: exact.nearest(index, queries, K, NONE),
         "faiss": lambda: index.search(queries, K),
         "numpy": lambda: by_numpy(queries, stored),
     }
     seconds = medians({name: ways[name] for name in ("ours", "faiss")}, 2 * RUNS + 1)
     seconds |= medians({"numpy": ways["numpy"]}, 3)
     start = time.perf_counter()
-    usearch_search(stored, queries, K, MetricKind.IP, exact=True, threads=cli.threads())
+    usearch_search(stored, queries, K, MetricKind.IP, exact=True, threads=machine.threads())
     seconds["usearch"] = time.perf_counter() - start
     print(f"exact, {rows:,} x {DIM}, {len(queries):,} queries, k={K}")
     for name, taken in seconds.items():
-        print(f"  {name:8} {taken:7.3f} s  {len(queries) / taken:8,.0f} queries/s  ours is {taken / seconds['ours']:5.2f} times as fast")
+        print(
+            f"  {name:8} {taken:7.3f} s  {len(queries) / taken:8,.0f} queries/s  ours is {taken / seconds['ours']:5.2f} times as fast"
+        )
 
 
-def approximate(queries: np.ndarray) -> None:
+def measure_approximate(queries: np.ndarray) -> None:
     stored = vectors(APPROXIMATE_SIZE, 1)
     ids = [str(i) for i in range(len(stored))]
-    truth, _ = search.nearest(flat(stored), queries, K, NONE)
+    truth, _ = exact.nearest(flat(stored), queries, K, NONE)
     print(f"approximate, {APPROXIMATE_SIZE:,} x {DIM}, {len(queries):,} queries, k={K}")
 
     def tell(name: str, way: Callable[[], np.ndarray]) -> None:
         taken = medians({name: way}, 3)[name]
-        print(f"  {name:44} recall@{K} {ground_truth.recall(way(), truth, K):.3f}  {len(queries) / taken:8,.0f} queries/s", flush=True)
+        print(
+            f"  {name:44} recall@{K} {ground_truth.recall(way(), truth, K):.3f}  {len(queries) / taken:8,.0f} queries/s",
+            flush=True,
+        )
 
-    def batches() -> Iterator[search.Batch]:
+    def batches() -> Iterator[exact.Batch]:
         yield ids, stored
 
-    gallery = approximate_search.Gallery("cosine", len(stored), DIM, batches, "here")
-    for chosen in ({"index": "hnsw"}, {"index": "hnsw", "storage": "int8"}, {"index": "ivf"}, {"index": "ivfpq"}):
+    gallery = approximate.Gallery("cosine", len(stored), DIM, batches, "here")
+    for chosen in (
+        {"index": "hnsw"},
+        {"index": "hnsw", "storage": "int8"},
+        {"index": "ivf"},
+        {"index": "ivfpq"},
+    ):
         for target in (0.9, 0.99) if chosen in ({"index": "hnsw"}, {"index": "ivf"}) else (0.95,):
             start = time.perf_counter()
-            built = approximate_search.build(Index(recall_target=target, **chosen), gallery, K, "")  # type: ignore[arg-type]
+            built = approximate.build(Index(recall_target=target, **chosen), gallery, K, "")  # type: ignore[arg-type]
             seconds = time.perf_counter() - start
             name = " ".join([*chosen.values(), *(f"{k}={v}" for k, v in built.facts["parameters"].items())])
-            size = search.size(built.index) / 1e6
+            size = exact.size(built.index) / 1e6
             print(
                 f"  ours, target {target}: built and tuned in {seconds:.0f} s, {size:.0f} MB, tuned {built.facts['ann_recall_tuned']:.3f}"
             )
-            tell(f"ours, {name}", lambda index=built.index: search.nearest(index, queries, K, NONE)[0])
+            tell(f"ours, {name}", lambda index=built.index: exact.nearest(index, queries, K, NONE)[0])
             tell("  the same index, raw faiss", lambda index=built.index: index.search(queries, K)[1])
     start = time.perf_counter()
     theirs = hnswlib.Index("ip", DIM)
     theirs.init_index(len(stored), M=LINKS, ef_construction=40, random_seed=0)
-    theirs.add_items(stored, num_threads=cli.threads())
+    theirs.add_items(stored, num_threads=machine.threads())
     print(f"  hnswlib: built in {time.perf_counter() - start:.0f} s")
     start = time.perf_counter()
     third = UsearchIndex(ndim=DIM, metric="ip", dtype="f32", connectivity=LINKS, expansion_add=40)
-    third.add(np.arange(len(stored)), stored, threads=cli.threads())
+    third.add(np.arange(len(stored)), stored, threads=machine.threads())
     print(f"  usearch: built in {time.perf_counter() - start:.0f} s")
     for width in (K, 2 * K, 4 * K):
         theirs.set_ef(width)
-        tell(f"hnswlib ef={width}", lambda: theirs.knn_query(queries, K, num_threads=cli.threads())[0].astype(np.int64))
+        tell(
+            f"hnswlib ef={width}",
+            lambda: theirs.knn_query(queries, K, num_threads=machine.threads())[0].astype(np.int64),
+        )
         third.expansion_search = width
-        tell(f"usearch ef={width}", lambda: third.search(queries, K, threads=cli.threads()).keys.astype(np.int64))
+        tell(
+            f"usearch ef={width}",
+            lambda: third.search(queries, K, threads=machine.threads()).keys.astype(np.int64),
+        )
 
 
 def single(queries: np.ndarray) -> None:
@@ -137,14 +159,14 @@ def single(queries: np.ndarray) -> None:
     for rows in SINGLE_SIZES:
         stored = vectors(rows, 1)
 
-        def batches(stored: np.ndarray = stored) -> Iterator[search.Batch]:
+        def batches(stored: np.ndarray = stored) -> Iterator[exact.Batch]:
             yield [str(i) for i in range(len(stored))], stored
 
-        gallery = approximate_search.Gallery("cosine", rows, DIM, batches, "here")
-        told = [f"flat {search.query_ms(flat(stored), queries, K):.3f}"]
+        gallery = approximate.Gallery("cosine", rows, DIM, batches, "here")
+        told = [f"flat {exact.query_ms(flat(stored), queries, K):.3f}"]
         for kind in ("hnsw", "ivf"):
-            built = approximate_search.build(Index(index=kind), gallery, K, "")
-            told.append(f"{kind} {search.query_ms(built.index, queries, K):.3f}")
+            built = approximate.build(Index(index=kind), gallery, K, "")
+            told.append(f"{kind} {exact.query_ms(built.index, queries, K):.3f}")
         print(f"  {rows:7,} images: {', '.join(told)}", flush=True)
 
 
@@ -152,14 +174,17 @@ def main() -> None:
     parser = command.parser("search")
     parser.add_argument("parts", nargs="*", type=command.one_of(*PARTS), default=list(PARTS))
     parts = parser.parse_args().parts
-    faiss.omp_set_num_threads(cli.threads())
+    faiss.omp_set_num_threads(machine.threads())
     libraries = ("faiss-cpu", "numpy", "usearch", "hnswlib")
-    print(f"{machine.cpu_name()}, {cli.threads()} threads; " + ", ".join(f"{name} {version(name)}" for name in libraries))
+    print(
+        f"{machine.cpu_name()}, {machine.threads()} threads; "
+        + ", ".join(f"{name} {version(name)}" for name in libraries)
+    )
     queries = vectors(QUERIES, 2)
     for rows in EXACT_SIZES if "exact" in parts else ():
-        exact(rows, queries)
+        measure_exact(rows, queries)
     if "approximate" in parts:
-        approximate(queries)
+        measure_approximate(queries)
     if "single" in parts:
         single(queries)
 

@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks import command
-from stages.lib import cli, machine, vector_cache
-from stages.lib.vector_cache import VectorCache
+from lineup import cli, machine
+from lineup.embedding import vector_cache
+from lineup.embedding.vector_cache import VectorCache
 
 IMAGES, DIM = 1_000_000, 512
 AT_ONCE = 8_192  # as embed reads them
@@ -29,7 +30,9 @@ SECONDS = 60.0
 
 def ids(count: int) -> vector_cache.Ids:
     """Of made-up images: S32 [count], in no order."""
-    return vector_cache.raw_ids(hashlib.sha256(number.to_bytes(8, "big")).hexdigest() for number in range(count))
+    return vector_cache.raw_ids(
+        hashlib.sha256(number.to_bytes(8, "big")).hexdigest() for number in range(count)
+    )
 
 
 def fill(folder: Path, count: int) -> None:
@@ -57,7 +60,12 @@ def look_up(folder: Path, count: int) -> dict[str, Any]:
         vectors = cache.read(wanted[begin : begin + AT_ONCE])
         assert np.array_equal(vectors[:, 0], order[begin : begin + AT_ONCE].astype(np.float32))
     read = time.perf_counter()
-    times = {"open": opened - start, "look_up": looked - opened, "read": read - looked, "seconds": read - start}
+    times = {
+        "open": opened - start,
+        "look_up": looked - opened,
+        "read": read - looked,
+        "seconds": read - start,
+    }
     return {**times, "memory_before": before, "peak_memory": machine.peak_memory_mb()}
 
 
@@ -66,7 +74,10 @@ def measure(count: int = IMAGES) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         fill(Path(name), count)
         done = subprocess.run(
-            [sys.executable, "-m", "benchmarks.vector_cache", str(count), name], capture_output=True, text=True, check=False
+            [sys.executable, "-m", "benchmarks.vector_cache", str(count), name],
+            capture_output=True,
+            text=True,
+            check=False,
         )
     if done.returncode:
         raise SystemExit(done.stderr)

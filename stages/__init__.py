@@ -3,6 +3,6 @@
 import sys
 
 if sys.argv[:1] == ["-m"]:  # so Python looks for what it runs, which it imports after this package
-    from stages.lib import launch
+    from lineup import launch
 
     launch.begin()

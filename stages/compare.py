@@ -1,11 +1,12 @@
 """compare: the rows of params.yaml side by side, and which of them can't be told apart.
 
-Reads git-tracked files only, and of those exactly the ones of params.yaml's rows. `--show` prints the last comparison.
+Reads git-tracked files only, and of those exactly the ones of params.yaml's rows. `lineup show` prints the
+result.
 """
 
 from __future__ import annotations
 
-import argparse
+import logging
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
@@ -13,9 +14,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from stages.lib import cli, comparison, paths, significance, tables
-from stages.lib.comparison import Pair
-from stages.lib.errors import UserError
+from lineup import cli, paths
+from lineup.errors import UserError
+from lineup.evaluation import comparison, significance
+from lineup.evaluation.comparison import Pair
+from lineup.storage import csv_files, files
+
+log = logging.getLogger(__name__)
 
 CURVE_DEPTH = 100
 COSTS = {  # and their decimals
@@ -39,17 +44,25 @@ def metrics(rows: Rows) -> dict[str, dict[str, float]]:
     """{row: {metric: value}} for `dvc metrics`: means over queries, map_at_r also over labels, and costs."""
     told = {}
     for name, row in rows.items():
-        quality = {metric: round(value["micro"], 4) for metric, value in row["quality"].items()}
-        if quality and row["quality"]["map_at_r"]["macro"] is not None:
-            quality["map_at_r_macro"] = round(row["quality"]["map_at_r"]["macro"], 4)
-        costs = {cost: round(row["costs"][cost], digits or None) for cost, digits in COSTS.items() if row["costs"][cost] is not None}
-        found = row["costs"].get("search", {}).get("ann_recall", {})  # by an approximate index, of what exact search finds
+        quality = {metric: round(value["mean"], 4) for metric, value in row["quality"].items()}
+        if quality and row["quality"]["map_at_r"]["mean_over_labels"] is not None:
+            quality["map_at_r_mean_over_labels"] = round(row["quality"]["map_at_r"]["mean_over_labels"], 4)
+        costs = {
+            cost: round(row["costs"][cost], digits or None)
+            for cost, digits in COSTS.items()
+            if row["costs"][cost] is not None
+        }
+        found = (
+            row["costs"].get("search", {}).get("ann_recall", {})
+        )  # by an approximate index, of what exact search finds
         told[name] = quality | costs | {f"ann_recall_{k}": share for k, share in found.items()}
     return told
 
 
 def pairs(queries: Queries, names: Sequence[str], samples: int, seed: int) -> list[Pair]:
-    """Every two rows under each of the metrics `names`: difference, interval, p, and p adjusted for the number of pairs."""
+    """Every two rows under each of the metrics `names`: difference, interval, p, and p adjusted for the
+    number of pairs.
+    """
     found = list(combinations(queries, 2))
     if not found or not names:
         return []
@@ -87,18 +100,25 @@ def top_k_curves(rows: Rows, queries: Queries) -> Csv:
 
 
 def accuracy_cost(rows: Rows) -> Csv:
-    """One line per row that has both: speed, and map_at_r with its interval (the value itself where there is none)."""
+    """One line per row that has both: speed, and map_at_r with its interval (the value itself where there is
+    none).
+    """
     lines = []
     for name, row in rows.items():
         speed, quality = row["costs"]["images_per_second"], row["quality"].get("map_at_r")
         if speed is not None and quality:
-            ends = (quality["micro"] if quality[end] is None else quality[end] for end in ("micro", "low", "high"))
+            ends = (
+                quality["mean"] if quality[end] is None else quality[end] for end in ("mean", "low", "high")
+            )
             lines.append([name, f"{speed:.1f}", *(f"{end:.4f}" for end in ends)])
     return ("model", "images_per_second", "map_at_r", "low", "high"), lines
 
 
 def training_curves(rows: Rows) -> Csv:
-    """Long: one line per fine-tuned row and epoch; epoch 0 is the encoder before training, which has no loss."""
+    """Long: one line per fine-tuned row and epoch.
+
+    Epoch 0 is the encoder before training, which has no loss.
+    """
     columns = ("epoch", "map_at_r", "loss", "learning_rate")
     lines = []
     for name, row in rows.items():
@@ -114,17 +134,21 @@ def read_queries(row: str, names: Sequence[str]) -> pa.Table:
     path = paths.row_queries(row)
     numbers = {name: pa.float64() for name in ("relevant", "first_hit", *names)}
     try:
-        table = tables.read_csv_columns(path, {"query_id": pa.string(), "label": pa.string()} | numbers)
+        table = csv_files.read_csv_columns(path, {"query_id": pa.string(), "label": pa.string()} | numbers)
     except FileNotFoundError:
         raise UserError(f"{path}: is not there; run `dvc repro`") from None
     except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"{path}: isn't what this version writes ({reason}); run `dvc repro -f -s score@{row}`") from None
+        raise UserError(
+            f"{path}: isn't what this version writes ({reason}); run `dvc repro -f -s score@{row}`"
+        ) from None
     return table.set_column(3, "first_hit", table.column("first_hit").fill_null(np.nan))
 
 
 def check_same_task(rows: Rows, queries: Queries) -> None:
-    """UserError unless all rows were scored on the same queries and gallery: else their figures can't be compared."""
+    """UserError unless all rows were scored on the same queries and gallery: else their figures can't be
+    compared.
+    """
     first = next(iter(rows))
     for name in rows:
         for key in ("gallery", "relevance", "exclude", "queries", "scored"):
@@ -132,32 +156,32 @@ def check_same_task(rows: Rows, queries: Queries) -> None:
                 raise UserError(
                     f"{paths.row_metrics(name)}: {key} is {rows[name][key]}, but {rows[first][key]} for {first}; run `dvc repro`"
                 )
-        if not queries[name].select(["query_id", "label", "relevant"]).equals(queries[first].select(["query_id", "label", "relevant"])):
-            raise UserError(f"{paths.row_queries(name)}: holds other queries than {paths.row_queries(first)}; run `dvc repro`")
+        if (
+            not queries[name]
+            .select(["query_id", "label", "relevant"])
+            .equals(queries[first].select(["query_id", "label", "relevant"]))
+        ):
+            raise UserError(
+                f"{paths.row_queries(name)}: holds other queries than {paths.row_queries(first)}; run `dvc repro`"
+            )
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m stages.compare")
-    parser.add_argument("--show", action="store_true", help="print the last comparison and compute nothing")
-    if parser.parse_args(argv).show:
-        if not paths.COMPARISON.exists():
-            raise UserError(f"{paths.COMPARISON}: is not there; run `dvc repro`")
-        print(paths.COMPARISON.read_text(encoding="utf-8"))
-        return
+    cli.no_options("compare", argv)
     params = cli.start_whole("compare")
     rows = comparison.read_rows((*params.models, *params.refinements))
     scored = all(row["quality"] for row in rows.values())
-    names = ["map_at_r", *(f"top_{k}" for k in sorted(set(params.score.k)))] if scored else []
+    names = ["map_at_r", *(f"top_{k}" for k in sorted(set(params.score.cutoffs)))] if scored else []
     queries = {row: read_queries(row, names) for row in rows}
     check_same_task(rows, queries)
     found = pairs(queries, names, params.score.bootstrap_samples, params.seed)
-    tables.write_json(paths.METRICS, metrics(rows))
-    tables.write_csv(paths.SIGNIFICANCE, *significance_lines(found))
-    tables.write_csv(paths.TOP_K_CURVES, *top_k_curves(rows, queries))
-    tables.write_csv(paths.ACCURACY_COST, *accuracy_cost(rows))
-    tables.write_csv(paths.TRAINING_CURVES, *training_curves(rows))
-    tables.write_text(paths.COMPARISON, comparison.page(rows, names, found))
-    cli.log.info("%d rows, see %s", len(rows), paths.COMPARISON)
+    files.write_json(paths.METRICS, metrics(rows))
+    csv_files.write_csv(paths.SIGNIFICANCE, *significance_lines(found))
+    csv_files.write_csv(paths.TOP_K_CURVES, *top_k_curves(rows, queries))
+    csv_files.write_csv(paths.ACCURACY_COST, *accuracy_cost(rows))
+    csv_files.write_csv(paths.TRAINING_CURVES, *training_curves(rows))
+    files.write_text(paths.COMPARISON, comparison.page(rows, names, found))
+    log.info("%d rows, see %s", len(rows), paths.COMPARISON)
 
 
 if __name__ == "__main__":

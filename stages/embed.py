@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from functools import partial
 from pathlib import Path
@@ -11,23 +12,35 @@ from typing import Any
 import pyarrow as pa
 import torch
 
-from stages.lib import cli, embedding, encoders, machine, paths, prepared_size, previous_result, tables
-from stages.lib.embedding import Work
-from stages.lib.fingerprint import fingerprint
-from stages.lib.vector_cache import VectorCache
+from lineup import cli, machine, paths
+from lineup.embedding import dvc_cache, job
+from lineup.embedding.job import Work
+from lineup.embedding.vector_cache import VectorCache
+from lineup.encoders import encoder as encoders
+from lineup.fingerprint import fingerprint
+from lineup.settings import prepared_size
+from lineup.storage import files
+
+log = logging.getLogger(__name__)
 
 MEASUREMENT = "measurement.json"
-NOT_MEASURED = {"images_per_second": None, "measured_images": 0, "peak_memory_mb": None, "peak_gpu_memory_mb": None, "device": None}
+NOT_MEASURED = {
+    "images_per_second": None,
+    "measured_images": 0,
+    "peak_memory_mb": None,
+    "peak_gpu_memory_mb": None,
+    "device": None,
+}
 
 
 def restore(model: str, key: str, cache: VectorCache) -> int:
     """Takes what the side cache lacks, vectors and measurement, from the row's last result in the DVC cache."""
-    taken = previous_result.restore(model, key, cache)
-    costs = previous_result.costs(model, key) if taken else None
+    taken = dvc_cache.restore(model, key, cache)
+    costs = dvc_cache.costs(model, key) if taken else None
     if costs and NOT_MEASURED.keys() <= costs.keys() and _kept(cache.folder / MEASUREMENT) == NOT_MEASURED:
         _keep(cache.folder / MEASUREMENT, {fact: costs[fact] for fact in NOT_MEASURED})
     if taken:
-        cli.log.info("%s: %d vectors of the last result are in the DVC cache", model, taken)
+        log.info("%s: %d vectors of the last result are in the DVC cache", model, taken)
     return taken
 
 
@@ -42,11 +55,13 @@ def _kept(file: Path) -> dict[str, Any]:
 
 
 def _keep(file: Path, measured: dict[str, Any]) -> None:
-    tables.write_json(file, {"measurement": measured, "sha256": fingerprint(measured)})
+    files.write_json(file, {"measurement": measured, "sha256": fingerprint(measured)})
 
 
 def measurement(cache: VectorCache, work: Work, device: torch.device) -> dict[str, Any]:
-    """The measurement over most images so far: a handful of new photos, or none, doesn't replace that of a full run."""
+    """The measurement over most images so far: a handful of new photos, or none, doesn't replace that of a
+    full run.
+    """
     file = cache.folder / MEASUREMENT
     earlier = _kept(file)
     if earlier["measured_images"] > work.measured_images or not work.measured_images:
@@ -57,7 +72,9 @@ def measurement(cache: VectorCache, work: Work, device: torch.device) -> dict[st
         "measured_images": work.measured_images,
         "peak_memory_mb": round(machine.peak_memory_mb(), 1),
         "peak_gpu_memory_mb": round(torch.cuda.max_memory_allocated() / 1e6, 1) if gpu else None,
-        "device": torch.cuda.get_device_name() if gpu else f"{machine.cpu_name()}, {cli.threads()} threads",
+        "device": torch.cuda.get_device_name()
+        if gpu
+        else f"{machine.cpu_name()}, {machine.threads()} threads",
     }
     _keep(file, now)
     return now
@@ -68,14 +85,26 @@ def main(argv: list[str] | None = None) -> None:
     pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own keeps what was freed of the photos' bytes
     start = time.perf_counter()
     folder, photos = paths.trained(model), paths.images("test")
-    facts = tables.read_json(folder / encoders.FACTS_FILE)
+    facts = files.read_json(folder / encoders.FACTS_FILE)
     prepared_size.check(model, facts["resize_px"], params.preprocess.shorter_side_px)
-    vectors = embedding.settle(folder, photos, params.embed, partial(restore, model))
-    work = embedding.compute(vectors, photos, params.embed)
-    engine, rows = vectors.engine, embedding.write(model, "test", vectors)
+    vectors = job.settle(folder, photos, params.embed, partial(restore, model))
+    work = job.compute(vectors, photos, params.embed)
+    engine, rows = vectors.engine, job.write(model, "test", vectors)
     costs = {
         **measurement(vectors.cache, work, engine.device),
-        **{name: facts.get(name) for name in ("parameters", "gflops", "dim", "image_size", "resize_px", "random", "licence", "source")},
+        **{
+            name: facts.get(name)
+            for name in (
+                "parameters",
+                "gflops",
+                "dim",
+                "image_size",
+                "resize_px",
+                "random",
+                "licence",
+                "source",
+            )
+        },
         "row": model,
         "seconds": round(time.perf_counter() - start, 3),
         "fingerprint": vectors.fingerprint,
@@ -85,8 +114,10 @@ def main(argv: list[str] | None = None) -> None:
         "engine": engine.described,
         "precision": engine.precision,
     }
-    tables.write_json(paths.costs("embed", model), costs)
-    cli.log.info("%s: %d vectors of %d dimensions, %d of them computed now", model, rows, facts["dim"], work.computed)
+    files.write_json(paths.costs("embed", model), costs)
+    log.info(
+        "%s: %d vectors of %d dimensions, %d of them computed now", model, rows, facts["dim"], work.computed
+    )
 
 
 if __name__ == "__main__":

@@ -1,25 +1,40 @@
-"""fetch@model: the row's encoder, with weights and all facts that rebuild it; the only stage that may need the network."""
+"""fetch@model: the row's encoder, with weights and all facts that rebuild it.
+
+The only stage that may need the network.
+"""
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 
 import torch
 
-from stages.lib import cli, encoders, paths, prepared_size
-from stages.lib.encoders import Fetched
-from stages.lib.errors import UserError, explained
-from stages.lib.params import Encoder
+from lineup import cli, paths
+from lineup.encoders import encoder as encoders
+from lineup.encoders.encoder import Fetched
+from lineup.errors import UserError, explained
+from lineup.settings import prepared_size
+from lineup.settings.params import Encoder
+
+log = logging.getLogger(__name__)
 
 
 def fetch(spec: Encoder) -> Fetched:
-    """The network that a row names, with the licence that the row states, if it does, else the one that its source states."""
-    torch.manual_seed(0)  # for `weights: none`; not the seed of params.yaml, which would fetch every row again
+    """The network that a row names, with the licence that the row states, if it does, else the one that its
+    source states.
+    """
+    torch.manual_seed(
+        0
+    )  # for `weights: none`; not the seed of params.yaml, which would fetch every row again
     library = encoders.library(spec.library)
     fetched = library.fetch(spec)
     with explained(f"name: {spec.library} can't prepare photos as {spec.name} says"):
         resize_px = encoders.resize_px(library.transform(fetched.facts), fetched.facts["image_size"])
-    return replace(fetched, facts=fetched.facts | {"resize_px": resize_px} | ({"licence": spec.licence} if spec.licence else {}))
+    return replace(
+        fetched,
+        facts=fetched.facts | {"resize_px": resize_px} | ({"licence": spec.licence} if spec.licence else {}),
+    )
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -32,8 +47,10 @@ def main(argv: list[str] | None = None) -> None:
     encoders.save(paths.weights(model), fetched.module, fetched.facts, fetched.text, fetched.files)
     facts = fetched.facts
     if facts["random"]:
-        cli.log.warning("%s has random weights: it is a baseline of chance, not a result", model)
-    cli.log.info("%s of %s: %d dimensions at %d px", facts["name"], facts["library"], facts["dim"], facts["image_size"])
+        log.warning("%s has random weights: it is a baseline of chance, not a result", model)
+    log.info(
+        "%s of %s: %d dimensions at %d px", facts["name"], facts["library"], facts["dim"], facts["image_size"]
+    )
 
 
 if __name__ == "__main__":

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import Any
 
-from stages.lib import approximate_search, cli, gallery, machine, paths, search, tables
+from lineup import cli, machine, paths
+from lineup.search import approximate, exact, gallery
+from lineup.storage import files
+
+log = logging.getLogger(__name__)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -13,13 +18,15 @@ def main(argv: list[str] | None = None) -> None:
     start = time.perf_counter()
     settings, path, facts = params.models[model].search, paths.index(model), dict[str, Any]()
     indexed = gallery.to_index(paths.embeddings(model), settings.metric)
-    if approximate_search.is_exact(settings, indexed.rows):
-        search.build_file(path, indexed.metric, indexed.dim, indexed.rows, indexed.batches(), indexed.place)
+    if approximate.is_exact(settings, indexed.rows):
+        exact.build_file(path, indexed.metric, indexed.dim, indexed.rows, indexed.batches(), indexed.place)
     else:
-        built = approximate_search.build(settings, indexed, params.retrieve.k, f"{paths.PARAMS}: models.{model}.search")
-        search.save(path, built.index)
+        built = approximate.build(
+            settings, indexed, params.retrieve.depth, f"{paths.PARAMS}: models.{model}.search"
+        )
+        exact.save(path, built.index)
         facts = {"search": built.facts}
-        cli.log.info("%s", built.facts)
+        log.info("%s", built.facts)
     costs = {
         "seconds": round(time.perf_counter() - start, 3),
         "index_mb": round(path.stat().st_size / 1e6, 3),
@@ -29,8 +36,8 @@ def main(argv: list[str] | None = None) -> None:
         "peak_memory_mb": round(machine.peak_memory_mb(), 1),
         **facts,
     }
-    tables.write_json(paths.costs("index", model), costs)
-    cli.log.info("%d vectors of %d dimensions, %.1f MB", indexed.rows, indexed.dim, costs["index_mb"])
+    files.write_json(paths.costs("index", model), costs)
+    log.info("%d vectors of %d dimensions, %.1f MB", indexed.rows, indexed.dim, costs["index_mb"])
 
 
 if __name__ == "__main__":

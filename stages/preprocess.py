@@ -1,11 +1,15 @@
-"""data/raw -> data/prepared: every photo checked, hashed, labelled and packed into shards, once for all models.
+"""data/raw -> data/prepared: every photo checked, hashed, labelled and packed into shards, once for all
+models.
 
-Pass 1, in worker processes: read, hash and decode each file (only if its bytes were never seen: the side cache knows).
-Pass 2, in order of ids: write the shards from the raw files, or from the side cache where an image was shrunk or converted.
+Pass 1, in worker processes: read, hash and decode each file (only if its bytes were never seen: the side
+    cache knows).
+Pass 2, in order of ids: write the shards from the raw files, or from the side cache where an image was shrunk
+    or converted.
 """
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import sys
 from collections import Counter
@@ -14,14 +18,19 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from stages.lib import cli, duplicates, paths, photo_register, raw_data, raw_tables, tables, training_photos
-from stages.lib.duplicates import Leak
-from stages.lib.errors import UserError, printable
-from stages.lib.examination import examine
-from stages.lib.image_cache import Facts, ImageCache
-from stages.lib.images import BadImage
-from stages.lib.params import Params
-from stages.lib.photo_register import note, value
+from lineup import cli, machine, paths
+from lineup.errors import UserError, printable
+from lineup.photos import duplicates, photo_register, raw_folder, raw_tables
+from lineup.photos.decoding import BadImage
+from lineup.photos.duplicates import Leak
+from lineup.photos.image_cache import Facts, ImageCache
+from lineup.photos.photo_register import note, value
+from lineup.photos.scan import examine
+from lineup.settings import training_photos
+from lineup.settings.params import Params
+from lineup.storage import csv_files, parquet, schemas
+
+log = logging.getLogger(__name__)
 
 _BATCH_BYTES = 2**20
 _SHOWN = 3  # of the problems of a kind
@@ -29,7 +38,10 @@ _NAME_CHARACTERS, _REASON_CHARACTERS = 100, 200  # of each of these, at most
 
 
 def assemble(register: sqlite3.Connection, examined: Iterable[tuple[str, Facts]]) -> None:
-    """Joins names and labels with what the files hold; independent of the order in which they were examined."""
+    """Joins names and labels with what the files hold.
+
+    Independent of the order in which they were examined.
+    """
 
     def readable() -> Iterator[tuple[object, ...]]:
         for name, fact in examined:
@@ -38,19 +50,31 @@ def assemble(register: sqlite3.Connection, examined: Iterable[tuple[str, Facts]]
             else:
                 if fact.note:
                     note(register, name, fact.note)
-                yield fact.image_id, fact.pixels_id, fact.width, fact.height, fact.format, fact.prepared_id or None, name
+                yield (
+                    fact.image_id,
+                    fact.pixels_id,
+                    fact.width,
+                    fact.height,
+                    fact.format,
+                    fact.prepared_id or None,
+                    name,
+                )
 
-    register.executemany("INSERT INTO photo SELECT path, split, label, ?, ?, ?, ?, ?, ? FROM file WHERE path = ?", readable())
+    register.executemany(
+        "INSERT INTO photo SELECT path, split, label, ?, ?, ?, ?, ?, ? FROM file WHERE path = ?", readable()
+    )
     duplicates.find_leaks(register)
 
 
 def check(register: sqlite3.Connection, root: Path, on_bad_image: str) -> None:
     """UserError if bad images are not to be skipped, or leave nothing to search or to search with."""
     if on_bad_image == "fail" and value(register, "SELECT count(*) FROM problem WHERE skipped"):
-        bad = _first_skipped(register, root, raw_data.SPLITS)
+        bad = _first_skipped(register, root, raw_folder.SPLITS)
         raise UserError(f"{bad}; mend or remove what is bad, or set preprocess.on_bad_image to 'skip'")
-    for folder, split in raw_data.SPLITS.items():
-        if split != "train" and not value(register, "SELECT EXISTS (SELECT 1 FROM photo WHERE split = ?)", split):
+    for folder, split in raw_folder.SPLITS.items():
+        if split != "train" and not value(
+            register, "SELECT EXISTS (SELECT 1 FROM photo WHERE split = ?)", split
+        ):
             raise UserError(f"no {split} photo can be read: {_first_skipped(register, root, (folder,))}")
 
 
@@ -60,7 +84,9 @@ def _first_skipped(register: sqlite3.Connection, root: Path, folders: Iterable[s
     inside = f"FROM problem WHERE skipped AND ({' OR '.join(['path LIKE ?'] * len(places))})"
     more = value(register, f"SELECT count(*) {inside}", *places) - 3
     first = register.execute(f"SELECT path, problem {inside} ORDER BY path LIMIT 3", places)
-    return "; ".join(f"{root / path} {problem}" for path, problem in first) + (f"; and {more} more" if more > 0 else "")
+    return "; ".join(f"{root / path} {problem}" for path, problem in first) + (
+        f"; and {more} more" if more > 0 else ""
+    )
 
 
 def check_judgements(register: sqlite3.Connection) -> None:
@@ -79,20 +105,26 @@ def check_judgements(register: sqlite3.Connection) -> None:
 
 
 def check_training(params: Params, counts: training_photos.Counts) -> None:
-    """UserError if params.yaml has rows that can't be trained on these photos: `train` would say so after all that is fetched.
+    """UserError if params.yaml has rows that can't be trained on these photos: `train` would say so after all
+    that is fetched.
 
     No dep of this stage: it decides no result, and `train` checks again.
     """
-    training_photos.check_rows({row: model.objective for row, model in params.models.items()}, params.train, counts)
+    training_photos.check_rows(
+        {row: model.objective for row, model in params.models.items()}, params.train, counts
+    )
 
 
 def qrels(register: sqlite3.Connection) -> Iterator[tuple[str, str, int]]:
-    """Rows of tables.QRELS: judgements by image id, sorted. Those about unreadable files are left out."""
+    """Rows of schemas.QRELS: judgements by image id, sorted. Those about unreadable files are left out."""
     return register.execute("SELECT query_id, gallery_id, relevance FROM judged GROUP BY 1, 2 ORDER BY 1, 2")
 
 
 def count_judgements(register: sqlite3.Connection, judgements: int | None) -> dict[str, str] | None:
-    """The metadata of tables.QRELS; None without qrels.csv. Notes what is left out, and where no judgement is left."""
+    """The metadata of schemas.QRELS.
+
+    None without qrels.csv. Notes what is left out, and where no judgement is left.
+    """
     if judgements is None:
         return None
     used = value(register, "SELECT count(*) FROM judged")
@@ -101,7 +133,9 @@ def count_judgements(register: sqlite3.Connection, judgements: int | None) -> di
         line = value(register, "SELECT min(line) FROM judgement WHERE line NOT IN (SELECT line FROM judged)")
         fault = f"{left_out} of {judgements} judgements are left out, about photos that can't be read; the first is in line {line}"
     if left_out or not used:
-        labelled = value(register, "SELECT EXISTS (SELECT 1 FROM photo WHERE split = 'query' AND label IS NOT NULL)")
+        labelled = value(
+            register, "SELECT EXISTS (SELECT 1 FROM photo WHERE split = 'query' AND label IS NOT NULL)"
+        )
         instead = "labels say which images are right" if labelled else "nothing can be scored"
         note(register, "qrels.csv", fault + ("" if used else f": {instead}"))
     return {"judgements": str(judgements), "left_out": str(left_out)}
@@ -122,14 +156,15 @@ def summary(register: sqlite3.Connection, contradictions: int, shorter_side_px: 
     """What a user should know at the end, a line each."""
     images = dict(register.execute("SELECT split, count(DISTINCT image_id) FROM photo GROUP BY split"))
     files = value(register, "SELECT count(*) FROM file")
-    yield ", ".join(f"{images.get(split, 0)} {split}" for split in duplicates.SPLITS) + f" images of {files} files"
+    yield (
+        ", ".join(f"{images.get(split, 0)} {split}" for split in duplicates.SPLITS)
+        + f" images of {files} files"
+    )
     if images:
         yield from _sizes(register, shorter_side_px)
     if contradictions:
         yield f"pairs of equal images under two labels: {contradictions}"
-    trained = (
-        "SELECT DISTINCT image_id, split FROM photo WHERE part = 'test' AND pixels_id IN (SELECT pixels_id FROM photo WHERE part = 'train')"
-    )
+    trained = "SELECT DISTINCT image_id, split FROM photo WHERE part = 'test' AND pixels_id IN (SELECT pixels_id FROM photo WHERE part = 'train')"
     if both := value(register, f"SELECT count(*) FROM ({trained})"):
         yield f"LEAK: test images that are also in train: {both}; a trained model has seen them"
     if shared := value(register, "SELECT count(DISTINCT path_a) FROM leak WHERE kind = 'same_label'"):
@@ -144,7 +179,11 @@ def summary(register: sqlite3.Connection, contradictions: int, shorter_side_px: 
 
 def problems(register: sqlite3.Connection) -> Iterator[str]:
     """How many problems there are of each kind, those that occur most, and the first ones."""
-    kinds = {"files skipped": "skipped", "used, with a note": "NOT skipped AND NOT unread", "left alone": "unread"}
+    kinds = {
+        "files skipped": "skipped",
+        "used, with a note": "NOT skipped AND NOT unread",
+        "left alone": "unread",
+    }
     for kind, chosen in kinds.items():
         chosen = f"FROM problem WHERE {chosen}"
         if not (count := value(register, f"SELECT count(*) {chosen}")):
@@ -152,9 +191,16 @@ def problems(register: sqlite3.Connection) -> Iterator[str]:
         often = register.execute(
             f"SELECT count(*), problem {chosen} GROUP BY problem HAVING count(*) > 1 ORDER BY count(*) DESC, min(path) LIMIT {_SHOWN}"
         )
-        reasons = "; ".join(f"{times:,} {printable(problem, _REASON_CHARACTERS)}" for times, problem in often) if count > _SHOWN else ""
+        reasons = (
+            "; ".join(f"{times:,} {printable(problem, _REASON_CHARACTERS)}" for times, problem in often)
+            if count > _SHOWN
+            else ""
+        )
         first = register.execute(f"SELECT path, problem {chosen} ORDER BY path, problem LIMIT {_SHOWN}")
-        shown = "; ".join(f"{printable(path, _NAME_CHARACTERS)} {printable(problem, _REASON_CHARACTERS)}" for path, problem in first)
+        shown = "; ".join(
+            f"{printable(path, _NAME_CHARACTERS)} {printable(problem, _REASON_CHARACTERS)}"
+            for path, problem in first
+        )
         more = f"; and {count - _SHOWN:,} more" if count > _SHOWN else ""
         yield f"{kind}: {count:,}{f' ({reasons})' if reasons else ''}: {shown}{more}"
     if value(register, "SELECT EXISTS (SELECT 1 FROM problem)"):
@@ -170,31 +216,42 @@ def _sizes(register: sqlite3.Connection, shorter_side_px: int) -> Iterator[str]:
 
 
 def manifest(register: sqlite3.Connection, part: str) -> Iterator[tuple[object, ...]]:
-    """Rows of tables.MANIFEST: the images of train or test, sorted by (image_id, split)."""
-    return (image[: len(tables.MANIFEST)] for image in photo_register.images(register, part))
+    """Rows of schemas.MANIFEST: the images of train or test, sorted by (image_id, split)."""
+    return (image[: len(schemas.MANIFEST)] for image in photo_register.images(register, part))
 
 
-def image_batches(cache: ImageCache, root: Path, register: sqlite3.Connection, part: str) -> Iterator[pa.RecordBatch]:
-    """Pass 2: rows of tables.IMAGES in order, some megabytes at a time."""
+def image_batches(
+    cache: ImageCache, root: Path, register: sqlite3.Connection, part: str
+) -> Iterator[pa.RecordBatch]:
+    """Pass 2: rows of schemas.IMAGES in order, some megabytes at a time."""
     rows: list[tuple[str, str, str | None, bytes]] = []
     size = 0
     for image in photo_register.images(register, part):
         try:
-            data = cache.stored(image.image_id, image.prepared_id is not None, [root / path for path in image.paths])
+            data = cache.stored(
+                image.image_id, image.prepared_id is not None, [root / path for path in image.paths]
+            )
         except BadImage as error:
-            raise UserError(f"{root / image.paths[0]}: {error}; run again once nothing writes to {root}") from None
+            raise UserError(
+                f"{root / image.paths[0]}: {error}; run again once nothing writes to {root}"
+            ) from None
         rows.append((image.image_id, image.split, image.prepared_id, data))
         size += len(data)
         if size >= _BATCH_BYTES:
-            yield tables.record_batch(rows, tables.IMAGES)
+            yield parquet.record_batch(rows, schemas.IMAGES)
             rows, size = [], 0
     if rows:
-        yield tables.record_batch(rows, tables.IMAGES)
+        yield parquet.record_batch(rows, schemas.IMAGES)
 
 
 def preparation(register: sqlite3.Connection, part: str, cache: ImageCache) -> dict[str, str] | None:
-    """What decided the training images' pixels besides the files, since a training is kept by their ids; None if nothing did."""
-    replaced = value(register, "SELECT EXISTS (SELECT 1 FROM photo WHERE part = ? AND prepared_id IS NOT NULL)", part)
+    """What decided the training images' pixels besides the files, since a training is kept by their ids.
+
+    None if nothing did.
+    """
+    replaced = value(
+        register, "SELECT EXISTS (SELECT 1 FROM photo WHERE part = ? AND prepared_id IS NOT NULL)", part
+    )
     return {"preparation": cache.folder.name} if part == "train" and replaced else None
 
 
@@ -203,14 +260,14 @@ def main(argv: Sequence[str] = ()) -> None:
     params = cli.start_whole("preprocess")
     pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own keeps what was freed
     with photo_register.temporary() as register:
-        raw_data.read(register, paths.RAW)
+        raw_folder.read(register, paths.RAW)
         judgements = raw_tables.read_judgements(register, paths.RAW)
         if not value(register, "SELECT EXISTS (SELECT 1 FROM file WHERE split = 'train')"):
             check_training(params, {})  # before the others are decoded
         cache = ImageCache.open(paths.CACHE, params.preprocess.shorter_side_px)
         names = (path for (path,) in register.execute("SELECT path FROM file ORDER BY path"))
         count = value(register, "SELECT count(*) FROM file")
-        assemble(register, examine(cache, paths.RAW, names, count, cli.threads()))
+        assemble(register, examine(cache, paths.RAW, names, count, machine.threads()))
         check(register, paths.RAW, params.preprocess.on_bad_image)
         check_judgements(register)
         counted = count_judgements(register, judgements)
@@ -220,14 +277,16 @@ def main(argv: Sequence[str] = ()) -> None:
         for part in parts:
             batches = image_batches(cache, paths.RAW, register, part)
             rows, metadata = photo_register.count_images(register, part), preparation(register, part, cache)
-            tables.write_shards(paths.images(part), tables.IMAGES, batches, rows, tables.IMAGES_PER_SHARD, metadata)
-            tables.write_rows(paths.manifest(part), tables.MANIFEST, manifest(register, part))
-        tables.write_rows(paths.QRELS, tables.QRELS, qrels(register), counted)
+            parquet.write_shards(
+                paths.images(part), schemas.IMAGES, batches, rows, schemas.IMAGES_PER_SHARD, metadata
+            )
+            parquet.write_rows(paths.manifest(part), schemas.MANIFEST, manifest(register, part))
+        parquet.write_rows(paths.QRELS, schemas.QRELS, qrels(register), counted)
         noted = register.execute("SELECT path, problem FROM problem ORDER BY path, problem")
-        tables.write_csv(paths.PROBLEMS, ("path", "problem"), noted)
-        tables.write_csv(paths.LEAKS, Leak._fields, duplicates.leaks(register))
+        csv_files.write_csv(paths.PROBLEMS, ("path", "problem"), noted)
+        csv_files.write_csv(paths.LEAKS, Leak._fields, duplicates.leaks(register))
         for line in summary(register, contradictions, params.preprocess.shorter_side_px):
-            cli.log.info(line)
+            log.info(line)
 
 
 if __name__ == "__main__":

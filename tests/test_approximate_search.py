@@ -1,4 +1,7 @@
-"""Approximate indexes: the recall they promise, against a double loop; the same bytes for any threads; what is refused."""
+"""Approximate indexes: the recall they promise, against a double loop.
+
+The same bytes for any threads; what is refused.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +17,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.lib import approximate_search, ground_truth, search
-from stages.lib.approximate_search import Gallery
-from stages.lib.errors import UserError
-from stages.lib.search_params import Index
-from tests.project import ROOT, environment
+from lineup.errors import UserError
+from lineup.search import approximate, exact, ground_truth
+from lineup.search.approximate import Gallery
+from lineup.settings.search import Index
+from tests.support.project import ROOT, environment
 
 NONE = np.empty((0, 2), np.int64)
-METRICS: tuple[search.Metric, ...] = ("cosine", "l2")
+METRICS: tuple[exact.Metric, ...] = ("cosine", "l2")
 SETTINGS = [
     {"index": "hnsw"},
     {"index": "hnsw", "storage": "int8"},
@@ -36,18 +39,20 @@ SETTINGS = [
 def small_codebooks() -> Iterator[None]:
     """A product quantiser trains on fewer images here, so that the tests have time for it."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(approximate_search, "PQ_TRAINED_ON", 2_000)
+        patched.setattr(approximate, "PQ_TRAINED_ON", 2_000)
         yield
 
 
 def clustered(rows: int, dim: int = 32, seed: int = 0, noise: float = 0.5) -> np.ndarray:
     centres = np.random.default_rng(99).standard_normal((40, dim))
     random = np.random.default_rng(seed)
-    return (centres[random.integers(0, 40, rows)] + noise * random.standard_normal((rows, dim))).astype(np.float32)
+    return (centres[random.integers(0, 40, rows)] + noise * random.standard_normal((rows, dim))).astype(
+        np.float32
+    )
 
 
-def gallery(vectors: np.ndarray, metric: search.Metric = "cosine", batch: int = 700) -> Gallery:
-    def batches() -> Iterator[search.Batch]:
+def gallery(vectors: np.ndarray, metric: exact.Metric = "cosine", batch: int = 700) -> Gallery:
+    def batches() -> Iterator[exact.Batch]:
         for start in range(0, len(vectors), batch):
             part = vectors[start : start + batch]
             yield [str(start + i) for i in range(len(part))], part
@@ -55,125 +60,161 @@ def gallery(vectors: np.ndarray, metric: search.Metric = "cosine", batch: int = 
     return Gallery(metric, len(vectors), vectors.shape[1], batches, "here")
 
 
-def prepared(metric: search.Metric, vectors: np.ndarray) -> np.ndarray:
-    return search.prepare(metric, [str(i) for i in range(len(vectors))], vectors, "here")
+def prepared(metric: exact.Metric, vectors: np.ndarray) -> np.ndarray:
+    return exact.prepare(metric, [str(i) for i in range(len(vectors))], vectors, "here")
 
 
-def naive(metric: search.Metric, queries: np.ndarray, stored: np.ndarray, k: int) -> np.ndarray:
+def naive(metric: exact.Metric, queries: np.ndarray, stored: np.ndarray, k: int) -> np.ndarray:
     """Brute force by numpy in float64."""
     a, b = queries.astype(np.float64), stored.astype(np.float64)
     if metric == "cosine":
-        scores = (a / np.linalg.norm(a, axis=1, keepdims=True)) @ (b / np.linalg.norm(b, axis=1, keepdims=True)).T
+        scores = (a / np.linalg.norm(a, axis=1, keepdims=True)) @ (
+            b / np.linalg.norm(b, axis=1, keepdims=True)
+        ).T
     else:
         scores = -np.array([((b - row) ** 2).sum(axis=1) for row in a])
     return np.argsort(-scores, axis=1, kind="stable")[:, :k]
 
 
 def share(found: np.ndarray, wanted: np.ndarray) -> float:
-    return float(np.mean([len({*f.tolist()} & {*w.tolist()}) / len(w) for f, w in zip(found, wanted, strict=True)]))
+    return float(
+        np.mean([len({*f.tolist()} & {*w.tolist()}) / len(w) for f, w in zip(found, wanted, strict=True)])
+    )
 
 
 @pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("chosen", [{"index": "hnsw"}, {"index": "ivf"}, {"index": "ivf", "storage": "float16"}, {"index": "ivfpq"}])
+@pytest.mark.parametrize(
+    "chosen",
+    [{"index": "hnsw"}, {"index": "ivf"}, {"index": "ivf", "storage": "float16"}, {"index": "ivfpq"}],
+)
 @pytest.mark.parametrize("target", [0.8, 0.99])
-def test_the_target_is_reached_on_new_queries(metric: search.Metric, chosen: dict, target: float) -> None:
+def test_the_target_is_reached_on_new_queries(metric: exact.Metric, chosen: dict, target: float) -> None:
     """Tuned on the gallery's own vectors; new queries from the same clusters find as much, but for chance."""
     vectors, queries = clustered(3_000), clustered(200, seed=1)
-    built = approximate_search.build(Index(recall_target=target, **chosen), gallery(vectors, metric), 10, "models.a.search")
+    built = approximate.build(
+        Index(recall_target=target, **chosen), gallery(vectors, metric), 10, "models.a.search"
+    )
     assert built.facts["ann_recall_tuned"] >= target
-    found, scores = search.nearest(built.index, prepared(metric, queries), 10, NONE)
+    found, scores = exact.nearest(built.index, prepared(metric, queries), 10, NONE)
     truth = naive(metric, queries, vectors, 10)
     assert share(found, truth) >= target - 0.05
-    told = approximate_search.recalls(found, prepared(metric, queries), NONE, gallery(vectors, metric), [1, 10])
-    assert told == {"1": pytest.approx(share(found[:, :1], truth[:, :1]), abs=1e-4), "10": pytest.approx(share(found, truth), abs=1e-4)}
+    told = approximate.recalls(found, prepared(metric, queries), NONE, gallery(vectors, metric), [1, 10])
+    assert told == {
+        "1": pytest.approx(share(found[:, :1], truth[:, :1]), abs=1e-4),
+        "10": pytest.approx(share(found, truth), abs=1e-4),
+    }
     assert not (np.diff(scores, axis=1) > 0).any()  # NaN behind the end of a list that was short
 
 
 def test_a_lower_target_searches_less() -> None:
     widths = []
     for target in (0.5, 0.9, 0.999):
-        built = approximate_search.build(Index(index="ivf", recall_target=target), gallery(clustered(3_000, noise=2)), 10, "")
+        built = approximate.build(
+            Index(index="ivf", recall_target=target), gallery(clustered(3_000, noise=2)), 10, ""
+        )
         widths.append(built.facts["parameters"]["nprobe"])
     assert widths[0] < widths[1] < widths[2]
 
 
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("chosen", SETTINGS)
-def test_scores_are_those_of_the_vectors_in_the_index(metric: search.Metric, chosen: dict) -> None:
+def test_scores_are_those_of_the_vectors_in_the_index(metric: exact.Metric, chosen: dict) -> None:
     vectors, queries = clustered(1_500), prepared(metric, clustered(20, seed=1))
-    built = approximate_search.build(Index(recall_target=None, **chosen), gallery(vectors, metric), 10, "")
-    positions, scores = search.nearest(built.index, queries, 10, NONE)
-    stored = search.stored_vectors(built.index, 1_500)
-    assert np.array_equal(search.vectors_at(built.index, positions), stored[positions])
+    built = approximate.build(Index(recall_target=None, **chosen), gallery(vectors, metric), 10, "")
+    positions, scores = exact.nearest(built.index, queries, 10, NONE)
+    stored = exact.stored_vectors(built.index, 1_500)
+    assert np.array_equal(exact.vectors_at(built.index, positions), stored[positions])
     for q in range(20):
         pairs = [(queries[q].astype(np.float64), stored[p].astype(np.float64)) for p in positions[q]]
         expected = [a @ b if metric == "cosine" else -((a - b) ** 2).sum() for a, b in pairs]
         np.testing.assert_allclose(scores[q], expected, rtol=1e-4, atol=1e-5)
-    exact = prepared(metric, vectors)
+    unquantised = prepared(metric, vectors)
     if chosen.get("storage", "float32") == "float32":
-        assert np.array_equal(stored, exact)
+        assert np.array_equal(stored, unquantised)
     else:
-        np.testing.assert_allclose(stored, exact, atol=0.05 * np.abs(exact).max())
+        np.testing.assert_allclose(stored, unquantised, atol=0.05 * np.abs(unquantised).max())
 
 
-@pytest.mark.parametrize("chosen", [*SETTINGS, {"index": "ivfpq"}, {"index": "ivfpq", "storage": "pq", "recall_target": 0.1}])
+@pytest.mark.parametrize(
+    "chosen", [*SETTINGS, {"index": "ivfpq"}, {"index": "ivfpq", "storage": "pq", "recall_target": 0.1}]
+)
 def test_no_cosine_is_above_one_however_the_vectors_are_held(chosen: dict) -> None:
-    """Vectors that an index holds in fewer bits aren't of length 1 any more: 1.0008 was the cosine of an image with itself."""
+    """Vectors that an index holds in fewer bits aren't of length 1 any more: 1.0008 was the cosine of an
+    image with itself.
+    """
     vectors = clustered(2_500)
-    built = approximate_search.build(Index(**chosen), gallery(vectors), 10, "")
+    built = approximate.build(Index(**chosen), gallery(vectors), 10, "")
     queries = prepared("cosine", vectors[:200])
-    search.vectors_at(built.index, np.arange(1))  # by which an inverted file learns where each lies
+    exact.vectors_at(built.index, np.arange(1))  # by which an inverted file learns where each lies
     held = built.index.reconstruct_batch(np.arange(2_500)).astype(np.float64)
-    for asked in (queries, search.vectors_at(built.index, np.arange(200))):
-        positions, scores = search.nearest(built.index, asked, 10, NONE)
+    for asked in (queries, exact.vectors_at(built.index, np.arange(200))):
+        positions, scores = exact.nearest(built.index, asked, 10, NONE)
         kept = positions >= 0
         assert scores[kept].max() <= 1 + 1e-6
         for q, g in [(q, g) for q in range(0, 200, 13) for g in range(10) if kept[q, g]]:
             other = held[positions[q, g]]
-            assert scores[q, g] == pytest.approx(asked[q] @ other / np.linalg.norm(asked[q]) / np.linalg.norm(other), abs=1e-6)
-    assert np.linalg.norm(search.vectors_at(built.index, np.arange(50)), axis=1) == pytest.approx(1, abs=1e-6)
+            assert scores[q, g] == pytest.approx(
+                asked[q] @ other / np.linalg.norm(asked[q]) / np.linalg.norm(other), abs=1e-6
+            )
+    assert np.linalg.norm(exact.vectors_at(built.index, np.arange(50)), axis=1) == pytest.approx(1, abs=1e-6)
 
 
 @pytest.mark.parametrize("storage", ["int8", "float16"])
 def test_an_exhaustive_search_of_decoded_vectors_orders_them_by_their_cosine(storage: str) -> None:
     """Whatever the depth: FAISS orders its candidates by products, in which a decoded vector's length counts."""
     vectors = clustered(600, dim=4, noise=0.01)  # crowded, so that lengths decide which are candidates
-    built = approximate_search.build(Index.model_validate({"index": "flat", "storage": storage}), gallery(vectors), 10, "")
+    built = approximate.build(
+        Index.model_validate({"index": "flat", "storage": storage}), gallery(vectors), 10, ""
+    )
     queries = prepared("cosine", clustered(50, dim=4, seed=1, noise=0.01))
-    whole, all_scores = search.nearest(built.index, queries, 600, NONE)
-    stored = search.stored_vectors(built.index, 600).astype(np.float64)
+    whole, all_scores = exact.nearest(built.index, queries, 600, NONE)
+    stored = exact.stored_vectors(built.index, 600).astype(np.float64)
     for q, ranked in enumerate(whole):
         assert (np.diff(stored[ranked] @ queries[q].astype(np.float64)) < 1e-6).all()
     for k in (1, 3, 20):
-        positions, scores = search.nearest(built.index, queries, k, NONE)
+        positions, scores = exact.nearest(built.index, queries, k, NONE)
         assert np.array_equal(positions, whole[:, :k]) and np.array_equal(scores, all_scores[:, :k])
 
 
 def test_an_exhaustive_search_of_halves_is_the_flat_one_of_the_decoded_vectors() -> None:
-    """storage changes the vectors, and nothing else: order, ties and exclusions are those of an exact search of what is stored."""
+    """storage changes the vectors, and nothing else: order, ties and exclusions are those of an exact search
+    of what is stored.
+    """
     vectors = np.repeat(clustered(300), 4, axis=0)  # four of each: ties at every boundary
-    built = approximate_search.build(Index(index="flat", storage="float16"), gallery(vectors), 10, "")
-    stored = search.stored_vectors(built.index, len(vectors))
+    built = approximate.build(Index(index="flat", storage="float16"), gallery(vectors), 10, "")
+    stored = exact.stored_vectors(built.index, len(vectors))
     twin = faiss.IndexFlatIP(stored.shape[1])
     twin.add(stored)  # type: ignore[call-arg]
     queries, excluded = prepared("cosine", clustered(30, seed=1)), np.array([[0, 3], [4, 1_000], [29, 5]])
-    for ours, theirs in zip(search.nearest(built.index, queries, 9, excluded), search.nearest(twin, queries, 9, excluded), strict=True):
+    for ours, theirs in zip(
+        exact.nearest(built.index, queries, 9, excluded),
+        exact.nearest(twin, queries, 9, excluded),
+        strict=True,
+    ):
         np.testing.assert_array_equal(ours, theirs)
 
 
-@pytest.mark.parametrize("chosen", [*SETTINGS, {"index": "ivfpq"}, {"index": "ivfpq", "storage": "pq", "recall_target": 0.1}])
+@pytest.mark.parametrize(
+    "chosen", [*SETTINGS, {"index": "ivfpq"}, {"index": "ivfpq", "storage": "pq", "recall_target": 0.1}]
+)
 def test_a_query_is_answered_as_if_it_came_alone_by_any_number_of_threads(chosen: dict) -> None:
-    built = approximate_search.build(Index(**chosen), gallery(clustered(2_500)), 10, "")
-    queries, excluded = prepared("cosine", clustered(60, seed=1)), np.array([[q, g] for q in (0, 7) for g in range(0, 900)])
+    built = approximate.build(Index(**chosen), gallery(clustered(2_500)), 10, "")
+    queries, excluded = (
+        prepared("cosine", clustered(60, seed=1)),
+        np.array([[q, g] for q in (0, 7) for g in range(0, 900)]),
+    )
     before = faiss.omp_get_max_threads()
     try:
         results = []
         for threads in (1, 2, 4):
             faiss.omp_set_num_threads(threads)
-            results.append(search.nearest(built.index, queries, 12, excluded))
+            results.append(exact.nearest(built.index, queries, 12, excluded))
     finally:
         faiss.omp_set_num_threads(before)
-    alone = [search.nearest(built.index, queries[q : q + 1], 12, excluded[excluded[:, 0] == q] * np.array([0, 1])) for q in range(60)]
+    alone = [
+        exact.nearest(built.index, queries[q : q + 1], 12, excluded[excluded[:, 0] == q] * np.array([0, 1]))
+        for q in range(60)
+    ]
     results.append(tuple(np.concatenate(parts) for parts in zip(*alone, strict=True)))
     for positions, scores in results[1:]:
         assert positions.tobytes() == results[0][0].tobytes() and scores.tobytes() == results[0][1].tobytes()
@@ -181,14 +222,16 @@ def test_a_query_is_answered_as_if_it_came_alone_by_any_number_of_threads(chosen
 
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("chosen", [*SETTINGS, {"index": "ivfpq"}])
-def test_excluded_images_are_replaced_by_the_next_ones(metric: search.Metric, chosen: dict) -> None:
+def test_excluded_images_are_replaced_by_the_next_ones(metric: exact.Metric, chosen: dict) -> None:
     """All that an index finds at first is junk: it is searched deeper."""
     target = {} if chosen["index"] == "flat" else {"recall_target": 0.99}
-    built = approximate_search.build(Index.model_validate({**chosen, **target}), gallery(clustered(2_000), metric), 100, "")
+    built = approximate.build(
+        Index.model_validate({**chosen, **target}), gallery(clustered(2_000), metric), 100, ""
+    )
     queries = prepared(metric, clustered(5, seed=1))
-    first, _ = search.nearest(built.index, queries, 100, NONE)
+    first, _ = exact.nearest(built.index, queries, 100, NONE)
     banned = np.array([[q, g] for q in range(5) for g in first[q, :60]])
-    second, scores = search.nearest(built.index, queries, 20, banned)
+    second, scores = exact.nearest(built.index, queries, 20, banned)
     for q in range(5):
         assert not {*second[q].tolist()} & {*first[q, :60].tolist()}
         assert (second[q] >= 0).all() and np.isfinite(scores[q]).all()
@@ -196,9 +239,9 @@ def test_excluded_images_are_replaced_by_the_next_ones(metric: search.Metric, ch
 
 def test_a_ranking_that_ends_early_is_filled() -> None:
     """One list of many is looked at, and it holds few images."""
-    built = approximate_search.build(Index(index="ivf", recall_target=0.01), gallery(clustered(2_000)), 5, "")
+    built = approximate.build(Index(index="ivf", recall_target=0.01), gallery(clustered(2_000)), 5, "")
     assert built.facts["parameters"] == {"nprobe": 1}
-    positions, scores = search.nearest(built.index, prepared("cosine", clustered(40, seed=1)), 500, NONE)
+    positions, scores = exact.nearest(built.index, prepared("cosine", clustered(40, seed=1)), 500, NONE)
     ends = (positions >= 0).sum(axis=1)
     assert (ends > 0).all() and (ends < 500).all()
     for q, end in enumerate(ends):
@@ -208,24 +251,28 @@ def test_a_ranking_that_ends_early_is_filled() -> None:
 
 @pytest.mark.parametrize("chosen", [{"index": "hnsw"}, {"index": "ivf"}])
 def test_equal_images_are_ordered_by_position_also_at_the_boundary(chosen: dict) -> None:
-    vectors = np.concatenate([clustered(600), np.repeat(clustered(1, seed=5), 60, axis=0), clustered(600, seed=2)])
-    built = approximate_search.build(Index(recall_target=0.99, **chosen), gallery(vectors), 10, "")
-    positions, _ = search.nearest(built.index, prepared("cosine", clustered(1, seed=5)), 5, np.array([[0, 601]]))
+    vectors = np.concatenate(
+        [clustered(600), np.repeat(clustered(1, seed=5), 60, axis=0), clustered(600, seed=2)]
+    )
+    built = approximate.build(Index(recall_target=0.99, **chosen), gallery(vectors), 10, "")
+    positions, _ = exact.nearest(
+        built.index, prepared("cosine", clustered(1, seed=5)), 5, np.array([[0, 601]])
+    )
     assert positions.tolist() == [[600, 602, 603, 604, 605]]
 
 
 _BUILD = """
 import sys, faiss
 faiss.omp_set_num_threads(int(sys.argv[1]))
-from stages.lib import approximate_search, search
-approximate_search.PQ_TRAINED_ON = 2_000
+from lineup.search import approximate, exact
+approximate.PQ_TRAINED_ON = 2_000
 from tests.test_approximate_search import SETTINGS, clustered, gallery
-from stages.lib.search_params import Index
+from lineup.settings.search import Index
 from pathlib import Path
 from typing import Any
 for name, chosen in enumerate([*SETTINGS, {"index": "ivfpq"}]):
-    built = approximate_search.build(Index(**chosen), gallery(clustered(9_000), batch=int(sys.argv[2])), 10, "")
-    search.save(Path(sys.argv[3]) / str(name), built.index)
+    built = approximate.build(Index(**chosen), gallery(clustered(9_000), batch=int(sys.argv[2])), 10, "")
+    exact.save(Path(sys.argv[3]) / str(name), built.index)
 """
 
 
@@ -234,7 +281,11 @@ def test_the_same_vectors_give_the_same_bytes_for_any_threads_and_batches(tmp_pa
     for threads, batch in ((1, 9_000), (2, 333), (4, 2_048)):
         folder = tmp_path / f"{threads}"
         folder.mkdir()
-        extra = {"OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT)}
+        extra = {
+            "OMP_NUM_THREADS": str(threads),
+            "OPENBLAS_NUM_THREADS": str(threads),
+            "PYTHONPATH": str(ROOT),
+        }
         command = [sys.executable, "-c", _BUILD, str(threads), str(batch), str(folder)]
         subprocess.run(command, env=environment(**extra), check=True, capture_output=True, cwd=tmp_path)
         made.append([(folder / str(name)).read_bytes() for name in range(len(SETTINGS) + 1)])
@@ -242,87 +293,122 @@ def test_the_same_vectors_give_the_same_bytes_for_any_threads_and_batches(tmp_pa
 
 
 def test_product_quantisation_trains_as_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """FAISS hands the lists out as those of any inverted file, where its settings for the codes aren't reached."""
-    monkeypatch.setattr(approximate_search, "PQ_TRAINED_ON", 2_000)
-    built = approximate_search.build(Index(index="ivfpq"), gallery(clustered(2_500)), 10, "")
+    """FAISS hands the lists out as those of any inverted file, where its settings for the codes aren't
+    reached.
+    """
+    monkeypatch.setattr(approximate, "PQ_TRAINED_ON", 2_000)
+    built = approximate.build(Index(index="ivfpq"), gallery(clustered(2_500)), 10, "")
     lists: Any = faiss.downcast_index(faiss.extract_index_ivf(built.index))
-    assert (lists.pq.cp.niter, lists.pq.cp.max_points_per_centroid, lists.do_polysemous_training) == (10, 39, False)
+    assert (lists.pq.cp.niter, lists.pq.cp.max_points_per_centroid, lists.do_polysemous_training) == (
+        10,
+        39,
+        False,
+    )
 
 
 @pytest.mark.parametrize("chosen", [*SETTINGS, {"index": "ivfpq"}])
 def test_a_saved_index_answers_as_the_built_one(chosen: dict, tmp_path: Path) -> None:
-    built = approximate_search.build(Index(**chosen), gallery(clustered(2_500)), 10, "")
-    search.save(tmp_path / "x.faiss", built.index)
-    assert search.size(built.index) == (tmp_path / "x.faiss").stat().st_size
-    loaded = search.load(tmp_path / "x.faiss", "cosine", 2_500)
+    built = approximate.build(Index(**chosen), gallery(clustered(2_500)), 10, "")
+    exact.save(tmp_path / "x.faiss", built.index)
+    assert exact.size(built.index) == (tmp_path / "x.faiss").stat().st_size
+    loaded = exact.load(tmp_path / "x.faiss", "cosine", 2_500)
     queries = prepared("cosine", clustered(20, seed=1))
-    for ours, theirs in zip(search.nearest(loaded, queries, 10, NONE), search.nearest(built.index, queries, 10, NONE), strict=True):
+    for ours, theirs in zip(
+        exact.nearest(loaded, queries, 10, NONE), exact.nearest(built.index, queries, 10, NONE), strict=True
+    ):
         np.testing.assert_array_equal(ours, theirs)
-    assert np.array_equal(search.vectors_at(loaded, np.array([7])), search.vectors_at(built.index, np.array([7])))
+    assert np.array_equal(
+        exact.vectors_at(loaded, np.array([7])), exact.vectors_at(built.index, np.array([7]))
+    )
     with pytest.raises(UserError, match=r"x.faiss: was built for another metric than l2"):
-        search.load(tmp_path / "x.faiss", "l2", 2_500)
+        exact.load(tmp_path / "x.faiss", "l2", 2_500)
     (tmp_path / "x.faiss").write_bytes((tmp_path / "x.faiss").read_bytes()[:-100])
     with pytest.raises(UserError, match=r"x.faiss: isn't a FAISS index"):
-        search.load(tmp_path / "x.faiss", "cosine", 2_500)
+        exact.load(tmp_path / "x.faiss", "cosine", 2_500)
 
 
 def test_auto_goes_by_size_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = (
         1,
-        approximate_search.FLAT_BELOW - 1,
-        approximate_search.FLAT_BELOW,
-        approximate_search.IVF_FROM - 1,
-        approximate_search.IVF_FROM,
+        approximate.FLAT_BELOW - 1,
+        approximate.FLAT_BELOW,
+        approximate.IVF_FROM - 1,
+        approximate.IVF_FROM,
     )
-    assert [approximate_search.kind(Index(index="auto"), rows) for rows in sizes] == ["flat", "flat", "hnsw", "hnsw", "ivf"]
-    assert approximate_search.is_exact(Index(index="auto"), 9_999) and not approximate_search.is_exact(Index(index="auto"), 10_000)
-    assert not approximate_search.is_exact(Index(index="auto", storage="int8"), 5)
-    monkeypatch.setattr(approximate_search, "FLAT_BELOW", 1_000)
-    built = approximate_search.build(Index(index="auto"), gallery(clustered(1_000)), 10, "")
+    assert [approximate.kind(Index(index="auto"), rows) for rows in sizes] == [
+        "flat",
+        "flat",
+        "hnsw",
+        "hnsw",
+        "ivf",
+    ]
+    assert approximate.is_exact(Index(index="auto"), 9_999) and not approximate.is_exact(
+        Index(index="auto"), 10_000
+    )
+    assert not approximate.is_exact(Index(index="auto", storage="int8"), 5)
+    monkeypatch.setattr(approximate, "FLAT_BELOW", 1_000)
+    built = approximate.build(Index(index="auto"), gallery(clustered(1_000)), 10, "")
     assert built.facts["index"] == "hnsw" and isinstance(built.index, faiss.IndexHNSW)
 
 
-@pytest.mark.parametrize("chosen", [{"index": "hnsw"}, {"index": "ivf"}, {"index": "flat", "storage": "int8"}])
+@pytest.mark.parametrize(
+    "chosen", [{"index": "hnsw"}, {"index": "ivf"}, {"index": "flat", "storage": "int8"}]
+)
 @pytest.mark.parametrize("rows", [1, 2, 50])
 def test_a_gallery_of_few_images_is_searched_too(chosen: dict, rows: int) -> None:
     vectors = clustered(rows)
-    built = approximate_search.build(Index(**chosen), gallery(vectors), 10, "")
-    positions, _ = search.nearest(built.index, prepared("cosine", vectors), 10, NONE)
+    built = approximate.build(Index(**chosen), gallery(vectors), 10, "")
+    positions, _ = exact.nearest(built.index, prepared("cosine", vectors), 10, NONE)
     assert positions[:, 0].tolist() == list(range(rows))
 
 
 def test_what_cannot_be_built_is_told_in_a_sentence() -> None:
     with pytest.raises(UserError) as error:
-        approximate_search.build(Index(index="ivfpq"), gallery(clustered(1_999)), 10, "params.yaml: models.a.search")
+        approximate.build(Index(index="ivfpq"), gallery(clustered(1_999)), 10, "params.yaml: models.a.search")
     assert str(error.value) == (
         "params.yaml: models.a.search.index: ivfpq is trained on 2,000 gallery images or more, and there are 1,999; say flat or hnsw"
     )
     with pytest.raises(UserError) as error:
         chosen = Index(index="ivfpq", storage="pq", recall_target=1)
-        approximate_search.build(chosen, gallery(clustered(2_000)), 10, "params.yaml: refinements.b")
+        approximate.build(chosen, gallery(clustered(2_000)), 10, "params.yaml: refinements.b")
     told = r"params.yaml: refinements.b.recall_target is 1.0, but index: ivfpq with storage: pq reaches 0"
-    assert str(error.value).startswith(told) and str(error.value).endswith("at most; lower the target or say storage: float32")
+    assert str(error.value).startswith(told) and str(error.value).endswith(
+        "at most; lower the target or say storage: float32"
+    )
     broken = clustered(50)
     broken[7] = 0
     with pytest.raises(UserError, match="here: the vector of image 7 is all zero"):
-        approximate_search.build(Index(index="hnsw"), gallery(broken), 10, "")
+        approximate.build(Index(index="hnsw"), gallery(broken), 10, "")
 
 
 # What exact search finds
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.sampled_from(METRICS), st.integers(1, 40), st.integers(1, 12), st.lists(st.integers(0, 9), max_size=6), st.integers(0, 2**32 - 1))
-def test_neighbours_of_a_stream_are_those_of_one_index(metric: search.Metric, rows: int, k: int, cuts: list[int], seed: int) -> None:
+@given(
+    st.sampled_from(METRICS),
+    st.integers(1, 40),
+    st.integers(1, 12),
+    st.lists(st.integers(0, 9), max_size=6),
+    st.integers(0, 2**32 - 1),
+)
+def test_neighbours_of_a_stream_are_those_of_one_index(
+    metric: exact.Metric, rows: int, k: int, cuts: list[int], seed: int
+) -> None:
     random = np.random.default_rng(seed)
-    vectors = prepared(metric, random.integers(-2, 3, (rows, 3)).astype(np.float32) + np.array([5, 0, 0]))  # many equal ones
+    vectors = prepared(
+        metric, random.integers(-2, 3, (rows, 3)).astype(np.float32) + np.array([5, 0, 0])
+    )  # many equal ones
     queries = prepared(metric, random.standard_normal((4, 3)).astype(np.float32))
     excluded = np.column_stack([random.integers(0, 4, 5), random.integers(0, rows, 5)])
     parts = np.split(vectors, sorted(min(cut * rows // 9, rows) for cut in cuts))
-    index = search.build(metric, 3, rows, [([str(i) for i in range(rows)], vectors)], "here")
-    expected, _ = search.nearest(index, queries, k, excluded)
+    index = exact.build(metric, 3, rows, [([str(i) for i in range(rows)], vectors)], "here")
+    expected, _ = exact.nearest(index, queries, k, excluded)
     found = ground_truth.neighbours(metric, queries, excluded, parts, k)
-    assert np.array_equal(found[:, : expected.shape[1]], expected) and (found[:, expected.shape[1] :] == -1).all()
+    assert (
+        np.array_equal(found[:, : expected.shape[1]], expected)
+        and (found[:, expected.shape[1] :] == -1).all()
+    )
 
 
 def test_recall_by_hand() -> None:
@@ -349,8 +435,14 @@ def test_recall_equals_a_double_loop(queries: int, k: int, seed: int) -> None:
 @pytest.mark.parametrize(
     ("chosen", "told"),
     [
-        ({"index": "flat", "recall_target": 0.9}, "recall_target is for hnsw, ivf, ivfpq and auto; index: flat compares every vector"),
-        ({"index": "hnsw", "storage": "pq"}, "storage: pq goes with index: ivfpq; with index: hnsw say float32, float16 or int8"),
+        (
+            {"index": "flat", "recall_target": 0.9},
+            "recall_target is for hnsw, ivf, ivfpq and auto; index: flat compares every vector",
+        ),
+        (
+            {"index": "hnsw", "storage": "pq"},
+            "storage: pq goes with index: ivfpq; with index: hnsw say float32, float16 or int8",
+        ),
         ({"index": "auto", "storage": "pq"}, "storage: pq goes with index: ivfpq; with index: auto say"),
         ({"index": "ivf", "recall_target": 1.5}, "less than or equal to 1"),
         ({"index": "ivf", "recall_target": 0}, "greater than 0"),

@@ -1,4 +1,6 @@
-"""The benchmarks' command lines: a list, help at once, and a sentence for what is lacking. What they measure isn't tested."""
+"""The benchmarks' command lines: a list, help at once, and a sentence for what is lacking. What they measure
+isn't tested.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import command
-from tests.project import ROOT, run
+from tests.support.project import ROOT, run
 
 NAMES = pytest.mark.parametrize("name", command.names())
 
@@ -36,7 +38,9 @@ def test_an_unknown_name_or_option_is_told(tmp_path: Path) -> None:
 
 
 def test_what_is_not_installed_is_told(tmp_path: Path) -> None:
-    (tmp_path / "hnswlib.py").write_text("raise ModuleNotFoundError(\"No module named 'hnswlib'\", name='hnswlib')")
+    (tmp_path / "hnswlib.py").write_text(
+        "raise ModuleNotFoundError(\"No module named 'hnswlib'\", name='hnswlib')"
+    )
     done = run(sys.executable, "-m", "benchmarks.search", cwd=ROOT, check=False, PYTHONPATH=str(tmp_path))
     assert done.returncode == 1
     assert done.stderr.startswith("error: hnswlib is not installed") and done.stderr.count("\n") == 1
@@ -45,6 +49,8 @@ def test_what_is_not_installed_is_told(tmp_path: Path) -> None:
 def test_a_demo_that_has_not_run_is_told(tmp_path: Path) -> None:
     """In a checkout of its own, as here the demo may have run."""
     shutil.copytree(ROOT / "benchmarks", tmp_path / "benchmarks")
-    done = run(sys.executable, "-m", "benchmarks.incremental", cwd=tmp_path, check=False, PYTHONPATH=str(ROOT))
+    done = run(
+        sys.executable, "-m", "benchmarks.incremental", cwd=tmp_path, check=False, PYTHONPATH=str(ROOT)
+    )
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].endswith("run `make demo`") and "Traceback" not in done.stderr

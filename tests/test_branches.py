@@ -9,16 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from tests import project, small_project
-from tests.project import demo_params, executed, read_params, repro, run, write_params
+from tests.support import project, small_project
+from tests.support.project import demo_params, executed, read_params, repro, run, write_params
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = project.create(tmp_path_factory.mktemp("branches") / "project", demo_params("mobilenet_v2", "faiss_l2", image_size=32))
-    run("python", "-m", "stages.demo", "--identities", "8", cwd=folder)
+    folder = project.create(
+        tmp_path_factory.mktemp("branches") / "project",
+        demo_params("mobilenet_v2", "raw_pixels_l2", image_size=32),
+    )
+    run("python", "-m", "lineup", "demo", "--identities", "8", cwd=folder)
     repro(folder)
     run("git", "add", "-A", cwd=folder)
     run("git", "commit", "-qm", "result", cwd=folder)
@@ -37,26 +40,41 @@ def test_metrics_diff_shows_the_changed_row_only(folder: Path) -> None:
     write_params(folder, params)
     repro(folder)
     run("git", "commit", "-qam", "larger images", cwd=folder)
-    diff = json.loads(run("dvc", "metrics", "diff", "main", "--json", cwd=folder).stdout)["metrics/metrics.json"]
+    diff = json.loads(run("dvc", "metrics", "diff", "main", "--json", cwd=folder).stdout)[
+        "metrics/metrics.json"
+    ]
     assert {key.split(".")[0] for key in diff} == {"mobilenet_v2"}
     assert "mobilenet_v2.map_at_r" in diff
-    told = {run("dvc", "metrics", "diff", "main", cwd=folder, PYTHONHASHSEED=seed).stdout for seed in ("1", "2")}
+    told = {
+        run("dvc", "metrics", "diff", "main", cwd=folder, PYTHONHASHSEED=seed).stdout for seed in ("1", "2")
+    }
     assert len(told) == 1, "the order changes from run to run"
     names = [line.split()[1] for line in told.pop().splitlines()[1:]]
     assert names == sorted(diff)
 
 
 def test_an_experiment_sets_one_value_of_one_row(folder: Path) -> None:
-    done = run("dvc", "exp", "run", "-S", "models.faiss_l2.search.metric=cosine", cwd=folder)
-    row = [f"{stage}@faiss_l2" for stage in ("index", "retrieve", "score", "report_row")]
+    done = run("dvc", "exp", "run", "-S", "models.raw_pixels_l2.search.metric=cosine", cwd=folder)
+    row = [f"{stage}@raw_pixels_l2" for stage in ("index", "retrieve", "score", "report_row")]
     assert set(executed(done.stdout)) == {*row, "compare", "report"}
-    assert read_params(folder)["models"]["faiss_l2"]["search"]["metric"] == "cosine"
+    assert read_params(folder)["models"]["raw_pixels_l2"]["search"]["metric"] == "cosine"
 
 
 def test_experiments_run_from_the_queue_side_by_side(folder: Path) -> None:
-    """Each runs in a workspace of its own without data/raw, which is neither in git nor in DVC: hence --allow-missing."""
+    """Each runs in a workspace of its own without data/raw, which is neither in git nor in DVC: hence
+    --allow-missing.
+    """
     for size in (48, 64):
-        run("dvc", "exp", "run", "--queue", "--allow-missing", "-S", f"models.faiss_l2.encoder.image_size={size}", cwd=folder)
+        run(
+            "dvc",
+            "exp",
+            "run",
+            "--queue",
+            "--allow-missing",
+            "-S",
+            f"models.raw_pixels_l2.encoder.image_size={size}",
+            cwd=folder,
+        )
     run("dvc", "exp", "run", "--run-all", "-j", "2", cwd=folder)
     shown = json.loads(run("dvc", "exp", "show", "--json", cwd=folder).stdout)
     experiments = [experiment for rev in shown for experiment in rev.get("experiments") or []]
@@ -65,12 +83,12 @@ def test_experiments_run_from_the_queue_side_by_side(folder: Path) -> None:
     found = {}
     for experiment in experiments:
         data = experiment["revs"][0]["data"]
-        size = data["params"]["params.yaml"]["data"]["models"]["faiss_l2"]["encoder"]["image_size"]
+        size = data["params"]["params.yaml"]["data"]["models"]["raw_pixels_l2"]["encoder"]["image_size"]
         found[size] = data["metrics"]["metrics/metrics.json"]["data"]
     before = json.loads((folder / "metrics" / "metrics.json").read_text(encoding="utf-8"))
     assert set(found) == {48, 64}
     assert all(metrics["mobilenet_v2"] == before["mobilenet_v2"] for metrics in found.values())
-    assert len({metrics["faiss_l2"]["map_at_r"] for metrics in (before, *found.values())}) == 3
+    assert len({metrics["raw_pixels_l2"]["map_at_r"] for metrics in (before, *found.values())}) == 3
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +98,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     row = params["models"].pop(small_project.ROW)
     params["models"]["arcface"] = {**row, "objective": {"name": "arcface", "margin": 0.5}}
     folder = project.create(tmp_path_factory.mktemp("trained") / "project", params)
-    run("python", "-m", "stages.demo", "--identities", "8", cwd=folder)
+    run("python", "-m", "lineup", "demo", "--identities", "8", cwd=folder)
     repro(folder)
     run("git", "add", "-A", cwd=folder)
     run("git", "commit", "-qm", "result", cwd=folder)
@@ -95,7 +113,9 @@ def weights_in(folder: Path, revision: str) -> str:
 
 def test_a_margin_is_tried_at_once_and_from_the_queue(trained: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(trained, tmp_path / "project", symlinks=True))
-    done = run("dvc", "exp", "run", "--name", "at-once", "-S", "models.arcface.objective.margin=0.3", cwd=folder)
+    done = run(
+        "dvc", "exp", "run", "--name", "at-once", "-S", "models.arcface.objective.margin=0.3", cwd=folder
+    )
     row = [f"{stage}@arcface" for stage in ("train", "embed", "index", "retrieve", "score", "report_row")]
     assert set(executed(done.stdout)) == {*row, "compare", "report"}
     facts = json.loads((folder / "data/models/arcface/encoder.json").read_text(encoding="utf-8"))
@@ -106,11 +126,19 @@ def test_a_margin_is_tried_at_once_and_from_the_queue(trained: Path, tmp_path: P
         run("dvc", "exp", "run", "--queue", "--allow-missing", "--name", name, "-S", setting, cwd=folder)
     run("dvc", "exp", "run", "--run-all", "-j", "2", cwd=folder)
     shown = json.loads(run("dvc", "exp", "show", "--json", cwd=folder).stdout)
-    experiments = {experiment["name"]: experiment for rev in shown for experiment in rev.get("experiments") or []}
-    assert {name: experiment["executor"]["state"] for name, experiment in experiments.items() if experiment["executor"]} == {
+    experiments = {
+        experiment["name"]: experiment for rev in shown for experiment in rev.get("experiments") or []
+    }
+    assert {
+        name: experiment["executor"]["state"]
+        for name, experiment in experiments.items()
+        if experiment["executor"]
+    } == {
         "queued-a": "success",
         "queued-b": "success",
     }
     assert set(experiments) == {"at-once", "queued-a", "queued-b"}
     revisions = ["HEAD", *(experiment["revs"][0]["rev"] for experiment in experiments.values())]
-    assert len({weights_in(folder, revision) for revision in revisions}) == 4, "some trained nothing of their own"
+    assert len({weights_in(folder, revision) for revision in revisions}) == 4, (
+        "some trained nothing of their own"
+    )

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from lineup import cli, paths
+from lineup.errors import UserError, nearest
 from stages import preprocess, report
-from stages.lib import cli, paths
-from stages.lib.errors import UserError, nearest
-from tests import locales, project
-from tests.project import ROOT
+from tests.support import locales, project
+from tests.support.project import ROOT
 
 
 def raising(error: BaseException) -> Callable[[], None]:
@@ -34,17 +34,35 @@ def raising(error: BaseException) -> Callable[[], None]:
             1,
             "error: x.parquet: the disk is full; free some space, and run again",
         ),
-        (OSError(errno.EDQUOT, "Disk quota exceeded"), 1, "error: your quota of this disk is used up; free some space, and run again"),
-        (RuntimeError("write error in x.faiss: 0 != 1 (No space left on device)"), 1, "error: the disk is full; free some space, and run"),
+        (
+            OSError(errno.EDQUOT, "Disk quota exceeded"),
+            1,
+            "error: your quota of this disk is used up; free some space, and run again",
+        ),
+        (
+            RuntimeError("write error in x.faiss: 0 != 1 (No space left on device)"),
+            1,
+            "error: the disk is full; free some space, and run",
+        ),
         (OSError(errno.EIO, "Input/output error"), 1, "error: the disk fails; check it"),
-        (RuntimeError("can't start new thread"), 1, "error: no further process or thread can be started; end some"),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"), 1, "error: memory ran out; free some"),
+        (
+            RuntimeError("can't start new thread"),
+            1,
+            "error: no further process or thread can be started; end some",
+        ),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
+            1,
+            "error: memory ran out; free some",
+        ),
         (UserError("a\x1b[2J\nb: is bad"), 1, "error: a\\x1b[2J\\nb: is bad\n"),
         (MemoryError(), 1, "error: memory ran out; free some, or give this process more, and run again"),
         (KeyboardInterrupt(), 130, "interrupted; run again to go on"),
     ],
 )
-def test_a_users_mistake_is_one_sentence(error: BaseException, code: int, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_users_mistake_is_one_sentence(
+    error: BaseException, code: int, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as stopped:
         cli.run(raising(error))
     assert stopped.value.code == code
@@ -59,7 +77,9 @@ NAMED = (
 
 
 @pytest.mark.parametrize("name", NAMED.split())
-def test_each_fault_of_a_disk_is_one_sentence_that_names_the_path(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_fault_of_a_disk_is_one_sentence_that_names_the_path(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     code = getattr(errno, name)
     with pytest.raises(SystemExit):
         cli.run(raising(OSError(code, os.strerror(code), "data/x.parquet")))
@@ -88,7 +108,7 @@ def test_a_bug_keeps_its_traceback(error: Exception) -> None:
 def test_an_unknown_row_is_told_with_the_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     with pytest.raises(UserError, match=r"models.mobilnet_v2 is unknown; did you mean 'mobilenet_v2'"):
-        cli.start("embed", ["--model", "mobilnet_v2"])
+        cli.start("embed", ["--row", "mobilnet_v2"])
 
 
 def test_the_row_of_the_stage_that_dvc_runs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,14 +116,14 @@ def test_the_row_of_the_stage_that_dvc_runs(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("DVC_STAGE", "../dvc.yaml:score_refined@arcface_expanded")
     assert cli.start("score", ["--row-of-stage"], "all")[0] == "arcface_expanded"
     monkeypatch.setenv("DVC_STAGE", "compare")
-    with pytest.raises(UserError, match="use --model ROW"):
+    with pytest.raises(UserError, match="use --row ROW"):
         cli.start("score", ["--row-of-stage"], "all")
 
 
 def test_settings_are_checked_before_the_row(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"params.yaml: can't be read"):
-        cli.start("embed", ["--model", "x"])
+        cli.start("embed", ["--row", "x"])
 
 
 def test_nearest_lists_all_where_none_is_close() -> None:
@@ -121,14 +141,16 @@ def test_a_file_without_permission_is_told(capsys: pytest.CaptureFixture[str]) -
 
 def test_head_may_have_seen_enough() -> None:
     """More than a pipe holds, of which one line is read."""
-    code = "from stages.lib import cli; cli.run(lambda: print('line\\n' * 100_000))"
+    code = "from lineup import cli; cli.run(lambda: print('line\\n' * 100_000))"
     command = f'"{sys.executable}" -c "{code}" | head -1'
     done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("line\n", "")
 
 
 @pytest.mark.parametrize("arguments", [["--bogus"], ["x"]])
-def test_options_that_a_stage_has_not_are_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_options_that_a_stage_has_not_are_refused(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     for main in (preprocess.main, report.main):
         with pytest.raises(SystemExit):
             main(arguments)
@@ -137,10 +159,12 @@ def test_options_that_a_stage_has_not_are_refused(arguments: list[str], capsys: 
 
 def test_a_row_of_the_other_kind_is_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    with pytest.raises(UserError, match=r"arcface_expanded is a row of refinements; this is for models alone"):
-        cli.start("embed", ["--model", "arcface_expanded"])
+    with pytest.raises(
+        UserError, match=r"arcface_expanded is a row of refinements; this is for models alone"
+    ):
+        cli.start("embed", ["--row", "arcface_expanded"])
     with pytest.raises(UserError, match=r"arcface is a row of models; this is for refinements alone"):
-        cli.start("refine", ["--model", "arcface"], "refinements")
+        cli.start("refine", ["--row", "arcface"], "refinements")
 
 
 def test_a_broken_pipe_elsewhere_is_a_bug() -> None:
@@ -149,8 +173,15 @@ def test_a_broken_pipe_elsewhere_is_a_bug() -> None:
 
 
 def test_nobody_need_read_what_is_printed() -> None:
-    code = "from stages.lib import cli; cli.run(lambda: print('line'))"
-    done = subprocess.run(f'"{sys.executable}" -c "{code}" >&-', shell=True, cwd=ROOT, capture_output=True, text=True, check=True)
+    code = "from lineup import cli; cli.run(lambda: print('line'))"
+    done = subprocess.run(
+        f'"{sys.executable}" -c "{code}" >&-',
+        shell=True,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert done.stderr == ""
 
 
@@ -158,24 +189,31 @@ def test_nobody_need_read_what_is_printed() -> None:
 def test_any_text_can_be_printed_in_any_locale(tmp_path: Path, name: str) -> None:
     (tmp_path / paths.COMPARISON).parent.mkdir()
     (tmp_path / paths.COMPARISON).write_text("Käse × 日本 \U0001f600\n", encoding="utf-8")
-    command = (sys.executable, "-m", "stages.compare", "--show")
+    command = (sys.executable, "-m", "lineup", "show")
     done = project.run(*command, cwd=tmp_path, PYTHONPATH=str(ROOT), **locales.environment(name, tmp_path))
     assert (done.stdout, done.stderr) == ("Käse × 日本 \U0001f600\n\n", "")
 
 
 def test_a_text_that_can_not_be_encoded_is_printed_by_its_code(tmp_path: Path) -> None:
-    code = "from stages.lib import cli; cli.run(lambda: print('caf\\udce9, Käse'))"
+    code = "from lineup import cli; cli.run(lambda: print('caf\\udce9, Käse'))"
     command = (sys.executable, "-c", code)
     assert project.run(*command, cwd=ROOT, LC_ALL="C.UTF-8").stdout == "caf\\udce9, Käse\n"
-    assert project.run(*command, cwd=ROOT, LC_ALL="C.UTF-8", PYTHONIOENCODING="ascii").stdout == "caf\\udce9, K\\xe4se\n"
+    assert (
+        project.run(*command, cwd=ROOT, LC_ALL="C.UTF-8", PYTHONIOENCODING="ascii").stdout
+        == "caf\\udce9, K\\xe4se\n"
+    )
 
 
 @pytest.mark.parametrize("name", locales.NAMES)
 def test_files_with_any_name_are_opened_in_any_locale(tmp_path: Path, name: str) -> None:
     """Also by the processes that a command starts."""
     (tmp_path / "Käse.txt").write_text("日本", encoding="utf-8")
-    (tmp_path / "child.py").write_text("from pathlib import Path\nprint(Path('Käse.txt').read_text())\n", encoding="utf-8")
-    parent = "import subprocess, sys\nfrom stages.lib import cli\ncli.run(lambda: subprocess.run([sys.executable, 'child.py']))\n"
+    (tmp_path / "child.py").write_text(
+        "from pathlib import Path\nprint(Path('Käse.txt').read_text())\n", encoding="utf-8"
+    )
+    parent = "import subprocess, sys\nfrom lineup import cli\ncli.run(lambda: subprocess.run([sys.executable, 'child.py']))\n"
     (tmp_path / "parent.py").write_text(parent, encoding="utf-8")
-    done = project.run(sys.executable, "parent.py", cwd=tmp_path, PYTHONPATH=str(ROOT), **locales.environment(name, tmp_path))
+    done = project.run(
+        sys.executable, "parent.py", cwd=tmp_path, PYTHONPATH=str(ROOT), **locales.environment(name, tmp_path)
+    )
     assert done.stdout == "日本\n"

@@ -12,10 +12,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
+from lineup import paths
+from lineup.commands import group
+from lineup.errors import UserError
+from lineup.evaluation import comparison
+from lineup.storage import csv_files, files, parquet, schemas
 from stages import compare, score
-from stages.lib import comparison, paths, tables
-from stages.lib.errors import UserError
-from tests.collection import Image, clustered, params, run, search, write, write_embeddings, write_params
+from tests.support.collection import (
+    Image,
+    clustered,
+    params,
+    run,
+    search,
+    write,
+    write_embeddings,
+    write_params,
+)
 
 MARKDOWN = MarkdownIt("gfm-like", {"linkify": False})
 
@@ -56,7 +68,13 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 
 
 def test_an_unusable_qrels_csv_is_told_where_nothing_is_scored_either() -> None:
-    row = {"queries": 2, "gallery": 3, "unscored": "no labels", "relevance": "none", "judgements": {"lines": 0, "left_out": 0}}
+    row = {
+        "queries": 2,
+        "gallery": 3,
+        "unscored": "no labels",
+        "relevance": "none",
+        "judgements": {"lines": 0, "left_out": 0},
+    }
     told = comparison.task({**row, "exclude": "pixels", "own_picture": {"same_bytes": 0, "other_bytes": 0}})
     assert told == (
         "2 queries, 3 gallery images, no labels: quality can't be measured. data/raw/qrels.csv has no judgement that can be used."
@@ -71,15 +89,18 @@ def test_photos_smaller_than_a_network_s_input_are_counted() -> None:
     for row, resize_px in (("a", 9), ("b", 9), ("c", 8)):
         write_embeddings(row, images[row], resize_px=resize_px)
         search(row)
-        score.main(["--model", row])
+        score.main(["--row", row])
     compare.main([])
-    assert "- `a`, `b`: 280 of 280 images are smaller than the 9 px that the transform resizes to, and are enlarged\n" in page()
+    assert (
+        "- `a`, `b`: 280 of 280 images are smaller than the 9 px that the transform resizes to, and are enlarged\n"
+        in page()
+    )
     assert "8 px" not in page()
 
 
 def change_costs(row: str, **costs: Any) -> None:
-    content = tables.read_json(paths.row_metrics(row))
-    tables.write_json(paths.row_metrics(row), {**content, "costs": {**content["costs"], **costs}})
+    content = files.read_json(paths.row_metrics(row))
+    files.write_json(paths.row_metrics(row), {**content, "costs": {**content["costs"], **costs}})
 
 
 def test_the_best_comes_first_and_the_worse_are_told_apart() -> None:
@@ -152,7 +173,9 @@ def test_top_k_curves() -> None:
     for row in ("a", "b"):
         curve = [float(line["top_k"]) for line in lines if line["model"] == row]
         assert len(curve) == 100 and curve == sorted(curve)
-        assert [curve[k - 1] for k in (1, 5, 10)] == pytest.approx([told[row][f"top_{k}"] for k in (1, 5, 10)], abs=1e-4)
+        assert [curve[k - 1] for k in (1, 5, 10)] == pytest.approx(
+            [told[row][f"top_{k}"] for k in (1, 5, 10)], abs=1e-4
+        )
 
 
 def test_random_weights_are_never_called_the_best() -> None:
@@ -186,7 +209,10 @@ def test_one_row_beside_random_ones_is_the_only_one_with_trained_weights() -> No
 def test_without_labels_the_table_says_so() -> None:
     images = [Image(image.name, image.split, None, image.vector) for image in clustered(5, 2, 3, noise=1)]
     run({"a": images, "b": images})
-    assert {row: line["quality"] for row, line in cells("Quality").items()} == {"a": "no labels", "b": "no labels"}
+    assert {row: line["quality"] for row, line in cells("Quality").items()} == {
+        "a": "no labels",
+        "b": "no labels",
+    }
     assert cells("Cost")["a"]["dim"] == "16"
     assert "10 queries, 15 gallery images, no labels: quality can't be measured." in page()
     assert json.loads(paths.METRICS.read_text())["a"]["index_mb"] > 0
@@ -203,29 +229,46 @@ def test_what_was_left_out_is_counted() -> None:
 @pytest.mark.parametrize(
     ("exclude", "told"),
     [
-        ("pixels", "Excluded from the answers: the query's own picture, 3 times (2 in other bytes; relevance.exclude: pixels)."),
-        ("bytes", "the query's own file, once; its picture in other bytes is an answer, 2 times (relevance.exclude: bytes)."),
+        (
+            "pixels",
+            "Excluded from the answers: the query's own picture, 3 times (2 in other bytes; relevance.exclude: pixels).",
+        ),
+        (
+            "bytes",
+            "the query's own file, once; its picture in other bytes is an answer, 2 times (relevance.exclude: bytes).",
+        ),
     ],
 )
 def test_what_counts_as_the_query_itself_is_counted(exclude: str, told: str) -> None:
     images = clustered(5, 2, 3, noise=1)
-    copies = [Image(f"copy {n}", "gallery", images[0].label, images[0].vector, shows=images[0].name) for n in range(2)]
-    run({"a": [*images, *copies, Image(images[0].name, "gallery", images[0].label, images[0].vector)]}, relevance={"exclude": exclude})
+    copies = [
+        Image(f"copy {n}", "gallery", images[0].label, images[0].vector, shows=images[0].name)
+        for n in range(2)
+    ]
+    run(
+        {"a": [*images, *copies, Image(images[0].name, "gallery", images[0].label, images[0].vector)]},
+        relevance={"exclude": exclude},
+    )
     assert told in page()
 
 
 def test_rows_of_different_exclusions_are_not_compared() -> None:
     run(rows(a=1.0, b=1.0))
     write_params(params("a", "b", relevance={"exclude": "bytes"}))
-    score.main(["--model", "b"])
-    with pytest.raises(UserError, match=r"metrics/rows/b.json: exclude is bytes, but pixels for a; run `dvc repro`"):
+    score.main(["--row", "b"])
+    with pytest.raises(
+        UserError, match=r"metrics/rows/b.json: exclude is bytes, but pixels for a; run `dvc repro`"
+    ):
         compare.main([])
 
 
 def test_figures_of_an_earlier_version_or_another_row_are_refused() -> None:
     run(rows(a=1.0, b=1.0))
-    tables.write_json(paths.row_metrics("b"), tables.read_json(paths.row_metrics("a")))
-    with pytest.raises(UserError, match=r"metrics/rows/b.json: isn't what this version writes for b; run `dvc repro -f -s score@b`"):
+    files.write_json(paths.row_metrics("b"), files.read_json(paths.row_metrics("a")))
+    with pytest.raises(
+        UserError,
+        match=r"metrics/rows/b.json: isn't what this version writes for b; run `dvc repro -f -s score@b`",
+    ):
         compare.main([])
 
 
@@ -238,10 +281,13 @@ def test_labels_of_unequal_size_show_their_own_mean() -> None:
     run({"a": clustered(10, 2, 3, noise=1.5)})
     assert "map_at_r by label" not in cells("Quality")["a"]
     images = clustered(10, 2, 3, noise=1.5)
-    images = [Image(i.name, i.split, "label 0" if i.label in ("label 1", "label 2") else i.label, i.vector) for i in images]
+    images = [
+        Image(i.name, i.split, "label 0" if i.label in ("label 1", "label 2") else i.label, i.vector)
+        for i in images
+    ]
     run({"a": images})
-    macro = tables.read_json(paths.row_metrics("a"))["quality"]["map_at_r"]["macro"]
-    assert cells("Quality")["a"]["map_at_r by label"] == f"{macro:.3f}"
+    mean_over_labels = files.read_json(paths.row_metrics("a"))["quality"]["map_at_r"]["mean_over_labels"]
+    assert cells("Quality")["a"]["map_at_r by label"] == f"{mean_over_labels:.3f}"
 
 
 def test_costs_are_shown_and_so_is_where_they_were_measured() -> None:
@@ -249,16 +295,23 @@ def test_costs_are_shown_and_so_is_where_they_were_measured() -> None:
     run(rows(a=1.0, b=1.0))
     images = rows(a=1.0, b=1.0)
     write_embeddings(
-        "b", images["b"], device="Some GPU", licence="odd | [licence](x) <b>", images_per_second=None, peak_gpu_memory_mb=2000.4
+        "b",
+        images["b"],
+        device="Some GPU",
+        licence="odd | [licence](x) <b>",
+        images_per_second=None,
+        peak_gpu_memory_mb=2000.4,
     )
     search("b")
-    score.main(["--model", "b"])
+    score.main(["--row", "b"])
     compare.main([])
     cost = cells("Cost")
     assert (cost["a"]["images/s"], cost["b"]["images/s"]) == ("120.5", "-")
     assert (cost["a"]["memory MB"], cost["b"]["memory MB"]) == ("800", "2,000")
     assert cost["b"]["licence"] == "odd | [licence](x) <b>"
-    assert "Measured in different places" in page() and "- `b`: embedded on Some GPU (torch, float32)" in page()
+    assert (
+        "Measured in different places" in page() and "- `b`: embedded on Some GPU (torch, float32)" in page()
+    )
     assert "images_per_second" not in json.loads(paths.METRICS.read_text())["b"]
 
 
@@ -273,16 +326,22 @@ def test_only_the_rows_of_params_yaml_are_read() -> None:
 
 def test_odd_labels_keep_queries_and_columns_apart() -> None:
     odd = ['a,"b"', "new\nline", "carriage\rreturn", " ", "=1+1", "ü😀"]
-    images = [Image(i.name, i.split, odd[int(str(i.label).split()[1])], i.vector) for i in clustered(6, 2, 3, noise=1)]
+    images = [
+        Image(i.name, i.split, odd[int(str(i.label).split()[1])], i.vector)
+        for i in clustered(6, 2, 3, noise=1)
+    ]
     run({"a": images, "b": images})
     assert "12 queries with 6 labels" in page()
-    assert {line["label"] for line in tables.read_csv(paths.row_queries("a"))} == set(odd)
+    assert {line["label"] for line in csv_files.read_csv(paths.row_queries("a"))} == set(odd)
     assert {line["label"] for line in read_csv(paths.row_queries("a"))} == set(odd) - {"=1+1"} | {"'=1+1"}
 
 
 @pytest.mark.parametrize(
     ("file", "told"),
-    [(paths.row_metrics("b"), "metrics/rows/b.json: is not there"), (paths.row_queries("b"), "metrics/queries/b.csv: is not there")],
+    [
+        (paths.row_metrics("b"), "metrics/rows/b.json: is not there"),
+        (paths.row_queries("b"), "metrics/queries/b.csv: is not there"),
+    ],
 )
 def test_a_missing_file_is_told(file: Path, told: str) -> None:
     run(rows(a=1.0, b=1.0))
@@ -296,24 +355,26 @@ def test_rows_of_different_collections_are_not_compared() -> None:
     before = {name: paths.row_queries(name).read_text() for name in "ab"}
     first, *lines = before["b"].splitlines(keepends=True)
     paths.row_queries("b").write_text("".join([first, *lines[1:], lines[0]]))
-    with pytest.raises(UserError, match=r"metrics/queries/b.csv: holds other queries than metrics/queries/a.csv"):
+    with pytest.raises(
+        UserError, match=r"metrics/queries/b.csv: holds other queries than metrics/queries/a.csv"
+    ):
         compare.main([])
     paths.row_queries("b").write_text(first.replace("map_at_r", "map"))
     with pytest.raises(UserError, match=r"metrics/queries/b.csv: isn't what this version writes"):
         compare.main([])
     paths.row_queries("b").write_text(before["b"])
-    content: dict[str, Any] = tables.read_json(paths.row_metrics("b"))
-    tables.write_json(paths.row_metrics("b"), content | {"gallery": 7})
+    content: dict[str, Any] = files.read_json(paths.row_metrics("b"))
+    files.write_json(paths.row_metrics("b"), content | {"gallery": 7})
     with pytest.raises(UserError, match=r"metrics/rows/b.json: gallery is 7, but 200 for a"):
         compare.main([])
 
 
 def test_show_prints_the_page(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(UserError, match=r"metrics/comparison.md: is not there; run `dvc repro`"):
-        compare.main(["--show"])
+    with pytest.raises(UserError, match=r"metrics/comparison.md: does not exist; run `dvc repro`"):
+        group.run(["show"])
     run(rows(a=1.0))
     capsys.readouterr()
-    compare.main(["--show"])
+    group.run(["show"])
     assert capsys.readouterr().out.strip() == page().strip()
 
 
@@ -321,7 +382,9 @@ def test_show_prints_the_page(capsys: pytest.CaptureFixture[str]) -> None:
 def test_escaped_text_is_shown_as_it_is(text: str) -> None:
     cell = comparison.table(["a", "b"], [[comparison.escape(text), "x"]])
     tokens = MARKDOWN.parse(cell)
-    shown = ["".join(child.content for child in token.children or []) for token in tokens if token.type == "inline"]
+    shown = [
+        "".join(child.content for child in token.children or []) for token in tokens if token.type == "inline"
+    ]
     assert shown == ["a", "b", " ".join(text.split()), "x"]
 
 
@@ -335,8 +398,16 @@ def test_columns_are_aligned() -> None:
 def test_where_labels_are_too_few_for_any_difference_it_says_so(labels: int, possible: bool) -> None:
     """The clearest difference: one row always right, the other never."""
     right = clustered(labels, 2, 3, noise=0)
-    others = dict(zip(dict.fromkeys(i.label for i in right), [right[-1].vector, *(i.vector for i in right[::5])], strict=False))
-    wrong = [Image(i.name, i.split, i.label, others[i.label] if i.split == "query" else i.vector) for i in right]
+    others = dict(
+        zip(
+            dict.fromkeys(i.label for i in right),
+            [right[-1].vector, *(i.vector for i in right[::5])],
+            strict=False,
+        )
+    )
+    wrong = [
+        Image(i.name, i.split, i.label, others[i.label] if i.split == "query" else i.vector) for i in right
+    ]
     run({"right": right, "wrong": wrong})
     assert ("no difference can reach p < 0.05" in page()) != possible
     assert (float(read_csv(paths.SIGNIFICANCE)[0]["p_holm"]) < 0.05) == possible
@@ -346,14 +417,15 @@ def test_where_labels_are_too_few_for_any_difference_it_says_so(labels: int, pos
 def test_judgements_that_preprocess_left_out_are_told_beside_the_figures(judged: int, labelled: bool) -> None:
     images = [i if labelled else Image(i.name, i.split, None, i.vector) for i in clustered(5, 2, 3, noise=1)]
     run({"a": images}, [("0/0", "0/2", 1)][:judged])
-    assert "judgement" not in page() and tables.read_json(paths.row_metrics("a"))["judgements"] is None
-    pairs = [list(pair.values()) for pair in tables.read_table(paths.QRELS).to_pylist()]
-    tables.write_rows(paths.QRELS, tables.QRELS, pairs, {"judgements": str(2 + judged), "left_out": "2"})
-    score.main(["--model", "a"])
+    assert "judgement" not in page() and files.read_json(paths.row_metrics("a"))["judgements"] is None
+    pairs = [list(pair.values()) for pair in parquet.read_table(paths.QRELS).to_pylist()]
+    parquet.write_rows(paths.QRELS, schemas.QRELS, pairs, {"judgements": str(2 + judged), "left_out": "2"})
+    score.main(["--row", "a"])
     compare.main([])
-    assert tables.read_json(paths.row_metrics("a"))["judgements"] == {"lines": 2 + judged, "left_out": 2}
+    assert files.read_json(paths.row_metrics("a"))["judgements"] == {"lines": 2 + judged, "left_out": 2}
     assert f"{2 + judged} judgements, about photos that can't be read." in page()
-    assert ("data/raw/qrels.csv has no judgement that can be used, so images with the query's label are right" in page()) == (
-        labelled and not judged
-    )
+    assert (
+        "data/raw/qrels.csv has no judgement that can be used, so images with the query's label are right"
+        in page()
+    ) == (labelled and not judged)
     assert ("quality can't be measured" in page()) == (not labelled)

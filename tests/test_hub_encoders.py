@@ -1,4 +1,6 @@
-"""Encoders from a hub: each gives the very vectors that its own library gives, through the real download and loading code."""
+"""Encoders from a hub: each gives the very vectors that its own library gives, through the real download and
+loading code.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +18,11 @@ import timm.data
 import torch
 import transformers as tf
 
-from stages.lib import encoders
-from stages.lib.encoders import transformers
-from stages.lib.fused_transform import LookUp, fused
-from tests import hub_repositories, local_hub
-from tests.hub_project import PHOTOS, fetch, row, write
+from lineup.encoders import encoder as encoders
+from lineup.encoders import transformers
+from lineup.engines.lookup_transform import LookUp, fused
+from tests.support import hub_repositories, local_hub
+from tests.support.hub_project import PHOTOS, fetch, row, write
 
 pytestmark = pytest.mark.slow
 
@@ -39,17 +41,35 @@ ROWS: dict[str, dict[str, Any]] = {
     "timm": row(library="timm", name="test_vit.r160_in1k", weights="hub"),
     "timm_larger": row(library="timm", name="test_vit.r160_in1k", weights="hub", image_size=192),
     "timm_custom": row(library="timm", name="hf-hub:tiny/timm", weights="hub"),
-    "clip_own": row(library="transformers", name="tiny/clip", weights="hub", mean=[0.1, 0.2, 0.3], std=[0.4, 0.5, 0.6]),
+    "clip_own": row(
+        library="transformers", name="tiny/clip", weights="hub", mean=[0.1, 0.2, 0.3], std=[0.4, 0.5, 0.6]
+    ),
     "clip_folder": row(library="transformers", name="mine", weights="file:copies/tiny/clip"),
     "siglip_larger": row(library="transformers", name="tiny/siglip", weights="hub", image_size=48),
-    "dinov2_larger": row(library="transformers", name="tiny/dinov2", weights="hub", pooling="cls", image_size=48),
-    "dinov3_larger": row(library="transformers", name="tiny/dinov3", weights="hub", pooling="mean", image_size=48),
-    "resnet_larger": row(library="transformers", name="tiny/resnet", weights="hub", pooling="pooler", image_size=64),
-    "timm_own": row(library="timm", name="test_vit.r160_in1k", weights="hub", mean=[0.1, 0.2, 0.3], std=[0.4, 0.5, 0.6]),
+    "dinov2_larger": row(
+        library="transformers", name="tiny/dinov2", weights="hub", pooling="cls", image_size=48
+    ),
+    "dinov3_larger": row(
+        library="transformers", name="tiny/dinov3", weights="hub", pooling="mean", image_size=48
+    ),
+    "resnet_larger": row(
+        library="transformers", name="tiny/resnet", weights="hub", pooling="pooler", image_size=64
+    ),
+    "timm_own": row(
+        library="timm", name="test_vit.r160_in1k", weights="hub", mean=[0.1, 0.2, 0.3], std=[0.4, 0.5, 0.6]
+    ),
     "timm_folder": row(library="timm", name="mine", weights="file:copies/tiny/timm"),
-    "open_clip_own": row(library="open_clip", name="hf-hub:tiny/open-clip", weights="hub", mean=[0.1, 0.2, 0.3], std=[0.4, 0.5, 0.6]),
+    "open_clip_own": row(
+        library="open_clip",
+        name="hf-hub:tiny/open-clip",
+        weights="hub",
+        mean=[0.1, 0.2, 0.3],
+        std=[0.4, 0.5, 0.6],
+    ),
     "open_clip_squash": row(library="open_clip", name="hf-hub:tiny/open-clip-squash", weights="hub"),
-    "open_clip_longest": row(library="open_clip", name="hf-hub:tiny/open-clip-longest", weights="hub", image_size=48),
+    "open_clip_longest": row(
+        library="open_clip", name="hf-hub:tiny/open-clip-longest", weights="hub", image_size=48
+    ),
     "open_clip_folder": row(library="open_clip", name="mine", weights="file:copies/tiny/open-clip-squash"),
     "open_clip": row(library="open_clip", name="hf-hub:tiny/open-clip", weights="hub"),
     "open_clip_larger": row(library="open_clip", name="hf-hub:tiny/open-clip", weights="hub", image_size=48),
@@ -63,7 +83,12 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[local_hub.Hub]:
         for name, make in hub_repositories.TRANSFORMERS.items():
             served.add(name, make(root / name))
         served.add("timm/test_vit.r160_in1k", hub_repositories.timm_repository(root / "test_vit"))
-        served.add("tiny/timm", hub_repositories.timm_repository(root / "timm", num_classes=7, class_token=False, global_pool="avg"))
+        served.add(
+            "tiny/timm",
+            hub_repositories.timm_repository(
+                root / "timm", num_classes=7, class_token=False, global_pool="avg"
+            ),
+        )
         served.add("tiny/open-clip", hub_repositories.open_clip_repository(root / "open-clip"))
         for mode in ("squash", "longest"):
             how = {"resize_mode": mode, "interpolation": "bilinear"}
@@ -103,7 +128,9 @@ def ours(project: Path) -> Any:
 def processed(folder: Path, **options: Any) -> torch.Tensor:
     """As the libraries' model cards do it: one photo after another."""
     processor = tf.AutoImageProcessor.from_pretrained(folder)
-    return torch.cat([processor(images=photo, return_tensors="pt", **options)["pixel_values"] for photo in PHOTOS])
+    return torch.cat(
+        [processor(images=photo, return_tensors="pt", **options)["pixel_values"] for photo in PHOTOS]
+    )
 
 
 def library(folder: Path, **options: Any) -> tuple[Any, Any]:
@@ -116,11 +143,18 @@ def close(one: np.ndarray, other: torch.Tensor) -> None:
     np.testing.assert_allclose(one, other.numpy(), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", [name for name, settings in ROWS.items() if settings["encoder"]["library"] == "transformers"])
+@pytest.mark.parametrize(
+    "name", [name for name, settings in ROWS.items() if settings["encoder"]["library"] == "transformers"]
+)
 def test_an_image_processor_in_steps_gives_its_own_bytes(project: Path, name: str) -> None:
-    """Up to the 8-bit pixels, which follow from the facts that they are kept under, and from there on by a look-up."""
+    """Up to the 8-bit pixels, which follow from the facts that they are kept under, and from there on by a
+    look-up.
+    """
     facts = json.loads((project / "data/weights" / name / "encoder.json").read_text())
-    whole, in_steps = transformers.transform(facts), fused(transformers.transform({"transform": facts["transform"]}))
+    whole, in_steps = (
+        transformers.transform(facts),
+        fused(transformers.transform({"transform": facts["transform"]})),
+    )
     # DINOv3's resizes numbers that are scaled already.
     assert isinstance(in_steps, transformers.Processed if name.startswith("dinov3") else LookUp)
     for photo in PHOTOS:
@@ -140,7 +174,10 @@ PUBLISHED: dict[str, tuple[str, dict[str, Any]]] = {
     "vit": ("tiny/vit", {}),
     "vit_larger": ("tiny/vit", {"size": {"height": 48, "width": 48}}),
     "dinov2": ("tiny/dinov2", {}),
-    "dinov2_larger": ("tiny/dinov2", {"size": {"shortest_edge": 54}, "crop_size": {"height": 48, "width": 48}}),
+    "dinov2_larger": (
+        "tiny/dinov2",
+        {"size": {"shortest_edge": 54}, "crop_size": {"height": 48, "width": 48}},
+    ),
     "dinov3": ("tiny/dinov3", {}),
     "dinov3_larger": ("tiny/dinov3", {"size": {"height": 48, "width": 48}}),
     "resnet": ("tiny/resnet", {}),
@@ -163,7 +200,9 @@ def published(folder: Path, library_of_row: str, options: dict[str, Any]) -> Any
     """The transform that a library makes of a repository, as its documentation does it."""
     if library_of_row == "timm":
         model = timm.create_model(f"local-dir:{folder}", pretrained=True)
-        return timm.data.create_transform(**timm.data.resolve_data_config(options, model=model), is_training=False)
+        return timm.data.create_transform(
+            **timm.data.resolve_data_config(options, model=model), is_training=False
+        )
     if library_of_row == "open_clip":
         return library(folder, **options)[1]
     processor = tf.AutoImageProcessor.from_pretrained(folder, **options)
@@ -198,8 +237,12 @@ RESIZED_PX = {
 
 
 @pytest.mark.parametrize(("name", "resize_px"), RESIZED_PX.items())
-def test_the_size_that_photos_are_resized_to_is_written_down(project: Path, name: str, resize_px: int) -> None:
-    assert json.loads((project / "data/weights" / name / "encoder.json").read_text())["resize_px"] == resize_px
+def test_the_size_that_photos_are_resized_to_is_written_down(
+    project: Path, name: str, resize_px: int
+) -> None:
+    assert (
+        json.loads((project / "data/weights" / name / "encoder.json").read_text())["resize_px"] == resize_px
+    )
 
 
 @pytest.mark.parametrize("name", ["clip", "siglip"])
@@ -222,7 +265,9 @@ def test_dual_encoders_give_get_image_features(hub: local_hub.Hub, ours: Any, na
         ("resnet", "tiny/resnet", lambda out: out.pooler_output[:, :, 0, 0]),
     ],
 )
-def test_other_encoders_give_the_pooled_hidden_state(hub: local_hub.Hub, ours: Any, name: str, repo: str, pool: Any) -> None:
+def test_other_encoders_give_the_pooled_hidden_state(
+    hub: local_hub.Hub, ours: Any, name: str, repo: str, pool: Any
+) -> None:
     folder = repository(hub, repo)
     model = tf.AutoModel.from_pretrained(folder)
     with torch.inference_mode():
@@ -233,11 +278,18 @@ def test_another_image_size_interpolates_as_the_library_does(hub: local_hub.Hub,
     folder = repository(hub, "tiny/vit")
     pixels = processed(folder, size={"height": 48, "width": 48})
     with torch.inference_mode():
-        close(ours("vit_larger"), tf.AutoModel.from_pretrained(folder)(pixels, interpolate_pos_encoding=True).last_hidden_state[:, 0])
+        close(
+            ours("vit_larger"),
+            tf.AutoModel.from_pretrained(folder)(pixels, interpolate_pos_encoding=True).last_hidden_state[
+                :, 0
+            ],
+        )
     folder = repository(hub, "tiny/clip")
     pixels = processed(folder, size={"shortest_edge": 64}, crop_size={"height": 64, "width": 64})
     with torch.inference_mode():
-        features = tf.AutoModel.from_pretrained(folder).get_image_features(pixels, interpolate_pos_encoding=True)
+        features = tf.AutoModel.from_pretrained(folder).get_image_features(
+            pixels, interpolate_pos_encoding=True
+        )
         close(ours("clip_larger"), features.pooler_output)
 
 
@@ -251,10 +303,18 @@ def test_open_clip_gives_encode_image(hub: local_hub.Hub, ours: Any, name: str, 
 
 @pytest.mark.parametrize(
     ("name", "repo", "size"),
-    [("timm", "timm/test_vit.r160_in1k", 160), ("timm_larger", "timm/test_vit.r160_in1k", 192), ("timm_custom", "tiny/timm", 160)],
+    [
+        ("timm", "timm/test_vit.r160_in1k", 160),
+        ("timm_larger", "timm/test_vit.r160_in1k", 192),
+        ("timm_custom", "tiny/timm", 160),
+    ],
 )
-def test_timm_gives_its_pooled_features(hub: local_hub.Hub, ours: Any, name: str, repo: str, size: int) -> None:
-    model: Any = timm.create_model(f"local-dir:{repository(hub, repo)}", pretrained=True, num_classes=0).eval()
+def test_timm_gives_its_pooled_features(
+    hub: local_hub.Hub, ours: Any, name: str, repo: str, size: int
+) -> None:
+    model: Any = timm.create_model(
+        f"local-dir:{repository(hub, repo)}", pretrained=True, num_classes=0
+    ).eval()
     if size != 160:
         model.set_input_size(img_size=(size, size))
     config = timm.data.resolve_model_data_config(model) | {"input_size": (3, size, size)}
@@ -263,11 +323,17 @@ def test_timm_gives_its_pooled_features(hub: local_hub.Hub, ours: Any, name: str
         close(ours(name), model(torch.stack([preprocess(photo) for photo in PHOTOS])))
 
 
-TEXTS = ["a photo of a slice of pizza", "apple", "PIZZA  pizza, and a text that is longer than any short context " * 5]
+TEXTS = [
+    "a photo of a slice of pizza",
+    "apple",
+    "PIZZA  pizza, and a text that is longer than any short context " * 5,
+]
 
 
 @pytest.mark.parametrize(("name", "padding"), [("clip", True), ("siglip", "max_length")])
-def test_text_towers_give_get_text_features(hub: local_hub.Hub, project: Path, name: str, padding: Any) -> None:
+def test_text_towers_give_get_text_features(
+    hub: local_hub.Hub, project: Path, name: str, padding: Any
+) -> None:
     folder = repository(hub, f"tiny/{name}")
     model, tokenizer = tf.AutoModel.from_pretrained(folder), tf.AutoTokenizer.from_pretrained(folder)
     longest = model.config.text_config.max_position_embeddings
@@ -306,7 +372,10 @@ def test_facts_say_where_an_encoder_comes_from(hub: local_hub.Hub, project: Path
     towers = [*model.vision_model.parameters(), *model.visual_projection.parameters()]
     assert facts["parameters"] == sum(p.numel() for p in towers)
     assert facts["gflops"] > 0 and facts["dim"] == 24
-    assert json.loads((project / "data/weights/dinov3/encoder.json").read_text())["licence"] == "other (dinov3-license)"
+    assert (
+        json.loads((project / "data/weights/dinov3/encoder.json").read_text())["licence"]
+        == "other (dinov3-license)"
+    )
     assert json.loads((project / "data/weights/open_clip/encoder.json").read_text())["licence"] == "mit"
     assert json.loads((project / "data/weights/timm/encoder.json").read_text())["licence"] == "cc-by-nc-4.0"
 
@@ -323,5 +392,9 @@ def test_the_same_checkpoint_gives_the_same_bytes(hub: local_hub.Hub, project: P
     assert done.returncode == 0, done.stderr
     for name in ("clip", "open_clip"):
         here, there = tmp_path / "data/weights" / name, project / "data/weights" / name
-        assert [p.relative_to(here) for p in local_hub.files(here)] == [p.relative_to(there) for p in local_hub.files(there)]
-        assert all(p.read_bytes() == (there / p.relative_to(here)).read_bytes() for p in local_hub.files(here))
+        assert [p.relative_to(here) for p in local_hub.files(here)] == [
+            p.relative_to(there) for p in local_hub.files(there)
+        ]
+        assert all(
+            p.read_bytes() == (there / p.relative_to(here)).read_bytes() for p in local_hub.files(here)
+        )

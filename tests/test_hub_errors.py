@@ -1,4 +1,7 @@
-"""What goes wrong between a row and its hub is told in one sentence; what broke off goes on; what was fetched needs no hub."""
+"""What goes wrong between a row and its hub is told in one sentence.
+
+What broke off goes on; what was fetched needs no hub.
+"""
 
 from __future__ import annotations
 
@@ -18,25 +21,26 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import stages.fetch
-from stages.lib import encoders
-from stages.lib.encoders import hub as hub_of_encoders
-from stages.lib.errors import UserError
-from stages.lib.params import Encoder
-from tests import hub_repositories, local_hub
-from tests.hub_project import environment, fetch, row, write
+from lineup.encoders import encoder as encoders
+from lineup.encoders import hub as hub_of_encoders
+from lineup.errors import UserError
+from lineup.settings.params import Encoder
+from tests.support import hub_repositories, local_hub
+from tests.support.hub_project import environment, fetch, row, write
 
 pytestmark = pytest.mark.slow
 
-# `python -m stages.fetch --model ROW` for each line on stdin, in one process: importing the libraries takes seconds.
+# `python -m stages.fetch --row ROW` for each line on stdin, in one process: importing the libraries takes
+# seconds.
 _DRIVER = """
 import contextlib, io, json, sys
 from stages import fetch
-from stages.lib import cli
+from lineup import cli
 for line in sys.stdin:
     told, code = io.StringIO(), 0
     with contextlib.redirect_stderr(told):
         try:
-            cli.run(lambda: fetch.main(["--model", line.strip()]))
+            cli.run(lambda: fetch.main(["--row", line.strip()]))
         except SystemExit as end:
             code = end.code
         except Exception as error:
@@ -77,7 +81,9 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[local_hub
     with local_hub.serve() as served:
         impatient = environment(project, served.url, HF_HUB_DOWNLOAD_TIMEOUT="1", HF_HUB_ETAG_TIMEOUT="1")
         command = [sys.executable, "-c", _DRIVER]
-        with subprocess.Popen(command, cwd=project, env=impatient, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen(
+            command, cwd=project, env=impatient, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as process:
             assert process.stdin and process.stdout
 
             def run(**encoder: Any) -> tuple[int, str]:
@@ -107,8 +113,13 @@ def sentence(told: str, *parts: str) -> None:
         assert part in errors[0], told
 
 
-@pytest.mark.parametrize("case", ["missing", "revision", "private", "gated", "gated and not granted", "500", "403", "announced only"])
-def test_what_the_hub_refuses(driver: tuple[local_hub.Hub, Path, Fetch], repositories: Path, case: str) -> None:
+@pytest.mark.parametrize(
+    "case",
+    ["missing", "revision", "private", "gated", "gated and not granted", "500", "403", "announced only"],
+)
+def test_what_the_hub_refuses(
+    driver: tuple[local_hub.Hub, Path, Fetch], repositories: Path, case: str
+) -> None:
     hub, _, run = driver
     hub.repositories.clear()
     hub.add("tiny/vit", repositories / "vit")
@@ -117,9 +128,15 @@ def test_what_the_hub_refuses(driver: tuple[local_hub.Hub, Path, Fetch], reposit
     asked: dict[str, Any] = {"name": "tiny/vit", "pooling": "cls"}
     expected: tuple[str, ...]
     if case == "missing":
-        asked["name"], expected = "tiny/vti", ("encoder.name: there is no tiny/vti on http://127.0.0.1", "HF_TOKEN")
+        asked["name"], expected = (
+            "tiny/vti",
+            ("encoder.name: there is no tiny/vti on http://127.0.0.1", "HF_TOKEN"),
+        )
     elif case == "revision":
-        asked["revision"], expected = "v9", ("encoder.revision: tiny/vit on http://127.0.0.1", "has no revision 'v9'")
+        asked["revision"], expected = (
+            "v9",
+            ("encoder.revision: tiny/vit on http://127.0.0.1", "has no revision 'v9'"),
+        )
     elif case == "private":
         asked["name"], expected = "tiny/private", ("there is no tiny/private", "or it is private", "HF_TOKEN")
     elif case.startswith("gated"):
@@ -131,7 +148,11 @@ def test_what_the_hub_refuses(driver: tuple[local_hub.Hub, Path, Fetch], reposit
         hub.faults.missing_files, expected = True, ("tiny/vit can't be fetched", "it answered 404", WAYS_OUT)
     else:
         hub.faults.status = int(case)
-        expected = ("tiny/vit can't be fetched from http://127.0.0.1", "500" if case == "500" else "access is refused, 403", WAYS_OUT)
+        expected = (
+            "tiny/vit can't be fetched from http://127.0.0.1",
+            "500" if case == "500" else "access is refused, 403",
+            WAYS_OUT,
+        )
     try:
         code, told = run(**asked)
     finally:
@@ -140,7 +161,9 @@ def test_what_the_hub_refuses(driver: tuple[local_hub.Hub, Path, Fetch], reposit
     sentence(told, *expected)
 
 
-def test_a_token_opens_what_is_gated_and_is_sent_to_the_hub_alone(hub: local_hub.Hub, folder: Path, repositories: Path) -> None:
+def test_a_token_opens_what_is_gated_and_is_sent_to_the_hub_alone(
+    hub: local_hub.Hub, folder: Path, repositories: Path
+) -> None:
     hub.add("tiny/gated", repositories / "vit", token="secret", gated=True)
     write(folder, {"vit": row(library="transformers", name="tiny/gated", weights="hub", pooling="cls")})
     done = fetch(folder, hub.url, "vit", HF_TOKEN="wrong")
@@ -148,7 +171,11 @@ def test_a_token_opens_what_is_gated_and_is_sent_to_the_hub_alone(hub: local_hub
     sentence(done.stderr, "tiny/gated is gated")
     done = fetch(folder, hub.url, "vit", HF_TOKEN="secret")
     assert done.returncode == 0, done.stderr
-    assert not [headers for _, path, headers in hub.requests if path.startswith("/store/") and "Authorization" in headers]
+    assert not [
+        headers
+        for _, path, headers in hub.requests
+        if path.startswith("/store/") and "Authorization" in headers
+    ]
 
 
 def _remove(*names: str) -> Callable[[Path], None]:
@@ -179,7 +206,11 @@ def _edit(file: str, **content: Any) -> Callable[[Path], None]:
 @pytest.mark.parametrize(
     ("change", "asked", "expected"),
     [
-        (_remove("preprocessor_config.json"), {}, "doesn't say how its images are prepared (no preprocessor_config.json)"),
+        (
+            _remove("preprocessor_config.json"),
+            {},
+            "doesn't say how its images are prepared (no preprocessor_config.json)",
+        ),
         (
             _edit("preprocessor_config.json", image_mean=None, image_processor_type="Unknown"),
             {},
@@ -189,7 +220,11 @@ def _edit(file: str, **content: Any) -> Callable[[Path], None]:
         (_pickled, {}, "tiny/changed has no model.safetensors, and pickled weights are never opened"),
         (_edit("config.json", model_type="unheard_of"), {}, "can't load tiny/changed"),
         (
-            _edit("config.json", model_type="unheard_of", auto_map={"AutoConfig": "own.Config", "AutoModel": "own.Model"}),
+            _edit(
+                "config.json",
+                model_type="unheard_of",
+                auto_map={"AutoConfig": "own.Config", "AutoModel": "own.Model"},
+            ),
             {},
             "tiny/changed needs code of its own, which is never run",
         ),
@@ -198,7 +233,12 @@ def _edit(file: str, **content: Any) -> Callable[[Path], None]:
     ],
 )
 def test_repositories_that_are_not_fit(
-    driver: tuple[local_hub.Hub, Path, Fetch], repositories: Path, tmp_path: Path, change: Any, asked: dict[str, Any], expected: str
+    driver: tuple[local_hub.Hub, Path, Fetch],
+    repositories: Path,
+    tmp_path: Path,
+    change: Any,
+    asked: dict[str, Any],
+    expected: str,
 ) -> None:
     hub, _, run = driver
     hub.add("tiny/changed", changed(repositories, tmp_path, change))
@@ -267,10 +307,18 @@ def test_settings_that_are_damaged_or_hostile_are_refused(
         ("timm", "config.json", {"model_args": {"no_such": 1}}),
         ("timm", "config.json", {"model_args": [1]}),
         ("open_clip", "open_clip_config.json", {"model_cfg": {"vision_cfg": [], "text_cfg": {}}}),
-        ("open_clip", "open_clip_config.json", {"model_cfg": {"embed_dim": 8, "vision_cfg": {}, "text_cfg": {"no_such": 1}}}),
+        (
+            "open_clip",
+            "open_clip_config.json",
+            {"model_cfg": {"embed_dim": 8, "vision_cfg": {}, "text_cfg": {"no_such": 1}}},
+        ),
         ("open_clip", "open_clip_config.json", {"preprocess_cfg": [1]}),
         ("open_clip", "open_clip_config.json", {"preprocess_cfg": {"mean": 1, "std": 1}}),
-        ("open_clip", "open_clip_config.json", {"preprocess_cfg": {"mean": [0.5] * 3, "std": [0.5] * 3, "resize_mode": "stretch"}}),
+        (
+            "open_clip",
+            "open_clip_config.json",
+            {"preprocess_cfg": {"mean": [0.5] * 3, "std": [0.5] * 3, "resize_mode": "stretch"}},
+        ),
     ],
 )
 def test_settings_that_a_library_chokes_on_are_refused(
@@ -282,7 +330,9 @@ def test_settings_that_a_library_chokes_on_are_refused(
         fetch_folder(library, folder, pooling="cls" if library == "transformers" else None)
 
 
-@pytest.mark.parametrize("wrong", [DEEP, '{"a":' * 300 + "1" + "}" * 300, "{", b"\xff\xfe\x00", "", "[]", "null"])
+@pytest.mark.parametrize(
+    "wrong", [DEEP, '{"a":' * 300 + "1" + "}" * 300, "{", b"\xff\xfe\x00", "", "[]", "null"]
+)
 @pytest.mark.parametrize("file", ["tokenizer.json", "tokenizer_config.json"])
 def test_a_tokenizer_that_cannot_be_loaded_is_told_and_leaves_the_image_tower(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, file: str, wrong: str | bytes
@@ -319,7 +369,11 @@ def test_a_pull_request_that_adds_safetensors_is_named_and_taken(
     hub.repositories["tiny/pickled"].revisions["refs/pr/7"] = repositories / "vit"
     code, told = run(name="tiny/pickled", pooling="cls")
     assert code == 1
-    sentence(told, "tiny/pickled has no model.safetensors", "say revision: refs/pr/7, a pull request that adds them")
+    sentence(
+        told,
+        "tiny/pickled has no model.safetensors",
+        "say revision: refs/pr/7, a pull request that adds them",
+    )
     assert not [file for file in hub.files_read() if file.endswith(".bin")]
     code, told = run(name="tiny/pickled", pooling="cls", revision="refs/pr/7")
     assert code == 0, told
@@ -327,7 +381,9 @@ def test_a_pull_request_that_adds_safetensors_is_named_and_taken(
     assert facts["source"]["sha256"] == local_hub.sha256(repositories / "vit" / "model.safetensors")
 
 
-def test_a_pooler_that_the_checkpoint_lacks_is_not_made_up(driver: tuple[local_hub.Hub, Path, Fetch], tmp_path: Path) -> None:
+def test_a_pooler_that_the_checkpoint_lacks_is_not_made_up(
+    driver: tuple[local_hub.Hub, Path, Fetch], tmp_path: Path
+) -> None:
     hub, _, run = driver
     hub.add("tiny/bare", hub_repositories.vit_without_pooler(tmp_path / "bare"))
     code, told = run(name="tiny/bare", pooling="pooler")
@@ -335,7 +391,9 @@ def test_a_pooler_that_the_checkpoint_lacks_is_not_made_up(driver: tuple[local_h
     sentence(told, "tiny/bare has no tensor for pooler.dense.bias", "say pooling: cls or mean")
 
 
-def test_a_class_token_that_is_not_there_is_not_made_up(driver: tuple[local_hub.Hub, Path, Fetch], tmp_path: Path) -> None:
+def test_a_class_token_that_is_not_there_is_not_made_up(
+    driver: tuple[local_hub.Hub, Path, Fetch], tmp_path: Path
+) -> None:
     hub, _, run = driver
     hub.add("tiny/resnet", hub_repositories.resnet(tmp_path / "resnet"))
     code, told = run(name="tiny/resnet", pooling="cls")
@@ -343,7 +401,9 @@ def test_a_class_token_that_is_not_there_is_not_made_up(driver: tuple[local_hub.
     sentence(told, "pooling: cls is for networks with a class token, and resnet has none; say mean or pooler")
 
 
-def test_a_hash_is_checked_for_timms_repositories_too(driver: tuple[local_hub.Hub, Path, Fetch], tmp_path: Path) -> None:
+def test_a_hash_is_checked_for_timms_repositories_too(
+    driver: tuple[local_hub.Hub, Path, Fetch], tmp_path: Path
+) -> None:
     hub, _, run = driver
     hub.add("tiny/timm", hub_repositories.timm_repository(tmp_path / "timm"))
     code, told = run(library="timm", name="hf-hub:tiny/timm", sha256="0" * 64)
@@ -355,16 +415,22 @@ def test_a_mean_counts_where_a_processor_does_not_normalise(
     driver: tuple[local_hub.Hub, Path, Fetch], repositories: Path, tmp_path: Path
 ) -> None:
     hub, project, run = driver
-    hub.add("tiny/plain", changed(repositories, tmp_path, _edit("preprocessor_config.json", do_normalize=False)))
+    hub.add(
+        "tiny/plain", changed(repositories, tmp_path, _edit("preprocessor_config.json", do_normalize=False))
+    )
     white = Image.new("RGB", (50, 40), "white")
     for asked, mean, value in (({}, 0.0, 1.0), ({"mean": [0.4] * 3, "std": [0.2] * 3}, 0.4, 3.0)):
         code, told = run(name="tiny/plain", pooling="cls", **asked)
         assert code == 0, told
         encoder = encoders.load(project / "data/weights/row")
-        assert encoder.facts["mean"] == [mean] * 3 and float(encoder.transform(white).mean()) == pytest.approx(value, abs=1e-5)
+        assert encoder.facts["mean"] == [mean] * 3 and float(
+            encoder.transform(white).mean()
+        ) == pytest.approx(value, abs=1e-5)
 
 
-def test_pooling_is_refused_where_the_library_decides(driver: tuple[local_hub.Hub, Path, Fetch], repositories: Path) -> None:
+def test_pooling_is_refused_where_the_library_decides(
+    driver: tuple[local_hub.Hub, Path, Fetch], repositories: Path
+) -> None:
     hub, _, run = driver
     hub.add("tiny/clip", repositories / "clip")
     code, told = run(name="tiny/clip", pooling="mean")
@@ -377,10 +443,16 @@ WRITTEN = 10 * 2**20
 
 
 def ranges(hub: local_hub.Hub) -> list[str | None]:
-    return [headers.get("Range") for method, path, headers in hub.requests if method == "GET" and path.startswith("/store/")]
+    return [
+        headers.get("Range")
+        for method, path, headers in hub.requests
+        if method == "GET" and path.startswith("/store/")
+    ]
 
 
-def test_a_body_that_breaks_off_is_resumed(driver: tuple[local_hub.Hub, Path, Fetch], repositories: Path) -> None:
+def test_a_body_that_breaks_off_is_resumed(
+    driver: tuple[local_hub.Hub, Path, Fetch], repositories: Path
+) -> None:
     hub, project, run = driver
     hub.add("tiny/broken", repositories / "large")
     hub.faults.cut_after, hub.faults.cuts = WRITTEN + 1_000, 2
@@ -395,7 +467,9 @@ def test_a_body_that_breaks_off_is_resumed(driver: tuple[local_hub.Hub, Path, Fe
     assert facts["source"]["sha256"] == local_hub.sha256(repositories / "large" / "model.safetensors")
 
 
-def test_attempts_are_not_printed_and_a_resumed_download_once(hub: local_hub.Hub, folder: Path, repositories: Path) -> None:
+def test_attempts_are_not_printed_and_a_resumed_download_once(
+    hub: local_hub.Hub, folder: Path, repositories: Path
+) -> None:
     hub.add("tiny/vit", repositories / "large")
     hub.faults.busy, hub.faults.cut_after, hub.faults.cuts = 1, WRITTEN + 1_000, 1
     done = fetch(folder, hub.url, "vit")
@@ -405,18 +479,19 @@ def test_attempts_are_not_printed_and_a_resumed_download_once(hub: local_hub.Hub
     assert "Retrying in" not in done.stderr and "thrown while" not in done.stderr
 
 
-# open_clip's architectures of this kind are large; these are small, and their tokenizer and text network are on the hub as well.
+# open_clip's architectures of this kind are large; these are small, and their tokenizer and text network are
+# on the hub as well.
 _ROWS_IN_ONE_PROCESS = """
 import sys
 import open_clip
-from tests.hub_repositories import OPEN_CLIP
+from tests.support.hub_repositories import OPEN_CLIP
 from stages import fetch
-from stages.lib import cli
+from lineup import cli
 for name, key in (("tiny-tokenizer", "hf_tokenizer_name"), ("tiny-text", "hf_model_name")):
     open_clip.factory._MODEL_CONFIGS[name] = {**OPEN_CLIP, "text_cfg": {**OPEN_CLIP["text_cfg"], key: "tiny/text"}}
 for row in sys.argv[1:]:
     try:
-        cli.run(lambda: fetch.main(["--model", row]))
+        cli.run(lambda: fetch.main(["--row", row]))
     except SystemExit:
         pass
 """
@@ -431,31 +506,48 @@ OFFLINE = {
 }
 
 
-@pytest.mark.parametrize(("url", "reason"), [("http://127.0.0.1:9", "it can't be reached"), ("http://hub.invalid", "can't be found")])
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [("http://127.0.0.1:9", "it can't be reached"), ("http://hub.invalid", "can't be found")],
+)
 def test_without_network_each_row_prints_one_line(tmp_path: Path, url: str, reason: str) -> None:
     write(tmp_path, OFFLINE)
     command = [sys.executable, "-c", _ROWS_IN_ONE_PROCESS, *OFFLINE]
-    done = subprocess.run(command, cwd=tmp_path, env=environment(tmp_path, url), capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment(tmp_path, url), capture_output=True, text=True, check=False
+    )
     lines = done.stderr.splitlines()
     assert len(lines) == len(OFFLINE), done.stderr
     for name, line in zip(OFFLINE, lines, strict=True):
-        assert line.startswith(f"error: params.yaml: models.{name}.encoder.weights: ") and reason in line and url in line, line
+        assert (
+            line.startswith(f"error: params.yaml: models.{name}.encoder.weights: ")
+            and reason in line
+            and url in line
+        ), line
 
 
-def test_what_open_clip_s_text_tower_needs_comes_from_the_hub_by_the_same_way(hub: local_hub.Hub, tmp_path: Path) -> None:
+def test_what_open_clip_s_text_tower_needs_comes_from_the_hub_by_the_same_way(
+    hub: local_hub.Hub, tmp_path: Path
+) -> None:
     hub.add("tiny/text", repository := hub_repositories.bert(tmp_path / "bert"))
     rows = ["open_clip_tokenizer", "open_clip_text"]
     write(tmp_path, OFFLINE)
     command = [sys.executable, "-c", _ROWS_IN_ONE_PROCESS, *rows]
-    done = subprocess.run(command, cwd=tmp_path, env=environment(tmp_path, hub.url), capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment(tmp_path, hub.url), capture_output=True, text=True, check=False
+    )
     assert "error" not in done.stderr, done.stderr
     texts, published = ["a photo of pizza", "apple"], HFTokenizer(str(repository), context_length=77)
-    assert torch.equal(encoders.load_text(tmp_path / "data/weights" / rows[0]).tokenize(texts), published(texts))
+    assert torch.equal(
+        encoders.load_text(tmp_path / "data/weights" / rows[0]).tokenize(texts), published(texts)
+    )
     facts = json.loads((tmp_path / "data/weights" / rows[1] / "encoder.json").read_text())
     assert facts["config"]["text_cfg"]["hf_model_name"] == "tiny/text" and facts["text"] is None
 
 
-def test_a_download_that_failed_is_whole_after_the_next_run(driver: tuple[local_hub.Hub, Path, Fetch], repositories: Path) -> None:
+def test_a_download_that_failed_is_whole_after_the_next_run(
+    driver: tuple[local_hub.Hub, Path, Fetch], repositories: Path
+) -> None:
     hub, project, run = driver
     shutil.rmtree(project / "data", ignore_errors=True)
     hub.add("tiny/stopped", repositories / "vit")
@@ -472,7 +564,9 @@ def test_a_download_that_failed_is_whole_after_the_next_run(driver: tuple[local_
     assert facts["source"]["sha256"] == local_hub.sha256(repositories / "vit" / "model.safetensors")
 
 
-def test_a_slow_body_is_waited_for_and_a_silent_one_is_not(driver: tuple[local_hub.Hub, Path, Fetch], repositories: Path) -> None:
+def test_a_slow_body_is_waited_for_and_a_silent_one_is_not(
+    driver: tuple[local_hub.Hub, Path, Fetch], repositories: Path
+) -> None:
     hub, _, run = driver
     hub.add("tiny/slow", repositories / "vit")
     hub.add("tiny/silent", repositories / "vit")
@@ -514,25 +608,51 @@ def test_after_the_first_time_no_hub_is_needed(hub: local_hub.Hub, folder: Path)
 def test_without_network_and_without_a_cache(hub: local_hub.Hub, folder: Path) -> None:
     done = fetch(folder, hub.url, "vit", HF_HUB_OFFLINE="1")
     assert done.returncode == 1
-    sentence(done.stderr, "models.vit.encoder.weights: tiny/vit can't be fetched from", "HF_HUB_OFFLINE is set", WAYS_OUT)
+    sentence(
+        done.stderr,
+        "models.vit.encoder.weights: tiny/vit can't be fetched from",
+        "HF_HUB_OFFLINE is set",
+        WAYS_OUT,
+    )
     assert hub.requests == []
     with socket.socket() as taken:  # a port where nobody listens
         taken.bind(("127.0.0.1", 0))
         done = fetch(folder, f"http://127.0.0.1:{taken.getsockname()[1]}", "vit")
     assert done.returncode == 1
-    sentence(done.stderr, "tiny/vit can't be fetched from http://127.0.0.1", "it can't be reached", "refused", WAYS_OUT)
+    sentence(
+        done.stderr,
+        "tiny/vit can't be fetched from http://127.0.0.1",
+        "it can't be reached",
+        "refused",
+        WAYS_OUT,
+    )
     done = fetch(folder, "http://hub.invalid", "vit")
     assert done.returncode == 1
-    sentence(done.stderr, "tiny/vit can't be fetched from http://hub.invalid", "its address can't be found", WAYS_OUT)
+    sentence(
+        done.stderr,
+        "tiny/vit can't be fetched from http://hub.invalid",
+        "its address can't be found",
+        WAYS_OUT,
+    )
 
 
 def test_a_proxy_is_used(hub: local_hub.Hub, folder: Path) -> None:
-    done = fetch(folder, "http://hub.invalid", "vit", HTTP_PROXY=hub.url, http_proxy=hub.url, NO_PROXY="127.0.0.1,localhost", no_proxy="")
+    done = fetch(
+        folder,
+        "http://hub.invalid",
+        "vit",
+        HTTP_PROXY=hub.url,
+        http_proxy=hub.url,
+        NO_PROXY="127.0.0.1,localhost",
+        no_proxy="",
+    )
     assert done.returncode == 0, done.stderr
     assert any(path == "/api/models/tiny/vit/revision/main" for _, path, _ in hub.requests)
 
 
-def test_a_revision_pins_the_weights(hub: local_hub.Hub, folder: Path, repositories: Path, tmp_path: Path) -> None:
+def test_a_revision_pins_the_weights(
+    hub: local_hub.Hub, folder: Path, repositories: Path, tmp_path: Path
+) -> None:
     older = changed(repositories, tmp_path, _mit)
     hub.repositories["tiny/vit"].revisions["v1"] = older
     commit = hub.repositories["tiny/vit"].commit("v1")
@@ -548,14 +668,24 @@ def test_a_revision_pins_the_weights(hub: local_hub.Hub, folder: Path, repositor
     )
     done = fetch(folder, hub.url, "tag", "commit", "main")
     assert done.returncode == 0, done.stderr
-    facts = {name: json.loads((folder / "data/weights" / name / "encoder.json").read_text()) for name in ("tag", "commit", "main")}
-    assert facts["tag"]["source"]["revision"] == facts["commit"]["source"]["revision"] == commit[0] != facts["main"]["source"]["revision"]
+    facts = {
+        name: json.loads((folder / "data/weights" / name / "encoder.json").read_text())
+        for name in ("tag", "commit", "main")
+    }
+    assert (
+        facts["tag"]["source"]["revision"]
+        == facts["commit"]["source"]["revision"]
+        == commit[0]
+        != facts["main"]["source"]["revision"]
+    )
     assert (facts["tag"]["licence"], facts["main"]["licence"]) == ("mit", "apache-2.0")
 
 
 def test_a_copy_in_a_folder_needs_no_hub(folder: Path, repositories: Path) -> None:
     shutil.copytree(repositories / "vit", folder / "models/vit")
-    write(folder, {"vit": row(library="transformers", name="my-vit", weights="file:models/vit", pooling="cls")})
+    write(
+        folder, {"vit": row(library="transformers", name="my-vit", weights="file:models/vit", pooling="cls")}
+    )
     done = fetch(folder, "http://hub.invalid", "vit", HF_HUB_OFFLINE="1")
     assert done.returncode == 0, done.stderr
     facts = json.loads((folder / "data/weights/vit/encoder.json").read_text())

@@ -1,4 +1,5 @@
-"""open_clip's ViT-B-32 at its full size, by its pretrained tag: ours against open_clip's own documented path, from one hub.
+"""open_clip's ViT-B-32 at its full size, by its pretrained tag: ours against open_clip's own documented path,
+from one hub.
 
 The weights are random, and half precision to be small: both read the same file.
 """
@@ -17,9 +18,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from stages.lib import encoders
-from tests import local_hub
-from tests.hub_project import PHOTOS, environment, fetch, row, write
+from lineup.encoders import encoder as encoders
+from tests.support import local_hub
+from tests.support.hub_project import PHOTOS, environment, fetch, row, write
 
 pytestmark = pytest.mark.slow
 
@@ -27,7 +28,7 @@ TEXTS = ["a photo of a slice of pizza", "apple"]
 PE_CORE = "PE-Core-T-16-384"  # one of the smallest whose photos are not prepared as CLIP's
 _PE_CORE_REFERENCE = """
 import numpy as np, open_clip, torch
-from tests.hub_project import PHOTOS
+from tests.support.hub_project import PHOTOS
 from tests.test_hub_open_clip import PE_CORE
 model, _, preprocess = open_clip.create_model_and_transforms(PE_CORE, pretrained="meta")
 pixels = torch.stack([preprocess(photo) for photo in PHOTOS])
@@ -36,7 +37,7 @@ with torch.inference_mode():
 """
 _REFERENCE = """
 import numpy as np, open_clip, torch
-from tests.hub_project import PHOTOS
+from tests.support.hub_project import PHOTOS
 from tests.test_hub_open_clip import TEXTS
 model, _, preprocess = open_clip.create_model_and_transforms("ViT-B-32", pretrained="laion2b_s34b_b79k")
 tokenizer = open_clip.get_tokenizer("ViT-B-32")
@@ -50,7 +51,10 @@ with torch.inference_mode():
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[local_hub.Hub]:
     folder = tmp_path_factory.mktemp("repository")
     with local_hub.serve() as served:
-        for name, repository in (("ViT-B-32", "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"), (PE_CORE, f"timm/{PE_CORE}")):
+        for name, repository in (
+            ("ViT-B-32", "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"),
+            (PE_CORE, f"timm/{PE_CORE}"),
+        ):
             torch.manual_seed(0)
             model = open_clip.create_model(name)
             half = {name: tensor.half() for name, tensor in model.state_dict().items()}
@@ -65,7 +69,13 @@ def test_a_pretrained_tag_gives_what_open_clip_gives(hub: local_hub.Hub, tmp_pat
     write(tmp_path, {"clip": row(library="open_clip", name="ViT-B-32", weights="hub:laion2b_s34b_b79k")})
     done = fetch(tmp_path, hub.url, "clip")
     assert done.returncode == 0, done.stderr
-    subprocess.run([sys.executable, "-c", _REFERENCE], cwd=tmp_path, env=environment(tmp_path, hub.url), check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-c", _REFERENCE],
+        cwd=tmp_path,
+        env=environment(tmp_path, hub.url),
+        check=True,
+        capture_output=True,
+    )
     reference = np.load(tmp_path / "reference.npz")
     encoder, text = (load(tmp_path / "data/weights/clip") for load in (encoders.load, encoders.load_text))
     with torch.inference_mode():
@@ -84,7 +94,9 @@ def test_a_single_file_gives_what_its_architecture_s_tag_gives(hub: local_hub.Hu
     done = fetch(tmp_path, hub.url, "file")
     assert done.returncode == 0, done.stderr
     reference_of = [sys.executable, "-c", _PE_CORE_REFERENCE]
-    subprocess.run(reference_of, cwd=tmp_path, env=environment(tmp_path, hub.url), check=True, capture_output=True)
+    subprocess.run(
+        reference_of, cwd=tmp_path, env=environment(tmp_path, hub.url), check=True, capture_output=True
+    )
     reference = np.load(tmp_path / "reference.npz")
     encoder = encoders.load(tmp_path / "data/weights/file")
     pixels = torch.stack([encoder.transform(photo) for photo in PHOTOS])
@@ -96,7 +108,10 @@ def test_a_single_file_gives_what_its_architecture_s_tag_gives(hub: local_hub.Hu
 @pytest.mark.parametrize(
     ("encoder", "told"),
     [
-        ({"name": "ViT-B-33", "weights": "hub:openai"}, "name: open_clip has no architecture 'ViT-B-33'; did you mean 'ViT-B-32'?"),
+        (
+            {"name": "ViT-B-33", "weights": "hub:openai"},
+            "name: open_clip has no architecture 'ViT-B-33'; did you mean 'ViT-B-32'?",
+        ),
         (
             {"name": "ViT-B-32", "weights": "hub:laion2b_s34b_b79"},
             "weights: open_clip has no 'laion2b_s34b_b79' for ViT-B-32; did you mean",
@@ -109,9 +124,14 @@ def test_a_single_file_gives_what_its_architecture_s_tag_gives(hub: local_hub.Hu
         ({"name": "hf-hub:tiny/none", "weights": "hub"}, "name: there is no tiny/none on http://127.0.0.1"),
     ],
 )
-def test_names_that_open_clip_does_not_have(hub: local_hub.Hub, tmp_path: Path, encoder: dict[str, str], told: str) -> None:
+def test_names_that_open_clip_does_not_have(
+    hub: local_hub.Hub, tmp_path: Path, encoder: dict[str, str], told: str
+) -> None:
     write(tmp_path, {"clip": row(library="open_clip", **encoder)})
     done = fetch(tmp_path, hub.url, "clip")
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith("error: params.yaml: models.clip.encoder") and told in done.stderr, done.stderr
+    assert (
+        done.stderr.splitlines()[-1].startswith("error: params.yaml: models.clip.encoder")
+        and told in done.stderr
+    ), done.stderr
     assert "Traceback" not in done.stderr

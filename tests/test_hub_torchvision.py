@@ -1,4 +1,6 @@
-"""torchvision's weights by way of torch.hub: the enum's URL points to a server on this machine, all else is the real thing."""
+"""torchvision's weights by way of torch.hub: the enum's URL points to a server on this machine, all else is
+the real thing.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +20,9 @@ import pytest
 import torch
 from torchvision import models
 
-from stages.lib import encoders
-from tests import local_hub
-from tests.hub_project import PHOTOS, environment, row, write
+from lineup.encoders import encoder as encoders
+from tests.support import local_hub
+from tests.support.hub_project import PHOTOS, environment, row, write
 
 pytestmark = pytest.mark.slow
 
@@ -32,12 +34,12 @@ _FETCH = """
 import sys
 from torchvision import models
 from stages import fetch
-from stages.lib import cli
+from lineup import cli
 base, resnet18, resnet50, *rows = sys.argv[1:]
 for record, file in ((models.ResNet18_Weights.IMAGENET1K_V1, resnet18), (models.ResNet50_Weights.IMAGENET1K_V2, resnet50)):
     object.__setattr__(record.value, "url", base + file)
 for row in rows:
-    cli.run(lambda: fetch.main(["--model", row]))
+    cli.run(lambda: fetch.main(["--row", row]))
 """
 Fetch = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -76,17 +78,26 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def fetch(project: Path, files: dict[str, Path], server: str) -> Fetch:
-    def run(*rows: str, base: str = server, resnet18: str = files["resnet18"].name) -> subprocess.CompletedProcess[str]:
+    def run(
+        *rows: str, base: str = server, resnet18: str = files["resnet18"].name
+    ) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-c", _FETCH, base, resnet18, files["resnet50"].name, *rows]
-        return subprocess.run(command, cwd=project, env=environment(project, base), capture_output=True, text=True, check=False)
+        return subprocess.run(
+            command, cwd=project, env=environment(project, base), capture_output=True, text=True, check=False
+        )
 
     return run
 
 
-def test_features_are_those_before_the_last_layer(project: Path, files: dict[str, Path], fetch: Fetch) -> None:
+def test_features_are_those_before_the_last_layer(
+    project: Path, files: dict[str, Path], fetch: Fetch
+) -> None:
     done = fetch(*ROWS)
     assert done.returncode == 0, done.stderr
-    records: dict[str, Any] = {"resnet18": models.ResNet18_Weights.IMAGENET1K_V1, "resnet50": models.ResNet50_Weights.IMAGENET1K_V2}
+    records: dict[str, Any] = {
+        "resnet18": models.ResNet18_Weights.IMAGENET1K_V1,
+        "resnet50": models.ResNet50_Weights.IMAGENET1K_V2,
+    }
     for name, record in records.items():
         model = models.get_model(name, weights=None)
         model.load_state_dict(torch.load(files[name], weights_only=True))
@@ -96,7 +107,10 @@ def test_features_are_those_before_the_last_layer(project: Path, files: dict[str
         with torch.inference_mode():
             expected = model.eval()(torch.stack([preset(photo) for photo in PHOTOS])).numpy()
             np.testing.assert_allclose(
-                encoder.module(torch.stack([encoder.transform(photo) for photo in PHOTOS])).numpy(), expected, rtol=1e-5, atol=1e-5
+                encoder.module(torch.stack([encoder.transform(photo) for photo in PHOTOS])).numpy(),
+                expected,
+                rtol=1e-5,
+                atol=1e-5,
             )
         facts = json.loads((project / "data/weights" / name / "encoder.json").read_text())
         assert facts["source"]["sha256"] == local_hub.sha256(files[name])
@@ -107,8 +121,13 @@ def test_features_are_those_before_the_last_layer(project: Path, files: dict[str
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize(("case", "told"), [("404", "it answered 404"), ("other bytes", "the download broke off"), ("refused", "refused")])
-def test_what_goes_wrong_is_told(project: Path, files: dict[str, Path], fetch: Fetch, case: str, told: str) -> None:
+@pytest.mark.parametrize(
+    ("case", "told"),
+    [("404", "it answered 404"), ("other bytes", "the download broke off"), ("refused", "refused")],
+)
+def test_what_goes_wrong_is_told(
+    project: Path, files: dict[str, Path], fetch: Fetch, case: str, told: str
+) -> None:
     shutil.rmtree(project / "torch", ignore_errors=True)
     if case == "404":
         done = fetch("resnet18", resnet18="resnet18-00000000.pth")
@@ -120,6 +139,9 @@ def test_what_goes_wrong_is_told(project: Path, files: dict[str, Path], fetch: F
         done = fetch("resnet18", base="http://127.0.0.1:9/")
     assert done.returncode == 1
     errors = done.stderr.splitlines()
-    assert errors[-1].startswith("error: params.yaml: models.resnet18.encoder.weights: resnet18-") and told in errors[-1], done.stderr
+    assert (
+        errors[-1].startswith("error: params.yaml: models.resnet18.encoder.weights: resnet18-")
+        and told in errors[-1]
+    ), done.stderr
     assert "`dvc pull`" in errors[-1] and "Traceback" not in done.stderr
     assert not list((project / "torch").rglob("*.pth"))

@@ -18,9 +18,9 @@ import psutil
 import pytest
 from safetensors import safe_open
 
-from tests import project, small_project
-from tests.project import repro, run
-from tests.small_project import ROW, abandoned, command, costs, kept_vectors, results
+from tests.support import project, small_project
+from tests.support.project import repro, run
+from tests.support.small_project import ROW, abandoned, command, costs, kept_vectors, results
 
 pytestmark = pytest.mark.slow
 
@@ -53,7 +53,9 @@ def folder(untouched: Path, tmp_path: Path) -> Iterator[Path]:
 def start(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
     """Its output goes to a file: a process that outlives its parent can still write there."""
     with (folder.parent / "output.txt").open("ab") as output:
-        return subprocess.Popen(arguments, cwd=folder, env=project.environment(), stdout=output, stderr=output)
+        return subprocess.Popen(
+            arguments, cwd=folder, env=project.environment(), stdout=output, stderr=output
+        )
 
 
 def at_work(folder: Path) -> list[psutil.Process]:
@@ -126,7 +128,11 @@ def test_stages_killed_at_random_points(folder: Path, undisturbed: dict[str, str
                 break
             process = start(folder, *command(stage))
             by_sign = attempt % 3 != 2
-            killed[stage] += kill_after_a_sign(folder, process, chance) if by_sign else kill_some_time(process, chance, seconds)
+            killed[stage] += (
+                kill_after_a_sign(folder, process, chance)
+                if by_sign
+                else kill_some_time(process, chance, seconds)
+            )
             all_whole(folder, undisturbed)
         held = vectors_held(folder) if stage == "embed" else 0
         assert repro(folder, TARGETS[stage])[-1] == TARGETS[stage]
@@ -163,7 +169,9 @@ def stage_of(dvc: subprocess.Popen[bytes], stage: str) -> psutil.Process | None:
     return None
 
 
-def test_a_stage_that_a_killed_dvc_left_running_beside_a_new_repro(folder: Path, undisturbed: dict[str, str]) -> None:
+def test_a_stage_that_a_killed_dvc_left_running_beside_a_new_repro(
+    folder: Path, undisturbed: dict[str, str]
+) -> None:
     chance, left = random.Random(7), 0
     for stage in WANTED:
         dvc = start(folder, "dvc", "repro")
@@ -171,7 +179,8 @@ def test_a_stage_that_a_killed_dvc_left_running_beside_a_new_repro(folder: Path,
         time.sleep(chance.random() * 0.2)
         if kill(dvc) and child:
             left += child.is_running()
-    # The next one starts beside what is left of the last one, needs no repair, and ends as if it had been alone.
+    # The next one starts beside what is left of the last one, needs no repair, and ends as if it had been
+    # alone.
     assert "compare" in repro(folder)
     psutil.wait_procs(at_work(folder), timeout=60)
     assert not at_work(folder)
@@ -197,11 +206,17 @@ def test_dvc_killed_with_all_that_it_started(folder: Path, undisturbed: dict[str
 
 
 def test_locks_of_a_killed_dvc(folder: Path) -> None:
-    """DVC takes those of a process that is gone off itself; if it was hit while writing them, one file has to go."""
+    """DVC takes those of a process that is gone off itself.
+
+    If it was hit while writing them, one file has to go.
+    """
     locks = folder / ".dvc/tmp/rwlock"
     gone = subprocess.Popen(["true"])
     gone.wait()
-    held = {"write": {str(folder / "data/prepared/leaks.csv"): {"pid": gone.pid, "cmd": "dvc repro"}}, "read": {}}
+    held = {
+        "write": {str(folder / "data/prepared/leaks.csv"): {"pid": gone.pid, "cmd": "dvc repro"}},
+        "read": {},
+    }
     locks.parent.mkdir(exist_ok=True)
     locks.write_text(json.dumps(held))
     assert repro(folder, "preprocess") == ["preprocess"]

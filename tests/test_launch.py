@@ -1,4 +1,6 @@
-"""A command's first second: Ctrl-C or a lack of memory while it imports its libraries ends in a sentence, not a traceback."""
+"""A command's first second: Ctrl-C or a lack of memory while it imports its libraries ends in a sentence, not
+a traceback.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +13,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from stages.lib import launch
-from tests import project
-from tests.project import ROOT, run
+from lineup import launch
+from tests.support import project
+from tests.support.project import ROOT, run
 
 
 @pytest.fixture(autouse=True)
@@ -24,14 +26,26 @@ def ctrl_c_is_minded() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
-LINUX_ALONE = pytest.mark.skipif(sys.platform != "linux", reason="macOS doesn't limit a process's address space")
+LINUX_ALONE = pytest.mark.skipif(
+    sys.platform != "linux", reason="macOS doesn't limit a process's address space"
+)
 
 
-@pytest.mark.parametrize(("module", "library"), [("stages.score", "numpy"), ("stages.embed", "torch"), ("stages.lib.params", "pydantic")])
+@pytest.mark.parametrize(
+    ("module", "library"),
+    [("stages.score", "numpy"), ("stages.embed", "torch"), ("lineup.settings.params", "pydantic")],
+)
 def test_ctrl_c_in_the_first_second_leaves_no_traceback(module: str, library: str) -> None:
     """Python prints each library that it has imported, the parts of a large one before the whole."""
     command = [sys.executable, "-X", "importtime", "-m", module, "--help"]
-    process = subprocess.Popen(command, cwd=ROOT, env=project.environment(), stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=project.environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     assert process.stderr
     next(line for line in process.stderr if f" {library}." in line)
     os.killpg(process.pid, signal.SIGINT)
@@ -44,9 +58,15 @@ def test_libraries_that_memory_has_no_room_for_are_told_in_a_sentence() -> None:
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (400 * 2**20, 400 * 2**20))
 
-    command = [sys.executable, "-m", "stages.embed", "--model", "row"]
+    command = [sys.executable, "-m", "stages.embed", "--row", "row"]
     done = subprocess.run(
-        command, cwd=ROOT, env=project.environment(OPENBLAS_NUM_THREADS="1"), capture_output=True, text=True, check=False, preexec_fn=limit
+        command,
+        cwd=ROOT,
+        env=project.environment(OPENBLAS_NUM_THREADS="1"),
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=limit,
     )
     assert done.returncode == 1
     assert done.stderr.startswith("error: memory ran out; free some") and done.stderr.count("\n") == 1
@@ -58,7 +78,7 @@ def test_a_bug_in_the_imports_keeps_its_traceback(capsys: pytest.CaptureFixture[
 
 
 def test_who_only_imports_the_stages_keeps_his_own_ctrl_c() -> None:
-    code = "import signal, sys, stages.lib.cli; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler, sys.excepthook)"
+    code = "import signal, sys, lineup.cli; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler, sys.excepthook)"
     assert run(sys.executable, "-c", code, cwd=ROOT).stdout.startswith("True <built-in function excepthook>")
 
 
@@ -73,9 +93,9 @@ def test_workers_never_see_ctrl_c_not_even_while_they_import() -> None:
     code = (
         "import multiprocessing as m, os, signal\n"
         "from concurrent.futures import ProcessPoolExecutor as Pool\n"
-        "from stages.lib import examination\n"
+        "from lineup.photos import scan\n"
         "if __name__ == '__main__':\n"
-        "    examination._start_forkserver()\n"
+        "    scan._start_forkserver()\n"
         "    with Pool(1, m.get_context('forkserver')) as pool:\n"
         "        print(signal.SIGINT in pool.submit(signal.pthread_sigmask, signal.SIG_BLOCK, []).result())\n"
     )

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.project import ROOT
+from tests.support.project import ROOT
 
 HEAVY = ("torch", "torchvision", "timm", "transformers", "open_clip", "pandas", "scipy", "matplotlib")
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from stages.lib import machine
-from tests.project import ROOT
+from lineup import machine
+from tests.support.project import ROOT
 
-CODE = "from stages.lib import machine; print(machine.peak_memory_mb())"
+CODE = "from lineup import machine; print(machine.peak_memory_mb())"
 
 
 def test_peak_memory_is_that_of_the_process_itself() -> None:

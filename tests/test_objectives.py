@@ -14,11 +14,11 @@ import pytest
 import torch
 from torch import nn
 
-from stages.lib import objectives
-from stages.lib.errors import UserError
-from stages.lib.objectives import clip, metric_loss, none
-from stages.lib.training_params import Needs
-from tests.training_photos import objective
+from lineup.errors import UserError
+from lineup.objectives import clip, metric_loss, none
+from lineup.objectives import objective as objectives
+from lineup.settings.training import Needs
+from tests.support.training_photos import objective
 
 NAMES = ("ant", "bee", "cow_calf", "dog-face")
 
@@ -41,7 +41,9 @@ def distance(a: torch.Tensor, b: torch.Tensor) -> float:
 
 @pytest.fixture
 def batch() -> tuple[torch.Tensor, torch.Tensor]:
-    return torch.randn(8, 5, generator=torch.Generator().manual_seed(1)), torch.tensor([0, 0, 1, 1, 2, 2, 3, 3])
+    return torch.randn(8, 5, generator=torch.Generator().manual_seed(1)), torch.tensor(
+        [0, 0, 1, 1, 2, 2, 3, 3]
+    )
 
 
 def above_zero(values: list[float]) -> float:
@@ -50,7 +52,10 @@ def above_zero(values: list[float]) -> float:
 
 
 def test_contrastive_by_hand() -> None:
-    """Pair at 60 degrees: distance 1. Others: 90 degrees, sqrt 2, beyond the margin of 1.2; 30 degrees: 2 sin 15 degrees."""
+    """Pair at 60 degrees: distance 1.
+
+    Others: 90 degrees, sqrt 2, beyond the margin of 1.2; 30 degrees: 2 sin 15 degrees.
+    """
     loss = built("contrastive", 2, negative_margin=1.2)(unit(0, 60, 90), torch.tensor([0, 0, 1]))
     assert loss.item() == pytest.approx(1 + (1.2 - 2 * math.sin(math.radians(15))), abs=1e-5)
 
@@ -71,22 +76,32 @@ def test_triplet_is_the_naive_loop(batch: tuple[torch.Tensor, torch.Tensor], min
     for a in range(8):
         positives = [distance(vectors[a], vectors[p]) for p in range(8) if p != a and labels[p] == labels[a]]
         negatives = [distance(vectors[a], vectors[n]) for n in range(8) if labels[n] != labels[a]]
-        triplets = [(max(positives), min(negatives))] if mining == "hard" else [(p, n) for p in positives for n in negatives]
+        triplets = (
+            [(max(positives), min(negatives))]
+            if mining == "hard"
+            else [(p, n) for p in positives for n in negatives]
+        )
         violations += [p - n + margin for p, n in triplets if mining != "semihard" or n > p]
-    assert built("triplet", 5, margin=margin, mining=mining)(vectors, labels).item() == pytest.approx(above_zero(violations), rel=1e-5)
+    assert built("triplet", 5, margin=margin, mining=mining)(vectors, labels).item() == pytest.approx(
+        above_zero(violations), rel=1e-5
+    )
 
 
 def test_a_batch_without_semi_hard_triplets_still_has_a_gradient() -> None:
     """A collapsed network gives every image one vector: no negative lies behind its positive, all lie on it."""
     vectors = torch.ones(4, 3, requires_grad=True)
-    collapsed = vectors + torch.tensor([[0.0, 0, 0], [0.3, 0, 0], [0.1, 0, 0], [0.2, 0, 0]])  # negatives nearer than positives
+    collapsed = vectors + torch.tensor(
+        [[0.0, 0, 0], [0.3, 0, 0], [0.1, 0, 0], [0.2, 0, 0]]
+    )  # negatives nearer than positives
     loss = built("triplet", 3, margin=0.2)(collapsed, torch.tensor([0, 0, 1, 1]))
     loss.backward()
     assert loss.item() > 0.1 and vectors.grad is not None and vectors.grad.abs().sum() > 0
 
 
 def test_arcface_is_the_papers_equation(batch: tuple[torch.Tensor, torch.Tensor]) -> None:
-    """Equation 3: -log(exp(s cos(theta_y + m)) / (exp(s cos(theta_y + m)) + sum of exp(s cos(theta_j)) over j != y))."""
+    """Equation 3: -log(exp(s cos(theta_y + m)) / (exp(s cos(theta_y + m)) + sum of exp(s cos(theta_j)) over j
+    != y)).
+    """
     vectors, labels = batch
     scale, margin = 16.0, 0.4
     loss: Any = built("arcface", 5, scale=scale, margin=margin)
@@ -112,11 +127,15 @@ def test_imprinted_class_vectors_start_at_the_labels_own_images(name: str, setti
 
 
 def test_simclr_has_the_closed_form_of_two_pairs() -> None:
-    """Two images, their views alike, the images at right angles: each view's loss is log(1 + 2 exp(-1/t)) (2 negatives, cosine 0)."""
+    """Two images, their views alike, the images at right angles: each view's loss is log(1 + 2 exp(-1/t)) (2
+    negatives, cosine 0).
+    """
     loss: Any = built("simclr", 2, temperature=0.5)
     loss.projection = nn.Identity()
     views = unit(0, 90, 0, 90)
-    assert loss(views, torch.tensor([0, 1, 0, 1])).item() == pytest.approx(math.log(1 + 2 * math.exp(-2)), rel=1e-5)
+    assert loss(views, torch.tensor([0, 1, 0, 1])).item() == pytest.approx(
+        math.log(1 + 2 * math.exp(-2)), rel=1e-5
+    )
 
 
 def test_simclr_needs_no_labels_and_two_views() -> None:
@@ -124,7 +143,9 @@ def test_simclr_needs_no_labels_and_two_views() -> None:
 
 
 @pytest.mark.parametrize("temperature", [None, 0.1])
-def test_softmax_is_smoothed_cross_entropy(batch: tuple[torch.Tensor, torch.Tensor], temperature: float | None) -> None:
+def test_softmax_is_smoothed_cross_entropy(
+    batch: tuple[torch.Tensor, torch.Tensor], temperature: float | None
+) -> None:
     vectors, labels = batch
     loss: Any = built("softmax", 5, temperature=temperature, label_smoothing=0.2)
     weight = loss.classifier.weight.detach().numpy()
@@ -143,7 +164,10 @@ def test_softmax_is_smoothed_cross_entropy(batch: tuple[torch.Tensor, torch.Tens
 
 def test_clip_with_one_image_per_label_is_the_papers_symmetric_loss() -> None:
     loss: Any = built("clip", 5, temperature=0.2, text_width=32)
-    vectors, labels = torch.randn(4, 5, generator=torch.Generator().manual_seed(2)), torch.tensor([2, 0, 3, 1])
+    vectors, labels = (
+        torch.randn(4, 5, generator=torch.Generator().manual_seed(2)),
+        torch.tensor([2, 0, 3, 1]),
+    )
     images, texts = loss.projection(vectors).detach().numpy(), loss.text(labels).detach().numpy()
     images, texts = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (images, texts))
     logits = images @ texts.T / 0.2
@@ -156,7 +180,9 @@ def test_clips_text_tower_reads_the_labels() -> None:
     tower = clip.SmallTextTower(["a dog face", "a dog", "a cat", "a dog face"], 32, 1).eval()
     vectors = tower(torch.tensor([0, 1, 2, 3]))
     assert (
-        torch.allclose(vectors[0], vectors[3]) and not torch.allclose(vectors[0], vectors[1]) and not torch.allclose(vectors[1], vectors[2])
+        torch.allclose(vectors[0], vectors[3])
+        and not torch.allclose(vectors[0], vectors[1])
+        and not torch.allclose(vectors[1], vectors[2])
     )
     assert clip.spoken("dog-face_with  hat") == "dog face with hat"
 
@@ -165,7 +191,9 @@ NEEDED = {"HistogramLoss": {"n_bins": 10}, "RankedListLoss": {"margin": 0.4, "Tn
 
 
 @pytest.mark.parametrize("name", sorted(metric_loss.known()))
-def test_every_loss_of_the_shelf_gives_a_gradient(batch: tuple[torch.Tensor, torch.Tensor], name: str) -> None:
+def test_every_loss_of_the_shelf_gives_a_gradient(
+    batch: tuple[torch.Tensor, torch.Tensor], name: str
+) -> None:
     vectors = batch[0].clone().requires_grad_()
     loss = built("metric_loss", 5, loss=name, arguments=NEEDED.get(name, {}))(vectors, batch[1])
     loss.backward()
@@ -176,8 +204,16 @@ def test_every_loss_of_the_shelf_gives_a_gradient(batch: tuple[torch.Tensor, tor
 @pytest.mark.parametrize(
     ("loss", "arguments", "told"),
     [
-        ("ProxyAnchorLos", {}, "loss is 'ProxyAnchorLos', which pytorch-metric-learning doesn't have; did you mean 'ProxyAnchorLoss'?"),
-        ("TripletMarginLoss", {"margn": 1}, "arguments.margn is unknown to TripletMarginLoss; did you mean 'margin'?"),
+        (
+            "ProxyAnchorLos",
+            {},
+            "loss is 'ProxyAnchorLos', which pytorch-metric-learning doesn't have; did you mean 'ProxyAnchorLoss'?",
+        ),
+        (
+            "TripletMarginLoss",
+            {"margn": 1},
+            "arguments.margn is unknown to TripletMarginLoss; did you mean 'margin'?",
+        ),
         ("RankedListLoss", {}, "arguments: RankedListLoss refuses them"),
         ("ContrastiveLoss", {"pos_margin": [1]}, "arguments: ContrastiveLoss refuses them"),
     ],
@@ -196,7 +232,9 @@ def test_losses_that_hold_a_vector_per_label_are_known_by_name(name: str) -> Non
 
 
 @pytest.mark.parametrize("width", [200, 250, 1000])
-def test_a_text_tower_of_any_width_has_heads_that_fit(batch: tuple[torch.Tensor, torch.Tensor], width: int) -> None:
+def test_a_text_tower_of_any_width_has_heads_that_fit(
+    batch: tuple[torch.Tensor, torch.Tensor], width: int
+) -> None:
     assert built("clip", 5, text_width=width, text_layers=1)(*batch).isfinite()
 
 
@@ -204,11 +242,20 @@ def test_a_text_tower_of_any_width_has_heads_that_fit(batch: tuple[torch.Tensor,
 
 
 @pytest.mark.parametrize(
-    "file", sorted({*Path(objectives.__file__).parent.glob("[!_]*.py")} - {Path(none.__file__)}), ids=lambda file: file.stem
+    "file",
+    sorted(
+        {*Path(objectives.__file__).parent.glob("[!_]*.py")}
+        - {Path(none.__file__), Path(objectives.__file__)}
+    ),
+    ids=lambda file: file.stem,
 )
 def test_packages_are_what_an_objective_imports(file: Path) -> None:
-    graph = grimp.build_graph("stages", include_external_packages=True, exclude_type_checking_imports=True)
-    imported = graph.find_modules_directly_imported_by(f"stages.lib.objectives.{file.stem}")
-    outside = {name for name in imported if not name.startswith("stages")} - sys.stdlib_module_names - {"torch"}
+    graph = grimp.build_graph(
+        "lineup", include_external_packages=True, exclude_type_checking_imports=True, cache_dir=None
+    )
+    imported = graph.find_modules_directly_imported_by(f"lineup.objectives.{file.stem}")
+    outside = (
+        {name for name in imported if not name.startswith("lineup")} - sys.stdlib_module_names - {"torch"}
+    )
     owners = importlib.metadata.packages_distributions()
     assert {owners[name][0] for name in outside} == set(objectives.objective(file.stem).PACKAGES)

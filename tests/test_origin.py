@@ -1,4 +1,6 @@
-"""Whose results a file holds: what a shared cache or a stopped `dvc repro` leaves is told by the first that reads it."""
+"""Whose results a file holds: what a shared cache or a stopped `dvc repro` leaves is told by the first that
+reads it.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +11,15 @@ from typing import Any
 
 import pytest
 
-from stages import index, match, refine, report, retrieve, score, serve, submit
-from stages.lib import params, paths, query, searched_gallery, tables
-from stages.lib.errors import UserError
-from stages.lib.serving import rooms
-from tests import collection, reported
-from tests.collection import Image, clustered
+from lineup import paths
+from lineup.commands import group, serve
+from lineup.errors import UserError
+from lineup.serving import gallery_photos, row_pool, row_search
+from lineup.settings import params
+from lineup.storage import files
+from stages import index, near_copies, refine, report, retrieve, score
+from tests.support import collection, reported
+from tests.support.collection import Image, clustered
 
 ROWS = {
     "expanded": {"from": "a", "with": "a", "method": "query_expansion", "n": 2},
@@ -29,11 +34,13 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Image]:
     """Two models and three refinements, searched and scored."""
     monkeypatch.chdir(tmp_path)
     images = clustered(5, 2, 4, noise=1)
-    collection.run({"a": images, "b": clustered(5, 2, 4, noise=2)}, refinements={}, leaks={"by": ["a"]})
-    collection.write_params(collection.params("a", "b", refinements=ROWS, leaks={"by": ["a"]}))
+    collection.run(
+        {"a": images, "b": clustered(5, 2, 4, noise=2)}, refinements={}, near_copies={"rows": ["a"]}
+    )
+    collection.write_params(collection.params("a", "b", refinements=ROWS, near_copies={"rows": ["a"]}))
     for row in ROWS:
-        refine.main(["--model", row])
-        score.main(["--model", row])
+        refine.main(["--row", row])
+        score.main(["--row", row])
     return images
 
 
@@ -45,12 +52,12 @@ def replaced(path: Path, other: Path) -> None:
         shutil.copyfile(other, path)
 
 
-def opened(row: str) -> query.Row:
-    return query.open_row(row, params.load(), searched_gallery.read("pixels"))
+def opened(row: str) -> row_search.Row:
+    return row_search.open_row(row, params.load(), gallery_photos.read("pixels"))
 
 
-def stage(main: Any, row: str, *arguments: str) -> Run:
-    return lambda: main(["--model", row, *arguments])
+def stage(main: Any, row: str) -> Run:
+    return lambda: main(["--row", row])
 
 
 READERS = {
@@ -68,7 +75,10 @@ READERS = {
 def test_vectors_that_say_they_are_another_rows_are_refused_by_whoever_reads_them(reader: str) -> None:
     READERS[reader]()
     replaced(paths.embeddings("a"), paths.embeddings("b"))
-    with pytest.raises(UserError, match=r"embeddings/a/all.parquet: says that it holds vectors of row 'b', not of 'a'; .*-f -s embed@a`"):
+    with pytest.raises(
+        UserError,
+        match=r"embeddings/a/all.parquet: says that it holds vectors of row 'b', not of 'a'; .*-f -s embed@a`",
+    ):
         READERS[reader]()
 
 
@@ -78,8 +88,11 @@ def test_match_refuses_vectors_of_another_row(project: list[Image], part: paths.
     collection.write_vectors("b", [Image(f"{i}", "train", None, [1, i]) for i in range(3)], "train")
     replaced(paths.embeddings("a", part), paths.embeddings("b", part))
     stage_of = {"test": "embed@a", "train": "embed_train@a"}[part]
-    with pytest.raises(UserError, match=f"says that it holds vectors of row 'b', not of 'a'; run `dvc repro -f -s {stage_of}`"):
-        match.main(["--model", "a"])
+    with pytest.raises(
+        UserError,
+        match=f"says that it holds vectors of row 'b', not of 'a'; run `dvc repro -f -s {stage_of}`",
+    ):
+        near_copies.main(["--row", "a"])
 
 
 @pytest.mark.parametrize(
@@ -87,46 +100,62 @@ def test_match_refuses_vectors_of_another_row(project: list[Image], part: paths.
     [
         stage(score.main, "a"),
         stage(report.main, "a"),
-        stage(submit.main, "a", "--group", "us", "--names", "path"),
+        lambda: group.run(["submit", "--row", "a", "--group", "us", "--names", "path"]),
         stage(refine.main, "fused"),
         stage(refine.main, "expanded"),
     ],
 )
 def test_a_ranking_of_another_row_is_refused(reader: Run) -> None:
     replaced(paths.ranking("a"), paths.ranking("b"))
-    with pytest.raises(UserError, match=r"data/rankings/a.parquet: says that it is the ranking of row 'b', not of 'a'; .*retrieve@a`"):
+    with pytest.raises(
+        UserError,
+        match=r"data/rankings/a.parquet: says that it is the ranking of row 'b', not of 'a'; .*retrieve@a`",
+    ):
         reader()
 
 
 def test_figures_of_other_vectors_than_embed_wrote_are_not_scored() -> None:
     """The row's own, but of an earlier encoder: the name alone doesn't tell."""
-    measured = tables.read_json(paths.costs("embed", "a"))
-    tables.write_json(paths.costs("embed", "a"), {**measured, "fingerprint": "f" * 64})
-    with pytest.raises(UserError, match=r"data/embeddings/a: holds other vectors than data/costs/a/embed.json tells of; .*-f -s embed@a`"):
-        score.main(["--model", "a"])
-    score.main(["--model", "b"])
+    measured = files.read_json(paths.costs("embed", "a"))
+    files.write_json(paths.costs("embed", "a"), {**measured, "fingerprint": "f" * 64})
+    with pytest.raises(
+        UserError,
+        match=r"data/embeddings/a: holds other vectors than data/costs/a/embed.json tells of; .*-f -s embed@a`",
+    ):
+        score.main(["--row", "a"])
+    score.main(["--row", "b"])
 
 
-@pytest.mark.parametrize(("stage", "row"), [("train", "a"), ("embed", "a"), ("index", "a"), ("retrieve", "a"), ("refine", "fused")])
+@pytest.mark.parametrize(
+    ("stage", "row"), [("train", "a"), ("embed", "a"), ("index", "a"), ("retrieve", "a"), ("refine", "fused")]
+)
 def test_costs_of_another_row_are_not_scored(stage: Any, row: str) -> None:
     replaced(paths.costs(stage, row), paths.costs(stage, "b" if row == "a" else "white"))
-    with pytest.raises(UserError, match=rf"data/costs/{row}/{stage}.json: says that it is of row .* -f -s {stage}@{row}`"):
-        score.main(["--model", row])
+    with pytest.raises(
+        UserError, match=rf"data/costs/{row}/{stage}.json: says that it is of row .* -f -s {stage}@{row}`"
+    ):
+        score.main(["--row", row])
 
 
 def test_an_index_of_other_vectors_is_not_scored() -> None:
-    built = tables.read_json(paths.costs("index", "a"))
-    tables.write_json(paths.costs("index", "a"), {**built, "images": "f" * 64})
-    with pytest.raises(UserError, match=r"data/indexes/a.faiss: was built of other vectors than data/embeddings/a holds; .*index@a`"):
-        score.main(["--model", "a"])
+    built = files.read_json(paths.costs("index", "a"))
+    files.write_json(paths.costs("index", "a"), {**built, "images": "f" * 64})
+    with pytest.raises(
+        UserError,
+        match=r"data/indexes/a.faiss: was built of other vectors than data/embeddings/a holds; .*index@a`",
+    ):
+        score.main(["--row", "a"])
 
 
 def test_a_refinement_of_other_vectors_than_were_scored_is_not_scored() -> None:
-    scored = tables.read_json(paths.row_metrics("a"))
+    scored = files.read_json(paths.row_metrics("a"))
     scored["costs"]["kept_under"]["vectors"] = "f" * 64
-    tables.write_json(paths.row_metrics("a"), scored)
-    with pytest.raises(UserError, match=r"rankings/expanded.parquet: was made of other vectors than a was scored by; .*refine@expanded`"):
-        score.main(["--model", "expanded"])
+    files.write_json(paths.row_metrics("a"), scored)
+    with pytest.raises(
+        UserError,
+        match=r"rankings/expanded.parquet: was made of other vectors than a was scored by; .*refine@expanded`",
+    ):
+        score.main(["--row", "expanded"])
 
 
 # A `dvc repro` that was stopped halfway
@@ -135,14 +164,19 @@ def test_a_refinement_of_other_vectors_than_were_scored_is_not_scored() -> None:
 def renewed(images: list[Image]) -> list[Image]:
     """One gallery photo replaced by another: as many as before."""
     first = next(image for image in images if image.split == "gallery")
-    return [Image("new", "gallery", first.label, first.vector) if image is first else image for image in images]
+    return [
+        Image("new", "gallery", first.label, first.vector) if image is first else image for image in images
+    ]
 
 
 def test_an_index_of_an_earlier_gallery_is_told_although_it_has_as_many_images(project: list[Image]) -> None:
     images = renewed(project)
     collection.write(images)
     collection.write_embeddings("a", images)
-    with pytest.raises(UserError, match=r"data/indexes/a.faiss: the gallery has changed since it was built; run `dvc repro` to go on"):
+    with pytest.raises(
+        UserError,
+        match=r"data/indexes/a.faiss: the gallery has changed since it was built; run `dvc repro` to go on",
+    ):
         opened("a")
 
 
@@ -154,8 +188,11 @@ def test_an_index_of_fewer_images_is_told_with_both_numbers(project: list[Image]
 
 
 def test_an_encoder_that_has_been_trained_again_is_told(project: list[Image]) -> None:
-    tables.write_json(paths.trained("a") / "encoder.json", {"weights_sha256": "f" * 64})
-    with pytest.raises(UserError, match=r"data/models/a: has changed since it embedded data/embeddings/a; run `dvc repro` to go on"):
+    files.write_json(paths.trained("a") / "encoder.json", {"weights_sha256": "f" * 64})
+    with pytest.raises(
+        UserError,
+        match=r"data/models/a: has changed since it embedded data/embeddings/a; run `dvc repro` to go on",
+    ):
         opened("a")
 
 
@@ -163,7 +200,7 @@ def test_a_whitening_of_an_earlier_gallery_is_told(project: list[Image]) -> None
     images = renewed(project)
     collection.write(images)
     collection.write_embeddings("a", images)
-    index.main(["--model", "a"])
+    index.main(["--row", "a"])
     opened("expanded")
     with pytest.raises(UserError, match=r"data/embeddings/white: holds other images than"):
         opened("white")
@@ -173,17 +210,21 @@ def test_a_whitening_of_an_earlier_gallery_is_told(project: list[Image]) -> None
 
 def test_the_page_offers_only_what_is_of_the_gallery_as_it_is(project: list[Image]) -> None:
     settings = params.load()
-    assert all(row.ready and not row.fault for row in rooms.offers(settings))
+    assert all(row.ready and not row.fault for row in row_pool.offers(settings))
     images = renewed(project)
     collection.write(images)
     collection.write_embeddings("a", images)
-    index.main(["--model", "a"])
-    offered = {row.name: row.fault for row in rooms.offers(settings)}
+    index.main(["--row", "a"])
+    offered = {row.name: row.fault for row in row_pool.offers(settings)}
     assert [name for name, fault in offered.items() if not fault] == ["a", "expanded"]
-    assert offered["b"].startswith("data/embeddings/b: holds other images") and offered["fused"] == offered["b"]
+    assert (
+        offered["b"].startswith("data/embeddings/b: holds other images") and offered["fused"] == offered["b"]
+    )
     assert serve.choose(settings, None) == "a"
     with pytest.raises(UserError, match="data/embeddings/b: holds other images"):
         serve.choose(settings, "b")
     shutil.rmtree(paths.embeddings("a"))
-    with pytest.raises(UserError, match=r"no row of models is computed here; .*\(of a, data/embeddings/a: is not there"):
+    with pytest.raises(
+        UserError, match=r"no row of models is computed here; .*\(of a, data/embeddings/a: is not there"
+    ):
         serve.choose(settings, None)

@@ -1,4 +1,7 @@
-"""params.yaml is checked as a whole; each fault is told in one sentence that names the place and the nearest fix."""
+"""params.yaml is checked as a whole.
+
+Each fault is told in one sentence that names the place and the nearest fix.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,11 @@ from typing import Any
 import pytest
 import yaml
 
-from stages.lib import params, paths, schema
-from stages.lib.errors import UserError
-from tests.project import ROOT
+from lineup import cli, paths
+from lineup.commands import group
+from lineup.errors import UserError
+from lineup.settings import params, schema
+from tests.support.project import ROOT
 
 TEXT = """
 seed: 0
@@ -30,13 +35,24 @@ def load(tmp_path: Path, text: str) -> params.Params:
     return params.load(file)
 
 
+def check(*arguments: str) -> int:
+    """The exit code of `lineup check`."""
+    try:
+        cli.run(lambda: group.run(["check", *arguments]))
+    except SystemExit as ended:
+        return int(str(ended.code))
+    return 0
+
+
 def test_the_demos_file_is_well_formed() -> None:
-    assert {"mobilenet_v2", "efficientnet_lite0", "faiss_l2"} <= set(params.load(ROOT / "params.yaml").models)
+    assert {"mobilenet_v2", "efficientnet_lite0", "raw_pixels_l2"} <= set(
+        params.load(ROOT / "params.yaml").models
+    )
 
 
 def test_defaults_fill_what_is_not_said(tmp_path: Path) -> None:
     loaded = load(tmp_path, TEXT)
-    assert loaded.score.k == (1, 5, 10) and loaded.preprocess.on_bad_image == "skip"
+    assert loaded.score.cutoffs == (1, 5, 10) and loaded.preprocess.on_bad_image == "skip"
 
 
 @pytest.mark.parametrize(
@@ -46,9 +62,17 @@ def test_defaults_fill_what_is_not_said(tmp_path: Path) -> None:
         ("seed: 0", "sead: 0", "sead is unknown; did you mean 'seed'?"),
         ("seed: 0", "seed: -1", "seed is -1: input should be greater than or equal to 0"),
         ("name: none", "name: nune", "models.resnet50.objective.name is 'nune'; did you mean 'none'?"),
-        ("library: torchvision", "library: torchvison", "models.resnet50.encoder.library is 'torchvison'; did you mean 'torchvision'?"),
+        (
+            "library: torchvision",
+            "library: torchvison",
+            "models.resnet50.encoder.library is 'torchvison'; did you mean 'torchvision'?",
+        ),
         ("metric: cosine, ", "", "models.resnet50.search.metric is missing"),
-        ("metric: cosine", "metric: cosin", "models.resnet50.search.metric is 'cosin'; did you mean 'cosine'?"),
+        (
+            "metric: cosine",
+            "metric: cosin",
+            "models.resnet50.search.metric is 'cosin'; did you mean 'cosine'?",
+        ),
         ("weights: hub", "weights: none", "models.resnet50.encoder: weights: none means random vectors"),
         (
             "weights: hub",
@@ -62,15 +86,33 @@ def test_defaults_fill_what_is_not_said(tmp_path: Path) -> None:
         ("seed: 0", "seed: !!int abc", "holds a value that is none"),
         ("seed: 0", f"seed: {'[' * 3000}{']' * 3000}", "is nested too deeply"),
         ("seed: 0", "seed: 0\nseed: 1", "line 3: 'seed' is there twice; remove one"),
-        ("seed: 0", f"seed: 0x{'f' * 5000}", "seed is a number of more than 77 digits: input should be less than 4294967296"),
-        ("seed: 0", f"seed: {':'.join('1' * 100_000)}", "line 2: holds a value of more than 10,000 characters"),
+        (
+            "seed: 0",
+            f"seed: 0x{'f' * 5000}",
+            "seed is a number of more than 77 digits: input should be less than 4294967296",
+        ),
+        (
+            "seed: 0",
+            f"seed: {':'.join('1' * 100_000)}",
+            "line 2: holds a value of more than 10,000 characters",
+        ),
         ("seed: 0", f"seed: {'[' * 200}{']' * 200}", "seed is [[[[...]]]]: input should be a valid integer"),
         ("seed: 0", "seed: \0", "is not valid YAML (special characters are not allowed)"),
-        ("name: none", "name: metric_loss, loss: CosFaceLoss, arguments: {margin: .nan}", "objective.arguments: a date, .nan or .inf"),
-        ("  resnet50:", f"  {'a' * 101}:", f"models.{'a' * 100}...: a row's name may hold only a-z, 0-9 and _, at most 100 characters"),
+        (
+            "name: none",
+            "name: metric_loss, loss: CosFaceLoss, arguments: {margin: .nan}",
+            "objective.arguments: a date, .nan or .inf",
+        ),
+        (
+            "  resnet50:",
+            f"  {'a' * 101}:",
+            f"models.{'a' * 100}...: a row's name may hold only a-z, 0-9 and _, at most 100 characters",
+        ),
     ],
 )
-def test_a_fault_is_told_with_its_place_and_the_nearest_fix(tmp_path: Path, old: str, new: str, told: str) -> None:
+def test_a_fault_is_told_with_its_place_and_the_nearest_fix(
+    tmp_path: Path, old: str, new: str, told: str
+) -> None:
     with pytest.raises(UserError) as error:
         load(tmp_path, TEXT.replace(old, new, 1))
     assert told in str(error.value)
@@ -83,8 +125,12 @@ def test_yaml_aliases_and_merges_are_understood(tmp_path: Path) -> None:
 
 
 def test_a_key_that_is_merged_over_is_not_there_twice(tmp_path: Path) -> None:
-    """PyYAML makes `train` first, as it lies less deep, and writes the merged keys into what it merges as it does so."""
-    text = TEXT.replace("{name: none}", "{name: softmax, augmentation: &merged {<<: {crop: 0.7, flip: 0.1}, crop: 0.6}}")
+    """PyYAML makes `train` first, as it lies less deep, and writes the merged keys into what it merges as it
+    does so.
+    """
+    text = TEXT.replace(
+        "{name: none}", "{name: softmax, augmentation: &merged {<<: {crop: 0.7, flip: 0.1}, crop: 0.6}}"
+    )
     loaded = load(tmp_path, text + "train: {augmentation: {<<: *merged}}\n")
     assert (loaded.train.augmentation.crop, loaded.train.augmentation.flip) == (0.6, 0.1)
 
@@ -96,8 +142,14 @@ MERGES = "".join(f"- &a{n} {{<<: [*a{n - 1}, *a{n - 1}]}}\n" for n in range(1, 2
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        (f"seed:\n- &a0 laugh\n{LAUGHS}", "line 8: holds more than 100,000 values, counting what each alias (*) stands for"),
-        (f"seed:\n- &a0 {{a: b}}\n{MERGES}", "holds more than 100,000 values, counting what each alias (*) stands for"),
+        (
+            f"seed:\n- &a0 laugh\n{LAUGHS}",
+            "line 8: holds more than 100,000 values, counting what each alias (*) stands for",
+        ),
+        (
+            f"seed:\n- &a0 {{a: b}}\n{MERGES}",
+            "holds more than 100,000 values, counting what each alias (*) stands for",
+        ),
         ("seed: &a [*a]\n", "line 1: is part of itself"),
         ("\n" * 2_000_000, "is larger than 1,000,000 bytes"),
     ],
@@ -111,7 +163,11 @@ def test_a_file_that_grows_as_it_is_read_ends_at_once(text: str, told: str, tmp_
 def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
     pipe = tmp_path / "params.yaml"
     os.mkfifo(pipe)
-    for path, told in ((pipe, "a pipe or a device"), (Path("/dev/zero"), "a pipe or a device"), (tmp_path, "is a folder")):
+    for path, told in (
+        (pipe, "a pipe or a device"),
+        (Path("/dev/zero"), "a pipe or a device"),
+        (tmp_path, "is a folder"),
+    ):
         with pytest.raises(UserError, match=told):
             params.load(path)
 
@@ -119,7 +175,7 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
 def test_the_checker_moves_no_cursor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "p.yaml"
     file.write_text(TEXT + '  "\\e[2J\\n": 1\n', encoding="utf-8")
-    assert params.main([str(file)]) == 1
+    assert check(str(file)) == 1
     assert r"models.\x1b[2J\n: a row's name may hold only" in capsys.readouterr().err
 
 
@@ -132,25 +188,48 @@ def test_a_missing_or_empty_file_is_told(tmp_path: Path) -> None:
         load(tmp_path, "- models")
 
 
-def test_the_checker_prints_one_line_and_exits_with_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_checker_prints_one_line_and_exits_with_1(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "p.yaml"
     file.write_text(TEXT.replace("search:", "serch:"), encoding="utf-8")
-    assert params.main([str(file)]) == 1
+    assert check(str(file)) == 1
     assert capsys.readouterr().err.count("\n") == 1
 
 
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda settings: settings.pop("leaks"), "leaks is missing, which DVC needs; say `leaks: {by: []}`"),
-        (lambda settings: settings.update(leaks={}), "leaks.by is missing, which DVC needs; say `leaks: {by: []}`"),
+        (
+            lambda settings: settings.pop("near_copies"),
+            "near_copies is missing, which DVC needs; say `near_copies: {rows: []}`",
+        ),
+        (
+            lambda settings: settings.update(near_copies={}),
+            "near_copies.rows is missing, which DVC needs; say `near_copies: {rows: []}`",
+        ),
         (lambda settings: settings.pop("seed"), "seed is missing, which DVC needs; say `seed: 0`"),
         (lambda settings: settings.pop("train"), "train is missing, which DVC needs; say `train: {}`"),
-        (lambda settings: settings.pop("refinements"), "refinements is missing, which DVC needs; say `refinements: {}`"),
-        (lambda settings: settings.update(score={}), "score.k is missing, which DVC needs; say `score: {k: [1, 5, 10]}`"),
-        (lambda settings: settings.update(refinements=None), "refinements is empty; for none say refinements: {}"),
-        (lambda settings: settings.update(models=None), "models is None: should be settings with a name each"),
-        (lambda settings: settings["retrieve"].update(k=True), "retrieve: k is true, which is neither a number nor a text"),
+        (
+            lambda settings: settings.pop("refinements"),
+            "refinements is missing, which DVC needs; say `refinements: {}`",
+        ),
+        (
+            lambda settings: settings.update(score={}),
+            "score.cutoffs is missing, which DVC needs; say `score: {cutoffs: [1, 5, 10]}`",
+        ),
+        (
+            lambda settings: settings.update(refinements=None),
+            "refinements is empty; for none say refinements: {}",
+        ),
+        (
+            lambda settings: settings.update(models=None),
+            "models is None: should be settings with a name each",
+        ),
+        (
+            lambda settings: settings["retrieve"].update(depth=True),
+            "retrieve: depth is true, which is neither a number nor a text",
+        ),
         (
             lambda settings: settings["models"]["arcface"]["encoder"].update(
                 library="timm", name="hf-hub:a/b", weights="none", allow_random=True
@@ -166,7 +245,10 @@ def test_the_checker_prints_one_line_and_exits_with_1(tmp_path: Path, capsys: py
             lambda settings: settings["models"]["arcface"]["objective"].update(image_size=384),
             "preprocess.shorter_side_px is 512, but models.arcface resizes photos to 384 px",
         ),
-        (lambda settings: settings["score"].update(k=10), "score.k is 10: should be a list, as [a, b]"),
+        (
+            lambda settings: settings["score"].update(cutoffs=10),
+            "score.cutoffs is 10: should be a list, as [a, b]",
+        ),
         (lambda settings: settings.update(models={}), "models is empty"),
         (
             lambda settings: settings["models"]["triplet"]["objective"].update(images_per_label=1),
@@ -184,8 +266,14 @@ def test_the_checker_prints_one_line_and_exits_with_1(tmp_path: Path, capsys: py
             ),
             "models.arcface.objective.images_per_label is 1, but metric_loss of models.arcface learns from pairs",
         ),
-        (lambda settings: settings["models"].update({18: settings["models"]["arcface"]}), "models: a row's name is 18, which YAML takes"),
-        (lambda settings: settings["models"]["arcface"].update(objective="none"), "models.arcface.objective is 'none': should be settings"),
+        (
+            lambda settings: settings["models"].update({18: settings["models"]["arcface"]}),
+            "models: a row's name is 18, which YAML takes",
+        ),
+        (
+            lambda settings: settings["models"]["arcface"].update(objective="none"),
+            "models.arcface.objective is 'none': should be settings",
+        ),
         (
             lambda settings: settings["models"]["arcface"]["encoder"].update(weights="IMAGENET1K_V2"),
             "models.arcface.encoder.weights is 'IMAGENET1K_V2': say hub, hub:NAME, package:PACKAGE/FILE, file:PATH or none",
@@ -199,14 +287,51 @@ def test_the_checker_tells_what_dvc_would_not(
     change(settings)
     file = tmp_path / "p.yaml"
     file.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
-    assert params.main([str(file)]) == 1
+    assert check(str(file)) == 1
     assert capsys.readouterr().err.startswith(f"error: {file}: {told}")
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (
+            lambda settings: settings["preprocess"].update(max_side=512),
+            "preprocess.max_side is now called preprocess.shorter_side_px",
+        ),
+        (
+            lambda settings: settings["embed"].update(pixels_gb=1),
+            "embed.pixels_gb is now called embed.pixel_cache_gb",
+        ),
+        (lambda settings: settings["retrieve"].update(k=100), "retrieve.k is now called retrieve.depth"),
+        (lambda settings: settings["score"].update(k=[1]), "score.k is now called score.cutoffs"),
+        (lambda settings: settings.update(leaks={"by": []}), "leaks is now called near_copies"),
+        (
+            lambda settings: settings["models"]["efficientnet_lite0"]["encoder"].update(match="order"),
+            "models.efficientnet_lite0.encoder.match is now called assign_by",
+        ),
+    ],
+)
+def test_a_setting_of_an_earlier_version_names_its_new_name(
+    change: Callable[[dict[str, Any]], object], sentence: str, tmp_path: Path
+) -> None:
+    settings = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    change(settings)
+    with pytest.raises(UserError, match=sentence):
+        load(tmp_path, yaml.safe_dump(settings, sort_keys=False))
 
 
 def test_every_file_named_after_a_row_fits_into_its_folder() -> None:
     """With the names of temporary files, ours and DVC's, where names are encrypted and 143 bytes are left."""
     row = "a" * schema.LONGEST_NAME
-    files = (paths.index, paths.ranking, paths.submission, paths.row_metrics, paths.row_queries, paths.report_row, paths.embeddings)
+    files = (
+        paths.index,
+        paths.ranking,
+        paths.submission,
+        paths.row_metrics,
+        paths.row_queries,
+        paths.report_row,
+        paths.embeddings,
+    )
     names = [path(row).name for path in files]
     assert max(len(f".{name}.former.{2**22}.tmp") for name in names) <= 143
     assert max(len(f".{name}.{'x' * 22}.tmp") for name in names) <= 143
@@ -216,7 +341,10 @@ def test_every_file_named_after_a_row_fits_into_its_folder() -> None:
 def test_rows_that_need_no_pairs_may_have_one_image_per_label() -> None:
     settings = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     settings["train"]["images_per_label"] = 1
-    settings["models"] = {row: settings["models"][row] for row in ("arcface", "finetuned", "clip_finetuned", "simclr", "mobilenet_v2")}
+    settings["models"] = {
+        row: settings["models"][row]
+        for row in ("arcface", "finetuned", "clip_finetuned", "simclr", "mobilenet_v2")
+    }
     settings["models"]["simclr"]["objective"] = {"name": "metric_loss", "loss": "ProxyAnchorLoss"}
     assert params.Params.model_validate(settings).train.images_per_label == 1
 
@@ -229,12 +357,12 @@ def test_the_checker_tells_that_there_are_no_photos_to_train_on(
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text((ROOT / "params.yaml").read_text(encoding="utf-8"), encoding="utf-8")
     if not laid_out:
-        assert params.main([]) == 0
+        assert check() == 0
         return
     Path("data/raw/train").mkdir(parents=True)
     Path("data/raw/train/.hidden").touch()
-    assert params.main([]) == 1
+    assert check() == 1
     assert "models.siamese.objective: there is no image to train on" in capsys.readouterr().err
     Path("data/raw/train/cat").mkdir()
     Path("data/raw/train/cat/a.jpg").touch()
-    assert params.main([]) == 0
+    assert check() == 0

@@ -15,15 +15,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lineup.photos import duplicates, photo_register
+from lineup.photos.image_cache import Facts
+from lineup.photos.photo_register import Image
 from stages import preprocess
-from stages.lib import duplicates, photo_register
-from stages.lib.image_cache import Facts
-from stages.lib.photo_register import Image
-from tests.project import ROOT
+from tests.support.project import ROOT
 
 SPLITS = st.sampled_from(duplicates.SPLITS)
 PATHS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=4)
-PHOTOS = st.dictionaries(PATHS, st.tuples(SPLITS, st.integers(0, 5), st.sampled_from([None, "é", "\U0001f600"])), max_size=12)
+PHOTOS = st.dictionaries(
+    PATHS, st.tuples(SPLITS, st.integers(0, 5), st.sampled_from([None, "é", "\U0001f600"])), max_size=12
+)
 
 
 def fill(register: sqlite3.Connection, files: Iterable[tuple[str, str, str | None]]) -> None:
@@ -37,7 +39,9 @@ def facts(number: int) -> Facts:
 
 
 @given(PHOTOS, st.randoms())
-def test_images_are_what_a_naive_grouping_gives(photos: dict[str, tuple[str, int, str | None]], random: Random) -> None:
+def test_images_are_what_a_naive_grouping_gives(
+    photos: dict[str, tuple[str, int, str | None]], random: Random
+) -> None:
     examined = [(path, facts(number)) for path, (_, number, _) in photos.items()]
     random.shuffle(examined)
     with photo_register.temporary() as register:
@@ -68,7 +72,12 @@ def peak_bytes(count: int) -> int:
 
     def examined(names: Iterable[tuple[str]]) -> Iterator[tuple[str, Facts]]:
         for (path,) in names:
-            yield path, Facts(digest(path), digest(path[:-1]), 1, 1, "PNG") if path[-1] != "7" else Facts("", problem="is bad")
+            yield (
+                path,
+                Facts(digest(path), digest(path[:-1]), 1, 1, "PNG")
+                if path[-1] != "7"
+                else Facts("", problem="is bad"),
+            )
 
     with photo_register.temporary() as register:
         tracemalloc.start()
@@ -96,14 +105,18 @@ def test_a_full_disk_is_told_as_such() -> None:
 
 
 def test_other_faults_of_the_database_are_bugs_and_stay_what_they_are() -> None:
-    with pytest.raises(sqlite3.OperationalError, match="no such table"), photo_register.temporary() as register:
+    with (
+        pytest.raises(sqlite3.OperationalError, match="no such table"),
+        photo_register.temporary() as register,
+    ):
         register.execute("SELECT 1 FROM missing")
 
 
 def test_a_limit_on_its_file_is_told() -> None:
     code = """
 import resource, sys
-from stages.lib import cli, photo_register
+from lineup import cli
+from lineup.photos import photo_register
 def main():
     resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20))
     with photo_register.temporary() as register:
@@ -113,4 +126,7 @@ cli.run(main)
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert done.stderr.startswith("error: SQLite's temporary file can't be written on;") and done.stderr.count("\n") == 1
+    assert (
+        done.stderr.startswith("error: SQLite's temporary file can't be written on;")
+        and done.stderr.count("\n") == 1
+    )

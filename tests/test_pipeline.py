@@ -1,4 +1,6 @@
-"""The whole pipeline through `dvc repro`, on a small slice of the demo: what a change runs, and what it doesn't."""
+"""The whole pipeline through `dvc repro`, on a small slice of the demo: what a change runs, and what it
+doesn't.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +11,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests import project
-from tests.project import demo_params, read_params, repro, run, tree, write_params
+from tests.support import project
+from tests.support.project import demo_params, read_params, repro, run, tree, write_params
 
 pytestmark = pytest.mark.slow
 
-ROWS = ("mobilenet_v2", "faiss_l2")
+ROWS = ("mobilenet_v2", "raw_pixels_l2")
 JOINED = {"compare", "report"}  # what reads every row; in seconds
 ROW_STAGES = ["fetch", "train", "embed", "index", "retrieve", "score"]
 
@@ -27,7 +29,7 @@ def of(row: str, first: str = "fetch") -> set[str]:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project that ran to the end once."""
     folder = project.create(tmp_path_factory.mktemp("pipeline") / "project", demo_params(*ROWS))
-    run("python", "-m", "stages.demo", "--identities", "30", cwd=folder)
+    run("python", "-m", "lineup", "demo", "--identities", "30", cwd=folder)
     executed = repro(folder)
     assert set(executed) == {"preprocess", "report_thumbnails"} | JOINED | of(ROWS[0]) | of(ROWS[1])
     return folder
@@ -55,12 +57,12 @@ def test_a_second_run_executes_nothing(folder: Path) -> None:
 
 def test_one_changed_encoder_runs_its_row_and_compare_only(folder: Path) -> None:
     params = read_params(folder)
-    params["models"]["faiss_l2"]["encoder"]["image_size"] = 48
+    params["models"]["raw_pixels_l2"]["encoder"]["image_size"] = 48
     write_params(folder, params)
     before = metrics(folder)
-    assert set(repro(folder)) == of("faiss_l2") | JOINED
+    assert set(repro(folder)) == of("raw_pixels_l2") | JOINED
     assert metrics(folder)["mobilenet_v2"] == before["mobilenet_v2"]
-    assert metrics(folder)["faiss_l2"] != before["faiss_l2"]
+    assert metrics(folder)["raw_pixels_l2"] != before["raw_pixels_l2"]
 
 
 def test_a_changed_search_runs_nothing_before_index(folder: Path) -> None:
@@ -79,15 +81,20 @@ def test_a_new_batch_size_runs_nothing(folder: Path) -> None:
 
 def test_an_added_row_runs_alone_and_a_removed_one_leaves_the_table(folder: Path) -> None:
     params = read_params(folder)
-    params["models"]["efficientnet_lite0"] = demo_params("efficientnet_lite0", image_size=48)["models"]["efficientnet_lite0"]
+    params["models"]["efficientnet_lite0"] = demo_params("efficientnet_lite0", image_size=48)["models"][
+        "efficientnet_lite0"
+    ]
     write_params(folder, params)
     assert set(repro(folder)) == of("efficientnet_lite0") | JOINED
     assert "efficientnet_lite0" in comparison(folder)
 
-    del params["models"]["faiss_l2"]
+    del params["models"]["raw_pixels_l2"]
     write_params(folder, params)
     assert set(repro(folder)) == JOINED
-    assert "faiss_l2" not in comparison(folder) and set(metrics(folder)) == {"mobilenet_v2", "efficientnet_lite0"}
+    assert "raw_pixels_l2" not in comparison(folder) and set(metrics(folder)) == {
+        "mobilenet_v2",
+        "efficientnet_lite0",
+    }
 
 
 def test_a_new_gallery_photo_fetches_and_trains_nothing(folder: Path, tmp_path: Path) -> None:
@@ -96,7 +103,9 @@ def test_a_new_gallery_photo_fetches_and_trains_nothing(folder: Path, tmp_path: 
     with Image.open(sorted(label.glob("*.png"))[0]) as image:
         image.convert("RGB").rotate(5).save(photo)
     executed = repro(folder)
-    assert set(executed) == {"preprocess", "report_thumbnails"} | JOINED | of(ROWS[0], "embed") | of(ROWS[1], "embed")
+    assert set(executed) == {"preprocess", "report_thumbnails"} | JOINED | of(ROWS[0], "embed") | of(
+        ROWS[1], "embed"
+    )
     costs = json.loads((folder / "data/costs/mobilenet_v2/embed.json").read_text())
     assert costs["computed"] == 1
 
@@ -121,11 +130,19 @@ def test_a_mended_label_embeds_nothing(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (("mobilenet_v2", "encoder", "image_sise"), "models.mobilenet_v2.encoder.image_sise is unknown; did you mean 'image_size'?"),
-        (("mobilenet_v2", "search", "metrik"), "models.mobilenet_v2.search.metrik is unknown; did you mean 'metric'?"),
+        (
+            ("mobilenet_v2", "encoder", "image_sise"),
+            "models.mobilenet_v2.encoder.image_sise is unknown; did you mean 'image_size'?",
+        ),
+        (
+            ("mobilenet_v2", "search", "metrik"),
+            "models.mobilenet_v2.search.metrik is unknown; did you mean 'metric'?",
+        ),
     ],
 )
-def test_a_misspelt_setting_is_told_in_a_sentence(folder: Path, change: tuple[str, str, str], told: str) -> None:
+def test_a_misspelt_setting_is_told_in_a_sentence(
+    folder: Path, change: tuple[str, str, str], told: str
+) -> None:
     params = read_params(folder)
     row, part, key = change
     params["models"][row][part][key] = 1
@@ -135,7 +152,8 @@ def test_a_misspelt_setting_is_told_in_a_sentence(folder: Path, change: tuple[st
     assert done.returncode != 0
     assert told in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
-    # DVC takes the outs of the stage that failed off the workspace; its cache has them, and nothing else is lost.
+    # DVC takes the outs of the stage that failed off the workspace; its cache has them, and nothing else is
+    # lost.
     del params["models"][row][part][key]
     write_params(folder, params)
     assert repro(folder) == []

@@ -1,4 +1,6 @@
-"""The cache of decoded pixels: rows that see photos the same way decode them once, and no vector depends on it."""
+"""The cache of decoded pixels: rows that see photos the same way decode them once, and no vector depends on
+it.
+"""
 
 from __future__ import annotations
 
@@ -17,16 +19,26 @@ import torch
 import yaml
 from PIL import Image
 
+from lineup import paths
+from lineup.commands import cache_usage
+from lineup.embedding import job, pixel_cache
+from lineup.embedding.pixel_cache import PixelCache, Pixels
+from lineup.encoders import encoder as encoders
+from lineup.engines.lookup_transform import LookUp, fused
+from lineup.photos import decoding
+from lineup.settings.params import Encoder
 from stages import embed
-from stages.lib import cache_contents, embedding, encoders, images, paths, pixel_cache
-from stages.lib.fused_transform import LookUp, fused
-from stages.lib.params import Encoder
-from stages.lib.pixel_cache import PixelCache, Pixels
-from tests.photographs import photograph, write_prepared
-from tests.project import ROOT
+from tests.support.photographs import photograph, write_prepared
+from tests.support.project import ROOT
 
 PHOTOS = [photograph(seed) for seed in range(24)]
-SPEC: dict[str, Any] = {"library": "torchvision", "name": "squeezenet1_1", "weights": "none", "allow_random": True, "image_size": 64}
+SPEC: dict[str, Any] = {
+    "library": "torchvision",
+    "name": "squeezenet1_1",
+    "weights": "none",
+    "allow_random": True,
+    "image_size": 64,
+}
 MEASURED = 8  # photos at the beginning of a run, whose pixels are not kept
 BYTES = 64 * 64 * 3
 FILE = BYTES + 40  # with its digest, height and width
@@ -44,7 +56,7 @@ def settings(**embed_settings: Any) -> None:
 
 
 def run(row: str) -> dict[str, Any]:
-    embed.main(["--model", row])
+    embed.main(["--row", row])
     return json.loads(paths.costs("embed", row).read_text())
 
 
@@ -61,8 +73,8 @@ def kept() -> dict[str, int]:
 @pytest.fixture(autouse=True)
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    compute = embedding.compute
-    monkeypatch.setattr(embedding, "compute", lambda *arguments: compute(*arguments, measured=MEASURED))
+    compute = job.compute
+    monkeypatch.setattr(job, "compute", lambda *arguments: compute(*arguments, measured=MEASURED))
     settings()
     write_prepared(paths.images("test"), [("gallery", photo) for photo in PHOTOS])
     return tmp_path
@@ -72,13 +84,13 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """What images.decode was given."""
     told: list[bytes] = []
-    decode = images.decode
+    decode = decoding.decode
 
     def note(data: bytes) -> Image.Image:
         told.append(data)
         return decode(data)
 
-    monkeypatch.setattr(images, "decode", note)
+    monkeypatch.setattr(decoding, "decode", note)
     return told
 
 
@@ -109,7 +121,7 @@ def test_vectors_are_the_same_bytes_with_kept_pixels_or_none(decoded: list[bytes
     taken = result("b")
     for path in (paths.CACHE / "vectors").rglob("*.safetensors"):
         path.unlink()
-    settings(pixels_gb=0)
+    settings(pixel_cache_gb=0)
     assert newly_decoded(decoded, "b") == len(PHOTOS)
     assert result("b") == taken
 
@@ -122,7 +134,7 @@ def test_another_image_size_has_pixels_of_its_own() -> None:
 
 
 def test_zero_gigabytes_keep_nothing() -> None:
-    settings(pixels_gb=0)
+    settings(pixel_cache_gb=0)
     place("a")
     assert run("a")["computed"] == len(PHOTOS)
     assert kept() == {}
@@ -162,7 +174,9 @@ def test_the_list_of_the_side_cache_names_the_pixels_and_their_rows() -> None:
     paths.row_metrics("a").parent.mkdir(parents=True, exist_ok=True)
     paths.row_metrics("a").write_text(json.dumps({"costs": {"kept_under": {"pixels": costs["pixels"]}}}))
     subprocess.run(["git", "init", "-q"], check=True)
-    [entry] = [one for one in cache_contents.entries(paths.CACHE, cache_contents.used_by_rows()) if one.kind == "pixels"]
+    [entry] = [
+        one for one in cache_usage.entries(paths.CACHE, cache_usage.used_by_rows()) if one.kind == "pixels"
+    ]
     assert (entry.about, entry.images, entry.used_by) == ("torchvision 64 px", len(PHOTOS) - MEASURED, ("a",))
 
 
@@ -181,7 +195,7 @@ def test_the_list_of_the_side_cache_names_the_pixels_and_their_rows() -> None:
 def test_a_transform_follows_from_the_facts_that_pixels_are_kept_under(spec: dict[str, Any]) -> None:
     library = encoders.library(spec["library"])
     facts = library.fetch(Encoder.model_validate(spec)).facts
-    photo = images.decode(PHOTOS[0])
+    photo = decoding.decode(PHOTOS[0])
     whole = library.transform(facts)(photo)
     look_up = fused(library.transform({"transform": facts["transform"]}))
     assert isinstance(look_up, LookUp)
@@ -274,7 +288,7 @@ def test_processes_and_threads_share_pixels_and_may_take_them_away(tmp_path: Pat
         import sys, threading
         from pathlib import Path
         import numpy as np
-        from stages.lib import pixel_cache
+        from lineup.embedding import pixel_cache
         pixel_cache.IN_USE_SECONDS = 0
         folder, own = Path(sys.argv[1]), sys.argv[2]
         def pixels(seed):
@@ -293,7 +307,10 @@ def test_processes_and_threads_share_pixels_and_may_take_them_away(tmp_path: Pat
     """
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", script, str(tmp_path / "pixels")]
-    running = [subprocess.Popen([*command, own], env=environment, stderr=subprocess.PIPE, text=True) for own in ("a", "b")]
+    running = [
+        subprocess.Popen([*command, own], env=environment, stderr=subprocess.PIPE, text=True)
+        for own in ("a", "b")
+    ]
     told = [process.communicate(timeout=120)[1] for process in running]
     assert told == ["", ""]
     assert not [path for path in (tmp_path / "pixels").rglob("*.tmp")]

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 import yaml
 
+from lineup import paths
+from lineup.storage import files
 from stages import compare, score
-from stages.lib import paths, tables
-from tests import collection
-from tests.collection import clustered
-from tests.project import ROOT, run
+from tests.support import collection
+from tests.support.collection import clustered
+from tests.support.project import ROOT, run
 
 pytestmark = pytest.mark.slow
 
@@ -23,20 +24,32 @@ PLOTS = {
     paths.ACCURACY_COST.as_posix(): {"template": "accuracy_cost", "x": "images_per_second", "y": "map_at_r"},
     paths.TRAINING_CURVES.as_posix(): {"template": "curves_by_model", "x": "epoch", "y": "map_at_r"},
 }
-CURVE = [{"epoch": e, "map_at_r": m, "loss": loss, "learning_rate": 0.1} for e, m, loss in ((0, 0.2, None), (1, 0.5, 3.0))]
+CURVE = [
+    {"epoch": e, "map_at_r": m, "loss": loss, "learning_rate": 0.1}
+    for e, m, loss in ((0, 0.2, None), (1, 0.5, 3.0))
+]
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """On `main` two rows, one of them fine-tuned; on `try` the other one is better."""
     monkeypatch.chdir(tmp_path)
-    for command in ("git init -q -b main", "git config user.email t@example.org", "git config user.name T", "dvc init -q"):
+    for command in (
+        "git init -q -b main",
+        "git config user.email t@example.org",
+        "git config user.name T",
+        "dvc init -q",
+    ):
         run(*command.split(), cwd=tmp_path)
     shutil.copytree(ROOT / ".dvc" / "plots", tmp_path / ".dvc" / "plots")
-    Path("dvc.yaml").write_text(yaml.safe_dump({"plots": [{name: settings} for name, settings in PLOTS.items()]}), encoding="utf-8")
+    Path("dvc.yaml").write_text(
+        yaml.safe_dump({"plots": [{name: settings} for name, settings in PLOTS.items()]}), encoding="utf-8"
+    )
     Path(".gitignore").write_text("/data/\n", encoding="utf-8")
     collection.run({"sharp": clustered(6, 3, 4, 0.6), "blurred": clustered(6, 3, 4, 2.0)})
-    tables.write_json(paths.costs("train", "sharp"), {"row": "sharp", "minutes": 1.0, "note": None, "curve": CURVE})
+    files.write_json(
+        paths.costs("train", "sharp"), {"row": "sharp", "minutes": 1.0, "note": None, "curve": CURVE}
+    )
     commit(tmp_path, "sharp")
     run("git", "checkout", "-qb", "try", cwd=tmp_path)
     collection.write_embeddings("blurred", clustered(6, 3, 4, 1.0), images_per_second=300.0)
@@ -46,7 +59,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def commit(folder: Path, row: str) -> None:
-    score.main(["--model", row])
+    score.main(["--row", row])
     compare.main([])
     run("git", "add", "-A", cwd=folder)
     run("git", "commit", "-qm", row, cwd=folder)
@@ -64,15 +77,22 @@ def test_plots_diff_shows_every_model_of_both_branches(folder: Path) -> None:
         assert "DVC_METRIC" not in told, "an anchor was not filled"
         assert content["encoding"]["x"]["field"] == settings["x"] and f'"field": "{settings["y"]}"' in told
         assert content["encoding"]["color"]["field"] == "model"
-        assert "layer" in content or content["mark"]["point"], "a line alone doesn't show a curve of one point"
+        assert "layer" in content or content["mark"]["point"], (
+            "a line alone doesn't show a curve of one point"
+        )
         models = {"sharp"} if name == paths.TRAINING_CURVES.as_posix() else {"sharp", "blurred"}
         values = content["data"]["values"]
-        assert {(value["rev"], value["model"]) for value in values} == {(rev, model) for rev in ("main", "try") for model in models}
+        assert {(value["rev"], value["model"]) for value in values} == {
+            (rev, model) for rev in ("main", "try") for model in models
+        }
     speeds = {
         (value["rev"], value["model"]): float(value["images_per_second"])
         for value in shown["data"][paths.ACCURACY_COST.as_posix()][0]["content"]["data"]["values"]
     }
-    assert speeds["try", "blurred"] == 300.0 != speeds["main", "blurred"] and speeds["try", "sharp"] == speeds["main", "sharp"]
+    assert (
+        speeds["try", "blurred"] == 300.0 != speeds["main", "blurred"]
+        and speeds["try", "sharp"] == speeds["main", "sharp"]
+    )
 
 
 def test_plots_show_writes_a_page(folder: Path) -> None:

@@ -28,12 +28,15 @@ import pytest
 import yaml
 from PIL import Image
 
+from lineup import cli, paths
+from lineup.errors import UserError
+from lineup.evaluation import relevance
+from lineup.memory_budget import MemoryBudget
+from lineup.photos import decoding, image_cache
+from lineup.storage import csv_files, parquet, schemas
 from stages import preprocess
-from stages.lib import cli, image_cache, images, paths, relevance, tables
-from stages.lib.errors import UserError
-from stages.lib.memory_budget import MemoryBudget
-from tests import locales, odd_images, project
-from tests.odd_images import encoded, pattern
+from tests.support import locales, odd_images, project
+from tests.support.odd_images import encoded, pattern
 
 
 @pytest.fixture
@@ -42,7 +45,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "home"
     folder.mkdir()
     monkeypatch.chdir(folder)
-    monkeypatch.setattr("stages.lib.cli.threads", lambda: 0)  # no worker processes
+    monkeypatch.setattr("lineup.machine.threads", lambda: 0)  # no worker processes
     write_params(folder)
     return folder
 
@@ -52,7 +55,9 @@ def write_params(folder: Path, rows: Sequence[str] = ("mobilenet_v2",), **settin
     params = project.demo_params(*rows)
     params["preprocess"] = settings
     for model in params["models"].values():
-        del model["encoder"]["image_size"]  # for which photos would have to be larger than these tests shrink them to
+        del model["encoder"][
+            "image_size"
+        ]  # for which photos would have to be larger than these tests shrink them to
     (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
 
 
@@ -84,11 +89,11 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 
 def manifest(part: paths.Part) -> list[dict[str, object]]:
-    return tables.read_table(paths.manifest(part)).to_pylist()
+    return parquet.read_table(paths.manifest(part)).to_pylist()
 
 
 def stored(part: paths.Part) -> dict[tuple[str, str], bytes]:
-    return {(row.image_id, row.split): row.data for row in images.prepared(paths.images(part))}
+    return {(row.image_id, row.split): row.data for row in decoding.prepared(paths.images(part))}
 
 
 def sentence() -> str:
@@ -117,7 +122,7 @@ def test_the_odd_corpus_comes_out_as_expected(home: Path) -> None:
         assert odd.expected is not None
         assert (row["image_id"], row["format"]) == (ids[f"test/gallery/{odd.name}"], odd.format)
         assert (row["height"], row["width"]) == odd.expected.shape[:2]
-        shown = images.decode(data[row["image_id"], "gallery"])  # type: ignore[index]
+        shown = decoding.decode(data[row["image_id"], "gallery"])  # type: ignore[index]
         if max(odd.expected.shape) <= 512:
             away = np.abs(np.asarray(shown).astype(int) - odd.expected.astype(int))
             assert np.mean(away <= odd.tolerance) >= 0.9
@@ -138,7 +143,7 @@ def test_a_file_without_permission_is_named() -> None:
         try:
             if root:
                 os.seteuid(65534)  # the superuser may read everything
-            with pytest.raises(images.BadImage, match="permission denied"):
+            with pytest.raises(decoding.BadImage, match="permission denied"):
                 image_cache.read_file(file)
         finally:
             if root:
@@ -148,38 +153,55 @@ def test_a_file_without_permission_is_named() -> None:
 def test_a_film_between_the_photos_is_not_read(tmp_path: Path) -> None:
     with (tmp_path / "film.mp4").open("wb") as stream:
         stream.truncate(image_cache.MAX_FILE_BYTES + 1)
-    with pytest.raises(images.BadImage, match="is larger than 512 MB"):
+    with pytest.raises(decoding.BadImage, match="is larger than 512 MB"):
         image_cache.read_file(tmp_path / "film.mp4")
 
 
 def test_tables_hold_what_the_folders_say(home: Path) -> None:
     one, two, three = (
-        put(name, picture(seed)) for seed, name in enumerate(("test/query/a.png", "test/gallery/Fig/b.png", "test/gallery/c.png"))
+        put(name, picture(seed))
+        for seed, name in enumerate(("test/query/a.png", "test/gallery/Fig/b.png", "test/gallery/c.png"))
     )
     put("test/gallery/Fig/copy of b.png", picture(1))
     put(
-        "qrels.csv", b"query,gallery,relevance\ntest/query/a.png,test/gallery/c.png,-1\ntest/query/a.png,test/gallery/Fig/copy of b.png,1\n"
+        "qrels.csv",
+        b"query,gallery,relevance\ntest/query/a.png,test/gallery/c.png,-1\ntest/query/a.png,test/gallery/Fig/copy of b.png,1\n",
     )
     preprocess.main()
     found = {row["image_id"]: row for row in manifest("test")}
     assert list(found) == sorted((one, two, three))
-    assert found[two]["paths"] == ["test/gallery/Fig/b.png", "test/gallery/Fig/copy of b.png"] and found[two]["label"] == "Fig"
+    assert (
+        found[two]["paths"] == ["test/gallery/Fig/b.png", "test/gallery/Fig/copy of b.png"]
+        and found[two]["label"] == "Fig"
+    )
     assert found[one]["label"] is None and found[one]["split"] == "query"
-    assert stored("test") == {(one, "query"): picture(0), (two, "gallery"): picture(1), (three, "gallery"): picture(2)}
+    assert stored("test") == {
+        (one, "query"): picture(0),
+        (two, "gallery"): picture(1),
+        (three, "gallery"): picture(2),
+    }
     judged = {(one, three): -1, (one, two): 1}
-    assert tables.read_table(paths.QRELS).to_pylist() == [
-        {"query_id": query, "gallery_id": gallery, "relevance": judged[query, gallery]} for query, gallery in sorted(judged)
+    assert parquet.read_table(paths.QRELS).to_pylist() == [
+        {"query_id": query, "gallery_id": gallery, "relevance": judged[query, gallery]}
+        for query, gallery in sorted(judged)
     ]
     assert manifest("train") == [] and stored("train") == {}
     for part in ("train", "test"):
-        assert tables.read_table(paths.manifest(part)).schema.equals(tables.MANIFEST)
+        assert parquet.read_table(paths.manifest(part)).schema.equals(schemas.MANIFEST)
     assert paths.PROBLEMS.read_text() == "path,problem\n"
     assert rows(paths.LEAKS) == [
-        {"kind": "same_bytes", "path_a": "test/gallery/Fig/b.png", "path_b": "test/gallery/Fig/copy of b.png", "across": "gallery"}
+        {
+            "kind": "same_bytes",
+            "path_a": "test/gallery/Fig/b.png",
+            "path_b": "test/gallery/Fig/copy of b.png",
+            "across": "gallery",
+        }
     ]
 
 
-def test_a_picture_under_two_labels_has_none_in_that_part(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_picture_under_two_labels_has_none_in_that_part(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     put("test/query/Fig/q.png", picture(9))
     put("test/gallery/Fig/a.png", encoded(pattern(), "PNG"))
     put("test/gallery/Pear/b.bmp", encoded(pattern(), "BMP"))
@@ -209,7 +231,10 @@ def test_sizes_are_told_in_the_summary(home: Path, capsys: pytest.CaptureFixture
 
 
 def test_a_photo_too_thin_for_a_network_is_named_and_takes_no_memory_later(home: Path) -> None:
-    """2 x 60,000 pixels are 700 bytes; resized to 232 px on the shorter side they are 1.6 thousand million pixels."""
+    """2 x 60,000 pixels are 700 bytes.
+
+    Resized to 232 px on the shorter side they are 1.6 thousand million pixels.
+    """
     fill(2)
     put("test/gallery/thin.png", encoded(np.zeros((60_000, 2, 3), np.uint8), "PNG"))
     put("test/gallery/long.png", encoded(np.zeros((3, 300, 3), np.uint8), "PNG"))
@@ -224,7 +249,10 @@ def test_leaks_are_told_in_the_summary(home: Path, capsys: pytest.CaptureFixture
     put("test/gallery/Pear/c.png", picture(1))
     preprocess.main()
     told = capsys.readouterr().err
-    assert "LEAK: test images that are also in train: 1;" in told and "LEAK: labels in both train and test: 1;" in told
+    assert (
+        "LEAK: test images that are also in train: 1;" in told
+        and "LEAK: labels in both train and test: 1;" in told
+    )
     assert [tuple(row.values()) for row in rows(paths.LEAKS)] == [
         ("same_bytes", "train/Fig/a.png", "test/query/Fig/b.png", "train-query"),
         ("same_label", "train/Fig/a.png", "test/query/Fig/b.png", "train-query"),
@@ -241,14 +269,16 @@ def test_a_mended_label_changes_no_image(home: Path) -> None:
     assert {name for name in before if before[name] != after[name]} == {"test/manifest.parquet", "leaks.csv"}
 
 
-def test_a_new_photo_changes_one_shard_and_decodes_one_image(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "IMAGES_PER_SHARD", 4)
+def test_a_new_photo_changes_one_shard_and_decodes_one_image(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schemas, "IMAGES_PER_SHARD", 4)
     fill(10)
     preprocess.main()
     before = tree(paths.PREPARED)
     decoded: list[int] = []
-    real = images.prepare
-    monkeypatch.setattr(images, "prepare", lambda data, side: decoded.append(1) or real(data, side))
+    real = decoding.prepare
+    monkeypatch.setattr(decoding, "prepare", lambda data, side: decoded.append(1) or real(data, side))
     put("test/gallery/label 0/new.png", picture(1000))
     preprocess.main()
     after = tree(paths.PREPARED)
@@ -262,17 +292,27 @@ def test_a_moved_and_renamed_photo_is_not_decoded_again(home: Path, monkeypatch:
     fill()
     preprocess.main()
     before = tree(paths.images("test"))
-    monkeypatch.setattr(images, "prepare", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr(decoding, "prepare", lambda *_: pytest.fail("decoded again"))
     Path("data/raw/test/gallery/label 0/0.png").rename("data/raw/test/gallery/moved.png")
     preprocess.main()
     assert tree(paths.images("test")) == before
 
 
 def test_bytes_depend_on_neither_cache_nor_workers_nor_time(home: Path, tmp_path: Path) -> None:
-    """The real command with two workers, without a cache, with a full and with a damaged one; files made in another order."""
+    """The real command with two workers, without a cache, with a full and with a damaged one.
+
+    Files made in another order.
+    """
     write_params(home, shorter_side_px=32)  # so that some images are shrunk, and live in the cache
-    names = [f"{split}/{number}.{kind}" for number in range(30) for split, kind in (("test/gallery", "png"), ("test/query", "jpg"))]
-    content = {name: encoded(pattern(40 + place, 60), {"png": "PNG", "jpg": "JPEG"}[name[-3:]]) for place, name in enumerate(names)}
+    names = [
+        f"{split}/{number}.{kind}"
+        for number in range(30)
+        for split, kind in (("test/gallery", "png"), ("test/query", "jpg"))
+    ]
+    content = {
+        name: encoded(pattern(40 + place, 60), {"png": "PNG", "jpg": "JPEG"}[name[-3:]])
+        for place, name in enumerate(names)
+    }
     results = []
     for variant, order in (("a", names), ("b", random.Random(0).sample(names, len(names)))):
         folder = tmp_path / variant
@@ -284,7 +324,9 @@ def test_bytes_depend_on_neither_cache_nor_workers_nor_time(home: Path, tmp_path
         results.append(tree(folder / paths.PREPARED))
     folder = tmp_path / "b"
     entries = sorted(file for file in (folder / paths.CACHE / "prepared").rglob("*") if file.is_file())
-    assert len(entries) == len(names) and all(len(file.read_bytes().partition(b"\n")[2]) > 100 for file in entries)
+    assert len(entries) == len(names) and all(
+        len(file.read_bytes().partition(b"\n")[2]) > 100 for file in entries
+    )
     entries[0].write_bytes(b"")
     entries[1].write_bytes(entries[1].read_bytes()[:-1])
     entries[2].write_bytes(entries[2].read_bytes()[:-1] + b"\0")
@@ -299,7 +341,10 @@ def test_bytes_depend_on_neither_cache_nor_workers_nor_time(home: Path, tmp_path
     assert results[0] == results[1] == results[2] == results[3]
 
 
-@pytest.mark.parametrize("damage", [(b'"width": 16', b'"width": 17'), (b'"width": 16', b'"width": "16"'), (b'"note": ""', b'"note": "x"')])
+@pytest.mark.parametrize(
+    "damage",
+    [(b'"width": 16', b'"width": 17'), (b'"width": 16', b'"width": "16"'), (b'"note": ""', b'"note": "x"')],
+)
 def test_a_damaged_head_of_a_prepared_image_counts_as_absent(home: Path, damage: tuple[bytes, bytes]) -> None:
     fill(1)
     preprocess.main()
@@ -315,19 +360,23 @@ def test_a_damaged_head_of_a_prepared_image_counts_as_absent(home: Path, damage:
 
 def test_heic_is_decoded_again_once_another_decoder_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     with_heif = image_cache.fingerprint(512)
-    images._heif.cache_clear()
+    decoding._heif.cache_clear()
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
-    assert images.heif_version() is None and image_cache.fingerprint(512) != with_heif
-    images._heif.cache_clear()
+    assert decoding.heif_version() is None and image_cache.fingerprint(512) != with_heif
+    decoding._heif.cache_clear()
 
 
-def test_what_is_used_all_the_same_is_noted_and_not_skipped(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_used_all_the_same_is_noted_and_not_skipped(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     write_params(home, on_bad_image="fail")
     fill(2)
     put("test/gallery/no end.jpg", encoded(pattern(), "JPEG")[:-2])
     for _ in range(2):  # decoded, and from the side cache
         preprocess.main()
-        assert rows(paths.PROBLEMS) == [{"path": "test/gallery/no end.jpg", "problem": "lacks its end, but none of its pixels"}]
+        assert rows(paths.PROBLEMS) == [
+            {"path": "test/gallery/no end.jpg", "problem": "lacks its end, but none of its pixels"}
+        ]
         assert "test/gallery/no end.jpg" in {path for row in manifest("test") for path in row["paths"]}  # type: ignore[union-attr]
     assert "skipped" not in capsys.readouterr().err
 
@@ -345,7 +394,10 @@ def test_a_file_that_changes_between_the_passes_is_told(home: Path, monkeypatch:
         put("test/gallery/label 0/0.png", picture(77))
 
     monkeypatch.setattr(preprocess, "assemble", meddle)
-    assert sentence() == "data/raw/test/gallery/label 0/0.png: changed while it was read; run again once nothing writes to data/raw"
+    assert (
+        sentence()
+        == "data/raw/test/gallery/label 0/0.png: changed while it was read; run again once nothing writes to data/raw"
+    )
     monkeypatch.setattr(preprocess, "assemble", real)
     preprocess.main()
     assert hashlib.sha256(picture(77)).hexdigest() in {image_id for image_id, _ in stored("test")}
@@ -357,7 +409,9 @@ def test_on_bad_image_fail_names_the_first_and_writes_nothing(home: Path) -> Non
     for number in range(5):
         put(f"test/gallery/bad {number}.jpg", b"")
     told = sentence()
-    assert told.startswith("data/raw/test/gallery/bad 0.jpg is empty (0 bytes); data/raw/test/gallery/bad 1.jpg is empty")
+    assert told.startswith(
+        "data/raw/test/gallery/bad 0.jpg is empty (0 bytes); data/raw/test/gallery/bad 1.jpg is empty"
+    )
     assert told.endswith("and 2 more; mend or remove what is bad, or set preprocess.on_bad_image to 'skip'")
     assert not paths.PREPARED.exists()
 
@@ -374,7 +428,8 @@ def test_judgements_that_contradict_each_other_are_told(home: Path) -> None:
     fill(2)
     put("test/gallery/copy.png", picture(2))  # as test/gallery/label 0/0.png
     lines = ["query,gallery,relevance"] + [
-        f"test/query/label 0/0.png,test/gallery/{name}.png,{said}" for name, said in (("label 0/0", 1), ("copy", 0))
+        f"test/query/label 0/0.png,test/gallery/{name}.png,{said}"
+        for name, said in (("label 0/0", 1), ("copy", 0))
     ]
     put("qrels.csv", "\n".join(lines).encode())
     assert sentence() == (
@@ -384,38 +439,56 @@ def test_judgements_that_contradict_each_other_are_told(home: Path) -> None:
 
 
 def judge(*pairs: str) -> None:
-    put("qrels.csv", "\n".join(["query,gallery,relevance", *(f"test/query/label 0/0.png,test/gallery/{pair}" for pair in pairs)]).encode())
+    put(
+        "qrels.csv",
+        "\n".join(
+            ["query,gallery,relevance", *(f"test/query/label 0/0.png,test/gallery/{pair}" for pair in pairs)]
+        ).encode(),
+    )
 
 
-def test_judgements_about_a_photo_that_can_not_be_read_are_counted(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_judgements_about_a_photo_that_can_not_be_read_are_counted(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     fill(2)
     put("test/gallery/bad.jpg", b"")
     judge("label 0/0.png,1", "bad.jpg,1", "bad.jpg,0")
     preprocess.main()
-    qrels = tables.read_table(paths.QRELS)
+    qrels = parquet.read_table(paths.QRELS)
     assert qrels.num_rows == 1 and relevance.judgements(qrels) == {"lines": 3, "left_out": 2}
     noted = "2 of 3 judgements are left out, about photos that can't be read; the first is in line 3"
     assert {"path": "qrels.csv", "problem": noted} in rows(paths.PROBLEMS)
     assert f"used, with a note: 1: qrels.csv {noted}" in capsys.readouterr().err
 
 
-def test_a_qrels_csv_that_hands_over_to_labels_is_told(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_qrels_csv_that_hands_over_to_labels_is_told(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     fill(2)
     preprocess.main()
-    assert relevance.judgements(tables.read_table(paths.QRELS)) is None
+    assert relevance.judgements(parquet.read_table(paths.QRELS)) is None
     put("test/gallery/bad.jpg", b"")
     for pairs, counted, told in (
         ((), {"lines": 0, "left_out": 0}, "holds no judgement: labels say which images are right"),
-        (("bad.jpg,1",), {"lines": 1, "left_out": 1}, "1 of 1 judgements are left out, about photos that can't be read"),
+        (
+            ("bad.jpg,1",),
+            {"lines": 1, "left_out": 1},
+            "1 of 1 judgements are left out, about photos that can't be read",
+        ),
     ):
         judge(*pairs)
         capsys.readouterr()
         preprocess.main()
-        assert relevance.judgements(tables.read_table(paths.QRELS)) == counted
-        assert f"qrels.csv {told}" in (printed := capsys.readouterr().err) and "labels say which images are right" in printed
+        assert relevance.judgements(parquet.read_table(paths.QRELS)) == counted
+        assert (
+            f"qrels.csv {told}" in (printed := capsys.readouterr().err)
+            and "labels say which images are right" in printed
+        )
 
 
-def test_an_unusable_qrels_csv_hands_over_to_labels_only_where_there_are_some(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unusable_qrels_csv_hands_over_to_labels_only_where_there_are_some(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for name in ("test/query/q.png", "test/gallery/g.png"):
         put(name, picture(len(name)))
     put("qrels.csv", b"query,gallery,relevance\n")
@@ -424,7 +497,9 @@ def test_an_unusable_qrels_csv_hands_over_to_labels_only_where_there_are_some(ho
 
 
 @pytest.mark.parametrize("code", [errno.EMFILE, errno.ESTALE])
-def test_a_disk_that_fails_for_a_moment_loses_no_photo(home: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+def test_a_disk_that_fails_for_a_moment_loses_no_photo(
+    home: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
     """Kept as a result, the photos would be missing from it once the disk is back: DVC sees no change then."""
     fill(2)
 
@@ -453,7 +528,9 @@ def test_a_folder_on_a_failing_disk_is_not_left_out(home: Path, monkeypatch: pyt
     assert not paths.PREPARED.exists()
 
 
-def test_the_summary_tells_how_many_problems_of_which_kind(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_summary_tells_how_many_problems_of_which_kind(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """One harmless line in problems.csv read like a fault."""
     fill(2)
     preprocess.main()
@@ -462,12 +539,17 @@ def test_the_summary_tells_how_many_problems_of_which_kind(home: Path, capsys: p
     preprocess.main()
     outside = "is not read: it is outside train/, test/query/ and test/gallery/"
     told = capsys.readouterr().err.splitlines()
-    assert told[-2:] == [f"preprocess: left alone: 1: readme.txt {outside}", "preprocess: data/prepared/problems.csv names each of these"]
+    assert told[-2:] == [
+        f"preprocess: left alone: 1: readme.txt {outside}",
+        "preprocess: data/prepared/problems.csv names each of these",
+    ]
     for number in range(5):
         put(f"test/gallery/bad {number}.jpg", b"" if number else b"no picture")
     preprocess.main()
     (skipped,) = (line for line in capsys.readouterr().err.splitlines() if "files skipped" in line)
-    assert skipped.startswith("preprocess: files skipped: 5 (4 is empty (0 bytes)): test/gallery/bad 0.jpg is not an image")
+    assert skipped.startswith(
+        "preprocess: files skipped: 5 (4 is empty (0 bytes)): test/gallery/bad 0.jpg is not an image"
+    )
     assert "; test/gallery/bad 2.jpg is empty (0 bytes); and 2 more" in skipped and "bad 3.jpg" not in skipped
 
 
@@ -478,20 +560,31 @@ def test_odd_names_are_shown_as_codes_and_shortened(home: Path, capsys: pytest.C
     preprocess.main()
     printed = capsys.readouterr().err
     assert "two\\nlines \\x1b[31m.jpg is empty" in printed and "\x1b" not in printed
-    assert "test/gallery/long long " in printed and "…" in printed and "name name .jpg is empty" in printed and "long " * 20 not in printed
+    assert (
+        "test/gallery/long long " in printed
+        and "…" in printed
+        and "name name .jpg is empty" in printed
+        and "long " * 20 not in printed
+    )
     shutil.rmtree("data/raw/test/query")
     put("test/query/two\nlines.jpg", b"")
     with pytest.raises(SystemExit):
         cli.run(preprocess.main)
-    assert capsys.readouterr().err == "error: no query photo can be read: data/raw/test/query/two\\nlines.jpg is empty (0 bytes)\n"
+    assert (
+        capsys.readouterr().err
+        == "error: no query photo can be read: data/raw/test/query/two\\nlines.jpg is empty (0 bytes)\n"
+    )
 
 
 def test_no_photos_at_all_are_told_without_a_traceback(tmp_path: Path) -> None:
     write_params(tmp_path)
-    done = project.run(sys.executable, "-m", "stages.preprocess", cwd=tmp_path, check=False, PYTHONPATH=str(project.ROOT))
+    done = project.run(
+        sys.executable, "-m", "stages.preprocess", cwd=tmp_path, check=False, PYTHONPATH=str(project.ROOT)
+    )
     assert done.returncode == 1
     assert (
-        done.stderr.startswith("error: data/raw: is not there; put your photos into data/raw/test/query") and "Traceback" not in done.stderr
+        done.stderr.startswith("error: data/raw: is not there; put your photos into data/raw/test/query")
+        and "Traceback" not in done.stderr
     )
 
 
@@ -522,9 +615,9 @@ def start(folder: Path) -> subprocess.Popen[bytes]:
 
 DECODED = """
 import contextlib, sys
-from stages.lib import images
-with contextlib.suppress(images.BadImage):
-    images.decode(sys.stdin.buffer.read())
+from lineup.photos import decoding
+with contextlib.suppress(decoding.BadImage):
+    decoding.decode(sys.stdin.buffer.read())
 """
 
 
@@ -533,7 +626,9 @@ def test_no_line_of_a_library_stands_without_its_file(tmp_path: Path) -> None:
     write_params(tmp_path)
     fill(2, tmp_path)
     photo = next(odd.data for odd in odd_images.bad() if odd.name == "WebP inside.tif")
-    printed = subprocess.run([sys.executable, "-c", DECODED], cwd=project.ROOT, input=photo, capture_output=True, check=True).stderr
+    printed = subprocess.run(
+        [sys.executable, "-c", DECODED], cwd=project.ROOT, input=photo, capture_output=True, check=True
+    ).stderr
     assert b"WEBP compression support is not configured" in printed
     put("test/gallery/WebP inside.tif", photo, tmp_path)
     done = project.run(sys.executable, "-m", "stages.preprocess", cwd=tmp_path, PYTHONPATH=str(project.ROOT))
@@ -549,7 +644,9 @@ def large() -> bytes:
 
 
 def kill_large_workers(process: subprocess.Popen[bytes], limit: int) -> int:
-    """As a system that is short of memory: kills -9 each child of `process` that holds more than `limit` bytes; how many."""
+    """As a system that is short of memory: kills -9 each child of `process` that holds more than `limit`
+    bytes; how many.
+    """
     killed = 0
     while process.poll() is None:
         for child in psutil.Process(process.pid).children(recursive=True):
@@ -577,9 +674,13 @@ def test_a_photo_that_kills_its_worker_is_named_and_the_others_go_on(
     assert "one at a time: " in log and "data/raw/test/gallery/large.png" in log
     [problem] = rows(tmp_path / paths.PROBLEMS)
     assert problem["path"] == "test/gallery/large.png"
-    assert problem["problem"].startswith("takes more memory than there is; make it smaller, or give more memory")
-    assert tables.read_table(tmp_path / paths.manifest("test")).num_rows == 40
-    project.run(sys.executable, "-m", "stages.preprocess", cwd=tmp_path, PYTHONPATH=str(project.ROOT))  # with enough memory
+    assert problem["problem"].startswith(
+        "takes more memory than there is; make it smaller, or give more memory"
+    )
+    assert parquet.read_table(tmp_path / paths.manifest("test")).num_rows == 40
+    project.run(
+        sys.executable, "-m", "stages.preprocess", cwd=tmp_path, PYTHONPATH=str(project.ROOT)
+    )  # with enough memory
     assert rows(tmp_path / paths.PROBLEMS) == []
 
 
@@ -587,7 +688,7 @@ SHORT_OF_MEMORY = """
 import resource
 from pathlib import Path
 from stages import preprocess
-from stages.lib import cli
+from lineup import cli
 pages = int(Path("/proc/self/statm").read_text().split()[0])
 limit = pages * resource.getpagesize() + 400_000_000
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
@@ -595,15 +696,22 @@ cli.run(preprocess.main)
 """
 
 
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the system doesn't say how much memory a process has")
-def test_a_photo_for_which_memory_runs_out_is_named_and_the_others_go_on(tmp_path: Path, large: bytes) -> None:
+@pytest.mark.skipif(
+    not Path("/proc/self/statm").exists(), reason="the system doesn't say how much memory a process has"
+)
+def test_a_photo_for_which_memory_runs_out_is_named_and_the_others_go_on(
+    tmp_path: Path, large: bytes
+) -> None:
     write_params(tmp_path)
     fill(2, tmp_path)
     put("test/gallery/large.png", large, tmp_path)
     project.run(sys.executable, "-c", SHORT_OF_MEMORY, cwd=tmp_path, PYTHONPATH=str(project.ROOT))
     [problem] = rows(tmp_path / paths.PROBLEMS)
-    assert problem["path"] == "test/gallery/large.png" and "takes more memory than there is" in problem["problem"]
-    assert tables.read_table(tmp_path / paths.manifest("test")).num_rows == 4
+    assert (
+        problem["path"] == "test/gallery/large.png"
+        and "takes more memory than there is" in problem["problem"]
+    )
+    assert parquet.read_table(tmp_path / paths.manifest("test")).num_rows == 4
 
 
 def test_an_image_is_prepared_within_the_memory_that_it_takes(tmp_path: Path) -> None:
@@ -617,7 +725,7 @@ def test_an_image_is_prepared_within_the_memory_that_it_takes(tmp_path: Path) ->
     cache = image_cache.ImageCache.open(tmp_path, 512)
     for _ in range(2):  # from the side cache it takes none
         assert cache.examine(picture(1, 100), room).width == 100
-    assert taken == [images.working_memory(picture(1, 100))] and taken[0] > 4 * 100 * 100
+    assert taken == [decoding.working_memory(picture(1, 100))] and taken[0] > 4 * 100 * 100
 
 
 def test_large_images_wait_for_each_other_and_small_ones_do_not() -> None:
@@ -644,13 +752,17 @@ def test_large_images_wait_for_each_other_and_small_ones_do_not() -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_and_leaves_no_process(tmp_path: Path, started: list[subprocess.Popen[bytes]]) -> None:
+def test_a_killed_run_goes_on_and_leaves_no_process(
+    tmp_path: Path, started: list[subprocess.Popen[bytes]]
+) -> None:
     """kill -9 at random points; then two at once: the same bytes as an undisturbed run."""
     for name in ("undisturbed", "killed"):
         (tmp_path / name).mkdir()
         write_params(tmp_path / name, shorter_side_px=64)
         fill(60, tmp_path / name, size=400)
-    project.run(sys.executable, "-m", "stages.preprocess", cwd=tmp_path / "undisturbed", PYTHONPATH=str(project.ROOT))
+    project.run(
+        sys.executable, "-m", "stages.preprocess", cwd=tmp_path / "undisturbed", PYTHONPATH=str(project.ROOT)
+    )
     expected = tree(tmp_path / "undisturbed" / paths.PREPARED)
     killed = tmp_path / "killed"
     chance = random.Random(0)
@@ -664,12 +776,18 @@ def test_a_killed_run_goes_on_and_leaves_no_process(tmp_path: Path, started: lis
         process.wait()
         _, alive = psutil.wait_procs(children, timeout=20)
         assert not alive, "workers outlive a killed parent"
-        done = len([file for file in (killed / paths.CACHE).rglob("*") if file.is_file() and not file.name.endswith(".tmp")])
+        done = len(
+            [
+                file
+                for file in (killed / paths.CACHE).rglob("*")
+                if file.is_file() and not file.name.endswith(".tmp")
+            ]
+        )
         assert done >= done_before
         done_before = done
         for file in (killed / paths.PREPARED).rglob("*.parquet"):
             if not any(part.endswith(".tmp") for part in file.parts):
-                tables.read_table(file)  # whole, or not there
+                parquet.read_table(file)  # whole, or not there
     both = [start(killed), start(killed)]
     started += both
     assert [process.wait(timeout=120) for process in both] == [0, 0], (killed / "log.txt").read_text()
@@ -678,7 +796,9 @@ def test_a_killed_run_goes_on_and_leaves_no_process(tmp_path: Path, started: lis
 
 
 def test_what_is_kept_by_image_id_tells_shrunk_photos_apart(home: Path) -> None:
-    """An image_id is that of the file as it was: without this, vectors and trainings of another shorter_side_px would be used again."""
+    """An image_id is that of the file as it was: without this, vectors and trainings of another
+    shorter_side_px would be used again.
+    """
     fill(2, size=64)
     stored, trained = [], []
     for shorter_side_px in (32, 48, 64):
@@ -688,7 +808,7 @@ def test_what_is_kept_by_image_id_tells_shrunk_photos_apart(home: Path) -> None:
         of_bytes = [hashlib.sha256(content).hexdigest() for content in rows.image]
         assert list(rows.prepared_id.fillna(rows.image_id)) == of_bytes
         stored.append(tuple(of_bytes))
-        metadata = pq.read_schema(tables.shards(paths.images("train"))[0]).metadata or {}
+        metadata = pq.read_schema(parquet.shards(paths.images("train"))[0]).metadata or {}
         trained.append(metadata.get(b"preparation"))
     assert len(set(stored)) == 3 and list(rows.image_id) == of_bytes
     assert trained[0] and trained[1] and trained[0] != trained[1]
@@ -713,7 +833,7 @@ def test_a_photo_that_failed_once_is_tried_again(home: Path, monkeypatch: pytest
     """Where memory runs out, decoders say that a photo is damaged."""
     fill()
     with monkeypatch.context() as patch:
-        patch.setattr(images, "prepare", raising)
+        patch.setattr(decoding, "prepare", raising)
         with pytest.raises(UserError):
             preprocess.main()
     preprocess.main()
@@ -721,21 +841,25 @@ def test_a_photo_that_failed_once_is_tried_again(home: Path, monkeypatch: pytest
 
 
 def raising(*_: object) -> None:
-    raise images.BadImage("is damaged (broken data stream when reading image file)")
+    raise decoding.BadImage("is damaged (broken data stream when reading image file)")
 
 
-def test_on_bad_image_fail_minds_a_folder_that_can_not_be_listed(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_bad_image_fail_minds_a_folder_that_can_not_be_listed(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fill()
     odd_images.close(paths.RAW / "test/gallery/label 0", monkeypatch)
     write_params(home, on_bad_image="fail")
-    assert sentence().startswith("data/raw/test/gallery/label 0 can't be read: permission denied; mend or remove what is bad")
+    assert sentence().startswith(
+        "data/raw/test/gallery/label 0 can't be read: permission denied; mend or remove what is bad"
+    )
 
 
 def test_names_that_look_like_formulas_are_inert_in_a_spreadsheet(home: Path) -> None:
     fill(2)
     put("=cmd|' C calc'!A0.csv", b"beside the photos")
     preprocess.main()
-    (problem,) = tables.read_csv(paths.PROBLEMS)
+    (problem,) = csv_files.read_csv(paths.PROBLEMS)
     assert problem["path"] == "=cmd|' C calc'!A0.csv"
     assert paths.PROBLEMS.read_text(encoding="utf-8").splitlines()[1].startswith("'=cmd|")
 
@@ -744,7 +868,10 @@ def test_names_that_look_like_formulas_are_inert_in_a_spreadsheet(home: Path) ->
 def test_bytes_do_not_depend_on_the_locale(tmp_path: Path, name: str) -> None:
     """Photos vanished where names of files weren't decoded as UTF-8, and the result was kept."""
     results = []
-    variants: dict[str, dict[str, Any]] = {"utf-8": {"LC_ALL": "C.UTF-8"}, "other": locales.environment(name, tmp_path)}
+    variants: dict[str, dict[str, Any]] = {
+        "utf-8": {"LC_ALL": "C.UTF-8"},
+        "other": locales.environment(name, tmp_path),
+    }
     for variant, variables in variants.items():
         folder = tmp_path / variant
         folder.mkdir()
@@ -757,10 +884,12 @@ def test_bytes_do_not_depend_on_the_locale(tmp_path: Path, name: str) -> None:
         judgement = "test/query/Käse/Größe 1 – 日本.png,test/gallery/Käse/\U0001f600.png,1"
         put("qrels.csv", f"query,gallery,relevance\n{judgement}\n".encode(), folder)
         (folder / paths.RAW / os.fsdecode(b"test/gallery/latin-1 \xe9.png")).write_bytes(picture(102))
-        project.run(sys.executable, "-m", "stages.preprocess", cwd=folder, PYTHONPATH=str(project.ROOT), **variables)
+        project.run(
+            sys.executable, "-m", "stages.preprocess", cwd=folder, PYTHONPATH=str(project.ROOT), **variables
+        )
         results.append(tree(folder / paths.PREPARED))
     assert results[0] == results[1]
-    problems = [row["path"] for row in tables.read_csv(tmp_path / "other" / paths.PROBLEMS)]
+    problems = [row["path"] for row in csv_files.read_csv(tmp_path / "other" / paths.PROBLEMS)]
     assert problems == ["test/gallery/Käse/ÿ.jpg", "test/gallery/latin-1 \\xe9.png"]
 
 
@@ -770,12 +899,20 @@ def test_bytes_do_not_depend_on_the_locale(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("folder", "told"),
     [
-        (None, "models.arcface.objective: there is no image to train on; put some into data/raw/train/<label>/"),
+        (
+            None,
+            "models.arcface.objective: there is no image to train on; put some into data/raw/train/<label>/",
+        ),
         ("train", "models.arcface.objective: this objective needs labels, and no training image has one"),
-        ("train/label", "models.arcface.objective: labels_per_batch is 32, but there is 1 label to train on; add labels"),
+        (
+            "train/label",
+            "models.arcface.objective: labels_per_batch is 32, but there is 1 label to train on; add labels",
+        ),
     ],
 )
-def test_rows_that_train_are_told_at_once_that_their_photos_don_t_suffice(home: Path, folder: str | None, told: str) -> None:
+def test_rows_that_train_are_told_at_once_that_their_photos_don_t_suffice(
+    home: Path, folder: str | None, told: str
+) -> None:
     write_params(home, ("mobilenet_v2", "arcface", "triplet"))
     to_train_on = [f"{folder}/a.png", f"{folder}/b.png"] if folder else []
     for place, name in enumerate(["test/query/q.png", "test/gallery/g.png", *to_train_on]):
@@ -786,7 +923,9 @@ def test_rows_that_train_are_told_at_once_that_their_photos_don_t_suffice(home: 
     preprocess.main()
 
 
-def test_a_project_without_train_photos_is_told_before_a_photo_is_decoded(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_project_without_train_photos_is_told_before_a_photo_is_decoded(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_params(home, ("simclr",))
     put("test/query/q.png", picture(0))
     put("test/gallery/g.png", picture(1))

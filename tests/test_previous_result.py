@@ -1,4 +1,7 @@
-"""embed reuses the vectors of the row's last result out of DVC's cache; through the real dvc, between two clones."""
+"""embed reuses the vectors of the row's last result out of DVC's cache.
+
+Through the real dvc, between two clones.
+"""
 
 from __future__ import annotations
 
@@ -12,20 +15,28 @@ import pytest
 import torch
 import yaml
 
-from stages.lib import encoders, paths, previous_result
-from stages.lib.params import Encoder
-from stages.lib.vector_cache import VectorCache
-from tests.photographs import photograph, write_prepared
-from tests.project import ROOT, run, tree
+from lineup import paths
+from lineup.embedding import dvc_cache
+from lineup.embedding.vector_cache import VectorCache
+from lineup.encoders import encoder as encoders
+from lineup.settings.params import Encoder
+from tests.support.photographs import photograph, write_prepared
+from tests.support.project import ROOT, run, tree
 
 PHOTOS = [photograph(seed) for seed in range(21)]
-ENCODER = {"library": "torchvision", "name": "squeezenet1_1", "weights": "none", "allow_random": True, "image_size": 64}
+ENCODER = {
+    "library": "torchvision",
+    "name": "squeezenet1_1",
+    "weights": "none",
+    "allow_random": True,
+    "image_size": 64,
+}
 STAGES = {
     "stages": {
         "embed": {
             "foreach": ["a"],
             "do": {
-                "cmd": "python -m stages.embed --model ${item}",
+                "cmd": "python -m stages.embed --row ${item}",
                 "deps": ["data/models/${item}", "data/prepared/test/images"],
                 "outs": ["data/embeddings/${item}", "data/costs/${item}/embed.json"],
             },
@@ -91,7 +102,7 @@ def undisturbed(first: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     folder = tmp_path_factory.mktemp("undisturbed")
     shutil.copy2(first / "params.yaml", folder)
     place(folder, PHOTOS)
-    run("python", "-m", "stages.embed", "--model", "a", cwd=folder, PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1")
+    run("python", "-m", "stages.embed", "--row", "a", cwd=folder, PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1")
     return tree(folder / paths.embeddings("a"))
 
 
@@ -104,7 +115,9 @@ def test_a_clone_computes_only_the_new_photo(clone: Path, first: Path, undisturb
     assert tree(clone / paths.embeddings("a")) == undisturbed
     earlier = json.loads((first / paths.costs("embed", "a")).read_text())
     measured = ("images_per_second", "measured_images", "device", "peak_memory_mb")
-    assert {fact: costs[fact] for fact in measured} == {fact: earlier[fact] for fact in measured}, "the earlier measurement stands"
+    assert {fact: costs[fact] for fact in measured} == {fact: earlier[fact] for fact in measured}, (
+        "the earlier measurement stands"
+    )
 
 
 def test_nothing_is_reused_of_another_network(clone: Path) -> None:
@@ -113,7 +126,9 @@ def test_nothing_is_reused_of_another_network(clone: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["vectors", "listing", "all objects", "lock"])
-def test_what_is_damaged_or_missing_is_computed_again(clone: Path, damage: str, undisturbed: dict[str, bytes]) -> None:
+def test_what_is_damaged_or_missing_is_computed_again(
+    clone: Path, damage: str, undisturbed: dict[str, bytes]
+) -> None:
     objects = clone / ".dvc/cache/files/md5"
     lock = yaml.safe_load((clone / "dvc.lock").read_text())
     outs = {out["path"]: out["md5"] for out in lock["stages"]["embed@a"]["outs"]}
@@ -130,16 +145,20 @@ def test_what_is_damaged_or_missing_is_computed_again(clone: Path, damage: str, 
         content[len(content) // 2] ^= 1
         file.write_bytes(content)
     # not by dvc, which would stop at a broken lock itself
-    run("python", "-m", "stages.embed", "--model", "a", cwd=clone, PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1")
+    run("python", "-m", "stages.embed", "--row", "a", cwd=clone, PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1")
     assert json.loads((clone / paths.costs("embed", "a")).read_text())["computed"] == 21
     assert tree(clone / paths.embeddings("a")) == undisturbed
 
 
-def test_outside_a_repository_there_is_no_last_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outside_a_repository_there_is_no_last_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "dvc.lock").write_text(
-        yaml.safe_dump({"stages": {"embed@a": {"outs": [{"path": "data/embeddings/a", "md5": "0" * 32 + ".dir"}]}}})
+        yaml.safe_dump(
+            {"stages": {"embed@a": {"outs": [{"path": "data/embeddings/a", "md5": "0" * 32 + ".dir"}]}}}
+        )
     )
     cache = VectorCache(tmp_path / "cache", 3)
-    assert previous_result.restore("a", "f" * 64, cache) == 0
-    assert previous_result.costs("a", "f" * 64) is None
+    assert dvc_cache.restore("a", "f" * 64, cache) == 0
+    assert dvc_cache.costs("a", "f" * 64) is None

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.lib import ranking_metrics
+from lineup.evaluation import metrics
 
 CUTOFFS = (1, 3, 5, 10)
 
@@ -18,13 +18,18 @@ CUTOFFS = (1, 3, 5, 10)
 def naive(relevant: list[bool], total: int, k: int) -> dict[str, float]:
     """The definitions of design.md, one query, one rank at a time."""
     if total == 0:
-        return dict.fromkeys(("top", "recall", "precision", "map", "ndcg", "map_at_r", "r_precision", "mrr"), math.nan)
+        return dict.fromkeys(
+            ("top", "recall", "precision", "map", "ndcg", "map_at_r", "r_precision", "mrr"), math.nan
+        )
 
     def hits(until: int) -> int:
         return sum(1 for i in range(until) if i < len(relevant) and relevant[i])
 
     def average_precision(until: int, denominator: int) -> float:
-        return sum(hits(i) / i for i in range(1, until + 1) if i <= len(relevant) and relevant[i - 1]) / denominator
+        return (
+            sum(hits(i) / i for i in range(1, until + 1) if i <= len(relevant) and relevant[i - 1])
+            / denominator
+        )
 
     first = next((i for i, right in enumerate(relevant, start=1) if right), None)
     gain = sum(1 / math.log2(i + 1) for i in range(1, k + 1) if i <= len(relevant) and relevant[i - 1])
@@ -50,7 +55,7 @@ def random_case(queries: int, depth: int, seed: int) -> tuple[np.ndarray, np.nda
 def test_a_case_worked_by_hand() -> None:
     # Right answers at ranks 2, 3 and 5 of 5; a fourth one isn't found.
     relevant, total = np.array([[False, True, True, False, True]]), np.array([4])
-    values = {name: value[0] for name, value in ranking_metrics.per_query(relevant, total, [1, 3]).items()}
+    values = {name: value[0] for name, value in metrics.per_query(relevant, total, [1, 3]).items()}
     assert values == pytest.approx(
         {
             "map_at_r": (1 / 2 + 2 / 3) / 4,
@@ -72,30 +77,44 @@ def test_a_case_worked_by_hand() -> None:
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.lists(st.tuples(st.lists(st.booleans(), min_size=4, max_size=4), st.integers(0, 3)), min_size=1, max_size=6), st.integers(1, 7))
+@given(
+    st.lists(
+        st.tuples(st.lists(st.booleans(), min_size=4, max_size=4), st.integers(0, 3)), min_size=1, max_size=6
+    ),
+    st.integers(1, 7),
+)
 def test_equals_a_double_loop(rows: list[tuple[list[bool], int]], k: int) -> None:
     relevant = np.array([found for found, _ in rows])
     total = np.array([sum(found) + unfound for found, unfound in rows])
-    values = ranking_metrics.per_query(relevant, total, [k])
+    values = metrics.per_query(relevant, total, [k])
     for q, (found, _) in enumerate(rows):
         expected = naive(found, int(total[q]), k)
         for name, value in values.items():
-            assert value[q] == pytest.approx(expected[name if name in expected else name.rsplit("_", 1)[0]], nan_ok=True)
+            assert value[q] == pytest.approx(
+                expected[name if name in expected else name.rsplit("_", 1)[0]], nan_ok=True
+            )
 
 
 def test_equals_ir_measures() -> None:
     """trec_eval's own code, by name; its AP@k divides by R, which is ours where R <= k."""
     relevant, total = random_case(40, 30, seed=1)
     total = total + 2  # two relevant images that no ranking holds
-    qrels = [ir_measures.Qrel(str(q), f"{q}-{d}", 1) for q in range(40) for d in [*np.flatnonzero(relevant[q]), "lost", "gone"]]
+    qrels = [
+        ir_measures.Qrel(str(q), f"{q}-{d}", 1)
+        for q in range(40)
+        for d in [*np.flatnonzero(relevant[q]), "lost", "gone"]
+    ]
     run = [ir_measures.ScoredDoc(str(q), f"{q}-{d}", 100.0 - d) for q in range(40) for d in range(30)]
-    ours = ranking_metrics.per_query(relevant, total, [*CUTOFFS, 60])
+    ours = metrics.per_query(relevant, total, [*CUTOFFS, 60])
     theirs = {"r_precision": ir_measures.Rprec, "mrr": ir_measures.RR, "map_60": ir_measures.AP @ 60}
     for k in CUTOFFS:
         theirs |= {f"top_{k}": ir_measures.Success @ k, f"recall_{k}": ir_measures.R @ k}
         theirs |= {f"precision_{k}": ir_measures.P @ k, f"ndcg_{k}": ir_measures.nDCG @ k}
     names = {measure: name for name, measure in theirs.items()}
-    found = {(names[m.measure], int(m.query_id)): m.value for m in ir_measures.iter_calc(list(theirs.values()), qrels, run)}
+    found = {
+        (names[m.measure], int(m.query_id)): m.value
+        for m in ir_measures.iter_calc(list(theirs.values()), qrels, run)
+    }
     assert len(found) == 40 * len(theirs)
     for (name, q), value in found.items():
         assert ours[name][q] == pytest.approx(value, abs=1e-9), (name, q)
@@ -112,7 +131,7 @@ def test_equals_ranx() -> None:
     run = Run({f"q{q:02}": {f"d{d}": 100.0 - d for d in range(30)} for q in range(len(total))})
     # Each of its metrics takes seconds to compile: the two that trec_eval leaves most room to doubt.
     names = {"map@30": "map_30", **{f"ndcg@{k}": f"ndcg_{k}" for k in CUTOFFS}}
-    ours = ranking_metrics.per_query(relevant, total, [*CUTOFFS, 30])
+    ours = metrics.per_query(relevant, total, [*CUTOFFS, 30])
     theirs = evaluate(qrels, run, list(names), return_mean=False)
     assert isinstance(theirs, dict)
     for theirs_name, name in names.items():
@@ -133,10 +152,14 @@ def test_map_at_r_equals_its_authors() -> None:
     measured = ("mean_average_precision_at_r", "r_precision", "precision_at_1")
     calculator = AccuracyCalculator(include=measured, k="max_bin_count", device=torch.device("cpu"))
     theirs = calculator.get_accuracy(
-        torch.tensor(queries), torch.tensor(query_labels), torch.tensor(gallery), torch.tensor(gallery_labels), ref_includes_query=False
+        torch.tensor(queries),
+        torch.tensor(query_labels),
+        torch.tensor(gallery),
+        torch.tensor(gallery_labels),
+        ref_includes_query=False,
     )
     order = np.argsort(((queries[:, None] - gallery) ** 2).sum(axis=2), axis=1, kind="stable")
-    ours = ranking_metrics.per_query(gallery_labels[order] == query_labels[:, None], np.full(24, 5), [1])
+    ours = metrics.per_query(gallery_labels[order] == query_labels[:, None], np.full(24, 5), [1])
     assert 0.2 < theirs["r_precision"] < 0.8
     assert ours["map_at_r"].mean() == pytest.approx(theirs["mean_average_precision_at_r"], abs=1e-6)
     assert ours["r_precision"].mean() == pytest.approx(theirs["r_precision"], abs=1e-6)
@@ -144,23 +167,29 @@ def test_map_at_r_equals_its_authors() -> None:
 
 
 def test_a_query_without_right_answer_has_no_value() -> None:
-    values = ranking_metrics.per_query(np.zeros((2, 3), bool), np.array([0, 2]), [1, 5])
+    values = metrics.per_query(np.zeros((2, 3), bool), np.array([0, 2]), [1, 5])
     assert all(np.isnan(value[0]) and value[1] == 0 for value in values.values())
 
 
 def test_a_perfect_ranking_is_1_and_a_short_one_divides_by_k() -> None:
-    perfect = ranking_metrics.per_query(np.array([[True, True, False]]), np.array([2]), [1, 2])
-    assert {name: value[0] for name, value in perfect.items() if name != "recall_1"} == dict.fromkeys(perfect.keys() - {"recall_1"}, 1.0)
-    short = ranking_metrics.per_query(np.array([[True, True, False]]), np.array([2]), [10])
+    perfect = metrics.per_query(np.array([[True, True, False]]), np.array([2]), [1, 2])
+    assert {name: value[0] for name, value in perfect.items() if name != "recall_1"} == dict.fromkeys(
+        perfect.keys() - {"recall_1"}, 1.0
+    )
+    short = metrics.per_query(np.array([[True, True, False]]), np.array([2]), [10])
     assert short["precision_10"][0] == pytest.approx(0.2)  # not 2/3: ten answers were asked for
     assert short["map_10"][0] == short["recall_10"][0] == 1
 
 
 def test_an_empty_ranking_scores_0() -> None:
-    values = ranking_metrics.per_query(np.zeros((1, 0), bool), np.array([2]), [1])
+    values = metrics.per_query(np.zeros((1, 0), bool), np.array([2]), [1])
     assert all(value[0] == 0 for value in values.values())
-    assert ranking_metrics.first_hit(np.zeros((1, 0), bool)).tolist() == [0]
+    assert metrics.first_hit(np.zeros((1, 0), bool)).tolist() == [0]
 
 
 def test_first_hit() -> None:
-    assert ranking_metrics.first_hit(np.array([[False, True, True], [False] * 3, [True, False, False]])).tolist() == [2, 0, 1]
+    assert metrics.first_hit(np.array([[False, True, True], [False] * 3, [True, False, False]])).tolist() == [
+        2,
+        0,
+        1,
+    ]

@@ -1,4 +1,6 @@
-"""raw_data.py and raw_tables.py: layouts, names, labels.csv, qrels.csv, and the sentence for every fault in them."""
+"""raw_data.py and raw_tables.py: layouts, names, labels.csv, qrels.csv, and the sentence for every fault in
+them.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +15,9 @@ from typing import Literal, NamedTuple
 
 import pytest
 
-from stages.lib import photo_register, raw_data, raw_tables
-from stages.lib.errors import UserError
-from tests import odd_images
+from lineup.errors import UserError
+from lineup.photos import photo_register, raw_folder, raw_tables
+from tests.support import odd_images
 
 Form = Literal["NFC", "NFD"]
 
@@ -40,7 +42,10 @@ def root(tmp_path: Path) -> Path:
 
 
 class Listing(NamedTuple):
-    """names: path -> split, sorted; labels: path -> label where known; problems: (path, reason); judgements: the rows of qrels.csv."""
+    """names: path -> split, sorted.
+
+    Labels: path -> label where known; problems: (path, reason); judgements: the rows of qrels.csv.
+    """
 
     names: dict[str, str]
     labels: dict[str, str]
@@ -50,7 +55,7 @@ class Listing(NamedTuple):
 
 def read(root: Path) -> Listing:
     with photo_register.temporary() as register:
-        raw_data.read(register, root)
+        raw_folder.read(register, root)
         raw_tables.read_judgements(register, root)
         return Listing(
             dict(register.execute("SELECT path, split FROM file ORDER BY path")),
@@ -77,7 +82,11 @@ def test_names_splits_and_labels_come_from_folders(root: Path) -> None:
         "test/query/q1.jpg": "query",
         "train/Apple/1.jpg": "train",
     }
-    assert data.labels == {"train/Apple/1.jpg": "Apple", "test/query/Pear/q2.jpg": "Pear", "test/gallery/Pear/deep/g1.jpg": "Pear"}
+    assert data.labels == {
+        "train/Apple/1.jpg": "Apple",
+        "test/query/Pear/q2.jpg": "Pear",
+        "test/gallery/Pear/deep/g1.jpg": "Pear",
+    }
     assert list(data.names) == sorted(data.names) and data.problems == []
 
 
@@ -112,11 +121,16 @@ def test_accents_match_in_either_unicode_form(root: Path, on_disk: Form, in_csv:
     stored = unicodedata.normalize(on_disk, name)
     touch(root, stored, unicodedata.normalize("NFD", "test/gallery/Ñ/1.jpg"))
     (root / "labels.csv").write_text(
-        f"path,label\n{unicodedata.normalize(in_csv, name)},{unicodedata.normalize(in_csv, 'Ñ')}\n", encoding="utf-8"
+        f"path,label\n{unicodedata.normalize(in_csv, name)},{unicodedata.normalize(in_csv, 'Ñ')}\n",
+        encoding="utf-8",
     )
     data = read(root)
     assert stored in data.names and data.labels[stored] == unicodedata.normalize("NFC", "Ñ")
-    assert set(data.labels.values()) == {"Apple", "Pear", unicodedata.normalize("NFC", "Ñ")}  # a folder's label is the same one
+    assert set(data.labels.values()) == {
+        "Apple",
+        "Pear",
+        unicodedata.normalize("NFC", "Ñ"),
+    }  # a folder's label is the same one
 
 
 def test_names_that_look_alike_are_told_apart_or_refused(root: Path) -> None:
@@ -135,7 +149,10 @@ def test_names_that_look_alike_are_told_apart_or_refused(root: Path) -> None:
             "path,label\ntest/query/q9.jpg,a\n",
             "RAW/labels.csv: line 2: 'test/query/q9.jpg' is not in RAW; did you mean 'test/query/q1.jpg'?",
         ),
-        ("path,label\n\nq2.jpg,a\n", "RAW/labels.csv: line 3: 'q2.jpg' is not in RAW; did you mean 'test/query/Pear/q2.jpg'?"),
+        (
+            "path,label\n\nq2.jpg,a\n",
+            "RAW/labels.csv: line 3: 'q2.jpg' is not in RAW; did you mean 'test/query/Pear/q2.jpg'?",
+        ),
         (
             "path,label\ndata/raw/test/query/q1.jpg,a\n",
             "RAW/labels.csv: line 2: 'data/raw/test/query/q1.jpg' is not in RAW; did you mean 'test/query/q1.jpg'?",
@@ -170,8 +187,14 @@ def test_names_that_look_alike_are_told_apart_or_refused(root: Path) -> None:
             "path,label\ntest/query/q1.jpg,a\n./test/query/q1.jpg,b\n",
             "RAW/labels.csv: line 3: './test/query/q1.jpg' was already in line 2; remove one of the two",
         ),
-        ("path,labels\n", "RAW/labels.csv: line 1: has no column 'label'; did you mean 'labels'?; the header is path,label"),
-        ("path,label,path\n", "RAW/labels.csv: line 1: has the column 'path' twice; remove one; the header is path,label"),
+        (
+            "path,labels\n",
+            "RAW/labels.csv: line 1: has no column 'label'; did you mean 'labels'?; the header is path,label",
+        ),
+        (
+            "path,label,path\n",
+            "RAW/labels.csv: line 1: has the column 'path' twice; remove one; the header is path,label",
+        ),
         (
             "path;label\n",
             "RAW/labels.csv: line 1: has no column 'path' (values are separated by semicolons; save it with commas);"
@@ -186,7 +209,10 @@ def test_names_that_look_alike_are_told_apart_or_refused(root: Path) -> None:
             "path,label\ntest/query/q1.jpg\n",
             "RAW/labels.csv: line 2: has 1 values, the header 2; put a value that holds a comma into double quotes",
         ),
-        ('path,label\n"test/query/q1.jpg,a\n', "RAW/labels.csv: line 2: is not valid CSV (unexpected end of data)"),
+        (
+            'path,label\n"test/query/q1.jpg,a\n',
+            "RAW/labels.csv: line 2: is not valid CSV (unexpected end of data)",
+        ),
     ],
 )
 def test_a_fault_of_labels_csv_is_told_with_line_and_fix(root: Path, table: str, told: str) -> None:
@@ -195,7 +221,8 @@ def test_a_fault_of_labels_csv_is_told_with_line_and_fix(root: Path, table: str,
 
 
 @pytest.mark.parametrize(
-    ("data", "line"), [("path,label\ntest/query/q1.jpg,Käse\n".encode("latin-1"), 2), ("path,label\n".encode("utf-16"), 1)]
+    ("data", "line"),
+    [("path,label\ntest/query/q1.jpg,Käse\n".encode("latin-1"), 2), ("path,label\n".encode("utf-16"), 1)],
 )
 def test_another_encoding_is_told_with_its_line(root: Path, data: bytes, line: int) -> None:
     (root / "labels.csv").write_bytes(data)
@@ -215,11 +242,23 @@ def test_qrels_are_read_with_names_as_on_disk(root: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "told"),
     [
-        ("test/query/q1.jpg,test/gallery/g2.jpg,2", "line 2: relevance is '2'; it must be 1 (relevant), 0 (not) or -1 (junk)"),
+        (
+            "test/query/q1.jpg,test/gallery/g2.jpg,2",
+            "line 2: relevance is '2'; it must be 1 (relevant), 0 (not) or -1 (junk)",
+        ),
         ("test/query/q1.jpg,test/gallery/g2.jpg,", "line 2: relevance is ''; it must be"),
-        ("test/gallery/g2.jpg,test/query/q1.jpg,1", "line 2: 'test/gallery/g2.jpg' is in gallery, not in query; the columns are"),
-        ("test/query/q1.jpg,train/Apple/1.jpg,1", "line 2: 'train/Apple/1.jpg' is in train, not in gallery; the columns are"),
-        ("test/query/q1.jpg,test/gallery/g3.jpg,1", "line 2: 'test/gallery/g3.jpg' is not in RAW; did you mean 'test/gallery/g2.jpg'?"),
+        (
+            "test/gallery/g2.jpg,test/query/q1.jpg,1",
+            "line 2: 'test/gallery/g2.jpg' is in gallery, not in query; the columns are",
+        ),
+        (
+            "test/query/q1.jpg,train/Apple/1.jpg,1",
+            "line 2: 'train/Apple/1.jpg' is in train, not in gallery; the columns are",
+        ),
+        (
+            "test/query/q1.jpg,test/gallery/g3.jpg,1",
+            "line 2: 'test/gallery/g3.jpg' is not in RAW; did you mean 'test/gallery/g2.jpg'?",
+        ),
     ],
 )
 def test_a_fault_of_qrels_csv_is_told_with_line_and_fix(root: Path, row: str, told: str) -> None:
@@ -229,7 +268,10 @@ def test_a_fault_of_qrels_csv_is_told_with_line_and_fix(root: Path, row: str, to
 
 def test_missing_and_empty_folders_are_told(tmp_path: Path) -> None:
     root = tmp_path / "raw"
-    assert refused(root) == "RAW: is not there; put your photos into RAW/test/query and RAW/test/gallery, or run `python -m stages.demo`"
+    assert (
+        refused(root)
+        == "RAW: is not there; put your photos into RAW/test/query and RAW/test/gallery, or run `lineup demo`"
+    )
     root.mkdir()
     assert refused(root) == "RAW/test: is not there; put photos into test/query and test/gallery"
     (root / "Tests").mkdir()
@@ -240,9 +282,15 @@ def test_missing_and_empty_folders_are_told(tmp_path: Path) -> None:
     (root / "test/Queries").rename(root / "test/query")
     assert refused(root) == "RAW/test/gallery: is not there; put photos into test/query and test/gallery"
     (root / "test/gallery").mkdir()
-    assert refused(root) == "RAW/test/query: holds no files; put the query photos there, loose or in a folder per label"
+    assert (
+        refused(root)
+        == "RAW/test/query: holds no files; put the query photos there, loose or in a folder per label"
+    )
     touch(root, "test/query/a.jpg", "test/gallery/.hidden.jpg")
-    assert refused(root) == "RAW/test/gallery: holds no files; put the gallery photos there, loose or in a folder per label"
+    assert (
+        refused(root)
+        == "RAW/test/gallery: holds no files; put the gallery photos there, loose or in a folder per label"
+    )
     touch(root, "test/gallery/a.jpg")
     assert set(read(root).names.values()) == {"query", "gallery"}  # without train
 
@@ -281,7 +329,10 @@ def test_links_are_followed_but_not_in_circles(root: Path, tmp_path: Path) -> No
     (root / "test/query/nothing.jpg").symlink_to(tmp_path / "nothing")
     data = read(root)
     assert data.labels["test/gallery/Kiwi/1.jpg"] == "Kiwi"
-    assert {"test/query/link.jpg", "test/query/nothing.jpg"} <= data.names.keys()  # whether they open is the reader's to say
+    assert {
+        "test/query/link.jpg",
+        "test/query/nothing.jpg",
+    } <= data.names.keys()  # whether they open is the reader's to say
     assert not any("round" in name for name in data.names)
     told = dict(data.problems)
     assert told.keys() == {"test/gallery/Kiwi", "test/gallery/Pear/round"}
@@ -301,8 +352,17 @@ def test_sentences_hold_no_surprise_for_a_large_collection(root: Path) -> None:
 
 
 def test_names_sort_as_pythons_strings_do(root: Path) -> None:
-    """Characters beyond U+FFFF come last, where UTF-16 would put them before U+E000; what is no UTF-8 never comes in."""
-    touch(root, *(f"test/query/{name}" for name in ("\ue000", "\uffee", "\U0001f600", "~", "a", "Z", "é", "e\u0301", "\ud7ff")))
+    """Characters beyond U+FFFF come last, where UTF-16 would put them before U+E000.
+
+    What is no UTF-8 never comes in.
+    """
+    touch(
+        root,
+        *(
+            f"test/query/{name}"
+            for name in ("\ue000", "\uffee", "\U0001f600", "~", "a", "Z", "é", "e\u0301", "\ud7ff")
+        ),
+    )
     touch(root, "test/query/" + os.fsdecode(b"\xed\xa0\x80"))  # a surrogate, encoded
     data = read(root)
     assert list(data.names) == sorted(data.names) and len(data.names) == 5 + 9
@@ -315,7 +375,10 @@ def test_a_link_to_itself_and_a_folder_without_permission(root: Path) -> None:
     (root / "test/gallery/Pear").chmod(0)
     superuser = os.geteuid() == 0
     try:
-        for above in (root, *(folder for folder in root.parents if Path(tempfile.gettempdir()) in folder.parents)):
+        for above in (
+            root,
+            *(folder for folder in root.parents if Path(tempfile.gettempdir()) in folder.parents),
+        ):
             above.chmod(0o755)
         if superuser:
             os.seteuid(65534)  # the superuser may read everything
@@ -355,16 +418,21 @@ def test_a_table_under_another_name_beside_the_real_one_is_noted(root: Path) -> 
 def test_a_folder_that_can_not_be_listed_is_told(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         odd_images.close(root / "test/gallery", patch)
-        assert refused(root) == "RAW/test/gallery: can't be read: permission denied; make it readable for this user"
+        assert (
+            refused(root)
+            == "RAW/test/gallery: can't be read: permission denied; make it readable for this user"
+        )
     odd_images.close(root / "test/gallery/Pear", monkeypatch)
     with photo_register.temporary() as register:
-        raw_data.read(register, root)
+        raw_folder.read(register, root)
         [noted] = register.execute("SELECT path, problem, skipped FROM problem WHERE path LIKE '%Pear'")
     assert noted == ("test/gallery/Pear", "can't be read: permission denied", 1)
 
 
 @pytest.mark.parametrize("name", ["label.csv", "labels.txt", "test/labels.csv", "qrels.tsv"])
-def test_what_looks_like_labels_and_is_not_read_is_told(root: Path, name: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_looks_like_labels_and_is_not_read_is_told(
+    root: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
     (root / name).write_text("path,label\n")
     read(root)
     assert f"{root / name}: is not read; labels are read from {root}/labels.csv" in caplog.text
@@ -372,7 +440,9 @@ def test_what_looks_like_labels_and_is_not_read_is_told(root: Path, name: str, c
 
 @pytest.mark.parametrize("table", ["labels.csv", "qrels.csv"])
 @pytest.mark.parametrize("kind", ["folder", "pipe", "socket", "device"])
-def test_a_table_that_is_no_file_is_told_and_never_waited_for(root: Path, table: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_table_that_is_no_file_is_told_and_never_waited_for(
+    root: Path, table: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(root)  # a socket's path may have a hundred characters
     if kind == "folder":
         Path(table).mkdir()
@@ -400,4 +470,7 @@ def test_as_many_empty_lines_as_a_spreadsheet_has_are_no_fault(root: Path) -> No
 def test_a_table_without_line_breaks_is_told(root: Path) -> None:
     with (root / "labels.csv").open("wb") as stream:
         stream.truncate(2**40)  # takes no room on the disk
-    assert refused(root) == "RAW/labels.csv: line 1: is longer than 1,048,576 characters; end each row with a line break"
+    assert (
+        refused(root)
+        == "RAW/labels.csv: line 1: is longer than 1,048,576 characters; end each row with a line break"
+    )

@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 from threadpoolctl import threadpool_limits
 
-from stages.lib import refinements, search
-from stages.lib.errors import UserError
-from stages.lib.refinement_params import KReciprocal, Refinement
-from stages.lib.refinements import Found, Space, Task, k_reciprocal, whitening
+from lineup.errors import UserError
+from lineup.refinements import k_reciprocal, whitening
+from lineup.refinements import refinement as refinements
+from lineup.refinements.refinement import Found, Space, Task
+from lineup.search import exact
+from lineup.settings.refinement import KReciprocal, Refinement
 
 NONE = np.empty((0, 2), np.int64)
 
@@ -43,19 +45,23 @@ def listed(ranking: Found, query: int = 0) -> list[int]:
     return [int(p) for p in ranking.positions[query] if p >= 0]
 
 
-def space(queries: np.ndarray, images: np.ndarray, metric: search.Metric = "cosine") -> Space:
-    ids, names = [[f"{kind}{i:04}" for i in range(n)] for kind, n in (("q", len(queries)), ("g", len(images)))]
-    index = search.build(metric, images.shape[1], len(images), [(names, images.astype(np.float32))], "here")
-    return Space(metric, np.array(ids), search.prepare(metric, ids, queries.astype(np.float32), "here"), index)
+def space(queries: np.ndarray, images: np.ndarray, metric: exact.Metric = "cosine") -> Space:
+    ids, names = [
+        [f"{kind}{i:04}" for i in range(n)] for kind, n in (("q", len(queries)), ("g", len(images)))
+    ]
+    index = exact.build(metric, images.shape[1], len(images), [(names, images.astype(np.float32))], "here")
+    return Space(metric, np.array(ids), exact.prepare(metric, ids, queries.astype(np.float32), "here"), index)
 
 
 def searched(where: Space, k: int, excluded: np.ndarray = NONE) -> Task:
     """What `retrieve` finds, as both rows of a task."""
-    first = Found(*search.nearest(where.index, where.queries, k, excluded))
+    first = Found(*exact.nearest(where.index, where.queries, k, excluded))
     return Task(first, first, where, excluded, k)
 
 
-def scattered(images: int = 40, queries: int = 5, dim: int = 6, seed: int = 0, metric: search.Metric = "cosine") -> Space:
+def scattered(
+    images: int = 40, queries: int = 5, dim: int = 6, seed: int = 0, metric: exact.Metric = "cosine"
+) -> Space:
     random = np.random.default_rng(seed)
     centres = random.standard_normal((images // 5, dim))
     pick = random.integers(len(centres), size=queries + images)
@@ -69,16 +75,24 @@ def same(ranking: Found, expected: list[dict[int, float]], k: int) -> None:
         written = {place: np.float32(score) for place, score in scores.items()}
         best = sorted(written, key=lambda place: (-written[place], place))[:k]
         kept = ranking.positions[q] >= 0
-        np.testing.assert_allclose(ranking.scores[q][kept], [written[place] for place in best], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(
+            ranking.scores[q][kept], [written[place] for place in best], rtol=1e-5, atol=1e-6
+        )
         for place, wanted, score in zip(listed(ranking, q), best, ranking.scores[q][kept], strict=True):
-            assert place == wanted or abs(written[place] - score) < 1e-6  # near ties may change places by rounding
+            assert (
+                place == wanted or abs(written[place] - score) < 1e-6
+            )  # near ties may change places by rounding
 
 
 # Fusion
 
 
 def test_reciprocal_ranks_worked_by_hand() -> None:
-    ranking = fuse(settings("reciprocal_rank_fusion", k=1), found([(7, 0.9), (3, 0.8), (5, 0.1)]), found([(3, 9.0), (2, 8.0)]))
+    ranking = fuse(
+        settings("reciprocal_rank_fusion", k=1),
+        found([(7, 0.9), (3, 0.8), (5, 0.1)]),
+        found([(3, 9.0), (2, 8.0)]),
+    )
     # 3: 1/3 + 1/2, 7: 1/2, 2: 1/3, 5: 1/4
     assert listed(ranking) == [3, 7, 2, 5]
     np.testing.assert_allclose(ranking.scores[0], [5 / 6, 1 / 2, 1 / 3, 1 / 4], rtol=1e-6)
@@ -96,7 +110,9 @@ def test_fused_scores_worked_by_hand() -> None:
     np.testing.assert_allclose(ranking.scores[0], [0.5, (z - 1) / 2, (-z - 1) / 2, (-z - 1) / 2], rtol=1e-6)
 
 
-RANKED = st.lists(st.tuples(st.integers(0, 12), st.integers(-4, 4)), max_size=8, unique_by=lambda pair: pair[0]).map(
+RANKED = st.lists(
+    st.tuples(st.integers(0, 12), st.integers(-4, 4)), max_size=8, unique_by=lambda pair: pair[0]
+).map(
     lambda pairs: sorted(((place, score / 2) for place, score in pairs), key=lambda pair: (-pair[1], pair[0]))
 )
 PAIRS = st.lists(st.tuples(RANKED, RANKED), min_size=1, max_size=4)
@@ -111,7 +127,12 @@ def test_reciprocal_rank_fusion_is_the_naive_sum(pairs: list[Any], constant: int
             for rank, (place, _) in enumerate(row, start=1):
                 scores[place] = scores.get(place, 0) + 1 / (constant + rank)
         expected.append(scores)
-    ranking = fuse(settings("reciprocal_rank_fusion", k=constant), found(*(a for a, _ in pairs)), found(*(b for _, b in pairs)), k)
+    ranking = fuse(
+        settings("reciprocal_rank_fusion", k=constant),
+        found(*(a for a, _ in pairs)),
+        found(*(b for _, b in pairs)),
+        k,
+    )
     same(ranking, expected, k)
 
 
@@ -124,7 +145,9 @@ def test_score_fusion_is_the_naive_sum(pairs: list[Any], normalisation: str, wei
             own = [score for _, score in row]
             if not own or min(own) == max(own):
                 continue
-            shift, unit = (min(own), max(own) - min(own)) if normalisation == "min_max" else (np.mean(own), np.std(own))
+            shift, unit = (
+                (min(own), max(own) - min(own)) if normalisation == "min_max" else (np.mean(own), np.std(own))
+            )
             for place in scores:
                 scores[place] += share * (dict(row).get(place, min(own)) - shift) / unit
         expected.append(scores)
@@ -134,13 +157,19 @@ def test_score_fusion_is_the_naive_sum(pairs: list[Any], normalisation: str, wei
 
 @pytest.mark.parametrize("method", ["reciprocal_rank_fusion", "score_fusion"])
 @given(row=RANKED, other=RANKED)
-def test_fusion_with_itself_keeps_the_order_and_rows_can_change_places(method: str, row: Any, other: Any) -> None:
+def test_fusion_with_itself_keeps_the_order_and_rows_can_change_places(
+    method: str, row: Any, other: Any
+) -> None:
     chosen = settings(method)
-    # Scores without ties: of equal scores both keep the order of the places, which RRF's ranks know nothing of.
+    # Scores without ties: of equal scores both keep the order of the places, which RRF's ranks know nothing
+    # of.
     distinct = [(place, -float(rank)) for rank, (place, _) in enumerate(row)]
     assert listed(fuse(chosen, found(distinct), found(distinct))) == [place for place, _ in row]
     there, back = fuse(chosen, found(row), found(other)), fuse(chosen, found(other), found(row))
-    assert there.positions.tolist() == back.positions.tolist() and there.scores.tobytes() == back.scores.tobytes()
+    assert (
+        there.positions.tolist() == back.positions.tolist()
+        and there.scores.tobytes() == back.scores.tobytes()
+    )
 
 
 def test_score_fusion_of_full_weight_keeps_the_order_of_from() -> None:
@@ -153,10 +182,10 @@ def test_score_fusion_of_full_weight_keeps_the_order_of_from() -> None:
 
 @pytest.mark.parametrize("metric", ["cosine", "l2"])
 @pytest.mark.parametrize(("n", "alpha"), [(1, 3.0), (4, 3.0), (4, 0.0), (30, 1.0)])
-def test_query_expansion_is_the_naive_loop(metric: search.Metric, n: int, alpha: float) -> None:
+def test_query_expansion_is_the_naive_loop(metric: exact.Metric, n: int, alpha: float) -> None:
     where = scattered(metric=metric)
     task = searched(where, 12, np.array([[0, 3], [2, 7]]))
-    images = search.stored_vectors(where.index, 40).astype(np.float64)
+    images = exact.stored_vectors(where.index, 40).astype(np.float64)
     expected = []
     for q, query in enumerate(where.queries.astype(np.float64)):
         total, weights = query.copy(), 1.0
@@ -165,7 +194,10 @@ def test_query_expansion_is_the_naive_loop(metric: search.Metric, n: int, alpha:
             weight = max(0.0, float(query @ image / np.linalg.norm(query) / np.linalg.norm(image))) ** alpha
             total, weights = total + weight * image, weights + weight
         new = total / np.linalg.norm(total) if metric == "cosine" else total / weights
-        scores = {p: float(new @ image) if metric == "cosine" else -float((new - image) @ (new - image)) for p, image in enumerate(images)}
+        scores = {
+            p: float(new @ image) if metric == "cosine" else -float((new - image) @ (new - image))
+            for p, image in enumerate(images)
+        }
         for query_place, place in ((0, 3), (2, 7)):
             if query_place == q:
                 del scores[place]
@@ -190,7 +222,9 @@ def test_expansion_worked_by_hand_finds_what_the_query_alone_does_not() -> None:
 def zhong(squared: np.ndarray, k1: int, k2: int, share: float) -> np.ndarray:
     """Zhong et al.'s steps for one query, in place 0, as loops over sets."""
     n = len(squared)
-    distances = np.array([[squared[i, j] / max(squared[i].max(), 1e-300) for j in range(n)] for i in range(n)])
+    distances = np.array(
+        [[squared[i, j] / max(squared[i].max(), 1e-300) for j in range(n)] for i in range(n)]
+    )
     ranks = [sorted(range(n), key=lambda j: (j != i, distances[i, j], j)) for i in range(n)]
 
     def reciprocal(i: int, k: int) -> set[int]:
@@ -218,12 +252,15 @@ def zhong(squared: np.ndarray, k1: int, k2: int, share: float) -> np.ndarray:
 
 @pytest.mark.parametrize("metric", ["cosine", "l2"])
 @pytest.mark.parametrize(
-    ("k1", "k2", "share", "candidates", "k"), [(6, 3, 0.3, 100, 40), (3, 1, 0.0, 12, 20), (20, 6, 0.3, 20, 20), (1, 2, 0.5, 9, 9)]
+    ("k1", "k2", "share", "candidates", "k"),
+    [(6, 3, 0.3, 100, 40), (3, 1, 0.0, 12, 20), (20, 6, 0.3, 20, 20), (1, 2, 0.5, 9, 9)],
 )
-def test_k_reciprocal_is_the_naive_loop(metric: search.Metric, k1: int, k2: int, share: float, candidates: int, k: int) -> None:
+def test_k_reciprocal_is_the_naive_loop(
+    metric: exact.Metric, k1: int, k2: int, share: float, candidates: int, k: int
+) -> None:
     where = scattered(metric=metric, seed=1)
     task = searched(where, k, np.array([[1, 5]]))
-    images = search.stored_vectors(where.index, 40).astype(np.float64)
+    images = exact.stored_vectors(where.index, 40).astype(np.float64)
     chosen = settings("k_reciprocal", k1=k1, k2=k2, candidates=candidates, **{"lambda": share})
     ranking = refinements.refine(chosen, task)
     for q, query in enumerate(where.queries.astype(np.float64)):
@@ -232,21 +269,32 @@ def test_k_reciprocal_is_the_naive_loop(metric: search.Metric, k1: int, k2: int,
         vectors = np.concatenate([query[None], images[near]])
         squared = np.array([[(a - b) @ (a - b) for b in vectors] for a in vectors])
         expected = dict(zip(near, -zhong(squared, k1, k2, share), strict=True))
-        same(Found(ranking.positions[[q], : len(near)], ranking.scores[[q], : len(near)]), [expected], candidates)
+        same(
+            Found(ranking.positions[[q], : len(near)], ranking.scores[[q], : len(near)]),
+            [expected],
+            candidates,
+        )
         assert listed(ranking, q)[len(near) :] == before[len(near) :]  # behind the candidates nothing moves
         assert (np.diff(ranking.scores[q][ranking.positions[q] >= 0]) <= 0).all()
 
 
 def test_k_reciprocal_worked_by_hand() -> None:
-    # On a line: the query at 0, images at 1, 2 and -1.5. With k1 = 1, two are reciprocal if each is the other's nearest.
+    # On a line: the query at 0, images at 1, 2 and -1.5. With k1 = 1, two are reciprocal if each is the
+    # other's nearest.
     squared = (np.array([0, 1, 2, -1.5])[:, None] - np.array([0, 1, 2, -1.5])) ** 2
     chosen = settings("k_reciprocal", k1=1, k2=1, **{"lambda": 0.0})
     assert isinstance(chosen, KReciprocal)
-    # 0's nearest is 1; 1's are 0 and 2, as near, and 0 comes first: these two find each other, 2 and -1.5 nobody.
-    far, back = np.exp(-1 / 4), np.exp(-1 / 6.25)  # their distance over the furthest of 0 (2: 4), of 1 (-1.5: 6.25)
+    # 0's nearest is 1; 1's are 0 and 2, as near, and 0 comes first: these two find each other, 2 and -1.5
+    # nobody.
+    far, back = (
+        np.exp(-1 / 4),
+        np.exp(-1 / 6.25),
+    )  # their distance over the furthest of 0 (2: 4), of 1 (-1.5: 6.25)
     query, image = np.array([1, far]) / (1 + far), np.array([back, 1]) / (1 + back)
     shared = np.minimum(query, image).sum()
-    np.testing.assert_allclose(k_reciprocal.final_distances(squared, chosen), [1 - shared / (2 - shared), 1, 1], rtol=1e-12)
+    np.testing.assert_allclose(
+        k_reciprocal.final_distances(squared, chosen), [1 - shared / (2 - shared), 1, 1], rtol=1e-12
+    )
 
 
 def test_lambda_1_keeps_the_order() -> None:
@@ -276,7 +324,9 @@ def test_a_query_is_re_ranked_as_if_it_were_alone() -> None:
 
 
 def test_whitened_gallery_has_mean_0_and_covariance_1() -> None:
-    vectors = (np.random.default_rng(0).standard_normal((300, 8)) * np.linspace(3, 0.1, 8) + 5).astype(np.float32)
+    vectors = (np.random.default_rng(0).standard_normal((300, 8)) * np.linspace(3, 0.1, 8) + 5).astype(
+        np.float32
+    )
     learned = whitening.learn([vectors[:100], vectors[100:100], vectors[100:]], 8, 5)
     white = learned.apply(vectors)
     np.testing.assert_allclose(white.mean(axis=0), 0, atol=1e-5)
@@ -284,12 +334,16 @@ def test_whitened_gallery_has_mean_0_and_covariance_1() -> None:
 
 
 def test_whitening_agrees_with_faiss_and_sklearn() -> None:
-    vectors = (np.random.default_rng(1).standard_normal((500, 7)) * np.linspace(2, 0.2, 7) - 1).astype(np.float32)
+    vectors = (np.random.default_rng(1).standard_normal((500, 7)) * np.linspace(2, 0.2, 7) - 1).astype(
+        np.float32
+    )
     white = whitening.learn([vectors], 7, 4).apply(vectors)
     theirs = faiss.PCAMatrix(7, 4, -0.5)
     theirs.train(vectors)
     decomposition = pytest.importorskip("sklearn.decomposition")
-    other = decomposition.PCA(4, whiten=True, svd_solver="full").fit_transform(vectors) * np.sqrt(500 / 499)  # divides by N - 1
+    other = decomposition.PCA(4, whiten=True, svd_solver="full").fit_transform(vectors) * np.sqrt(
+        500 / 499
+    )  # divides by N - 1
     # FAISS divides by the standard deviation of the sums, not of the means.
     for expected in (theirs.apply(vectors) * np.sqrt(500), other):
         signs = np.sign((white * expected).sum(axis=0))
@@ -322,7 +376,10 @@ def test_whitening_gives_the_same_bytes_for_any_number_of_threads() -> None:
 def test_more_dimensions_than_the_gallery_varies_in_are_refused() -> None:
     vectors = np.random.default_rng(0).standard_normal((50, 3)).astype(np.float32)
     flat = np.concatenate([vectors, vectors[:, :1]], axis=1)
-    with pytest.raises(UserError, match="dim is 4, but the gallery's 50 vectors of 4 dimensions vary in 3 only; set dim to 3 or less"):
+    with pytest.raises(
+        UserError,
+        match="dim is 4, but the gallery's 50 vectors of 4 dimensions vary in 3 only; set dim to 3 or less",
+    ):
         whitening.learn([flat], 4, 4)
     with pytest.raises(UserError, match="nothing to whiten"):
         whitening.learn([vectors[:1]], 3, 1)
@@ -331,12 +388,16 @@ def test_more_dimensions_than_the_gallery_varies_in_are_refused() -> None:
 # All methods
 
 
-@pytest.mark.parametrize("method", ["reciprocal_rank_fusion", "score_fusion", "query_expansion", "k_reciprocal"])
+@pytest.mark.parametrize(
+    "method", ["reciprocal_rank_fusion", "score_fusion", "query_expansion", "k_reciprocal"]
+)
 def test_equal_scores_stand_in_the_order_of_their_ids(method: str) -> None:
     images = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
     task = searched(space(np.array([[1.0, 0.0]]), images), 5)
     assert listed(task.first) == [0, 2, 4, 1, 3]
-    chosen = settings(method, **({"k1": 2} if method == "k_reciprocal" else {"n": 2} if method == "query_expansion" else {}))
+    chosen = settings(
+        method, **({"k1": 2} if method == "k_reciprocal" else {"n": 2} if method == "query_expansion" else {})
+    )
     scores = refinements.refine(chosen, task)
     for rank in range(4):
         here, behind = scores.scores[0, rank : rank + 2]
@@ -344,9 +405,21 @@ def test_equal_scores_stand_in_the_order_of_their_ids(method: str) -> None:
 
 
 def test_there_is_a_file_for_every_method() -> None:
-    files = {file.stem for file in Path(refinements.__file__).parent.glob("*.py")} - {"__init__"}
-    assert files == {"reciprocal_rank_fusion", "score_fusion", "query_expansion", "k_reciprocal", "whitening", "approximate"}
+    files = {file.stem for file in Path(refinements.__file__).parent.glob("*.py")} - {
+        "__init__",
+        "refinement",
+    }
+    assert files == {
+        "reciprocal_rank_fusion",
+        "score_fusion",
+        "query_expansion",
+        "k_reciprocal",
+        "whitening",
+        "approximate",
+    }
     for method in files:
-        needed = {"whitening": {"dim": 2, "with": "a"}, "approximate": {"index": "hnsw", "with": "a"}}.get(method, {})
+        needed = {"whitening": {"dim": 2, "with": "a"}, "approximate": {"index": "hnsw", "with": "a"}}.get(
+            method, {}
+        )
         module = refinements.method(settings(method, **needed))
         assert hasattr(module, "refine") != hasattr(module, "queries")

@@ -13,13 +13,17 @@ import numpy as np
 import pytest
 import yaml
 
+from lineup import cli, paths
+from lineup.errors import UserError
+from lineup.refinements import whitening
+from lineup.search import exact
+from lineup.serving import gallery_photos, row_search
+from lineup.settings import params
+from lineup.storage import embeddings, files, rankings
 from stages import refine
-from stages.lib import cli, params, paths, query, search, searched_gallery, tables
-from stages.lib.errors import UserError
-from stages.lib.refinements import whitening
-from tests import collection
-from tests.collection import Image, clustered
-from tests.project import ROOT, environment
+from tests.support import collection
+from tests.support.collection import Image, clustered
+from tests.support.project import ROOT, environment
 
 ROWS = {
     "fused": {"from": "a", "with": "b", "method": "reciprocal_rank_fusion"},
@@ -27,11 +31,23 @@ ROWS = {
     "expanded": {"from": "a", "with": "a", "method": "query_expansion", "n": 2},
     "reranked": {"from": "a", "with": "a", "method": "k_reciprocal", "k1": 4, "k2": 2},
     "whitened": {"from": "a", "with": "a", "method": "whitening", "dim": 6},
-    "approximated": {"from": "a", "with": "a", "method": "approximate", "index": "hnsw", "recall_target": 1.0},
+    "approximated": {
+        "from": "a",
+        "with": "a",
+        "method": "approximate",
+        "index": "hnsw",
+        "recall_target": 1.0,
+    },
     # chains
     "three": {"from": "fused", "with": "whitened", "method": "reciprocal_rank_fusion"},
     "fused_reranked": {"from": "fused", "with": "b", "method": "k_reciprocal", "k1": 4, "k2": 2},
-    "whitened_approximated": {"from": "whitened", "with": "whitened", "method": "approximate", "index": "ivf", "recall_target": 1.0},
+    "whitened_approximated": {
+        "from": "whitened",
+        "with": "whitened",
+        "method": "approximate",
+        "index": "ivf",
+        "recall_target": 1.0,
+    },
     "whitened_expanded": {"from": "whitened", "with": "whitened", "method": "query_expansion", "n": 2},
     "both_reranked": {"from": "reranked", "with": "fused_reranked", "method": "score_fusion"},
 }
@@ -43,10 +59,15 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def prepared(rows: dict[str, Any], qrels: Sequence[tuple[str, str, int]] = (), metric: str = "cosine", **settings: Any) -> None:
+def prepared(
+    rows: dict[str, Any], qrels: Sequence[tuple[str, str, int]] = (), metric: str = "cosine", **settings: Any
+) -> None:
     """Two models, a and b, of the same images, searched; and settings with `rows` refined of them."""
     collection.write_params(collection.params("a", "b", metric=metric, refinements=rows, **settings))
-    images = {row: clustered(labels=6, queries=1, gallery=4, noise=0.8, dim=8, seed=seed) for seed, row in enumerate("ab")}
+    images = {
+        row: clustered(labels=6, queries=1, gallery=4, noise=0.8, dim=8, seed=seed)
+        for seed, row in enumerate("ab")
+    }
     images = {
         row: [*some, Image("0/0", "gallery", "label 0", some[0].vector)] for row, some in images.items()
     }  # a query, in the gallery too
@@ -56,19 +77,19 @@ def prepared(rows: dict[str, Any], qrels: Sequence[tuple[str, str, int]] = (), m
         collection.search(row)
 
 
-def refined(row: str) -> tables.Ranking:
-    refine.main(["--model", row])
-    return tables.read_ranking(paths.ranking(row))
+def refined(row: str) -> rankings.Ranking:
+    refine.main(["--row", row])
+    return rankings.read_ranking(paths.ranking(row))
 
 
-def ids(ranking: tables.Ranking, q: int) -> list[str]:
+def ids(ranking: rankings.Ranking, q: int) -> list[str]:
     return ranking.gallery_ids[ranking.positions[q][ranking.positions[q] >= 0]].tolist()
 
 
 @pytest.mark.parametrize("metric", ["cosine", "l2"])
 def test_every_method_and_chain_ranks_the_same_images_as_the_models(place: Path, metric: str) -> None:
     prepared(ROWS, metric=metric)
-    model = tables.read_ranking(paths.ranking("a"))
+    model = rankings.read_ranking(paths.ranking("a"))
     for row in ROWS:
         ranking = refined(row)
         assert ranking.query_ids.tolist() == model.query_ids.tolist()
@@ -78,9 +99,17 @@ def test_every_method_and_chain_ranks_the_same_images_as_the_models(place: Path,
             assert sorted(found) == sorted(ids(model, q)) and query_id not in found
             scores = ranking.scores[q][ranking.positions[q] >= 0]
             for rank in range(len(found) - 1):
-                assert scores[rank] > scores[rank + 1] or (scores[rank] == scores[rank + 1] and found[rank] < found[rank + 1])
-        costs = tables.read_json(paths.costs("refine", row))
-        assert costs["seconds"] > 0 and costs["query_ms"] > 0 and costs["peak_memory_mb"] > 0 and costs["device"] and costs["k"] == 25
+                assert scores[rank] > scores[rank + 1] or (
+                    scores[rank] == scores[rank + 1] and found[rank] < found[rank + 1]
+                )
+        costs = files.read_json(paths.costs("refine", row))
+        assert (
+            costs["seconds"] > 0
+            and costs["query_ms"] > 0
+            and costs["peak_memory_mb"] > 0
+            and costs["device"]
+            and costs["k"] == 25
+        )
 
 
 def test_a_copy_of_the_query_in_other_bytes_leaves_every_refinement_as_it_was(place: Path) -> None:
@@ -92,7 +121,10 @@ def test_a_copy_of_the_query_in_other_bytes_leaves_every_refinement_as_it_was(pl
         for seed, model in enumerate("ab"):
             images = clustered(labels=6, queries=1, gallery=4, noise=0.8, dim=8, seed=seed)
             if copies:
-                images += [Image(f"copy {n}", "gallery", "label 0", images[0].vector, shows=images[0].name) for n in range(2)]
+                images += [
+                    Image(f"copy {n}", "gallery", "label 0", images[0].vector, shows=images[0].name)
+                    for n in range(2)
+                ]
             collection.write(images)
             collection.write_embeddings(model, images)
             collection.search(model)
@@ -106,14 +138,18 @@ def test_a_copy_of_the_query_in_other_bytes_leaves_every_refinement_as_it_was(pl
     plain, copied = ranked(copies=False), ranked(copies=True)
     for row in ROWS:
         if row in ("whitened", "whitened_approximated", "whitened_expanded", "three", "both_reranked"):
-            assert plain[row].keys() == copied[row].keys(), row  # learned on the gallery, or the depth counts: other scores
+            assert plain[row].keys() == copied[row].keys(), (
+                row
+            )  # learned on the gallery, or the depth counts: other scores
         else:
-            assert list(copied[row]) == list(plain[row]) and copied[row] == pytest.approx(plain[row], abs=1e-6), row
+            assert list(copied[row]) == list(plain[row]) and copied[row] == pytest.approx(
+                plain[row], abs=1e-6
+            ), row
 
 
 def test_junk_stays_out_and_rankings_are_as_deep_as_asked(place: Path) -> None:
     junk = [("1/0", "1/1", -1), ("1/0", "1/2", 1), ("2/0", "2/1", 1)]
-    prepared(ROWS, qrels=junk, retrieve={"k": 7}, score={"k": [1]})
+    prepared(ROWS, qrels=junk, retrieve={"depth": 7}, score={"cutoffs": [1]})
     names = {image.name: image.id for image in clustered(6, 1, 4, 0)}
     for row in ROWS:
         ranking = refined(row)
@@ -129,30 +165,41 @@ def test_the_same_inputs_give_the_same_bytes_for_any_number_of_threads(place: Pa
 
     def results() -> dict[str, bytes]:
         folders = (Path("data/rankings"), Path("data/embeddings"))
-        return {str(file): file.read_bytes() for folder in folders for file in sorted(folder.rglob("*.parquet"))}
+        return {
+            str(file): file.read_bytes() for folder in folders for file in sorted(folder.rglob("*.parquet"))
+        }
 
     first = results()
-    code = "import sys; from stages import refine; [refine.main(['--model', row]) for row in sys.argv[1:]]"
+    code = "import sys; from stages import refine; [refine.main(['--row', row]) for row in sys.argv[1:]]"
     for threads in ("1", "2"):
         extra = {"OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads, "PYTHONPATH": str(ROOT)}
-        subprocess.run([sys.executable, "-c", code, *ROWS], env=environment(**extra), check=True, capture_output=True)
+        subprocess.run(
+            [sys.executable, "-c", code, *ROWS], env=environment(**extra), check=True, capture_output=True
+        )
         assert results() == first
 
 
 def test_whitening_hands_on_its_vectors_and_says_what_it_learned_on(place: Path) -> None:
     prepared(ROWS)
     refined("whitened")
-    assert "learned on the 25 images of the gallery" in tables.read_json(paths.costs("refine", "whitened"))["note"]
-    original, white = (tables.read_embeddings(paths.embeddings(row), "gallery") for row in ("a", "whitened"))
+    assert (
+        "learned on the 25 images of the gallery"
+        in files.read_json(paths.costs("refine", "whitened"))["note"]
+    )
+    original, white = (
+        embeddings.read_embeddings(paths.embeddings(row), "gallery") for row in ("a", "whitened")
+    )
     assert white.ids.tolist() == original.ids.tolist() and white.vectors.shape == (25, 6)
     np.testing.assert_allclose(np.cov(white.vectors.T, bias=True), np.eye(6), atol=1e-4)
-    assert tables.read_embeddings(paths.embeddings("whitened"), "query").vectors.shape == (6, 6)
+    assert embeddings.read_embeddings(paths.embeddings("whitened"), "query").vectors.shape == (6, 6)
 
 
-def test_the_way_of_a_query_into_the_whitened_space_is_part_of_its_cost(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_way_of_a_query_into_the_whitened_space_is_part_of_its_cost(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     apply = whitening.Projection.apply
 
-    def slow(projection: whitening.Projection, vectors: search.Vectors) -> search.Vectors:
+    def slow(projection: whitening.Projection, vectors: exact.Vectors) -> exact.Vectors:
         if len(vectors) == 1:
             time.sleep(0.02)
         return apply(projection, vectors)
@@ -160,38 +207,44 @@ def test_the_way_of_a_query_into_the_whitened_space_is_part_of_its_cost(place: P
     monkeypatch.setattr(whitening.Projection, "apply", slow)
     prepared(ROWS)
     refined("whitened")
-    assert tables.read_json(paths.costs("refine", "whitened"))["query_ms"] >= 20
+    assert files.read_json(paths.costs("refine", "whitened"))["query_ms"] >= 20
 
 
 @pytest.mark.parametrize("metric", ["cosine", "l2"])
 def test_an_approximate_search_tells_how_much_of_the_exact_one_it_finds(place: Path, metric: str) -> None:
     row = {"from": "a", "with": "a", "method": "approximate", "index": "ivf", "recall_target": 0.3}
-    prepared({"ann": row}, metric=metric, retrieve={"k": 8}, score={"k": [1, 5]})
+    prepared({"ann": row}, metric=metric, retrieve={"depth": 8}, score={"cutoffs": [1, 5]})
     images = clustered(labels=30, queries=1, gallery=10, noise=0.8, dim=8)  # 7 lists
     collection.write(images)
     collection.write_embeddings("a", images)
-    exact, found = collection.search("a"), refined("ann")
-    costs = tables.read_json(paths.costs("refine", "ann"))
+    exact_ranking, found = collection.search("a"), refined("ann")
+    costs = files.read_json(paths.costs("refine", "ann"))
     assert (costs["dim"], costs["search"]["index"], costs["search"]["storage"]) == (8, "ivf", "float32")
     assert costs["search"]["ann_recall_tuned"] >= 0.3 and costs["search"]["parameters"]["nprobe"] < 7
     assert costs["ann_recall"].keys() == {"1", "5", "8"}
     for k, told in costs["ann_recall"].items():
-        shares = [len({*ids(exact, q)[: int(k)]} & {*ids(found, q)[: int(k)]}) / int(k) for q in range(30)]
+        shares = [
+            len({*ids(exact_ranking, q)[: int(k)]} & {*ids(found, q)[: int(k)]}) / int(k) for q in range(30)
+        ]
         assert told == pytest.approx(np.mean(shares), abs=1e-4)
     assert 0 < costs["ann_recall"]["8"] < 1
     # What both found has the same score: it is the exact one of the pair.
-    scores = {(q, g): s for q in range(30) for g, s in zip(ids(exact, q), exact.scores[q], strict=False)}
+    scores = {
+        (q, g): s
+        for q in range(30)
+        for g, s in zip(ids(exact_ranking, q), exact_ranking.scores[q], strict=False)
+    }
     for q in range(30):
         for g, score in zip(ids(found, q), found.scores[q], strict=False):
             assert scores.get((q, g), score) == score
     # The index is what the same settings give a row of models.
-    content = collection.params("a", metric=metric, retrieve={"k": 8}, score={"k": [1, 5]})
+    content = collection.params("a", metric=metric, retrieve={"depth": 8}, score={"cutoffs": [1, 5]})
     content["models"]["a"]["search"] |= {"index": "ivf", "recall_target": 0.3}
     collection.write_params(content)
     twin = collection.search("a")
     assert [ids(twin, q) for q in range(30)] == [ids(found, q) for q in range(30)]
-    assert tables.read_json(paths.costs("retrieve", "a"))["ann_recall"] == costs["ann_recall"]
-    built = tables.read_json(paths.costs("index", "a"))
+    assert files.read_json(paths.costs("retrieve", "a"))["ann_recall"] == costs["ann_recall"]
+    built = files.read_json(paths.costs("index", "a"))
     assert built["search"] == costs["search"] and built["index_mb"] == costs["index_mb"]
 
 
@@ -199,8 +252,10 @@ def test_an_approximate_search_tells_how_much_of_the_exact_one_it_finds(place: P
 def test_asked_by_hand_an_approximate_row_answers_as_in_the_pipeline(place: Path, row: str) -> None:
     """Also what is re-ranked with the vectors of a model whose index is approximate."""
     own = {"index": "ivf", "recall_target": 0.3}
-    content = collection.params("a", "model", retrieve={"k": 8}, score={"k": [1, 5]})
-    content["models"] = {name: {**part, "search": {**part["search"]}} for name, part in content["models"].items()}
+    content = collection.params("a", "model", retrieve={"depth": 8}, score={"cutoffs": [1, 5]})
+    content["models"] = {
+        name: {**part, "search": {**part["search"]}} for name, part in content["models"].items()
+    }
     content["models"]["model"]["search"] |= own
     content["refinements"] = {
         "ann": {"from": "a", "with": "a", "method": "approximate", **own},
@@ -212,11 +267,11 @@ def test_asked_by_hand_an_approximate_row_answers_as_in_the_pipeline(place: Path
     for model in ("a", "model"):
         collection.write_embeddings(model, images)
         collection.search(model)
-    ranking = tables.read_ranking(paths.ranking(row)) if row == "model" else refined(row)
-    vectors = tables.read_embeddings(paths.embeddings("a"), "query")
-    asked = query.open_row(row, params.load(), searched_gallery.read("pixels"))
+    ranking = rankings.read_ranking(paths.ranking(row)) if row == "model" else refined(row)
+    vectors = embeddings.read_embeddings(paths.embeddings("a"), "query")
+    asked = row_search.open_row(row, params.load(), gallery_photos.read("pixels"))
     for q in range(30):
-        vector = search.prepare("cosine", vectors.ids[q : q + 1], vectors.vectors[q : q + 1], "here")
+        vector = exact.prepare("cosine", vectors.ids[q : q + 1], vectors.vectors[q : q + 1], "here")
         answers = asked.nearest(lambda model, vector=vector: vector, ranking.positions.shape[1])
         assert [answer.image.image_id for answer in answers] == ids(ranking, q)
         assert [answer.score for answer in answers] == ranking.scores[q][: len(answers)].tolist()
@@ -232,14 +287,17 @@ def test_other_methods_hand_on_an_empty_folder_whatever_lay_there(place: Path) -
 
 def test_fusion_of_a_row_with_itself_keeps_its_ranking(place: Path) -> None:
     prepared({"twice": {"from": "a", "with": "a", "method": "reciprocal_rank_fusion"}})
-    twice, model = refined("twice"), tables.read_ranking(paths.ranking("a"))
+    twice, model = refined("twice"), rankings.read_ranking(paths.ranking("a"))
     assert [ids(twice, q) for q in range(6)] == [ids(model, q) for q in range(6)]
 
 
 @pytest.mark.parametrize(("row", "name"), [("expanded", "n"), ("reranked", "k1"), ("reranked", "candidates")])
 def test_looking_further_than_the_rankings_go_is_told(place: Path, row: str, name: str) -> None:
-    prepared({row: {**ROWS[row], name: 9}}, retrieve={"k": 8}, score={"k": [1]})
-    with pytest.raises(UserError, match=rf"refinements.{row}.{name} is 9, but rankings are 8 deep; set retrieve.k to 9 or more"):
+    prepared({row: {**ROWS[row], name: 9}}, retrieve={"depth": 8}, score={"cutoffs": [1]})
+    with pytest.raises(
+        UserError,
+        match=rf"refinements.{row}.{name} is 9, but rankings are 8 deep; set retrieve.depth to 9 or more",
+    ):
         refined(row)
 
 
@@ -261,13 +319,16 @@ def test_rankings_and_vectors_of_other_images_are_told(place: Path) -> None:
 def test_a_model_is_no_refinement_and_the_other_way_round(place: Path) -> None:
     prepared(ROWS)
     with pytest.raises(UserError, match=r"params.yaml: refinements.fusd is unknown; did you mean 'fused'"):
-        cli.start("refine", ["--model", "fusd"], rows="refinements")
+        cli.start("refine", ["--row", "fusd"], rows="refinements")
     with pytest.raises(UserError, match=r"fused is a row of refinements; this is for models alone"):
-        cli.start("embed", ["--model", "fused"])
-    assert cli.start("score", ["--model", "fused"], rows="all")[0] == "fused" and cli.start("score", ["--model", "a"], rows="all")[0] == "a"
+        cli.start("embed", ["--row", "fused"])
+    assert (
+        cli.start("score", ["--row", "fused"], rows="all")[0] == "fused"
+        and cli.start("score", ["--row", "a"], rows="all")[0] == "a"
+    )
     collection.write_params(collection.params("a"))
     with pytest.raises(UserError, match=r"refinements.fused is unknown; there are none"):
-        cli.start("refine", ["--model", "fused"], rows="refinements")
+        cli.start("refine", ["--row", "fused"], rows="refinements")
 
 
 # params.yaml
@@ -280,7 +341,9 @@ def checked(place: Path, **rows: Any) -> params.Params:
 
 
 def test_defaults_and_keys_that_are_words_of_python(place: Path) -> None:
-    row = checked(place, r={"from": "a", "with": "b", "method": "k_reciprocal", "lambda": 0.5}).refinements["r"]
+    row = checked(place, r={"from": "a", "with": "b", "method": "k_reciprocal", "lambda": 0.5}).refinements[
+        "r"
+    ]
     assert (row.first, row.second, row.lambda_, row.k1) == ("a", "b", 0.5, 20)  # pyright: ignore
 
 
@@ -288,8 +351,13 @@ CHAIN = {"from": "a", "with": "b", "method": "reciprocal_rank_fusion"}
 
 
 def test_a_thousand_refinements_of_refinements_are_checked_in_one_pass(place: Path) -> None:
-    """Each of the two before it: as many ways down as Fibonacci's numbers, and a chain deeper than Python's stack."""
-    rows = {f"r{n}": {**CHAIN, "from": f"r{n - 1}" if n else "a", "with": f"r{n - 2}" if n > 1 else "b"} for n in range(1_200)}
+    """Each of the two before it: as many ways down as Fibonacci's numbers, and a chain deeper than Python's
+    stack.
+    """
+    rows = {
+        f"r{n}": {**CHAIN, "from": f"r{n - 1}" if n else "a", "with": f"r{n - 2}" if n > 1 else "b"}
+        for n in range(1_200)
+    }
     assert len(checked(place, **rows).refinements) == len(rows)
 
 
@@ -300,7 +368,10 @@ def test_a_thousand_refinements_of_refinements_are_checked_in_one_pass(place: Pa
         ({"r": {**CHAIN, "with": "zzz"}}, "refinements.r.with is 'zzz'; known: a, b"),
         ({"r": {**CHAIN, "wiht": "b"}}, "refinements.r.wiht is unknown; did you mean 'with'?"),
         ({"r": {"from": "a", "method": "score_fusion"}}, "refinements.r.with is missing"),
-        ({"r": {**CHAIN, "method": "rrf"}}, "refinements.r.method is 'rrf'; known: approximate, k_reciprocal, "),
+        (
+            {"r": {**CHAIN, "method": "rrf"}},
+            "refinements.r.method is 'rrf'; known: approximate, k_reciprocal, ",
+        ),
         ({"r": {"from": "a", "with": "a"}}, "refinements.r.method is missing"),
         ({"a": CHAIN}, "refinements.a is also a row of models; rename one"),
         ({"R-1": CHAIN}, "refinements.R-1: a row's name may hold only a-z, 0-9 and _"),
@@ -309,19 +380,31 @@ def test_a_thousand_refinements_of_refinements_are_checked_in_one_pass(place: Pa
             {"x": {**CHAIN, "from": "y"}, "y": {**CHAIN, "with": "z"}, "z": {**CHAIN, "with": "y"}},
             "refinements.y is made of itself (y -> z -> y)",
         ),
-        ({"r": {"from": "a", "with": "b", "method": "whitening", "dim": 4}}, "refinements.r: whitening is of one row; say with: a"),
+        (
+            {"r": {"from": "a", "with": "b", "method": "whitening", "dim": 4}},
+            "refinements.r: whitening is of one row; say with: a",
+        ),
         (
             {"f": CHAIN, "r": {"from": "f", "with": "f", "method": "query_expansion"}},
             "refinements.r.with is 'f', a reciprocal_rank_fusion, which has no vectors for query_expansion; "
             "name a model or a whitening, perhaps 'b'",
         ),
-        ({"r": {**CHAIN, "method": "score_fusion", "weight": 1.5}}, "refinements.r.weight is 1.5: input should be less than or equal to 1"),
-        ({"r": {**CHAIN, "method": "score_fusion", "normalisation": "zz"}}, "refinements.r.normalisation is 'zz'; did you mean 'z'?"),
+        (
+            {"r": {**CHAIN, "method": "score_fusion", "weight": 1.5}},
+            "refinements.r.weight is 1.5: input should be less than or equal to 1",
+        ),
+        (
+            {"r": {**CHAIN, "method": "score_fusion", "normalisation": "zz"}},
+            "refinements.r.normalisation is 'zz'; did you mean 'z'?",
+        ),
         (
             {"r": {**CHAIN, "method": "k_reciprocal", "lambda": -1}},
             "refinements.r.lambda is -1: input should be greater than or equal to 0",
         ),
-        ({"r": {**CHAIN, "method": "k_reciprocal", "lamda": 1}}, "refinements.r.lamda is unknown; did you mean 'lambda'?"),
+        (
+            {"r": {**CHAIN, "method": "k_reciprocal", "lamda": 1}},
+            "refinements.r.lamda is unknown; did you mean 'lambda'?",
+        ),
         (
             {"r": {**CHAIN, "method": "approximate", "index": "hnsw"}},
             "refinements.r: approximate is of one row; say with: a",
@@ -336,13 +419,27 @@ def test_a_thousand_refinements_of_refinements_are_checked_in_one_pass(place: Pa
             "refinements.r: index: flat with storage: float32 is exact; say hnsw, ivf, ivfpq or auto, or another storage",
         ),
         (
-            {"r": {"from": "a", "with": "a", "method": "approximate", "index": "flat", "storage": "int8", "recall_target": 0.9}},
+            {
+                "r": {
+                    "from": "a",
+                    "with": "a",
+                    "method": "approximate",
+                    "index": "flat",
+                    "storage": "int8",
+                    "recall_target": 0.9,
+                }
+            },
             "refinements.r: recall_target is for hnsw, ivf, ivfpq and auto; index: flat compares every vector, remove it",
         ),
-        ({"r": {**CHAIN, "method": "query_expansion", "n": 0}}, "refinements.r.n is 0: input should be greater than or equal to 1"),
+        (
+            {"r": {**CHAIN, "method": "query_expansion", "n": 0}},
+            "refinements.r.n is 0: input should be greater than or equal to 1",
+        ),
     ],
 )
-def test_a_fault_is_told_with_its_place_and_the_nearest_fix(place: Path, rows: dict[str, Any], told: str) -> None:
+def test_a_fault_is_told_with_its_place_and_the_nearest_fix(
+    place: Path, rows: dict[str, Any], told: str
+) -> None:
     with pytest.raises(UserError) as error:
         checked(place, **rows)
     assert told in str(error.value) and "\n" not in str(error.value)

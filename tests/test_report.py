@@ -21,14 +21,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image as Pillow
 
+from lineup import paths
+from lineup.errors import UserError
+from lineup.evaluation import relevance
+from lineup.photos import decoding as prepared_images
+from lineup.photos import thumbnails
+from lineup.report import collection as report_collection
+from lineup.report import html, js_data, overview, row
+from lineup.storage import files, parquet, rankings, schemas
 from stages import report
-from stages.lib import images as prepared_images
-from stages.lib import paths, relevance, tables
-from stages.lib.errors import UserError
-from stages.lib.report import collection as report_collection
-from stages.lib.report import front, html, row, scripts, thumbnails
-from tests import collection, project, reported
-from tests.collection import Image, clustered
+from tests.support import collection, project, reported
+from tests.support.collection import Image, clustered
 
 
 @pytest.fixture
@@ -51,12 +54,22 @@ def row_file(name: str) -> dict[str, Any]:
 
 def page_data() -> dict[str, Any]:
     text = (paths.REPORT_ASSETS / "data.js").read_text(encoding="ascii")
-    return {key: json.loads(value) for key, value in re.findall(r'^\(window\.LINEUP \?\?= \{\}\)\["(\w+)"\] = (.*);$', text, re.MULTILINE)}
+    return {
+        key: json.loads(value)
+        for key, value in re.findall(
+            r'^\(window\.LINEUP \?\?= \{\}\)\["(\w+)"\] = (.*);$', text, re.MULTILINE
+        )
+    }
 
 
-@given(st.text(), st.dictionaries(st.text(), st.one_of(st.none(), st.floats(allow_nan=False, allow_infinity=False), st.text())))
+@given(
+    st.text(),
+    st.dictionaries(
+        st.text(), st.one_of(st.none(), st.floats(allow_nan=False, allow_infinity=False), st.text())
+    ),
+)
 def test_a_literal_is_the_same_data_and_harmless_anywhere(key: str, content: dict[str, Any]) -> None:
-    text = scripts.literal([key, content])
+    text = js_data.literal([key, content])
     assert json.loads(text) == [key, content]
     assert text.isascii() and not set("<>&") & set(text) and "\n" not in text
 
@@ -70,10 +83,11 @@ def test_row_data_of_a_hand_worked_case() -> None:
         np.array([0, 1, -1, 1, 1, 1, 1, 1, 1, 1, 1, 1]),
         np.empty((0, 3), np.int64),
     )
-    # The first query finds its only right image last; the second's ranking ends early; the third has no label.
+    # The first query finds its only right image last; the second's ranking ends early; the third has no
+    # label.
     positions = np.array([[3, 2, 1, 4, 5, 6, 7, 8, 9, 10, 11, 0], [1, 0, *[-1] * 10], [0, 1, *[-1] * 10]])
     scores = np.where(positions >= 0, 1 - np.arange(12, dtype=np.float32) / 100, np.nan).astype(np.float32)
-    ranking = tables.Ranking(answers.query_ids, answers.gallery_ids.astype(np.str_), positions, scores)
+    ranking = rankings.Ranking(answers.query_ids, answers.gallery_ids.astype(np.str_), positions, scores)
     told = row.row_data(ranking, positions, answers, "key", "cosine")
     assert told["marks"] == ["0?00000000", "10", "??"]
     assert told["answers"] == [[3, 2, 1, 4, 5, 6, 7, 8, 9, 10], [1, 0], [0, 1]]
@@ -86,27 +100,36 @@ def test_row_data_of_a_hand_worked_case() -> None:
 
 def test_a_row_against_naive_loops(folder: Path) -> None:
     reported.run(two_rows())
-    manifest = tables.read_table(paths.manifest("test")).to_pylist()
-    gallery, queries = ([image for image in manifest if image["split"] == split] for split in ("gallery", "query"))
-    rankings = {line["query_id"]: line for line in tables.read_table(paths.ranking("blurred")).to_pylist()}
+    manifest = parquet.read_table(paths.manifest("test")).to_pylist()
+    gallery, queries = (
+        [image for image in manifest if image["split"] == split] for split in ("gallery", "query")
+    )
+    by_query = {line["query_id"]: line for line in parquet.read_table(paths.ranking("blurred")).to_pylist()}
     told, labels = row_file("blurred"), {image["image_id"]: image["label"] for image in gallery}
     for q, query in enumerate(queries):
-        ids, scores = rankings[query["image_id"]]["gallery_ids"], rankings[query["image_id"]]["scores"]
+        ids, scores = by_query[query["image_id"]]["gallery_ids"], by_query[query["image_id"]]["scores"]
         assert [gallery[g]["image_id"] for g in told["answers"][q]] == ids[:10]
         assert told["scores"][q] == pytest.approx(scores[:10], rel=1e-4)
         assert told["marks"][q] == "".join("1" if labels[g] == query["label"] else "0" for g in ids[:10])
         first = next(i for i, g in enumerate(ids) if labels[g] == query["label"])
         assert (str(q) in told["first"]) == (first >= 10)
         if first >= 10:
-            assert told["first"][str(q)][:2] == [first + 1, [g["image_id"] for g in gallery].index(ids[first])]
+            assert told["first"][str(q)][:2] == [
+                first + 1,
+                [g["image_id"] for g in gallery].index(ids[first]),
+            ]
     wrong = [
         (-score, query["image_id"], g)
         for query in queries
-        for g, score in zip(rankings[query["image_id"]]["gallery_ids"], rankings[query["image_id"]]["scores"], strict=True)
+        for g, score in zip(
+            by_query[query["image_id"]]["gallery_ids"], by_query[query["image_id"]]["scores"], strict=True
+        )
         if labels[g] != query["label"]
     ]
     best = sorted(wrong)[: row.ALIKE]
-    assert [(queries[q]["image_id"], gallery[g]["image_id"]) for q, g, _ in told["alike"]] == [(q, g) for _, q, g in best]
+    assert [(queries[q]["image_id"], gallery[g]["image_id"]) for q, g, _ in told["alike"]] == [
+        (q, g) for _, q, g in best
+    ]
 
 
 def test_label_figures_against_naive_loops(folder: Path) -> None:
@@ -118,7 +141,9 @@ def test_label_figures_against_naive_loops(folder: Path) -> None:
     for place, label in enumerate(weak["labels"]):
         own = [line for line in lines if line["label"] == names[label]]
         assert weak["queries"][place] == len(own)
-        assert weak["rows"]["blurred"]["mean"][place] == pytest.approx(np.mean([float(line["map_at_r"]) for line in own]), abs=1e-4)
+        assert weak["rows"]["blurred"]["mean"][place] == pytest.approx(
+            np.mean([float(line["map_at_r"]) for line in own]), abs=1e-4
+        )
         wrong = Counter(line["top_label"] for line in own if line["top_label"] != names[label])
         confused = weak["rows"]["blurred"]["confused"][place]
         if not wrong:
@@ -129,12 +154,16 @@ def test_label_figures_against_naive_loops(folder: Path) -> None:
 
 
 def side(labels: list[int]) -> report_collection.Side:
-    return report_collection.Side(np.array([str(i) for i in range(len(labels))]), [""] * len(labels), np.array(labels))
+    return report_collection.Side(
+        np.array([str(i) for i in range(len(labels))]), [""] * len(labels), np.array(labels)
+    )
 
 
-def figures(first_hit: list[int], top_label: list[str], top_score: list[float]) -> front.Figures:
+def figures(first_hit: list[int], top_label: list[str], top_score: list[float]) -> overview.Figures:
     count = len(first_hit)
-    return front.Figures([], np.ones(count, np.int64), np.array(first_hit), np.zeros(count), top_label, np.array(top_score))
+    return overview.Figures(
+        [], np.ones(count, np.int64), np.array(first_hit), np.zeros(count), top_label, np.array(top_score)
+    )
 
 
 def test_label_suspects_of_a_hand_worked_case() -> None:
@@ -145,17 +174,24 @@ def test_label_suspects_of_a_hand_worked_case() -> None:
         "b": figures([2, 2, 1, 0, 2], ["dog", "owl", "dog", "cat", "dog"], [-90.0, -5.0, -6.0, -80.0, -7.0]),
     }
     # Among a's first scores 4's is the 2nd of 5 from below, among b's the 3rd; 0's is the lowest of both.
-    assert front.label_suspects(rows, test) == [[4, 1, 0.5], [0, 1, 0.2]]
+    assert overview.label_suspects(rows, test) == [[4, 1, 0.5], [0, 1, 0.2]]
     # Judged right under another label (qrels): nothing to suspect.
     judged = {"a": figures([1, 2, 1, 0, 3], rows["a"].top_label, [0.2, 0.9, 0.8, 0.7, 0.6]), "b": rows["b"]}
-    assert [suspect[0] for suspect in front.label_suspects(judged, test)] == [4]
-    assert front.label_suspects({}, test) == []
+    assert [suspect[0] for suspect in overview.label_suspects(judged, test)] == [4]
+    assert overview.label_suspects({}, test) == []
 
 
 def test_a_planted_wrong_label_is_the_first_suspect(folder: Path) -> None:
     images = clustered(6, 3, 4, 0.3)
     planted = [Image(i.name, i.split, "label 5" if i.name == "2/0" else i.label, i.vector) for i in images]
-    reported.run({"one": planted, "two": [Image(i.name, i.split, i.label, [1.5 * value + 0.01 for value in i.vector]) for i in planted]})
+    reported.run(
+        {
+            "one": planted,
+            "two": [
+                Image(i.name, i.split, i.label, [1.5 * value + 0.01 for value in i.vector]) for i in planted
+            ],
+        }
+    )
     data = page_data()
     query, answered, _ = data["queries"]["suspects"][0]
     assert data["collection"]["queries"]["paths"][query] == "test/query/2/0.jpg"
@@ -201,7 +237,9 @@ def test_the_table_has_the_comparisons_figures(folder: Path) -> None:
     expected = [[*a, *b[2:]] for a, b in zip(quality, cost, strict=True)]
     assert header == expected[0]
     plain = [[re.sub(r"^[★≈] |,(?= p )", "", cell) for cell in line] for line in lines]
-    assert plain == [[re.sub(r",(?= p )", "", cell).replace("\\", "") for cell in line] for line in expected[1:]]
+    assert plain == [
+        [re.sub(r",(?= p )", "", cell).replace("\\", "") for cell in line] for line in expected[1:]
+    ]
 
 
 def test_marked_shows_what_isnt_ours_as_text() -> None:
@@ -212,8 +250,12 @@ def test_marked_shows_what_isnt_ours_as_text() -> None:
 
 def test_odd_names_reach_neither_html_nor_scripts_as_they_are(folder: Path) -> None:
     leaks = io.StringIO()
-    csv.writer(leaks).writerows([("kind", "path_a", "path_b", "across"), ("same_bytes", *reported.ODD_LABELS[:2], "train-query")])
-    page = reported.run({"only": reported.odd(clustered(5, 2, 3, 1.0))}, leaks_csv=leaks.getvalue()).read_text(encoding="utf-8")
+    csv.writer(leaks).writerows(
+        [("kind", "path_a", "path_b", "across"), ("same_bytes", *reported.ODD_LABELS[:2], "train-query")]
+    )
+    page = reported.run(
+        {"only": reported.odd(clustered(5, 2, 3, 1.0))}, leaks_csv=leaks.getvalue()
+    ).read_text(encoding="utf-8")
     assert "window.attacked" in page and "<script>window" not in page and "<img" not in page
     assert set(page_data()["collection"]["labels"]) == set(reported.ODD_LABELS)
 
@@ -223,26 +265,29 @@ def test_the_same_inputs_give_the_same_bytes_and_a_changed_row_only_its_own(fold
     reported.run(rows)
     before = project.tree(Path("data/report"))
     for name in rows:
-        report.main(["--model", name])
+        report.main(["--row", name])
     report.main([])
     assert project.tree(Path("data/report")) == before
 
     collection.write_embeddings("blurred", clustered(6, 3, 4, 1.6, seed=2))
     collection.search("blurred")
-    report.main(["--model", "blurred"])
+    report.main(["--row", "blurred"])
     after = project.tree(Path("data/report"))
     assert {name for name in after if after[name] != before[name]} == {"rows/blurred.js"}
 
 
 def test_every_test_image_has_one_thumbnail_on_white(folder: Path) -> None:
     images = clustered(3, 2, 3, 1.0)
-    both = [*images, Image(images[0].name, "gallery", images[0].label, images[0].vector)]  # a query that is in the gallery too
+    both = [
+        *images,
+        Image(images[0].name, "gallery", images[0].label, images[0].vector),
+    ]  # a query that is in the gallery too
     reported.run({"only": both})
-    files = sorted(paths.REPORT_THUMBNAILS.iterdir())
-    assert [file.stem for file in files] == sorted({image.id for image in both})
+    pictures = sorted(paths.REPORT_THUMBNAILS.iterdir())
+    assert [file.stem for file in pictures] == sorted({image.id for image in both})
     prepared = prepared_images.prepared(paths.images("test"))
-    assert thumbnails.write(Path("again"), prepared, Path("kept"), 1) == len(files) == len(both) - 1
-    for file in files:
+    assert thumbnails.write(Path("again"), prepared, Path("kept"), 1) == len(pictures) == len(both) - 1
+    for file in pictures:
         with Pillow.open(file) as small:
             assert small.format == "JPEG" and small.size == (128, 72)
             left, right = small.getpixel((10, 36)), small.getpixel((118, 36))
@@ -250,7 +295,9 @@ def test_every_test_image_has_one_thumbnail_on_white(folder: Path) -> None:
             assert min(left) > 245 and min(right) < 200
 
 
-def test_a_new_photo_draws_its_own_thumbnail_only_and_what_is_kept_changes_no_byte(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_photo_draws_its_own_thumbnail_only_and_what_is_kept_changes_no_byte(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     images = clustered(3, 2, 3, 1.0)
     reported.run({"only": images[:-1]})
     drawn: list[bytes] = []
@@ -260,17 +307,24 @@ def test_a_new_photo_draws_its_own_thumbnail_only_and_what_is_kept_changes_no_by
     assert drawn == []
     before = project.tree(paths.REPORT_THUMBNAILS)
 
-    shards = [tables.read_table(file) for file in tables.shards(paths.images("test"))]
-    added = {"image_id": "f" * 64, "split": "query", "prepared_id": None, "image": reported.picture(images[0], 99)}
+    shards = [parquet.read_table(file) for file in parquet.shards(paths.images("test"))]
+    added = {
+        "image_id": "f" * 64,
+        "split": "query",
+        "prepared_id": None,
+        "image": reported.picture(images[0], 99),
+    }
     rows = [*(row for shard in shards for row in shard.to_pylist()), added]
-    batch = pa.RecordBatch.from_pylist(rows, tables.IMAGES)
-    tables.write_shards(paths.images("test"), tables.IMAGES, [batch], len(rows), tables.IMAGES_PER_SHARD)
+    batch = pa.RecordBatch.from_pylist(rows, schemas.IMAGES)
+    parquet.write_shards(paths.images("test"), schemas.IMAGES, [batch], len(rows), schemas.IMAGES_PER_SHARD)
     kept = sorted(path for path in (paths.CACHE / "thumbnails").rglob("*") if path.is_file())
     kept[0].write_bytes(kept[0].read_bytes()[:-1])  # damaged: drawn again
     report.main(["--thumbnails"])
     assert len(drawn) == 2 and added["image"] in drawn
     after = project.tree(paths.REPORT_THUMBNAILS)
-    assert {name: after[name] for name in before} == before and after.keys() - before.keys() == {f"{'f' * 64}.jpg"}
+    assert {name: after[name] for name in before} == before and after.keys() - before.keys() == {
+        f"{'f' * 64}.jpg"
+    }
     shutil.rmtree(paths.CACHE / "thumbnails")
     report.main(["--thumbnails"])
     assert project.tree(paths.REPORT_THUMBNAILS) == after
@@ -293,13 +347,15 @@ def test_judgements_decide_what_is_right(folder: Path) -> None:
     assert "1" not in "".join(mark for q, mark in enumerate(told["marks"]) if q != ids.index(query.id))
     sides = page_data()["collection"]
     pairs = [(sides["queries"]["label"][q], sides["gallery"]["label"][g]) for q, g, _ in told["alike"]]
-    assert pairs and all(a != b for a, b in pairs), "of one label isn't suspect, though nobody judged it right"
+    assert pairs and all(a != b for a, b in pairs), (
+        "of one label isn't suspect, though nobody judged it right"
+    )
 
 
 def test_what_is_missing_is_told_in_a_sentence(folder: Path) -> None:
     reported.run(two_rows())
     with pytest.raises(UserError, match=r"row 'blured' is unknown; did you mean 'blurred'"):
-        report.main(["--model", "blured"])
+        report.main(["--row", "blured"])
     lines = paths.row_queries("blurred").read_text(encoding="utf-8").splitlines(keepends=True)
     paths.row_queries("blurred").write_text("".join(lines[:-1]), encoding="utf-8")
     with pytest.raises(UserError, match=r"metrics/queries/blurred.csv: is of other queries"):
@@ -327,17 +383,24 @@ def test_the_page_needs_no_rows_file_and_neither_needs_torch(folder: Path) -> No
 def test_a_licence_is_shown_whole(folder: Path) -> None:
     reported.run({"only": clustered(4, 2, 3, 1.0)})
     told = "other (see model_card) for images (research only)"
-    figures = tables.read_json(paths.row_metrics("only"))
+    figures = files.read_json(paths.row_metrics("only"))
     figures["costs"]["licence"] = told
-    tables.write_json(paths.row_metrics("only"), figures)
+    files.write_json(paths.row_metrics("only"), figures)
     report.main([])
     assert told in re.sub(r"<[^>]*>", "", paths.REPORT.read_text(encoding="utf-8"))
 
 
 def test_an_approximate_rows_recall_is_explained(folder: Path) -> None:
     reported.run({"only": clustered(4, 2, 3, 1.0)})
-    figures = tables.read_json(paths.row_metrics("only"))
-    figures["costs"]["search"] = {"index": "hnsw", "storage": "float32", "parameters": {}, "ann_recall": {"10": 0.9}}
-    tables.write_json(paths.row_metrics("only"), figures)
+    figures = files.read_json(paths.row_metrics("only"))
+    figures["costs"]["search"] = {
+        "index": "hnsw",
+        "storage": "float32",
+        "parameters": {},
+        "ann_recall": {"10": 0.9},
+    }
+    files.write_json(paths.row_metrics("only"), figures)
     report.main([])
-    assert "ANN recall@10: of the 10 images nearest by exact search" in paths.REPORT.read_text(encoding="utf-8")
+    assert "ANN recall@10: of the 10 images nearest by exact search" in paths.REPORT.read_text(
+        encoding="utf-8"
+    )

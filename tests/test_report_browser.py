@@ -1,4 +1,6 @@
-"""The report in headless Chromium, opened from disk: what a reader sees, sorts and filters, and that nothing leaves the page."""
+"""The report in headless Chromium, opened from disk: what a reader sees, sorts and filters, and that nothing
+leaves the page.
+"""
 
 from __future__ import annotations
 
@@ -15,17 +17,20 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select
 
-from stages.lib import paths
-from tests import browser as chromium
-from tests import collection, reported
-from tests.collection import Image, clustered
+from lineup import paths
+from tests.support import browser as chromium
+from tests.support import collection, reported
+from tests.support.collection import Image, clustered
 
 pytestmark = pytest.mark.slow
 
-LEAKS: dict[str, Any] = {"leaks": {"by": ["sharp"]}}
+LEAKS: dict[str, Any] = {"near_copies": {"rows": ["sharp"]}}
 ROWS = ("sharp", "middling", "blurred")
 WRITE_EMBEDDINGS = collection.write_embeddings  # before a test replaces it
-CURVE = [{"epoch": e, "map_at_r": m, "loss": loss, "learning_rate": 0.1} for e, m, loss in ((0, 0.2, None), (1, 0.5, 3.0), (2, 0.6, 2.5))]
+CURVE = [
+    {"epoch": e, "map_at_r": m, "loss": loss, "learning_rate": 0.1}
+    for e, m, loss in ((0, 0.2, None), (1, 0.5, 3.0), (2, 0.6, 2.5))
+]
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +52,13 @@ def with_curve(curve: Sequence[Mapping[str, Any]]) -> Callable[..., None]:
     """One row was fine-tuned, and embeds faster than the others."""
 
     def written(row: str, images: Any) -> None:
-        WRITE_EMBEDDINGS(row, images, images_per_second={"sharp": 50.0, "middling": 40.0, "blurred": 200.0}.get(row, 50.0))
+        WRITE_EMBEDDINGS(
+            row, images, images_per_second={"sharp": 50.0, "middling": 40.0, "blurred": 200.0}.get(row, 50.0)
+        )
         if row == "sharp":
-            paths.costs("train", row).write_text(json.dumps({"row": row, "minutes": 1.0, "note": None, "curve": curve}), encoding="utf-8")
+            paths.costs("train", row).write_text(
+                json.dumps({"row": row, "minutes": 1.0, "note": None, "curve": curve}), encoding="utf-8"
+            )
 
     return written
 
@@ -85,7 +94,9 @@ def until(condition: Callable[[], object]) -> None:
 
 
 def texts(browser: WebDriver, selector: str) -> list[str]:
-    return browser.execute_script("return [...document.querySelectorAll(arguments[0])].map((e) => e.textContent.trim())", selector)
+    return browser.execute_script(
+        "return [...document.querySelectorAll(arguments[0])].map((e) => e.textContent.trim())", selector
+    )
 
 
 def choose(browser: WebDriver, name: str, value: str) -> None:
@@ -99,7 +110,9 @@ def shown_queries(browser: WebDriver) -> list[int]:
     while back.is_enabled():
         browser.execute_script("arguments[0].click()", back)
     while True:
-        numbers = browser.execute_script("return [...document.querySelectorAll('.query')].map((e) => Number(e.dataset.query))")
+        numbers = browser.execute_script(
+            "return [...document.querySelectorAll('.query')].map((e) => Number(e.dataset.query))"
+        )
         assert len(numbers) <= 10, "only a page of queries is in the document"
         found += numbers
         if not forward.is_enabled():
@@ -115,9 +128,16 @@ def test_it_renders_without_a_word_in_the_console_or_a_request_that_leaves(page:
     assert chromium.console(page) == []
     asked = chromium.requests(page)
     assert {url.partition(":")[0] for url in asked} <= {"file", "data"}
-    assert {Path(url).name for url in asked} >= {"index.html", "page.css", "data.js", *(f"{row}.js" for row in ROWS)}
+    assert {Path(url).name for url in asked} >= {
+        "index.html",
+        "page.css",
+        "data.js",
+        *(f"{row}.js" for row in ROWS),
+    }
     assert not page.find_element(By.ID, "status").is_displayed()
-    sizes = page.execute_script("return [...document.querySelectorAll('.asked img')].slice(0, 3).map((i) => [i.complete, i.naturalWidth])")
+    sizes = page.execute_script(
+        "return [...document.querySelectorAll('.asked img')].slice(0, 3).map((i) => [i.complete, i.naturalWidth])"
+    )
     assert sizes == [[True, 128]] * 3
 
 
@@ -125,28 +145,49 @@ def test_the_policy_refuses_what_would_leave(page: WebDriver) -> None:
     """The test above can fail: Chromium logs a request that leaves, and the page's own policy stops it."""
     page.execute_script("document.body.append(Object.assign(new Image(), {src: 'http://127.0.0.1:9/x.png'}))")
     until(lambda: any("Content Security Policy" in line for line in chromium.console(page)))
-    page.execute_script("const s = document.createElement('script'); s.textContent = 'window.attacked = 3'; document.body.append(s)")
+    page.execute_script(
+        "const s = document.createElement('script'); s.textContent = 'window.attacked = 3'; document.body.append(s)"
+    )
     assert page.execute_script("return window.attacked") is None
 
 
 def test_odd_labels_and_files_are_shown_as_text(page: WebDriver) -> None:
     for label in reported.ODD_LABELS:
         plain = " ".join(label.split())
-        assert plain in [" ".join(text.split()) for text in texts(page, ".query figcaption b, #labels-table tbody th")]
+        assert plain in [
+            " ".join(text.split()) for text in texts(page, ".query figcaption b, #labels-table tbody th")
+        ]
     assert any("<script>window.attacked" in text for text in texts(page, ".asked .path"))
     assert texts(page, "#suspects td.path") == ["train/<b>x</b>.jpg", 'test/query/ü "q".jpg']
     assert page.execute_script("return window.attacked") is None
-    assert page.execute_script("return document.querySelectorAll('main script, img[src=x], td b:not(.best):not(.tie)').length") == 0
-    assert set(page.execute_script("return [...document.querySelectorAll('#query-labels option')].map((o) => o.value)")) == set()
+    assert (
+        page.execute_script(
+            "return document.querySelectorAll('main script, img[src=x], td b:not(.best):not(.tie)').length"
+        )
+        == 0
+    )
+    assert (
+        set(
+            page.execute_script(
+                "return [...document.querySelectorAll('#query-labels option')].map((o) => o.value)"
+            )
+        )
+        == set()
+    )
     page.find_element(By.ID, "query-text").click()
-    options = page.execute_script("return [...document.querySelectorAll('#query-labels option')].map((o) => o.value)")
+    options = page.execute_script(
+        "return [...document.querySelectorAll('#query-labels option')].map((o) => o.value)"
+    )
     assert set(options) == set(reported.ODD_LABELS)
 
 
 def test_the_table_sorts_by_click_and_by_key(page: WebDriver) -> None:
     def column(name: str) -> list[float]:
         place = texts(page, ".figures thead th").index(name) + 1
-        return [float(text.split()[0].replace(",", "")) for text in texts(page, f".figures tbody tr > :nth-child({place})")]
+        return [
+            float(text.split()[0].replace(",", ""))
+            for text in texts(page, f".figures tbody tr > :nth-child({place})")
+        ]
 
     before = column("map_at_r")
     assert before == sorted(before, reverse=True) and len(set(before)) == 3
@@ -171,17 +212,27 @@ def test_the_scatter_has_every_row_and_the_front_of_the_best(page: WebDriver) ->
 
 
 def test_curves_are_drawn_and_read(page: WebDriver) -> None:
-    points = page.execute_script("return [...document.querySelectorAll('#top-k .series')].map((l) => l.points?.length).filter(Boolean)")
+    points = page.execute_script(
+        "return [...document.querySelectorAll('#top-k .series')].map((l) => l.points?.length).filter(Boolean)"
+    )
     depth = {line["model"]: 0 for line in csv.DictReader(paths.TOP_K_CURVES.open(encoding="utf-8"))}
     for line in csv.DictReader(paths.TOP_K_CURVES.open(encoding="utf-8")):
         depth[line["model"]] += 1
     assert sorted(points) == sorted(depth.values())
-    page.execute_script("const s = document.getElementById('top-k-at'); s.value = 5; s.dispatchEvent(new Event('input'))")
-    at_5 = {line["model"]: float(line["top_k"]) for line in csv.DictReader(paths.TOP_K_CURVES.open(encoding="utf-8")) if line["k"] == "5"}
+    page.execute_script(
+        "const s = document.getElementById('top-k-at'); s.value = 5; s.dispatchEvent(new Event('input'))"
+    )
+    at_5 = {
+        line["model"]: float(line["top_k"])
+        for line in csv.DictReader(paths.TOP_K_CURVES.open(encoding="utf-8"))
+        if line["k"] == "5"
+    }
     assert texts(page, "#top-k-read")[0].split()[0] == "5"
     for row, value in at_5.items():
         assert f"{row} {value:.3f}" in texts(page, "#top-k-read span")
-    drawn = page.execute_script("return [...document.querySelectorAll('#training polyline')].map((l) => l.points.length)")
+    drawn = page.execute_script(
+        "return [...document.querySelectorAll('#training polyline')].map((l) => l.points.length)"
+    )
     assert drawn == [3, 2]  # map_at_r from epoch 0 on, loss from 1 on
 
 
@@ -203,11 +254,15 @@ def test_a_curve_of_one_point_is_drawn_as_a_dot(
     dots: int,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    epochs: list[dict[str, Any]] = [dict(zip(("epoch", "map_at_r", "loss"), entry, strict=True)) for entry in curve]
+    epochs: list[dict[str, Any]] = [
+        dict(zip(("epoch", "map_at_r", "loss"), entry, strict=True)) for entry in curve
+    ]
     monkeypatch.setattr(collection, "write_embeddings", with_curve(epochs))
     reported.run({"sharp": reported.odd(clustered(4, 2, 2, 1.2))})
     page = open_page(one_browser, tmp_path)
-    drawn = page.execute_script("return [...document.querySelectorAll('#training polyline')].map((l) => l.points.length)")
+    drawn = page.execute_script(
+        "return [...document.querySelectorAll('#training polyline')].map((l) => l.points.length)"
+    )
     assert drawn == lines
     shown = page.find_elements(By.CSS_SELECTOR, "#training .point .filled")
     assert len(shown) == dots and all(dot.size["width"] > 5 for dot in shown)
@@ -244,7 +299,9 @@ def test_filters_show_exactly_the_queries_they_name(page: WebDriver, k: int) -> 
     assert {text.split()[0] for text in texts(page, ".query .model")} <= {"blurred", "sharp"}
 
 
-def test_the_headline_and_the_query_list_count_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_browser: WebDriver) -> None:
+def test_the_headline_and_the_query_list_count_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_browser: WebDriver
+) -> None:
     monkeypatch.chdir(tmp_path)
     reported.run({"sharp": [*clustered(3, 2, 2, 0.6), Image("x", "query", None, [1] * 16)]})
     page = open_page(one_browser, tmp_path)
@@ -280,10 +337,19 @@ def test_a_label_narrows_and_order_is_hardest_first(page: WebDriver) -> None:
     assert {all_figures[0][q]["label"] for q in shown_queries(page)} == {reported.ODD_LABELS[1]}
 
 
-def test_labels_that_differ_in_case_only_are_chosen_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_browser: WebDriver) -> None:
+def test_labels_that_differ_in_case_only_are_chosen_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_browser: WebDriver
+) -> None:
     monkeypatch.chdir(tmp_path)
     called = {"label 0": "Apple", "label 1": "apple"}
-    reported.run({"only": [Image(i.name, i.split, called.get(str(i.label), i.label), i.vector) for i in clustered(4, 3, 4, 1.5)]})
+    reported.run(
+        {
+            "only": [
+                Image(i.name, i.split, called.get(str(i.label), i.label), i.vector)
+                for i in clustered(4, 3, 4, 1.5)
+            ]
+        }
+    )
     page = open_page(one_browser, tmp_path)
     box = page.find_element(By.ID, "query-text")
     for written, labels in (("Apple", {"Apple"}), ("apple", {"apple"}), ("APPLE", {"Apple", "apple"})):
@@ -301,7 +367,9 @@ def test_answers_are_marked_in_words_and_by_border(page: WebDriver) -> None:
     strip = f'.query[data-query="{query}"] .row:first-child .answer'
     marks = texts(page, f"{strip} .mark")
     words = {"1": "✓ right", "0": "✗ wrong"}
-    assert marks[: len(told["marks"][query])] == [f"{i + 1} {words[mark]}" for i, mark in enumerate(told["marks"][query])]
+    assert marks[: len(told["marks"][query])] == [
+        f"{i + 1} {words[mark]}" for i, mark in enumerate(told["marks"][query])
+    ]
     styles = page.execute_script(
         "return [...document.querySelectorAll(arguments[0])]"
         ".map((e) => [e.classList.contains('right'), getComputedStyle(e).borderTopStyle])",
@@ -326,7 +394,9 @@ def test_a_weak_label_opens_its_queries(page: WebDriver) -> None:
 def test_suspects_follow_the_chosen_row(page: WebDriver) -> None:
     for row in ("blurred", "sharp"):
         choose(page, "alike-model", row)
-        told = json.loads(paths.report_row(row).read_text(encoding="ascii").partition(" = ")[2].rstrip(";\n"))["alike"]
+        told = json.loads(
+            paths.report_row(row).read_text(encoding="ascii").partition(" = ")[2].rstrip(";\n")
+        )["alike"]
         assert texts(page, "#alike .pair-card p") == [f"{score:.4f}" for *_, score in told[:24]]
     more = page.find_element(By.CSS_SELECTOR, "#alike button")
     page.execute_script("arguments[0].click()", more)
@@ -335,13 +405,24 @@ def test_suspects_follow_the_chosen_row(page: WebDriver) -> None:
 
 def test_a_copy_of_a_training_photo_is_shown_beside_it(page: WebDriver) -> None:
     copied, copy = clustered(10, 3, 4, 1.2)[0], '"copy" & more.jpg'
-    told = json.loads((paths.matches("sharp") / "pairs.js").read_text(encoding="ascii").partition(" = ")[2].rstrip(";\n"))
+    told = json.loads(
+        (paths.near_copies("sharp") / "pairs.js")
+        .read_text(encoding="ascii")
+        .partition(" = ")[2]
+        .rstrip(";\n")
+    )
     assert told["pairs"][0]["test"]["id"] == copied.id
     first = "#copies .pair-card:first-child"
     assert texts(page, f"{first} p")[0].startswith("⚠ same picture? cosine 1.0000, pixels 1.00")
     captions = texts(page, f"{first} figcaption")
-    assert captions[0].startswith(told["pairs"][0]["test"]["label"]) and captions[1] == f"<i>trained</i>train/<i>trained</i>/{copy}"
-    assert f"{len(told['pairs'])} test photos that come nearest to one of the 30 training photos" in texts(page, "#copies-note")[0]
+    assert (
+        captions[0].startswith(told["pairs"][0]["test"]["label"])
+        and captions[1] == f"<i>trained</i>train/<i>trained</i>/{copy}"
+    )
+    assert (
+        f"{len(told['pairs'])} test photos that come nearest to one of the 30 training photos"
+        in texts(page, "#copies-note")[0]
+    )
     assert len(texts(page, "#copies .pair-card")) == 24
     for picture in page.find_elements(By.CSS_SELECTOR, f"{first} img"):
         page.execute_script("arguments[0].scrollIntoView()", picture)
@@ -352,15 +433,20 @@ def test_a_copy_of_a_training_photo_is_shown_beside_it(page: WebDriver) -> None:
 
 
 def test_without_training_photos_there_is_nothing_on_copies(finished: Path, one_browser: WebDriver) -> None:
-    file = paths.matches("sharp") / "pairs.js"
+    file = paths.near_copies("sharp") / "pairs.js"
     kept = file.read_text(encoding="ascii")
     try:
-        file.write_text('(window.LINEUP_MATCHES ??= {})["sharp"] = {"train":0,"typical":null,"pairs":[],"same":0.95};\n', encoding="ascii")
+        file.write_text(
+            '(window.LINEUP_NEAR_COPIES ??= {})["sharp"] = {"train":0,"typical":null,"pairs":[],"same":0.95};\n',
+            encoding="ascii",
+        )
         page = open_page(one_browser, finished)
         assert not page.find_element(By.ID, "copies-part").is_displayed()
         file.unlink()
         page = open_page(one_browser, finished)
-        assert texts(page, "#status li") == ["matches/sharp isn't here: run dvc pull data/report/matches/sharp"]
+        assert texts(page, "#status li") == [
+            "near_copies/sharp isn't here: run dvc pull data/report/near_copies/sharp"
+        ]
         chromium.console(page)  # the browser's own word on it
     finally:
         file.write_text(kept, encoding="ascii")
@@ -370,14 +456,18 @@ def test_a_row_whose_file_is_missing_or_stale_is_told(finished: Path, one_browse
     kept = {row: paths.report_row(row).read_text(encoding="ascii") for row in ("blurred", "middling")}
     try:
         paths.report_row("blurred").unlink()
-        paths.report_row("middling").write_text(kept["middling"].replace('"collection":"', '"collection":"0'), encoding="ascii")
+        paths.report_row("middling").write_text(
+            kept["middling"].replace('"collection":"', '"collection":"0'), encoding="ascii"
+        )
         page = open_page(one_browser, finished)
         assert page.find_element(By.ID, "status").is_displayed()
         assert texts(page, "#status li") == [
             "middling: rows/middling.js is of other test images: run dvc repro",
             "blurred: rows/blurred.js isn't here: run dvc pull data/report/rows/blurred.js",
         ]
-        assert all("blurred.js" in line for line in chromium.console(page)), "the browser's own word on the missing file"
+        assert all("blurred.js" in line for line in chromium.console(page)), (
+            "the browser's own word on the missing file"
+        )
         # Git-tracked figures still filter; the other row's answers still show.
         choose(page, "query-filter", "disagree")
         assert shown_queries(page)
@@ -393,10 +483,18 @@ def test_it_fits_the_window_light_and_dark(page: WebDriver, width: int) -> None:
     grounds = {}
     for scheme in ("light", "dark"):
         chromium.emulate(page, width, 900, scheme)
-        until(lambda: page.execute_script("return document.querySelector('#scatter svg').clientWidth <= innerWidth"))
+        until(
+            lambda: page.execute_script(
+                "return document.querySelector('#scatter svg').clientWidth <= innerWidth"
+            )
+        )
         assert page.execute_script("return document.documentElement.scrollWidth") <= width
-        assert page.execute_script("return document.querySelector('#labels-table tbody th').clientWidth") > 100
-        grounds[scheme] = page.execute_script("return getComputedStyle(document.documentElement).backgroundColor")
+        assert (
+            page.execute_script("return document.querySelector('#labels-table tbody th').clientWidth") > 100
+        )
+        grounds[scheme] = page.execute_script(
+            "return getComputedStyle(document.documentElement).backgroundColor"
+        )
         low = page.execute_script(CONTRAST)
         assert low == [], f"too little contrast in {scheme}"
     assert grounds["light"] != grounds["dark"]
@@ -408,7 +506,12 @@ def test_every_control_has_a_name(page: WebDriver) -> None:
         ".filter((e) => !(e.labels?.length || e.textContent.trim())).map((e) => e.outerHTML)"
     )
     assert unnamed == []
-    assert page.execute_script("return [...document.querySelectorAll('img:not([alt]), svg[role=img]:not([aria-label])')].length") == 0
+    assert (
+        page.execute_script(
+            "return [...document.querySelectorAll('img:not([alt]), svg[role=img]:not([aria-label])')].length"
+        )
+        == 0
+    )
 
 
 # Texts whose contrast with the ground behind them is below 4.5 (WCAG 2.1, 1.4.3), colours as computed.

@@ -1,4 +1,6 @@
-"""index and retrieve, from embeddings to rankings: what is left out of a ranking, how deep it is, what is refused."""
+"""index and retrieve, from embeddings to rankings: what is left out of a ranking, how deep it is, what is
+refused.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +10,11 @@ from typing import Any
 import faiss
 import pytest
 
+from lineup import paths
+from lineup.errors import UserError
+from lineup.storage import files, rankings
 from stages import index, retrieve
-from stages.lib import paths, tables
-from stages.lib.errors import UserError
-from tests.collection import Image, clustered, params, search, write, write_embeddings, write_params
+from tests.support.collection import Image, clustered, params, search, write, write_embeddings, write_params
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +28,7 @@ def prepare(images: list[Image], qrels: list[tuple[str, str, int]] | None = None
     write_embeddings("row", images)
 
 
-def found(ranking: tables.Ranking, images: list[Image], query: str) -> list[str]:
+def found(ranking: rankings.Ranking, images: list[Image], query: str) -> list[str]:
     """The names in a query's ranking."""
     names = {image.id: image.name for image in images}
     ids = [names[i] for i in ranking.query_ids]
@@ -55,9 +58,12 @@ def test_a_query_never_finds_itself_but_finds_what_equals_it() -> None:
 
 
 def test_junk_is_taken_out_and_the_depth_is_kept() -> None:
-    images = [Image("q", "query", None, [0, 1]), *(Image(f"g{i:03}", "gallery", None, [i + 1, 1]) for i in range(60))]
+    images = [
+        Image("q", "query", None, [0, 1]),
+        *(Image(f"g{i:03}", "gallery", None, [i + 1, 1]) for i in range(60)),
+    ]
     junk = [("q", f"g{i:03}", -1) for i in range(0, 50, 2)]
-    prepare(images, [*junk, ("q", "g001", 1)], metric="l2", retrieve={"k": 20}, score={"k": [1]})
+    prepare(images, [*junk, ("q", "g001", 1)], metric="l2", retrieve={"depth": 20}, score={"cutoffs": [1]})
     names = found(search("row"), images, "q")
     assert names == [f"g{i:03}" for i in range(1, 41, 2)]
 
@@ -65,22 +71,22 @@ def test_junk_is_taken_out_and_the_depth_is_kept() -> None:
 @pytest.mark.parametrize(
     ("settings", "depth"),
     [
-        ({"retrieve": {"k": 3}, "score": {"k": [1]}}, 6),  # R: map_at_r needs six ranks
-        ({"retrieve": {"k": 3}, "score": {"k": [1, 9]}}, 9),
-        ({"retrieve": {"k": 12}, "score": {"k": [1]}}, 12),
-        ({"retrieve": {"k": 500}, "score": {"k": [1, 1000]}}, 24),  # all there is
+        ({"retrieve": {"depth": 3}, "score": {"cutoffs": [1]}}, 6),  # R: map_at_r needs six ranks
+        ({"retrieve": {"depth": 3}, "score": {"cutoffs": [1, 9]}}, 9),
+        ({"retrieve": {"depth": 12}, "score": {"cutoffs": [1]}}, 12),
+        ({"retrieve": {"depth": 500}, "score": {"cutoffs": [1, 1000]}}, 24),  # all there is
     ],
 )
 def test_rankings_are_deep_enough_for_every_metric(settings: dict, depth: int) -> None:
     prepare(clustered(4, 2, 6, noise=1), **settings)
     assert search("row").positions.shape == (8, depth)
-    assert tables.read_json(paths.costs("retrieve", "row"))["k"] == depth
+    assert files.read_json(paths.costs("retrieve", "row"))["k"] == depth
 
 
 def test_judgements_decide_the_depth_where_there_are_any() -> None:
     images = clustered(4, 2, 6, noise=1)
     gallery = [image.name for image in images if image.split == "gallery"]
-    prepare(images, [("0/0", name, 1) for name in gallery[:9]], retrieve={"k": 2}, score={"k": [1]})
+    prepare(images, [("0/0", name, 1) for name in gallery[:9]], retrieve={"depth": 2}, score={"cutoffs": [1]})
     assert search("row").positions.shape == (8, 9)
 
 
@@ -95,12 +101,14 @@ def test_the_same_embeddings_give_the_same_bytes() -> None:
 def test_costs_say_what_was_measured() -> None:
     prepare(clustered(5, 2, 4, noise=1))
     search("row")
-    costs = tables.read_json(paths.costs("index", "row"))
+    costs = files.read_json(paths.costs("index", "row"))
     assert (costs["vectors"], costs["dim"]) == (20, 16)
     assert costs["index_mb"] == pytest.approx(paths.index("row").stat().st_size / 1e6, abs=1e-3)
     assert faiss.read_index(str(paths.index("row"))).ntotal == 20
-    costs = tables.read_json(paths.costs("retrieve", "row"))
-    assert costs["query_ms"] > 0 and costs["device"] and costs["threads"] >= 1 and costs["peak_memory_mb"] > 10
+    costs = files.read_json(paths.costs("retrieve", "row"))
+    assert (
+        costs["query_ms"] > 0 and costs["device"] and costs["threads"] >= 1 and costs["peak_memory_mb"] > 10
+    )
 
 
 @pytest.mark.parametrize(("split", "stage"), [("gallery", index), ("query", retrieve)])
@@ -108,37 +116,41 @@ def test_an_empty_split_is_told(split: str, stage: object) -> None:
     images = [image for image in LINE if image.split != split]
     prepare(images)
     if stage is retrieve:
-        index.main(["--model", "row"])
+        index.main(["--row", "row"])
     with pytest.raises(UserError, match=f"data/raw/test/{split}"):
-        stage.main(["--model", "row"])  # type: ignore[attr-defined]
+        stage.main(["--row", "row"])  # type: ignore[attr-defined]
 
 
 def test_embeddings_of_other_images_are_refused() -> None:
     prepare(LINE)
     search("row")
     write([*LINE, Image("new", "gallery", "a", [9, 9])])
-    with pytest.raises(UserError, match=r"data/embeddings/row: holds other images than data/prepared/test/manifest.parquet"):
-        retrieve.main(["--model", "row"])
+    with pytest.raises(
+        UserError, match=r"data/embeddings/row: holds other images than data/prepared/test/manifest.parquet"
+    ):
+        retrieve.main(["--row", "row"])
 
 
 def test_an_index_of_another_metric_is_refused() -> None:
     prepare(LINE, metric="l2")
-    index.main(["--model", "row"])
+    index.main(["--row", "row"])
     write_params(params("row", metric="cosine"))
     with pytest.raises(UserError, match=r"data/indexes/row.faiss: was built for another metric than cosine"):
-        retrieve.main(["--model", "row"])
+        retrieve.main(["--row", "row"])
 
 
 def test_missing_files_are_told() -> None:
     write_params(params("row"))
     with pytest.raises(UserError, match="data/embeddings/row: is not there; run `dvc repro`"):
-        index.main(["--model", "row"])
+        index.main(["--row", "row"])
     with pytest.raises(UserError, match=r"data/prepared/test/manifest.parquet: is not there"):
-        retrieve.main(["--model", "row"])
+        retrieve.main(["--row", "row"])
 
 
 def test_a_zero_vector_in_the_gallery_is_named() -> None:
     images = [*LINE, Image("broken", "gallery", "a", [0, 0])]
     prepare(images)
-    with pytest.raises(UserError, match=f"data/embeddings/row: the vector of image {images[-1].id} is all zero"):
-        index.main(["--model", "row"])
+    with pytest.raises(
+        UserError, match=f"data/embeddings/row: the vector of image {images[-1].id} is all zero"
+    ):
+        index.main(["--row", "row"])

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lineup import paths
+from lineup.errors import UserError
+from lineup.storage import files, rankings
 from stages import retrieve, score
-from stages.lib import paths, tables
-from stages.lib.errors import UserError
-from tests.collection import Image, clustered, params, search, write, write_embeddings, write_params
+from tests.support.collection import Image, clustered, params, search, write, write_embeddings, write_params
 
 
 @pytest.fixture(autouse=True)
@@ -24,13 +25,13 @@ def inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def scored(
     images: list[Image], qrels: list[tuple[str, str, int]] | None = None, **settings: Any
 ) -> tuple[dict[str, Any], list[dict[str, str]]]:
-    write_params(params("row", **{"score": {"k": [1, 3]}, **settings}))
+    write_params(params("row", **{"score": {"cutoffs": [1, 3]}, **settings}))
     write(images, qrels or [])
     write_embeddings("row", images)
     search("row")
-    score.main(["--model", "row"])
+    score.main(["--row", "row"])
     with paths.row_queries("row").open(encoding="utf-8", newline="") as file:
-        return tables.read_json(paths.row_metrics("row")), list(csv.DictReader(file))
+        return files.read_json(paths.row_metrics("row")), list(csv.DictReader(file))
 
 
 def cosine(a: Sequence[float], b: Sequence[float]) -> float:
@@ -56,33 +57,44 @@ def test_equals_a_loop_over_the_vectors() -> None:
     assert 0.2 < np.mean(list(expected.values())) < 0.9
     assert {line["query_id"]: float(line["map_at_r"]) for line in lines} == pytest.approx(expected, abs=1e-6)
     value = row["quality"]["map_at_r"]
-    assert value["micro"] == pytest.approx(np.mean(list(expected.values())), abs=1e-6)
-    assert value["low"] < value["micro"] < value["high"]
+    assert value["mean"] == pytest.approx(np.mean(list(expected.values())), abs=1e-6)
+    assert value["low"] < value["mean"] < value["high"]
 
 
 def copied(images: list[Image], seed: int) -> list[Image]:
-    """Some images again in the gallery: in their very bytes (of queries), and their pixels in other bytes, once or twice."""
+    """Some images again in the gallery: in their very bytes (of queries), and their pixels in other bytes,
+    once or twice.
+    """
     copies = []
     for image, kind in zip(images, np.random.default_rng(seed).integers(0, 4, len(images)), strict=True):
         if kind in (1, 3) and image.split == "query":
             copies.append(Image(image.name, "gallery", image.label, image.vector))
         for number in range(kind - 1):
-            copies.append(Image(f"{image.name} copy {number}", "gallery", image.label, image.vector, shows=image.name))
+            copies.append(
+                Image(f"{image.name} copy {number}", "gallery", image.label, image.vector, shows=image.name)
+            )
     return [*images, *copies]
 
 
-def naive_scores(images: list[Image], exclude: str, qrels: list[tuple[str, str, int]]) -> dict[str, tuple[list[str], int, float | None]]:
+def naive_scores(
+    images: list[Image], exclude: str, qrels: list[tuple[str, str, int]]
+) -> dict[str, tuple[list[str], int, float | None]]:
     """By query id: the ranking's ids, R, and MAP@R's summand (None where R is 0), photo by photo."""
     judged = {(q, g): relevance for q, g, relevance in qrels}
     found = {}
     for query in (image for image in images if image.split == "query"):
         others = []
         for image in images:
-            itself = image.id == query.id or (exclude == "pixels" and (image.shows or image.name) == (query.shows or query.name))
+            itself = image.id == query.id or (
+                exclude == "pixels" and (image.shows or image.name) == (query.shows or query.name)
+            )
             if image.split == "gallery" and not itself and judged.get((query.name, image.name)) != -1:
                 others.append(image)
         others.sort(key=lambda image: (-np.float32(cosine(image.vector, query.vector)).round(6), image.id))
-        right = [judged.get((query.name, o.name)) == 1 if qrels else o.label is not None and o.label == query.label for o in others]
+        right = [
+            judged.get((query.name, o.name)) == 1 if qrels else o.label is not None and o.label == query.label
+            for o in others
+        ]
         total = sum(right)
         precisions = [sum(right[: i + 1]) / (i + 1) for i in range(total) if right[i]]
         found[query.id] = ([o.id for o in others], total, sum(precisions) / total if total else None)
@@ -92,16 +104,22 @@ def naive_scores(images: list[Image], exclude: str, qrels: list[tuple[str, str, 
 @pytest.mark.parametrize("exclude", ["pixels", "bytes"])
 @pytest.mark.parametrize("judging", ["labels", "qrels"])
 @pytest.mark.parametrize("seed", range(3))
-def test_a_copy_of_the_query_in_other_bytes_is_not_its_own_answer(exclude: str, judging: str, seed: int) -> None:
+def test_a_copy_of_the_query_in_other_bytes_is_not_its_own_answer(
+    exclude: str, judging: str, seed: int
+) -> None:
     images = copied(clustered(5, 3, 4, noise=1.5, seed=seed), seed)
     random = np.random.default_rng(seed)
     pairs = [(q.name, g.name) for q in images for g in images if q.split == "query" and g.split == "gallery"]
-    qrels = [(*pairs[i], int(random.integers(-1, 2))) for i in random.permutation(len(pairs))[:200]] if judging == "qrels" else []
+    qrels = (
+        [(*pairs[i], int(random.integers(-1, 2))) for i in random.permutation(len(pairs))[:200]]
+        if judging == "qrels"
+        else []
+    )
     row, lines = scored(images, qrels, relevance={"exclude": exclude})
     expected = naive_scores(images, exclude, qrels)
     other = naive_scores(images, "bytes" if exclude == "pixels" else "pixels", qrels)
     assert expected != other, "the case tells the two meanings apart"
-    ranking = tables.read_ranking(paths.ranking("row"))
+    ranking = rankings.read_ranking(paths.ranking("row"))
     for q, query_id in enumerate(ranking.query_ids.tolist()):
         ids, total, precision = expected[query_id]
         found = ranking.gallery_ids[ranking.positions[q][ranking.positions[q] >= 0]].tolist()
@@ -113,13 +131,19 @@ def test_a_copy_of_the_query_in_other_bytes_is_not_its_own_answer(exclude: str, 
     gallery = [image for image in images if image.split == "gallery"]
     same_bytes = sum(q.id == g.id for q in queries for g in gallery)
     other_bytes = sum(q.name == g.shows for q in queries for g in gallery)
-    assert row["exclude"] == exclude and row["own_picture"] == {"same_bytes": same_bytes, "other_bytes": other_bytes}
+    assert row["exclude"] == exclude and row["own_picture"] == {
+        "same_bytes": same_bytes,
+        "other_bytes": other_bytes,
+    }
     twice = [q.name for q in queries if sum(q.name == g.shows for g in gallery) > 1]
     assert same_bytes and other_bytes and twice
 
 
 def test_a_case_worked_by_hand() -> None:
-    """q1 finds b, a1, a2; q2 (label b, one right answer) finds it first; q3 has no label, q4 no right answer."""
+    """q1 finds b, a1, a2; q2 (label b, one right answer) finds it first.
+
+    Q3 has no label, q4 no right answer.
+    """
     images = [
         Image("q1", "query", "a", [1, 0]),
         Image("q2", "query", "b", [1, 0.1]),
@@ -135,23 +159,40 @@ def test_a_case_worked_by_hand() -> None:
     q1 = by_name["test/query/q1.jpg"]
     assert (q1["label"], q1["relevant"], q1["first_hit"]) == ("a", "2", "2")
     assert (q1["top_answer"], q1["top_label"]) == ('test/gallery/"odd", name.jpg', "b")
-    assert (q1["map_at_r"], q1["mrr"], q1["top_1"], q1["recall_3"], q1["precision_3"]) == ("0.25", "0.5", "0", "1", "0.666667")
+    assert (q1["map_at_r"], q1["mrr"], q1["top_1"], q1["recall_3"], q1["precision_3"]) == (
+        "0.25",
+        "0.5",
+        "0",
+        "1",
+        "0.666667",
+    )
     assert by_name["test/query/q2.jpg"]["map_at_r"] == "1"
     for left_out in ("q3", "q4"):
         line = by_name[f"test/query/{left_out}.jpg"]
         assert (line["relevant"], line["first_hit"], line["map_at_r"], line["top_1"]) == ("0", "", "", "")
         assert line["top_answer"]  # it was searched all the same
-    assert row["quality"]["map_at_r"]["micro"] == row["quality"]["map_at_r"]["macro"] == 0.625
-    counts = {key: row[key] for key in ("queries", "scored", "without_label", "without_answer", "labels", "clusters", "gallery")}
-    assert counts == {"queries": 4, "scored": 2, "without_label": 1, "without_answer": 1, "labels": 2, "clusters": 2, "gallery": 4}
+    assert row["quality"]["map_at_r"]["mean"] == row["quality"]["map_at_r"]["mean_over_labels"] == 0.625
+    counts = {
+        key: row[key]
+        for key in ("queries", "scored", "without_label", "without_answer", "labels", "clusters", "gallery")
+    }
+    assert counts == {
+        "queries": 4,
+        "scored": 2,
+        "without_label": 1,
+        "without_answer": 1,
+        "labels": 2,
+        "clusters": 2,
+        "gallery": 4,
+    }
 
 
-def test_labels_count_alike_in_the_macro_mean() -> None:
+def test_labels_count_alike_in_the_mean_over_labels() -> None:
     """Three queries of a find theirs, the one of b doesn't."""
     images = [Image(f"q{i}", "query", "a", [1, 0]) for i in range(3)] + [Image("p", "query", "b", [1, 0])]
     images += [Image("a", "gallery", "a", [1, 0]), Image("b", "gallery", "b", [0, 1])]
     row, _ = scored(images)
-    assert (row["quality"]["top_1"]["micro"], row["quality"]["top_1"]["macro"]) == (0.75, 0.5)
+    assert (row["quality"]["top_1"]["mean"], row["quality"]["top_1"]["mean_over_labels"]) == (0.75, 0.5)
 
 
 def test_a_query_that_is_in_the_gallery_too_is_not_its_own_answer() -> None:
@@ -181,10 +222,15 @@ def test_judgements_win_over_labels_and_junk_counts_for_nothing() -> None:
 
 def test_judgements_need_no_labels() -> None:
     images = [Image(image.name, image.split, None, image.vector) for image in clustered(3, 2, 2, noise=0.1)]
-    judged = [(q.name, g.name, 1) for q in images for g in images if q.split == "query" and g.split == "gallery" and q.name[0] == g.name[0]]
+    judged = [
+        (q.name, g.name, 1)
+        for q in images
+        for g in images
+        if q.split == "query" and g.split == "gallery" and q.name[0] == g.name[0]
+    ]
     row, _ = scored(images, judged)
-    assert row["quality"]["map_at_r"]["micro"] == 1
-    assert row["quality"]["map_at_r"]["macro"] is None
+    assert row["quality"]["map_at_r"]["mean"] == 1
+    assert row["quality"]["map_at_r"]["mean_over_labels"] is None
     assert (row["labels"], row["clusters"], row["scored"], row["without_label"]) == (0, 6, 6, 0)
 
 
@@ -202,24 +248,29 @@ def test_labels_that_the_gallery_lacks_are_told() -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_constant_scorer_does_not_look_good(seed: int) -> None:
-    """All vectors equal: the order is that of the hashes, so a right answer comes first as often as by chance, 1 in 20."""
-    images = [Image(f"{seed}/{image.name}", image.split, image.label, [1, 1]) for image in clustered(20, 10, 5, noise=1)]
-    row, _ = scored(images, score={"k": [1, 10]})
+    """All vectors equal: the order is that of the hashes, so a right answer comes first as often as by
+    chance, 1 in 20.
+    """
+    images = [
+        Image(f"{seed}/{image.name}", image.split, image.label, [1, 1])
+        for image in clustered(20, 10, 5, noise=1)
+    ]
+    row, _ = scored(images, score={"cutoffs": [1, 10]})
     gallery = sorted((image.id, image.label) for image in images if image.split == "gallery")
-    assert row["quality"]["top_1"]["micro"] == 0.05  # the one first image is right for its label's queries
+    assert row["quality"]["top_1"]["mean"] == 0.05  # the one first image is right for its label's queries
     chance = 1 - np.prod([(95 - i) / (100 - i) for i in range(10)])
     found = {label for _, label in gallery[:10]}
-    assert row["quality"]["top_10"]["micro"] == pytest.approx(len(found) / 20)
-    assert row["quality"]["top_10"]["micro"] == pytest.approx(chance, abs=0.12)
+    assert row["quality"]["top_10"]["mean"] == pytest.approx(len(found) / 20)
+    assert row["quality"]["top_10"]["mean"] == pytest.approx(chance, abs=0.12)
     # The order in which images come plays no part.
-    shuffled, _ = scored(images[::-1], score={"k": [1, 10]})
+    shuffled, _ = scored(images[::-1], score={"cutoffs": [1, 10]})
     assert shuffled["quality"] == row["quality"]
 
 
 def test_the_same_ranking_gives_the_same_bytes() -> None:
     scored(clustered(5, 3, 4, noise=1))
     before = paths.row_queries("row").read_bytes(), paths.row_metrics("row").read_bytes()
-    score.main(["--model", "row"])
+    score.main(["--row", "row"])
     assert (paths.row_queries("row").read_bytes(), paths.row_metrics("row").read_bytes()) == before
 
 
@@ -227,9 +278,14 @@ def test_costs_come_along() -> None:
     images = clustered(3, 2, 2, noise=1)
     row, _ = scored(images)
     costs = row["costs"]
-    assert (costs["dim"], costs["images_per_second"], costs["parameters"], costs["random"]) == (16, 120.5, 2_223_872, False)
-    assert costs["index_mb"] == tables.read_json(paths.costs("index", "row"))["index_mb"]
-    assert costs["query_ms"] == tables.read_json(paths.costs("retrieve", "row"))["query_ms"]
+    assert (costs["dim"], costs["images_per_second"], costs["parameters"], costs["random"]) == (
+        16,
+        120.5,
+        2_223_872,
+        False,
+    )
+    assert costs["index_mb"] == files.read_json(paths.costs("index", "row"))["index_mb"]
+    assert costs["query_ms"] == files.read_json(paths.costs("retrieve", "row"))["query_ms"]
 
 
 def test_a_ranking_of_other_images_is_refused() -> None:
@@ -237,17 +293,27 @@ def test_a_ranking_of_other_images_is_refused() -> None:
     scored(images)
     write([image for image in images if image.name != "0/3"])
     with pytest.raises(UserError, match=r"data/rankings/row.parquet: ranks other images"):
-        score.main(["--model", "row"])
+        score.main(["--row", "row"])
 
 
 def test_a_mended_label_is_seen_by_the_next_run() -> None:
     images = clustered(3, 2, 2, noise=0.01)
     row, _ = scored(images)
-    assert row["quality"]["top_1"]["micro"] == 1
-    write([Image(i.name, i.split, "label 1" if i.split == "gallery" and i.label == "label 0" else i.label, i.vector) for i in images])
-    retrieve.main(["--model", "row"])
-    score.main(["--model", "row"])
-    mended = tables.read_json(paths.row_metrics("row"))
+    assert row["quality"]["top_1"]["mean"] == 1
+    write(
+        [
+            Image(
+                i.name,
+                i.split,
+                "label 1" if i.split == "gallery" and i.label == "label 0" else i.label,
+                i.vector,
+            )
+            for i in images
+        ]
+    )
+    retrieve.main(["--row", "row"])
+    score.main(["--row", "row"])
+    mended = files.read_json(paths.row_metrics("row"))
     assert (mended["scored"], mended["without_answer"]) == (4, 2)
 
 

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.lib import search
-from stages.lib.errors import UserError
+from lineup.errors import UserError
+from lineup.search import exact
 
 NONE = np.empty((0, 2), np.int64)
-METRICS: tuple[search.Metric, ...] = ("cosine", "l2")
+METRICS: tuple[exact.Metric, ...] = ("cosine", "l2")
 
 
 @pytest.fixture(autouse=True)
@@ -30,38 +30,53 @@ def vectors(rows: int, dim: int = 16, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal((rows, dim)).astype(np.float32)
 
 
-def built(metric: search.Metric, gallery: np.ndarray, batch: int = 7) -> faiss.IndexFlat:
-    batches = (([str(i) for i in range(s, min(s + batch, len(gallery)))], gallery[s : s + batch]) for s in range(0, len(gallery), batch))
-    return search.build(metric, gallery.shape[1], len(gallery), batches, "here")
+def built(metric: exact.Metric, gallery: np.ndarray, batch: int = 7) -> faiss.IndexFlat:
+    batches = (
+        ([str(i) for i in range(s, min(s + batch, len(gallery)))], gallery[s : s + batch])
+        for s in range(0, len(gallery), batch)
+    )
+    return exact.build(metric, gallery.shape[1], len(gallery), batches, "here")
 
 
-def nearest(metric: search.Metric, queries: np.ndarray, gallery: np.ndarray, k: int, excluded: np.ndarray = NONE) -> tuple:
-    prepared = search.prepare(metric, [str(i) for i in range(len(queries))], queries, "here")
-    return search.nearest(built(metric, gallery), prepared, k, excluded)
+def nearest(
+    metric: exact.Metric, queries: np.ndarray, gallery: np.ndarray, k: int, excluded: np.ndarray = NONE
+) -> tuple:
+    prepared = exact.prepare(metric, [str(i) for i in range(len(queries))], queries, "here")
+    return exact.nearest(built(metric, gallery), prepared, k, excluded)
 
 
-def naive(metric: search.Metric, queries: np.ndarray, gallery: np.ndarray, k: int, excluded: np.ndarray = NONE) -> list[list[int]]:
+def naive(
+    metric: exact.Metric, queries: np.ndarray, gallery: np.ndarray, k: int, excluded: np.ndarray = NONE
+) -> list[list[int]]:
     banned = {tuple(pair) for pair in excluded.tolist()}
 
     def score(a: np.ndarray, b: np.ndarray) -> float:
         a, b = a.astype(np.float64), b.astype(np.float64)
-        return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b)) if metric == "cosine" else -float(((a - b) ** 2).sum())
+        return (
+            float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+            if metric == "cosine"
+            else -float(((a - b) ** 2).sum())
+        )
 
     found = []
     for q, query in enumerate(queries):
         # Rounded: of two scores that differ in float64's last bits only, neither is nearer.
-        order = sorted((-round(score(query, image), 9), g) for g, image in enumerate(gallery) if (q, g) not in banned)
+        order = sorted(
+            (-round(score(query, image), 9), g) for g, image in enumerate(gallery) if (q, g) not in banned
+        )
         found.append([g for _, g in order[:k]])
     return found
 
 
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("k", [1, 5, 40, 100])
-def test_equals_a_double_loop(metric: search.Metric, k: int) -> None:
+def test_equals_a_double_loop(metric: exact.Metric, k: int) -> None:
     queries, gallery = vectors(12), vectors(40, seed=1)
     excluded = np.array([[0, 3], [0, 4], [5, 0], [11, 39]])
     positions, scores = nearest(metric, queries, gallery, k, excluded)
-    assert [[p for p in row if p >= 0] for row in positions.tolist()] == naive(metric, queries, gallery, k, excluded)
+    assert [[p for p in row if p >= 0] for row in positions.tolist()] == naive(
+        metric, queries, gallery, k, excluded
+    )
     assert positions.shape == (12, min(k, 40))
     assert np.array_equal(np.isnan(scores), positions < 0)
 
@@ -75,16 +90,20 @@ def test_scores_are_what_they_are_called() -> None:
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_equal_scores_are_ordered_by_position_also_at_the_boundary(metric: search.Metric) -> None:
-    """40 equal images in the middle of 100: those of the lowest positions are kept, though FAISS may find any of them."""
-    gallery = np.concatenate([vectors(30, seed=1), np.repeat(vectors(1, seed=2), 40, axis=0), vectors(30, seed=3)])
+def test_equal_scores_are_ordered_by_position_also_at_the_boundary(metric: exact.Metric) -> None:
+    """40 equal images in the middle of 100: those of the lowest positions are kept, though FAISS may find any
+    of them.
+    """
+    gallery = np.concatenate(
+        [vectors(30, seed=1), np.repeat(vectors(1, seed=2), 40, axis=0), vectors(30, seed=3)]
+    )
     positions, scores = nearest(metric, vectors(1, seed=2), gallery, 5, np.array([[0, 31]]))
     assert positions.tolist() == [[30, 32, 33, 34, 35]]
     assert len(set(scores[0].tolist())) == 1
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_an_all_equal_scorer_orders_by_position_alone(metric: search.Metric) -> None:
+def test_an_all_equal_scorer_orders_by_position_alone(metric: exact.Metric) -> None:
     positions, _ = nearest(metric, np.ones((3, 8), np.float32), np.ones((3_000, 8), np.float32), 150)
     assert positions.tolist() == [list(range(150))] * 3
 
@@ -97,14 +116,16 @@ def near_ties(rows: int, dim: int, seed: int) -> np.ndarray:
 
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("make", [near_ties, vectors])
-def test_threads_and_chunks_decide_nothing(metric: search.Metric, make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_and_chunks_decide_nothing(
+    metric: exact.Metric, make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     queries, gallery = make(60, 257, 5), make(3_000, 257, 6)
     results = []
     before = faiss.omp_get_max_threads()
     try:
         for threads, entries in ((1, 2**21), (2, 2**21), (4, 40), (3, 7_000)):
             faiss.omp_set_num_threads(threads)
-            monkeypatch.setattr(search, "_ENTRIES", entries)
+            monkeypatch.setattr(exact, "_ENTRIES", entries)
             results.append(nearest(metric, queries, gallery, 25))
     finally:
         faiss.omp_set_num_threads(before)
@@ -114,7 +135,7 @@ def test_threads_and_chunks_decide_nothing(metric: search.Metric, make, monkeypa
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_searching_all_pairs_one_by_one_gives_the_same(metric: search.Metric) -> None:
+def test_searching_all_pairs_one_by_one_gives_the_same(metric: exact.Metric) -> None:
     """Where the last bits decide, what was found in two steps is what a search of the whole gallery finds."""
     queries, gallery = near_ties(20, 130, 5), near_ties(2_000, 130, 6)
     some, _ = nearest(metric, queries, gallery, 30)
@@ -124,18 +145,24 @@ def test_searching_all_pairs_one_by_one_gives_the_same(metric: search.Metric) ->
 
 @settings(max_examples=60, deadline=None)
 @given(st.sampled_from(METRICS), st.integers(1, 30), st.integers(1, 12), st.integers(0, 2**32 - 1))
-def test_permuting_the_gallery_changes_nothing(metric: search.Metric, images: int, k: int, seed: int) -> None:
+def test_permuting_the_gallery_changes_nothing(metric: exact.Metric, images: int, k: int, seed: int) -> None:
     random = np.random.default_rng(seed)
-    gallery, queries = random.integers(-2, 3, (images, 3)).astype(np.float32), random.standard_normal((4, 3)).astype(np.float32)
+    gallery, queries = (
+        random.integers(-2, 3, (images, 3)).astype(np.float32),
+        random.standard_normal((4, 3)).astype(np.float32),
+    )
     gallery[:, 0] += 5  # no zero vector; many equal ones
     order = random.permutation(images)
     positions, scores = nearest(metric, queries, gallery, k)
     moved, moved_scores = nearest(metric, queries, gallery[order], k)
     np.testing.assert_array_equal(scores, moved_scores)
-    # Equal scores are ordered by place, which was permuted: the same images share each score, but for the cut at k.
+    # Equal scores are ordered by place, which was permuted: the same images share each score, but for the cut
+    # at k.
     whole = scores > scores[:, -1:]
     for q in range(4):
-        ours, theirs = (sorted(zip(scores[q], images, strict=True)) for images in (positions[q], order[moved[q]]))
+        ours, theirs = (
+            sorted(zip(scores[q], images, strict=True)) for images in (positions[q], order[moved[q]])
+        )
         cut = int((~whole[q]).sum())
         assert ours[cut:] == theirs[cut:]
 
@@ -144,10 +171,15 @@ def test_permuting_the_gallery_changes_nothing(metric: search.Metric, images: in
 @given(st.integers(2, 30), st.integers(0, 2**32 - 1), st.integers(-20, 20))
 def test_rescaling_vectors_changes_nothing_under_cosine(images: int, seed: int, power: int) -> None:
     random = np.random.default_rng(seed)
-    gallery, queries = random.standard_normal((images, 5)).astype(np.float32), random.standard_normal((4, 5)).astype(np.float32)
+    gallery, queries = (
+        random.standard_normal((images, 5)).astype(np.float32),
+        random.standard_normal((4, 5)).astype(np.float32),
+    )
     scales = (2.0 ** random.integers(-9, 9, (images, 1))).astype(np.float32)
     for ours, theirs in zip(
-        nearest("cosine", queries, gallery, 9), nearest("cosine", queries * 2.0**power, gallery * scales, 9), strict=True
+        nearest("cosine", queries, gallery, 9),
+        nearest("cosine", queries * 2.0**power, gallery * scales, 9),
+        strict=True,
     ):
         np.testing.assert_array_equal(ours, theirs)  # powers of two leave float32's digits as they are
     _, scores = nearest("cosine", queries, gallery, 9)
@@ -156,19 +188,19 @@ def test_rescaling_vectors_changes_nothing_under_cosine(images: int, seed: int, 
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_an_index_that_grew_equals_one_that_was_built_at_once(metric: search.Metric, tmp_path: Path) -> None:
+def test_an_index_that_grew_equals_one_that_was_built_at_once(metric: exact.Metric, tmp_path: Path) -> None:
     """The file follows from the images alone; batches that come later are appended, and nothing is moved."""
     gallery = vectors(100, seed=1)
     for name, batch in (("once", 100), ("grown", 9)):
-        search.save(tmp_path / name, built(metric, gallery, batch))
+        exact.save(tmp_path / name, built(metric, gallery, batch))
     assert (tmp_path / "once").read_bytes() == (tmp_path / "grown").read_bytes()
     batches = [([""] * 30, gallery[:30]), ([""] * 70, gallery[30:])]
-    search.build_file(tmp_path / "streamed", metric, 16, 100, batches, "here")
+    exact.build_file(tmp_path / "streamed", metric, 16, 100, batches, "here")
     assert (tmp_path / "streamed").read_bytes() == (tmp_path / "once").read_bytes()
     # FAISS itself adding the same vectors gives that index too.
     theirs = faiss.IndexFlatIP(16) if metric == "cosine" else faiss.IndexFlatL2(16)
     for start in range(0, 100, 10):
-        theirs.add(search.prepare(metric, [""] * 10, gallery[start : start + 10], ""))  # type: ignore[call-arg]
+        theirs.add(exact.prepare(metric, [""] * 10, gallery[start : start + 10], ""))  # type: ignore[call-arg]
     faiss.write_index(theirs, str(tmp_path / "theirs"))
     assert (tmp_path / "theirs").read_bytes() == (tmp_path / "once").read_bytes()
     # One more image, whose id sorts first: only what it changes changes.
@@ -188,26 +220,35 @@ def test_an_index_that_grew_equals_one_that_was_built_at_once(metric: search.Met
         ("l2", [3e38, 1], "here: the vector of image b holds NaN, infinity or huge"),
     ],
 )
-def test_a_vector_that_cannot_be_searched_is_named(metric: search.Metric, vector: list[float], told: str) -> None:
+def test_a_vector_that_cannot_be_searched_is_named(
+    metric: exact.Metric, vector: list[float], told: str
+) -> None:
     with pytest.raises(UserError, match=told):
-        search.prepare(metric, ["a", "b"], np.array([[1, 2], vector], np.float32), "here")
-    assert search.prepare("l2", ["a"], np.zeros((1, 2), np.float32), "here").tolist() == [[0, 0]]  # a place as good as any other
+        exact.prepare(metric, ["a", "b"], np.array([[1, 2], vector], np.float32), "here")
+    assert exact.prepare("l2", ["a"], np.zeros((1, 2), np.float32), "here").tolist() == [
+        [0, 0]
+    ]  # a place as good as any other
 
 
 def test_an_index_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.faiss"
     with pytest.raises(UserError, match=r"x.faiss: is not there"):
-        search.load(path, "l2", 3)
-    search.save(path, built("l2", vectors(3)))
-    assert search.load(path, "l2", 3).ntotal == 3
-    with pytest.raises(UserError, match=r"x.faiss: was built for another metric than cosine; run `dvc repro`"):
-        search.load(path, "cosine", 3)
-    with pytest.raises(UserError, match=r"x.faiss: the gallery has changed since it was built, from 3 images to 4; run `dvc repro`"):
-        search.load(path, "l2", 4)
+        exact.load(path, "l2", 3)
+    exact.save(path, built("l2", vectors(3)))
+    assert exact.load(path, "l2", 3).ntotal == 3
+    with pytest.raises(
+        UserError, match=r"x.faiss: was built for another metric than cosine; run `dvc repro`"
+    ):
+        exact.load(path, "cosine", 3)
+    with pytest.raises(
+        UserError,
+        match=r"x.faiss: the gallery has changed since it was built, from 3 images to 4; run `dvc repro`",
+    ):
+        exact.load(path, "l2", 4)
     path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(UserError, match=r"x.faiss: isn't a FAISS index"):
-        search.load(path, "l2", 3)
+        exact.load(path, "l2", 3)
 
 
 def test_query_ms_measures() -> None:
-    assert 0 < search.query_ms(built("l2", vectors(50)), vectors(300), k=100) < 1_000
+    assert 0 < exact.query_ms(built("l2", vectors(50)), vectors(300), k=100) < 1_000

@@ -1,4 +1,4 @@
-"""`python -m stages.search`: the gallery by a text or a photo, as a user calls it, on encoders that came from a hub."""
+"""`lineup search`: the gallery by a text or a photo, as a user calls it, on encoders that came from a hub."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ import torch
 import transformers as tf
 from PIL import Image
 
-from stages.lib.errors import UserError
-from stages.search import read_query
-from tests import hub_repositories, local_hub
-from tests.hub_project import environment, photo, row, write
+from lineup.commands.search import read_query
+from lineup.errors import UserError
+from tests.support import hub_repositories, local_hub
+from tests.support.hub_project import environment, photo, row, write
 
 pytestmark = pytest.mark.slow
 
@@ -29,11 +29,11 @@ MARKUP = "<img src=x onerror=alert(1)> & 'more'.png"
 PHOTOS = [("apple", "one.png"), ("apple", ESCAPE), ("pear", MARKUP), ("pear", "four.png"), ("pear", "ü.png")]
 _STAGES = """
 from stages import embed, fetch, index, preprocess, train
-from stages.lib import cli
+from lineup import cli
 cli.run(preprocess.main)
 for row in ("clip", "vit", "clip_l2"):
     for stage in (fetch, train, embed, index):
-        cli.run(lambda: stage.main(["--model", row]))
+        cli.run(lambda: stage.main(["--row", row]))
 """
 Search = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -44,7 +44,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("project")
     clip = row(library="transformers", name="tiny/clip", weights="hub")
     vit = row(library="transformers", name="tiny/vit", weights="hub", pooling="cls")
-    write(folder, {"clip": clip, "vit": vit, "clip_l2": {**clip, "search": {"metric": "l2", "index": "flat"}}})
+    write(
+        folder, {"clip": clip, "vit": vit, "clip_l2": {**clip, "search": {"metric": "l2", "index": "flat"}}}
+    )
     gallery, queries = folder / "data/raw/test/gallery", folder / "data/raw/test/query/apple"
     queries.mkdir(parents=True)
     for number, (label, name) in enumerate(PHOTOS):
@@ -55,7 +57,12 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         hub.add("tiny/clip", hub_repositories.clip(folder / "repositories/clip"))
         hub.add("tiny/vit", hub_repositories.vit(folder / "repositories/vit"))
         done = subprocess.run(
-            [sys.executable, "-c", _STAGES], cwd=folder, env=environment(folder, hub.url), capture_output=True, text=True, check=False
+            [sys.executable, "-c", _STAGES],
+            cwd=folder,
+            env=environment(folder, hub.url),
+            capture_output=True,
+            text=True,
+            check=False,
         )
     assert done.returncode == 0, done.stderr
     return folder
@@ -65,7 +72,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def search(project: Path) -> Search:
     def run(*arguments: str, **extra: str) -> subprocess.CompletedProcess[str]:
         offline = environment(project, "http://hub.invalid", HF_HUB_OFFLINE="1", BROWSER="true", **extra)
-        command = [sys.executable, "-m", "stages.search", *arguments]
+        command = [sys.executable, "-m", "lineup", "search", *arguments]
         return subprocess.run(command, cwd=project, env=offline, capture_output=True, text=True, check=False)
 
     return run
@@ -84,29 +91,42 @@ def by_cosine(ids: list[str], vectors: np.ndarray, query: np.ndarray) -> list[tu
 
 
 def test_a_text_ranks_the_gallery_as_clip_does(project: Path, search: Search) -> None:
-    done = search("--model", "clip", "a slice of pizza", "-k", "3", "--json")
+    done = search("--row", "clip", "a slice of pizza", "-k", "3", "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     model: Any
-    model, tokenizer = (kind.from_pretrained(project / "repositories/clip") for kind in (tf.CLIPModel, tf.AutoTokenizer))
+    model, tokenizer = (
+        kind.from_pretrained(project / "repositories/clip") for kind in (tf.CLIPModel, tf.AutoTokenizer)
+    )
     with torch.inference_mode():
-        text = model.get_text_features(**tokenizer(["a slice of pizza"], return_tensors="pt")).pooler_output[0].numpy()
+        text = (
+            model.get_text_features(**tokenizer(["a slice of pizza"], return_tensors="pt"))
+            .pooler_output[0]
+            .numpy()
+        )
     expected = by_cosine(*gallery(project, "clip"), text)[:3]
     assert [hit["image_id"] for hit in found["hits"]] == [image_id for image_id, _ in expected]
-    np.testing.assert_allclose([hit["score"] for hit in found["hits"]], [score for _, score in expected], atol=1e-5)
+    np.testing.assert_allclose(
+        [hit["score"] for hit in found["hits"]], [score for _, score in expected], atol=1e-5
+    )
     assert [hit["rank"] for hit in found["hits"]] == [1, 2, 3]
     assert all(hit["paths"][0].startswith(f"test/gallery/{hit['label']}/") for hit in found["hits"])
 
 
 def test_a_photo_ranks_the_gallery_and_never_finds_itself(project: Path, search: Search) -> None:
     own = project / "data/raw/test/gallery/apple/one.png"
-    done = search("--model", "vit", str(own), "--json")
+    done = search("--row", "vit", str(own), "--json")
     assert done.returncode == 0, done.stderr
     hits = json.loads(done.stdout)["hits"]
-    assert len(hits) == 4 and "test/gallery/apple/one.png" not in [path for hit in hits for path in hit["paths"]]
+    assert len(hits) == 4 and "test/gallery/apple/one.png" not in [
+        path for hit in hits for path in hit["paths"]
+    ]
     ids, vectors = gallery(project, "vit")
     manifest = pd.read_parquet(project / "data/prepared/test/manifest.parquet")
-    held = [own.name in {Path(path).name for path in paths if "gallery/apple" in path} for paths in manifest["paths"]]
+    held = [
+        own.name in {Path(path).name for path in paths if "gallery/apple" in path}
+        for paths in manifest["paths"]
+    ]
     one = str(manifest["image_id"][held.index(True)])
     expected = [pair for pair in by_cosine(ids, vectors, vectors[ids.index(one)]) if pair[0] != one]
     assert [hit["image_id"] for hit in hits] == [image_id for image_id, _ in expected]
@@ -116,14 +136,16 @@ def test_a_photo_ranks_the_gallery_and_never_finds_itself(project: Path, search:
 def test_a_photo_does_not_find_its_copy_in_other_bytes(project: Path, search: Search) -> None:
     own = project / "data/raw/test/gallery/apple/one.png"
     Image.open(own).save(project / "saved again.bmp")
-    done = search("--model", "vit", "saved again.bmp", "--json")
+    done = search("--row", "vit", "saved again.bmp", "--json")
     assert done.returncode == 0, done.stderr
     assert len(json.loads(done.stdout)["hits"]) == 4 and "apple/one.png" not in done.stdout
-    assert "left out as this photo itself (relevance.exclude: pixels): test/gallery/apple/one.png" in done.stderr
+    assert (
+        "left out as this photo itself (relevance.exclude: pixels): test/gallery/apple/one.png" in done.stderr
+    )
 
 
 def test_the_table_shows_names_as_characters(search: Search) -> None:
-    done = search("--model", "clip", "apple")
+    done = search("--row", "clip", "apple")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[0].split() == ["rank", "score", "label", "photo"] and len(lines) == 6
@@ -132,7 +154,7 @@ def test_the_table_shows_names_as_characters(search: Search) -> None:
 
 
 def test_the_contact_sheet_shows_the_photos_and_runs_nothing(project: Path, search: Search) -> None:
-    done = search("--model", "clip", "<i>apple</i>", "--open")
+    done = search("--row", "clip", "<i>apple</i>", "--open")
     assert done.returncode == 0, done.stderr
     (page,) = (project / ".cache/searches").glob("*.html")
     html = page.read_text(encoding="utf-8")
@@ -145,17 +167,17 @@ def test_the_contact_sheet_shows_the_photos_and_runs_nothing(project: Path, sear
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--model", "vit", "a slice of pizza"], "tiny/vit has no text tower; search with a photo"),
-        (["--model", "clip_l2", "a slice of pizza"], "models.clip_l2: search.metric is l2"),
-        (["--model", "klip", "pizza"], "row 'klip' is unknown; did you mean 'clip'?"),
-        (["--model", "clip", "missing.jpg"], "missing.jpg: there is no such photo"),
-        (["--model", "clip", "missing.heic"], "missing.heic: there is no such photo"),
-        (["--model", "clip", "./photos/missing"], "./photos/missing: there is no such photo"),
-        (["--model", "clip", "my photos/missing.heic"], "my photos/missing.heic: there is no such photo"),
-        (["--model", "clip", "data/raw"], "data/raw: is a folder; name one photo in it"),
-        (["--model", "clip", "params.yaml"], "params.yaml is not an image"),
-        (["--model", "clip", " "], "the query is empty"),
-        (["--model", "clip", "pizza", "-k", "0"], "-k is 0"),
+        (["--row", "vit", "a slice of pizza"], "tiny/vit has no text tower; search with a photo"),
+        (["--row", "clip_l2", "a slice of pizza"], "models.clip_l2: search.metric is l2"),
+        (["--row", "klip", "pizza"], "row 'klip' is unknown; did you mean 'clip'?"),
+        (["--row", "clip", "missing.jpg"], "missing.jpg: there is no such photo"),
+        (["--row", "clip", "missing.heic"], "missing.heic: there is no such photo"),
+        (["--row", "clip", "./photos/missing"], "./photos/missing: there is no such photo"),
+        (["--row", "clip", "my photos/missing.heic"], "my photos/missing.heic: there is no such photo"),
+        (["--row", "clip", "data/raw"], "data/raw: is a folder; name one photo in it"),
+        (["--row", "clip", "params.yaml"], "params.yaml is not an image"),
+        (["--row", "clip", " "], "the query is empty"),
+        (["--row", "clip", "pizza", "-k", "0"], "-k is 0"),
     ],
 )
 def test_mistakes_are_told_in_a_sentence(search: Search, arguments: list[str], told: str) -> None:
@@ -167,7 +189,7 @@ def test_mistakes_are_told_in_a_sentence(search: Search, arguments: list[str], t
 
 
 def test_a_text_may_be_longer_than_a_file_name_or_the_tower_takes(search: Search) -> None:
-    done = search("--model", "clip", "a very long sentence on pizza " * 100, "-k", "1", "--json")
+    done = search("--row", "clip", "a very long sentence on pizza " * 100, "-k", "1", "--json")
     assert done.returncode == 0, done.stderr
     assert len(json.loads(done.stdout)["hits"]) == 1
 
@@ -176,7 +198,7 @@ def test_a_photo_that_is_no_photo(project: Path, search: Search) -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (50, 50)).save(buffer, "PNG")
     (project / "half.png").write_bytes(buffer.getvalue()[:60])
-    done = search("--model", "clip", "half.png")
+    done = search("--row", "clip", "half.png")
     assert done.returncode == 1 and "half.png is " in done.stderr and "Traceback" not in done.stderr
 
 

@@ -28,12 +28,15 @@ import transformers as tf
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from stages import serve
-from stages.lib import images, params, paths, pictures, query, searched_gallery, tables
-from stages.lib.errors import UserError
-from stages.lib.serving import app, rooms
-from stages.lib.serving.limits import Limits
-from tests import served
+from lineup import paths
+from lineup.commands import group, serve
+from lineup.errors import UserError
+from lineup.photos import decoding, prepared_images
+from lineup.serving import app, gallery_photos, row_pool, row_search
+from lineup.serving.limits import Limits
+from lineup.settings import params
+from lineup.storage import embeddings, parquet, rankings, schemas
+from tests.support import served
 
 UNKNOWN_ID = "0" * 64
 
@@ -51,7 +54,7 @@ def project(built: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="module")
 def url(built: Path) -> Iterator[str]:
-    with served.serving(built, "--model", "mobilenet_v2") as address:
+    with served.serving(built, "--row", "mobilenet_v2") as address:
         yield address
 
 
@@ -70,12 +73,12 @@ def found(response: requests.Response) -> tuple[list[str], list[float]]:
 
 
 def manifest(split: str) -> list[dict[str, Any]]:
-    return tables.read_table(paths.manifest("test")).filter(pc.field("split") == split).to_pylist()
+    return parquet.read_table(paths.manifest("test")).filter(pc.field("split") == split).to_pylist()
 
 
 def naive(model: str, vector: np.ndarray, without: str = "") -> list[tuple[str, float]]:
     """(image_id, cosine) of the whole gallery, nearest first, by a plain loop."""
-    gallery = tables.read_embeddings(paths.embeddings(model), "gallery")
+    gallery = embeddings.read_embeddings(paths.embeddings(model), "gallery")
     scores = []
     for image_id, other in zip(gallery.ids.tolist(), gallery.vectors.astype(float), strict=True):
         if image_id != without:
@@ -86,11 +89,13 @@ def naive(model: str, vector: np.ndarray, without: str = "") -> list[tuple[str, 
 # Right answers
 
 
-@pytest.mark.parametrize("model", ["mobilenet_v2", "faiss_l2", "clip", *list(served.REFINEMENTS)[:-1]])
+@pytest.mark.parametrize("model", ["mobilenet_v2", "raw_pixels_l2", "clip", *list(served.REFINEMENTS)[:-1]])
 def test_a_photo_is_answered_as_the_pipeline_ranks_it(url: str, project: Path, model: str) -> None:
-    ranking = tables.read_ranking(paths.ranking(model))
+    ranking = rankings.read_ranking(paths.ranking(model))
     gallery = {row["image_id"] for row in manifest("gallery")}
-    asked = [row for row in manifest("query") if row["image_id"] not in gallery]  # a ranking leaves the query itself out
+    asked = [
+        row for row in manifest("query") if row["image_id"] not in gallery
+    ]  # a ranking leaves the query itself out
     assert max(row["width"] for row in asked) > 512 and len(asked) >= 10
     for row in asked:
         ids, scores = found(post(url, (paths.RAW / row["paths"][0]).read_bytes(), model, k=20))
@@ -100,7 +105,7 @@ def test_a_photo_is_answered_as_the_pipeline_ranks_it(url: str, project: Path, m
 
 
 def test_a_gallery_image_finds_its_neighbours_but_not_itself(url: str, project: Path) -> None:
-    gallery = tables.read_embeddings(paths.embeddings("mobilenet_v2"), "gallery")
+    gallery = embeddings.read_embeddings(paths.embeddings("mobilenet_v2"), "gallery")
     for image_id, vector in list(zip(gallery.ids.tolist(), gallery.vectors.astype(float), strict=True))[::7]:
         response = get(url, "image", image_id=image_id, k=10)
         ids, scores = found(response)
@@ -118,7 +123,7 @@ def test_a_gallery_image_does_not_find_its_copy_in_other_bytes(url: str, project
     shown = {each["image_id"] for each in response["answers"]}
     assert shown == {row["image_id"] for row in manifest("gallery")} - {own["image_id"], copy["image_id"]}
     assert response["copies_left_out"] == 1
-    kept = searched_gallery.read("bytes")
+    kept = gallery_photos.read("bytes")
     assert kept.itself(own["image_id"], own["pixels_id"]) == [kept.position(own["image_id"])]
 
 
@@ -173,13 +178,23 @@ def _png(width: int, height: int) -> bytes:
         (b"\0\0\0\x18ftypheic" + bytes(50), 415, "this picture is a damaged HEIC"),
         (_png(900, 900)[:-40], 415, "this picture is "),
         (_png(10_000, 6_500), 415, "this picture has more than 64 million pixels; choose a smaller one"),
-        (_png(60_000, 2), 415, "this picture has 60,000 x 2 pixels, one side more than 100 times the other; crop it"),
+        (
+            _png(60_000, 2),
+            415,
+            "this picture has 60,000 x 2 pixels, one side more than 100 times the other; crop it",
+        ),
         (bytes(50 * 2**20 + 1), 413, "this picture has more than 50 MB; choose a smaller one"),
-        ((bytes(2**20) for _ in range(51)), 413, "this picture has more than 50 MB"),  # of no announced length
+        (
+            (bytes(2**20) for _ in range(51)),
+            413,
+            "this picture has more than 50 MB",
+        ),  # of no announced length
     ],
     ids=["empty", "svg", "heic", "truncated", "pixels", "thin", "bytes", "bytes in chunks"],
 )
-def test_a_picture_that_cant_be_searched_with_is_told(url: str, data: Any, status: int, sentence: str) -> None:
+def test_a_picture_that_cant_be_searched_with_is_told(
+    url: str, data: Any, status: int, sentence: str
+) -> None:
     response = post(url, data)
     assert (response.status_code, response.json()["error"][: len(sentence)]) == (status, sentence)
     assert post(url, _png(30, 30)).status_code == 200  # and the server goes on
@@ -189,7 +204,12 @@ def test_a_picture_that_cant_be_searched_with_is_told(url: str, data: Any, statu
     ("kind", "asked", "status", "sentence"),
     [
         ("image", {"image_id": UNKNOWN_ID}, 404, "the gallery has no such image; it may have been taken out"),
-        ("image", {"image_id": "../../../etc/passwd"}, 400, "image_id: string should match pattern '^[0-9a-f]{64}$'"),
+        (
+            "image",
+            {"image_id": "../../../etc/passwd"},
+            400,
+            "image_id: string should match pattern '^[0-9a-f]{64}$'",
+        ),
         ("image", {}, 400, "image_id: field required"),
         ("image", {"image_id": UNKNOWN_ID, "k": 0}, 400, "k: input should be greater than or equal to 1"),
         ("image", {"image_id": UNKNOWN_ID, "k": 10**9}, 400, "k: input should be less than or equal to 96"),
@@ -199,20 +219,37 @@ def test_a_picture_that_cant_be_searched_with_is_told(url: str, data: Any, statu
             404,
             "params.yaml: models.mobilnet is unknown; did you mean 'mobilenet_v2'?",
         ),
-        ("image", {"image_id": UNKNOWN_ID, "model": "../clip"}, 404, "params.yaml: models.../clip is unknown; did you mean 'clip'?"),
+        (
+            "image",
+            {"image_id": UNKNOWN_ID, "model": "../clip"},
+            404,
+            "params.yaml: models.../clip is unknown; did you mean 'clip'?",
+        ),
         (
             "image",
             {"image_id": UNKNOWN_ID, "model": "absent"},
             409,
             "data/indexes/absent.faiss: is not there; run `dvc repro`, or `dvc pull` it",
         ),
-        ("words", {"words": "pizza"}, 409, "data/models/mobilenet_v2: mobilenet_v2 has no text tower; search with a photo, or "),
+        (
+            "words",
+            {"words": "pizza"},
+            409,
+            "data/models/mobilenet_v2: mobilenet_v2 has no text tower; search with a photo, or ",
+        ),
         ("words", {"words": "  ", "model": "clip"}, 400, "there are no words to search with; type some"),
         ("words", {"words": "", "model": "clip"}, 400, "words: string should have at least 1 character"),
-        ("words", {"words": "x" * 1001, "model": "clip"}, 400, "words: string should have at most 1000 characters"),
+        (
+            "words",
+            {"words": "x" * 1001, "model": "clip"},
+            400,
+            "words: string should have at most 1000 characters",
+        ),
     ],
 )
-def test_a_question_that_cant_be_answered_is_told(url: str, kind: str, asked: dict[str, Any], status: int, sentence: str) -> None:
+def test_a_question_that_cant_be_answered_is_told(
+    url: str, kind: str, asked: dict[str, Any], status: int, sentence: str
+) -> None:
     response = get(url, kind, **asked)
     assert response.status_code == status
     assert response.json()["error"].startswith(sentence), response.text
@@ -222,11 +259,17 @@ def test_a_question_that_cant_be_answered_is_told(url: str, kind: str, asked: di
 
 
 def test_every_gallery_image_is_served_as_prepared(url: str, project: Path) -> None:
-    prepared = {image.image_id: image.data for image in images.prepared(paths.images("test")) if image.split == "gallery"}
+    prepared = {
+        image.image_id: image.data
+        for image in decoding.prepared(paths.images("test"))
+        if image.split == "gallery"
+    }
     for image_id, data in prepared.items():
         response = requests.get(f"{url}/images/{image_id}", timeout=60)
         assert response.content == data
-        assert response.headers["content-type"] == f"image/{(Image.open(io.BytesIO(data)).format or '').lower()}"
+        assert (
+            response.headers["content-type"] == f"image/{(Image.open(io.BytesIO(data)).format or '').lower()}"
+        )
         assert response.headers["x-content-type-options"] == "nosniff"
 
 
@@ -253,7 +296,9 @@ def test_every_gallery_image_is_served_as_prepared(url: str, project: Path) -> N
 )
 def test_nothing_else_can_be_reached(url: str, path: str) -> None:
     host, port = url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=60) as connection:  # a client would tidy the path up
+    with socket.create_connection(
+        (host, int(port)), timeout=60
+    ) as connection:  # a client would tidy the path up
         connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
         answer = b"".join(iter(lambda: connection.recv(65_536), b""))
     head, _, content = answer.partition(b"\r\n\r\n")
@@ -263,7 +308,7 @@ def test_nothing_else_can_be_reached(url: str, path: str) -> None:
 
 def test_a_query_or_training_image_is_not_served(url: str, project: Path) -> None:
     gallery = {row["image_id"] for row in manifest("gallery")}
-    others = [*manifest("query"), *tables.read_table(paths.manifest("train")).to_pylist()]
+    others = [*manifest("query"), *parquet.read_table(paths.manifest("train")).to_pylist()]
     ids = {row["image_id"] for row in others} - gallery
     assert len(ids) > 20
     for image_id in sorted(ids)[::5]:
@@ -290,19 +335,30 @@ def test_only_names_of_this_machine_are_answered(url: str, host: str, status: in
     assert status == 200 or set(response.json()) == {"error"}
 
 
-@pytest.mark.parametrize("headers", [{"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, {"Origin": "https://evil.example"}])
+@pytest.mark.parametrize(
+    "headers",
+    [{"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, {"Origin": "https://evil.example"}],
+)
 def test_pages_of_other_sites_may_not_ask(url: str, project: Path, headers: dict[str, str]) -> None:
     image_id = manifest("gallery")[0]["image_id"]
     for path in (f"/images/{image_id}", f"/search/image?model=clip&image_id={image_id}", "/static/page.js"):
         response = requests.get(url + path, headers=headers, timeout=60)
         assert response.status_code == 403
         assert image_id not in response.text
-    assert requests.post(f"{url}/search/photo?model=clip", data=_png(9, 9), headers=headers, timeout=60).status_code == 403
+    assert (
+        requests.post(
+            f"{url}/search/photo?model=clip", data=_png(9, 9), headers=headers, timeout=60
+        ).status_code
+        == 403
+    )
 
 
 def test_every_answer_is_locked_down(url: str) -> None:
     origin = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
-    answers = [requests.get(url + path, timeout=60) for path in ("/", "/static/page.css", "/nowhere", "/search/image")]
+    answers = [
+        requests.get(url + path, timeout=60)
+        for path in ("/", "/static/page.css", "/nowhere", "/search/image")
+    ]
     for response in [*answers, requests.options(f"{url}/search/photo", headers=origin, timeout=60)]:
         assert "default-src 'none'" in response.headers["content-security-policy"]
         assert "unsafe" not in response.headers["content-security-policy"]
@@ -338,12 +394,12 @@ def test_the_page_tells_its_rows_and_loads_nothing_from_elsewhere(url: str) -> N
     told = {row["name"]: (row["ready"], row["text"], row["random"], row["made_of"]) for row in data["rows"]}
     assert told == {
         "mobilenet_v2": (True, False, False, ""),
-        "faiss_l2": (True, False, False, ""),
+        "raw_pixels_l2": (True, False, False, ""),
         "random": (True, False, True, ""),
         "clip": (True, True, False, ""),
         "absent": (False, False, False, ""),
         "expanded": (True, False, False, "query expansion of mobilenet_v2"),
-        "expanded_l2": (True, False, False, "query expansion of mobilenet_v2 and faiss_l2"),
+        "expanded_l2": (True, False, False, "query expansion of mobilenet_v2 and raw_pixels_l2"),
         "whitened": (True, True, False, "whitening of clip"),
         "fused": (True, False, False, "reciprocal rank fusion of mobilenet_v2 and clip"),
         "summed": (True, False, False, "score fusion of mobilenet_v2 and clip"),
@@ -360,7 +416,9 @@ def test_names_in_the_page_are_data(project: Path, monkeypatch: pytest.MonkeyPat
     with TestClient(app.create(params.load(), "mobilenet_v2", ("testserver",), Limits())) as client:
         page = _Scripts()
         page.feed(client.get("/").text)
-    assert "img" in page.tags and page.tags.count("script") == 2  # the picture asked with; the data and the script
+    assert (
+        "img" in page.tags and page.tags.count("script") == 2
+    )  # the picture asked with; the data and the script
     [script] = page.scripts
     labels = {image["label"] for image in json.loads(script)["starters"]}
     assert served.ODD_LABEL in labels
@@ -369,18 +427,20 @@ def test_names_in_the_page_are_data(project: Path, monkeypatch: pytest.MonkeyPat
 # Rows in memory
 
 
-def test_two_rows_stay_in_memory_and_changed_files_are_read_again(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_rows_stay_in_memory_and_changed_files_are_read_again(
+    built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(shutil.copytree(built, tmp_path / "project"))
-    opened = rooms.Rooms(params.load())
+    opened = row_pool.Rooms(params.load())
     first, second = opened.row("mobilenet_v2"), opened.row("clip")
     assert opened.row("mobilenet_v2") is first
-    opened.row("faiss_l2")  # clip was asked longest ago
+    opened.row("raw_pixels_l2")  # clip was asked longest ago
     assert opened.row("mobilenet_v2") is first
     assert opened.row("clip") is not second
-    table = tables.read_table(paths.manifest("test"))
+    table = parquet.read_table(paths.manifest("test"))
     labels = table.column("label").to_pylist()
     changed = ["renamed"] * len(labels)
-    tables.write_table(paths.manifest("test"), table.set_column(2, table.schema.field("label"), [changed]))
+    parquet.write_table(paths.manifest("test"), table.set_column(2, table.schema.field("label"), [changed]))
     row = opened.row("mobilenet_v2")
     assert {answer.image.label for answer in row.nearest(lambda model: model.of_image(0), 5)} == {"renamed"}
     paths.index("mobilenet_v2").unlink()
@@ -388,28 +448,38 @@ def test_two_rows_stay_in_memory_and_changed_files_are_read_again(built: Path, t
         opened.row("mobilenet_v2")
 
 
-def test_a_row_of_other_images_is_refused(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_of_other_images_is_refused(
+    built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(shutil.copytree(built, tmp_path / "project"))
-    table = tables.read_table(paths.manifest("test"))
+    table = parquet.read_table(paths.manifest("test"))
     ids = table.column("image_id").to_pylist()
     place = next(i for i, row in enumerate(table.to_pylist()) if row["split"] == "gallery")
-    ids[place] = f"{ids[place][:-1]}{'0' if ids[place][-1] != '0' else '1'}"  # as many images, one of them another
-    tables.write_table(paths.manifest("test"), table.set_column(0, table.schema.field("image_id"), [ids]))
+    ids[place] = (
+        f"{ids[place][:-1]}{'0' if ids[place][-1] != '0' else '1'}"  # as many images, one of them another
+    )
+    parquet.write_table(paths.manifest("test"), table.set_column(0, table.schema.field("image_id"), [ids]))
     with pytest.raises(UserError, match="holds other images than"):
-        query.open_row("mobilenet_v2", params.load(), searched_gallery.read("pixels"))
+        row_search.open_row("mobilenet_v2", params.load(), gallery_photos.read("pixels"))
 
 
 @pytest.mark.parametrize(("rows", "rows_per_shard"), [(1, 10), (40, 100), (70, 5)])
 def test_a_picture_is_found_in_any_shard(tmp_path: Path, rows: int, rows_per_shard: int) -> None:
     ids = sorted(hashlib.sha256(str(i).encode()).hexdigest() for i in range(rows))
     batch = pa.record_batch(
-        [ids, ["gallery"] * rows, pa.nulls(rows, pa.string()), [f"bytes of {image_id}".encode() for image_id in ids]], schema=tables.IMAGES
+        [
+            ids,
+            ["gallery"] * rows,
+            pa.nulls(rows, pa.string()),
+            [f"bytes of {image_id}".encode() for image_id in ids],
+        ],
+        schema=schemas.IMAGES,
     )
-    tables.write_shards(tmp_path / "images", tables.IMAGES, [batch], rows, rows_per_shard)
+    parquet.write_shards(tmp_path / "images", schemas.IMAGES, [batch], rows, rows_per_shard)
     for image_id in ids:
-        assert pictures.read(tmp_path / "images", image_id) == f"bytes of {image_id}".encode()
+        assert prepared_images.read(tmp_path / "images", image_id) == f"bytes of {image_id}".encode()
     for unknown in (UNKNOWN_ID, "f" * 64, "", "../x"):
-        assert pictures.read(tmp_path / "images", unknown) is None
+        assert prepared_images.read(tmp_path / "images", unknown) is None
 
 
 # The command
@@ -418,16 +488,19 @@ def test_a_picture_is_found_in_any_shard(tmp_path: Path, rows: int, rows_per_sha
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--model", "mobilnet_v2"], "row 'mobilnet_v2' is unknown; did you mean 'mobilenet_v2'?"),
-        (["--model", "absent"], "data/indexes/absent.faiss: is not there; run `dvc repro`, or `dvc pull` it"),
+        (["--row", "mobilnet_v2"], "row 'mobilnet_v2' is unknown; did you mean 'mobilenet_v2'?"),
+        (["--row", "absent"], "data/indexes/absent.faiss: is not there; run `dvc repro`, or `dvc pull` it"),
         (["--host", "no.such.host.invalid"], "--host no.such.host.invalid --port 8000: can't be listened on"),
         (["--port", "99999"], "--port 99999: must be 0 to 65535"),
-        (["--port", "0", "--name", "https://a.example"], "--name https://a.example: isn't a host's name; say it as addresses have it"),
+        (
+            ["--port", "0", "--name", "https://a.example"],
+            "--name https://a.example: isn't a host's name; say it as addresses have it",
+        ),
     ],
 )
 def test_a_wrong_argument_is_told(project: Path, arguments: list[str], sentence: str) -> None:
     with pytest.raises(UserError) as told:
-        serve.main(arguments)
+        group.run(["serve", *arguments])
     assert sentence in str(told.value)
 
 
@@ -438,11 +511,14 @@ def test_a_port_in_use_is_one_sentence(project: Path) -> None:
         output, errors = server.communicate(timeout=60)
     assert server.returncode == 1 and output == ""
     assert (
-        errors == f"error: --host 127.0.0.1 --port {port}: can't be listened on (address already in use); choose another, as --port 8001\n"
+        errors
+        == f"error: --host 127.0.0.1 --port {port}: can't be listened on (address already in use); choose another, as --port 8001\n"
     )
 
 
-def test_without_a_model_the_first_computed_row_is_shown(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_model_the_first_computed_row_is_shown(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings = params.load()
     assert serve.choose(settings, None) == "mobilenet_v2"
     monkeypatch.chdir(tmp_path)
@@ -452,18 +528,33 @@ def test_without_a_model_the_first_computed_row_is_shown(project: Path, tmp_path
 
 def test_where_other_machines_are_let_in_only_this_servers_names_are_answered(project: Path) -> None:
     """Else a page of another site reads the gallery: its name is made to lead here (DNS rebinding)."""
-    server = served.start(project, "--host", "0.0.0.0", "--port", "0", "--name", "Photos.example.org", "--name", "b.example")
+    server = served.start(
+        project, "--host", "0.0.0.0", "--port", "0", "--name", "Photos.example.org", "--name", "b.example"
+    )
     url = served.address(server).replace("0.0.0.0", "127.0.0.1")
     image = f"{url}/images/{manifest('gallery')[0]['image_id']}"
-    known = ("photos.example.org", "b.example:80", "localhost", "192.0.2.7:8000", "[2001:db8::7]", socket.gethostname(), socket.getfqdn())
+    known = (
+        "photos.example.org",
+        "b.example:80",
+        "localhost",
+        "192.0.2.7:8000",
+        "[2001:db8::7]",
+        socket.gethostname(),
+        socket.getfqdn(),
+    )
     statuses = {host: requests.get(image, headers={"Host": host}, timeout=60).status_code for host in known}
     refused = requests.get(image, headers={"Host": "evil.example"}, timeout=60)
     os.kill(server.pid, signal.SIGINT)
     _, errors = server.communicate(timeout=60)
     assert statuses == dict.fromkeys(known, 200)
-    sentence = "this server isn't known as 'evil.example'; use its IP address, or start it with --name evil.example"
+    sentence = (
+        "this server isn't known as 'evil.example'; use its IP address, or start it with --name evil.example"
+    )
     assert (refused.status_code, refused.json()) == (400, {"error": sentence})
-    assert errors == "warning: everyone who reaches this address can search and see the gallery; there is no password\nended\n"
+    assert (
+        errors
+        == "warning: everyone who reaches this address can search and see the gallery; there is no password\nended\n"
+    )
     assert server.returncode == 0
 
 
@@ -483,7 +574,10 @@ def test_ctrl_c_ends_the_server_and_its_decoders_without_a_word(project: Path) -
     assert post(url, _png(30, 30)).status_code == 200
     stalled = served.connect(url, served.upload(1_000, b"abc"))
     processes = psutil.Process(server.pid).children(recursive=True)
-    for process in (server.pid, *(process.pid for process in processes)):  # as a terminal does, to all that it runs in the foreground
+    for process in (
+        server.pid,
+        *(process.pid for process in processes),
+    ):  # as a terminal does, to all that it runs in the foreground
         if os.getpgid(process) == os.getpgid(server.pid):
             os.kill(process, signal.SIGINT)
     _, errors = server.communicate(timeout=60)
@@ -509,9 +603,17 @@ def test_an_upload_that_is_broken_off_prints_nothing(project: Path) -> None:
         for sent in (b"", b"abc"):
             served.connect(url, served.upload(1_000, sent)).close()
         broken = served.upload(0).replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
-        assert served.answer(served.connect(url, broken + b"no length\r\n")) == (400, {"error": "the request is not valid HTTP"})
-        assert served.answer(served.connect(url, b"no request\r\n\r\n")) == (400, {"error": "the request is not valid HTTP"})
-        refused = broken.replace(b"POST /search/photo", b"POST /nowhere").replace(b"Connection: close\r\n", b"")
+        assert served.answer(served.connect(url, broken + b"no length\r\n")) == (
+            400,
+            {"error": "the request is not valid HTTP"},
+        )
+        assert served.answer(served.connect(url, b"no request\r\n\r\n")) == (
+            400,
+            {"error": "the request is not valid HTTP"},
+        )
+        refused = broken.replace(b"POST /search/photo", b"POST /nowhere").replace(
+            b"Connection: close\r\n", b""
+        )
         with served.connect(url, refused) as connection:  # what is wrong comes after the answer
             assert connection.recv(20).startswith(b"HTTP/1.1 404")
             connection.sendall(b"no length\r\n")
@@ -555,8 +657,13 @@ def test_a_client_that_stops_sending_is_not_waited_for(project: Path, sent: byte
     ],
     ids=["header", "upload"],
 )
-def test_a_client_that_sends_a_byte_now_and_then_is_not_waited_for(project: Path, begin: bytes, sentence: str) -> None:
-    with served.serving_here(Limits(header_seconds=0.5, upload_seconds=0.5)) as (url, _), served.connect(url, begin) as connection:
+def test_a_client_that_sends_a_byte_now_and_then_is_not_waited_for(
+    project: Path, begin: bytes, sentence: str
+) -> None:
+    with (
+        served.serving_here(Limits(header_seconds=0.5, upload_seconds=0.5)) as (url, _),
+        served.connect(url, begin) as connection,
+    ):
         connection.settimeout(0.05)
         received = b""
         for _ in range(1_000):
@@ -595,15 +702,23 @@ def test_one_client_cannot_fill_the_memory_with_uploads(project: Path) -> None:
     with served.serving_here(Limits(uploaded_bytes_of_client=1_000)) as (url, server):
         with served.connect(url, served.upload(1_000, bytes(1_000 - len(picture) + 1))):
             refused = (503, {"error": "too many pictures are being sent; try again in a moment"})
-            assert eventually(lambda: served.answer(served.connect(url, served.upload(len(picture), picture))) == refused)
+            assert eventually(
+                lambda: served.answer(served.connect(url, served.upload(len(picture), picture))) == refused
+            )
             if sys.platform == "linux":
-                assert served.answer(served.connect(url, served.upload(len(picture), picture), "127.0.0.2"))[0] == 200
+                assert (
+                    served.answer(served.connect(url, served.upload(len(picture), picture), "127.0.0.2"))[0]
+                    == 200
+                )
         assert eventually(lambda: not server.server_state.connections)
         assert post(url, picture).status_code == 200
 
 
 def test_one_client_cannot_take_all_searches(project: Path) -> None:
-    with served.serving_here(Limits(searches_of_client=1)) as (url, _), served.connect(url, served.upload(1_000, b"abc")):
+    with (
+        served.serving_here(Limits(searches_of_client=1)) as (url, _),
+        served.connect(url, served.upload(1_000, b"abc")),
+    ):
         refused = (503, {"error": "too many searches are under way; try again in a moment"})
         assert eventually(lambda: served.answer(served.connect(url, served.upload(3, b"abc"))) == refused)
         assert requests.get(url, timeout=60).status_code == 200
@@ -628,7 +743,9 @@ def test_a_picture_that_takes_long_to_decode_is_given_up(project: Path) -> None:
     with served.serving_here(Limits(decodings=1, decoding_seconds=0.2)) as (url, _):
         response = post(url, _png(8_000, 8_000))
         assert response.status_code == 415
-        assert response.json() == {"error": "this picture takes more than 0.2 s to decode; save it anew, as an ordinary JPEG"}
+        assert response.json() == {
+            "error": "this picture takes more than 0.2 s to decode; save it anew, as an ordinary JPEG"
+        }
         assert eventually(lambda: post(url, _png(30, 30)).status_code == 200)
 
 
@@ -640,7 +757,9 @@ def test_a_picture_that_breaks_its_decoder_is_told_and_the_next_one_is_answered(
             [decoder] = set(psutil.Process().children(recursive=True)) - others
             decoder.suspend()
             with_it = served.connect(url, served.upload(3, b"abc"))
-            time.sleep(0.5)  # for it to be handed the picture; else it is replaced, as below, and this is tried again
+            time.sleep(
+                0.5
+            )  # for it to be handed the picture; else it is replaced, as below, and this is tried again
             decoder.kill()
             return served.answer(with_it)
 

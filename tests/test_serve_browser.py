@@ -12,8 +12,8 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
-from tests import served
-from tests.browser import WebDriver, browser, console, emulate, requests  # noqa: F401  (browser is a fixture)
+from tests.support import served
+from tests.support.browser import WebDriver, browser, console, emulate, requests  # noqa: F401  (browser is a fixture)
 
 pytestmark = pytest.mark.slow
 
@@ -37,7 +37,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def url(project: Path) -> Iterator[str]:
-    with served.serving(project, "--model", "mobilenet_v2") as address:
+    with served.serving(project, "--row", "mobilenet_v2") as address:
         yield address
 
 
@@ -57,13 +57,20 @@ class Page:
         return self.browser.find_elements(By.CSS_SELECTOR, "a.card")
 
     def ids(self) -> list[str]:
-        return self.browser.execute_script("return [...document.querySelectorAll('a.card')].map((card) => card.dataset.image)")
+        return self.browser.execute_script(
+            "return [...document.querySelectorAll('a.card')].map((card) => card.dataset.image)"
+        )
 
     def title(self) -> str:
         return self.one("#asked-title").text
 
     def answered(self) -> None:
-        self.wait(lambda: "nearest image" in self.one("#title").text and self.one("#results").get_attribute("aria-busy") == "false")
+        self.wait(
+            lambda: (
+                "nearest image" in self.one("#title").text
+                and self.one("#results").get_attribute("aria-busy") == "false"
+            )
+        )
 
 
 @pytest.fixture
@@ -106,44 +113,66 @@ def test_an_address_leads_to_its_answers_and_the_model_can_be_switched(page: Pag
         "absent (not computed here)",
         "of_absent (not computed here)",
     ]
-    assert page.one("#absent").text.startswith("Not computed here: absent, of_absent. Run dvc repro, or dvc pull")
-    model.select_by_value("faiss_l2")
+    assert page.one("#absent").text.startswith(
+        "Not computed here: absent, of_absent. Run dvc repro, or dvc pull"
+    )
+    model.select_by_value("raw_pixels_l2")
     page.wait(lambda: "squared distance" in page.one("#status").text)
-    assert f"image={image_id}" in page.browser.current_url and "model=faiss_l2" in page.browser.current_url
+    assert (
+        f"image={image_id}" in page.browser.current_url and "model=raw_pixels_l2" in page.browser.current_url
+    )
     assert not page.one("#random").is_displayed()
     model.select_by_value("random")
     page.wait(lambda: page.one("#random").is_displayed())
 
 
-def test_a_path_in_a_sentence_keeps_its_letters_and_a_row_that_does_not_fit_says_why(page: Page, project: Path) -> None:
+def test_a_path_in_a_sentence_keeps_its_letters_and_a_row_that_does_not_fit_says_why(
+    page: Page, project: Path
+) -> None:
     index = project / "data/indexes/mobilenet_v2.faiss"
     aside = index.rename(index.with_suffix(".aside"))
     try:
         page.cards()[0].click()
-        page.wait(lambda: page.one("#error").text.startswith("data/indexes/mobilenet_v2.faiss: is not there; run `dvc repro`"))
+        page.wait(
+            lambda: page.one("#error").text.startswith(
+                "data/indexes/mobilenet_v2.faiss: is not there; run `dvc repro`"
+            )
+        )
         page.browser.refresh()
         page.wait(lambda: "mobilenet_v2 (not computed here)" in page.one("#model").text)
-        assert "data/indexes/mobilenet_v2.faiss: is not there" in str(page.one("#absent").get_attribute("title"))
+        assert "data/indexes/mobilenet_v2.faiss: is not there" in str(
+            page.one("#absent").get_attribute("title")
+        )
     finally:
         aside.rename(index)
 
 
 def test_a_refinement_is_offered_and_said_to_be_one(page: Page) -> None:
     groups = page.browser.find_elements(By.CSS_SELECTOR, "#model optgroup")
-    offered = {group.get_attribute("label"): len(group.find_elements(By.TAG_NAME, "option")) for group in groups}
+    offered = {
+        group.get_attribute("label"): len(group.find_elements(By.TAG_NAME, "option")) for group in groups
+    }
     assert offered == {"Models": len(served.COMPUTED) + 1, "Refinements": len(served.REFINEMENTS)}
     assert not page.one("#made-of").is_displayed()
     Select(page.one("#model")).select_by_value("reranked")
-    assert page.one("#made-of").text == "reranked: k reciprocal of mobilenet_v2 and clip, as for the pipeline's queries."
+    assert (
+        page.one("#made-of").text
+        == "reranked: k reciprocal of mobilenet_v2 and clip, as for the pipeline's queries."
+    )
     page.cards()[0].click()
     page.answered()
     assert "minus the k-reciprocal distance" in page.one("#status").text
-    assert [float(card.text.split()[1]) for card in page.cards()] == sorted((float(c.text.split()[1]) for c in page.cards()), reverse=True)
+    assert [float(card.text.split()[1]) for card in page.cards()] == sorted(
+        (float(c.text.split()[1]) for c in page.cards()), reverse=True
+    )
 
 
 def test_words_are_asked_only_of_a_model_that_reads_them(page: Page) -> None:
     assert not page.one("#words").is_displayed()
-    assert page.one("#no-text").text == "mobilenet_v2 knows pictures only; choose clip or whitened to search with words."
+    assert (
+        page.one("#no-text").text
+        == "mobilenet_v2 knows pictures only; choose clip or whitened to search with words."
+    )
     Select(page.one("#model")).select_by_value("clip")
     page.one("#words").send_keys("a <b>slice</b> of pizza", Keys.ENTER)
     page.answered()
@@ -172,7 +201,10 @@ def test_faults_are_sentences_and_the_page_goes_on(page: Page, project: Path, tm
     huge = tmp_path / "huge.jpg"
     with huge.open("wb") as file:
         file.truncate(50 * 2**20 + 1)
-    for path, sentence in ((notes, "This picture is not an image ("), (huge, "This picture has more than 50 MB; choose a smaller one.")):
+    for path, sentence in (
+        (notes, "This picture is not an image ("),
+        (huge, "This picture has more than 50 MB; choose a smaller one."),
+    ):
         page.one("#file").send_keys(str(path))
         page.wait(lambda sentence=sentence: page.one("#error").text.startswith(sentence))
         assert page.cards() == []
@@ -187,7 +219,12 @@ def test_the_keyboard_suffices(page: Page) -> None:
         ActionChains(page.browser).send_keys(Keys.TAB).perform()
         here = page.browser.switch_to.active_element
         visited.append(here.get_attribute("id") or here.get_attribute("class") or here.tag_name)
-    assert [name for name in visited if name in ("skip", "model", "file", "card")] == ["skip", "model", "file", "card"]
+    assert [name for name in visited if name in ("skip", "model", "file", "card")] == [
+        "skip",
+        "model",
+        "file",
+        "card",
+    ]
     focused = page.browser.switch_to.active_element
     image_id = focused.get_attribute("data-image")
     ActionChains(page.browser).send_keys(Keys.ENTER).perform()
@@ -206,7 +243,11 @@ def test_names_are_text_and_nothing_leaves_the_page(page: Page, url: str, projec
     assert page.title() == "<b>x.png"
     inside = {element.tag_name for element in card.find_elements(By.CSS_SELECTOR, "*")}
     assert inside == {"img", "span", "wbr"}
-    page.wait(lambda: page.browser.execute_script("return [...document.images].some((image) => image.complete && image.naturalWidth)"))
+    page.wait(
+        lambda: page.browser.execute_script(
+            "return [...document.images].some((image) => image.complete && image.naturalWidth)"
+        )
+    )
     assert console(page.browser) == []
     own = (url, "blob:", "data:", "chrome://", "chrome-untrusted://")
     assert [address for address in requests(page.browser) if not address.startswith(own)] == []

@@ -1,4 +1,6 @@
-"""What the page's server does with work that many clients wait for, and with pictures that are hard to decode."""
+"""What the page's server does with work that many clients wait for, and with pictures that are hard to
+decode.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +19,14 @@ import pytest
 from fastapi import FastAPI, Request
 from PIL import Image
 
-from stages.lib import images
-from stages.lib.images import BadImage
-from stages.lib.serving import guard
-from stages.lib.serving.decoder import Decoders
-from stages.lib.serving.limits import Limits, Shares
-from stages.lib.serving.queues import FairQueue
-from tests import served
-from tests.project import ROOT
+from lineup.photos import decoding
+from lineup.photos.decoding import BadImage
+from lineup.serving import security
+from lineup.serving.decoder import Decoders
+from lineup.serving.limits import Limits, Shares
+from lineup.serving.queues import FairQueue
+from tests.support import served
+from tests.support.project import ROOT
 
 OTHER = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"  # where it is another client
 MAX_SIDE = 512
@@ -43,7 +45,7 @@ class Work:
         self.asked.append(name)
         try:
             return await self.queue.run(request, lambda: self._do(name))
-        except guard.ClientDisconnect:
+        except security.ClientDisconnect:
             self.left.append(name)
             raise
 
@@ -56,7 +58,7 @@ class Work:
 @pytest.fixture
 def work() -> Iterator[tuple[Work, str]]:
     work, app = Work(), FastAPI()
-    guard.tell_faults(app)
+    security.tell_faults(app)
     app.get("/{name}")(work.do)
     with served.running(app, Limits()) as (url, _):
         yield work, url
@@ -69,7 +71,9 @@ def wait(met: Callable[[], object]) -> None:
 
 
 def ask(url: str, name: str, source: str = "127.0.0.1") -> socket.socket:
-    return served.connect(url, f"GET /{name} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode(), source)
+    return served.connect(
+        url, f"GET /{name} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode(), source
+    )
 
 
 def test_a_client_that_asks_much_does_not_hold_up_the_others(work: tuple[Work, str]) -> None:
@@ -81,8 +85,14 @@ def test_a_client_that_asks_much_does_not_hold_up_the_others(work: tuple[Work, s
     other = ask(url, "other", OTHER)
     wait(lambda: "other" in doing.asked and doing.begun)
     doing.go_on.release(4)
-    assert [served.answer(connection) for connection in (*many, other)] == [(200, name) for name in ("first", "second", "third", "other")]
-    assert doing.begun == (["first", "other", "second", "third"] if OTHER != "127.0.0.1" else ["first", "second", "third", "other"])
+    assert [served.answer(connection) for connection in (*many, other)] == [
+        (200, name) for name in ("first", "second", "third", "other")
+    ]
+    assert doing.begun == (
+        ["first", "other", "second", "third"]
+        if OTHER != "127.0.0.1"
+        else ["first", "second", "third", "other"]
+    )
 
 
 def test_the_work_of_clients_that_left_never_begins(work: tuple[Work, str]) -> None:
@@ -100,7 +110,9 @@ def test_the_work_of_clients_that_left_never_begins(work: tuple[Work, str]) -> N
     assert doing.begun == ["running", "last"]
 
 
-def test_a_client_that_leaves_while_it_is_served_does_not_get_a_second_turn_at_once(work: tuple[Work, str]) -> None:
+def test_a_client_that_leaves_while_it_is_served_does_not_get_a_second_turn_at_once(
+    work: tuple[Work, str],
+) -> None:
     doing, url = work
     with ask(url, "left"):
         wait(lambda: doing.begun)
@@ -111,7 +123,9 @@ def test_a_client_that_leaves_while_it_is_served_does_not_get_a_second_turn_at_o
     wait(lambda: "other" in doing.asked)
     doing.go_on.release(3)
     assert (served.answer(second), served.answer(other)) == ((200, "second"), (200, "other"))
-    assert doing.begun == (["left", "other", "second"] if OTHER != "127.0.0.1" else ["left", "second", "other"])
+    assert doing.begun == (
+        ["left", "other", "second"] if OTHER != "127.0.0.1" else ["left", "second", "other"]
+    )
 
 
 def test_a_share_is_bounded_for_one_client_and_for_all() -> None:
@@ -135,7 +149,9 @@ def decoders() -> Iterator[Decoders]:
 def encoded(mode: str, size: tuple[int, int], kind: str, seed: int = 0, **options: object) -> bytes:
     channels = len(Image.new(mode, (1, 1)).getbands())
     noise = np.random.default_rng(seed).integers(0, 256, (9, 7, channels), dtype=np.uint8)
-    image = Image.merge(mode, [Image.fromarray(noise[..., channel]).resize(size) for channel in range(channels)])
+    image = Image.merge(
+        mode, [Image.fromarray(noise[..., channel]).resize(size) for channel in range(channels)]
+    )
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)  # type: ignore[arg-type]
     return buffer.getvalue()
@@ -143,25 +159,34 @@ def encoded(mode: str, size: tuple[int, int], kind: str, seed: int = 0, **option
 
 @pytest.mark.parametrize(
     ("mode", "size", "kind"),
-    [("RGB", (90, 60), "JPEG"), ("CMYK", (90, 60), "JPEG"), ("RGBA", (60, 90), "PNG"), ("L", (1, 1), "PNG"), ("RGB", (1_000, 700), "PNG")],
+    [
+        ("RGB", (90, 60), "JPEG"),
+        ("CMYK", (90, 60), "JPEG"),
+        ("RGBA", (60, 90), "PNG"),
+        ("L", (1, 1), "PNG"),
+        ("RGB", (1_000, 700), "PNG"),
+    ],
 )
-def test_a_picture_is_decoded_as_the_pipeline_does(decoders: Decoders, mode: str, size: tuple[int, int], kind: str) -> None:
+def test_a_picture_is_decoded_as_the_pipeline_does(
+    decoders: Decoders, mode: str, size: tuple[int, int], kind: str
+) -> None:
     data = encoded(mode, size, kind)
     photo = decoders.prepare(data)
-    as_prepared = images.prepare(data, MAX_SIDE).replacement or data
-    assert images.decode(photo.content).tobytes() == images.decode(as_prepared).tobytes()
+    as_prepared = decoding.prepare(data, MAX_SIDE).replacement or data
+    assert decoding.decode(photo.content).tobytes() == decoding.decode(as_prepared).tobytes()
     assert photo.image_id == hashlib.sha256(data).hexdigest()
 
 
 def test_no_bytes_of_strangers_are_decoded_again(decoders: Decoders) -> None:
     """A picture that is hard to decode would hold up all searches."""
     data = encoded("RGB", (90, 60), "JPEG", progressive=True)
-    assert images.prepare(data, MAX_SIDE).replacement is None
+    assert decoding.prepare(data, MAX_SIDE).replacement is None
     assert Image.open(io.BytesIO(decoders.prepare(data).content)).format == "PPM"
 
 
 @pytest.mark.parametrize(
-    ("data", "reason"), [(b"", "is empty"), (b"abc", "is not an image"), (encoded("RGB", (90, 60), "PNG")[:-30], "is truncated")]
+    ("data", "reason"),
+    [(b"", "is empty"), (b"abc", "is not an image"), (encoded("RGB", (90, 60), "PNG")[:-30], "is truncated")],
 )
 def test_a_bad_picture_is_told_as_the_pipeline_does(decoders: Decoders, data: bytes, reason: str) -> None:
     with pytest.raises(BadImage, match=reason):
@@ -181,9 +206,13 @@ def test_a_picture_that_wants_too_much_memory_is_refused() -> None:
 
 
 def test_a_decoder_ends_with_the_server_while_it_decodes() -> None:
-    command = [sys.executable, "-m", "stages.lib.serving.decoder", str(MAX_SIDE), str(10**9), "600", str(2**30)]
+    command = [sys.executable, "-m", "lineup.serving.decoder", str(MAX_SIDE), str(10**9), "600", str(2**30)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
+    worker = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+    )
     data = encoded("L", (6_000, 6_000), "PNG", compress_level=1)
-    output, errors = worker.communicate(len(data).to_bytes(8, "big") + data, timeout=60)  # which closes its stdin then
+    output, errors = worker.communicate(
+        len(data).to_bytes(8, "big") + data, timeout=60
+    )  # which closes its stdin then
     assert (output, errors, worker.returncode) == (b"", b"", 1)

@@ -1,4 +1,6 @@
-"""Intervals and tests against scipy, against loops, and against what they promise: coverage and few false alarms."""
+"""Intervals and tests against scipy, against loops, and against what they promise: coverage and few false
+alarms.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from stages.lib import significance
+from lineup.evaluation import significance
 
 SINGLE = np.arange(200)
 
@@ -27,16 +29,22 @@ def test_clusters() -> None:
 def test_the_interval_equals_scipys() -> None:
     values = np.round(np.random.default_rng(1).beta(0.5, 0.5, 200), 6)
     low, high = significance.bootstrap_interval(values[:, None], SINGLE, samples=20_000, seed=0)
-    theirs = stats.bootstrap((values,), np.mean, n_resamples=20_000, method="percentile", rng=np.random.default_rng(5)).confidence_interval
+    theirs = stats.bootstrap(
+        (values,), np.mean, n_resamples=20_000, method="percentile", rng=np.random.default_rng(5)
+    ).confidence_interval
     assert low[0] == pytest.approx(theirs.low, abs=0.002)
     assert high[0] == pytest.approx(theirs.high, abs=0.002)
 
 
 def test_clusters_are_drawn_as_a_whole() -> None:
-    """Ten equal queries per label tell no more than one: the interval is that of the labels, not of ten times as many."""
+    """Ten equal queries per label tell no more than one: the interval is that of the labels, not of ten times
+    as many.
+    """
     labels = np.random.default_rng(2).random(30).round(6)
     alone = significance.bootstrap_interval(labels[:, None], np.arange(30), 2_000, seed=0)
-    repeated = significance.bootstrap_interval(np.repeat(labels, 10)[:, None], np.repeat(np.arange(30), 10), 2_000, seed=0)
+    repeated = significance.bootstrap_interval(
+        np.repeat(labels, 10)[:, None], np.repeat(np.arange(30), 10), 2_000, seed=0
+    )
     np.testing.assert_allclose(alone, repeated, atol=1e-12)
     wrong = significance.bootstrap_interval(np.repeat(labels, 10)[:, None], np.arange(300), 2_000, seed=0)
     assert (wrong[1] - wrong[0])[0] < 0.5 * (alone[1] - alone[0])[0]
@@ -72,7 +80,13 @@ def test_the_random_test_equals_scipys(shift: float) -> None:
     values = differences(200, shift)
     ours = significance.randomisation_test(values[:, None], SINGLE, 20_000, seed=0)[0]
     theirs = stats.permutation_test(
-        (values,), np.mean, permutation_type="samples", n_resamples=20_000, vectorized=True, batch=1_000, rng=np.random.default_rng(9)
+        (values,),
+        np.mean,
+        permutation_type="samples",
+        n_resamples=20_000,
+        vectorized=True,
+        batch=1_000,
+        rng=np.random.default_rng(9),
     ).pvalue
     assert ours == pytest.approx(theirs, abs=0.015)
 
@@ -84,18 +98,23 @@ def test_the_exact_test_equals_scipys_and_all_flips(tenths: list[int]) -> None:
     values = np.array(tenths) / 10
     ours = significance.randomisation_test(values[:, None], np.arange(len(values)), 1_000, seed=0)[0]
     flips = [
-        abs(sum(s * t for s, t in zip(signs, tenths, strict=True))) >= abs(sum(tenths)) for signs in product((-1, 1), repeat=len(tenths))
+        abs(sum(s * t for s, t in zip(signs, tenths, strict=True))) >= abs(sum(tenths))
+        for signs in product((-1, 1), repeat=len(tenths))
     ]
     assert ours == sum(flips) / len(flips)
     # In whole tenths: with 0.1 and 0.2 scipy misses ties with a mean of 0, by its last bits.
-    theirs = stats.permutation_test((np.array(tenths),), np.mean, permutation_type="samples", n_resamples=10_000, vectorized=True).pvalue
+    theirs = stats.permutation_test(
+        (np.array(tenths),), np.mean, permutation_type="samples", n_resamples=10_000, vectorized=True
+    ).pvalue
     assert ours == pytest.approx(theirs)
 
 
 def test_clusters_are_flipped_as_a_whole() -> None:
     values = differences(8, 0.2)
     alone = significance.randomisation_test(values[:, None], np.arange(8), 1_000, seed=0)
-    repeated = significance.randomisation_test(np.repeat(values, 5)[:, None], np.repeat(np.arange(8), 5), 1_000, seed=0)
+    repeated = significance.randomisation_test(
+        np.repeat(values, 5)[:, None], np.repeat(np.arange(8), 5), 1_000, seed=0
+    )
     assert alone == repeated
 
 
@@ -107,11 +126,16 @@ def test_equal_models_are_told_apart_as_often_as_promised() -> None:
     assert significance.randomisation_test(np.ones((50, 1)), np.arange(50), 2_000, seed=0)[0] == 1 / 2_001
 
 
-def test_neither_the_order_of_queries_nor_the_size_of_blocks_changes_a_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_neither_the_order_of_queries_nor_the_size_of_blocks_changes_a_bit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     random = np.random.default_rng(7)
     values, groups = random.random((90, 3)).round(6), np.arange(90) % 30
     order = random.permutation(90)
-    before = significance.bootstrap_interval(values, groups, 500, 0), significance.randomisation_test(values - 0.5, groups, 500, 0)
+    before = (
+        significance.bootstrap_interval(values, groups, 500, 0),
+        significance.randomisation_test(values - 0.5, groups, 500, 0),
+    )
     monkeypatch.setattr(significance, "_ENTRIES", 100)
     after = (
         significance.bootstrap_interval(values[order], groups[order], 500, 0),

@@ -1,4 +1,6 @@
-"""Collections so small that something is empty: every light stage ends in its results, or in one sentence that helps."""
+"""Collections so small that something is empty: every light stage ends in its results, or in one sentence
+that helps.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +12,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stages import compare, index, match, refine, report, retrieve, score, serve, submit
-from stages.lib import params, paths, query, searched_gallery, tables
-from stages.lib.errors import UserError
-from stages.lib.serving import answers
-from tests import collection, reported
-from tests.collection import Image
+from lineup import paths
+from lineup.commands import group, serve
+from lineup.errors import UserError
+from lineup.serving import api, gallery_photos, row_search
+from lineup.settings import params
+from lineup.storage import files
+from stages import compare, index, near_copies, refine, report, retrieve, score
+from tests.support import collection, reported
+from tests.support.collection import Image
 
 Q = Image("q", "query", "a", [1.0, 0.5, 0.0])
 ITSELF = Image("q", "gallery", "a", [1.0, 0.5, 0.0])
 COPY = Image("copy", "gallery", "a", [1.0, 0.5, 0.0], shows="q")
-RIGHT, WRONG = Image("right", "gallery", "a", [1.0, 0.4, 0.1]), Image("wrong", "gallery", "b", [0.0, 0.3, 1.0])
+RIGHT, WRONG = (
+    Image("right", "gallery", "a", [1.0, 0.4, 0.1]),
+    Image("wrong", "gallery", "b", [0.0, 0.3, 1.0]),
+)
 UNKNOWN = Image("unknown", "gallery", None, [0.2, 1.0, 0.3])
 ASKED = Image("asked", "query", None, [0.9, 0.1, 0.2])
 SHAPES: dict[str, tuple[list[Image], list[tuple[str, str, int]]]] = {
@@ -45,7 +53,9 @@ METHODS: dict[str, dict[str, Any]] = {
     "whitening": {"dim": 1},
     "approximate": {"index": "hnsw"},
 }
-REFINEMENTS = {name: {"from": "a", "with": "a", "method": name, **settings} for name, settings in METHODS.items()}
+REFINEMENTS = {
+    name: {"from": "a", "with": "a", "method": name, **settings} for name, settings in METHODS.items()
+}
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +64,9 @@ def inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def write(images: Sequence[Image], qrels: Sequence[tuple[str, str, int]], search: dict[str, Any]) -> None:
-    content = collection.params("a", relevance={"exclude": "pixels"}, refinements={}, leaks={"by": ["a"]})
+    content = collection.params(
+        "a", relevance={"exclude": "pixels"}, refinements={}, near_copies={"rows": ["a"]}
+    )
     content["models"]["a"]["search"] = {"metric": "cosine", **search}
     collection.write_params(content)
     gone = Image("gone", "gallery", None, [0])
@@ -62,7 +74,7 @@ def write(images: Sequence[Image], qrels: Sequence[tuple[str, str, int]], search
     collection.write_manifest(images)
     collection.write_embeddings("a", images)
     reported.write_pictures(images)
-    tables.write_text(paths.LEAKS, "kind,path_a,path_b,across\n")
+    files.write_text(paths.LEAKS, "kind,path_a,path_b,across\n")
 
 
 def told(run: Any, *arguments: str) -> str:
@@ -75,30 +87,38 @@ def told(run: Any, *arguments: str) -> str:
     return ""
 
 
-@pytest.mark.parametrize("search", [{"index": "flat"}, {"index": "hnsw"}, {"index": "ivf"}, {"index": "flat", "storage": "int8"}], ids=str)
+@pytest.mark.parametrize(
+    "search",
+    [{"index": "flat"}, {"index": "hnsw"}, {"index": "ivf"}, {"index": "flat", "storage": "int8"}],
+    ids=str,
+)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_every_stage_ends_in_results(shape: str, search: dict[str, Any]) -> None:
     images, qrels = SHAPES[shape]
     write(images, qrels, search)
     for stage in (index, retrieve, score):
-        stage.main(["--model", "a"])
+        stage.main(["--row", "a"])
     compare.main([])
-    report.main(["--model", "a"])
+    report.main(["--row", "a"])
     report.main(["--thumbnails"])
     report.main([])
     gallery = [image for image in images if image.split == "gallery"]
     with paths.row_queries("a").open(encoding="utf-8", newline="") as file:
         lines = list(csv.DictReader(file))
-    row = tables.read_json(paths.row_metrics("a"))
-    assert len(lines) == row["queries"] == sum(image.split == "query" for image in images) and row["gallery"] == len(gallery)
+    row = files.read_json(paths.row_metrics("a"))
+    assert len(lines) == row["queries"] == sum(image.split == "query" for image in images) and row[
+        "gallery"
+    ] == len(gallery)
     assert f"{row['queries']} quer" in paths.COMPARISON.read_text(encoding="utf-8")
-    fault = told(submit.main, "--model", "a", "-k", str(len(gallery)), "--group", "us")
+    fault = told(group.run, "submit", "--row", "a", "-k", str(len(gallery)), "--group", "us")
     assert not fault or ("ends after" in fault and "don't count" in fault)
-    opened = query.open_row("a", params.load(), searched_gallery.read("pixels"))
+    opened = row_search.open_row("a", params.load(), gallery_photos.read("pixels"))
     own = opened.searched.itself(images[0].id, collection.pixels_id(images[0]))
     found = opened.nearest(lambda _: np.array([images[0].vector], np.float32), 5, own)
-    assert {answer.image.image_id for answer in found} == {image.id for image in gallery} - {opened.searched.image(p).image_id for p in own}
-    assert serve.choose(params.load(), None) == "a" and len(answers.starters(opened.searched, 12)) == len(gallery)
+    assert {answer.image.image_id for answer in found} == {image.id for image in gallery} - {
+        opened.searched.image(p).image_id for p in own
+    }
+    assert serve.choose(params.load(), None) == "a" and len(api.starters(opened.searched, 12)) == len(gallery)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -107,20 +127,20 @@ def test_every_refinement_ends_in_results_or_a_sentence(shape: str, method: str)
     images, qrels = SHAPES[shape]
     write(images, qrels, {"index": "flat"})
     collection.search("a")
-    score.main(["--model", "a"])
+    score.main(["--row", "a"])
     collection.write_params(collection.params("a", refinements={method: REFINEMENTS[method]}))
-    fault = told(refine.main, "--model", method)
+    fault = told(refine.main, "--row", method)
     gallery = {tuple(image.vector) for image in images if image.split == "gallery"}
     assert bool(fault) == (method == "whitening" and len(gallery) == 1), fault
     if fault:
         assert "vary in 0 only; there is nothing to whiten" in fault
         return
-    score.main(["--model", method])
+    score.main(["--row", method])
     compare.main([])
-    report.main(["--model", method])
-    report.main(["--model", "a"])
+    report.main(["--row", method])
+    report.main(["--row", "a"])
     report.main([])
-    opened = query.open_row(method, params.load(), searched_gallery.read("pixels"))
+    opened = row_search.open_row(method, params.load(), gallery_photos.read("pixels"))
     opened.nearest(lambda _: np.array([[1.0, 0.5, 0.0]], np.float32), 5, opened.searched.itself("", ""))
 
 
@@ -133,8 +153,8 @@ def test_match_ends_in_results(shape: str, trained: int) -> None:
     collection.write_manifest(training, "train")
     reported.write_pictures(training, "train")
     collection.write_vectors("a", training, "train", dim=3)
-    match.main(["--model", "a"])
-    assert (paths.matches("a") / "pairs.csv").exists()
+    near_copies.main(["--row", "a"])
+    assert (paths.near_copies("a") / "pairs.csv").exists()
 
 
 @pytest.mark.parametrize("split", ["query", "gallery"])
@@ -144,7 +164,7 @@ def test_a_project_without_a_split_is_told_by_every_stage(split: str) -> None:
     collection.search("a")
     write(images, [], {"index": "flat"})
     for stage in (retrieve, score, report):
-        assert f"data/raw/test/{split}: holds no image that can be read" in told(stage.main, "--model", "a")
+        assert f"data/raw/test/{split}: holds no image that can be read" in told(stage.main, "--row", "a")
     if split == "gallery":
-        assert "data/raw/test/gallery" in told(index.main, "--model", "a")
-        assert "run `dvc repro`" in told(serve.main)
+        assert "data/raw/test/gallery" in told(index.main, "--row", "a")
+        assert "run `dvc repro`" in told(group.run, "serve")

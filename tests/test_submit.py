@@ -1,4 +1,6 @@
-"""The competition's JSON in both shapes, and its sending to a real server on this machine that answers well, badly and late."""
+"""The competition's JSON in both shapes, and its sending to a real server on this machine that answers well,
+badly and late.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +13,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
-from stages import submit
-from stages.lib import cli, paths, submission, submission_server, tables
-from stages.lib.errors import UserError
-from tests import collection
-from tests.collection import Image
+from lineup import cli, paths
+from lineup.commands import group
+from lineup.errors import UserError
+from lineup.storage import files, parquet, schemas
+from lineup.submission import client, document
+from tests.support import collection
+from tests.support.collection import Image
 
 # The query at 0 degrees; gallery: near, middle, far.
 PHOTOS = [
@@ -35,22 +40,24 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def prepared(images: list[Image] = PHOTOS, extra: dict[str, list[str]] | None = None, **settings: Any) -> None:
+def prepared(
+    images: list[Image] = PHOTOS, extra: dict[str, list[str]] | None = None, **settings: Any
+) -> None:
     """A searched collection without labels; extra: further paths of images by name."""
     collection.write_params(collection.params("row", **settings))
     collection.write(images)
     if extra:
-        rows = tables.read_table(paths.manifest("test")).to_pylist()
+        rows = parquet.read_table(paths.manifest("test")).to_pylist()
         ids = {image.id: image.name for image in images}
         for row in rows:
             row["paths"] = sorted([*row["paths"], *extra.get(ids[row["image_id"]], [])])
-        tables.write_table(paths.manifest("test"), tables.pa.Table.from_pylist(rows, tables.MANIFEST))
+        parquet.write_table(paths.manifest("test"), pa.Table.from_pylist(rows, schemas.MANIFEST))
     collection.write_embeddings("row", images)
     collection.search("row")
 
 
 def written(*arguments: str) -> Any:
-    submit.main(["--model", "row", *arguments])
+    group.run(["submit", "--row", "row", *arguments])
     return json.loads(paths.submission("row").read_text(encoding="utf-8"))
 
 
@@ -58,14 +65,16 @@ def test_both_shapes_worked_by_hand(place: Path) -> None:
     prepared()
     expected = {"q1.jpg": ["near.jpg", "middle.jpg"], "q2.jpg": ["far.jpg", "middle.jpg"]}
     assert written("-k", "2", "--group", "us") == {"groupname": "us", "images": expected}
-    assert written("-k", "2", "--shape", "list") == [{"filename": q, "gallery_images": answers} for q, answers in expected.items()]
+    assert written("-k", "2", "--shape", "list") == [
+        {"filename": q, "gallery_images": answers} for q, answers in expected.items()
+    ]
 
 
 def test_the_same_submission_has_the_same_bytes(place: Path) -> None:
     prepared()
     written("-k", "2", "--shape", "list")
     first = paths.submission("row").read_bytes()
-    submit.main(["--model", "row", "-k", "2", "--shape", "list", "--out", "other.json"])
+    group.run(["submit", "--row", "row", "-k", "2", "--shape", "list", "--out", "other.json"])
     assert Path("other.json").read_bytes() == first
 
 
@@ -85,22 +94,36 @@ def test_equal_file_names_need_paths(place: Path) -> None:
         *(Image(n, "gallery", None, [1, i], f"test/gallery/{n}/1.jpg") for i, n in enumerate("ab")),
     ]
     prepared(images)
-    with pytest.raises(UserError, match=r"'test/gallery/./1.jpg' and 'test/gallery/./1.jpg' are both named '1.jpg'; say --names path"):
+    with pytest.raises(
+        UserError,
+        match=r"'test/gallery/./1.jpg' and 'test/gallery/./1.jpg' are both named '1.jpg'; say --names path",
+    ):
         written("-k", "2", "--group", "us")
-    assert written("-k", "2", "--group", "us", "--names", "path")["images"] == {"q.jpg": ["a/1.jpg", "b/1.jpg"]}
+    assert written("-k", "2", "--group", "us", "--names", "path")["images"] == {
+        "q.jpg": ["a/1.jpg", "b/1.jpg"]
+    }
 
 
 def test_odd_names_and_groups_are_text(place: Path) -> None:
     odd = 'a "b" <script>\n\U0001f600.jpg'
     prepared([Image("q", "query", None, [1, 0], f"test/query/{odd}"), Image("g", "gallery", None, [1, 0])])
-    assert written("-k", "1", "--group", 'we & "you"') == {"groupname": 'we & "you"', "images": {odd: ["g.jpg"]}}
+    assert written("-k", "1", "--group", 'we & "you"') == {
+        "groupname": 'we & "you"',
+        "images": {odd: ["g.jpg"]},
+    }
 
 
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["-k", "4", "--group", "us"], "-k is 4, but data/raw/test/gallery has 3 photos that can be read; say -k 3 or less"),
-        (["-k", "3", "--group", "us"], "ends after 2 photos; set retrieve.k to 3 or more in params.yaml and run `dvc repro`"),
+        (
+            ["-k", "4", "--group", "us"],
+            "-k is 4, but data/raw/test/gallery has 3 photos that can be read; say -k 3 or less",
+        ),
+        (
+            ["-k", "3", "--group", "us"],
+            "ends after 2 photos; set retrieve.depth to 3 or more in params.yaml and run `dvc repro`",
+        ),
         (["-k", "2"], "--group is missing"),
         (["-k", "2", "--group", " "], "--group is missing"),
         (["-k", "2", "--group", "a\nb"], r"--group is 'a\nb', which holds characters"),
@@ -112,7 +135,7 @@ def test_odd_names_and_groups_are_text(place: Path) -> None:
     ],
 )
 def test_a_mistake_is_told_with_its_fix(place: Path, arguments: list[str], told: str) -> None:
-    prepared(retrieve={"k": 2}, score={"k": [1]})
+    prepared(retrieve={"depth": 2}, score={"cutoffs": [1]})
     with pytest.raises(UserError) as error:
         written(*arguments)
     assert told in str(error.value) and "\n" not in str(error.value)
@@ -121,12 +144,16 @@ def test_a_mistake_is_told_with_its_fix(place: Path, arguments: list[str], told:
 def test_a_query_that_is_in_the_gallery_is_not_its_own_answer(place: Path) -> None:
     prepared([*PHOTOS, Image("q1", "gallery", None, [1.0, 0.0])])
     assert written("-k", "3", "--group", "us")["images"]["q1.jpg"] == ["near.jpg", "middle.jpg", "far.jpg"]
-    with pytest.raises(UserError, match=r"query 'q1.jpg' ends after 3 photos; the query itself and its junk don't count"):
+    with pytest.raises(
+        UserError, match=r"query 'q1.jpg' ends after 3 photos; the query itself and its junk don't count"
+    ):
         written("-k", "4", "--group", "us")
 
 
 @pytest.mark.parametrize("exclude", ["pixels", "bytes"])
-def test_a_copy_of_the_query_in_other_bytes_is_handed_in_first_whatever_the_scores_exclude(place: Path, exclude: str) -> None:
+def test_a_copy_of_the_query_in_other_bytes_is_handed_in_first_whatever_the_scores_exclude(
+    place: Path, exclude: str
+) -> None:
     """A competition's server knows files alone; junk stays out."""
     copies = [Image(name, "gallery", None, [1.0, 0.0], shows="q1") for name in ("copy", "second", "junk")]
     images = [*PHOTOS, *copies]
@@ -134,15 +161,20 @@ def test_a_copy_of_the_query_in_other_bytes_is_handed_in_first_whatever_the_scor
     collection.write(images, [("q1", "junk", -1), ("q1", "near", 1)])
     collection.write_embeddings("row", images)
     ranking = collection.search("row")
-    assert (copies[0].id in ranking.gallery_ids[ranking.positions[ranking.query_ids.tolist().index(PHOTOS[0].id)]]) == (exclude == "bytes")
+    assert (
+        copies[0].id in ranking.gallery_ids[ranking.positions[ranking.query_ids.tolist().index(PHOTOS[0].id)]]
+    ) == (exclude == "bytes")
     first = sorted(copies[:2], key=lambda image: image.id)
-    assert written("-k", "3", "--group", "us")["images"]["q1.jpg"] == [*(f"{image.name}.jpg" for image in first), "near.jpg"]
+    assert written("-k", "3", "--group", "us")["images"]["q1.jpg"] == [
+        *(f"{image.name}.jpg" for image in first),
+        "near.jpg",
+    ]
 
 
 def test_a_ranking_of_other_images_and_an_unknown_row_are_told(place: Path) -> None:
     prepared()
     with pytest.raises(UserError, match="row 'rwo' is unknown; did you mean 'row'"):
-        submit.main(["--model", "rwo", "--group", "us"])
+        group.run(["submit", "--row", "rwo", "--group", "us"])
     collection.write([*PHOTOS, Image("q3", "query", None, [1, 1])])
     with pytest.raises(UserError, match=r"rankings/row.parquet: ranks other images than"):
         written("-k", "2", "--group", "us")
@@ -150,8 +182,9 @@ def test_a_ranking_of_other_images_and_an_unknown_row_are_told(place: Path) -> N
 
 def test_photos_that_could_not_be_read_are_counted(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     prepared()
-    tables.write_text(
-        paths.PROBLEMS, 'path,problem\ntest/query/"odd.jpg,truncated\ntest/query/q1.jpg,two labels\ntest/gallery/x.jpg,empty\n'
+    files.write_text(
+        paths.PROBLEMS,
+        'path,problem\ntest/query/"odd.jpg,truncated\ntest/query/q1.jpg,two labels\ntest/gallery/x.jpg,empty\n',
     )
     written("-k", "2", "--group", "us")
     assert "photos of test/query that couldn't be read and are not in it: 1; see" in capsys.readouterr().err
@@ -163,10 +196,16 @@ def test_photos_that_could_not_be_read_are_counted(place: Path, capsys: pytest.C
         ([("a", ["x", "y"])], "lacks the query 'b'"),
         ([("a", ["x", "y"]), ("b", ["x", "y"]), ("c", ["x", "y"])], "answers 'c', which is no query"),
         ([("a", ["x", "y"]), ("b", ["x", "y"]), ("a", ["x", "y"])], "answers the query 'a' 2 times"),
-        ([("a", ["x", "y"]), ("b", ["x", "q"])], "answers the query 'b' with 'q', which is not in the gallery"),
+        (
+            [("a", ["x", "y"]), ("b", ["x", "q"])],
+            "answers the query 'b' with 'q', which is not in the gallery",
+        ),
         ([("a", ["x", "y"]), ("b", ["x", "x"])], "answers the query 'b' with 1 different photos of 2, not 2"),
         ([("a", ["x", "y"]), ("b", ["x"])], "answers the query 'b' with 1 different photos of 1, not 2"),
-        ([("a", ["x", "y"]), ("b", ["x", "y", "z"])], "answers the query 'b' with 3 different photos of 3, not 2"),
+        (
+            [("a", ["x", "y"]), ("b", ["x", "y", "z"])],
+            "answers the query 'b' with 3 different photos of 3, not 2",
+        ),
     ],
 )
 def test_the_check_finds_every_fault_in_what_is_sent(content: list[tuple[str, list[str]]], told: str) -> None:
@@ -174,7 +213,7 @@ def test_the_check_finds_every_fault_in_what_is_sent(content: list[tuple[str, li
     entries = [{"filename": query, "gallery_images": answers} for query, answers in content]
     for body in (f'{{"groupname": "us", "images": {{{images}}}}}', json.dumps(entries)):
         with pytest.raises(UserError) as error:
-            submission.check(body.encode(), "ab", "xyz", 2)
+            document.check(body.encode(), "ab", "xyz", 2)
         assert told in str(error.value)
 
 
@@ -263,21 +302,28 @@ GOOD = answer(200, '{"accuracy": 0.625}')
 BODY = b'{"groupname": "us", "images": {}}'
 
 
-PATIENT, HASTY = 30.0, 0.4  # seconds: of who expects an answer, however busy the machine, and of who expects none
+PATIENT, HASTY = (
+    30.0,
+    0.4,
+)  # seconds: of who expects an answer, however busy the machine, and of who expects none
 
 
 def send(server: Server, again: bool = False, seconds: float = PATIENT) -> float:
-    return submission_server.send(server.url, BODY, again=again, seconds=seconds, pause_seconds=0)
+    return client.send(server.url, BODY, again=again, seconds=seconds, pause_seconds=0)
 
 
-def test_what_is_written_is_sent_and_the_accuracy_shown(serve: Callable[..., Server], capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_written_is_sent_and_the_accuracy_shown(
+    serve: Callable[..., Server], capsys: pytest.CaptureFixture[str]
+) -> None:
     prepared()
     server = serve(GOOD)
     content = written("-k", "2", "--group", "us", "--url", server.url)
     assert capsys.readouterr().out == "accuracy 0.625\n"
     ((path, headers, body),) = server.received
     assert json.loads(body) == content and body == paths.submission("row").read_bytes()
-    assert path == "/results/" and headers["Content-Type"] == "application/json" and headers["Idempotency-Key"]
+    assert (
+        path == "/results/" and headers["Content-Type"] == "application/json" and headers["Idempotency-Key"]
+    )
 
 
 def test_a_5xx_is_repeated_under_the_same_key(serve: Callable[..., Server]) -> None:
@@ -289,7 +335,9 @@ def test_a_5xx_is_repeated_under_the_same_key(serve: Callable[..., Server]) -> N
 
 def test_a_5xx_that_stays_is_told_and_can_be_tried_again(serve: Callable[..., Server]) -> None:
     server = serve(*[answer(500, "out of memory")] * 4, GOOD)
-    with pytest.raises(UserError, match=r"results/: refused the submission with 500 'Internal Server Error': 'out of memory'"):
+    with pytest.raises(
+        UserError, match=r"results/: refused the submission with 500 'Internal Server Error': 'out of memory'"
+    ):
         send(server)
     assert len(server.received) == 4
     assert send(server) == 0.625
@@ -336,15 +384,22 @@ RUBBISH = [
         (hang, r"didn't answer within 0.4 s, or hung up \(ReadTimeoutError"),
         (trickle, r"didn't answer within 0.4 s, or hung up \(ReadTimeout: the answer came too slowly"),
         (hang_up, r"didn't answer within 30 s, or hung up \("),
-        (answer(200, '{"accuracy"', **{"Content-Length": "100"}), r"didn't answer within 30 s, or hung up \(IncompleteRead"),
+        (
+            answer(200, '{"accuracy"', **{"Content-Length": "100"}),
+            r"didn't answer within 30 s, or hung up \(IncompleteRead",
+        ),
     ],
 )
-def test_whatever_becomes_of_it_nothing_is_sent_twice_unasked(serve: Callable[..., Server], reply: Answer, told: str) -> None:
+def test_whatever_becomes_of_it_nothing_is_sent_twice_unasked(
+    serve: Callable[..., Server], reply: Answer, told: str
+) -> None:
     server = serve(reply, GOOD)
     with pytest.raises(UserError, match=f"{told}.*--again sends it once more") as error:
         send(server, seconds=HASTY if reply in (hang, trickle) else PATIENT)
     assert str(error.value).isprintable() and len(str(error.value)) < 700
-    with pytest.raises(UserError, match=r"was sent there before \(20.*, no accuracy came back\); --again sends it once more"):
+    with pytest.raises(
+        UserError, match=r"was sent there before \(20.*, no accuracy came back\); --again sends it once more"
+    ):
         send(server)
     assert len(server.received) == 1
     assert send(server, again=True) == 0.625
@@ -357,7 +412,7 @@ def test_a_submission_that_was_answered_is_not_sent_twice(serve: Callable[..., S
     with pytest.raises(UserError, match=r"sent there before \(.*, accuracy 0.625\)"):
         send(server)
     other = BODY.replace(b"us", b"we")
-    assert submission_server.send(server.url, other, seconds=PATIENT) == 0.625  # another one is
+    assert client.send(server.url, other, seconds=PATIENT) == 0.625  # another one is
     assert len(server.received) == 2
 
 
@@ -381,7 +436,9 @@ def test_two_runs_at_once_send_once(serve: Callable[..., Server]) -> None:
 
 def interrupt(handler: BaseHTTPRequestHandler) -> None:
     """What Ctrl-C does to the process that waits for an answer."""
-    waiting = threading.main_thread().ident  # another thread might get it otherwise, and the wait go on to its time limit
+    waiting = (
+        threading.main_thread().ident
+    )  # another thread might get it otherwise, and the wait go on to its time limit
     assert waiting is not None
     signal.pthread_kill(waiting, signal.SIGINT)
     time.sleep(1)
@@ -389,7 +446,9 @@ def interrupt(handler: BaseHTTPRequestHandler) -> None:
 
 def test_an_interrupted_run_counts_as_sent(serve: Callable[..., Server]) -> None:
     server = serve(interrupt, GOOD)
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would ignore it
+    before = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a shell's background job would ignore it
     try:
         with pytest.raises(KeyboardInterrupt):
             send(server)
@@ -409,13 +468,13 @@ def test_a_server_that_is_not_there_got_nothing(serve: Callable[..., Server]) ->
     for url in ("http://no-such-host.invalid/", "http://a..b/"):
         for _ in range(2):
             with pytest.raises(UserError, match=r"can't be reached .*; nothing was sent"):
-                submission_server.send(url, BODY, seconds=PATIENT)
+                client.send(url, BODY, seconds=PATIENT)
 
 
 def test_a_password_in_the_address_is_not_shown(serve: Callable[..., Server]) -> None:
     server = serve(answer(404, ""))
     with pytest.raises(UserError) as error:
-        submission_server.send(server.url.replace("127", "me:secret@127") + "?token=hidden", BODY, seconds=PATIENT)
+        client.send(server.url.replace("127", "me:secret@127") + "?token=hidden", BODY, seconds=PATIENT)
     assert "secret" not in str(error.value) and "hidden" not in str(error.value)
 
 
@@ -423,11 +482,15 @@ def test_on_the_command_line_a_fault_is_one_line(place: Path, capsys: pytest.Cap
     prepared()
     with pytest.raises(SystemExit) as stopped:
         capsys.readouterr()
-        cli.run(lambda: submit.main(["--model", "row", "-k", "2"]))
+        cli.run(lambda: group.run(["submit", "--row", "row", "-k", "2"]))
     printed = capsys.readouterr().err
-    assert stopped.value.code == 1 and printed.startswith("error: --group is missing") and printed.count("\n") == 1
+    assert (
+        stopped.value.code == 1
+        and printed.startswith("error: --group is missing")
+        and printed.count("\n") == 1
+    )
     with pytest.raises(SystemExit):
-        submit.main(["--model", "row", "-k", "0"])
+        group.run(["submit", "--row", "row", "-k", "0"])
 
 
 def test_a_query_that_no_stage_has_seen_is_told(place: Path) -> None:
@@ -437,7 +500,9 @@ def test_a_query_that_no_stage_has_seen_is_told(place: Path) -> None:
     (folder / ".hidden.jpg").touch()
     written("-k", "2", "--group", "us")
     (folder / "new.jpg").touch()
-    with pytest.raises(UserError, match=r"test/query/some/new.jpg: is new since the last `dvc repro` \(1 in all\)"):
+    with pytest.raises(
+        UserError, match=r"test/query/some/new.jpg: is new since the last `dvc repro` \(1 in all\)"
+    ):
         written("-k", "2", "--group", "us")
     paths.PROBLEMS.write_text("path,problem\ntest/query/some/new.jpg,is not an image\n", encoding="utf-8")
     written("-k", "2", "--group", "us")

@@ -16,21 +16,23 @@ from pathlib import Path
 
 import pytest
 
-from tests import project
-from tests.project import demo_params, read_params, repro, run, tree, write_params
+from tests.support import project
+from tests.support.project import demo_params, read_params, repro, run, tree, write_params
 
 pytestmark = pytest.mark.slow
 
 PULL = ("--pull", "--allow-missing")
-CHANGED = ["index@faiss_l2", "retrieve@faiss_l2", "score@faiss_l2"]  # by another search metric
+CHANGED = ["index@raw_pixels_l2", "retrieve@raw_pixels_l2", "score@raw_pixels_l2"]  # by another search metric
 AWS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
 
 
 @pytest.fixture(scope="module")
 def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished project, committed; no remote yet."""
-    folder = project.create(tmp_path_factory.mktemp("team") / "first", demo_params("mobilenet_v2", "faiss_l2", image_size=32))
-    run("python", "-m", "stages.demo", "--identities", "8", cwd=folder)
+    folder = project.create(
+        tmp_path_factory.mktemp("team") / "first", demo_params("mobilenet_v2", "raw_pixels_l2", image_size=32)
+    )
+    run("python", "-m", "lineup", "demo", "--identities", "8", cwd=folder)
     repro(folder)
     commit(folder, "first result")
     return folder
@@ -43,7 +45,9 @@ def s3() -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     address = f"http://127.0.0.1:{port}"
     try:
@@ -60,7 +64,9 @@ def s3() -> Iterator[str]:
 
 
 @pytest.fixture(params=["folder", "s3"])
-def team(request: pytest.FixtureRequest, first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+def team(
+    request: pytest.FixtureRequest, first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Path, Path]:
     """The first project with everything pushed, and a teammate's clone of it."""
     mine = Path(shutil.copytree(first, tmp_path / "mine", symlinks=True))
     shutil.copy2(project.ROOT / "Makefile", mine / "Makefile")
@@ -71,7 +77,9 @@ def team(request: pytest.FixtureRequest, first: Path, tmp_path: Path, monkeypatc
         for name, value in AWS.items():
             monkeypatch.setenv(name, value)
         bucket = f"bucket-{os.urandom(4).hex()}"
-        urllib.request.urlopen(urllib.request.Request(f"{address}/{bucket}", method="PUT"), timeout=30).close()
+        urllib.request.urlopen(
+            urllib.request.Request(f"{address}/{bucket}", method="PUT"), timeout=30
+        ).close()
         set_remote(mine, f"s3://{bucket}/lineup")
         run("dvc", "remote", "modify", "team", "endpointurl", address, cwd=mine)
     commit(mine, "a remote")
@@ -94,7 +102,11 @@ def commit(folder: Path, message: str) -> None:
 
 def cached_files(folder: Path) -> set[str]:
     """Hashes of the objects in a project's DVC cache."""
-    return {f"{path.parent.name}{path.name}" for path in (folder / ".dvc" / "cache" / "files").rglob("*") if path.is_file()}
+    return {
+        f"{path.parent.name}{path.name}"
+        for path in (folder / ".dvc" / "cache" / "files").rglob("*")
+        if path.is_file()
+    }
 
 
 def locked(folder: Path, out: str) -> str:
@@ -110,11 +122,13 @@ def test_a_clone_runs_nothing_and_a_changed_row_runs_alone(team: tuple[Path, Pat
     assert repro(theirs, *PULL) == []
 
     params = read_params(theirs)
-    params["models"]["faiss_l2"]["search"]["metric"] = "cosine"
+    params["models"]["raw_pixels_l2"]["search"]["metric"] = "cosine"
     write_params(theirs, params)
-    assert repro(theirs, *PULL) == [*CHANGED, "compare", "report_row@faiss_l2", "report"]
+    assert repro(theirs, *PULL) == [*CHANGED, "compare", "report_row@raw_pixels_l2", "report"]
     other = locked(theirs, "data/embeddings/mobilenet_v2").removesuffix(".dir")
-    assert not any(name.startswith(other) for name in cached_files(theirs)), "another row's embeddings were downloaded"
+    assert not any(name.startswith(other) for name in cached_files(theirs)), (
+        "another row's embeddings were downloaded"
+    )
     assert not (theirs / "data/embeddings/mobilenet_v2").exists()
 
     # What they computed comes back to the first project through the run-cache, without a commit.
@@ -122,7 +136,7 @@ def test_a_clone_runs_nothing_and_a_changed_row_runs_alone(team: tuple[Path, Pat
     run("dvc", "fetch", "--run-cache", cwd=mine)
     write_params(mine, params)
     # The cheap stages whose results are in git run again: DVC keeps no copy of those.
-    assert repro(mine, "--pull") == ["score@faiss_l2", "compare"]
+    assert repro(mine, "--pull") == ["score@raw_pixels_l2", "compare"]
     assert tree(mine / "metrics") == tree(theirs / "metrics")
 
 
@@ -132,8 +146,10 @@ def test_a_corrupt_remote_object_is_found_and_computed_again(first: Path, tmp_pa
     set_remote(mine, str(tmp_path / "remote"))
     commit(mine, "a remote")
     run("dvc", "push", cwd=mine)
-    embeddings = locked(mine, "data/embeddings/faiss_l2").removesuffix(".dir")
-    shard = re.search(r'"md5": "(\w+)"', (mine / f".dvc/cache/files/md5/{embeddings[:2]}/{embeddings[2:]}.dir").read_text())
+    embeddings = locked(mine, "data/embeddings/raw_pixels_l2").removesuffix(".dir")
+    shard = re.search(
+        r'"md5": "(\w+)"', (mine / f".dvc/cache/files/md5/{embeddings[:2]}/{embeddings[2:]}.dir").read_text()
+    )
     assert shard
     corrupt = tmp_path / "remote" / "files" / "md5" / shard[1][:2] / shard[1][2:]
     corrupt.chmod(0o644)
@@ -142,12 +158,13 @@ def test_a_corrupt_remote_object_is_found_and_computed_again(first: Path, tmp_pa
     run("git", "clone", "-q", str(mine), str(tmp_path / "theirs"), cwd=tmp_path)
     theirs = tmp_path / "theirs"
     params = read_params(theirs)
-    params["models"]["faiss_l2"]["search"]["metric"] = "cosine"
+    params["models"]["raw_pixels_l2"]["search"]["metric"] = "cosine"
     write_params(theirs, params)
-    # DVC finds the damage, names the folder, and uses nothing of it; it can be computed again from what is whole.
+    # DVC finds the damage, names the folder, and uses nothing of it; it can be computed again from what is
+    # whole.
     done = run("dvc", "repro", *PULL, cwd=theirs, check=False)
-    assert done.returncode and "data/embeddings/faiss_l2" in done.stderr
-    run("dvc", "pull", "data/models/faiss_l2", "data/prepared/test/images", cwd=theirs)
-    assert repro(theirs, "--force", "--single-item", "embed@faiss_l2") == ["embed@faiss_l2"]
+    assert done.returncode and "data/embeddings/raw_pixels_l2" in done.stderr
+    run("dvc", "pull", "data/models/raw_pixels_l2", "data/prepared/test/images", cwd=theirs)
+    assert repro(theirs, "--force", "--single-item", "embed@raw_pixels_l2") == ["embed@raw_pixels_l2"]
     assert repro(theirs, *PULL)[:3] == CHANGED
-    assert tree(theirs / "data/embeddings/faiss_l2") == tree(mine / "data/embeddings/faiss_l2")
+    assert tree(theirs / "data/embeddings/raw_pixels_l2") == tree(mine / "data/embeddings/raw_pixels_l2")

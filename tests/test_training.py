@@ -1,4 +1,6 @@
-"""The training loop on a small set of pictures: it learns, repeats itself, resumes, stops in time, and keeps its hands off labels."""
+"""The training loop on a small set of pictures: it learns, repeats itself, resumes, stops in time, and keeps
+its hands off labels.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +12,18 @@ import numpy as np
 import pytest
 import torch
 
-from stages.lib import encoders, images, objectives, params, training, training_data, training_params, training_pixels, training_validation
-from stages.lib import training_checkpoint as checkpoints
-from stages.lib.augmentation import Augment
-from stages.lib.errors import UserError
-from stages.lib.objectives import clip
-from tests import hub_repositories
-from tests import training_photos as scene
-from tests.training_photos import objective
+from lineup.encoders import encoder as encoders
+from lineup.errors import UserError
+from lineup.objectives import clip
+from lineup.objectives import objective as objectives
+from lineup.photos import decoding
+from lineup.settings import params, training
+from lineup.training import checkpoint as checkpoints
+from lineup.training import data, decoded_images, loop, validation
+from lineup.training.augmentation import Augment
+from tests.support import hub_repositories
+from tests.support import training_photos as scene
+from tests.support.training_photos import objective
 
 
 @pytest.fixture(scope="module")
@@ -30,21 +36,23 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def score_on_training_labels(root: Path, encoder: Any) -> float:
     """map_at_r among the images that were trained on."""
-    manifest = training_data.read_manifest(root / "data/prepared/train/manifest.parquet")
+    manifest = data.read_manifest(root / "data/prepared/train/manifest.parquet")
     settings = settings_of(objective("arcface"))
-    parts = training_data.split(manifest, settings, training_params.Needs(), 0)
+    parts = data.split(manifest, settings, training.Needs(), 0)
     wanted = {str(manifest.ids[row]): int(row) for row in parts.train}
-    kept = [photo for photo in images.prepared(root / "data/prepared/train/images") if photo.image_id in wanted]
+    kept = [
+        photo for photo in decoding.prepared(root / "data/prepared/train/images") if photo.image_id in wanted
+    ]
     transform = encoders.load(root / "encoder").transform
-    pixels = np.stack([transform(images.decode(photo.data)).numpy() for photo in kept])
+    pixels = np.stack([transform(decoding.decode(photo.data)).numpy() for photo in kept])
     labels = np.array([manifest.labels[wanted[photo.image_id]] for photo in kept])
-    score = training_validation.retrieval_score(encoder, pixels, labels, torch.device("cpu"))
+    score = validation.retrieval_score(encoder, pixels, labels, torch.device("cpu"))
     assert score is not None
     return score
 
 
-def settings_of(row: Any, **defaults: Any) -> training_params.Train:
-    return training_params.settings_of(training_params.Train(**{**scene.FAST, **defaults}), row)
+def settings_of(row: Any, **defaults: Any) -> training.Train:
+    return training.settings_of(training.Train(**{**scene.FAST, **defaults}), row)
 
 
 LEARNERS: dict[str, dict[str, Any]] = {
@@ -59,9 +67,11 @@ LEARNERS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", LEARNERS)
-def test_every_objective_learns_eight_labels_by_heart(root: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_objective_learns_eight_labels_by_heart(
+    root: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The last epoch is looked at, not the one that is best on two other labels."""
-    monkeypatch.setattr(training._Run, "_is_best", lambda self, entry: True)
+    monkeypatch.setattr(loop._Run, "_is_best", lambda self, entry: True)
     start = score_on_training_labels(root, encoders.load(root / "encoder").module)
     result = scene.run(root, objective(name, **LEARNERS[name]), str(tmp_path), epochs=8, images_per_epoch=64)
     learned = score_on_training_labels(root, result.module)
@@ -70,7 +80,10 @@ def test_every_objective_learns_eight_labels_by_heart(root: Path, tmp_path: Path
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_one_others(root: Path, tmp_path: Path) -> None:
-    runs = [scene.run(root, objective("arcface"), str(tmp_path / str(i)), seed=seed) for i, seed in enumerate((0, 0, 1))]
+    runs = [
+        scene.run(root, objective("arcface"), str(tmp_path / str(i)), seed=seed)
+        for i, seed in enumerate((0, 0, 1))
+    ]
     first, second, other = (scene.weights(run) for run in runs)
     assert first == second != other
     assert runs[0].note is None and runs[0].progress.epoch == 2
@@ -81,10 +94,12 @@ class Killed(Exception):
 
 
 @pytest.mark.parametrize("name", ["contrastive", "arcface", "clip"])
-def test_an_interrupted_training_ends_with_the_same_weights(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_an_interrupted_training_ends_with_the_same_weights(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     row = objective(name, epochs=4, ema=0.9, dim=8)
     whole = scene.run(root, row, str(tmp_path / "whole"))
-    step, steps = training._Run._step, []
+    step, steps = loop._Run._step, []
 
     def dies_in_the_third_epoch(self: Any, *batch: torch.Tensor) -> tuple[float, float]:
         steps.append(1)
@@ -92,26 +107,34 @@ def test_an_interrupted_training_ends_with_the_same_weights(root: Path, tmp_path
             raise Killed
         return step(self, *batch)
 
-    monkeypatch.setattr(training._Run, "_step", dies_in_the_third_epoch)
+    monkeypatch.setattr(loop._Run, "_step", dies_in_the_third_epoch)
     with pytest.raises(Killed):
         scene.run(root, row, str(tmp_path / "broken"))
     monkeypatch.undo()
     resumed = scene.run(root, row, str(tmp_path / "broken"))
     assert len(steps) == 6, "two steps an epoch: it died in the third"
     assert scene.weights(resumed) == scene.weights(whole)
-    told = [[dataclasses.replace(entry, seconds=0.0) for entry in run.progress.log] for run in (whole, resumed)]
+    told = [
+        [dataclasses.replace(entry, seconds=0.0) for entry in run.progress.log] for run in (whole, resumed)
+    ]
     assert told[0] == told[1] and len(told[0]) == 5
 
 
-def test_a_finished_training_is_not_repeated(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_finished_training_is_not_repeated(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = scene.run(root, objective("contrastive"), str(tmp_path))
-    monkeypatch.setattr(training._Run, "_step", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(loop._Run, "_step", lambda *_: pytest.fail("trained again"))
     again = scene.run(root, objective("contrastive"), str(tmp_path))
     assert scene.weights(again) == scene.weights(first) and again.progress == first.progress
 
 
-@pytest.mark.parametrize("damage", ["cut off", "a bit of a tensor", "a digit of the progress", "a tensor's name"])
-def test_a_checkpoint_that_is_damaged_in_any_way_is_begun_again(root: Path, tmp_path: Path, damage: str) -> None:
+@pytest.mark.parametrize(
+    "damage", ["cut off", "a bit of a tensor", "a digit of the progress", "a tensor's name"]
+)
+def test_a_checkpoint_that_is_damaged_in_any_way_is_begun_again(
+    root: Path, tmp_path: Path, damage: str
+) -> None:
     first = scene.run(root, objective("contrastive"), str(tmp_path))
     file = tmp_path / "checkpoint.safetensors"
     content = bytearray(file.read_bytes())
@@ -120,7 +143,10 @@ def test_a_checkpoint_that_is_damaged_in_any_way_is_begun_again(root: Path, tmp_
     elif damage == "a bit of a tensor":
         content[-100] ^= 1
     else:
-        old, new = {"a tensor's name": (b"conv", b"conw"), "a digit of the progress": (b'images\\": 64', b'images\\": 65')}[damage]
+        old, new = {
+            "a tensor's name": (b"conv", b"conw"),
+            "a digit of the progress": (b'images\\": 64', b'images\\": 65'),
+        }[damage]
         assert old in content
         content = content.replace(old, new, 1)
     file.write_bytes(content)
@@ -130,10 +156,12 @@ def test_a_checkpoint_that_is_damaged_in_any_way_is_begun_again(root: Path, tmp_
 
 
 class Clock:
-    """Stops a training before the given step of an epoch (from 1), as the real clock does once the limit has passed."""
+    """Stops a training before the given step of an epoch (from 1), as the real clock does once the limit has
+    passed.
+    """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, epoch: int, step: int) -> None:
-        run_pass, run_step, taken = training._Run._pass, training._Run._step, []
+        run_pass, run_step, taken = loop._Run._pass, loop._Run._step, []
 
         def counted_pass(run: Any, number: int, *rest: Any) -> Any:
             taken.clear()
@@ -147,17 +175,17 @@ class Clock:
                 run.deadline = 0.0
             return run_step(run, *batch)
 
-        monkeypatch.setattr(training._Run, "_pass", counted_pass)
-        monkeypatch.setattr(training._Run, "_step", counted_step)
+        monkeypatch.setattr(loop._Run, "_pass", counted_pass)
+        monkeypatch.setattr(loop._Run, "_step", counted_step)
 
 
 def scored(monkeypatch: pytest.MonkeyPatch, *scores: float | None) -> None:
     """What validation gives: of the start, then of each epoch."""
     left = iter(scores)
-    monkeypatch.setattr(training, "retrieval_score", lambda *_: next(left))
+    monkeypatch.setattr(loop, "retrieval_score", lambda *_: next(left))
 
 
-def log_of(result: training.Result) -> list[tuple[float, float | None]]:
+def log_of(result: loop.Result) -> list[tuple[float, float | None]]:
     return [(entry.epoch, entry.map_at_r) for entry in result.progress.log]
 
 
@@ -191,7 +219,10 @@ def test_an_epoch_that_the_clock_stops_is_validated_and_kept_if_it_is_better(
     Clock(monkeypatch, epoch=3, step=2)
     scored(monkeypatch, 0.4, 0.5, 0.7, score)
     stopped = scene.run(root, objective("contrastive", epochs=50), str(tmp_path))
-    assert log_of(stopped) == [(0, 0.4), (1, 0.5), (2, 0.7), (2.5, score)] and stopped.progress.best_epoch == kept
+    assert (
+        log_of(stopped) == [(0, 0.4), (1, 0.5), (2, 0.7), (2.5, score)]
+        and stopped.progress.best_epoch == kept
+    )
     assert stopped.note == f"stopped by max_minutes at epoch 2.5 of 50, kept epoch {kept:g}"
 
 
@@ -226,17 +257,28 @@ def test_a_perfect_start_neither_chooses_an_epoch_nor_ends_the_training(
     scored(monkeypatch, 1.0, 1.0, 1.0, 1.0)
     result = scene.run(root, objective("contrastive", epochs=3, patience=patience), str(tmp_path))
     assert result.progress.best_epoch == result.progress.epoch == 3
-    assert result.note is not None and result.note.startswith("its start was perfect on held-out labels (map_at_r 1.000) already")
+    assert result.note is not None and result.note.startswith(
+        "its start was perfect on held-out labels (map_at_r 1.000) already"
+    )
 
 
-def test_a_training_that_spoils_a_perfect_start_is_told(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_training_that_spoils_a_perfect_start_is_told(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     scored(monkeypatch, 1.0, 0.9, 0.8)
     result = scene.run(root, objective("contrastive"), str(tmp_path))
-    assert result.progress.best_epoch == 1 and result.note == "no better than its start on held-out labels (1.000, then 0.900)"
+    assert (
+        result.progress.best_epoch == 1
+        and result.note == "no better than its start on held-out labels (1.000, then 0.900)"
+    )
 
 
-def test_without_labels_to_hold_out_the_last_epoch_is_kept_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Of ten labels, one was held out, which found itself: map_at_r 1.000 by construction, so that epoch 1 was kept."""
+def test_without_labels_to_hold_out_the_last_epoch_is_kept_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of ten labels, one was held out, which found itself: map_at_r 1.000 by construction, so that epoch 1
+    was kept.
+    """
     scene.write(tmp_path, scene.photos())
     scene.write_encoder(tmp_path / "encoder")
     row = objective("arcface", labels_per_batch=10, validation_share=0.1, patience=1, epochs=3)
@@ -244,7 +286,9 @@ def test_without_labels_to_hold_out_the_last_epoch_is_kept_and_said(tmp_path: Pa
         result = scene.run(tmp_path, row)
     assert result.progress.best_epoch == 3 and {entry.map_at_r for entry in result.progress.log} == {None}
     assert result.note == "not validated (too few labels to hold two out), so the last epoch is kept"
-    assert "too few labels to hold two out" in caplog.text and "patience doesn't end the training" in caplog.text
+    assert (
+        "too few labels to hold two out" in caplog.text and "patience doesn't end the training" in caplog.text
+    )
 
 
 @pytest.mark.parametrize(
@@ -259,20 +303,32 @@ def test_without_labels_to_hold_out_the_last_epoch_is_kept_and_said(tmp_path: Pa
 )
 def test_validation_that_can_t_tell_gives_no_score(root: Path, labels: list[int], fault: str | None) -> None:
     """simclr holds images out, whatever their labels."""
-    module, pixels = encoders.load(root / "encoder").module, np.random.default_rng(0).random((len(labels), 3, 32, 32), np.float32)
-    score = training_validation.retrieval_score(module, pixels, np.array(labels, np.int64), torch.device("cpu"))
-    assert training_validation.why_no_score(np.array(labels, np.int64)) == fault
+    module, pixels = (
+        encoders.load(root / "encoder").module,
+        np.random.default_rng(0).random((len(labels), 3, 32, 32), np.float32),
+    )
+    score = validation.retrieval_score(module, pixels, np.array(labels, np.int64), torch.device("cpu"))
+    assert validation.why_no_score(np.array(labels, np.int64)) == fault
     assert (score is None) == (fault is not None)
 
 
-def test_epochs_without_an_active_pair_are_told(root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """No two vectors of unit length are farther apart than a positive margin of 1.99, nor nearer than a negative one of 1e-6."""
+def test_epochs_without_an_active_pair_are_told(
+    root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No two vectors of unit length are farther apart than a positive margin of 1.99, nor nearer than a
+    negative one of 1e-6.
+    """
     row = objective("contrastive", positive_margin=1.99, negative_margin=1e-6)
     with caplog.at_level("INFO", logger="lineup"):
         result = scene.run(root, row, str(tmp_path))
     assert [entry.idle for entry in result.progress.log] == [0, 1, 1] and result.progress.log[1].loss == 0
-    assert result.note is not None and "2 of 2 epochs taught it nothing: the loss or its gradient was 0 in every step" in result.note
-    assert [record.levelname for record in caplog.records if "100% of the steps taught nothing" in record.message] == ["WARNING"] * 2
+    assert (
+        result.note is not None
+        and "2 of 2 epochs taught it nothing: the loss or its gradient was 0 in every step" in result.note
+    )
+    assert [
+        record.levelname for record in caplog.records if "100% of the steps taught nothing" in record.message
+    ] == ["WARNING"] * 2
 
 
 def test_simclr_never_uses_labels(root: Path, tmp_path: Path) -> None:
@@ -283,30 +339,44 @@ def test_simclr_never_uses_labels(root: Path, tmp_path: Path) -> None:
     np.random.default_rng(5).shuffle(labels)
     shuffled, without = tmp_path / "shuffled", tmp_path / "without"
     for folder, given in ((shuffled, labels), (without, [None] * len(made))):
-        scene.write(folder, [scene.Photo(label, photo.data) for label, photo in zip(given, made, strict=True)])
+        scene.write(
+            folder, [scene.Photo(label, photo.data) for label, photo in zip(given, made, strict=True)]
+        )
         scene.write_encoder(folder / "encoder")
     assert scene.weights(scene.run(shuffled, row)) == scene.weights(with_labels)
     unlabelled = scene.run(without, row)
     assert scene.weights(unlabelled) == scene.weights(with_labels)
     assert {entry.map_at_r for entry in unlabelled.progress.log} == {None}
-    assert unlabelled.note == "not validated (no two held-out images share a label), so the last epoch is kept"
-    assert with_labels.progress.log[-1].map_at_r is not None, "with labels its curve is shown, but chooses nothing"
+    assert (
+        unlabelled.note == "not validated (no two held-out images share a label), so the last epoch is kept"
+    )
+    assert with_labels.progress.log[-1].map_at_r is not None, (
+        "with labels its curve is shown, but chooses nothing"
+    )
     assert with_labels.progress.best_epoch == with_labels.progress.epoch
 
 
-def test_held_out_labels_never_reach_a_batch(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_held_out_labels_never_reach_a_batch(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The pixels of every batch are looked up among those of all images."""
     row = objective("contrastive", epochs=3, augmentation={"crop": 1, "flip": 0, "colour": 0})
     seen: list[torch.Tensor] = []
-    step = training._Run._step
-    monkeypatch.setattr(training._Run, "_step", lambda self, pixels, labels: (seen.append(pixels.clone()), step(self, pixels, labels))[1])
+    step = loop._Run._step
+    monkeypatch.setattr(
+        loop._Run,
+        "_step",
+        lambda self, pixels, labels: (seen.append(pixels.clone()), step(self, pixels, labels))[1],
+    )
     scene.run(root, row, str(tmp_path))
-    manifest = training_data.read_manifest(root / "data/prepared/train/manifest.parquet")
-    everything = training_data.Parts(np.arange(len(manifest.ids)), np.array([], np.int64), None, ())
+    manifest = data.read_manifest(root / "data/prepared/train/manifest.parquet")
+    everything = data.Parts(np.arange(len(manifest.ids)), np.array([], np.int64), None, ())
     transform = encoders.load(root / "encoder").transform
-    whole = training_pixels.decode(root / "data/prepared/train/images", manifest, everything, transform, 32, 100, tmp_path)
+    whole = decoded_images.decode(
+        root / "data/prepared/train/images", manifest, everything, transform, 32, 100, tmp_path
+    )
     shown = Augment(settings_of(row).augmentation, 32).batch(whole.train, 0).flatten(1)
-    parts = training_data.split(manifest, settings_of(row), training_params.Needs(pairs=True), 0)
+    parts = data.split(manifest, settings_of(row), training.Needs(pairs=True), 0)
     used = {int((shown == pixels).all(dim=1).nonzero()[0, 0]) for pixels in torch.cat(seen).flatten(1)}
     assert used <= set(parts.train.tolist()) and len(used) > 20
     assert not used & set(parts.validation.tolist())
@@ -320,27 +390,40 @@ def test_memory_or_mapped_file_makes_no_difference(root: Path, tmp_path: Path) -
     scene.write_encoder(tmp_path / "encoder")
     required = 600 * 3 * 37 * 37
     assert required > 10**6
-    a, b = (scene.run(tmp_path, objective("contrastive", epochs=1), f"cache{mb}", memory_mb=mb) for mb in (1, 1000))
+    a, b = (
+        scene.run(tmp_path, objective("contrastive", epochs=1), f"cache{mb}", memory_mb=mb)
+        for mb in (1, 1000)
+    )
     assert scene.weights(a) == scene.weights(b)
-    assert {file.name for file in (tmp_path / "cache1").iterdir()} == {"checkpoint.safetensors"}, "the mapped files have no names"
+    assert {file.name for file in (tmp_path / "cache1").iterdir()} == {"checkpoint.safetensors"}, (
+        "the mapped files have no names"
+    )
 
 
 def test_clip_trains_an_encoders_own_text_tower_along_and_leaves_it_behind(tmp_path: Path) -> None:
-    spec = params.Encoder(library="transformers", name="tiny-clip", weights=f"file:{hub_repositories.clip(tmp_path / 'hub')}")
+    spec = params.Encoder(
+        library="transformers", name="tiny-clip", weights=f"file:{hub_repositories.clip(tmp_path / 'hub')}"
+    )
     fetched = encoders.library("transformers").fetch(spec)
     encoders.save(tmp_path / "encoder", fetched.module, fetched.facts, fetched.text, fetched.files)
     scene.write(tmp_path, scene.photos())
     row: Any = objective("clip", learning_rate=1e-3)
     tower: Any = clip.build(
-        row, objectives.Context(fetched.facts["dim"], ("a", "b"), encoders.load(tmp_path / "encoder").facts, tmp_path / "encoder")
+        row,
+        objectives.Context(
+            fetched.facts["dim"], ("a", "b"), encoders.load(tmp_path / "encoder").facts, tmp_path / "encoder"
+        ),
     )
     assert isinstance(tower.projection, torch.nn.Identity), "images and texts share a space already"
     assert {id(p) for p in tower.text.parameters()} == {id(p) for p in tower.pretrained.parameters()}
-    assert tower.log_scale.item() == pytest.approx(fetched.facts["logit_scale"]), "it goes on where the checkpoint ended"
+    assert tower.log_scale.item() == pytest.approx(fetched.facts["logit_scale"]), (
+        "it goes on where the checkpoint ended"
+    )
     result = scene.run(tmp_path, row)
     assert not encoders.OF_TEXT & result.facts.keys()
     assert scene.weights(result) != {
-        name: t.numpy().tobytes() for name, t in encoders.load(tmp_path / "encoder").module.state_dict().items()
+        name: t.numpy().tobytes()
+        for name, t in encoders.load(tmp_path / "encoder").module.state_dict().items()
     }
 
 
@@ -348,15 +431,24 @@ def test_clip_trains_an_encoders_own_text_tower_along_and_leaves_it_behind(tmp_p
     ("settings", "changed"),
     [({"freeze": 5}, False), ({"backbone_lr_scale": 0, "dim": 8}, True)],
 )
-def test_frozen_layers_keep_their_weights(root: Path, tmp_path: Path, settings: dict[str, Any], changed: bool) -> None:
+def test_frozen_layers_keep_their_weights(
+    root: Path, tmp_path: Path, settings: dict[str, Any], changed: bool
+) -> None:
     before = encoders.load(root / "encoder").module
-    names = [name for name, layer in before.named_modules() if next(layer.parameters(recurse=False), None) is not None]
+    names = [
+        name
+        for name, layer in before.named_modules()
+        if next(layer.parameters(recurse=False), None) is not None
+    ]
     result = scene.run(root, objective("arcface", **settings, batch_norm="frozen"), str(tmp_path))
     after, prefix = result.module.state_dict(), "0." if "dim" in settings else ""
     same = [
         name
         for name in names
-        if all(torch.equal(tensor, after[f"{prefix}{name}.{leaf}"]) for leaf, tensor in before.get_submodule(name).state_dict().items())
+        if all(
+            torch.equal(tensor, after[f"{prefix}{name}.{leaf}"])
+            for leaf, tensor in before.get_submodule(name).state_dict().items()
+        )
     ]
     assert same == (names if "dim" in settings else names[:5])
     if "dim" in settings:  # nor do batch statistics move, without batch_norm: frozen
@@ -388,15 +480,37 @@ def test_a_headed_encoder_is_read_back_as_it_was_trained(root: Path, tmp_path: P
             {"name": "triplet"},
             "this objective needs labels, and no training image has one",
         ),
-        (scene.photos()[:-3], {"name": "triplet"}, "1 of 10 labels have one image (such as 'thing_9'), which makes no pair"),
-        (scene.photos(3), {"name": "simclr"}, "batch_size is 16, but there are 9 images to train on; set it to 9 or less"),
-        (scene.photos(), {"name": "arcface", "learning_rate": 9.9, "scale": 1e38}, "; lower learning_rate (9.9)"),
+        (
+            scene.photos()[:-3],
+            {"name": "triplet"},
+            "1 of 10 labels have one image (such as 'thing_9'), which makes no pair",
+        ),
+        (
+            scene.photos(3),
+            {"name": "simclr"},
+            "batch_size is 16, but there are 9 images to train on; set it to 9 or less",
+        ),
+        (
+            scene.photos(),
+            {"name": "arcface", "learning_rate": 9.9, "scale": 1e38},
+            "; lower learning_rate (9.9)",
+        ),
         (scene.photos(), {"name": "arcface", "freeze": 1000}, "freeze is 1000, but the network has"),
-        (scene.photos(), {"name": "triplet", "backbone_lr_scale": 0}, "backbone_lr_scale is 0 and there is no head or objective weight"),
-        (scene.photos(), {"name": "triplet", "device": "cuda"}, "device is cuda, but torch finds no CUDA device"),
+        (
+            scene.photos(),
+            {"name": "triplet", "backbone_lr_scale": 0},
+            "backbone_lr_scale is 0 and there is no head or objective weight",
+        ),
+        (
+            scene.photos(),
+            {"name": "triplet", "device": "cuda"},
+            "device is cuda, but torch finds no CUDA device",
+        ),
     ],
 )
-def test_what_cant_be_trained_is_told_in_a_sentence(tmp_path: Path, photos: list[scene.Photo], row: dict[str, Any], told: str) -> None:
+def test_what_cant_be_trained_is_told_in_a_sentence(
+    tmp_path: Path, photos: list[scene.Photo], row: dict[str, Any], told: str
+) -> None:
     if row.get("device") == "cuda" and torch.cuda.is_available():
         pytest.skip("this machine has CUDA")
     scene.write(tmp_path, photos)

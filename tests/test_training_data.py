@@ -16,18 +16,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from stages.lib import params, training_data, training_network, training_params, training_pixels
-from stages.lib.errors import UserError
-from stages.lib.training_batches import Sampling, in_turn
-from stages.lib.training_data import Manifest
-from stages.lib.training_params import Needs, Train
-from tests.training_photos import objective
+from lineup.errors import UserError
+from lineup.settings import params, training
+from lineup.settings.training import Needs, Train
+from lineup.training import data, decoded_images, network
+from lineup.training.batches import Sampling, in_turn
+from lineup.training.data import Manifest
+from tests.support.training_photos import objective
 
 
 def manifest(counts: list[int]) -> Manifest:
     """counts: images per label."""
     labels = np.repeat(np.arange(len(counts)), counts)
-    return Manifest(np.array([f"{i:04}" for i in range(len(labels))]), labels, tuple(f"label {i}" for i in range(len(counts))))
+    return Manifest(
+        np.array([f"{i:04}" for i in range(len(labels))]),
+        labels,
+        tuple(f"label {i}" for i in range(len(counts))),
+    )
 
 
 def sampling(labels: Any, count: int, seed: int = 0, **how: int) -> Sampling:
@@ -46,13 +51,20 @@ def drawn(of: Sampling, epochs: Iterable[int]) -> list[int]:
     epoch=st.integers(1, 4),
 )
 @settings(max_examples=60, deadline=None)
-def test_a_batch_holds_p_labels_with_k_images_each(counts: list[int], chosen: int, per_label: int, seed: int, epoch: int) -> None:
+def test_a_batch_holds_p_labels_with_k_images_each(
+    counts: list[int], chosen: int, per_label: int, seed: int, epoch: int
+) -> None:
     labels = manifest(counts).labels
-    batches = sampling(labels, len(labels), seed, labels_per_batch=chosen, images_per_label=per_label).epoch(epoch)
+    batches = sampling(labels, len(labels), seed, labels_per_batch=chosen, images_per_label=per_label).epoch(
+        epoch
+    )
     assert len(batches) == max(1, len(labels) // (chosen * per_label))
     for rows, told in batches:
         assert labels[rows].tolist() == told.tolist()
-        assert Counter(told.tolist()) == {label: per_label for label in set(told.tolist())} and len(set(told.tolist())) == chosen
+        assert (
+            Counter(told.tolist()) == {label: per_label for label in set(told.tolist())}
+            and len(set(told.tolist())) == chosen
+        )
         for label in set(told.tolist()):
             different = len(set(rows[told == label].tolist()))
             assert different == min(per_label, counts[label]), "no image twice while there are others"
@@ -75,11 +87,15 @@ def test_every_number_is_drawn_before_one_is_drawn_again(count: int, size: int, 
     in_a_row = whole.ravel().tolist()
     for start in range(0, len(in_a_row) - count + 1, count):
         assert sorted(in_a_row[start : start + count]) == list(range(count))
-    assert np.array_equal(np.concatenate([in_turn(count, size, 0, cut, (3,)), in_turn(count, size, cut, 60, (3,))]), whole)
+    assert np.array_equal(
+        np.concatenate([in_turn(count, size, 0, cut, (3,)), in_turn(count, size, cut, 60, (3,))]), whole
+    )
 
 
 def test_no_photo_of_a_large_label_is_drawn_twice_before_all_were_drawn() -> None:
-    """One label of 287 photos beside 52 of 5, in ten epochs at the defaults: once some were drawn again and again."""
+    """One label of 287 photos beside 52 of 5, in ten epochs at the defaults: once some were drawn again and
+    again.
+    """
     labels = manifest([287] + [5] * 52).labels
     of = sampling(labels, len(labels))
     of_large = [row for row in drawn(of, range(1, 11)) if labels[row] == 0]
@@ -91,7 +107,9 @@ def test_no_photo_of_a_large_label_is_drawn_twice_before_all_were_drawn() -> Non
 def test_every_label_has_its_turn_before_one_has_its_next_over_epochs() -> None:
     """33 labels, 32 in a batch: the one that is left over begins the next batch."""
     labels = manifest([4] * 33).labels
-    batches = [set(told.tolist()) for epoch in range(1, 12) for _, told in sampling(labels, len(labels)).epoch(epoch)]
+    batches = [
+        set(told.tolist()) for epoch in range(1, 12) for _, told in sampling(labels, len(labels)).epoch(epoch)
+    ]
     turns = Counter(label for told in batches[:33] for label in told)
     assert len(batches) == 22 and max(turns.values()) - min(turns.values()) <= 1
 
@@ -103,23 +121,31 @@ def test_without_labels_every_image_has_its_turn_over_epochs() -> None:
     assert all(told.tolist() == [0, 1, 2, 3, 4] for _, told in of.epoch(1))
 
 
-@pytest.mark.parametrize("labels", [None, manifest([9, 1, 2, 30, 5]).labels], ids=["without labels", "with labels"])
+@pytest.mark.parametrize(
+    "labels", [None, manifest([9, 1, 2, 30, 5]).labels], ids=["without labels", "with labels"]
+)
 def test_the_share_that_was_drawn_is_counted(labels: Any) -> None:
     of = sampling(labels, 47, labels_per_batch=2, images_per_label=3, batch_size=6, images_per_epoch=14)
     for epochs in (0, 1, 2, 5, 9, 30):
         assert of.images_drawn(epochs * of.steps) == len(set(drawn(of, range(1, epochs + 1))))
 
 
-@given(counts=st.lists(st.integers(1, 5), min_size=20, max_size=30), share=st.floats(0.05, 0.3), seed=st.integers(0, 3))
+@given(
+    counts=st.lists(st.integers(1, 5), min_size=20, max_size=30),
+    share=st.floats(0.05, 0.3),
+    seed=st.integers(0, 3),
+)
 @settings(max_examples=40, deadline=None)
 def test_labels_are_held_out_as_a_whole(counts: list[int], share: float, seed: int) -> None:
     whole = manifest(counts)
-    parts = training_data.split(whole, Train(labels_per_batch=2, validation_share=share), Needs(), seed)
+    parts = data.split(whole, Train(labels_per_batch=2, validation_share=share), Needs(), seed)
     held, trained = set(whole.labels[parts.validation].tolist()), set(whole.labels[parts.train].tolist())
     assert held.isdisjoint(trained) and len(parts.train) + len(parts.validation) == len(whole.ids)
     assert all(counts[label] > 1 for label in held), "one image alone can't be found again"
     assert parts.labels is not None
-    assert [parts.names[label] for label in parts.labels] == [whole.names[label] for label in whole.labels[parts.train]]
+    assert [parts.names[label] for label in parts.labels] == [
+        whole.names[label] for label in whole.labels[parts.train]
+    ]
 
 
 @pytest.mark.parametrize(
@@ -137,7 +163,7 @@ def test_labels_are_held_out_as_a_whole(counts: list[int], share: float, seed: i
 )
 def test_two_labels_at_least_are_held_out_or_none(counts: list[int], how: dict[str, Any], held: int) -> None:
     whole = manifest(counts)
-    parts = training_data.split(whole, Train(**how), Needs(), 0)
+    parts = data.split(whole, Train(**how), Needs(), 0)
     assert len(set(whole.labels[parts.validation].tolist())) == held
     assert len(parts.names) == len(counts) - held
 
@@ -146,45 +172,48 @@ def test_two_labels_at_least_are_held_out_or_none(counts: list[int], how: dict[s
     ("labels", "told"),
     [
         (3, "there are 3 labels to train on; set it to 3 or less, or add labels"),
-        (10, "there are 10 labels to train on; set it to 8 or less (up to 10 without validation), or add labels"),
+        (
+            10,
+            "there are 10 labels to train on; set it to 8 or less (up to 10 without validation), or add labels",
+        ),
         (30, "there are 27 labels to train on (3 more validate); set it to 27 or less, or add labels"),
         (1, "there is 1 label to train on; add labels"),
     ],
 )
 def test_too_few_labels_are_told_with_what_to_set(labels: int, told: str) -> None:
     with pytest.raises(UserError) as error:
-        training_data.split(manifest([3] * labels), Train(), Needs(), 0)
+        data.split(manifest([3] * labels), Train(), Needs(), 0)
     assert str(error.value) == f"labels_per_batch is 32, but {told}"
 
 
 def test_images_without_a_label_are_left_out_where_labels_count() -> None:
     whole = manifest([3] * 10)
     whole.labels[::5] = -1
-    parts = training_data.split(whole, Train(labels_per_batch=2), Needs(), 0)
+    parts = data.split(whole, Train(labels_per_batch=2), Needs(), 0)
     assert (whole.labels[np.concatenate([parts.train, parts.validation])] >= 0).all()
-    assert len(training_data.split(whole, Train(batch_size=2), Needs(labels=False), 0).train) == 27
+    assert len(data.split(whole, Train(batch_size=2), Needs(labels=False), 0).train) == 27
 
 
 def test_the_learning_rate_rises_then_follows_a_cosine_to_zero() -> None:
-    rates = [training_network.rate(step, 20, 0.2) for step in range(20)]
+    rates = [network.rate(step, 20, 0.2) for step in range(20)]
     assert rates[:4] == pytest.approx([0.25, 0.5, 0.75, 1.0])
     assert rates[11] == pytest.approx(0.5 * (1 + math.cos(math.pi / 2))) and rates[-1] == pytest.approx(0)
     assert all(a >= b for a, b in itertools.pairwise(rates[3:]))
-    assert training_network.rate(0, 1, 0.0) == pytest.approx(0) and training_network.rate(0, 10, 0.0) < 1
+    assert network.rate(0, 1, 0.0) == pytest.approx(0) and network.rate(0, 10, 0.0) < 1
 
 
 @pytest.mark.parametrize("size", [(40, 40), (40, 90), (300, 20), (7, 5)])
 def test_the_middle_square_is_kept(size: tuple[int, int]) -> None:
     image = Image.new("RGB", size, "red")
     image.paste("blue", (size[0] // 2, 0, *size))
-    pixels = training_pixels.square(image, 24)
+    pixels = decoded_images.square(image, 24)
     assert pixels.shape == (3, 24, 24)
     assert pixels[0, :, 0].min() > 200 and pixels[2, :, -1].min() > 200, "left is red, right is blue"
 
 
 def test_a_row_says_what_differs_from_train() -> None:
-    defaults = Train(epochs=7, learning_rate=0.5, augmentation=training_params.Augmentation(flip=0, blur=0))
-    told = training_params.settings_of(defaults, objective("arcface", learning_rate=0.1, augmentation={"blur": 0.3}))
+    defaults = Train(epochs=7, learning_rate=0.5, augmentation=training.Augmentation(flip=0, blur=0))
+    told = training.settings_of(defaults, objective("arcface", learning_rate=0.1, augmentation={"blur": 0.3}))
     assert (told.epochs, told.learning_rate) == (7, 0.1)
     assert (told.augmentation.flip, told.augmentation.blur) == (0, 0.3)
 
@@ -202,9 +231,18 @@ ROW: dict[str, Any] = {
         ({"name": "arcfac"}, "models.row.objective.name is 'arcfac'; did you mean 'arcface'?"),
         ({"name": "arcface", "margn": 0.3}, "models.row.objective.margn is unknown; did you mean 'margin'?"),
         ({"name": "triplet", "epoch": 3}, "models.row.objective.epoch is unknown; did you mean 'epochs'?"),
-        ({"name": "triplet", "mining": "semi-hard"}, "models.row.objective.mining is 'semi-hard'; did you mean 'semihard'?"),
-        ({"name": "simclr", "augmentation": {"colur": 1}}, "models.row.objective.augmentation.colur is unknown; did you mean 'colour'?"),
-        ({"name": "softmax", "epochs": 0}, "models.row.objective.epochs is 0: input should be greater than or equal to 1"),
+        (
+            {"name": "triplet", "mining": "semi-hard"},
+            "models.row.objective.mining is 'semi-hard'; did you mean 'semihard'?",
+        ),
+        (
+            {"name": "simclr", "augmentation": {"colur": 1}},
+            "models.row.objective.augmentation.colur is unknown; did you mean 'colour'?",
+        ),
+        (
+            {"name": "softmax", "epochs": 0},
+            "models.row.objective.epochs is 0: input should be greater than or equal to 1",
+        ),
         ({"name": "clip", "prompt": "a photo"}, "models.row.objective: prompt 'a photo' must hold {label}"),
         ({"name": "metric_loss"}, "models.row.objective.loss is missing"),
         ({"margin": 0.3}, "models.row.objective.name is missing"),

@@ -10,14 +10,15 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional
 
-from stages.lib import encoders, training_network
-from tests import training_photos as scene
+from lineup.encoders import encoder as encoders
+from lineup.training import network
+from tests.support import training_photos as scene
 
 
 def test_training_pixels_are_scaled_as_the_encoders_own_transform_does(tmp_path: Path) -> None:
     scene.write_encoder(tmp_path / "encoder")
     encoder = encoders.load(tmp_path / "encoder")
-    look = training_network.look(encoder, None)
+    look = network.look(encoder, None)
     colour = (200, 30, 90)
     own = encoder.transform(Image.new("RGB", (32, 32), colour))
     pixels = torch.tensor(colour, dtype=torch.uint8)[None, :, None, None].expand(1, 3, 32, 32)
@@ -32,11 +33,15 @@ def test_label_centres_are_the_naive_means_of_the_first_three() -> None:
     pixels = rng.integers(0, 256, (len(labels), 3, 4, 4)).astype(np.uint8)
     torch.manual_seed(0)
     module = nn.Sequential(nn.Flatten(), nn.Linear(48, 5))
-    look = training_network.Look(4, torch.full((3, 1, 1), 0.5), torch.full((3, 1, 1), 0.25))
-    centres = training_network.label_centres(module, pixels, labels, look)
+    look = network.Look(4, torch.full((3, 1, 1), 0.5), torch.full((3, 1, 1), 0.25))
+    centres = network.label_centres(module, pixels, labels, look)
     for label in range(3):
         vectors = []
         for row in np.flatnonzero(labels == label)[:3]:
             with torch.inference_mode():
-                vectors.append(functional.normalize(module((torch.from_numpy(pixels[row]).float()[None] / 255 - 0.5) / 0.25))[0])
+                vectors.append(
+                    functional.normalize(
+                        module((torch.from_numpy(pixels[row]).float()[None] / 255 - 0.5) / 0.25)
+                    )[0]
+                )
         assert torch.allclose(centres[label], functional.normalize(sum(vectors), dim=0), atol=1e-5)  # type: ignore[arg-type]

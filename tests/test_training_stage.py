@@ -16,13 +16,21 @@ from typing import Any
 import pytest
 import yaml
 
+from lineup import paths
+from lineup.encoders import encoder as encoders
+from lineup.training import checkpoint as checkpoints
+from lineup.training import loop
 from stages import train
-from stages.lib import encoders, paths, training
-from stages.lib import training_checkpoint as checkpoints
-from tests import project
-from tests import training_photos as scene
+from tests.support import project
+from tests.support import training_photos as scene
 
-ENCODER = {"library": "timm", "name": "test_resnet", "weights": "none", "allow_random": True, "image_size": 32}
+ENCODER = {
+    "library": "timm",
+    "name": "test_resnet",
+    "weights": "none",
+    "allow_random": True,
+    "image_size": 32,
+}
 
 
 def params(objective: dict[str, Any]) -> dict[str, Any]:
@@ -45,7 +53,12 @@ def write_params(folder: Path, objective: dict[str, Any]) -> None:
 
 def command(folder: Path) -> subprocess.Popen[bytes]:
     environment = project.environment(PYTHONPATH=str(project.ROOT), OMP_NUM_THREADS="1")
-    return subprocess.Popen([sys.executable, "-m", "stages.train", "--model", "row"], cwd=folder, env=environment, stderr=subprocess.PIPE)
+    return subprocess.Popen(
+        [sys.executable, "-m", "stages.train", "--row", "row"],
+        cwd=folder,
+        env=environment,
+        stderr=subprocess.PIPE,
+    )
 
 
 def test_no_objective_passes_the_folder_on_byte_for_byte(folder: Path) -> None:
@@ -53,41 +66,69 @@ def test_no_objective_passes_the_folder_on_byte_for_byte(folder: Path) -> None:
     (folder / paths.weights("row") / "text.safetensors").write_bytes(b"a text tower")
     (folder / paths.weights("row") / "tokenizer").mkdir()
     (folder / paths.weights("row") / "tokenizer" / "vocab.json").write_bytes(b"{}")
-    train.main(["--model", "row"])
+    train.main(["--row", "row"])
     passed = project.tree(folder / paths.trained("row"))
     assert passed.pop("log.csv") == b"epoch,loss,map_at_r,learning_rate,drawn,drawn_so_far,idle\n"
     assert passed == project.tree(folder / paths.weights("row"))
-    assert json.loads((folder / paths.costs("train", "row")).read_text()) == {"row": "row", "minutes": 0.0, "note": None}
+    assert json.loads((folder / paths.costs("train", "row")).read_text()) == {
+        "row": "row",
+        "minutes": 0.0,
+        "note": None,
+    }
 
 
 def test_no_objective_needs_no_torch(folder: Path) -> None:
     write_params(folder, {"name": "none"})
-    code = "import sys; from stages import train; train.main(['--model', 'row']); sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys; from stages import train; train.main(['--row', 'row']); sys.exit('torch' in sys.modules)"
+    )
     project.run(sys.executable, "-c", code, cwd=folder, PYTHONPATH=str(project.ROOT))
 
 
 def test_a_row_is_trained_and_says_how(folder: Path) -> None:
     write_params(folder, {"name": "arcface", "scale": 16, "dim": 12, "images_per_epoch": 16})
     assert not (folder / "data/prepared/test").exists(), "no test image can reach a training"
-    train.main(["--model", "row"])
+    train.main(["--row", "row"])
     loaded = encoders.load(folder / paths.trained("row"))
     before = encoders.load(folder / paths.weights("row"))
     assert loaded.dim == 12 and loaded.facts["weights_sha256"] != before.facts["weights_sha256"]
     assert loaded.facts["trained"]["encoder"]["weights_sha256"] == before.facts["weights_sha256"]
-    assert loaded.facts["trained"]["objective"] == {"name": "arcface", "scale": 16, "margin": 0.5, "class_vectors": "imprinted"}
+    assert loaded.facts["trained"]["objective"] == {
+        "name": "arcface",
+        "scale": 16,
+        "margin": 0.5,
+        "class_vectors": "imprinted",
+    }
     with (folder / paths.trained("row") / "log.csv").open() as file:
         log = list(csv.DictReader(file))
-    assert [entry["epoch"] for entry in log] == ["0", "1", "2"] and log[0]["loss"] == "" and 0 < float(log[2]["map_at_r"]) <= 1
-    assert [(float(entry["drawn"]), float(entry["drawn_so_far"])) for entry in log] == [(0, 0), (0.5, 0.5), (0.5, 1)]
+    assert (
+        [entry["epoch"] for entry in log] == ["0", "1", "2"]
+        and log[0]["loss"] == ""
+        and 0 < float(log[2]["map_at_r"]) <= 1
+    )
+    assert [(float(entry["drawn"]), float(entry["drawn_so_far"])) for entry in log] == [
+        (0, 0),
+        (0.5, 0.5),
+        (0.5, 1),
+    ]
     costs = json.loads((folder / paths.costs("train", "row")).read_text())
-    assert [entry["epoch"] for entry in costs["curve"]] == [0, 1, 2] and all(entry["seconds"] > 0 for entry in costs["curve"])
-    assert costs["epochs"] == 2 and 0 < costs["minutes"] < 60 and costs["images_per_second"] > 0 and costs["device"]
+    assert [entry["epoch"] for entry in costs["curve"]] == [0, 1, 2] and all(
+        entry["seconds"] > 0 for entry in costs["curve"]
+    )
+    assert (
+        costs["epochs"] == 2
+        and 0 < costs["minutes"] < 60
+        and costs["images_per_second"] > 0
+        and costs["device"]
+    )
 
 
-def test_equal_trainings_give_the_same_bytes_interrupted_or_not(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_equal_trainings_give_the_same_bytes_interrupted_or_not(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of the whole folder: what was measured stands in the costs."""
     write_params(folder, {"name": "arcface", "epochs": 3})
-    train.main(["--model", "row"])
+    train.main(["--row", "row"])
     first = project.tree(folder / paths.trained("row"))
     save = checkpoints.save
 
@@ -102,16 +143,16 @@ def test_equal_trainings_give_the_same_bytes_interrupted_or_not(folder: Path, mo
         if interrupted:
             monkeypatch.setattr(checkpoints, "save", dies_after_the_second_epoch)
             with pytest.raises(KeyboardInterrupt):
-                train.main(["--model", "row"])
+                train.main(["--row", "row"])
             monkeypatch.undo()
             monkeypatch.chdir(folder)
-        train.main(["--model", "row"])
+        train.main(["--row", "row"])
         assert project.tree(folder / paths.trained("row")) == first
 
 
 def test_settings_that_decide_nothing_keep_the_result_and_others_don_t(folder: Path) -> None:
     def cached() -> set[str]:
-        train.main(["--model", "row"])
+        train.main(["--row", "row"])
         return {path.name for path in (folder / paths.CACHE / "training").iterdir()}
 
     write_params(folder, {"name": "arcface"})
@@ -123,12 +164,14 @@ def test_settings_that_decide_nothing_keep_the_result_and_others_don_t(folder: P
 
 
 def trained_weights(folder: Path) -> bytes:
-    train.main(["--model", "row"])
+    train.main(["--row", "row"])
     return (folder / paths.trained("row") / encoders.WEIGHTS_FILE).read_bytes()
 
 
 @pytest.mark.parametrize(
-    "change", [{"image_size": 48}, {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]}], ids=["image_size", "mean and std"]
+    "change",
+    [{"image_size": 48}, {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]}],
+    ids=["image_size", "mean and std"],
 )
 def test_an_encoder_that_sees_photos_otherwise_is_trained_anew(folder: Path, change: dict[str, Any]) -> None:
     """With the same weights, which a changed image_size doesn't touch."""
@@ -142,18 +185,28 @@ def test_an_encoder_that_sees_photos_otherwise_is_trained_anew(folder: Path, cha
     assert trained_weights(folder) == second != first
 
 
-def test_code_that_dvc_trains_again_for_decides_what_is_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_that_dvc_trains_again_for_decides_what_is_kept(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_params(folder, {"name": "arcface"})
     digested: list[str] = []
     monkeypatch.setattr(
-        training, "code_digest", lambda *files: digested.extend(str(file.relative_to(project.ROOT)) for file in files) or ""
+        loop,
+        "code_digest",
+        lambda *files: digested.extend(str(file.relative_to(project.ROOT)) for file in files) or "",
     )
-    train.main(["--model", "row"])
+    train.main(["--row", "row"])
     deps = yaml.safe_load((project.ROOT / "dvc.yaml").read_text())["stages"]["train"]["do"]["deps"]
     code = {
-        dep.replace("${item.encoder.library}", "timm").replace("${item.objective.name}", "arcface") for dep in deps if dep.endswith(".py")
+        dep.replace("${item.encoder.library}", "timm").replace("${item.objective.name}", "arcface")
+        for dep in deps
+        if dep.endswith(".py")
     }
-    assert {*digested} == code - {f"stages/{name}.py" for name in ("train", "lib/training_notes", "lib/training_params")}
+    assert {*digested} == code - {
+        "stages/train.py",
+        "lineup/training/notes.py",
+        "lineup/settings/training.py",
+    }
 
 
 def test_a_users_mistake_ends_in_one_sentence(folder: Path) -> None:
@@ -161,7 +214,9 @@ def test_a_users_mistake_ends_in_one_sentence(folder: Path) -> None:
     process = command(folder)
     told = process.communicate()[1].decode()
     assert process.returncode == 1
-    assert told.splitlines()[-1].startswith("error: params.yaml: models.row.objective: labels_per_batch is 50, but there are 8 labels")
+    assert told.splitlines()[-1].startswith(
+        "error: params.yaml: models.row.objective: labels_per_batch is 50, but there are 8 labels"
+    )
     assert "Traceback" not in told
 
 
@@ -170,9 +225,9 @@ def test_what_cant_be_trained_is_told_before_torch_is_loaded(folder: Path) -> No
     code = """
 import sys
 from stages import train
-from stages.lib.errors import UserError
+from lineup.errors import UserError
 try:
-    train.main(["--model", "row"])
+    train.main(["--row", "row"])
 except UserError as error:
     sys.exit(3 if "torch" in sys.modules else 0 if "labels_per_batch is 50" in str(error) else 4)
 """
@@ -191,10 +246,15 @@ def test_killed_at_any_point_it_ends_with_the_same_bytes(folder: Path) -> None:
     (folder / paths.trained("row") / encoders.WEIGHTS_FILE).unlink()
     killed = 0
     for _ in range(2):
-        seen = {path: path.stat().st_mtime_ns for path in (folder / paths.CACHE).rglob("checkpoint.safetensors")}
+        seen = {
+            path: path.stat().st_mtime_ns for path in (folder / paths.CACHE).rglob("checkpoint.safetensors")
+        }
         process = command(folder)
         while process.poll() is None:
-            now = {path: path.stat().st_mtime_ns for path in (folder / paths.CACHE).rglob("checkpoint.safetensors")}
+            now = {
+                path: path.stat().st_mtime_ns
+                for path in (folder / paths.CACHE).rglob("checkpoint.safetensors")
+            }
             if now and now != seen:
                 os.kill(process.pid, signal.SIGKILL)
                 killed += 1

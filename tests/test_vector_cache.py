@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.lib import vector_cache
-from stages.lib.errors import UserError
-from stages.lib.fingerprint import code_digest, fingerprint
-from stages.lib.vector_cache import Ids, VectorCache, Vectors, raw_ids
+from lineup.embedding import vector_cache
+from lineup.embedding.vector_cache import Ids, VectorCache, Vectors, raw_ids
+from lineup.errors import UserError
+from lineup.fingerprint import code_digest, fingerprint
 
 DIM = 3
 
@@ -45,7 +45,10 @@ def test_ids_sort_and_compare_as_their_text_does() -> None:
 
 def test_a_vector_is_kept_under_what_is_stored_of_its_image() -> None:
     ids = sorted(hashlib.sha256(str(number).encode()).hexdigest() for number in range(9))
-    stored = [hashlib.sha256(b"shrunk " + i.encode()).hexdigest() if row % 3 == 1 else None for row, i in enumerate(ids)]
+    stored = [
+        hashlib.sha256(b"shrunk " + i.encode()).hexdigest() if row % 3 == 1 else None
+        for row, i in enumerate(ids)
+    ]
     images = pa.RecordBatch.from_pydict({"image_id": ids, "prepared_id": pa.array(stored, pa.string())})
     made = [key.ljust(32, b"\0").hex() for key in vector_cache.keys(images).tolist()]
     assert made == [i if other is None else i[:32] + other[:32] for i, other in zip(ids, stored, strict=True)]
@@ -73,7 +76,11 @@ def test_ids_that_end_in_zeros_are_kept_apart(tmp_path: Path) -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.lists(st.integers(0, 40), min_size=1, max_size=12), max_size=12), st.sets(st.integers(0, 40)), st.booleans())
+@given(
+    st.lists(st.lists(st.integers(0, 40), min_size=1, max_size=12), max_size=12),
+    st.sets(st.integers(0, 40)),
+    st.booleans(),
+)
 def test_any_history_gives_the_same_answers(batches: list[list[int]], asked: set[int], merged: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:
         cache = VectorCache(Path(folder), DIM)
@@ -173,7 +180,7 @@ _WRITER = """
 import sys
 from pathlib import Path
 from tests.test_vector_cache import DIM, ids_of, vectors_of
-from stages.lib import vector_cache
+from lineup.embedding import vector_cache
 vector_cache.MOST_SMALL_PIECES = 4
 cache = vector_cache.VectorCache(Path(sys.argv[1]), DIM)
 for start in range(int(sys.argv[2]), int(sys.argv[3]), 3):
@@ -187,7 +194,9 @@ cache.merge()
 def test_processes_share_a_cache(tmp_path: Path) -> None:
     """Four writers at once, with overlapping images, each merging what it sees: nothing is lost."""
     spans = [(0, 90), (60, 150), (120, 210), (0, 210)]
-    started = [subprocess.Popen([sys.executable, "-c", _WRITER, str(tmp_path), str(a), str(b)]) for a, b in spans]
+    started = [
+        subprocess.Popen([sys.executable, "-c", _WRITER, str(tmp_path), str(a), str(b)]) for a, b in spans
+    ]
     assert [process.wait(timeout=120) for process in started] == [0, 0, 0, 0]
     ids = np.sort(ids_of(*range(210)))
     assert np.array_equal(VectorCache(tmp_path, DIM).read(ids), vectors_of(ids))

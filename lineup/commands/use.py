@@ -1,0 +1,59 @@
+"""`lineup use`: a preset in the place of params.yaml; the settings that were there are kept."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import click
+
+from lineup import paths
+from lineup.errors import UserError, nearest
+from lineup.storage import files
+
+PRESETS = Path("presets")
+
+
+def put_in_place(preset: str) -> Path | None:
+    """Copies presets/<preset>.yaml to params.yaml. Returns where the former settings are kept, None if they
+    are a preset or already kept.
+
+    UserError if there is no such preset.
+    """
+    known = {file.stem: file for file in sorted(PRESETS.glob("*.yaml"))}
+    if preset not in known:
+        raise UserError(
+            f"{PRESETS}/{preset}.yaml: does not exist{nearest(preset, known)}; known: {', '.join(known)}"
+        )
+    backup = None
+    if paths.PARAMS.exists():
+        settings = paths.PARAMS.read_bytes()
+        backups = sorted(Path().glob(f"{paths.PARAMS}.before*"))
+        if not any(file.read_bytes() == settings for file in (*known.values(), *backups)):
+            backup = _free_name()
+            shutil.copyfile(paths.PARAMS, backup)
+    files.write_text(paths.PARAMS, known[preset].read_text(encoding="utf-8"))
+    return backup
+
+
+def _free_name() -> Path:
+    """params.yaml.before, or with the first number that is free."""
+    name, number = Path(f"{paths.PARAMS}.before"), 1
+    while name.exists():
+        number += 1
+        name = Path(f"{paths.PARAMS}.before.{number}")
+    return name
+
+
+@click.command("use")
+@click.argument("preset")
+def command(preset: str) -> None:
+    """Put a preset in place as params.yaml.
+
+    PRESET is the name of a file in presets/, without .yaml. Settings of your own are kept beside it.
+    """
+    if backup := put_in_place(preset):
+        click.echo(f"{paths.PARAMS} was kept as {backup}")
+    click.echo(
+        f"{paths.PARAMS} is now {PRESETS}/{preset}.yaml; put your photos into {paths.RAW} and run: dvc repro"
+    )

@@ -1,0 +1,1 @@
+"""From prepared images to vectors, and the caches of vectors and pixels."""

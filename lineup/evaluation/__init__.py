@@ -1,0 +1,1 @@
+"""Relevance, retrieval metrics, significance, costs, and the comparison of rows."""

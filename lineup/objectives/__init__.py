@@ -1,0 +1,1 @@
+"""What an encoder is fine-tuned with: one objective per file."""

@@ -1,0 +1,88 @@
+"""Every artifact path, once; relative to the repository root, as in dvc.yaml (a test compares the two)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+Part = Literal["train", "test"]
+
+
+def _side_cache(folder: Path) -> Path:
+    """`.cache`; an experiment that DVC runs in `.dvc/tmp/exps/<name>` shares that of its project."""
+    for parent in folder.parents:
+        if parent.parts[-3:] == (".dvc", "tmp", "exps"):
+            return parent.parents[2] / ".cache"
+    return Path(".cache")
+
+
+PARAMS = Path("params.yaml")
+RAW = Path("data/raw")
+PREPARED = Path("data/prepared")
+PROBLEMS = PREPARED / "problems.csv"
+LEAKS = PREPARED / "leaks.csv"
+QRELS = PREPARED / "test" / "qrels.parquet"
+METRICS = Path("metrics/metrics.json")
+COMPARISON = Path("metrics/comparison.md")
+SIGNIFICANCE = Path("metrics/significance.csv")
+TOP_K_CURVES = Path("metrics/top_k_curves.csv")
+ACCURACY_COST = Path("metrics/accuracy_cost.csv")
+TRAINING_CURVES = Path("metrics/training_curves.csv")
+CACHE = _side_cache(Path.cwd())
+REPORT = Path("data/report/index.html")
+REPORT_ASSETS = Path("data/report/assets")
+REPORT_THUMBNAILS = Path("data/report/thumbnails")
+
+
+def manifest(part: Part) -> Path:
+    return PREPARED / part / "manifest.parquet"
+
+
+def images(part: Part) -> Path:
+    return PREPARED / part / "images"
+
+
+def weights(model: str) -> Path:
+    return Path("data/weights") / model
+
+
+def trained(model: str) -> Path:
+    return Path("data/models") / model
+
+
+def embeddings(model: str, part: Part = "test") -> Path:
+    return Path("data/embeddings" if part == "test" else "data/embeddings_train") / model
+
+
+def index(model: str) -> Path:
+    return Path("data/indexes") / f"{model}.faiss"
+
+
+def ranking(row: str) -> Path:
+    return Path("data/rankings") / f"{row}.parquet"
+
+
+def submission(row: str) -> Path:
+    return Path("data/submissions") / f"{row}.json"
+
+
+def costs(stage: Literal["train", "embed", "index", "retrieve", "refine"], row: str) -> Path:
+    """Measurements of one stage; apart from its results, which stay byte-identical between runs."""
+    return Path("data/costs") / row / f"{stage}.json"
+
+
+def row_metrics(row: str) -> Path:
+    return Path("metrics/rows") / f"{row}.json"
+
+
+def row_queries(row: str) -> Path:
+    return Path("metrics/queries") / f"{row}.csv"
+
+
+def report_row(row: str) -> Path:
+    return Path("data/report/rows") / f"{row}.js"
+
+
+def near_copies(model: str) -> Path:
+    """What of the test looks like a training photo, and the pictures of those."""
+    return Path("data/report/near_copies") / model

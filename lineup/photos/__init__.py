@@ -1,0 +1,1 @@
+"""Photos on disk: scanning data/raw, decoding, prepared images, duplicates, thumbnails."""

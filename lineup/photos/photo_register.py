@@ -1,0 +1,131 @@
+"""What preprocess knows of the photos, in a temporary database: memory doesn't grow with their number.
+
+SQLite holds some megabytes of it in memory, the rest in a file without a name, which is gone when the process
+is, however it ends. It sorts text by code points, as Python does.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import groupby
+from operator import itemgetter
+from typing import NamedTuple
+
+from lineup.errors import UserError
+
+_SCHEMA = """
+CREATE TABLE file (             -- every file of a split; read from names and tables alone
+    path TEXT PRIMARY KEY,      -- below data/raw
+    split TEXT NOT NULL,        -- train | query | gallery
+    label TEXT,                 -- null: unknown
+    normal TEXT,                -- the path in Unicode's form NFC, where that is another one
+    label_line INTEGER          -- the line of labels.csv that decided the label
+) WITHOUT ROWID;
+CREATE INDEX file_by_normal ON file (normal) WHERE normal IS NOT NULL;
+
+CREATE TABLE judgement (        -- qrels.csv
+    line INTEGER PRIMARY KEY, query TEXT NOT NULL, gallery TEXT NOT NULL, relevance INTEGER NOT NULL
+);
+
+CREATE TABLE photo (            -- every readable file
+    path TEXT PRIMARY KEY,
+    split TEXT NOT NULL,
+    part TEXT AS (iif(split = 'train', 'train', 'test')),  -- prepared apart: a new test photo must not train anything again
+    label TEXT,
+    image_id TEXT NOT NULL, pixels_id TEXT NOT NULL, width INTEGER NOT NULL, height INTEGER NOT NULL, format TEXT NOT NULL,
+    prepared_id TEXT            -- null: kept as it is
+) WITHOUT ROWID;
+
+CREATE TABLE problem (
+    path TEXT NOT NULL, problem TEXT NOT NULL,
+    skipped INTEGER NOT NULL,   -- files of a split that can't be used
+    unread INTEGER NOT NULL     -- what isn't looked at, as it lies elsewhere; neither: what is used, with a note
+);
+
+CREATE TABLE leak (kind TEXT NOT NULL, path_a TEXT NOT NULL, path_b TEXT NOT NULL, across TEXT NOT NULL);
+
+CREATE VIEW judged AS           -- judgements of readable photos, by what they show
+    SELECT query.image_id AS query_id, gallery.image_id AS gallery_id, judgement.*
+    FROM judgement JOIN photo AS query ON query.path = judgement.query JOIN photo AS gallery ON gallery.path = judgement.gallery;
+"""
+
+# A picture under two labels in one part has none. The photos of an image follow each other.
+_IMAGES = """
+WITH doubtful AS (SELECT pixels_id FROM photo WHERE part = :part GROUP BY pixels_id HAVING min(label) != max(label))
+SELECT image_id, split, iif(pixels_id IN doubtful, NULL, label), path, pixels_id, width, height, format, prepared_id
+FROM photo WHERE part = :part ORDER BY image_id, split, path
+"""
+
+
+class Image(NamedTuple):
+    """One row of a manifest, and prepared_id: None if it is kept as it is. paths: the photos (files) that
+    hold it, sorted.
+    """
+
+    image_id: str
+    split: str
+    label: str | None
+    paths: list[str]
+    pixels_id: str
+    width: int
+    height: int
+    format: str
+    prepared_id: str | None
+
+
+@contextmanager
+def temporary() -> Iterator[sqlite3.Connection]:
+    """An empty register, removed in the end. OSError with ENOSPC if the disk is full."""
+    register = sqlite3.connect("")
+    try:
+        register.executescript(
+            f"PRAGMA journal_mode = OFF; PRAGMA temp_store = FILE; {_SCHEMA}"
+        )  # nothing is ever rolled back
+        yield register
+    except sqlite3.OperationalError as error:
+        if "disk I/O error" in str(error) or "unable to open" in str(
+            error
+        ):  # a quota, `ulimit -f`, a folder: SQLite doesn't say which
+            raise UserError(
+                "SQLite's temporary file can't be written on; free some space, raise the quota or `ulimit -f`, or let the variable "
+                "SQLITE_TMPDIR name another disk, and run again: nothing finished is lost"
+            ) from None
+        if "full" not in str(error):
+            raise
+        raise OSError(
+            errno.ENOSPC,
+            os.strerror(errno.ENOSPC),
+            "SQLite's temporary file; the variable SQLITE_TMPDIR moves it",
+        ) from error
+    finally:
+        register.close()
+
+
+def value(register: sqlite3.Connection, query: str, *parameters: str) -> int:
+    """The single number that a query answers."""
+    return register.execute(query, parameters).fetchone()[0]
+
+
+def note(
+    register: sqlite3.Connection, path: str, problem: str, skipped: bool = False, unread: bool = False
+) -> None:
+    register.execute("INSERT INTO problem VALUES (?, ?, ?, ?)", (path, problem, skipped, unread))
+
+
+def images(register: sqlite3.Connection, part: str) -> Iterator[Image]:
+    """The images of train or test, sorted by (image_id, split)."""
+    rows = register.execute(_IMAGES, {"part": part})
+    for (image_id, split), group in groupby(rows, key=itemgetter(0, 1)):
+        photos = list(group)
+        label = next((photo[2] for photo in photos if photo[2] is not None), None)
+        yield Image(image_id, split, label, [photo[3] for photo in photos], *photos[0][4:])
+
+
+def count_images(register: sqlite3.Connection, part: str) -> int:
+    return value(
+        register, "SELECT count(*) FROM (SELECT DISTINCT image_id, split FROM photo WHERE part = ?)", part
+    )

@@ -1,0 +1,1 @@
+"""Rows made of other rows: one method per file."""

@@ -1,0 +1,81 @@
+"""Re-ranking with k-reciprocal encoding. Source: Zhong, Zheng, Cao & Li, CVPR 2017.
+
+Of each query alone: neighbours are looked for among the query and its first candidates, not in the whole
+gallery and not among other queries. So memory and time follow from the candidates, and a query's answer
+doesn't depend on who else asks. Where the candidates are the whole gallery, it is the paper's method with one
+query.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lineup.refinements import refinement as refinements
+from lineup.refinements.refinement import Found, Space, Task, Values, one_thread
+from lineup.search import exact
+from lineup.search.exact import Positions, Vectors
+from lineup.settings.refinement import KReciprocal
+
+
+def refine(settings: KReciprocal, task: Task) -> Found:
+    """A score is minus the final distance, -1..0.
+
+    What lies behind the candidates keeps its order, from -1 to -2.
+    """
+    space = task.space
+    assert space is not None
+    positions = task.first.positions[:, : task.k]
+    scores = np.zeros(positions.shape)
+    with one_thread():
+        for q, ranked in enumerate(positions):
+            found = int((ranked >= 0).sum())
+            near = min(found, settings.candidates)
+            scores[q, :near] = -final_distances(_distances(space, space.queries[q], ranked[:near]), settings)
+            scores[q, near:found] = -1 - np.arange(1, found - near + 1) / max(found - near, 1)
+    return refinements.ordered(positions, scores, task.k)
+
+
+def _distances(space: Space, query: Vectors, candidates: Positions) -> Values:
+    """Squared Euclidean distances between the query, in place 0, and its candidates: float64 [C + 1, C + 1]."""
+    count = len(candidates)
+    vectors = np.concatenate([query[None], exact.vectors_at(space.index, candidates)])
+    scores = exact.pairwise(space.index, vectors, np.tile(candidates, (count + 1, 1))).astype(np.float64)
+    distances = np.zeros((count + 1, count + 1))
+    distances[:, 1:] = np.maximum(2 - 2 * scores, 0) if space.metric == "cosine" else -scores
+    distances[1:, 0] = distances[0, 1:]
+    np.fill_diagonal(distances, 0)
+    return distances
+
+
+def final_distances(squared: Values, settings: KReciprocal) -> Values:
+    """squared: [n, n], the query in place 0 -> (1 - lambda) * Jaccard distance + lambda * distance to it, [n
+    - 1].
+    """
+    largest = squared.max(axis=1, keepdims=True)
+    distances = squared / np.where(largest > 0, largest, 1)
+    itself_first = distances - 2 * np.eye(len(distances))  # even where others are the same picture
+    neighbours = np.argsort(itself_first, axis=1, kind="stable")
+    encoded = _encode(distances, neighbours, settings.k1)
+    if settings.k2 > 1:
+        nearest = neighbours[:, : settings.k2]
+        encoded = sum((encoded[column] for column in nearest.T), np.zeros_like(encoded)) / nearest.shape[1]
+    shared = np.minimum(encoded[0], encoded[1:]).sum(axis=1)
+    return (1 - settings.lambda_) * (1 - shared / (2 - shared)) + settings.lambda_ * distances[0, 1:]
+
+
+def _encode(distances: Values, neighbours: Positions, k1: int) -> Values:
+    """Each image as a distribution over its expanded k1-reciprocal neighbours, [n, n]."""
+    wide, narrow = _reciprocal(neighbours, k1 + 1), _reciprocal(neighbours, int(np.around(k1 / 2)) + 1)
+    # Counts of at most n: exact in float32, whatever order a matrix product adds them in.
+    shared = wide.astype(np.float32) @ narrow.astype(np.float32).T
+    joins = wide & (3 * shared > 2 * narrow.sum(axis=1))
+    expanded = wide | (joins.astype(np.float32) @ narrow.astype(np.float32) > 0)
+    weights = np.where(expanded, np.exp(-distances), 0.0)
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+def _reciprocal(neighbours: Positions, k: int) -> np.ndarray:
+    """Whether i and j are among each other's first k, bool [n, n]; an image is its own first neighbour."""
+    forward = np.zeros(neighbours.shape, bool)
+    np.put_along_axis(forward, neighbours[:, :k], True, axis=1)
+    return forward & forward.T

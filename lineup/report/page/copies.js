@@ -1,0 +1,44 @@
+"use strict";
+// Test photos that look like a training photo: a list for the eye, the most alike first.
+
+(() => {
+  const { el, byId, charts, matches, number, pair, cards } = Page;
+  if (!charts.matched.length) return;
+  const chooser = byId("copies-model"), sameOnly = byId("copies-same");
+  Page.options(chooser, charts.matched.map((name) => [name, name]));
+
+  function side(part, { id, label, paths }) {
+    const source = part === "test" ? `thumbnails/${id}.jpg` : `near_copies/${chooser.value}/${id}.jpg`;
+    const picture = el("img", { src: source, alt: paths.join(" | "), title: paths.join("\n"), loading: "lazy", decoding: "async" });
+    return { picture, label: label ?? "no label", path: Page.files(paths) };
+  }
+
+  function draw() {
+    const own = matches[chooser.value];
+    byId("copies-part").hidden = Object.values(matches).every((match) => match.train === 0) && Object.keys(matches).length > 0;
+    if (!own) {
+      byId("copies-note").textContent = `near_copies/${chooser.value} is loading, or isn't here.`;
+      return;
+    }
+    const same = own.pairs.filter((match) => match.agreement >= own.same);
+    const count = (value) => value.toLocaleString("en");
+    byId("copies-note").textContent = `Left the ${count(own.pairs.length)} test photos that come nearest to one of the ${count(own.train)} training photos, `
+      + `right that training photo, by cosine similarity; half of all test photos come no nearer than ${number(own.typical, 2)}. In ${count(same.length)} `
+      + `of these pairs the pixels agree as well (correlation ${own.same} or more, perhaps of a crop): copies, or icons and drawings of one template. `
+      + "A model that was trained on the right one is scored too well on the left one. Equal bytes or pixels are in the table below.";
+    cards(byId("copies"), sameOnly.checked ? same : own.pairs, (match) => pair(
+      side("test", match.test), side("train", match.train),
+      [match.agreement >= own.same ? el("b", { class: "copy" }, "⚠ same picture? ") : null,
+        `cosine ${number(match.cosine, 4)}, pixels ${number(match.agreement, 2)}`]));
+  }
+
+  let drawn = "";
+  Page.whenever(() => {
+    const state = Object.keys(matches).join();
+    if (state === drawn) return;
+    drawn = state;
+    draw();
+  });
+  chooser.addEventListener("change", draw);
+  sameOnly.addEventListener("change", draw);
+})();

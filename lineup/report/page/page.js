@@ -1,0 +1,123 @@
+"use strict";
+// What the other scripts share: building elements (text is only ever set as text), loading data files, series styles.
+
+const Page = (() => {
+  const charts = JSON.parse(document.getElementById("charts").textContent);
+  const listeners = [];
+  const missing = new Map(); // row -> why its file can't be used
+  const data = (window.LINEUP ??= {});
+  const rows = (window.LINEUP_ROWS ??= {});
+  const matches = (window.LINEUP_NEAR_COPIES ??= {});
+
+  function build(create, tag, attributes, children) {
+    const element = create(tag);
+    for (const [name, value] of Object.entries(attributes ?? {})) {
+      if (value === undefined || value === null || value === false) continue;
+      if (name === "style") element.style.cssText = value; // the attribute itself is forbidden by the page's policy
+      else if (typeof value === "function") element.addEventListener(name, value);
+      else element.setAttribute(name, value === true ? "" : value);
+    }
+    element.append(...children.flat().filter((child) => child !== null && child !== undefined));
+    return element;
+  }
+  const el = (tag, attributes, ...children) => build((t) => document.createElement(t), tag, attributes, children);
+  const svg = (tag, attributes, ...children) =>
+    build((t) => document.createElementNS("http://www.w3.org/2000/svg", t), tag, attributes, children);
+  const byId = (id) => document.getElementById(id);
+
+  function load(source) {
+    return new Promise((resolve) => {
+      const script = el("script", { src: source, load: () => resolve(true), error: () => resolve(false) });
+      document.head.append(script);
+    });
+  }
+
+  // The table and the charts are in the page; everything else comes after the first paint, a file at a time.
+  async function loadAll() {
+    if (!(await load("assets/data.js"))) {
+      tell([el("li", {}, "assets/data.js isn't here: run ", el("code", {}, "dvc pull data/report/assets"), ".")]);
+      return;
+    }
+    changed();
+    for (const { name } of charts.rows) {
+      const there = await load(`rows/${name}.js`);
+      if (!there) missing.set(name, `isn't here: run dvc pull data/report/rows/${name}.js`);
+      else if (rows[name]?.collection !== data.collection.key) {
+        missing.set(name, "is of other test images: run dvc repro");
+        delete rows[name];
+      }
+      changed();
+    }
+    const faults = [...missing].map(([name, why]) => el("li", {}, el("code", {}, name), `: rows/${name}.js ${why}`));
+    for (const name of charts.matched) {
+      if (await load(`near_copies/${name}/pairs.js`)) continue;
+      faults.push(el("li", {}, "near_copies/", el("code", {}, name), ` isn't here: run dvc pull data/report/near_copies/${name}`));
+    }
+    changed();
+    tell(faults);
+    document.documentElement.dataset.loaded = "yes";
+  }
+
+  function tell(items) {
+    const status = byId("status");
+    status.replaceChildren(...items);
+    status.hidden = items.length === 0;
+  }
+
+  function changed() {
+    for (const listener of listeners) listener();
+  }
+
+  // Colour, dash and marker together tell a series: with more rows than colours, the pair still differs.
+  const DASHES = ["", "6 3", "2 3", "8 3 2 3"];
+  const MARKERS = ["circle", "square", "triangle", "diamond", "cross"];
+  const order = charts.rows.map((row) => row.name);
+  function style(name) {
+    const index = Math.max(order.indexOf(name), 0);
+    return { colour: `var(--series-${index % 8})`, dash: DASHES[(index + Math.floor(index / 8)) % 4], marker: MARKERS[index % 5] };
+  }
+
+  const number = (value, digits) => (value === null || value === undefined ? "-" : value.toFixed(digits));
+  const options = (select, entries, chosen) =>
+    select.replaceChildren(...entries.map(([value, text]) => el("option", { value, selected: value === chosen }, text)));
+  const label = (code) => (code < 0 ? "no label" : data.collection.labels[code]);
+  const picture = (side, place) => {
+    const { ids, paths } = data.collection[side];
+    return el("img", { src: `thumbnails/${ids[place]}.jpg`, alt: paths[place], title: paths[place], loading: "lazy", decoding: "async" });
+  };
+
+  // One image may have several files.
+  const path = (side, place) => files(data.collection[side].paths[place].split(" | "));
+  function files(all) {
+    return el("span", { class: "path", title: all.join("\n") }, all.length > 1 ? `${all[0]} and ${all.length - 1} more` : all[0]);
+  }
+  // Two pictures beside each other, and what is told of the pair.
+  function pair(left, right, told) {
+    const side = ({ picture, label, path }) => el("figure", {}, picture, el("figcaption", {}, el("b", {}, label), path));
+    return el("article", { class: "pair-card" }, side(left), side(right), el("p", {}, told));
+  }
+
+  // Some cards, and a button for more: thousands at once would make the page slow.
+  function cards(box, items, draw) {
+    const STEP = 24;
+    let count = 0;
+    const more = el("button", { type: "button", click: () => add() });
+    const grid = el("div", { class: "grid" });
+    function add() {
+      grid.append(...items.slice(count, count + STEP).map(draw));
+      count += STEP;
+      more.textContent = `Show more (${items.length - count} left)`;
+      more.hidden = count >= items.length;
+    }
+    add();
+    box.replaceChildren(...(items.length ? [grid, more] : [el("p", {}, "None.")]));
+  }
+  const score = (value) => (Math.abs(value) >= 100 ? value.toFixed(0) : value.toPrecision(3));
+
+  return {
+    charts, rows, matches, missing, data, order, el, svg, byId, style, number, options, label, picture, path, files, pair, cards, score, loadAll,
+    whenever: (listener) => listeners.push(listener),
+  };
+})();
+
+addEventListener("DOMContentLoaded", () => setTimeout(Page.loadAll));

@@ -1,0 +1,213 @@
+"""Decodes what strangers send in worker processes, each of which is ended where a picture takes it too long,
+or breaks it.
+
+A decoder can't be stopped inside a thread. The processes are kept for the next picture. What they hand back
+is no pickle, and is
+quick to decode: this process decodes nothing that strangers sent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import resource
+import select
+import signal
+import struct
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import IO
+
+from PIL import Image
+
+from lineup import launch
+from lineup.photos import decoding
+from lineup.photos.decoding import BadImage
+from lineup.serving.limits import Limits
+
+_REQUEST = struct.Struct(">Q")  # bytes of the file, which follows
+_ANSWER = struct.Struct(
+    ">?Q"
+)  # whether it was decoded, and the bytes of what follows: an encoded picture, or why not
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A file that was decoded.
+
+    content: its picture as preprocess would hand it on; seconds: what that took.
+    """
+
+    image_id: str
+    content: bytes
+    seconds: float
+
+
+class Decoders:
+    """`limits.decodings` worker processes; any thread may ask, and waits while all are busy."""
+
+    def __init__(self, limits: Limits, shorter_side_px: int) -> None:
+        self._workers = [_Worker(limits, shorter_side_px) for _ in range(limits.decodings)]
+        self._idle: SimpleQueue[_Worker] = SimpleQueue()
+        for worker in self._workers:
+            self._idle.put(worker)
+
+    def prepare(self, data: bytes | bytearray) -> Photo:
+        """Raises BadImage, also where the picture takes too long or too much memory."""
+        worker = self._idle.get()
+        try:
+            start = time.perf_counter()
+            content = worker.prepare(data)
+            return Photo(hashlib.sha256(data).hexdigest(), content, time.perf_counter() - start)
+        finally:
+            self._idle.put(worker)
+
+    def close(self) -> None:
+        for worker in self._workers:
+            worker.close()
+
+
+class _Worker:
+    """A process of this file's `main`. For one thread at a time."""
+
+    def __init__(self, limits: Limits, shorter_side_px: int) -> None:
+        self._seconds = limits.decoding_seconds
+        settings = (shorter_side_px, limits.decoding_pixels, limits.decoding_seconds, limits.decoding_bytes)
+        self._command = [sys.executable, "-m", "lineup.serving.decoder", *map(str, settings)]
+        self._closed = False
+        self._process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(sys.path),
+            "OMP_NUM_THREADS": "1",
+            "OPENBLAS_NUM_THREADS": "1",
+        }
+        pipe = subprocess.PIPE
+        # In a session of its own: Ctrl-C is the server's to handle.
+        return subprocess.Popen(
+            self._command, stdin=pipe, stdout=pipe, env=environment, start_new_session=True
+        )
+
+    def prepare(self, data: bytes | bytearray) -> bytes:
+        if self._process.poll() is not None:  # ended from outside while it was idle
+            self._restart()
+        try:
+            decoded, content = self._ask(data)
+        except (OSError, EOFError):
+            raise BadImage(self._reason(self._restart())) from None
+        if not decoded:
+            raise BadImage(content.decode())
+        return content
+
+    def close(self) -> None:
+        self._closed = True
+        self._process.kill()
+        self._process.wait()
+
+    def _ask(self, data: bytes | bytearray) -> tuple[bool, bytes]:
+        """OSError or EOFError if the process ends meanwhile."""
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin and stdout
+        stdin.write(_REQUEST.pack(len(data)))
+        stdin.write(data)
+        stdin.flush()
+        decoded, size = _ANSWER.unpack(_read(stdout, _ANSWER.size))
+        return decoded, _read(stdout, size)
+
+    def _restart(self) -> int:
+        """How the process ended: minus the signal, or its exit status."""
+        self._process.kill()
+        for pipe in (self._process.stdin, self._process.stdout):
+            with suppress(OSError):  # of what it didn't read
+                pipe.close()  # type: ignore[union-attr]
+        status = self._process.wait()
+        if not self._closed:
+            self._process = self._start()
+        return status
+
+    def _reason(self, status: int) -> str:
+        if status == -signal.SIGALRM:
+            return f"takes more than {self._seconds:g} s to decode; save it anew, as an ordinary JPEG"
+        if status == -signal.SIGKILL:
+            return "was given up, most likely for want of memory; choose a smaller one"
+        return f"breaks its decoder (status {status}); save it anew, as an ordinary JPEG"
+
+
+def _read(stream: IO[bytes], size: int) -> bytes:
+    data = stream.read(size)
+    if len(data) < size:
+        raise EOFError
+    return data
+
+
+def main(shorter_side_px: int, max_pixels: int, seconds: float, memory_bytes: int) -> None:
+    """The worker: a picture at a time from stdin, EOFError at its end.
+
+    The kernel ends it where one takes longer than `seconds`.
+    """
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    _bound_memory(memory_bytes)
+    launch.silence_libraries()
+    stdin, stdout = sys.stdin.buffer, sys.stdout.buffer
+    while True:  # until the server ends
+        data = _read(stdin, *_REQUEST.unpack(_read(stdin, _REQUEST.size)))
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        decoded, content = _prepare(data, shorter_side_px, max_pixels)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        stdout.write(_ANSWER.pack(decoded, len(content)))
+        stdout.write(content)
+        stdout.flush()
+
+
+def _prepare(data: bytes, shorter_side_px: int, max_pixels: int) -> tuple[bool, bytes]:
+    try:
+        if decoding.pixel_count(data) > max_pixels:
+            return (
+                False,
+                f"has more than {max_pixels // 1_000_000} million pixels; choose a smaller one".encode(),
+            )
+        return True, decoding.prepare(data, shorter_side_px).replacement or _uncompressed(
+            decoding.decode(data)
+        )
+    except BadImage as error:
+        return False, str(error).encode()
+    except MemoryError:
+        return False, b"needs more memory than a picture may take; choose a smaller one"
+
+
+def _uncompressed(rgb: Image.Image) -> bytes:
+    """The same pixels, in a file that is quick to decode whoever made it."""
+    buffer = io.BytesIO()
+    rgb.save(buffer, "PPM")
+    return buffer.getvalue()
+
+
+def _end_with_parent() -> None:
+    """Its end of stdin is closed then, and by nothing else."""
+    parent = select.poll()
+    parent.register(sys.stdin, 0)  # only for that; what comes is for `main` to read
+    parent.poll()
+    os._exit(1)
+
+
+def _bound_memory(size: int) -> None:
+    """Bytes beside what is in use now; where the system doesn't say or bound it, pixels alone are bounded."""
+    with suppress(OSError, ValueError):
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        limit = pages * resource.getpagesize() + size
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+if __name__ == "__main__":
+    with suppress(EOFError):
+        main(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4]))

@@ -1,0 +1,259 @@
+"""params.yaml, read and checked as a whole before any stage does work.
+
+`lineup check [file]` checks it alone.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from lineup import paths
+from lineup.errors import UserError, nearest
+from lineup.settings import prepared_size, refinement, yaml_file
+from lineup.settings.refinement import Refinement
+from lineup.settings.schema import Key, Strict, explain
+from lineup.settings.search import Index
+from lineup.settings.training import NoObjective, Objective, Train, settings_of
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+PerChannel = tuple[float, float, float]
+Exclude = Literal["pixels", "bytes"]
+
+
+class Preprocess(Strict):
+    """How raw photos are prepared, once for all models."""
+
+    shorter_side_px: int = Field(
+        default=512,
+        ge=32,
+        le=16384,
+        description="a photo is shrunk until its shorter side has so many pixels",
+    )
+    on_bad_image: Literal["skip", "fail"] = "skip"
+
+
+class Encoder(Strict):
+    """A network that maps an image to a vector, and where its weights come from."""
+
+    library: Literal["torchvision", "timm", "transformers", "open_clip"]
+    name: str = Field(min_length=1)
+    weights: str = Field(pattern=r"^(hub|none|(hub|package|file):.+)$")
+    revision: str | None = Field(
+        default=None, min_length=1, description="commit, tag or branch of the hub's repository; default: main"
+    )
+    pooling: Literal["cls", "mean", "pooler"] | None = Field(
+        default=None, description="transformers without get_image_features only"
+    )
+    sha256: Sha256 | None = Field(
+        default=None, description="of the weights file; required unless it is safetensors"
+    )
+    assign_by: Literal["name", "order"] = Field(
+        default="name", description="how the file's tensors are assigned to the network's"
+    )
+    image_size: int | None = Field(
+        default=None, ge=16, le=2048, description="pixels; default: as the checkpoint was trained"
+    )
+    mean: PerChannel | None = Field(
+        default=None, description="per channel, of pixels in 0..1; default: the checkpoint's"
+    )
+    std: PerChannel | None = None
+    transform: str | None = Field(
+        default=None,
+        min_length=1,
+        description="for weights from a file: the tag whose transform they were trained with",
+    )
+    licence: str | None = Field(
+        default=None, min_length=1, description="of the weights, where their source states none"
+    )
+    allow_random: bool = Field(default=False, description="weights: none is refused unless this is set")
+
+    @model_validator(mode="after")
+    def _random_is_deliberate(self) -> Encoder:
+        if self.weights == "none" and not self.allow_random:
+            raise ValueError(
+                "weights: none means random vectors; say allow_random: true if that is what you want"
+            )
+        if self.std is not None and min(self.std) <= 0:
+            raise ValueError("std must be above 0 in every channel")
+        return self
+
+    @model_validator(mode="after")
+    def _hub_is_named_as_the_library_does(self) -> Encoder:
+        source, _, tag = self.weights.partition(":")
+        if self.transform and (self.library == "transformers" or source == "hub"):
+            raise ValueError(
+                f"transform: {self.transform} is for a single file, and these weights bring their own transform; remove it"
+            )
+        if self.pooling and self.library != "transformers":
+            raise ValueError(
+                f"pooling: {self.pooling} is for transformers; {self.library} pools as the checkpoint says, remove it"
+            )
+        if self.name.startswith("hf-hub:") and source != "hub":
+            raise ValueError(
+                f"weights: {self.weights} doesn't go with name: {self.name}, which has its own; say weights: hub, or name the architecture"
+            )
+        if self.revision and source != "hub":
+            raise ValueError(
+                f"revision: {self.revision} is for weights from a hub; with weights: {self.weights} remove it"
+            )
+        if self.revision and self.library == "torchvision":
+            raise ValueError(
+                "revision is not known to torchvision, whose hub has none; name the weights instead: hub:IMAGENET1K_V2"
+            )
+        if self.library == "transformers" and tag and source == "hub":
+            raise ValueError(
+                f"weights: {self.weights} is not known to transformers; say weights: hub and revision: {tag}"
+            )
+        if self.library == "open_clip" and source == "hub" and bool(tag) == self.name.startswith("hf-hub:"):
+            raise ValueError(
+                f"weights: {self.weights} doesn't go with name: {self.name}; open_clip takes name: ViT-B-32 with weights: hub:TAG, "
+                "or name: hf-hub:ORGANISATION/REPOSITORY with weights: hub"
+            )
+        return self
+
+
+class Embed(Strict):
+    """What computes the vectors; engine, precision and the kind of device decide them, batch_size doesn't."""
+
+    batch_size: int = Field(default=32, ge=1, le=4096)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    engine: Literal["auto", "torch", "openvino", "onnxruntime"] = "auto"
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    pixel_cache_gb: float = Field(
+        default=10, ge=0, description="disk for decoded pixels, which rows with the same transform share"
+    )
+
+
+class Search(Index):
+    metric: Literal["cosine", "l2"]
+
+
+class Relevance(Strict):
+    """What counts as a right answer, beside labels and judgements."""
+
+    exclude: Exclude = Field(
+        default="pixels",
+        description="what is the query itself, and so no answer: its pixels, or only its bytes",
+    )
+
+
+class Retrieve(Strict):
+    depth: int = Field(default=100, ge=1, description="depth of the rankings; deeper where a metric needs it")
+
+
+class Score(Strict):
+    cutoffs: tuple[Annotated[int, Field(ge=1, le=10_000)], ...] = Field(default=(1, 5, 10), min_length=1)
+    bootstrap_samples: int = Field(default=1000, ge=100, le=100_000)
+
+
+class NearCopies(Strict):
+    """Test photos that look like a training photo are looked for by the vectors of these rows."""
+
+    rows: tuple[Key, ...] = Field(
+        default=(),
+        description="rows of models; pretrained ones, as training pulls photos of one label together",
+    )
+
+
+class Model(Strict):
+    """One row of the comparison table."""
+
+    encoder: Encoder
+    objective: Objective
+    search: Search
+
+
+class Params(Strict):
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    preprocess: Preprocess = Preprocess()
+    train: Train = Train()
+    embed: Embed = Embed()
+    relevance: Relevance = Relevance()
+    retrieve: Retrieve = Retrieve()
+    score: Score = Score()
+    near_copies: NearCopies = NearCopies()
+    models: dict[Key, Model] = Field(min_length=1)
+    refinements: dict[Key, Refinement] = Field(
+        default={}, description="rows made of what other rows computed"
+    )
+
+    @model_validator(mode="after")
+    def _near_copies_are_found_by_models(self) -> Params:
+        for place, row in enumerate(self.near_copies.rows):
+            if row not in self.models:
+                raise ValueError(
+                    f"near_copies.rows names {row!r}, which is no row of models{nearest(row, self.models)}"
+                )
+            if row in self.near_copies.rows[:place]:
+                raise ValueError(f"near_copies.rows names {row!r} twice; remove one")
+        return self
+
+    @model_validator(mode="after")
+    def _photos_are_large_enough(self) -> Params:
+        for row, model in self.models.items():
+            trained = (
+                None
+                if isinstance(model.objective, NoObjective)
+                else settings_of(self.train, model.objective).image_size
+            )
+            resize_px = max(model.encoder.image_size or 0, trained or 0)
+            if fault := prepared_size.fault(row, resize_px, self.preprocess.shorter_side_px):
+                raise ValueError(fault)
+        return self
+
+    @model_validator(mode="after")
+    def _pairs_can_be_drawn(self) -> Params:
+        for row, model in self.models.items():
+            if isinstance(model.objective, NoObjective) or not model.objective.needs.pairs:
+                continue
+            if settings_of(self.train, model.objective).images_per_label < 2:
+                own = f"models.{row}.objective.images_per_label"
+                said = (
+                    own
+                    if "images_per_label" in model.objective.model_fields_set
+                    else "train.images_per_label"
+                )
+                raise ValueError(
+                    f"{said} is 1, but {model.objective.name} of models.{row} learns from pairs of images of one label; "
+                    f"set {own} to 2 or more"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _refinements_can_be_made(self) -> Params:
+        refinement.check(self.models, self.refinements)
+        return self
+
+
+# What stages depend on of a section in dvc.yaml, where it isn't the whole.
+NEEDED = {"embed": ("device", "engine", "precision"), "score": ("cutoffs",), "near_copies": ("rows",)}
+
+
+def load(path: Path = paths.PARAMS) -> Params:
+    """The checked settings; UserError names the place and the nearest fix."""
+    raw = yaml_file.read(path)
+    try:
+        return Params.model_validate(raw)
+    except ValidationError as error:
+        raise UserError(f"{path}: {explain(error, Params, raw)}") from None
+
+
+def check_sections(path: Path, params: Params) -> None:
+    """DVC reads the file too, and knows no defaults: without what dvc.yaml names it can't run."""
+    for section in Params.model_fields:
+        group = getattr(params, section)
+        said = group.model_fields_set if isinstance(group, Strict) else ()
+        lacking = [name for name in NEEDED.get(section, ()) if name not in said]
+        if section in params.model_fields_set and not lacking:
+            continue
+        named = ", ".join(f"{name}: {_plain(getattr(group, name))}" for name in lacking)
+        example = f"{{{named}}}" if isinstance(group, Strict | dict) else group
+        place = f"{section}.{lacking[0]}" if section in params.model_fields_set else section
+        raise UserError(f"{path}: {place} is missing, which DVC needs; say `{section}: {example}`")
+
+
+def _plain(value: Any) -> Any:
+    return [*value] if isinstance(value, tuple) else value

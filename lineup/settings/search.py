@@ -1,0 +1,46 @@
+"""How a gallery's index is built: exact, or approximate with a recall to reach."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from lineup.settings.schema import Strict
+
+Kind = Literal["flat", "hnsw", "ivf", "ivfpq", "auto"]
+Storage = Literal["float32", "float16", "int8", "pq"]
+
+RECALL_TARGET = 0.95  # where an approximate index names none
+
+
+class Index(Strict):
+    index: Kind = Field(
+        description="flat compares every vector; hnsw, ivf and ivfpq only some; auto goes by the gallery's size"
+    )
+    recall_target: float | None = Field(
+        default=None, gt=0, le=1, description="of recall@k against exact search; default: 0.95"
+    )
+    storage: Storage = Field(
+        default="float32", description="of the vectors in the index, from which scores are computed"
+    )
+
+    @model_validator(mode="after")
+    def _settings_go_together(self) -> Index:
+        if self.index == "flat" and self.recall_target is not None:
+            raise ValueError(
+                "recall_target is for hnsw, ivf, ivfpq and auto; index: flat compares every vector, remove it"
+            )
+        if self.storage == "pq" and self.index != "ivfpq":
+            raise ValueError(
+                f"storage: pq goes with index: ivfpq; with index: {self.index} say float32, float16 or int8"
+            )
+        return self
+
+    @property
+    def exact(self) -> bool:
+        return self.index == "flat" and self.storage == "float32"
+
+    @property
+    def target(self) -> float:
+        return RECALL_TARGET if self.recall_target is None else self.recall_target

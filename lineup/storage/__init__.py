@@ -1,0 +1,1 @@
+"""Files that appear by a rename, and the schemas of the Parquet tables."""

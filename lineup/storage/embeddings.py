@@ -1,0 +1,102 @@
+"""The vectors of a row: a folder of Parquet files that says whose they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lineup.errors import UserError
+from lineup.storage.parquet import read_schema, read_shards, shards
+from lineup.storage.schemas import embeddings_schema
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """ids: str [N], sorted; vectors: float32 [N, D], un-normalised."""
+
+    ids: npt.NDArray[np.str_]
+    vectors: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Whose vectors a folder of embeddings holds, as its files say: of which row, under which fingerprint, by
+    which weights.
+
+    fingerprint: of what a whitening projects; None, as weights, where the files don't say.
+    """
+
+    row: str
+    fingerprint: str | None
+    weights_sha256: str | None
+
+    def metadata(self) -> dict[str, str]:
+        told = {"model": self.row, "fingerprint": self.fingerprint, "weights_sha256": self.weights_sha256}
+        return {name: value for name, value in told.items() if value is not None}
+
+
+def origin(folder: Path) -> Origin:
+    """UserError if a row's folder of embeddings is not there, or its files say that they are another row's.
+
+    What comes out of a shared cache is the row's only if it says so itself.
+    """
+    told = Origin("", None, None)
+    for file in shards(folder):
+        metadata = {
+            name.decode(): value.decode(errors="replace")
+            for name, value in (read_schema(file).metadata or {}).items()
+        }
+        told = Origin(metadata.get("model", ""), metadata.get("fingerprint"), metadata.get("weights_sha256"))
+        if told.row != folder.name:
+            stage = folder.parent.name.replace("embeddings", "embed")
+            raise UserError(
+                f"{file}: says that it holds vectors of row {told.row!r}, not of {folder.name!r}; "
+                f"run `dvc repro -f -s {stage}@{folder.name}` (refine@ for a refinement), then `dvc repro`"
+            )
+    return told
+
+
+def read_vectors(
+    folder: Path, columns: list[str] | None = None, batch_rows: int = 8_192
+) -> Iterator[pa.RecordBatch]:
+    """A row's embeddings in the order of their ids, as `read_shards`. UserError if they are another row's."""
+    origin(folder)
+    yield from read_shards(folder, columns, batch_rows)
+
+
+def read_embeddings(folder: Path, split: str) -> Embeddings:
+    """The vectors of one split ("query" or "gallery"); an empty one gives [0, D]."""
+    dim = read_schema(shards(folder)[0]).field("embedding").type.list_size
+    ids: list[str] = []
+    vectors = [np.empty((0, dim), np.float32)]
+    for batch in read_vectors(folder):
+        some_ids, some_vectors = ids_and_vectors(
+            batch.filter(pc.field("split") == split) if batch.num_rows else batch
+        )
+        ids.extend(some_ids)
+        vectors.append(some_vectors)
+    return Embeddings(np.array(ids, dtype=np.str_), np.concatenate(vectors))
+
+
+def vectors_of(column: pa.FixedSizeListArray) -> npt.NDArray[np.float32]:
+    """fixed_size_list<float32>[D] of N rows -> float32 [N, D]."""
+    return column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), column.type.list_size)
+
+
+def ids_and_vectors(rows: pa.RecordBatch) -> tuple[list[str], npt.NDArray[np.float32]]:
+    """N rows of embeddings -> their ids, and float32 [N, D]."""
+    return rows.column("image_id").to_pylist(), vectors_of(rows.column("embedding"))
+
+
+def embeddings_batch(images: pa.RecordBatch, vectors: npt.NDArray[np.float32]) -> pa.RecordBatch:
+    """images: N rows with image_id, split and prepared_id; vectors: float32 [N, D], theirs."""
+    flat = pa.array(np.ascontiguousarray(vectors, dtype=np.float32).reshape(-1))
+    lists = pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
+    known = [images.column(name).cast(pa.string()) for name in ("image_id", "split", "prepared_id")]
+    return pa.record_batch([*known, lists], schema=embeddings_schema(vectors.shape[1]))

@@ -1,0 +1,96 @@
+"""Files and folders that appear under their name by a rename: nothing is ever half-written."""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from lineup.errors import UserError, naming
+
+REPAIR = "run `dvc checkout --force`, or `dvc repro` once it's removed"  # for a damaged file
+
+
+def replace_atomically(path: Path, write: Any) -> None:
+    """Calls write(temporary path) and renames the file or folder it made to `path`, which an OSError of the
+    disk names.
+    """
+    temporary, former = (path.with_name(f".{path.name}.{part}{os.getpid()}.tmp") for part in ("", "former."))
+    try:
+        with naming(path, temporary):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            remove_abandoned(path.parent, path.name)
+            _remove(temporary)
+            write(temporary)
+            if temporary.is_dir() and os.path.lexists(path):
+                # A folder can't be renamed over a full one, and must not be seen half removed.
+                path.rename(former)
+            temporary.replace(path)
+    finally:
+        if os.path.lexists(former) and not os.path.lexists(path):
+            former.rename(path)
+        with suppress(OSError):  # a disk that fails has been told above; the next run removes what is left
+            _remove(temporary)
+            _remove(former)
+
+
+def remove_folder(folder: Path) -> None:
+    """Out of sight by one rename first: no process ever sees half of a folder."""
+    doomed = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    folder.rename(doomed)
+    shutil.rmtree(doomed)
+
+
+def remove_abandoned(folder: Path, name: str | None = None) -> None:
+    """Removes what killed processes left half-written in a folder, of one file or of all."""
+    for left in folder.glob(f".{glob.escape(name) if name else '*'}.*.tmp"):
+        if not _is_running(left.name.split(".")[-2]):
+            _remove(left)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _is_running(pid: str) -> bool:
+    """Not so of a zombie, which is left where nobody takes a killed process's exit status, nor of a thread's
+    number.
+    """
+    try:
+        return psutil.pid_exists(int(pid)) and psutil.Process(int(pid)).status() not in (
+            psutil.STATUS_ZOMBIE,
+            psutil.STATUS_DEAD,
+        )
+    except psutil.AccessDenied:  # another user's
+        return True
+    except (psutil.NoSuchProcess, ValueError, OverflowError):
+        return False
+
+
+def write_text(path: Path, text: str) -> None:
+    replace_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8", newline="\n"))
+
+
+def write_json(path: Path, content: Any) -> None:
+    write_text(
+        path, json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+    )
+
+
+def read_json(path: Path) -> Any:
+    try:
+        with naming(path):
+            return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: is not there; run `dvc repro`, or `dvc pull` it") from None
+    except ValueError:
+        raise UserError(f"{path}: is damaged; {REPAIR}") from None

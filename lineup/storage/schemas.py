@@ -1,0 +1,58 @@
+"""The schemas of the Parquet tables, and how many rows a file of a folder holds."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+MANIFEST = pa.schema(
+    [
+        ("image_id", pa.string()),  # SHA-256 of the file's bytes
+        ("split", pa.string()),  # train | query | gallery
+        ("label", pa.string()),  # null: unknown
+        (
+            "paths",
+            pa.list_(pa.string()),
+        ),  # every file with these bytes in this split, relative to data/raw, sorted
+        ("pixels_id", pa.string()),  # SHA-256 of the upright RGB pixels and their size
+        ("width", pa.int32()),  # upright, before shrinking
+        ("height", pa.int32()),
+        ("format", pa.string()),  # as the content says: JPEG, PNG, ...
+    ]
+)
+
+_PREPARED_ID = (
+    "prepared_id",
+    pa.string(),
+)  # SHA-256 of the bytes stored in the place of a file's own; null where it is kept as it is
+
+IMAGES = pa.schema([("image_id", pa.string()), ("split", pa.string()), _PREPARED_ID, ("image", pa.binary())])
+
+# Its file's metadata has, where there is a qrels.csv, the number of its judgements, and how many of them are
+# left out.
+QRELS = pa.schema([("query_id", pa.string()), ("gallery_id", pa.string()), ("relevance", pa.int8())])
+
+RANKING = pa.schema(
+    [
+        ("query_id", pa.string()),
+        ("gallery_ids", pa.list_(pa.string())),  # nearest first
+        (
+            "scores",
+            pa.list_(pa.float32()),
+        ),  # higher is nearer: cosine similarity, or minus the squared L2 distance
+    ]
+)
+
+IMAGES_PER_SHARD = 1_000
+
+VECTORS_PER_SHARD = 65_536
+
+
+def embeddings_schema(dim: int) -> pa.Schema:
+    return pa.schema(
+        [
+            ("image_id", pa.string()),
+            ("split", pa.string()),
+            _PREPARED_ID,
+            ("embedding", pa.list_(pa.float32(), dim)),
+        ]
+    )

@@ -1,0 +1,1 @@
+"""The competition's JSON, and the server that takes it."""

@@ -1,0 +1,98 @@
+"""A Lineup project in a folder of its own: this checkout's code, its own params.yaml, data and DVC cache."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+CODE = ("lineup", "stages", "dvc.yaml", ".dvcignore", ".gitignore", "presets")
+
+
+def environment(**extra: str) -> dict[str, str]:
+    """The tests' Python first on PATH; nothing asks a hub; two threads, as CI has."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return {
+        **os.environ,
+        "PATH": path,
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "HF_HUB_OFFLINE": "1",
+        "DVC_NO_ANALYTICS": "1",
+        **extra,
+    }
+
+
+def run(*command: str, cwd: Path, check: bool = True, **extra: str) -> subprocess.CompletedProcess[str]:
+    """Runs a command in `cwd`; a failure shows all that it printed."""
+    done = subprocess.run(
+        command, cwd=cwd, env=environment(**extra), capture_output=True, text=True, check=False
+    )
+    if check and done.returncode:
+        raise AssertionError(
+            f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
+        )
+    return done
+
+
+def create(folder: Path, params: dict[str, Any]) -> Path:
+    """A git repository with DVC, this checkout's code and `params`; without data."""
+    folder.mkdir(parents=True)
+    for name in CODE:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        elif source.exists():
+            shutil.copy2(source, folder / name)
+    run("git", "init", "-q", "-b", "main", cwd=folder)
+    run("git", "config", "user.email", "test@example.org", cwd=folder)
+    run("git", "config", "user.name", "Test", cwd=folder)
+    run("dvc", "init", "-q", cwd=folder)
+    shutil.copy2(ROOT / ".dvc" / "config", folder / ".dvc" / "config")
+    shutil.copytree(ROOT / ".dvc" / "plots", folder / ".dvc" / "plots", dirs_exist_ok=True)
+    write_params(folder, params)
+    return folder
+
+
+def write_params(folder: Path, params: dict[str, Any]) -> None:
+    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
+
+
+def read_params(folder: Path) -> dict[str, Any]:
+    return yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))
+
+
+def repro(folder: Path, *arguments: str) -> list[str]:
+    """`dvc repro`; the stages it executed, in order (not those it found unchanged or took from the cache)."""
+    return executed(run("dvc", "repro", *arguments, cwd=folder).stdout)
+
+
+def executed(printed: str) -> list[str]:
+    """The stages that DVC says it ran."""
+    return re.findall(r"^Running stage '([^']+)':$", printed, flags=re.MULTILINE)
+
+
+def demo_params(*rows: str, image_size: int = 64) -> dict[str, Any]:
+    """The demo's settings with some of its rows, at a size that tests have time for."""
+    params = read_params(ROOT)
+    params["models"] = {row: params["models"][row] for row in rows}
+    params["refinements"] = {}  # they name rows of the demo that may not be here
+    params["near_copies"] = {"rows": []}
+    for model in params["models"].values():
+        model["encoder"] = {**model["encoder"], "image_size": image_size}
+    return params
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder, by its relative path."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }

@@ -55,6 +55,12 @@ def test_a_second_run_executes_nothing(folder: Path) -> None:
     assert all(0 < row["map_at_r"] < 1 for row in metrics(folder).values())
 
 
+def test_results_and_dvc_cache_share_their_bytes_on_disk(finished: Path) -> None:
+    """By hard links, where the file system has no copy-on-write links; such a file can't be written in place."""
+    for file in sorted((finished / "data/embeddings").rglob("*.parquet")):
+        assert file.stat().st_nlink == 2 and not file.stat().st_mode & 0o222
+
+
 def test_one_changed_encoder_runs_its_row_and_compare_only(folder: Path) -> None:
     params = read_params(folder)
     params["models"]["raw_pixels_l2"]["encoder"]["image_size"] = 48

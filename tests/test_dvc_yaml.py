@@ -1,7 +1,12 @@
-"""dvc.yaml against the rest of the repository: its paths are those of paths.py, its deps exist."""
+"""dvc.yaml against the rest of the repository: its paths are those of paths.py, its deps exist, and the
+diagrams in the documentation show its stages.
+"""
 
 from __future__ import annotations
 
+import re
+import shutil
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +16,7 @@ import yaml
 
 from lineup import paths
 from lineup.settings.params import NEEDED, Params
-from tests.support.project import ROOT
+from tests.support.project import ROOT, run, write_params
 
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 
@@ -174,8 +179,9 @@ SETTINGS = pytest.mark.parametrize(
 
 @SETTINGS
 def test_no_row_shares_its_settings_with_another(file: Path) -> None:
-    """`dvc exp run -S models.a.encoder.image_size=64` changes what an anchor is shared by, or nothing where a
-    is the alias.
+    """`dvc exp run -S` would change every row that shares an anchor, or none.
+
+    With `models.a.encoder.image_size=64` it is every row if `a` holds the anchor, none if `a` is an alias.
     """
     tokens = yaml.scan(file.read_text(encoding="utf-8"))
     assert not [token for token in tokens if isinstance(token, yaml.AliasToken | yaml.AnchorToken)]
@@ -208,3 +214,40 @@ def test_every_settings_file_has_the_sections_that_stages_depend_on(file: Path) 
             assert top in settings, f"{stage} depends on {param}; without it DVC can't run"
             if rest and "${key}" not in param:
                 assert rest[0] in settings[top]
+
+
+@pytest.fixture(scope="module")
+def printed_diagram(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What `dvc dag` prints for dvc.yaml and settings with a row of each kind.
+
+    The settings of this checkout may lack a kind, and its stages with it.
+    """
+    folder = tmp_path_factory.mktemp("diagram")
+    shutil.copy2(ROOT / "dvc.yaml", folder / "dvc.yaml")
+    settings = yaml.safe_load((ROOT / "presets" / "competition.yaml").read_text(encoding="utf-8"))
+    fusion = {"from": "resnet18", "with": "resnet50", "method": "reciprocal_rank_fusion"}
+    write_params(folder, {**settings, "refinements": {"fusion": fusion}})
+    run("dvc", "init", "-q", "--no-scm", cwd=folder)
+    return run("dvc", "dag", "--md", "--collapse-foreach-matrix", cwd=folder).stdout
+
+
+def diagram(document: str) -> str:
+    """The first Mermaid block of a document, its fences included."""
+    return re.findall(r"^```mermaid$.*?^```$", document, flags=re.DOTALL | re.MULTILINE)[0]
+
+
+def test_the_architecture_shows_the_diagram_that_dvc_prints(printed_diagram: str) -> None:
+    document = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    assert diagram(document) == printed_diagram.strip(), (
+        "put what `dvc dag --md --collapse-foreach-matrix` prints into docs/architecture.md"
+    )
+
+
+def test_every_arrow_of_the_readme_is_one_of_dvc(printed_diagram: str) -> None:
+    stages = dict(re.findall(r'(node\d+)\["(\w+)"\]', printed_diagram))
+    arrows = {(stages[a], stages[b]) for a, b in re.findall(r"(node\d+)-->(node\d+)", printed_diagram)}
+    chains = [
+        line.split(" --> ") for line in diagram((ROOT / "README.md").read_text(encoding="utf-8")).splitlines()
+    ]
+    shown = {(a.strip(), b.strip()) for chain in chains for a, b in pairwise(chain)}
+    assert shown and shown <= arrows

@@ -75,24 +75,24 @@ def test_compare_writes_what_paths_py_names() -> None:
 
 @pytest.mark.parametrize("stage", DVC)
 def test_deps_exist_or_are_outs(stage: str) -> None:
-    made = {
+    all_outs = {
         out.replace("${key}", row)
         for other in DVC
         for out in outs(other)
         for row in ("${key}", "${item}", "${item.from}", "${item.with}")
     }
-    gathered = {"metrics/rows", "metrics/queries"}  # in git, the only folders that join rows
+    folders_in_git = {"metrics/rows", "metrics/queries"}  # the only folders that join rows
     for dep in block(stage)["deps"]:
-        if dep == paths.RAW.as_posix() or dep in made or dep in gathered:
+        if dep == paths.RAW.as_posix() or dep in all_outs or dep in folders_in_git:
             continue
         pattern = (
             dep.replace("${item.encoder.library}", "*")
             .replace("${item.objective.name}", "*")
             .replace("${item.method}", "*")
         )
-        found = list(ROOT.glob(pattern))
-        assert found, f"{stage} depends on {dep}, which nothing makes"
-        assert all(file.is_file() for file in found), f"{stage} depends on {dep}: never a folder of code"
+        files = list(ROOT.glob(pattern))
+        assert files, f"{stage} depends on {dep}, which no stage writes and which is not in git"
+        assert all(file.is_file() for file in files), f"{stage} depends on {dep}: never a folder of code"
 
 
 # What a stage imports and yet doesn't depend on. params and storage would run everything, trainings too, at

@@ -6,24 +6,33 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 # DVC hashes the names of photos as the locale decodes them.
 export PYTHONUTF8 = 1
+# `CONSTRAINTS= make test` tests the newest versions that pyproject.toml allows.
+CONSTRAINTS ?= -c constraints.txt
 
-.PHONY: help install demo test bench lint check remote use serve clean
+.PHONY: help install install-all demo test bench lint check remote use serve clean
 help:
-	@echo "make demo    install, lay out the demo photos, run every model, print the table"
-	@echo "make test    install, run the tests"
-	@echo "make bench   list what is measured against other ways; make bench NAME=embed measures"
-	@echo "make lint    ruff, pyright, import contracts"
-	@echo "make check   check params.yaml alone"
-	@echo "make serve MODEL=arcface       search the gallery by picture in a local page"
+	@echo "make demo                      install, lay out the demo photos, run every model, print the table"
+	@echo "make test                      install the rest, run the tests"
+	@echo "make lint                      ruff, deptry, import contracts, pyright"
+	@echo "make bench                     list the benchmarks; make bench NAME=embed runs one"
+	@echo "make check                     check params.yaml"
+	@echo "make serve ROW=arcface         search the gallery with a photo on a local page"
 	@echo "make use PRESET=competition    put a preset in place as params.yaml"
 	@echo "make remote URL=s3://...       share results through a DVC remote (or a shared folder)"
 
+# What a run needs. The engines are among it, since the figures of the demo are theirs.
 install: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml constraints.txt requirements-demo.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: Python 3.11 or newer is needed; say make PYTHON=python3.11"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: Python 3.11 or newer is needed; use make PYTHON=python3.11"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[test,dev]"
+	$(BIN)/python -m pip install --quiet $(CONSTRAINTS) -e ".[openvino,onnxruntime,heic]"
 	$(BIN)/python -m pip install --quiet --no-deps -r requirements-demo.txt
+	touch $@
+
+# What `make test` and `make lint` need beside it.
+install-all: $(VENV)/.installed-all
+$(VENV)/.installed-all: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet $(CONSTRAINTS) -e ".[test,dev]"
 	touch $@
 
 check: install
@@ -38,39 +47,33 @@ demo: check
 # A process per core, at most four (each may hold 2 GB); a file's tests share what they set up, so they stay together.
 # Threads that wait must not spin: the processes share the cores.
 test: export OMP_WAIT_POLICY = PASSIVE
-test: install
+test: install-all
 	python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
-# Without NAME: the list. Each measures against an alternative in the same run; benchmarks/RESULTS.md has what they gave.
-bench: $(if $(NAME),install)
-	@$(if $(NAME),python -m pip install --quiet -c constraints.txt -e ".[bench]")
+# Without NAME it lists them. Each compares with an alternative in the same run; benchmarks/RESULTS.md has the figures.
+bench: $(if $(NAME),install-all)
+	@$(if $(NAME),python -m pip install --quiet $(CONSTRAINTS) -e ".[bench]")
 	@$(if $(NAME),python,$(PYTHON)) -m benchmarks $(NAME) $(OPTIONS)
 
-lint: install
+# deptry runs twice: every import is declared and every package used; and a run needs no package of the tests.
+lint: install-all
 	ruff check .
 	ruff format --check .
+	deptry .
+	deptry lineup stages --optional-dependencies-dev-groups test,bench,dev
 	lint-imports --no-cache
 	pyright
 
 serve: install
-	lineup serve $(if $(MODEL),--row $(MODEL))
+	lineup serve $(if $(ROW),--row $(ROW))
 
-# The settings in place are kept beside the new ones: nothing of the user's is lost.
-use:
-	@test -f "presets/$(PRESET).yaml" || { echo "error: PRESET is '$(PRESET)'; known: $$(ls presets | sed -n 's/\.yaml$$//p' | xargs)"; exit 1; }
-	@kept=no; for file in presets/*.yaml params.yaml.before*; do cmp -s params.yaml "$$file" && kept=yes; done; \
-	if test -f params.yaml && test $$kept = no; then \
-		before=params.yaml.before; number=1; \
-		while test -e "$$before"; do number=$$((number + 1)); before=params.yaml.before.$$number; done; \
-		cp params.yaml "$$before"; echo "params.yaml was kept as $$before"; \
-	fi
-	@cp "presets/$(PRESET).yaml" params.yaml
-	@echo "params.yaml is now presets/$(PRESET).yaml; put your photos into data/raw and run: dvc repro"
+use: install
+	@lineup use "$(PRESET)"
 
-# verify: an object that was damaged on the remote is found when it is pulled, and computed again.
+# verify: DVC checks what it pulls, so that a damaged object is computed again.
 remote:
-	@test -n "$(URL)" || { echo "error: say where: make remote URL=s3://bucket/folder, or the path of a shared folder"; exit 1; }
-	@case "$(URL)" in s3://*) python -c 'import dvc_s3' 2>/dev/null || python -m pip install --quiet -c constraints.txt dvc-s3;; esac
+	@test -n "$(URL)" || { echo "error: URL is not set; use make remote URL=s3://bucket/folder, or the path of a shared folder"; exit 1; }
+	@case "$(URL)" in s3://*) python -c 'import dvc_s3' 2>/dev/null || python -m pip install --quiet $(CONSTRAINTS) dvc-s3;; esac
 	dvc remote add --default --force team "$(URL)"
 	dvc remote modify team verify true
 

@@ -1,8 +1,9 @@
-"""Lineup against other ways of doing the same, each a module of its own: `python -m benchmarks` lists them."""
+"""Lineup compared with other ways of doing the same, one module each: `python -m benchmarks` lists them."""
 
 import sys
 
-if sys.argv[:1] == ["-m"]:  # so Python looks for what it runs, which it imports after this package
+# While Python looks for the module that it runs, sys.argv starts with "-m"; it imports this package first.
+if sys.argv[:1] == ["-m"]:
     from benchmarks import command
 
     command.begin()

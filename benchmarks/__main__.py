@@ -1,4 +1,8 @@
-"""`python -m benchmarks` lists the benchmarks, `python -m benchmarks NAME [options]` runs one, NAME all runs all."""
+"""Lists the benchmarks, or runs one of them.
+
+`python -m benchmarks` lists them, `python -m benchmarks NAME [options]` runs one, and the name `all` runs
+all.
+"""
 
 from __future__ import annotations
 
@@ -10,25 +14,28 @@ from lineup.errors import nearest
 
 
 def listing() -> str:
-    """A line for each, with what it measures and the minutes that it takes."""
+    """One line for each benchmark: its name, the minutes that it takes, and what it measures."""
     lines = [
         (name, command.minutes(name), command.description(name).partition("\n")[0])
         for name in command.names()
     ]
     total = sum(int(minutes) for _, minutes, _ in lines)
     rows = [f"{name:20} {minutes:>4} min   {what}" for name, minutes, what in lines]
-    how = "make bench NAME=embed runs one, and OPTIONS=--help says what it knows; NAME=all runs all. Minutes are those of two cores."
+    how = (
+        "make bench NAME=embed runs one, with OPTIONS=--help for its options; NAME=all runs all. "
+        "The minutes are those of two cores."
+    )
     return "\n".join([*rows, f"{'all':20} {total:>4} min", "", how])
 
 
 def run(name: str, options: list[str]) -> int:
-    """Its exit code."""
+    """Runs one benchmark, and returns its exit code."""
     print(f"== {name}", file=sys.stderr, flush=True)
     return subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *options], check=False).returncode
 
 
 def main(argv: list[str]) -> int:
-    """argv: a benchmark's name, or all, and its options. The exit code."""
+    """Runs what argv names: a benchmark or `all`, then its options. Returns the exit code."""
     if not argv or argv[0] in ("-h", "--help"):
         print(listing())
         return 0

@@ -1,21 +1,27 @@
-"""Embedding end to end against its own engine's forward pass alone, and against the loops that people write by hand.
+"""Embedding end to end, compared with its engine's forward pass alone and with loops that people write.
 
-Run: python -m benchmarks.embed [mobilenet_v2] [resnet50] [clip] [--photos FOLDER] [--count N] [--engine NAME] [--precision NAME]
-Takes about 12 minutes on two cores, 2 to 6 a model.
-All weights are RANDOM: speed is measured here, nothing else. Photos: those of a folder, as preprocess leaves them; else made here,
-512 x 384 px. Each way computes the same photos from their files, the ways take turns, medians count.
+Run: python -m benchmarks.embed [mobilenet_v2] [resnet50] [clip] [--photos FOLDER] [--count N]
+         [--engine NAME] [--precision NAME]
+Takes about 12 minutes on two cores, 2 to 6 for each model.
+All weights are RANDOM: this measures speed and nothing else. The photos are those of a folder, as preprocess
+stores them, or are made here (512 x 384 px). Each way computes the same photos from their files. The ways
+take turns, and medians count.
 
-lineup        lineup.embedding.job.compute: prepared images on disk -> vectors in the side cache, what the stage does
-pixels written, read    the same where the photos' pixels are kept for the next row, and where an earlier row has kept them
-ceiling       the same engine with the same threads on tensors in memory: no file, no decoding, nothing kept
-notebook      what the notebooks did: CNNs in batches of 32, CLIP one image at a time; PIL, the transform, the network, eager
-DataLoader    torch.utils.data.DataLoader, batch_size=32, num_workers=2, eager
-documented    the loop of timm's, torchvision's or open_clip's README: one image at a time
-sentence-transformers    encode(images, batch_size=32) with a CLIP of the same size
+lineup          lineup.embedding.job.compute, as the stage runs it: from prepared images on disk to vectors in
+                the local cache
+pixels written  the same, while the photos' decoded pixels are cached for the next row
+pixels read     the same, where an earlier row has cached the pixels
+ceiling         the same engine with the same threads on tensors in memory: no file, no decoding, no cache
+notebook        the competition's notebooks: PIL, the transform, the network, eager; CNNs in batches of 32,
+                CLIP one image at a time
+DataLoader      torch.utils.data.DataLoader, batch_size=32, num_workers=2, eager
+documented      the loop in the README of timm, torchvision or open_clip: one image at a time
+sentence-transformers
+                encode(images, batch_size=32) with a CLIP of the same size
 """
 
 # pyright: reportMissingImports=false
-# What it is measured against comes with the extra `bench`.
+# The extra `bench` installs the libraries that are compared.
 from __future__ import annotations
 
 import importlib.metadata
@@ -55,7 +61,7 @@ MODELS = {
 }
 RUNS = 3
 BATCH = 32
-# Of the medians: at least so much of the ceiling, and so many times as fast as a loop.
+# The least share of the ceiling, and the least number of times that lineup is as fast as a loop (medians).
 TARGETS = {
     "ceiling": 0.9,
     "notebook": 2.0,
@@ -68,7 +74,7 @@ Way = Callable[[], Any]
 
 
 def ways(encoder: Encoder, files: list[Path], settings: Embed, name: str) -> dict[str, Way]:
-    """What is measured, by name; each computes every photo once."""
+    """The ways that are compared, by name; each computes every photo once."""
     module, transform = encoder.module.eval(), encoder.transform
     prepared, threads = paths.images("test"), machine.threads()
     first = job.settle(paths.trained("row"), prepared, settings, lambda *_: 0)
@@ -108,18 +114,19 @@ def ways(encoder: Encoder, files: list[Path], settings: Embed, name: str) -> dic
             for pixels in DataLoader(_Photos(files, transform), batch_size=BATCH, num_workers=2):
                 module(pixels).numpy()
 
-    found: dict[str, Way] = {
+    compared: dict[str, Way] = {
         "lineup": partial(lineup, len(files)),
         "pixels written": keeping,
         "pixels read": partial(lineup, 0),
     }
-    found["ceiling"], found["notebook"] = ceiling, lambda: in_batches(1 if name == "clip" else BATCH)
-    found["DataLoader"] = loaded
+    compared["ceiling"] = ceiling
+    compared["notebook"] = lambda: in_batches(1 if name == "clip" else BATCH)
+    compared["DataLoader"] = loaded
     if name == "clip":
-        found["sentence-transformers"] = _sentence_transformers(files)
+        compared["sentence-transformers"] = _sentence_transformers(files)
     else:
-        found["documented"] = lambda: in_batches(1)  # of CLIP it is the notebook's
-    return found
+        compared["documented"] = lambda: in_batches(1)  # for CLIP, the notebook's loop is the documented one
+    return compared
 
 
 class _Photos(Dataset[torch.Tensor]):
@@ -147,7 +154,10 @@ def _sentence_transformers(files: list[Path]) -> Way:
 
 
 def lay_out(spec: dict[str, str], photos: list[bytes]) -> tuple[Encoder, list[Path]]:
-    """A fetched encoder with random weights and the prepared photos, where embed looks for them; the photos as files, too."""
+    """Writes an encoder with random weights and prepared photos where the stage embed reads them.
+
+    Returns the encoder, and the photos as single files.
+    """
     torch.manual_seed(0)
     library = encoders.library(spec["library"])
     fetched = library.fetch(
@@ -163,7 +173,10 @@ def lay_out(spec: dict[str, str], photos: list[bytes]) -> tuple[Encoder, list[Pa
 
 
 def measure(name: str, folder: Path | None, settings: Embed, asked: int | None) -> None:
-    """asked: how many photos; None: as many as the model has time for."""
+    """Measures one model and prints its table.
+
+    asked: the number of photos; None: the model's own, which fits into the time above.
+    """
     spec, count = MODELS[name][0], asked or MODELS[name][1]
     if folder:
         raw = [path.read_bytes() for path in sorted(folder.rglob("*.jpg"))[:count]]
@@ -172,10 +185,10 @@ def measure(name: str, folder: Path | None, settings: Embed, asked: int | None) 
         photos = [photograph(seed, 512, 384) for seed in range(count)]
     start = time.perf_counter()
     encoder, files = lay_out(spec, photos)
-    found = ways(encoder, files, settings, name)
-    seconds: dict[str, list[float]] = {way: [] for way in found}
-    for run in range(RUNS + 1):  # the first warms up
-        for way, work in found.items():
+    compared = ways(encoder, files, settings, name)
+    seconds: dict[str, list[float]] = {way: [] for way in compared}
+    for run in range(RUNS + 1):  # the first one warms up
+        for way, work in compared.items():
             start = time.perf_counter()
             work()
             if run:
@@ -187,12 +200,12 @@ def measure(name: str, folder: Path | None, settings: Embed, asked: int | None) 
     for way, speed in speeds.items():
         target = 3.0 if (name, way) == ("mobilenet_v2", "notebook") else TARGETS.get(way)
         ratio = speeds["lineup"] / speed
-        told = (
+        verdict = (
             f"{ratio:8.2f} x   {target:5.1f} {'ok  ' if ratio >= target else 'MISS'}" if target else " " * 23
         )
         if way.startswith("pixels"):
-            told = f"{speed / speeds['ceiling']:8.2f} of the ceiling "
-        print(f"{way:22} {speed:8.1f} {told}  {', '.join(f'{s:.2f}' for s in seconds[way])}", flush=True)
+            verdict = f"{speed / speeds['ceiling']:8.2f} of the ceiling "
+        print(f"{way:22} {speed:8.1f} {verdict}  {', '.join(f'{s:.2f}' for s in seconds[way])}", flush=True)
 
 
 def main() -> None:
@@ -215,7 +228,7 @@ def main() -> None:
         "pillow",
         *(["sentence-transformers"] if "clip" in asked.models else []),
     ]
-    print("RANDOM WEIGHTS: speed is measured here, nothing else.")
+    print("RANDOM WEIGHTS: this measures speed and nothing else.")
     print(f"{machine.cpu_name()}, {machine.threads()} threads (torch: {torch.get_num_threads()})")
     print(", ".join(f"{package} {importlib.metadata.version(package)}" for package in packages))
     home = Path.cwd()

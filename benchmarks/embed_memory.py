@@ -1,8 +1,10 @@
 """Peak memory of embed with 2,000 and with 20,000 images; the ratio should be near 1.
 
 Run: python -m benchmarks.embed_memory [--counts 2000 20000 100000]
-Takes about 3 minutes on two cores, and Linux; 100,000 images some minutes more and 3 GB of the temporary folder.
-Random weights of a small network at 32 px: what is measured is the stage's memory, not a model. "again" reuses every vector.
+Takes about 3 minutes on two cores, and needs Linux. 100,000 images take some minutes more, and 3 GB of the
+temporary folder.
+The network is small, at 32 px, with random weights: this measures the stage's memory, not a model. In the run
+"again", every vector comes from the cache.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ from lineup.storage import parquet, schemas
 
 ROOT = Path(__file__).resolve().parent.parent
 
-SIDE = 96  # pixels; noise, which does not compress: 27 kB a file
+SIDE_PX = 96  # of noise, which does not compress: a file has 27 kB
 ENCODER = {
     "library": "torchvision",
     "name": "squeezenet1_1",
@@ -43,12 +45,12 @@ ENCODER = {
 
 
 def lay_out(folder: Path, count: int) -> None:
-    """What preprocess and train leave: `count` prepared images, and an encoder."""
+    """Writes what preprocess and train write: `count` prepared images, and an encoder."""
     random = np.random.default_rng(0)
     photos: dict[str, bytes] = {}
     for _ in range(count):
         buffer = io.BytesIO()
-        Image.fromarray(random.integers(0, 256, (SIDE, SIDE, 3), np.uint8)).save(
+        Image.fromarray(random.integers(0, 256, (SIDE_PX, SIDE_PX, 3), np.uint8)).save(
             buffer, "PNG", compress_level=1
         )
         photos[hashlib.sha256(buffer.getvalue()).hexdigest()] = buffer.getvalue()
@@ -78,17 +80,18 @@ def lay_out(folder: Path, count: int) -> None:
     )
 
 
-# Not getrusage: its peak begins with that of the process that started this one.
+# Not getrusage: a process inherits the peak of the one that started it.
 _STAGE = """
 from pathlib import Path
 from stages import embed
 embed.main(["--row", "a"])
-print(next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")).split()[1])
+status = Path("/proc/self/status").read_text().splitlines()
+print(next(line for line in status if line.startswith("VmHWM")).split()[1])
 """
 
 
 def peak_mb(folder: Path) -> tuple[float, float, int]:
-    """Peak memory of one run in MB, its seconds, and how many vectors it computed."""
+    """Runs the stage once. Returns its peak memory in MB, its seconds, and the number of computed vectors."""
     began = time.monotonic()
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
@@ -115,15 +118,12 @@ def main() -> None:
             lay_out(Path(name), count)
             for run in ("first", "again"):
                 peaks[count, run], seconds, computed = peak_mb(Path(name))
-                print(
-                    f"{count:6,} images, {run}: peak {peaks[count, run]:.0f} MB, {seconds:.1f} s, {computed:,} computed",
-                    flush=True,
-                )
+                measured = f"peak {peaks[count, run]:.0f} MB, {seconds:.1f} s, {computed:,} computed"
+                print(f"{count:6,} images, {run}: {measured}", flush=True)
     for fewer, more in pairwise(counts):
         for run in ("first", "again"):
-            print(
-                f"ratio, {run}: {peaks[more, run] / peaks[fewer, run]:.2f} for {more / fewer:g} times the images"
-            )
+            memory = peaks[more, run] / peaks[fewer, run]
+            print(f"ratio, {run}: {memory:.2f} for {more / fewer:g} times the images")
 
 
 if __name__ == "__main__":

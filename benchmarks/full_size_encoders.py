@@ -1,9 +1,11 @@
-"""Full-size encoders through a hub on this machine: seconds to fetch, peak memory against the checkpoint's size, images a second.
+"""Full-size encoders from a hub on this machine: seconds to fetch, peak memory, images per second.
 
-Run: python -m benchmarks.full_size_encoders [clip_b32] [vit_b16] [resnet50] [open_clip_b32] [--images N] [--device cpu]
-Takes about 5 minutes on two cores, and Linux; 6 GB of the temporary folder.
-All weights are RANDOM: nothing here says how well an encoder finds anything. Memory is the most that a process held (resident, with
-the pages of files that it mapped), less what it held once its libraries were imported; "load" includes one image's activations.
+Run: python -m benchmarks.full_size_encoders [clip_b32] [vit_b16] [resnet50] [open_clip_b32] [--images N]
+         [--device cpu]
+Takes about 5 minutes on two cores, and needs Linux and 6 GB of the temporary folder.
+All weights are RANDOM: nothing here shows how well an encoder finds anything. Memory is the peak of a process
+(resident, with the pages of mapped files), less what it held after its libraries were imported; it is also
+given as a multiple of the checkpoint's size. "load" includes the activations of one image.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from lineup import cli, machine
 from tests.support import hub_project, hub_repositories, local_hub
 
 _CARD = "---\nlicense: other\n---\nRandom weights.\n"
-# Linux keeps the most that a process held since the mark was last wiped.
+# Linux keeps the peak memory of a process since this mark was last wiped.
 _MEMORY = """
 def wipe():
     open("/proc/self/clear_refs", "w").write("5")
@@ -60,7 +62,7 @@ _EMBED = (
 import io, json, sys, time
 from pathlib import Path
 import torch
-from lineup import cli
+from lineup import machine
 from lineup.embedding import inference
 from lineup.encoders import encoder as encoders
 from lineup.engines import engine as engines
@@ -69,7 +71,7 @@ from tests.support.hub_project import photo
 encoders.library(sys.argv[2])
 before, count = wipe(), int(sys.argv[3])
 encoder = encoders.load(Path("data/weights") / sys.argv[1])
-with torch.inference_mode():  # weights that were mapped are in memory once they were used
+with torch.inference_mode():  # mapped weights are in memory only after they were used
     encoder.module(torch.zeros(1, 3, encoder.facts["image_size"], encoder.facts["image_size"]))
 loaded = mark() - before
 photos = []
@@ -78,15 +80,16 @@ for number in range(count):
     photo(320, 240, number).save(data, "JPEG")
     photos.append((str(number), data.getvalue()))
 pixels = [encoder.transform(photo(320, 240, number)) for number in range(4)]
-network = engines.prepare(engines.candidates(Embed(device=sys.argv[4]))[0], encoder, pixels, 16, machine.threads())
+engine = engines.candidates(Embed(device=sys.argv[4]))[0]
+network = engines.prepare(engine, encoder, pixels, 16, machine.threads())
 del encoder
 converted, held = mark() - before, mark("VmRSS") - before
 times = []
 for batch in inference.vectors(network, photos, 16, machine.threads()):
     times.append((time.perf_counter(), len(batch.ids)))
 seconds, done = times[-1][0] - times[0][0], sum(n for _, n in times[1:])  # the first batch warms up
-told = {"loaded": loaded, "converted": converted, "held": held, "images_per_second": done / seconds}
-print(json.dumps(told | {"engine": network.engine.described}))
+measured = {"loaded": loaded, "converted": converted, "held": held, "images_per_second": done / seconds}
+print(json.dumps(measured | {"engine": network.engine.described}))
 """
 )
 
@@ -94,9 +97,7 @@ print(json.dumps(told | {"engine": network.engine.described}))
 def clip(folder: Path) -> None:
     tokenizer = hub_repositories.clip_tokenizer(folder)
     text = {"vocab_size": 49408, "eos_token_id": 49407, "bos_token_id": 49406}
-    model = tf.CLIPModel(
-        tf.CLIPConfig(text_config=text)
-    )  # the defaults are those of openai/clip-vit-base-patch32
+    model = tf.CLIPModel(tf.CLIPConfig(text_config=text))  # defaults of openai/clip-vit-base-patch32
     model.save_pretrained(folder)
     tf.CLIPProcessor(tf.CLIPImageProcessor(), tokenizer).save_pretrained(folder)
 
@@ -218,7 +219,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=96)
     parser.add_argument("--device", default="auto")
     asked = parser.parse_args()
-    print("RANDOM WEIGHTS: download, memory and speed are measured here, nothing else.")
+    print("RANDOM WEIGHTS: this measures download, memory and speed, and nothing else.")
     print(f"{machine.cpu_name()}, {machine.threads()} threads, torch {torch.__version__}\n")
     print("| " + " | ".join(COLUMNS) + " |")
     print("|" + "---|" * len(COLUMNS))

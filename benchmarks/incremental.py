@@ -1,9 +1,9 @@
-"""What a change costs against the least that it could cost: five ratios, in one run.
+"""What a change costs, compared with the least that it could cost: five ratios in one run.
 
 Run: python -m benchmarks.incremental     (after `make demo`)
 Takes about 12 minutes on two cores, 2 GB of memory and 5 GB of the temporary folder.
-Works on copies in a temporary folder. Whatever of the checkout has changed since the demo ran, the copies start as finished:
-`dvc commit` notes their results as they are.
+It works on copies in a temporary folder. The copies start as finished, whatever has changed in the checkout
+since the demo ran: `dvc commit` records their results as they are.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from lineup.errors import UserError
 from lineup.storage import files, parquet, schemas
 
 ROOT = Path(__file__).resolve().parent.parent
-# Rows that change, and what of them: one that takes little time, and one that trains; DVC runs the stages from there on.
+# The rows that change, and their changed setting: a row that takes little time, and one that trains.
 CHANGES = {"raw_pixels_l2": ("encoder", "image_size", 136), "triplet": ("objective", "learning_rate", 0.0065)}
-FIRST = {"encoder": "fetch", "objective": "train"}
+FIRST = {"encoder": "fetch", "objective": "train"}  # the first stage that DVC runs after such a change
 ROW = "raw_pixels_l2"
 STAGES = ("fetch", "train", "embed", "index", "retrieve", "score", "report")
 REPEATS = 3
-NEW = 100  # every hundredth photo is new
+PHOTOS_PER_NEW_ONE = 100
 ENVIRONMENT = {
     **os.environ,
     "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -48,7 +48,7 @@ ENVIRONMENT = {
 
 
 def run(folder: Path, *command: str, **extra: str) -> tuple[float, str]:
-    """Seconds and what was printed."""
+    """Runs a command. Returns its seconds and what it printed."""
     start = time.perf_counter()
     done = subprocess.run(
         command, cwd=folder, env=ENVIRONMENT | extra, capture_output=True, text=True, check=False
@@ -61,13 +61,13 @@ def run(folder: Path, *command: str, **extra: str) -> tuple[float, str]:
 
 
 def repro(folder: Path) -> tuple[float, list[str]]:
-    """Seconds and the stages that ran."""
+    """Runs `dvc repro`. Returns its seconds and the stages that ran."""
     seconds, printed = run(folder, "dvc", "repro")
     return seconds, re.findall(r"^Running stage '([^']+)':$", printed, flags=re.MULTILINE)
 
 
 def finished_copy(to: Path) -> Path:
-    """The checkout with its results, all up to date, and an empty side cache."""
+    """Copies the checkout with its results, all of them up to date, and with an empty local cache."""
     listed = subprocess.run(
         ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout
@@ -81,12 +81,12 @@ def finished_copy(to: Path) -> Path:
         run(to, "dvc", "commit", "--force")
     except SystemExit as error:
         raise UserError(
-            f"{ROOT}: the demo hasn't run to its end ({str(error).splitlines()[-1]}); run `make demo`"
+            f"{ROOT}: the demo has not run to its end ({str(error).splitlines()[-1]}); run `make demo`"
         ) from None
     commit(to, "first")
     if ran := repro(to)[1]:
         raise UserError(
-            f"{ROOT}: the demo hasn't run to its end ({', '.join(ran)} had to run); run `make demo`"
+            f"{ROOT}: the demo has not run to its end ({', '.join(ran)} had to run); run `make demo`"
         )
     return to
 
@@ -108,7 +108,7 @@ def commit(folder: Path, tag: str) -> None:
 
 
 def idle(folder: Path, to: Path) -> Path:
-    """The same project, whose stages do nothing."""
+    """Copies a project, with stages that do nothing."""
     shutil.copytree(folder, to, symlinks=True)
     file = to / "dvc.yaml"
     file.write_text(
@@ -121,7 +121,7 @@ def idle(folder: Path, to: Path) -> Path:
 
 
 def no_op(real: Path, nothing: Path) -> Iterator[str]:
-    """Alternately, so that a slower moment of the machine hits both."""
+    """Measures both projects in turns, so that a slower moment of the machine affects both."""
     times: dict[Path, list[float]] = {real: [], nothing: []}
     for _ in range(REPEATS):
         for folder, seconds in times.items():
@@ -142,7 +142,7 @@ def change(folder: Path, row: str) -> None:
 
 
 def changed_row(row: str, real: Path, alone: Path) -> Iterator[str]:
-    """Against the commands of the stages that DVC runs then, one after another, by hand."""
+    """Compares `dvc repro` with the commands of the stages that it runs, one after another, by hand."""
     for folder in (real, alone):
         change(folder, row)
     stages = STAGES[STAGES.index(FIRST[CHANGES[row][0]]) :]
@@ -165,12 +165,16 @@ def changed_row(row: str, real: Path, alone: Path) -> Iterator[str]:
         whole / least,
         1.15,
     )
-    yield f"   {whole:.1f} s and {least:.1f} s: {', '.join(f'{name.split()[0][7:]} {took:.1f}' for name, took in seconds.items())}"
+    parts = (f"{name.split()[0].removeprefix('stages.')} {took:.1f}" for name, took in seconds.items())
+    yield f"   {whole:.1f} s and {least:.1f} s: {', '.join(parts)}"
 
 
 def earlier_commit(real: Path) -> Iterator[str]:
-    """After changed_row, to and fro between the two commits: as DVC does it, and where DVC has lost the row's vectors."""
-    passes, told, changed = 0, [], f"{ROW}-changed"
+    """Goes back and forth between the two commits that `changed_row` left.
+
+    The last time, DVC's cache has lost the row's vectors.
+    """
+    passes, log, changed = 0, [], f"{ROW}-changed"
     for tag, lost in (("first", False), (changed, False), ("first", False), (changed, True)):
         run(real, "git", "checkout", "-q", tag)
         if lost:
@@ -178,13 +182,13 @@ def earlier_commit(real: Path) -> Iterator[str]:
         _, ran = repro(real)
         computed = embed_costs(real, ROW)["computed"] if f"embed@{ROW}" in ran else 0
         passes += computed
-        told.append(f"{tag}{', vectors lost' if lost else ''}: {len(ran)} stages ran, {computed} computed")
+        log.append(f"{tag}{', vectors lost' if lost else ''}: {len(ran)} stages ran, {computed} computed")
     yield f"{verdict(passes == 0)} returning to an earlier commit: {passes} forward passes (target 0)"
-    yield f"   {'; '.join(told)}"
+    yield f"   {'; '.join(log)}"
 
 
 def forget_vectors(folder: Path) -> None:
-    """Takes the row's embeddings, and what stages ever made of what, out of DVC's cache."""
+    """Removes the row's embeddings and the run cache from DVC's cache."""
     lock = yaml.load((folder / "dvc.lock").read_text(encoding="utf-8"), yaml.CSafeLoader)
     (embeddings,) = (
         out["md5"]
@@ -200,20 +204,23 @@ def embed_costs(folder: Path, row: str) -> dict[str, Any]:
 
 
 def some_photos(source: Path, folder: Path, keep: Callable[[int], bool]) -> int:
-    """Prepared test images below `folder`, of which the numbers are kept; how many."""
+    """Writes those prepared test images whose number `keep` accepts. Returns how many they are."""
     schema = next(parquet.read_shards(source)).schema
     numbers = iter(range(10**9))
-    kept = [
+    batches = [
         rows.filter(pa.array([keep(next(numbers)) for _ in range(rows.num_rows)]))
         for rows in parquet.read_shards(source)
     ]
-    count = sum(rows.num_rows for rows in kept)
-    parquet.write_shards(folder / paths.images("test"), schema, kept, count, schemas.IMAGES_PER_SHARD)
+    count = sum(rows.num_rows for rows in batches)
+    parquet.write_shards(folder / paths.images("test"), schema, batches, count, schemas.IMAGES_PER_SHARD)
     return count
 
 
 def new_photos(real: Path, folder: Path) -> Iterator[str]:
-    """Start-up: the same stage with one photo, which takes its libraries, its weights and one batch."""
+    """Compares embedding a few new photos with embedding all, both without the stage's start-up.
+
+    The start-up is the same stage with one photo: it imports libraries, loads weights and computes one batch.
+    """
     row = "mobilenet_v2"
     for name in (paths.PARAMS, paths.trained(row)):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -229,7 +236,7 @@ def new_photos(real: Path, folder: Path) -> Iterator[str]:
     for _ in range(3):
         for times, keep in (
             (start_up, lambda number: number == 0),
-            (full, lambda number: number % NEW > 0),
+            (full, lambda number: number % PHOTOS_PER_NEW_ONE > 0),
             (more, lambda number: True),
         ):
             if times is not more:
@@ -247,15 +254,15 @@ def new_photos(real: Path, folder: Path) -> Iterator[str]:
     yield f"   {one:.2f} s, start-up {start:.2f} s, full {whole:.2f} s, medians of 3"
 
 
-def ratio(what: str, found: float, target: float) -> str:
-    return f"{verdict(found <= target)} {what}: {found:.3f} (target {target})"
+def ratio(what: str, measured: float, target: float) -> str:
+    return f"{verdict(measured <= target)} {what}: {measured:.3f} (target {target})"
 
 
 def verdict(reached: bool) -> str:
     return "reached:" if reached else "MISSED: "
 
 
-def on_what() -> str:
+def machine_and_versions() -> str:
     versions = " ".join(
         f"{name} {importlib.metadata.version(name)}"
         for name in ("dvc", "torch", "numpy", "pyarrow", "faiss-cpu")
@@ -267,9 +274,10 @@ def main() -> None:
     command.parser("incremental").parse_args()
     if not (ROOT / paths.images("test")).is_dir():
         raise UserError(
-            f"{ROOT / paths.images('test')}: does not exist, and the demo's results are what is changed here; run `make demo`"
+            f"{ROOT / paths.images('test')}: does not exist, and this benchmark changes the demo's results; "
+            "run `make demo`"
         )
-    print(on_what(), flush=True)
+    print(machine_and_versions(), flush=True)
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
         real = finished_copy(scratch / "real")
@@ -286,10 +294,9 @@ def main() -> None:
         for figure in figures:
             for line in figure():
                 print(line, flush=True)
-    found = vector_cache.measure()
-    print(
-        f"{verdict(found['seconds'] < vector_cache.SECONDS)} side cache: {vector_cache.told(found)} (target: seconds, not minutes)"
-    )
+    measured = vector_cache.measure()
+    reached = verdict(measured["seconds"] < vector_cache.MOST_SECONDS)
+    print(f"{reached} local cache: {vector_cache.summary(measured)} (target: seconds, not minutes)")
 
 
 if __name__ == "__main__":

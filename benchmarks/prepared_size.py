@@ -1,11 +1,12 @@
-"""What shrinking photos before the network's own resize costs, in vectors, and what it saves on disk.
+"""How far shrinking photos before the network's own resize moves vectors, and what it saves on disk.
 
 Run: python -m benchmarks.prepared_size [FOLDER]     (of photos, default: data/raw/test/gallery)
 Takes about 15 minutes on two cores.
-Photos of 1,700 px on the shorter side and of several shapes are put together from those of the folder and stored as JPEGs. The
-demo's two pretrained networks embed each photo by their own transform: once from the original, and once from what `preprocess`
-stores of it at several sizes. The margin is the stored photo's shorter side in units of the side that the transform resizes it
-to; lineup/settings/prepared_size.py has the one that every row gets. The cosine is that of the two vectors.
+Photos of several shapes, with 1,700 px on the shorter side, are put together from those of the folder and
+stored as JPEGs. The demo's two pretrained networks embed each photo with their own transform: once from the
+original, and once from what `preprocess` stores at several sizes. The margin is the stored photo's shorter
+side, in units of the side to which the transform resizes it; lineup/settings/prepared_size.py has the margin
+that every row gets. The cosine is that of the two vectors.
 """
 
 from __future__ import annotations
@@ -32,11 +33,11 @@ IMAGE_SIZES_PX = (224, 518)
 SHAPES = ((1, 1), (4, 3), (2, 1), (3, 1), (4, 1), (6, 1), (12, 1))
 MARGINS = (1.0, 1.15, 1.5, 1.75, 2.0, 2.25, 2.5)
 SHORTER_SIDE_PX = 1_700
-PHOTOS = 4  # of each shape, every other one upright
+PHOTOS_PER_SHAPE = 4  # every other one is upright
 
 
 def photo(folder: Path, width: int, height: int, chance: random.Random) -> bytes:
-    """A JPEG of photos side by side."""
+    """A JPEG in which photos of the folder lie side by side."""
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     canvas, top = Image.new("RGB", (width, height)), 0
     while top < height:
@@ -62,7 +63,7 @@ def encoder(row: str, image_size: int) -> encoders.Encoder:
 
 
 def vector(network: encoders.Encoder, content: bytes) -> npt.NDArray[np.float32]:
-    """float32 [D], of length 1."""
+    """The vector of an encoded photo: float32 [D], of length 1."""
     with torch.inference_mode():
         embedding = network.module(network.transform(decoding.decode(content))[None])[0]
     return (embedding / embedding.norm()).numpy()
@@ -77,9 +78,8 @@ def main() -> None:
     for image_size in IMAGE_SIZES_PX:
         networks = [encoder(row, image_size) for row in NETWORKS]
         chance = random.Random(0)
-        print(
-            f"\nnetworks of {image_size} px, which resize to {', '.join(str(n.facts['resize_px']) for n in networks)} px"
-        )
+        resized = ", ".join(str(network.facts["resize_px"]) for network in networks)
+        print(f"\nnetworks of {image_size} px, which resize to {resized} px")
         print(
             f"{'shape':>6} "
             + " ".join(f"{f'margin {margin:g}':>17}" for margin in MARGINS)
@@ -88,7 +88,7 @@ def main() -> None:
         kilobytes: dict[float, list[float]] = {margin: [] for margin in MARGINS}
         for wide, high in SHAPES:
             cosines: dict[float, list[float]] = {margin: [] for margin in MARGINS}
-            for number in range(PHOTOS):
+            for number in range(PHOTOS_PER_SHAPE):
                 longer_side_px = SHORTER_SIDE_PX * wide // high
                 width, height = (
                     (longer_side_px, SHORTER_SIDE_PX) if number % 2 else (SHORTER_SIDE_PX, longer_side_px)

@@ -1,14 +1,17 @@
-"""preprocess against the loops that people write by hand, on photos of 2, 6 and 12 megapixels made here.
+"""preprocess, compared with loops that people write, on photos of 2, 6 and 12 megapixels that are made here.
 
 Run: python -m benchmarks.preprocess [--photos N]     (of each size; default: 96)
 Takes about 4 minutes on two cores.
-lineup prepares like the stage, in as many processes as there are cores: reads, hashes the file and its pixels (the same picture in
-another container is found by them), decodes, shrinks the shorter side to 512 px with Lanczos over all pixels, writes the manifest
-and the shards.
-The start of the stage, with its imports, is in its seconds. The ways take turns, medians count.
+The ways take turns, and medians count.
 
-plain loop      for each file: Image.open, convert("RGB"), resize to that size with Lanczos, save as JPEG 95; one process, no hashes
-thumbnail loop  for each file: Image.open, thumbnail to the same size, save: decodes JPEG at a fraction of its size, so other pixels
+lineup          the stage, in as many processes as there are cores: reads, decodes, hashes the file and its
+                pixels (which find the same picture in another file format), shrinks the shorter side to
+                512 px with Lanczos over all pixels, writes the manifest and the shards; its start and imports
+                are in its seconds
+plain loop      for each file: Image.open, convert("RGB"), resize to that size with Lanczos, save as JPEG 95;
+                one process, no hashes
+thumbnail loop  for each file: Image.open, thumbnail to the same size, save; it decodes a JPEG at a fraction
+                of its size, so its pixels differ
 """
 
 from __future__ import annotations
@@ -33,13 +36,13 @@ from lineup import cli, machine
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZES = {2: (1632, 1224), 6: (2832, 2128), 12: (4000, 3000)}  # megapixels: width, height
-PHOTOS = 96  # of each size
+PHOTOS_PER_SIZE = 96
 RUNS = 3
-SIDE = 512
+SHORTER_SIDE_PX = 512
 
 
 def photo(width: int, height: int, seed: int) -> Image.Image:
-    """Smooth shapes with texture; as a JPEG about 0.24 bytes a pixel, as a phone's."""
+    """Smooth shapes with texture; as a JPEG it takes about 0.24 bytes per pixel, as a phone's photo does."""
     random = np.random.default_rng(seed)
     shapes = Image.fromarray(random.integers(0, 256, (12, 16, 3), dtype=np.uint8)).resize(
         (width, height), Image.Resampling.BICUBIC
@@ -58,7 +61,7 @@ def lay_out(folder: Path, size: tuple[int, int], photos: int) -> list[Path]:
         file.parent.mkdir(parents=True, exist_ok=True)
         if number < 8:
             photo(*size, number).save(file, "JPEG", quality=90)
-        else:  # other bytes, the same work: a JPEG may end in anything
+        else:  # other bytes, and the same work: anything may follow the end of a JPEG
             file.write_bytes(files[number % 8].read_bytes() + b"%d" % number)
         files.append(file)
     settings = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
@@ -71,8 +74,8 @@ def lay_out(folder: Path, size: tuple[int, int], photos: int) -> list[Path]:
 
 
 def stage(folder: Path) -> None:
-    for made in ("data/prepared", ".cache"):
-        shutil.rmtree(folder / made, ignore_errors=True)
+    for written in ("data/prepared", ".cache"):
+        shutil.rmtree(folder / written, ignore_errors=True)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     subprocess.run(
         [sys.executable, "-m", "stages.preprocess"],
@@ -86,7 +89,7 @@ def stage(folder: Path) -> None:
 def plain(files: list[Path], out: Path) -> None:
     for file in files:
         image = Image.open(file).convert("RGB")
-        scale = SIDE / min(image.size)
+        scale = SHORTER_SIDE_PX / min(image.size)
         small = image.resize(
             (round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS
         )
@@ -96,21 +99,19 @@ def plain(files: list[Path], out: Path) -> None:
 def thumbnail(files: list[Path], out: Path) -> None:
     for file in files:
         image = Image.open(file)
-        scale = SIDE / min(image.size)
+        scale = SHORTER_SIDE_PX / min(image.size)
         image.thumbnail((round(image.width * scale), round(image.height * scale)))
         image.convert("RGB").save(out / file.name, "JPEG", quality=95)
 
 
 def main() -> None:
     parser = command.parser("preprocess")
-    parser.add_argument("--photos", type=int, default=PHOTOS)
+    parser.add_argument("--photos", type=int, default=PHOTOS_PER_SIZE)
     photos = parser.parse_args().photos
-    print(
-        f"{machine.cpu_name()}, {machine.threads()} processes, Python {sys.version.split()[0]}, Pillow {PIL.__version__}"
-    )
-    print(
-        f"{photos} photos of each size; images/s, medians of {RUNS} runs; in brackets: times that lineup is as fast\n"
-    )
+    versions = f"Python {sys.version.split()[0]}, Pillow {PIL.__version__}"
+    print(f"{machine.cpu_name()}, {machine.threads()} processes, {versions}")
+    print(f"{photos} photos of each size; images/s, medians of {RUNS} runs")
+    print("in brackets: lineup is so many times as fast\n")
     print(f"{'megapixels':>10} {'lineup':>8} {'plain loop':>18} {'thumbnail loop':>18}")
     for megapixels, size in SIZES.items():
         with tempfile.TemporaryDirectory() as name:
@@ -129,10 +130,12 @@ def main() -> None:
                     work()
                     seconds[way].append(time.perf_counter() - start)
             speed = {way: photos / statistics.median(times) for way, times in seconds.items()}
-            told = [
+            plain_loop, thumbnail_loop = (
                 f"{speed[way]:.1f} ({speed['lineup'] / speed[way]:.2f} x)" for way in ("plain", "thumbnail")
-            ]
-            print(f"{megapixels:>10} {speed['lineup']:>8.1f} {told[0]:>18} {told[1]:>18}", flush=True)
+            )
+            print(
+                f"{megapixels:>10} {speed['lineup']:>8.1f} {plain_loop:>18} {thumbnail_loop:>18}", flush=True
+            )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """Peak memory of preprocess with 2,000 and with 20,000 images; the ratio should be near 1.
 
 Run: python -m benchmarks.preprocess_memory [--counts 2000 20000 100000]
-Takes about 3 minutes on two cores; 100,000 images some minutes more and 4 GB of the temporary folder.
-Memory is the proportional set size (shared pages counted once) of the stage and its worker processes, sampled every 50 ms.
+Takes about 3 minutes on two cores. 100,000 images take some minutes more, and 4 GB of the temporary folder.
+Memory is the proportional set size (shared pages are counted once) of the stage and its worker processes,
+sampled every 50 ms.
 """
 
 from __future__ import annotations
@@ -24,14 +25,17 @@ from benchmarks import command
 from lineup import cli
 
 ROOT = Path(__file__).resolve().parent.parent
-SIDE = 96  # pixels; noise, which does not compress: 27 kB a file, and 7 kB at half the side
+SIDE_PX = 96  # of noise, which does not compress: a file has 27 kB, and 7 kB at half the side
 
 
 def lay_out(folder: Path, count: int) -> None:
-    """`count` images: a tenth queries, the rest gallery; every second one is larger than shorter_side_px and so is converted."""
+    """Writes `count` images, a tenth of them queries.
+
+    Every second one is larger than shorter_side_px, so that preprocess shrinks it.
+    """
     random = np.random.default_rng(0)
     for number in range(count):
-        side = SIDE // (1 + number % 2)
+        side = SIDE_PX // (1 + number % 2)
         split = "query" if number % 10 == 0 else "gallery"
         file = folder / "data/raw/test" / split / f"label {number % 100}" / f"{number}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -41,12 +45,12 @@ def lay_out(folder: Path, count: int) -> None:
         "models": {"mobilenet_v2": settings["models"]["mobilenet_v2"]},
         "refinements": {},
     }  # there are no photos to train on
-    settings["preprocess"]["shorter_side_px"] = SIDE // 2
+    settings["preprocess"]["shorter_side_px"] = SIDE_PX // 2
     (folder / "params.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
 
 
 def peak_bytes(folder: Path) -> tuple[int, float]:
-    """Peak memory of one run, and its seconds."""
+    """Runs the stage once. Returns its peak memory and its seconds."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     began, peak = time.monotonic(), 0
     stage = subprocess.Popen(
@@ -65,7 +69,7 @@ def _family_bytes(pid: int) -> int:
     try:
         for process in (parent := psutil.Process(pid), *parent.children(recursive=True)):
             total += process.memory_full_info().pss
-    except psutil.Error:  # ended meanwhile
+    except psutil.Error:  # a process has ended in the meantime
         pass
     return total
 
@@ -86,9 +90,8 @@ def main() -> None:
                 )
     for fewer, more in pairwise(counts):
         for run in ("first", "again"):
-            print(
-                f"ratio, {run}: {peaks[more, run] / peaks[fewer, run]:.2f} for {more / fewer:g} times the images"
-            )
+            memory = peaks[more, run] / peaks[fewer, run]
+            print(f"ratio, {run}: {memory:.2f} for {more / fewer:g} times the images")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
-"""Lineup's metrics against ranx, pytorch-metric-learning and torchmetrics: the same values, then the time, as a ratio.
+"""Lineup's metrics and those of ranx, pytorch-metric-learning and torchmetrics: equal values, then the time.
 
 Run: python -m benchmarks.ranking_metrics
 Takes about 2 minutes on two cores.
-10,000 queries, rankings 100 deep that hold all of a query's 1-20 right answers (torchmetrics knows of no others).
-ranx and torchmetrics get their own structures ready-made: what is timed is the evaluation alone.
+There are 10,000 queries. Rankings are 100 deep and hold all of a query's 1 to 20 relevant images, since
+torchmetrics counts no others. ranx and torchmetrics get their own data structures ready-made, so that only
+the evaluation is timed.
 """
 
 # pyright: reportMissingImports=false
-# What it is measured against comes with the extra `bench`.
+# The extra `bench` installs the libraries that are compared.
 from __future__ import annotations
 
 import statistics
@@ -32,12 +33,11 @@ Values = dict[str, float]
 
 
 def rankings() -> tuple[np.ndarray, np.ndarray]:
-    """relevant: bool [QUERIES, DEPTH], by rank; total: int [QUERIES]."""
+    """Random rankings, as relevant: bool [QUERIES, DEPTH] by rank, and total: int [QUERIES]."""
     random = np.random.default_rng(0)
     total = random.integers(1, 21, QUERIES)
-    keys = random.random((QUERIES, DEPTH)) * np.sqrt(
-        np.arange(1, DEPTH + 1)
-    )  # right answers stand rather in front
+    # The square root moves relevant images towards the first ranks.
+    keys = random.random((QUERIES, DEPTH)) * np.sqrt(np.arange(1, DEPTH + 1))
     order = np.argsort(np.argsort(keys, axis=1), axis=1)
     return order < total[:, None], total
 
@@ -67,9 +67,9 @@ def by_ranx(relevant: np.ndarray, total: np.ndarray) -> tuple[Callable[[], Value
         "map_100": "map@100",
         "ndcg_10": "ndcg@10",
     }
-    right = {str(q): {str(d): 1 for d in np.flatnonzero(row)} for q, row in enumerate(relevant)}
-    found = {str(q): {str(d): float(DEPTH - d) for d in range(DEPTH)} for q in range(QUERIES)}
-    qrels, run = ranx.Qrels(right), ranx.Run(found)
+    judged = {str(q): {str(d): 1 for d in np.flatnonzero(row)} for q, row in enumerate(relevant)}
+    ranked = {str(q): {str(d): float(DEPTH - d) for d in range(DEPTH)} for q in range(QUERIES)}
+    qrels, run = ranx.Qrels(judged), ranx.Run(ranked)
 
     def evaluate() -> Values:
         values: Any = ranx.evaluate(qrels, run, list(names.values()))
@@ -85,7 +85,7 @@ def by_pytorch_metric_learning(
     labels = torch.from_numpy(total)[:, None]
     nearest = torch.from_numpy(np.where(relevant, total[:, None], 0))  # labels of the images by rank
     counts = torch.arange(1, 21)[:, None], torch.arange(1, 21)
-    of_library: Any = accuracy_calculator  # its functions say Number or list, whatever they return
+    of_library: Any = accuracy_calculator  # its functions are annotated with other types than they return
 
     def evaluate() -> Values:
         at_r = (nearest, labels, False, counts, False, False, torch.eq)
@@ -152,10 +152,8 @@ def main() -> None:
             seconds(evaluate, 1 if library == "torchmetrics" else RUNS),
             seconds(lambda n=names: ours(relevant, total, n), RUNS),
         )
-        print(
-            f"{library:24} {slow * 1000:9.1f} ms  ours {fast * 1000:6.1f} ms  ratio {slow / fast:6.1f}  {', '.join(names)}",
-            flush=True,
-        )
+        times = f"{slow * 1000:9.1f} ms  ours {fast * 1000:6.1f} ms  ratio {slow / fast:6.1f}"
+        print(f"{library:24} {times}  {', '.join(names)}", flush=True)
     every = seconds(lambda: metrics.per_query(relevant, total, (1, 5, 10)), RUNS)
     print(f"all of Lineup's metrics at 1, 5, 10: {every * 1000:.1f} ms")
 

@@ -1,9 +1,11 @@
-"""index, retrieve and score with 10k, 100k and 1M synthetic vectors: time, peak memory, and the slope.
+"""index, retrieve and score with 10k, 100k and 1M synthetic vectors: time, peak memory, and how they grow.
 
-Run: python -m benchmarks.scale [--index flat|hnsw|ivf|auto] [--sizes 10000,100000,1000000] [--dim 512] [--queries 1000]
-Takes about 4 minutes on two cores, and Linux; 5 GB of the temporary folder.
-Vectors are clustered, 50 to a label; each stage is a process of its own, as DVC starts it. Peak memory is what the process
-held at most, pages of a mapped index included, which the system takes back when it needs them; "anonymous" is without those.
+Run: python -m benchmarks.scale [--index flat|hnsw|ivf|ivfpq|auto] [--sizes 10000,100000,1000000]
+         [--dim 512] [--queries 1000]
+Takes about 4 minutes on two cores, and needs Linux and 5 GB of the temporary folder.
+Vectors are clustered, 50 to a label. Each stage is a process of its own, as DVC starts it. Peak memory
+includes the pages of a mapped index, which the system takes back when it needs them; "anonymous" leaves them
+out.
 """
 
 from __future__ import annotations
@@ -29,13 +31,13 @@ from lineup.storage import embeddings, files, parquet, schemas
 ROOT = Path(__file__).resolve().parent.parent
 
 STAGES = ("index", "retrieve", "score")
-PER_LABEL, CHUNK = 50, 8_192
+VECTORS_PER_LABEL, VECTORS_PER_BATCH = 50, 8_192
 
 
 def lay_out(folder: Path, rows: int, dim: int, queries: int, index: str) -> None:
-    """What preprocess, embed and train leave: a manifest, vectors, costs."""
+    """Writes what preprocess, train and embed write: a manifest, vectors, costs."""
     random = np.random.default_rng(0)
-    labels = max(2, rows // PER_LABEL)
+    labels = max(2, rows // VECTORS_PER_LABEL)
     of = random.integers(0, labels, rows + queries)
     splits = np.where(random.permutation(rows + queries) < queries, "query", "gallery")
     digits = np.sort(random.integers(0, 2**63, rows + queries, dtype=np.uint64))
@@ -58,7 +60,7 @@ def lay_out(folder: Path, rows: int, dim: int, queries: int, index: str) -> None
         pa.table([columns[f.name] for f in schemas.MANIFEST], schemas.MANIFEST),
     )
     parquet.write_table(folder / paths.QRELS, schemas.QRELS.empty_table())
-    # As embeddings of photos do, they vary in some tens of directions much more than in the rest.
+    # Like embeddings of photos, the vectors vary in some tens of directions much more than in the others.
     centres, directions = (
         random.standard_normal((labels, 32), np.float32),
         random.standard_normal((32, dim), np.float32),
@@ -66,8 +68,8 @@ def lay_out(folder: Path, rows: int, dim: int, queries: int, index: str) -> None
     schema = schemas.embeddings_schema(dim)
 
     def batches() -> Iterator[pa.RecordBatch]:
-        for start in range(0, len(ids), CHUNK):
-            part = slice(start, start + CHUNK)
+        for start in range(0, len(ids), VECTORS_PER_BATCH):
+            part = slice(start, start + VECTORS_PER_BATCH)
             inner = centres[of[part]] + 0.7 * random.standard_normal((len(of[part]), 32), np.float32)
             vectors = (
                 inner @ directions + 0.5 * random.standard_normal((len(inner), dim), np.float32)
@@ -93,21 +95,22 @@ _STAGE = """
 import importlib, sys, threading, time
 from pathlib import Path
 peak = 0
+def kilobytes(name):
+    status = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in status if line.startswith(name)).split()[1])
 def anonymous():
     global peak
     while True:
-        held = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon"))
-        peak = max(peak, int(held.split()[1]))
+        peak = max(peak, kilobytes("RssAnon"))
         time.sleep(0.01)
 threading.Thread(target=anonymous, daemon=True).start()
 importlib.import_module("stages." + sys.argv[1]).main(["--row", "a"])
-held = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-print(held.split()[1], peak)
+print(kilobytes("VmHWM"), peak)
 """
 
 
 def measure(folder: Path, stage: str) -> tuple[float, float, float]:
-    """Seconds, peak MB, peak anonymous MB."""
+    """Runs a stage. Returns its seconds, its peak memory and its peak anonymous memory in MB."""
     start = time.monotonic()
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", _STAGE, stage]
@@ -138,13 +141,15 @@ def main() -> None:
             lay_out(folder, rows, asked.dim, asked.queries, asked.index)
             for stage in STAGES:
                 seconds, peak, anonymous = measure(folder, stage)
-                told = f"{rows:9,} {stage:8} {seconds:7.1f} s  peak {peak:6.0f} MB, anonymous {anonymous:6.0f} MB"
+                memory = f"peak {peak:6.0f} MB, anonymous {anonymous:6.0f} MB"
+                growth = ""
                 if stage in before:
                     fewer, faster, lighter = before[stage]
                     slope = np.log(seconds / faster) / np.log(rows / fewer)
-                    told += f"  time ~ n^{slope:.2f}, {(peak - lighter) * 1e6 / (rows - fewer):.0f} bytes more for each vector"
+                    added_bytes = (peak - lighter) * 1e6 / (rows - fewer)
+                    growth = f"  time ~ n^{slope:.2f}, {added_bytes:.0f} bytes more for each vector"
                 before[stage] = (rows, seconds, peak)
-                print(told, flush=True)
+                print(f"{rows:9,} {stage:8} {seconds:7.1f} s  {memory}{growth}", flush=True)
             size = (folder / paths.index("a")).stat().st_size / 1e6
             searched = json.loads((folder / paths.costs("retrieve", "a")).read_text())
             built = (
@@ -152,9 +157,8 @@ def main() -> None:
                 .get("search", {})
                 .get("parameters", "exact")
             )
-            print(
-                f"{rows:9,} index file {size:.0f} MB, {built}, query {searched['query_ms']:.2f} ms, recall {searched.get('ann_recall', 1)}"
-            )
+            query = f"query {searched['query_ms']:.2f} ms, recall {searched.get('ann_recall', 1)}"
+            print(f"{rows:9,} index file {size:.0f} MB, {built}, {query}")
 
 
 if __name__ == "__main__":

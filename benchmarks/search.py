@@ -1,14 +1,17 @@
-"""Search against raw FAISS, numpy, usearch and hnswlib, on the same clustered vectors with the same threads.
+"""Search, compared with raw FAISS, numpy, usearch and hnswlib on the same vectors with the same threads.
 
 Run: python -m benchmarks.search [exact] [approximate] [single]
 Takes about 6 minutes on two cores, one to three for each part.
-Exact: the k nearest of all queries at once; the ways take turns, medians of several, as ratios.
-Approximate: recall@k against queries/s, k and queries as above; hnswlib and usearch with as many links as ours.
-Single queries, as a service has them: from which size on an approximate index is worth its loss.
+
+exact        the k nearest of all queries at once; the ways take turns, and the ratios are those of medians
+approximate  recall@k and queries/s, with the same k and queries; hnswlib and usearch have as many links as
+             our index
+single       one query at a time, as a service has them: from which size on is an approximate index worth its
+             loss?
 """
 
 # pyright: reportMissingImports=false
-# What it is measured against comes with the extra `bench`.
+# The extra `bench` installs the libraries that are compared.
 from __future__ import annotations
 
 import statistics
@@ -36,7 +39,10 @@ NONE = np.empty((0, 2), np.int64)
 
 
 def vectors(rows: int, seed: int) -> np.ndarray:
-    """Length 1. As embeddings of photos do, they vary in some tens of directions much more than in the rest, and form clusters."""
+    """Clustered vectors of length 1, float32 [rows, DIM].
+
+    Like embeddings of photos, they vary in some tens of directions much more than in the others.
+    """
     random = np.random.default_rng(0)
     centres, directions = (
         random.standard_normal((2_000, 32), np.float32),
@@ -46,8 +52,8 @@ def vectors(rows: int, seed: int) -> np.ndarray:
     inner = centres[random.integers(0, len(centres), rows)] + 0.7 * random.standard_normal(
         (rows, 32), np.float32
     )
-    found = inner @ directions + 0.5 * random.standard_normal((rows, DIM), np.float32)
-    return found / np.linalg.norm(found, axis=1, keepdims=True)
+    drawn = inner @ directions + 0.5 * random.standard_normal((rows, DIM), np.float32)
+    return drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
 
 
 def flat(stored: np.ndarray) -> faiss.IndexFlat:
@@ -57,7 +63,7 @@ def flat(stored: np.ndarray) -> faiss.IndexFlat:
 
 
 def medians(ways: dict[str, Callable[[], object]], runs: int = RUNS) -> dict[str, float]:
-    """Seconds by way; they take turns, after a turn for warming up."""
+    """The median seconds of each way. The ways take turns; the first turn warms up and does not count."""
     taken: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(runs + 1):
         for name, way in ways.items():
@@ -68,14 +74,14 @@ def medians(ways: dict[str, Callable[[], object]], runs: int = RUNS) -> dict[str
 
 
 def by_numpy(queries: np.ndarray, stored: np.ndarray) -> np.ndarray:
-    """In chunks, that no array of all pairs is held."""
-    found = []
+    """The K nearest of each query, in chunks, so that no array of all pairs is held."""
+    nearest = []
     for start in range(0, len(queries), 200):
         scores = queries[start : start + 200] @ stored.T
         best = np.argpartition(-scores, K, axis=1)[:, :K]
         order = np.argsort(-np.take_along_axis(scores, best, axis=1), axis=1)
-        found.append(np.take_along_axis(best, order, axis=1))
-    return np.concatenate(found)
+        nearest.append(np.take_along_axis(best, order, axis=1))
+    return np.concatenate(nearest)
 
 
 def measure_exact(rows: int, queries: np.ndarray) -> None:
@@ -93,9 +99,8 @@ def measure_exact(rows: int, queries: np.ndarray) -> None:
     seconds["usearch"] = time.perf_counter() - start
     print(f"exact, {rows:,} x {DIM}, {len(queries):,} queries, k={K}")
     for name, taken in seconds.items():
-        print(
-            f"  {name:8} {taken:7.3f} s  {len(queries) / taken:8,.0f} queries/s  ours is {taken / seconds['ours']:5.2f} times as fast"
-        )
+        ratio = f"ours is {taken / seconds['ours']:5.2f} times as fast"
+        print(f"  {name:8} {taken:7.3f} s  {len(queries) / taken:8,.0f} queries/s  {ratio}")
 
 
 def measure_approximate(queries: np.ndarray) -> None:
@@ -104,12 +109,10 @@ def measure_approximate(queries: np.ndarray) -> None:
     truth, _ = exact.nearest(flat(stored), queries, K, NONE)
     print(f"approximate, {APPROXIMATE_SIZE:,} x {DIM}, {len(queries):,} queries, k={K}")
 
-    def tell(name: str, way: Callable[[], np.ndarray]) -> None:
+    def report(name: str, way: Callable[[], np.ndarray]) -> None:
         taken = medians({name: way}, 3)[name]
-        print(
-            f"  {name:44} recall@{K} {ground_truth.recall(way(), truth, K):.3f}  {len(queries) / taken:8,.0f} queries/s",
-            flush=True,
-        )
+        recall = ground_truth.recall(way(), truth, K)
+        print(f"  {name:44} recall@{K} {recall:.3f}  {len(queries) / taken:8,.0f} queries/s", flush=True)
 
     def batches() -> Iterator[exact.Batch]:
         yield ids, stored
@@ -123,15 +126,15 @@ def measure_approximate(queries: np.ndarray) -> None:
     ):
         for target in (0.9, 0.99) if chosen in ({"index": "hnsw"}, {"index": "ivf"}) else (0.95,):
             start = time.perf_counter()
-            built = approximate.build(Index(recall_target=target, **chosen), gallery, K, "")  # type: ignore[arg-type]
+            settings = Index(recall_target=target, **chosen)  # type: ignore[arg-type]
+            built = approximate.build(settings, gallery, K, "")
             seconds = time.perf_counter() - start
             name = " ".join([*chosen.values(), *(f"{k}={v}" for k, v in built.facts["parameters"].items())])
             size = exact.size(built.index) / 1e6
-            print(
-                f"  ours, target {target}: built and tuned in {seconds:.0f} s, {size:.0f} MB, tuned {built.facts['ann_recall_tuned']:.3f}"
-            )
-            tell(f"ours, {name}", lambda index=built.index: exact.nearest(index, queries, K, NONE)[0])
-            tell("  the same index, raw faiss", lambda index=built.index: index.search(queries, K)[1])
+            tuned = f"{size:.0f} MB, tuned {built.facts['ann_recall_tuned']:.3f}"
+            print(f"  ours, target {target}: built and tuned in {seconds:.0f} s, {tuned}")
+            report(f"ours, {name}", lambda index=built.index: exact.nearest(index, queries, K, NONE)[0])
+            report("  the same index, raw faiss", lambda index=built.index: index.search(queries, K)[1])
     start = time.perf_counter()
     theirs = hnswlib.Index("ip", DIM)
     theirs.init_index(len(stored), M=LINKS, ef_construction=40, random_seed=0)
@@ -143,12 +146,12 @@ def measure_approximate(queries: np.ndarray) -> None:
     print(f"  usearch: built in {time.perf_counter() - start:.0f} s")
     for width in (K, 2 * K, 4 * K):
         theirs.set_ef(width)
-        tell(
+        report(
             f"hnswlib ef={width}",
             lambda: theirs.knn_query(queries, K, num_threads=machine.threads())[0].astype(np.int64),
         )
         third.expansion_search = width
-        tell(
+        report(
             f"usearch ef={width}",
             lambda: third.search(queries, K, threads=machine.threads()).keys.astype(np.int64),
         )
@@ -163,11 +166,11 @@ def single(queries: np.ndarray) -> None:
             yield [str(i) for i in range(len(stored))], stored
 
         gallery = approximate.Gallery("cosine", rows, DIM, batches, "here")
-        told = [f"flat {exact.query_ms(flat(stored), queries, K):.3f}"]
+        times = [f"flat {exact.query_ms(flat(stored), queries, K):.3f}"]
         for kind in ("hnsw", "ivf"):
             built = approximate.build(Index(index=kind), gallery, K, "")
-            told.append(f"{kind} {exact.query_ms(built.index, queries, K):.3f}")
-        print(f"  {rows:7,} images: {', '.join(told)}", flush=True)
+            times.append(f"{kind} {exact.query_ms(built.index, queries, K):.3f}")
+        print(f"  {rows:7,} images: {', '.join(times)}", flush=True)
 
 
 def main() -> None:

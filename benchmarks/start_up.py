@@ -1,8 +1,9 @@
-"""How long each stage's imports take, and which libraries they are: what every run of it pays before it does anything.
+"""How long each stage's imports take before it does anything, and which libraries take that time.
 
 Run: python -m benchmarks.start_up
 Takes about 2 minutes on two cores.
-Each import in a fresh interpreter, the stages take turns, medians count; "of it" are seconds that a library takes with all it imports.
+Each import runs in a fresh interpreter. The stages take turns, and medians count. The seconds of a library
+include all that it imports.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def seconds(code: str) -> float:
 
 
 def parts(stage: str) -> dict[str, float]:
-    """Library -> seconds, of those in NAMED that the stage imports."""
+    """The seconds of each library in NAMED that the stage imports."""
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-c", f"import stages.{stage}"],
         cwd=ROOT,
@@ -53,15 +54,14 @@ def parts(stage: str) -> dict[str, float]:
     lines = (
         re.match(r"import time:\s+\d+ \|\s+(\d+) \|\s+(\S+)$", line) for line in done.stderr.splitlines()
     )
-    return {found[2]: int(found[1]) / 1e6 for found in lines if found and found[2] in NAMED}
+    return {line[2]: int(line[1]) / 1e6 for line in lines if line and line[2] in NAMED}
 
 
 def main() -> None:
     command.parser("start_up").parse_args()
     stages = sorted(path.stem for path in (ROOT / "stages").glob("*.py") if path.stem != "__init__")
-    print(
-        f"{machine.cpu_name()}, {machine.threads()} threads, Python {sys.version.split()[0]}, medians of {RUNS}"
-    )
+    python = f"Python {sys.version.split()[0]}"
+    print(f"{machine.cpu_name()}, {machine.threads()} threads, {python}, medians of {RUNS}")
     times: dict[str, list[float]] = {stage: [] for stage in ["", *stages]}
     for _ in range(RUNS):
         for stage, measured in times.items():
@@ -71,10 +71,8 @@ def main() -> None:
     )
     for stage in stages:
         largest = sorted(parts(stage).items(), key=lambda part: -part[1])[:4]
-        print(
-            f"{stage:12} {statistics.median(times[stage]):6.2f}   {', '.join(f'{name} {s:.2f}' for name, s in largest)}",
-            flush=True,
-        )
+        libraries = ", ".join(f"{name} {library_seconds:.2f}" for name, library_seconds in largest)
+        print(f"{stage:12} {statistics.median(times[stage]):6.2f}   {libraries}", flush=True)
 
 
 if __name__ == "__main__":

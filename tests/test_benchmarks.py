@@ -1,5 +1,6 @@
-"""The benchmarks' command lines: a list, help at once, and a sentence for what is lacking. What they measure
-isn't tested.
+"""The benchmarks' command lines: the list, help at once, and a sentence for what is missing.
+
+What they measure is not tested.
 """
 
 from __future__ import annotations
@@ -30,14 +31,14 @@ def test_without_a_name_all_are_listed_with_their_minutes() -> None:
         assert line.split()[1:3] == [command.minutes(name), "min"]
 
 
-def test_an_unknown_name_or_option_is_told(tmp_path: Path) -> None:
+def test_an_unknown_name_or_option_is_reported(tmp_path: Path) -> None:
     done = run(sys.executable, "-m", "benchmarks", "embet", cwd=ROOT, check=False)
     assert done.returncode == 1 and done.stderr.startswith("error: NAME is 'embet'; did you mean 'embed'?")
     done = run(sys.executable, "-m", "benchmarks", "start_up", "--fast", cwd=ROOT, check=False)
     assert done.returncode == 1 and "unrecognized arguments: --fast" in done.stderr
 
 
-def test_what_is_not_installed_is_told(tmp_path: Path) -> None:
+def test_a_missing_package_is_reported(tmp_path: Path) -> None:
     (tmp_path / "hnswlib.py").write_text(
         "raise ModuleNotFoundError(\"No module named 'hnswlib'\", name='hnswlib')"
     )
@@ -46,8 +47,8 @@ def test_what_is_not_installed_is_told(tmp_path: Path) -> None:
     assert done.stderr.startswith("error: hnswlib is not installed") and done.stderr.count("\n") == 1
 
 
-def test_a_demo_that_has_not_run_is_told(tmp_path: Path) -> None:
-    """In a checkout of its own, as here the demo may have run."""
+def test_a_demo_that_has_not_run_is_reported(tmp_path: Path) -> None:
+    """It runs in a copy, because the demo may have run in this checkout."""
     shutil.copytree(ROOT / "benchmarks", tmp_path / "benchmarks")
     done = run(
         sys.executable, "-m", "benchmarks.incremental", cwd=tmp_path, check=False, PYTHONPATH=str(ROOT)

@@ -1,7 +1,12 @@
-"""dvc.yaml against the rest of the repository: its paths are those of paths.py, its deps exist."""
+"""dvc.yaml against the rest of the repository: its paths are those of paths.py, its deps exist, and the
+diagrams in the documentation show its stages.
+"""
 
 from __future__ import annotations
 
+import re
+import shutil
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +16,7 @@ import yaml
 
 from lineup import paths
 from lineup.settings.params import NEEDED, Params
-from tests.support.project import ROOT
+from tests.support.project import ROOT, run, write_params
 
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 
@@ -70,24 +75,24 @@ def test_compare_writes_what_paths_py_names() -> None:
 
 @pytest.mark.parametrize("stage", DVC)
 def test_deps_exist_or_are_outs(stage: str) -> None:
-    made = {
+    all_outs = {
         out.replace("${key}", row)
         for other in DVC
         for out in outs(other)
         for row in ("${key}", "${item}", "${item.from}", "${item.with}")
     }
-    gathered = {"metrics/rows", "metrics/queries"}  # in git, the only folders that join rows
+    folders_in_git = {"metrics/rows", "metrics/queries"}  # the only folders that join rows
     for dep in block(stage)["deps"]:
-        if dep == paths.RAW.as_posix() or dep in made or dep in gathered:
+        if dep == paths.RAW.as_posix() or dep in all_outs or dep in folders_in_git:
             continue
         pattern = (
             dep.replace("${item.encoder.library}", "*")
             .replace("${item.objective.name}", "*")
             .replace("${item.method}", "*")
         )
-        found = list(ROOT.glob(pattern))
-        assert found, f"{stage} depends on {dep}, which nothing makes"
-        assert all(file.is_file() for file in found), f"{stage} depends on {dep}: never a folder of code"
+        files = list(ROOT.glob(pattern))
+        assert files, f"{stage} depends on {dep}, which no stage writes and which is not in git"
+        assert all(file.is_file() for file in files), f"{stage} depends on {dep}: never a folder of code"
 
 
 # What a stage imports and yet doesn't depend on. params and storage would run everything, trainings too, at
@@ -174,8 +179,9 @@ SETTINGS = pytest.mark.parametrize(
 
 @SETTINGS
 def test_no_row_shares_its_settings_with_another(file: Path) -> None:
-    """`dvc exp run -S models.a.encoder.image_size=64` changes what an anchor is shared by, or nothing where a
-    is the alias.
+    """`dvc exp run -S` would change every row that shares an anchor, or none.
+
+    With `models.a.encoder.image_size=64` it is every row if `a` holds the anchor, none if `a` is an alias.
     """
     tokens = yaml.scan(file.read_text(encoding="utf-8"))
     assert not [token for token in tokens if isinstance(token, yaml.AliasToken | yaml.AnchorToken)]
@@ -208,3 +214,40 @@ def test_every_settings_file_has_the_sections_that_stages_depend_on(file: Path) 
             assert top in settings, f"{stage} depends on {param}; without it DVC can't run"
             if rest and "${key}" not in param:
                 assert rest[0] in settings[top]
+
+
+@pytest.fixture(scope="module")
+def printed_diagram(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What `dvc dag` prints for dvc.yaml and settings with a row of each kind.
+
+    The settings of this checkout may lack a kind, and its stages with it.
+    """
+    folder = tmp_path_factory.mktemp("diagram")
+    shutil.copy2(ROOT / "dvc.yaml", folder / "dvc.yaml")
+    settings = yaml.safe_load((ROOT / "presets" / "competition.yaml").read_text(encoding="utf-8"))
+    fusion = {"from": "resnet18", "with": "resnet50", "method": "reciprocal_rank_fusion"}
+    write_params(folder, {**settings, "refinements": {"fusion": fusion}})
+    run("dvc", "init", "-q", "--no-scm", cwd=folder)
+    return run("dvc", "dag", "--md", "--collapse-foreach-matrix", cwd=folder).stdout
+
+
+def diagram(document: str) -> str:
+    """The first Mermaid block of a document, its fences included."""
+    return re.findall(r"^```mermaid$.*?^```$", document, flags=re.DOTALL | re.MULTILINE)[0]
+
+
+def test_the_architecture_shows_the_diagram_that_dvc_prints(printed_diagram: str) -> None:
+    document = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    assert diagram(document) == printed_diagram.strip(), (
+        "put what `dvc dag --md --collapse-foreach-matrix` prints into docs/architecture.md"
+    )
+
+
+def test_every_arrow_of_the_readme_is_one_of_dvc(printed_diagram: str) -> None:
+    stages = dict(re.findall(r'(node\d+)\["(\w+)"\]', printed_diagram))
+    arrows = {(stages[a], stages[b]) for a, b in re.findall(r"(node\d+)-->(node\d+)", printed_diagram)}
+    chains = [
+        line.split(" --> ") for line in diagram((ROOT / "README.md").read_text(encoding="utf-8")).splitlines()
+    ]
+    shown = {(a.strip(), b.strip()) for chain in chains for a, b in pairwise(chain)}
+    assert shown and shown <= arrows

@@ -83,6 +83,7 @@ def test_who_only_imports_the_stages_keeps_his_own_ctrl_c() -> None:
 
 
 def test_ctrl_c_is_held_back_while_workers_start() -> None:
+    done = 0
     with pytest.raises(KeyboardInterrupt), launch.uninterrupted():
         os.kill(os.getpid(), signal.SIGINT)
         done = 1

@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 
 from lineup import errors, launch, locks, paths, text_encoding
-from lineup.errors import UserError, nearest
+from lineup.errors import UserError, suggest
 from lineup.settings import params as params_module
 from lineup.settings.params import Params
 
@@ -57,9 +57,9 @@ def start_row(stage: str, row: str, rows: Rows) -> tuple[str, Params]:
 
     Returns the row's name and all settings. Raises UserError if there is no such row among `rows`.
     """
-    params = start_whole(stage, alone=False)
+    params = start_stage(stage, exclusive=False)
     check_row(row, params, rows)
-    locks.take(f"{stage}.{row}")
+    locks.hold(f"{stage}.{row}")
     return row, params
 
 
@@ -77,11 +77,11 @@ def check_row(row: str, params: Params, rows: Rows) -> None:
     if row not in known:
         place = f"row {row!r}" if rows == "all" else f"{rows}.{row}"
         raise UserError(
-            f"{paths.PARAMS}: {place} is unknown{nearest(row, known) if known else '; there are none'}"
+            f"{paths.PARAMS}: {place} is unknown{suggest(row, known) if known else '; there are none'}"
         )
 
 
-def start_whole(stage: str, alone: bool = True) -> Params:
+def start_stage(stage: str, exclusive: bool = True) -> Params:
     """For what is not run per row: the checked settings, with seeds set. alone: wait while another process
     runs it here.
     """
@@ -91,8 +91,8 @@ def start_whole(stage: str, alone: bool = True) -> Params:
     params = params_module.load()
     random.seed(params.seed)
     np.random.seed(params.seed)
-    if alone:
-        locks.take(stage)
+    if exclusive:
+        locks.hold(stage)
     return params
 
 
@@ -107,7 +107,7 @@ def run(main: Callable[[], object]) -> None:
     """Runs a stage's `main`; what has a sentence ends in it and in exit code 1, a bug in a traceback."""
     text_encoding.use_utf8()
     try:
-        with launch.work(), locks.command():
+        with launch.work(), locks.scope():
             main()
         if sys.stdout:
             sys.stdout.flush()

@@ -105,7 +105,7 @@ def reason(error: BaseException) -> str:
     return line.strip().rstrip(".")[:_LONGEST_REASON]
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
+def suggest(word: str, known: Iterable[str]) -> str:
     """ "; did you mean 'x'?" for the closest known word, else the list of known words."""
     known = sorted(known)
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)

@@ -22,30 +22,30 @@ LOCKS = Path(
     ".cache/locks"
 )  # of this folder: experiments that DVC runs elsewhere share the side cache, but no results
 _held: list[IO[str]] = []
-_in_command = False
+_in_scope = False
 
 
 @contextmanager
-def command() -> Iterator[None]:
+def scope() -> Iterator[None]:
     """While a stage runs as a command.
 
     Whatever else calls a stage holds nothing: it might start another and wait for itself.
     """
-    global _in_command
-    _in_command = True
+    global _in_scope
+    _in_scope = True
     try:
         yield
     finally:
-        _in_command = False
+        _in_scope = False
         while _held:
             _held.pop().close()
 
 
-def take(name: str) -> None:
+def hold(name: str) -> None:
     """In a command: waits until no other process holds `name`, and holds it until the command ends, however
     it ends.
     """
-    if not _in_command:
+    if not _in_scope:
         return
     path = LOCKS / f"{name}.lock"
     try:

@@ -8,7 +8,7 @@ from typing import Literal
 Part = Literal["train", "test"]
 
 
-def _side_cache(folder: Path) -> Path:
+def _local_cache(folder: Path) -> Path:
     """`.cache`; an experiment that DVC runs in `.dvc/tmp/exps/<name>` shares that of its project."""
     for parent in folder.parents:
         if parent.parts[-3:] == (".dvc", "tmp", "exps"):
@@ -28,7 +28,7 @@ SIGNIFICANCE = Path("metrics/significance.csv")
 TOP_K_CURVES = Path("metrics/top_k_curves.csv")
 ACCURACY_COST = Path("metrics/accuracy_cost.csv")
 TRAINING_CURVES = Path("metrics/training_curves.csv")
-CACHE = _side_cache(Path.cwd())
+CACHE = _local_cache(Path.cwd())
 REPORT = Path("data/report/index.html")
 REPORT_ASSETS = Path("data/report/assets")
 REPORT_THUMBNAILS = Path("data/report/thumbnails")
@@ -46,7 +46,7 @@ def weights(model: str) -> Path:
     return Path("data/weights") / model
 
 
-def trained(model: str) -> Path:
+def model(model: str) -> Path:
     return Path("data/models") / model
 
 

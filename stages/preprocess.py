@@ -23,9 +23,9 @@ from lineup.errors import UserError, printable
 from lineup.photos import duplicates, photo_register, raw_folder, raw_tables
 from lineup.photos.decoding import BadImage
 from lineup.photos.duplicates import Leak
-from lineup.photos.image_cache import Facts, ImageCache
-from lineup.photos.photo_register import note, value
-from lineup.photos.scan import examine
+from lineup.photos.image_cache import FileRecord, ImageCache
+from lineup.photos.photo_register import add_problem, scalar
+from lineup.photos.scan import scan_files
 from lineup.settings import training_photos
 from lineup.settings.params import Params
 from lineup.storage import csv_files, parquet, schemas
@@ -37,7 +37,7 @@ _SHOWN = 3  # of the problems of a kind
 _NAME_CHARACTERS, _REASON_CHARACTERS = 100, 200  # of each of these, at most
 
 
-def assemble(register: sqlite3.Connection, examined: Iterable[tuple[str, Facts]]) -> None:
+def assemble(register: sqlite3.Connection, examined: Iterable[tuple[str, FileRecord]]) -> None:
     """Joins names and labels with what the files hold.
 
     Independent of the order in which they were examined.
@@ -46,10 +46,10 @@ def assemble(register: sqlite3.Connection, examined: Iterable[tuple[str, Facts]]
     def readable() -> Iterator[tuple[object, ...]]:
         for name, fact in examined:
             if fact.problem:
-                note(register, name, fact.problem, skipped=True)
+                add_problem(register, name, fact.problem, skipped=True)
             else:
                 if fact.note:
-                    note(register, name, fact.note)
+                    add_problem(register, name, fact.note)
                 yield (
                     fact.image_id,
                     fact.pixels_id,
@@ -68,11 +68,11 @@ def assemble(register: sqlite3.Connection, examined: Iterable[tuple[str, Facts]]
 
 def check(register: sqlite3.Connection, root: Path, on_bad_image: str) -> None:
     """UserError if bad images are not to be skipped, or leave nothing to search or to search with."""
-    if on_bad_image == "fail" and value(register, "SELECT count(*) FROM problem WHERE skipped"):
+    if on_bad_image == "fail" and scalar(register, "SELECT count(*) FROM problem WHERE skipped"):
         bad = _first_skipped(register, root, raw_folder.SPLITS)
         raise UserError(f"{bad}; mend or remove what is bad, or set preprocess.on_bad_image to 'skip'")
     for folder, split in raw_folder.SPLITS.items():
-        if split != "train" and not value(
+        if split != "train" and not scalar(
             register, "SELECT EXISTS (SELECT 1 FROM photo WHERE split = ?)", split
         ):
             raise UserError(f"no {split} photo can be read: {_first_skipped(register, root, (folder,))}")
@@ -82,7 +82,7 @@ def _first_skipped(register: sqlite3.Connection, root: Path, folders: Iterable[s
     """Files, and folders whose files can't be listed."""
     places = [f"{folder}/%" for folder in folders]
     inside = f"FROM problem WHERE skipped AND ({' OR '.join(['path LIKE ?'] * len(places))})"
-    more = value(register, f"SELECT count(*) {inside}", *places) - 3
+    more = scalar(register, f"SELECT count(*) {inside}", *places) - 3
     first = register.execute(f"SELECT path, problem {inside} ORDER BY path LIMIT 3", places)
     return "; ".join(f"{root / path} {problem}" for path, problem in first) + (
         f"; and {more} more" if more > 0 else ""
@@ -127,17 +127,17 @@ def count_judgements(register: sqlite3.Connection, judgements: int | None) -> di
     """
     if judgements is None:
         return None
-    used = value(register, "SELECT count(*) FROM judged")
+    used = scalar(register, "SELECT count(*) FROM judged")
     fault, left_out = "holds no judgement", judgements - used
     if left_out:
-        line = value(register, "SELECT min(line) FROM judgement WHERE line NOT IN (SELECT line FROM judged)")
+        line = scalar(register, "SELECT min(line) FROM judgement WHERE line NOT IN (SELECT line FROM judged)")
         fault = f"{left_out} of {judgements} judgements are left out, about photos that can't be read; the first is in line {line}"
     if left_out or not used:
-        labelled = value(
+        labelled = scalar(
             register, "SELECT EXISTS (SELECT 1 FROM photo WHERE split = 'query' AND label IS NOT NULL)"
         )
         instead = "labels say which images are right" if labelled else "nothing can be scored"
-        note(register, "qrels.csv", fault + ("" if used else f": {instead}"))
+        add_problem(register, "qrels.csv", fault + ("" if used else f": {instead}"))
     return {"judgements": str(judgements), "left_out": str(left_out)}
 
 
@@ -147,7 +147,7 @@ def note_contradictions(register: sqlite3.Connection) -> int:
     for pair in duplicates.contradictions(register):
         done = "each keeps its own" if pair.apart else "neither label is used"
         told = f"is labelled {pair.label_b!r}, but {pair.path_a!r} is the same image and labelled {pair.label_a!r}: {done}"
-        note(register, pair.path_b, told)
+        add_problem(register, pair.path_b, told)
         pairs += 1
     return pairs
 
@@ -155,7 +155,7 @@ def note_contradictions(register: sqlite3.Connection) -> int:
 def summary(register: sqlite3.Connection, contradictions: int, shorter_side_px: int) -> Iterator[str]:
     """What a user should know at the end, a line each."""
     images = dict(register.execute("SELECT split, count(DISTINCT image_id) FROM photo GROUP BY split"))
-    files = value(register, "SELECT count(*) FROM file")
+    files = scalar(register, "SELECT count(*) FROM file")
     yield (
         ", ".join(f"{images.get(split, 0)} {split}" for split in duplicates.SPLITS)
         + f" images of {files} files"
@@ -165,11 +165,11 @@ def summary(register: sqlite3.Connection, contradictions: int, shorter_side_px: 
     if contradictions:
         yield f"pairs of equal images under two labels: {contradictions}"
     trained = "SELECT DISTINCT image_id, split FROM photo WHERE part = 'test' AND pixels_id IN (SELECT pixels_id FROM photo WHERE part = 'train')"
-    if both := value(register, f"SELECT count(*) FROM ({trained})"):
+    if both := scalar(register, f"SELECT count(*) FROM ({trained})"):
         yield f"LEAK: test images that are also in train: {both}; a trained model has seen them"
-    if shared := value(register, "SELECT count(DISTINCT path_a) FROM leak WHERE kind = 'same_label'"):
+    if shared := scalar(register, "SELECT count(DISTINCT path_a) FROM leak WHERE kind = 'same_label'"):
         yield f"LEAK: labels in both train and test: {shared}; scores of trained models don't tell how they do on new ones"
-    equal = value(register, "SELECT count(*) FROM leak WHERE kind != 'same_label'")
+    equal = scalar(register, "SELECT count(*) FROM leak WHERE kind != 'same_label'")
     if equal:
         yield f"pairs of equal images: {equal}"
     if equal or shared:
@@ -186,7 +186,7 @@ def problems(register: sqlite3.Connection) -> Iterator[str]:
     }
     for kind, chosen in kinds.items():
         chosen = f"FROM problem WHERE {chosen}"
-        if not (count := value(register, f"SELECT count(*) {chosen}")):
+        if not (count := scalar(register, f"SELECT count(*) {chosen}")):
             continue
         often = register.execute(
             f"SELECT count(*), problem {chosen} GROUP BY problem HAVING count(*) > 1 ORDER BY count(*) DESC, min(path) LIMIT {_SHOWN}"
@@ -203,7 +203,7 @@ def problems(register: sqlite3.Connection) -> Iterator[str]:
         )
         more = f"; and {count - _SHOWN:,} more" if count > _SHOWN else ""
         yield f"{kind}: {count:,}{f' ({reasons})' if reasons else ''}: {shown}{more}"
-    if value(register, "SELECT EXISTS (SELECT 1 FROM problem)"):
+    if scalar(register, "SELECT EXISTS (SELECT 1 FROM problem)"):
         yield f"{paths.PROBLEMS} names each of these"
 
 
@@ -249,7 +249,7 @@ def preparation(register: sqlite3.Connection, part: str, cache: ImageCache) -> d
 
     None if nothing did.
     """
-    replaced = value(
+    replaced = scalar(
         register, "SELECT EXISTS (SELECT 1 FROM photo WHERE part = ? AND prepared_id IS NOT NULL)", part
     )
     return {"preparation": cache.folder.name} if part == "train" and replaced else None
@@ -257,17 +257,17 @@ def preparation(register: sqlite3.Connection, part: str, cache: ImageCache) -> d
 
 def main(argv: Sequence[str] = ()) -> None:
     cli.no_options("preprocess", argv)
-    params = cli.start_whole("preprocess")
+    params = cli.start_stage("preprocess")
     pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own keeps what was freed
     with photo_register.temporary() as register:
         raw_folder.read(register, paths.RAW)
         judgements = raw_tables.read_judgements(register, paths.RAW)
-        if not value(register, "SELECT EXISTS (SELECT 1 FROM file WHERE split = 'train')"):
+        if not scalar(register, "SELECT EXISTS (SELECT 1 FROM file WHERE split = 'train')"):
             check_training(params, {})  # before the others are decoded
         cache = ImageCache.open(paths.CACHE, params.preprocess.shorter_side_px)
         names = (path for (path,) in register.execute("SELECT path FROM file ORDER BY path"))
-        count = value(register, "SELECT count(*) FROM file")
-        assemble(register, examine(cache, paths.RAW, names, count, machine.threads()))
+        count = scalar(register, "SELECT count(*) FROM file")
+        assemble(register, scan_files(cache, paths.RAW, names, count, machine.threads()))
         check(register, paths.RAW, params.preprocess.on_bad_image)
         check_judgements(register)
         counted = count_judgements(register, judgements)

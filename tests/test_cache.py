@@ -180,8 +180,8 @@ def test_outside_git_nothing_is_guessed(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_an_experiment_in_its_own_folder_shares_the_cache_of_its_project() -> None:
-    assert paths._side_cache(Path("/p/.dvc/tmp/exps/tmpabc")) == Path("/p/.cache")
-    assert paths._side_cache(Path("/p/photos")) == Path(".cache")
+    assert paths._local_cache(Path("/p/.dvc/tmp/exps/tmpabc")) == Path("/p/.cache")
+    assert paths._local_cache(Path("/p/photos")) == Path(".cache")
 
 
 def test_it_needs_no_torch() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from lineup import cli, paths
-from lineup.errors import UserError, nearest
+from lineup.errors import UserError, suggest
 from stages import preprocess, report
 from tests.support import locales, project
 from tests.support.project import ROOT
@@ -127,7 +127,7 @@ def test_settings_are_checked_before_the_row(monkeypatch: pytest.MonkeyPatch, tm
 
 
 def test_nearest_lists_all_where_none_is_close() -> None:
-    assert nearest("zzz", ["beta", "alpha"]) == "; known: alpha, beta"
+    assert suggest("zzz", ["beta", "alpha"]) == "; known: alpha, beta"
 
 
 def test_a_file_without_permission_is_told(capsys: pytest.CaptureFixture[str]) -> None:

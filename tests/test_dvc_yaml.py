@@ -37,7 +37,7 @@ OUTS = {
         paths.LEAKS,
     },
     "fetch": {paths.weights(KEY)},
-    "train": {paths.trained(KEY), paths.costs("train", KEY)},
+    "train": {paths.model(KEY), paths.costs("train", KEY)},
     "embed": {paths.embeddings(KEY), paths.costs("embed", KEY)},
     "index": {paths.index(KEY), paths.costs("index", KEY)},
     "retrieve": {paths.ranking(KEY), paths.costs("retrieve", KEY)},

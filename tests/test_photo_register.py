@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineup.photos import duplicates, photo_register
-from lineup.photos.image_cache import Facts
+from lineup.photos.image_cache import FileRecord
 from lineup.photos.photo_register import Image
 from stages import preprocess
 from tests.support.project import ROOT
@@ -32,10 +32,10 @@ def fill(register: sqlite3.Connection, files: Iterable[tuple[str, str, str | Non
     register.executemany("INSERT INTO file (path, split, label) VALUES (?, ?, ?)", files)
 
 
-def facts(number: int) -> Facts:
+def facts(number: int) -> FileRecord:
     """Every second image shows the picture of the one before it."""
     prepared_id = f"prepared {number}" if number % 3 == 0 else ""
-    return Facts(f"image {number}", f"pixels {number // 2}", number, 2 * number, "PNG", prepared_id)
+    return FileRecord(f"image {number}", f"pixels {number // 2}", number, 2 * number, "PNG", prepared_id)
 
 
 @given(PHOTOS, st.randoms())
@@ -70,13 +70,13 @@ def peak_bytes(count: int) -> int:
     def digest(name: str) -> str:
         return hashlib.sha256(name.encode()).hexdigest()
 
-    def examined(names: Iterable[tuple[str]]) -> Iterator[tuple[str, Facts]]:
+    def examined(names: Iterable[tuple[str]]) -> Iterator[tuple[str, FileRecord]]:
         for (path,) in names:
             yield (
                 path,
-                Facts(digest(path), digest(path[:-1]), 1, 1, "PNG")
+                FileRecord(digest(path), digest(path[:-1]), 1, 1, "PNG")
                 if path[-1] != "7"
-                else Facts("", problem="is bad"),
+                else FileRecord("", problem="is bad"),
             )
 
     with photo_register.temporary() as register:

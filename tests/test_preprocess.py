@@ -929,7 +929,7 @@ def test_a_project_without_train_photos_is_told_before_a_photo_is_decoded(
     write_params(home, ("simclr",))
     put("test/query/q.png", picture(0))
     put("test/gallery/g.png", picture(1))
-    monkeypatch.setattr(preprocess, "examine", lambda *_: pytest.fail("a photo was decoded"))
+    monkeypatch.setattr(preprocess, "scan_files", lambda *_: pytest.fail("a photo was decoded"))
     assert "there is no image to train on" in sentence()
 
 

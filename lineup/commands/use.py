@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from lineup import paths
-from lineup.errors import UserError, nearest
+from lineup.errors import UserError, suggest
 from lineup.storage import files
 
 PRESETS = Path("presets")
@@ -23,7 +23,7 @@ def put_in_place(preset: str) -> Path | None:
     known = {file.stem: file for file in sorted(PRESETS.glob("*.yaml"))}
     if preset not in known:
         raise UserError(
-            f"{PRESETS}/{preset}.yaml: does not exist{nearest(preset, known)}; known: {', '.join(known)}"
+            f"{PRESETS}/{preset}.yaml: does not exist{suggest(preset, known)}; known: {', '.join(known)}"
         )
     backup = None
     if paths.PARAMS.exists():

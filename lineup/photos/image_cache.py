@@ -33,7 +33,7 @@ Room = Callable[
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class FileRecord:
     """What is known of a file's bytes.
 
     width, height: upright pixels; prepared_id: SHA-256 of what is stored in its place, else empty; problem:
@@ -68,7 +68,7 @@ def fingerprint(shorter_side_px: int, code: Sequence[bytes] = ()) -> str:
         "heif": decoding.heif_version(),
         **libraries,
     }
-    decides["entry"] = [field.name for field in fields(Facts)]
+    decides["entry"] = [field.name for field in fields(FileRecord)]
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 
 
@@ -105,8 +105,8 @@ class ImageCache:
     def open(cls, root: Path, shorter_side_px: int) -> ImageCache:
         return cls(root / "prepared" / fingerprint(shorter_side_px), shorter_side_px)
 
-    def examine(self, data: bytes, room: Room = nullcontext) -> Facts:
-        """Facts of a file's bytes; decoded only if these bytes were never seen.
+    def examine(self, data: bytes, room: Room = nullcontext) -> FileRecord:
+        """FileRecord of a file's bytes; decoded only if these bytes were never seen.
 
         room: entered while an image is prepared.
         """
@@ -130,16 +130,16 @@ class ImageCache:
                 return self._fill(image_id, data)[1] if replaced else data
         raise BadImage("changed while it was read")
 
-    def _fill(self, image_id: str, data: bytes) -> tuple[Facts, bytes]:
+    def _fill(self, image_id: str, data: bytes) -> tuple[FileRecord, bytes]:
         try:
             made = decoding.prepare(data, self.shorter_side_px)
         except (
             BadImage
         ) as error:  # not kept: decoders also say so where memory runs out, and then only this time
-            return Facts(image_id, problem=str(error)), b""
+            return FileRecord(image_id, problem=str(error)), b""
         payload = made.replacement or b""
         prepared_id = hashlib.sha256(payload).hexdigest() if payload else ""
-        facts = Facts(
+        facts = FileRecord(
             image_id, made.pixels_id, made.width, made.height, made.format, prepared_id, note=made.note
         )
         content = json.dumps(asdict(facts)).encode() + b"\n" + payload
@@ -147,7 +147,7 @@ class ImageCache:
         files.replace_atomically(self._path(image_id), lambda temporary: temporary.write_bytes(entry))
         return facts, payload
 
-    def _read(self, image_id: str) -> tuple[Facts, bytes] | None:
+    def _read(self, image_id: str) -> tuple[FileRecord, bytes] | None:
         try:
             entry = self._path(image_id).read_bytes()
         except OSError:
@@ -156,7 +156,7 @@ class ImageCache:
         if hashlib.sha256(content).digest() != digest:
             return None
         head, _, payload = content.partition(b"\n")
-        facts = Facts(**json.loads(head))
+        facts = FileRecord(**json.loads(head))
         return (facts, payload) if facts.image_id == image_id else None  # not another image's whole entry
 
     def _path(self, image_id: str) -> Path:

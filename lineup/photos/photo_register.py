@@ -105,12 +105,12 @@ def temporary() -> Iterator[sqlite3.Connection]:
         register.close()
 
 
-def value(register: sqlite3.Connection, query: str, *parameters: str) -> int:
+def scalar(register: sqlite3.Connection, query: str, *parameters: str) -> int:
     """The single number that a query answers."""
     return register.execute(query, parameters).fetchone()[0]
 
 
-def note(
+def add_problem(
     register: sqlite3.Connection, path: str, problem: str, skipped: bool = False, unread: bool = False
 ) -> None:
     register.execute("INSERT INTO problem VALUES (?, ?, ?, ?)", (path, problem, skipped, unread))
@@ -126,6 +126,6 @@ def images(register: sqlite3.Connection, part: str) -> Iterator[Image]:
 
 
 def count_images(register: sqlite3.Connection, part: str) -> int:
-    return value(
+    return scalar(
         register, "SELECT count(*) FROM (SELECT DISTINCT image_id, split FROM photo WHERE part = ?)", part
     )

@@ -111,13 +111,13 @@ def _walk(
             status = at.stat()
             itself = (status.st_dev, status.st_ino)
             if itself in above:
-                photo_register.note(
+                photo_register.add_problem(
                     register, _shown(place), "is a link to a folder that it lies in", unread=True
                 )
                 return
             if at.is_symlink():
                 told = f"is a link to a folder; DVC doesn't look into it: {_AFTER_A_CHANGE}"
-                photo_register.note(register, _shown(place), told)
+                photo_register.add_problem(register, _shown(place), told)
             for entry in entries:
                 name = f"{place}/{entry.name}"
                 if not _is_photo_name(entry.name):
@@ -127,13 +127,13 @@ def _walk(
                 elif _shown(name) == name:
                     yield name
                 else:
-                    photo_register.note(
+                    photo_register.add_problem(
                         register, _shown(name), "has a name that is not UTF-8; rename it", skipped=True
                     )
     except OSError as error:
         if error.errno in {*OF_ALL_FILES, errno.EIO}:
             raise
-        photo_register.note(
+        photo_register.add_problem(
             register,
             _shown(place),
             f"can't be read: {(error.strerror or 'unknown error').lower()}",
@@ -178,4 +178,4 @@ def _note_outside(register: sqlite3.Connection, root: Path) -> None:
                     )
                 if _is_photo_name(entry.name):
                     fault = "is not read: it is outside train/, test/query/ and test/gallery/"
-                    photo_register.note(register, _shown(name), fault, unread=True)
+                    photo_register.add_problem(register, _shown(name), fault, unread=True)

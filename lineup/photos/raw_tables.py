@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import TextIO
 
-from lineup.errors import UserError, nearest
+from lineup.errors import UserError, suggest
 
 _MOST_COMPARED = 5_000  # names, for a suggestion
 _LONGEST_LINE = 2**20  # characters
@@ -239,4 +239,4 @@ def _hint(column: str, header: list[str]) -> str:
     for separator, word in ((";", "semicolons"), ("\t", "tabs")):
         if len(header) == 1 and separator in header[0]:
             return f" (values are separated by {word}; save it with commas)"
-    return nearest(column, header) if any(header) else " (it is empty)"
+    return suggest(column, header) if any(header) else " (it is empty)"

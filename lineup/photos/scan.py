@@ -32,13 +32,13 @@ from lineup import launch, machine
 from lineup.errors import UserError
 from lineup.memory_budget import MemoryBudget
 from lineup.photos.decoding import BadImage
-from lineup.photos.image_cache import Facts, ImageCache, Room, read_file
+from lineup.photos.image_cache import FileRecord, ImageCache, Room, read_file
 
 log = logging.getLogger(__name__)
 
 File = tuple[int, str]  # its number among all, from 0, and its name
 Examined = tuple[
-    str, Facts | None
+    str, FileRecord | None
 ]  # a file's name and what it holds; None: for want of memory nothing is known
 
 _FILES_PER_TASK = 8
@@ -54,9 +54,9 @@ _processes = (
 )
 
 
-def examine(
+def scan_files(
     cache: ImageCache, root: Path, names: Iterable[str], count: int, workers: int
-) -> Iterator[tuple[str, Facts]]:
+) -> Iterator[tuple[str, FileRecord]]:
     """Pass 1: (name, facts) of every file, in any order; only a problem of those that can't be read.
 
     count: of the names; workers: processes, or 0 for none but this one. UserError if a worker is killed that
@@ -207,17 +207,17 @@ def _examine_task(task: list[File]) -> list[Examined]:
     return done
 
 
-def _facts(cache: ImageCache, root: Path, name: str, room: Room) -> Facts | None:
+def _facts(cache: ImageCache, root: Path, name: str, room: Room) -> FileRecord | None:
     """An unreadable file has no image_id, only a problem. None where memory runs out."""
     try:
         return cache.examine(read_file(root / name), room)
     except BadImage as error:
-        return Facts("", problem=str(error))
+        return FileRecord("", problem=str(error))
     except MemoryError:
         return None
 
 
-def _examined_alone(cache: ImageCache, root: Path, name: str) -> Facts:
+def _examined_alone(cache: ImageCache, root: Path, name: str) -> FileRecord:
     """In a process of its own, with nothing beside it.
 
     A photo that ends it is a problem; UserError if it never started.
@@ -235,7 +235,7 @@ def _examined_alone(cache: ImageCache, root: Path, name: str) -> Facts:
     exit_code = process.exitcode or 0
     if exit_code > 0:  # of Python, and not for a photo
         raise UserError(_WORKER_LOST)
-    return facts or Facts("", problem=_ending(exit_code))
+    return facts or FileRecord("", problem=_ending(exit_code))
 
 
 def _send_facts(sender: Connection, cache: ImageCache, root: Path, name: str) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from lineup import paths
-from lineup.errors import UserError, nearest
+from lineup.errors import UserError, suggest
 from lineup.settings import prepared_size, refinement, yaml_file
 from lineup.settings.refinement import Refinement
 from lineup.settings.schema import Key, Strict, explain
@@ -185,7 +185,7 @@ class Params(Strict):
         for place, row in enumerate(self.near_copies.rows):
             if row not in self.models:
                 raise ValueError(
-                    f"near_copies.rows names {row!r}, which is no row of models{nearest(row, self.models)}"
+                    f"near_copies.rows names {row!r}, which is no row of models{suggest(row, self.models)}"
                 )
             if row in self.near_copies.rows[:place]:
                 raise ValueError(f"near_copies.rows names {row!r} twice; remove one")

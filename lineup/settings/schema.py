@@ -8,7 +8,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from lineup.errors import nearest
+from lineup.errors import suggest
 
 # Names of files are made of a row's name, the longest by DVC (.<row>.parquet.<22 letters>.tmp), and a file
 # system takes 255 bytes, or 143 where it encrypts names (eCryptfs).
@@ -85,7 +85,7 @@ def explain(error: ValidationError, root: type[BaseModel], raw: Any) -> str:
     if kind == "extra_forbidden" and (new := _renamed(where)):
         told = f"{where} is now called {new}; rename it"
     elif kind == "extra_forbidden":
-        told = f"{where} is unknown{nearest(_name(place[-1]), _keys(model) if model else ())}"
+        told = f"{where} is unknown{suggest(_name(place[-1]), _keys(model) if model else ())}"
     elif kind == "missing":
         told = f"{where} is missing"
     elif kind in ("literal_error", "union_tag_invalid"):
@@ -98,7 +98,7 @@ def explain(error: ValidationError, root: type[BaseModel], raw: Any) -> str:
             .split(",")
         ]
         where = where if kind == "literal_error" else f"{where}.{discriminator}"
-        told = f"{where} is {_shown(word)}{nearest(word, known)}"
+        told = f"{where} is {_shown(word)}{suggest(word, known)}"
     elif kind == "union_tag_not_found":
         told = f"{where}.{discriminator} is missing"
     elif place and place[-1] == "[key]" and not isinstance(fault["input"], str):

@@ -228,7 +228,7 @@ def image_batches(
     size = 0
     for image in photo_register.images(register, part):
         try:
-            data = cache.stored(
+            data = cache.stored_bytes(
                 image.image_id, image.prepared_id is not None, [root / path for path in image.paths]
             )
         except BadImage as error:
@@ -252,7 +252,7 @@ def preparation(register: sqlite3.Connection, part: str, cache: ImageCache) -> d
     replaced = scalar(
         register, "SELECT EXISTS (SELECT 1 FROM photo WHERE part = ? AND prepared_id IS NOT NULL)", part
     )
-    return {"preparation": cache.folder.name} if part == "train" and replaced else None
+    return {"preparation": cache.fingerprint} if part == "train" and replaced else None
 
 
 def main(argv: Sequence[str] = ()) -> None:

@@ -88,6 +88,7 @@ def _train(model: str, objective: Trained, params: Params) -> None:
     )
     cache = paths.CACHE / "training"
     sources = loop.Sources(paths.weights(model), paths.images("train"), cache / fingerprint(decides))
+    files.mark_used(sources.checkpoint)
     checkpoint.prune(cache, sources.checkpoint)
     result = loop.train(objective, settings, encoder, manifest, sources, params.seed)
     encoders.save(

@@ -149,7 +149,7 @@ def test_an_index_of_other_vectors_is_not_scored() -> None:
 
 def test_a_refinement_of_other_vectors_than_were_scored_is_not_scored() -> None:
     scored = files.read_json(paths.row_metrics("a"))
-    scored["costs"]["kept_under"]["vectors"] = "f" * 64
+    scored["costs"]["vectors_fingerprint"] = "f" * 64
     files.write_json(paths.row_metrics("a"), scored)
     with pytest.raises(
         UserError,

@@ -14,6 +14,9 @@ import psutil
 
 from lineup.errors import UserError, naming
 
+# A folder of the local cache that was used so lately is never removed: a run may still need it.
+IN_USE_SECONDS = 24 * 3600
+
 REPAIR = "run `dvc checkout --force`, or `dvc repro` once it's removed"  # for a damaged file
 
 
@@ -38,6 +41,15 @@ def replace_atomically(path: Path, write: Any) -> None:
         with suppress(OSError):  # a disk that fails has been told above; the next run removes what is left
             _remove(temporary)
             _remove(former)
+
+
+def mark_used(folder: Path) -> None:
+    """Makes now the last use of a folder of the local cache, which is created where it does not exist.
+
+    `lineup cache --prune` goes by that time: the latest modification of the folder and of the files in it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    os.utime(folder)
 
 
 def remove_folder(folder: Path) -> None:

@@ -117,7 +117,9 @@ def test_the_least_recently_used_go_until_the_rest_fits() -> None:
     assert keys_left() == used_within(10)
 
 
-@pytest.mark.parametrize(("max_entries", "expected"), [(None, 2), (6, 2), (5, 2), (4, 2), (3, 3), (2, 4), (0, 4)])
+@pytest.mark.parametrize(
+    ("max_entries", "expected"), [(None, 2), (6, 2), (5, 2), (4, 2), (3, 3), (2, 4), (0, 4)]
+)
 def test_age_and_size_against_a_naive_rule(max_entries: int | None, expected: int) -> None:
     listed = cache_usage.entries(paths.CACHE)
     max_gb = None if max_entries is None else max_entries * listed[0].megabytes / 1e3 + 1e-9

@@ -73,7 +73,7 @@ def test_libraries_that_memory_has_no_room_for_are_told_in_a_sentence() -> None:
 
 
 def test_a_bug_in_the_imports_keeps_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:
-    launch._tell(ImportError, ImportError("cannot import name 'x' from 'y'"), None)
+    launch._print_error(ImportError, ImportError("cannot import name 'x' from 'y'"), None)
     assert "ImportError: cannot import name 'x' from 'y'" in capsys.readouterr().err
 
 

@@ -61,10 +61,10 @@ def test_what_is_no_command_holds_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     assert start(tmp_path).communicate("", timeout=60)[0] == "took\n"
 
 
-def test_a_file_in_the_place_of_the_side_cache_is_told(
+def test_a_file_in_the_place_of_the_local_cache_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".cache").write_text("")
-    with locks.scope(), pytest.raises(UserError, match=r"^\.cache: is no folder"):
+    with locks.scope(), pytest.raises(UserError, match=r"^\.cache: is not a folder"):
         locks.hold("embed.row")

@@ -320,7 +320,7 @@ def test_a_model_is_no_refinement_and_the_other_way_round(place: Path) -> None:
     prepared(ROWS)
     with pytest.raises(UserError, match=r"params.yaml: refinements.fusd is unknown; did you mean 'fused'"):
         cli.start("refine", ["--row", "fusd"], rows="refinements")
-    with pytest.raises(UserError, match=r"fused is a row of refinements; this is for models alone"):
+    with pytest.raises(UserError, match=r"fused is a row of refinements; use a row of models here"):
         cli.start("embed", ["--row", "fused"])
     assert (
         cli.start("score", ["--row", "fused"], rows="all")[0] == "fused"

@@ -61,7 +61,7 @@ _NO_INODE = ("the disk has no inode left for another file", "remove some files, 
 _MAX_REASON_CHARACTERS = 300
 
 
-# Faults that say nothing about the file that was read: others would fail too, and perhaps only now.
+# Faults that are not this file's: others would fail as well, and perhaps only now.
 OF_ALL_FILES = {
     errno.EMFILE,
     errno.ENFILE,

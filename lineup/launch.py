@@ -59,7 +59,7 @@ def uninterrupted() -> Iterator[None]:
 def silence_libraries() -> None:
     """For a worker process that decodes photos, before it starts.
 
-    libtiff prints each tag that it does not know, without the file's name. Errors of Python are still printed.
+    libtiff prints each tag that it does not know, without the file's name. Python's errors are still printed.
     """
     sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)

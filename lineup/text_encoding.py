@@ -12,7 +12,7 @@ def use_utf8() -> None:
     """Replaces this process by one in Python's UTF-8 mode if the locale has another encoding.
 
     A command calls this before anything else. Python decodes texts and names of files by the locale, while
-    pyarrow, FAISS, safetensors, SQLite and our tables use UTF-8. Processes that the command starts inherit it.
+    pyarrow, FAISS, safetensors, SQLite and our tables use UTF-8. Processes that it starts inherit the mode.
     A character that the terminal can't show is printed as its code.
     """
     if not sys.flags.utf8_mode and {sys.getfilesystemencoding(), locale.getencoding().lower()} != {"utf-8"}:

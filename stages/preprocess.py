@@ -145,7 +145,7 @@ def note_contradictions(register: sqlite3.Connection) -> int:
     """Notes pictures under two labels among the problems; the number of pairs."""
     pairs = 0
     for pair in duplicates.contradictions(register):
-        done = "each keeps its own" if pair.apart else "neither label is used"
+        done = "each keeps its own" if pair.crosses_parts else "neither label is used"
         told = f"is labelled {pair.label_b!r}, but {pair.path_a!r} is the same image and labelled {pair.label_a!r}: {done}"
         add_problem(register, pair.path_b, told)
         pairs += 1

@@ -654,10 +654,10 @@ def test_a_gpu_gives_nearly_the_processor_s_vectors() -> None:
 
 
 def test_missing_inputs_are_told() -> None:
-    with pytest.raises(UserError, match=r"data/models/a/encoder\.json: is not there"):
+    with pytest.raises(UserError, match=r"data/models/a/encoder\.json: does not exist"):
         run()
     place("a")
-    with pytest.raises(UserError, match="data/prepared/test/images: is not there"):
+    with pytest.raises(UserError, match="data/prepared/test/images: does not exist"):
         run()
 
 

@@ -412,7 +412,7 @@ def test_on_bad_image_fail_names_the_first_and_writes_nothing(home: Path) -> Non
     assert told.startswith(
         "data/raw/test/gallery/bad 0.jpg is empty (0 bytes); data/raw/test/gallery/bad 1.jpg is empty"
     )
-    assert told.endswith("and 2 more; mend or remove what is bad, or set preprocess.on_bad_image to 'skip'")
+    assert told.endswith("and 2 more; fix or remove what is bad, or set preprocess.on_bad_image to 'skip'")
     assert not paths.PREPARED.exists()
 
 
@@ -583,7 +583,7 @@ def test_no_photos_at_all_are_told_without_a_traceback(tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     assert (
-        done.stderr.startswith("error: data/raw: is not there; put your photos into data/raw/test/query")
+        done.stderr.startswith("error: data/raw: does not exist; put your photos into data/raw/test/query")
         and "Traceback" not in done.stderr
     )
 
@@ -851,7 +851,7 @@ def test_on_bad_image_fail_minds_a_folder_that_can_not_be_listed(
     odd_images.close(paths.RAW / "test/gallery/label 0", monkeypatch)
     write_params(home, on_bad_image="fail")
     assert sentence().startswith(
-        "data/raw/test/gallery/label 0 can't be read: permission denied; mend or remove what is bad"
+        "data/raw/test/gallery/label 0 can't be read: permission denied; fix or remove what is bad"
     )
 
 

@@ -176,7 +176,7 @@ def test_names_that_look_alike_are_told_apart_or_refused(root: Path) -> None:
         ),
         (
             "path,label\nlabels.csv,a\n",
-            "RAW/labels.csv: line 2: 'labels.csv' is no photo: it is hidden, or outside train/, test/query/ and test/gallery/",
+            "RAW/labels.csv: line 2: 'labels.csv' is not a photo: it is hidden, or outside train/, test/query/ and test/gallery/",
         ),
         ("path,label\n,a\n", "RAW/labels.csv: line 2: has no path; fill it in or remove the line"),
         (
@@ -270,17 +270,17 @@ def test_missing_and_empty_folders_are_told(tmp_path: Path) -> None:
     root = tmp_path / "raw"
     assert (
         refused(root)
-        == "RAW: is not there; put your photos into RAW/test/query and RAW/test/gallery, or run `lineup demo`"
+        == "RAW: does not exist; put your photos into RAW/test/query and RAW/test/gallery, or run `lineup demo`"
     )
     root.mkdir()
-    assert refused(root) == "RAW/test: is not there; put photos into test/query and test/gallery"
+    assert refused(root) == "RAW/test: does not exist; put photos into test/query and test/gallery"
     (root / "Tests").mkdir()
-    assert refused(root) == "RAW/test: is not there; rename 'Tests' to 'test'"
+    assert refused(root) == "RAW/test: does not exist; rename 'Tests' to 'test'"
     (root / "Tests").rename(root / "test")
     (root / "test/Queries").mkdir()
-    assert refused(root) == "RAW/test/query: is not there; rename 'Queries' to 'query'"
+    assert refused(root) == "RAW/test/query: does not exist; rename 'Queries' to 'query'"
     (root / "test/Queries").rename(root / "test/query")
-    assert refused(root) == "RAW/test/gallery: is not there; put photos into test/query and test/gallery"
+    assert refused(root) == "RAW/test/gallery: does not exist; put photos into test/query and test/gallery"
     (root / "test/gallery").mkdir()
     assert (
         refused(root)

@@ -312,7 +312,7 @@ def test_rankings_and_vectors_of_other_images_are_told(place: Path) -> None:
         refined("fused")
     collection.write(images)
     paths.ranking("a").unlink()
-    with pytest.raises(UserError, match=r"rankings/a.parquet: is not there; run `dvc repro`"):
+    with pytest.raises(UserError, match=r"rankings/a.parquet: does not exist; run `dvc repro`"):
         refined("fused")
 
 

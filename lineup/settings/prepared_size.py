@@ -1,7 +1,7 @@
 """How large preprocess must keep photos, so that no encoder sees one enlarged that was shrunk before.
 
-An encoder's transform resizes a photo itself. Shrinking it beforehand is a second resize, which costs less the
-larger the size that is kept; benchmarks/prepared_size.py measures it.
+An encoder's transform resizes a photo itself. Shrinking it beforehand is a second resize, which costs less
+the larger the size that is kept; benchmarks/prepared_size.py measures it.
 """
 
 from __future__ import annotations

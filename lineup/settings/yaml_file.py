@@ -1,6 +1,6 @@
 """A settings file as plain values.
 
-It is read within bounds, so that no file hangs a command. A repeated key is an error, so that no row vanishes.
+It is read within bounds, so that no file hangs a command. A repeated key is an error, so no row vanishes.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A content store in the local cache: bytes under a key, with a digest that tells whether they are intact.
 
 An entry is the file `<folder>/<first two hex digits of the key>/<key>`. It holds the SHA-256 of the content
-(32 bytes), then the content. Entries appear by a rename and hold the same bytes whoever writes them, so any number of
-threads and processes may share a store, and a killed process leaves it intact.
+(32 bytes), then the content. Entries appear by a rename and hold the same bytes whoever writes them. So any
+number of threads and processes may share a store, and a killed process leaves it intact.
 """
 
 from __future__ import annotations

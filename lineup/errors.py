@@ -86,7 +86,8 @@ def explained(fault: str, advice: str = "") -> Iterator[None]:
     """Turns what a library raises on content from outside into a UserError.
 
     It says "FAULT (the library's reason); ADVICE". Use it around calls of libraries alone, which raise almost
-    anything on damaged content. A lack of memory or a disk's fault is not the content's, and passes unchanged.
+    anything on damaged content. A lack of memory or a disk's fault is not the content's, and passes
+    unchanged.
     """
     try:
         yield

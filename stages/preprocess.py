@@ -92,8 +92,8 @@ def _first_skipped(register: sqlite3.Connection, root: Path, folders: Iterable[s
 def check_judgements(register: sqlite3.Connection) -> None:
     """UserError if two lines of qrels.csv differ about the same images."""
     contradictory = register.execute("""
-        SELECT line, relevance, query, gallery, first_line, first_relevance
-        FROM (SELECT *, first_value(line) OVER pair AS first_line, first_value(relevance) OVER pair AS first_relevance
+        SELECT line, relevance, query, gallery, first_line, first_relevance FROM (SELECT *, first_value(line)
+        OVER pair AS first_line, first_value(relevance) OVER pair AS first_relevance
               FROM judged WINDOW pair AS (PARTITION BY query_id, gallery_id ORDER BY line))
         WHERE relevance != first_relevance ORDER BY line LIMIT 1
     """)

@@ -127,6 +127,6 @@ cli.run(main)
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert (
-        done.stderr.startswith("error: SQLite's temporary file can't be written on;")
+        done.stderr.startswith("error: SQLite's temporary file can't be written;")
         and done.stderr.count("\n") == 1
     )

@@ -675,7 +675,7 @@ def test_a_photo_that_kills_its_worker_is_named_and_the_others_go_on(
     [problem] = rows(tmp_path / paths.PROBLEMS)
     assert problem["path"] == "test/gallery/large.png"
     assert problem["problem"].startswith(
-        "takes more memory than there is; make it smaller, or give more memory"
+        "takes more memory than there is; make it smaller, or provide more memory"
     )
     assert parquet.read_table(tmp_path / paths.manifest("test")).num_rows == 40
     project.run(

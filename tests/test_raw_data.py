@@ -203,11 +203,11 @@ def test_names_that_look_alike_are_told_apart_or_refused(root: Path) -> None:
         ("", "RAW/labels.csv: line 1: has no column 'path' (it is empty); the header is path,label"),
         (
             "path,label\ntest/query/q1.jpg,a,b\n",
-            "RAW/labels.csv: line 2: has 3 values, the header 2; put a value that holds a comma into double quotes",
+            "RAW/labels.csv: line 2: has 3 values, the header 2; put a value that has a comma into double quotes",
         ),
         (
             "path,label\ntest/query/q1.jpg\n",
-            "RAW/labels.csv: line 2: has 1 values, the header 2; put a value that holds a comma into double quotes",
+            "RAW/labels.csv: line 2: has 1 values, the header 2; put a value that has a comma into double quotes",
         ),
         (
             'path,label\n"test/query/q1.jpg,a\n',
@@ -338,7 +338,7 @@ def test_links_are_followed_but_not_in_circles(root: Path, tmp_path: Path) -> No
     assert told.keys() == {"test/gallery/Kiwi", "test/gallery/Pear/round"}
     assert (
         "DVC doesn't look into it" in told["test/gallery/Kiwi"]
-        and told["test/gallery/Pear/round"] == "is a link to a folder that it lies in"
+        and told["test/gallery/Pear/round"] == "is a link to a folder that it is in"
     )
 
 
@@ -394,10 +394,10 @@ def test_a_link_to_itself_and_a_folder_without_permission(root: Path) -> None:
 def test_a_train_that_is_no_folder_is_told(root: Path) -> None:
     shutil.rmtree(root / "train")
     (root / "train").symlink_to("nowhere")
-    assert refused(root) == "RAW/train: is a broken link; it must be a folder, or not there at all"
+    assert refused(root) == "RAW/train: is a broken link; it must be a folder, or not exist at all"
     (root / "train").unlink()
     (root / "train").write_text("")
-    assert refused(root) == "RAW/train: is a file; it must be a folder, or not there at all"
+    assert refused(root) == "RAW/train: is a file; it must be a folder, or not exist at all"
 
 
 def test_a_table_under_another_name_is_told(root: Path) -> None:

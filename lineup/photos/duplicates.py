@@ -9,15 +9,19 @@ from typing import NamedTuple
 # The two splits of a pair are named in this order, which is the reverse of the alphabet's.
 SPLITS = ("train", "query", "gallery")
 
-# With min(path), SQLite gives the other columns of the same row (its documentation of SELECT, "bare columns in
-# an aggregate query").
+# With min(path), SQLite gives the other columns of the same row (its documentation of SELECT, "bare columns
+# in an aggregate query").
 _LEAKS = """
 CREATE INDEX photo_by_picture ON photo (pixels_id, image_id, split, label, part);
 
-CREATE TEMP TABLE first_of_bytes AS SELECT image_id, split, pixels_id, min(path) AS path FROM photo
-    WHERE pixels_id IN (SELECT pixels_id FROM photo GROUP BY pixels_id HAVING count(*) > 1) GROUP BY pixels_id, image_id, split;
-CREATE TEMP TABLE first_of_pixels AS SELECT pixels_id, split, image_id, min(path) AS path FROM first_of_bytes GROUP BY pixels_id, split;
-CREATE TEMP TABLE first_of_label AS SELECT label, split, min(path) AS path FROM photo
+CREATE TEMP TABLE first_of_bytes AS
+    SELECT image_id, split, pixels_id, min(path) AS path FROM photo
+    WHERE pixels_id IN (SELECT pixels_id FROM photo GROUP BY pixels_id HAVING count(*) > 1)
+    GROUP BY pixels_id, image_id, split;
+CREATE TEMP TABLE first_of_pixels AS
+    SELECT pixels_id, split, image_id, min(path) AS path FROM first_of_bytes GROUP BY pixels_id, split;
+CREATE TEMP TABLE first_of_label AS
+    SELECT label, split, min(path) AS path FROM photo
     WHERE label IN (SELECT label FROM photo WHERE part = 'train') GROUP BY label, split;
 
 INSERT INTO leak SELECT 'same_bytes', first.path, photo.path, split
@@ -26,24 +30,31 @@ INSERT INTO leak SELECT 'same_bytes', a.path, b.path, a.split || '-' || b.split
     FROM first_of_bytes AS a JOIN first_of_bytes AS b USING (image_id) WHERE a.split > b.split;
 
 INSERT INTO leak SELECT 'same_pixels', first.path, other.path, split
-    FROM first_of_bytes AS other JOIN first_of_pixels AS first USING (pixels_id, split) WHERE other.path != first.path;
+    FROM first_of_bytes AS other JOIN first_of_pixels AS first USING (pixels_id, split)
+    WHERE other.path != first.path;
 INSERT INTO leak SELECT 'same_pixels', a.path, b.path, a.split || '-' || b.split
-    FROM first_of_pixels AS a JOIN first_of_pixels AS b USING (pixels_id) WHERE a.split > b.split AND a.image_id != b.image_id;
+    FROM first_of_pixels AS a JOIN first_of_pixels AS b USING (pixels_id)
+    WHERE a.split > b.split AND a.image_id != b.image_id;
 
 INSERT INTO leak SELECT 'same_label', a.path, b.path, a.split || '-' || b.split
-    FROM first_of_label AS a JOIN first_of_label AS b USING (label) WHERE a.split = 'train' AND b.split != 'train';
+    FROM first_of_label AS a JOIN first_of_label AS b USING (label)
+    WHERE a.split = 'train' AND b.split != 'train';
 
 DROP TABLE first_of_bytes; DROP TABLE first_of_pixels; DROP TABLE first_of_label;
 """
 
 _CONTRADICTIONS = """
 WITH doubtful AS (SELECT pixels_id FROM photo GROUP BY pixels_id HAVING min(label) != max(label)),
-     labelled AS (SELECT path, part, label, pixels_id FROM photo WHERE pixels_id IN doubtful AND label IS NOT NULL),
+     labelled AS (
+         SELECT path, part, label, pixels_id FROM photo
+         WHERE pixels_id IN doubtful AND label IS NOT NULL
+     ),
      first AS (SELECT pixels_id, part, label, min(path) AS path FROM labelled GROUP BY pixels_id, part)
 SELECT first.path, first.label, other.path, other.label, FALSE
     FROM labelled AS other JOIN first USING (pixels_id, part) WHERE other.label != first.label
 UNION ALL SELECT a.path, a.label, b.path, b.label, TRUE
-    FROM first AS a JOIN first AS b USING (pixels_id) WHERE a.part = 'train' AND b.part = 'test' AND a.label != b.label
+    FROM first AS a JOIN first AS b USING (pixels_id)
+    WHERE a.part = 'train' AND b.part = 'test' AND a.label != b.label
 ORDER BY 1, 3
 """
 
@@ -63,7 +74,11 @@ class Leak(NamedTuple):
 
 
 class Contradiction(NamedTuple):
-    """A pair of files that show one picture under two labels; crosses_parts: 1 if of train and test, else 0."""
+    """A pair of files that show one picture under two labels.
+
+    Attributes:
+        crosses_parts: 1 if one file is in train and the other in test, else 0.
+    """
 
     path_a: str
     label_a: str

@@ -1,4 +1,4 @@
-"""What preprocess knows of the photos, in a temporary database, so that memory does not grow with their number.
+"""What preprocess knows of the photos, in a temporary database: memory does not grow with their number.
 
 SQLite holds some megabytes of it in memory and the rest in a file without a name, which disappears with the
 process, however that ends. It sorts text by code points, as Python does.
@@ -34,7 +34,7 @@ CREATE TABLE judgement (        -- qrels.csv
 CREATE TABLE photo (            -- every readable file
     path TEXT PRIMARY KEY,
     split TEXT NOT NULL,
-    part TEXT AS (iif(split = 'train', 'train', 'test')),  -- separate, so that a new test photo retrains nothing
+    part TEXT AS (iif(split = 'train', 'train', 'test')),  -- a new test photo must retrain nothing
     label TEXT,
     image_id TEXT NOT NULL, pixels_id TEXT NOT NULL,
     width INTEGER NOT NULL, height INTEGER NOT NULL, format TEXT NOT NULL,

@@ -83,7 +83,7 @@ def peak_bytes(count: int) -> int:
         tracemalloc.start()
         fill(register, ((f"gallery/{number:06}", "gallery", f"label {number}") for number in range(count)))
         preprocess.assemble(register, examined(register.execute("SELECT path FROM file ORDER BY path")))
-        assert preprocess.note_contradictions(register) == count // 10 * 8
+        assert preprocess.add_contradictions(register) == count // 10 * 8
         assert sum(1 for _ in preprocess.manifest(register, "test")) == count // 10 * 9
         assert sum(1 for _ in duplicates.leaks(register)) == count // 10 * 8
         list(preprocess.summary(register, 0, 512))

@@ -469,7 +469,7 @@ def test_a_qrels_csv_that_hands_over_to_labels_is_told(
     assert relevance.judgements(parquet.read_table(paths.QRELS)) is None
     put("test/gallery/bad.jpg", b"")
     for pairs, counted, told in (
-        ((), {"lines": 0, "left_out": 0}, "holds no judgement: labels say which images are right"),
+        ((), {"lines": 0, "left_out": 0}, "holds no judgement: labels say which images are relevant"),
         (
             ("bad.jpg,1",),
             {"lines": 1, "left_out": 1},
@@ -482,7 +482,7 @@ def test_a_qrels_csv_that_hands_over_to_labels_is_told(
         assert relevance.judgements(parquet.read_table(paths.QRELS)) == counted
         assert (
             f"qrels.csv {told}" in (printed := capsys.readouterr().err)
-            and "labels say which images are right" in printed
+            and "labels say which images are relevant" in printed
         )
 
 

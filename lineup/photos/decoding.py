@@ -132,7 +132,8 @@ def prepare(data: bytes, shorter_side_px: int) -> Preparation:
     width, height = rgb.size
     if max(rgb.size) > MAX_ASPECT_RATIO * min(rgb.size):
         raise BadImage(
-            f"has {width:,} x {height:,} pixels, one side more than {MAX_ASPECT_RATIO} times the other; crop it"
+            f"has {width:,} x {height:,} pixels, one side more than {MAX_ASPECT_RATIO} times the other; "
+            "crop it"
         )
     replacement = None
     if (size := shrunk_size(width, height, shorter_side_px)) != rgb.size:
@@ -173,7 +174,7 @@ def working_memory(data: bytes) -> int:
 
 
 def shrunk_size(width: int, height: int, shorter_side_px: int) -> tuple[int, int]:
-    """Width and height of what is stored, of which the shorter is at least `shorter_side_px` if the image's is.
+    """Width and height of what is stored; the shorter is at least `shorter_side_px` if the image's own is.
 
     It is that or up to a sixteenth more, whichever preserves the aspect ratio best. Networks resize to whole
     pixels, and a ratio that is off by a fraction of one can shift the crop by a pixel.
@@ -275,7 +276,8 @@ def _open(data: bytes) -> ImageFile.ImageFile:
         raise Image.DecompressionBombError
     if image.format in ("JPEG", "MPO") and image_headers.jpeg_scans(data, MAX_JPEG_SCANS) > MAX_JPEG_SCANS:
         raise BadImage(
-            f"is a JPEG of more than {MAX_JPEG_SCANS} scans, which would take too long to decode; save it again"
+            f"is a JPEG of more than {MAX_JPEG_SCANS} scans, which would take too long to decode; "
+            "save it again"
         )
     if image.format == "JPEG2000" and image_headers.jpeg2000_packets(data) > MAX_JPEG2000_PACKETS:
         raise BadImage(

@@ -53,7 +53,8 @@ def read(register: sqlite3.Connection, root: Path) -> None:
                     f"{root / folder}: holds no files that can be read: {root / skipped[0]} {skipped[1]}"
                 )
             raise UserError(
-                f"{root / folder}: holds no files; put the {split} photos there, loose or in a folder per label"
+                f"{root / folder}: holds no files; put the {split} photos there, "
+                "loose or in a folder per label"
             )
     raw_tables.read_labels(register, root)
     _add_outside_files(register, root)

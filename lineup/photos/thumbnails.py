@@ -41,7 +41,7 @@ def thumbnail(data: bytes) -> bytes:
 
 
 def cache_folder(root: Path) -> Path:
-    """The store in the local cache `root`; its name is the hash of all that decides a thumbnail but the image."""
+    """The store in the local cache `root`; the name hashes all that decides a thumbnail but the image."""
     libraries = {name: features.version(name) for name in ("libjpeg_turbo", "jpg", "zlib", "webp")}
     code = code_digest(*decoding.CODE, Path(__file__))
     return root / "thumbnails" / fingerprint({"code": code, "pillow": PIL.__version__, **libraries})

@@ -109,6 +109,7 @@ DECIDES_NOTHING = {
     "lineup.settings.prepared_size",
     "lineup.settings.schema",
     "lineup.settings.yaml_file",
+    "lineup.storage.blobs",
     "lineup.storage.csv_files",
     "lineup.storage.embeddings",
     "lineup.storage.files",

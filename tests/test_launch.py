@@ -33,7 +33,7 @@ LINUX_ALONE = pytest.mark.skipif(
 
 @pytest.mark.parametrize(
     ("module", "library"),
-    [("stages.score", "numpy"), ("stages.embed", "torch"), ("lineup.settings.params", "pydantic")],
+    [("stages.score", "numpy"), ("stages.embed", "torch"), ("lineup", "pydantic")],
 )
 def test_ctrl_c_in_the_first_second_leaves_no_traceback(module: str, library: str) -> None:
     """Python prints each library that it has imported, the parts of a large one before the whole."""

@@ -364,8 +364,9 @@ def _upright(rgb: Image.Image, source: Image.Image) -> Image.Image:
         orientation = source.getexif().get(_EXIF_ORIENTATION)
     except Exception:  # A broken EXIF block says nothing about the picture.
         return rgb
-    transpose = _TRANSPOSE_TO_UPRIGHT.get(orientation)
-    return rgb if transpose is None else rgb.transpose(transpose)
+    if orientation not in _TRANSPOSE_TO_UPRIGHT:
+        return rgb
+    return rgb.transpose(_TRANSPOSE_TO_UPRIGHT[orientation])
 
 
 def _encoded(rgb: Image.Image, container: str, **options: int) -> bytes:

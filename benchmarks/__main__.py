@@ -10,7 +10,7 @@ import subprocess
 import sys
 
 from benchmarks import command
-from lineup.errors import nearest
+from lineup.errors import suggest
 
 
 def listing() -> str:
@@ -41,7 +41,7 @@ def main(argv: list[str]) -> int:
         return 0
     name, *options = argv
     if name != "all" and name not in command.names():
-        print(f"error: NAME is '{name}'{nearest(name, [*command.names(), 'all'])}", file=sys.stderr)
+        print(f"error: NAME is '{name}'{suggest(name, [*command.names(), 'all'])}", file=sys.stderr)
         return 1
     failed = [name for name in (command.names() if name == "all" else [name]) if run(name, options)]
     if failed:

@@ -1,4 +1,4 @@
-"""`lineup`, the command: what a person runs that is not a stage of the pipeline. `lineup --help` lists it."""
+"""The command `lineup`, for what a person runs besides the pipeline's stages; `lineup --help` lists it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from lineup import launch
 
 
 def main() -> None:
-    """The console script. Ends with exit code 0, 1 (a fault in one sentence), 2 (wrong usage) or 130
-    (Ctrl-C).
+    """The console script.
+
+    It exits with 0, 1 (a fault, told in a sentence), 2 (wrong usage) or 130 (Ctrl-C).
     """
     launch.begin()
     from lineup import cli

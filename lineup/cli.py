@@ -1,6 +1,4 @@
-"""What every stage's command line shares: the row's name, checked settings, seeds, logging, and errors in a
-sentence.
-"""
+"""What the command lines of all stages share: rows, settings, seeds, logging, and errors in a sentence."""
 
 from __future__ import annotations
 
@@ -16,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from lineup import errors, launch, locks, paths, text_encoding
-from lineup.errors import UserError, nearest
+from lineup.errors import UserError, suggest
 from lineup.settings import params as params_module
 from lineup.settings.params import Params
 
@@ -24,16 +22,16 @@ Rows = Literal["models", "refinements", "all"]
 
 
 def start(stage: str, argv: list[str] | None = None, rows: Rows = "models") -> tuple[str, Params]:
-    """Parses the row's name, and starts that row."""
+    """Parses a stage's options, and starts the row that they name. Returns as `start_row`."""
     parser = argparse.ArgumentParser(prog=f"python -m stages.{stage}")
     add_row(parser.add_mutually_exclusive_group(required=True))
     return start_row(stage, row_of(parser.parse_args(argv)), rows)
 
 
 def add_row(options: argparse._MutuallyExclusiveGroup) -> None:
-    """The two ways of naming a row.
+    """Adds the two ways of naming a row.
 
-    dvc.yaml takes the second: a name within its commands would be read by a shell.
+    dvc.yaml uses --row-of-stage, since a shell would interpret a row's name in its commands.
     """
     options.add_argument("--row", metavar="ROW", help="a row of params.yaml")
     options.add_argument(
@@ -42,72 +40,76 @@ def add_row(options: argparse._MutuallyExclusiveGroup) -> None:
 
 
 def row_of(arguments: argparse.Namespace) -> str:
-    """The row that one of the options of `add_row` names."""
+    """The name of the row, from either option of `add_row`."""
     if not arguments.row_of_stage:
         return arguments.row
     _, at, row = os.environ.get("DVC_STAGE", "").rpartition("@")
     if not at:
-        raise UserError("--row-of-stage: is for `dvc repro`, which sets DVC_STAGE; use --row ROW")
+        raise UserError("--row-of-stage: works in `dvc repro` alone, which sets DVC_STAGE; use --row ROW")
     return row
 
 
 def start_row(stage: str, row: str, rows: Rows) -> tuple[str, Params]:
-    """Reads and checks params.yaml, seeds Python and numpy, and waits while another process runs this row
-    here.
+    """Starts a stage for one row, after waiting for any other process that runs it here.
 
-    Returns the row's name and all settings. Raises UserError if there is no such row among `rows`.
+    Returns:
+        The row's name and all settings.
+    Raises:
+        UserError: params.yaml has a fault, or no such row among `rows`.
     """
-    params = start_whole(stage, alone=False)
+    params = start_stage(stage, exclusive=False)
     check_row(row, params, rows)
-    locks.take(f"{stage}.{row}")
+    locks.hold(f"{stage}.{row}")
     return row, params
 
 
 def check_row(row: str, params: Params, rows: Rows) -> None:
-    """UserError with the nearest name if params.yaml has no such row."""
+    """Raises UserError, with the most similar name, if `rows` of params.yaml has no such row."""
     known = {
         "models": {*params.models},
         "refinements": {*params.refinements},
         "all": {*params.models, *params.refinements},
     }[rows]
     if row not in known and rows != "all" and row in {*params.models, *params.refinements}:
-        raise UserError(
-            f"{paths.PARAMS}: {row} is a row of {'models' if rows == 'refinements' else 'refinements'}; this is for {rows} alone"
-        )
+        other = "models" if rows == "refinements" else "refinements"
+        raise UserError(f"{paths.PARAMS}: {row} is a row of {other}; use a row of {rows} here")
     if row not in known:
         place = f"row {row!r}" if rows == "all" else f"{rows}.{row}"
         raise UserError(
-            f"{paths.PARAMS}: {place} is unknown{nearest(row, known) if known else '; there are none'}"
+            f"{paths.PARAMS}: {place} is unknown{suggest(row, known) if known else '; there are none'}"
         )
 
 
-def start_whole(stage: str, alone: bool = True) -> Params:
-    """For what is not run per row: the checked settings, with seeds set. alone: wait while another process
-    runs it here.
+def start_stage(stage: str, exclusive: bool = True) -> Params:
+    """Starts a command that is not run per row: sets up logging, checks params.yaml, seeds Python and numpy.
+
+    Args:
+        stage: its name, which precedes each line of its log.
+        exclusive: wait while another process runs it here.
     """
     logging.basicConfig(level=logging.INFO, format=f"{stage}: %(message)s", stream=sys.stderr, force=True)
-    for chatty in ("httpx", "httpx2", "faiss", "timm", "PIL", "urllib3", "filelock"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    for library in ("httpx", "httpx2", "faiss", "timm", "PIL", "urllib3", "filelock"):
+        logging.getLogger(library).setLevel(logging.WARNING)
     params = params_module.load()
     random.seed(params.seed)
     np.random.seed(params.seed)
-    if alone:
-        locks.take(stage)
+    if exclusive:
+        locks.hold(stage)
     return params
 
 
 def no_options(stage: str, argv: Sequence[str] | None) -> None:
-    """For a command without any: --help says so, and anything else is refused."""
+    """Parses the command line of a stage without options: --help says so, anything else is refused."""
     argparse.ArgumentParser(
         prog=f"python -m stages.{stage}", description="Takes no options; params.yaml has the settings."
     ).parse_args(argv)
 
 
 def run(main: Callable[[], object]) -> None:
-    """Runs a stage's `main`; what has a sentence ends in it and in exit code 1, a bug in a traceback."""
+    """Runs a stage's `main`. A user's error ends in a sentence and exit code 1, a bug in a traceback."""
     text_encoding.use_utf8()
     try:
-        with launch.work(), locks.command():
+        with launch.work(), locks.scope():
             main()
         if sys.stdout:
             sys.stdout.flush()
@@ -120,15 +122,15 @@ def run(main: Callable[[], object]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
-        told = errors.sentence(error)
-        if told is None:
+        sentence = errors.sentence(error)
+        if sentence is None:
             raise
-        print(f"error: {told}", file=sys.stderr)
+        print(f"error: {sentence}", file=sys.stderr)
         sys.exit(1)
 
 
 def _reader_is_gone() -> bool:
-    """Of what is printed: `| head` has seen enough."""
+    """Whether nothing reads standard output any more, as after `| head`."""
     poll = select.poll()
     poll.register(sys.stdout.fileno(), select.POLLOUT)
     return any(event & select.POLLERR for _, event in poll.poll(0))

@@ -1,6 +1,7 @@
 """What a user is told of an error: one sentence with the place, the fault and the nearest fix.
 
-`UserError` brings its own; `sentence` has those of a disk and of memory. Whatever it has none for is a bug.
+A `UserError` brings its own sentence. `sentence` has those for a disk's faults and for a lack of memory. Any
+other error is a bug of ours, and ends in a traceback.
 """
 
 from __future__ import annotations
@@ -12,34 +13,38 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_NO_MEMORY = "memory ran out; free some, or give this process more, and run again: nothing finished is lost"
-_NO_THREAD = "no further process or thread can be started; end some, or raise `ulimit -u` or `-v`, and run again: nothing finished is lost"
+_AGAIN = "run again: nothing finished is lost"
+_NO_MEMORY = f"memory ran out; free some, or give this process more, and {_AGAIN}"
+_NO_THREAD = (
+    f"no further process or thread can be started; end some, or raise `ulimit -u` or `-v`, and {_AGAIN}"
+)
+# As torch, OpenVINO and FAISS put it.
 _WORDS_OF_MEMORY = (
     "can't allocate memory",
     "out of memory",
     "bad_alloc",
     os.strerror(errno.ENOMEM),
-)  # of torch, OpenVINO, FAISS
+)
 _FAILS = ("the disk fails", "check it, or mount it again")
-# Told whether a path is named or not: no caller is to blame for these.
+# By error number: the fault, then the fix. These hold with or without a path, as no caller causes them.
 _OF_DISKS = {
     errno.ENOSPC: ("the disk is full", "free some space"),
     errno.EDQUOT: ("your quota of this disk is used up", "free some space"),
     errno.EFBIG: ("a file is larger than the disk or `ulimit -f` allows", "raise the limit"),
     errno.EROFS: ("the disk is read-only", "mount it for writing, or work on another"),
     errno.EIO: _FAILS,
-    errno.ESTALE: ("the network's disk has lost it", "mount it again"),
+    errno.ESTALE: ("the network disk has lost it", "mount it again"),
     errno.EMFILE: ("this process has too many files open", "raise `ulimit -n`"),
     errno.ENFILE: ("this machine has too many files open", "close some"),
 }
-# Told of a path that is named. Without one, a call was wrong, not the disk.
+# These hold of a path that is named. Where none is, a call was wrong, not the disk.
 _OF_PATHS = {
     **_OF_DISKS,
     errno.EACCES: ("permission denied", "let this user read and write it"),
     errno.EPERM: ("permission denied", "let this user read and write it"),
-    errno.ENOENT: ("does not exist", "make it, or `dvc pull` it"),
-    errno.EEXIST: ("is no folder", "move it away"),
-    errno.ENOTDIR: ("what it lies in is no folder", "move that away"),
+    errno.ENOENT: ("does not exist", "create it, or `dvc pull` it"),
+    errno.EEXIST: ("is not a folder", "move it away"),
+    errno.ENOTDIR: ("is inside something that is not a folder", "move that away"),
     errno.EISDIR: ("is a folder where a file belongs", "move it away"),
     errno.ELOOP: ("is a link that leads to itself", "remove it"),
     errno.ENAMETOOLONG: ("its name is too long for this disk", "shorten it"),
@@ -48,16 +53,15 @@ _OF_PATHS = {
         getattr(errno, name): _FAILS
         for name in ("ENODEV", "ENXIO", "ENOTCONN", "ETIMEDOUT", "EHOSTDOWN", "EBADMSG")
     },
-    **{
-        getattr(errno, name): _FAILS for name in ("EREMOTEIO", "EUCLEAN") if hasattr(errno, name)
-    },  # Linux's alone
+    # Only Linux has these.
+    **{getattr(errno, name): _FAILS for name in ("EREMOTEIO", "EUCLEAN") if hasattr(errno, name)},
 }
 _NO_INODE = ("the disk has no inode left for another file", "remove some files, of whatever size")
-_LONGEST_REASON = 300  # characters; some libraries print the whole content
+# Some libraries print the whole content that they could not read.
+_MAX_REASON_CHARACTERS = 300
 
 
-# Faults that say nothing about the one file that was to be read: others would fail as well, and perhaps only
-# now.
+# Faults that are not this file's: others would fail as well, and perhaps only now.
 OF_ALL_FILES = {
     errno.EMFILE,
     errno.ENFILE,
@@ -71,20 +75,19 @@ OF_ALL_FILES = {
 
 
 class UserError(Exception):
-    """Something the user can mend.
+    """Something that the user can fix; the message is a sentence with the place, the fault and the fix.
 
-    `cli.run` prints its one sentence and exits with 1, without a traceback.
+    `cli.run` prints it without a traceback, and exits with 1.
     """
 
 
 @contextmanager
 def explained(fault: str, advice: str = "") -> Iterator[None]:
-    """Turns what a library raises on content from outside into a UserError: "FAULT (the library's reason);
-    ADVICE".
+    """Turns what a library raises on content from outside into a UserError.
 
-    For calls of libraries alone, as on damaged content they raise about everything. Lack of memory and errors
-    of the disk are no faults
-    of the content: they are left as they are.
+    It says "FAULT (the library's reason); ADVICE". Use it around calls of libraries alone, which raise almost
+    anything on damaged content. A lack of memory or a disk's fault is not the content's, and passes
+    unchanged.
     """
     try:
         yield
@@ -97,26 +100,30 @@ def explained(fault: str, advice: str = "") -> Iterator[None]:
 
 
 def reason(error: BaseException) -> str:
-    """What an error says, in a line."""
+    """What an error says, on one line."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    line = (
-        lines[-1] if lines[0].startswith("Error(s) in loading state_dict") else lines[0]
-    )  # PyTorch's heading says nothing
-    return line.strip().rstrip(".")[:_LONGEST_REASON]
+    # PyTorch's heading says nothing.
+    line = lines[-1] if lines[0].startswith("Error(s) in loading state_dict") else lines[0]
+    return line.strip().rstrip(".")[:_MAX_REASON_CHARACTERS]
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """ "; did you mean 'x'?" for the closest known word, else the list of known words."""
+def suggest(word: str, known: Iterable[str]) -> str:
+    """The end of a sentence about an unknown word.
+
+    That is "; did you mean 'x'?" with the closest known word, or else the list of all known words.
+    """
     known = sorted(known)
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f"; did you mean '{close[0]}'?" if close else f"; known: {', '.join(known)}"
 
 
 def printable(text: str, max_characters: int | None = None) -> str:
-    """On one line, with codes for what isn't printable: names of files and rows can't move the cursor or
-    colour the terminal.
+    """A text on one line, with codes in the place of unprintable characters.
 
-    max_characters: of a longer text the middle is left out.
+    So no name of a file or a row can move the cursor or colour the terminal.
+
+    Args:
+        max_characters: the middle of a longer text is left out.
     """
     shown = "".join(
         c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in text
@@ -140,24 +147,24 @@ def sentence(error: BaseException) -> str | None:
     fault, fix = _OF_PATHS[code]
     if isinstance(error, NoInode) or (code == errno.ENOSPC and path is not None and _lacks_inodes(path)):
         fault, fix = _NO_INODE
-    return printable(
-        f"{'' if path is None else f'{path}: '}{fault}; {fix}, and run again: nothing finished is lost"
-    )
+    return printable(f"{'' if path is None else f'{path}: '}{fault}; {fix}, and {_AGAIN}")
 
 
 class NoInode(OSError):
     """ENOSPC on a disk that has bytes left.
 
-    Told apart where it happens, as removing a temporary file frees an inode.
+    It is recognised where it happens, since removing a temporary file frees an inode.
     """
 
 
 @contextmanager
 def naming(path: Path, temporary: Path | None = None) -> Iterator[None]:
-    """A disk's fault within becomes an OSError that names `path`, whichever library raised it, unless it
-    names another one.
+    """Raises a disk's fault as an OSError that names `path`, whichever library raised it.
 
-    temporary: what `path` is called until it is whole, a name that the user never sees.
+    An error that names another path passes unchanged.
+
+    Args:
+        temporary: the name that `path` has until it is complete, which the user never sees.
     """
     try:
         yield
@@ -170,22 +177,21 @@ def naming(path: Path, temporary: Path | None = None) -> Iterator[None]:
         ):
             raise
         kind = NoInode if code == errno.ENOSPC and _lacks_inodes(path) else OSError
-        # Where the temporary file can't be made, it is the folder that this user may not write into.
-        place = path.parent if temporary is not None and code in (errno.EACCES, errno.EPERM) else path
-        raise kind(code, os.strerror(code), str(place)) from error
+        # Where the temporary file can't be created, it is the folder that this user may not write into.
+        denied = temporary is not None and code in (errno.EACCES, errno.EPERM)
+        raise kind(code, os.strerror(code), str(path.parent if denied else path)) from error
 
 
 def _path(error: BaseException) -> Path | None:
-    named = (
-        error.filename if isinstance(error, OSError) else None
-    )  # an open file's number, where that is what a call was given
+    """The path that an error names; some calls put an open file's number in its place."""
+    named = error.filename if isinstance(error, OSError) else None
     return Path(os.fsdecode(named)) if isinstance(named, str | bytes | os.PathLike) else None
 
 
 def _disk_fault(error: BaseException) -> int | None:
     """The number of a disk's fault.
 
-    Python and pyarrow raise an OSError with it; FAISS and safetensors tell it in words.
+    Python and pyarrow raise an OSError that has it; FAISS and safetensors say it in words.
     """
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno if error.errno in _OF_DISKS else None
@@ -193,7 +199,7 @@ def _disk_fault(error: BaseException) -> int | None:
 
 
 def _lacks_inodes(path: Path) -> bool:
-    """Some file systems have no table of them, and say 0 of 0."""
+    """File systems without a table of inodes report 0 of 0, and lack none."""
     try:
         disk = os.statvfs(next(folder for folder in (path, *path.parents) if folder.exists()))
     except (OSError, StopIteration):
@@ -204,14 +210,10 @@ def _lacks_inodes(path: Path) -> bool:
 def _lack_of_memory(error: BaseException) -> str | None:
     if isinstance(error, BlockingIOError) or "can't start new thread" in str(error):
         return _NO_THREAD
-    if isinstance(
-        error, ImportError
-    ):  # of a library that doesn't fit into `ulimit -v`; with EPERM, one that mustn't be run
-        return (
-            _NO_MEMORY
-            if "failed to map segment" in str(error) and os.strerror(errno.EPERM) not in str(error)
-            else None
-        )
+    if isinstance(error, ImportError):
+        # A library did not fit into `ulimit -v`; with EPERM it is one that must not be run.
+        unmapped = "failed to map segment" in str(error) and os.strerror(errno.EPERM) not in str(error)
+        return _NO_MEMORY if unmapped else None
     lacks = isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and any(word in str(error) for word in _WORDS_OF_MEMORY)
     )

@@ -1,4 +1,4 @@
-"""The fingerprint under which vectors are kept: all that decides a vector besides the image."""
+"""Fingerprints: the hash of all that decides a result, under which the local cache stores it."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ import json
 from pathlib import Path
 from typing import Any
 
+_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+
 
 def fingerprint(ingredients: dict[str, Any]) -> str:
-    """SHA-256, in hex, of JSON facts; the order of keys doesn't matter."""
+    """SHA-256, in hex, of values that JSON can hold; the order of keys does not matter."""
     return hashlib.sha256(json.dumps(ingredients, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
 def code_digest(*files: Path) -> str:
-    """SHA-256 of what Python files do: comments, docstrings and layout don't count.
+    """SHA-256, in hex, of what Python files mean: their syntax trees, in the order given.
 
-    A changed transform in our own code changes vectors just as a new version of a library does.
+    Our own code decides a vector just as a library's version does, so a fingerprint holds this digest.
+    Comments, docstrings and formatting are no part of it: a rewritten comment recomputes nothing.
     """
-    told = hashlib.sha256()
+    digest = hashlib.sha256()
     for file in files:
         tree = ast.parse(file.read_text(encoding="utf-8"))
         for node in ast.walk(tree):
-            if (
-                isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef))
-                and ast.get_docstring(node, clean=False) is not None
-            ):
+            if isinstance(node, _DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
                 node.body = node.body[1:]
-        told.update(ast.dump(tree).encode())
-    return told.hexdigest()
+        digest.update(ast.dump(tree).encode())
+    return digest.hexdigest()

@@ -1,7 +1,6 @@
-"""A command's first second, while it imports its libraries: neither Ctrl-C nor a lack of memory ends it in a
-traceback.
+"""How a command starts, so that no Ctrl-C and no lack of memory ends it in a traceback.
 
-`python -m stages.x` begins here; `cli.run` takes over once everything is imported.
+A command imports its libraries for a second or more. Until `cli.run` takes over, this module handles both.
 """
 
 from __future__ import annotations
@@ -17,31 +16,32 @@ INTERRUPTED = "interrupted; run again to go on"
 
 
 def begin() -> None:
-    sys.excepthook = _tell
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as of what `nohup` starts
-        signal.signal(signal.SIGINT, _interrupted)
+    """Call this before anything heavy is imported."""
+    sys.excepthook = _print_error
+    if not _ignores_interrupts():
+        signal.signal(signal.SIGINT, _exit_at_once)
 
 
 @contextmanager
 def work() -> Iterator[None]:
-    """Ctrl-C raises KeyboardInterrupt within, so that what is half-written is removed."""
-    begun = signal.getsignal(signal.SIGINT) is _interrupted
+    """Inside, Ctrl-C raises KeyboardInterrupt, so that half-written files are removed."""
+    begun = signal.getsignal(signal.SIGINT) is _exit_at_once
     if begun:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
     finally:
         if begun:
-            signal.signal(signal.SIGINT, _interrupted)
+            signal.signal(signal.SIGINT, _exit_at_once)
 
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Ctrl-C waits until the block is left.
+    """Inside, Ctrl-C has no effect; it takes effect at the end of the block.
 
-    Processes that are started within never see it, though a terminal sends it to all.
+    A terminal sends Ctrl-C to all processes of a command, but those that are started inside ignore it.
     """
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as of what `nohup` starts
+    if _ignores_interrupts():
         yield
         return
     arrived: list[object] = []
@@ -57,24 +57,30 @@ def uninterrupted() -> Iterator[None]:
 
 
 def silence_libraries() -> None:
-    """In a worker that decodes: libtiff prints tags that it doesn't know, without the file's name. Python's
-    errors are still printed.
+    """For a worker process that decodes photos, before it starts.
+
+    libtiff prints each tag that it does not know, without the file's name. Python's errors are still printed.
     """
     sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
-def _interrupted(*_: object) -> None:
-    """At once: nothing is under way that would have to be cleaned up."""
+def _ignores_interrupts() -> bool:
+    """As `nohup` makes a command do."""
+    return signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+def _exit_at_once(*_: object) -> None:
+    """Nothing is being written yet that would have to be removed."""
     os.write(2, f"{INTERRUPTED}\n".encode())
     os._exit(130)
 
 
-def _tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+def _print_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     from lineup import errors
 
-    told = errors.sentence(error)
-    if told is None:
+    sentence = errors.sentence(error)
+    if sentence is None:
         sys.__excepthook__(kind, error, trace)
     else:
-        print(f"error: {told}", file=sys.stderr)
+        print(f"error: {sentence}", file=sys.stderr)

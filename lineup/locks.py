@@ -1,8 +1,8 @@
-"""One run of a stage at a time in a project.
+"""Locks, so that a stage runs once at a time in a project.
 
 A killed `dvc repro` leaves the stage that it started running, and the next one may start the same stage
-beside it. DVC must not hash a result while the other process replaces it, so the second waits for the first,
-and finds its work in the side cache.
+beside it. DVC must not hash a result while the other process replaces it. So the second run waits for the
+first, and then finds its results in the local cache.
 """
 
 from __future__ import annotations
@@ -18,50 +18,50 @@ from lineup.errors import UserError
 
 log = logging.getLogger(__name__)
 
-LOCKS = Path(
-    ".cache/locks"
-)  # of this folder: experiments that DVC runs elsewhere share the side cache, but no results
+# Relative, unlike paths.CACHE: experiments that DVC runs elsewhere share the local cache, but no results.
+LOCKS = Path(".cache/locks")
 _held: list[IO[str]] = []
-_in_command = False
+_in_scope = False
 
 
 @contextmanager
-def command() -> Iterator[None]:
-    """While a stage runs as a command.
+def scope() -> Iterator[None]:
+    """While a stage runs as a command, it may hold locks; they are released at the end of the block.
 
-    Whatever else calls a stage holds nothing: it might start another and wait for itself.
+    Outside, `hold` does nothing: a caller that runs one stage after another would wait for itself.
     """
-    global _in_command
-    _in_command = True
+    global _in_scope
+    _in_scope = True
     try:
         yield
     finally:
-        _in_command = False
+        _in_scope = False
         while _held:
             _held.pop().close()
 
 
-def take(name: str) -> None:
-    """In a command: waits until no other process holds `name`, and holds it until the command ends, however
-    it ends.
+def hold(name: str) -> None:
+    """Waits until no other process holds the lock `name`, then holds it until the command ends in any way.
+
+    Raises:
+        UserError: a file is where the locks' folder belongs.
     """
-    if not _in_command:
+    if not _in_scope:
         return
     path = LOCKS / f"{name}.lock"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise UserError(
-            f"{LOCKS.parent}: is no folder; move it away, Lineup keeps there what it has computed"
+            f"{LOCKS.parent}: is not a folder; move it away, since Lineup stores there what it has computed"
         ) from None
     file = path.open("a+", encoding="utf-8")
     try:
-        fcntl.lockf(
-            file, fcntl.LOCK_EX | fcntl.LOCK_NB
-        )  # not flock: worker processes would inherit it and hold it on
+        # lockf, not flock: worker processes would inherit a flock, and hold it after this process has ended.
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
-        log.warning("an earlier run of this stage is still at work here; waiting until it ends")
+        log.warning("an earlier run of this stage is still at work here; waiting for it to end")
         fcntl.lockf(file, fcntl.LOCK_EX)
-    except OSError as error:  # a network's disk without locks
-        log.warning("can't tell whether another run of this stage is at work here (%s)", error.strerror)
+    except OSError as error:  # A network disk may have no locks.
+        log.warning("can't find out whether another run of this stage is at work here (%s)", error.strerror)
     _held.append(file)

@@ -1,4 +1,4 @@
-"""What a measurement was taken on, and what memory there is."""
+"""The machine that a measurement was taken on: its processor, its cores, its memory."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from pathlib import Path
 
 import psutil
 
+# Of control groups, version 2 and version 1.
 _CONTAINER_LIMITS = (
     Path("/sys/fs/cgroup/memory.max"),
     Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
-)  # version 2, version 1
+)
 
 
 def cpu_name() -> str:
-    """The processor's model name, as "AMD EPYC 7763 64-Core Processor"; else its architecture."""
+    """The processor's model, such as "AMD EPYC 7763 64-Core Processor", or its architecture if unknown."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -27,14 +28,14 @@ def cpu_name() -> str:
 
 
 def threads() -> int:
-    """Cores that this process may use (a container's share, not the machine's)."""
+    """The number of cores that this process may use: its container's, not the machine's."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def peak_memory_mb() -> float:
-    """The most memory that this process has held so far, in MB (10^6 bytes)."""
+    """The most memory that this process has held so far, in units of 10^6 bytes."""
     status = Path("/proc/self/status")
-    if status.exists():  # getrusage counts the process that started this one, too
+    if status.exists():  # getrusage would count the process that started this one, too.
         held = next(
             line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM:")
         )
@@ -44,11 +45,11 @@ def peak_memory_mb() -> float:
 
 
 def available_memory_bytes() -> int:
-    """What processes may take before memory runs out: the machine's, or what its container is limited to."""
+    """The memory that is free on this machine, or the limit of its container if that is less."""
     available = [psutil.virtual_memory().available]
     for file in _CONTAINER_LIMITS:
         try:
             available.append(int(file.read_text(encoding="ascii")))
-        except (OSError, ValueError):  # there is no such limit
+        except (OSError, ValueError):  # This machine has no such limit.
             continue
     return min(available)

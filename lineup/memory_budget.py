@@ -1,4 +1,4 @@
-"""Memory that processes share out among them, so that what is large waits until there is room."""
+"""Memory that several processes share: whoever needs much of it waits until enough is free."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from multiprocessing.context import BaseContext
 
 
 class MemoryBudget:
-    """Bytes that all who hold the same budget may take at a time. Whatever takes more than all of it goes
-    alone.
+    """A number of bytes that all processes with the same budget may take together.
 
-    Handed to processes when they start. A process that is killed gives nothing back.
+    Pass it to the processes when they start. A task that needs more than the whole budget takes all of it, so
+    it runs alone. A process that is killed gives nothing back.
     """
 
-    def __init__(self, context: BaseContext, bytes_in_all: int) -> None:
-        self._bytes_in_all = bytes_in_all
-        self._free = context.RawValue("q", bytes_in_all)
+    def __init__(self, context: BaseContext, total_bytes: int) -> None:
+        self._total_bytes = total_bytes
+        self._free = context.RawValue("q", total_bytes)
         self._changed = context.Condition()
 
     @contextmanager
     def taking(self, count: int) -> Iterator[None]:
-        """Waits until `count` bytes are free; they are taken within."""
-        share = min(count, self._bytes_in_all)
+        """Waits until `count` bytes are free; they are taken until the block is left."""
+        share = min(count, self._total_bytes)
         with self._changed:
             self._changed.wait_for(lambda: self._free.value >= share)
             self._free.value -= share

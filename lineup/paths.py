@@ -1,4 +1,4 @@
-"""Every artifact path, once; relative to the repository root, as in dvc.yaml (a test compares the two)."""
+"""The path of every artefact, relative to the repository's root, as in dvc.yaml (a test compares the two)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Literal
 Part = Literal["train", "test"]
 
 
-def _side_cache(folder: Path) -> Path:
-    """`.cache`; an experiment that DVC runs in `.dvc/tmp/exps/<name>` shares that of its project."""
+def _local_cache(folder: Path) -> Path:
+    """`.cache` in this folder; an experiment that DVC runs in `.dvc/tmp/exps/<name>` shares its project's."""
     for parent in folder.parents:
         if parent.parts[-3:] == (".dvc", "tmp", "exps"):
             return parent.parents[2] / ".cache"
@@ -28,7 +28,7 @@ SIGNIFICANCE = Path("metrics/significance.csv")
 TOP_K_CURVES = Path("metrics/top_k_curves.csv")
 ACCURACY_COST = Path("metrics/accuracy_cost.csv")
 TRAINING_CURVES = Path("metrics/training_curves.csv")
-CACHE = _side_cache(Path.cwd())
+CACHE = _local_cache(Path.cwd())
 REPORT = Path("data/report/index.html")
 REPORT_ASSETS = Path("data/report/assets")
 REPORT_THUMBNAILS = Path("data/report/thumbnails")
@@ -46,7 +46,7 @@ def weights(model: str) -> Path:
     return Path("data/weights") / model
 
 
-def trained(model: str) -> Path:
+def model(model: str) -> Path:
     return Path("data/models") / model
 
 
@@ -67,7 +67,7 @@ def submission(row: str) -> Path:
 
 
 def costs(stage: Literal["train", "embed", "index", "retrieve", "refine"], row: str) -> Path:
-    """Measurements of one stage; apart from its results, which stay byte-identical between runs."""
+    """What one stage measured. It is stored apart from the results, which are the same bytes in every run."""
     return Path("data/costs") / row / f"{stage}.json"
 
 
@@ -84,5 +84,5 @@ def report_row(row: str) -> Path:
 
 
 def near_copies(model: str) -> Path:
-    """What of the test looks like a training photo, and the pictures of those."""
+    """Pairs of a test photo and a training photo that look alike, and the latter's thumbnails."""
     return Path("data/report/near_copies") / model

@@ -1,4 +1,4 @@
-"""Names of files and texts are UTF-8, whatever the locale says: results never depend on LC_ALL."""
+"""Texts and names of files are UTF-8, whatever the locale: results never depend on LC_ALL."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ import sys
 
 
 def use_utf8() -> None:
-    """For a command, before it does anything: replaces this process by one in Python's UTF-8 mode if the
-    locale has another encoding.
+    """Replaces this process by one in Python's UTF-8 mode if the locale has another encoding.
 
-    Python decodes the names of files, and `open` texts, as the locale says; pyarrow, FAISS, safetensors,
-    SQLite and the tables that preprocess writes have UTF-8. Processes that the command starts take over the
-    mode. What a stream can't show is printed by its code.
+    A command calls this before anything else. Python decodes texts and names of files by the locale, while
+    pyarrow, FAISS, safetensors, SQLite and our tables use UTF-8. Processes that it starts inherit the mode.
+    A character that the terminal can't show is printed as its code.
     """
     if not sys.flags.utf8_mode and {sys.getfilesystemencoding(), locale.getencoding().lower()} != {"utf-8"}:
         os.environ["PYTHONUTF8"] = "1"

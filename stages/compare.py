@@ -168,7 +168,7 @@ def check_same_task(rows: Rows, queries: Queries) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     cli.no_options("compare", argv)
-    params = cli.start_whole("compare")
+    params = cli.start_stage("compare")
     rows = comparison.read_rows((*params.models, *params.refinements))
     scored = all(row["quality"] for row in rows.values())
     names = ["map_at_r", *(f"top_{k}" for k in sorted(set(params.score.cutoffs)))] if scored else []

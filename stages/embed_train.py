@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 def main(argv: list[str] | None = None) -> None:
     model, params = cli.start("embed_train", argv)
     pa.set_memory_pool(pa.system_memory_pool())  # as embed does
-    folder, photos = paths.trained(model), paths.images("train")
+    folder, photos = paths.model(model), paths.images("train")
     vectors = job.settle(
         folder, photos, params.embed, lambda key, cache: dvc_cache.restore(model, key, cache, "train")
     )

@@ -1,10 +1,8 @@
-"""data/raw -> data/prepared: every photo checked, hashed, labelled and packed into shards, once for all
-models.
+"""data/raw -> data/prepared: checks, hashes and labels every photo, and packs it into shards for all models.
 
-Pass 1, in worker processes: read, hash and decode each file (only if its bytes were never seen: the side
-    cache knows).
-Pass 2, in order of ids: write the shards from the raw files, or from the side cache where an image was shrunk
-    or converted.
+Pass 1, in worker processes: reads and hashes each file, and decodes it unless its record is in the local
+cache. Pass 2, in the order of ids: writes the shards, from the raw files, or from the local cache where an
+image was shrunk or converted.
 """
 
 from __future__ import annotations
@@ -23,9 +21,9 @@ from lineup.errors import UserError, printable
 from lineup.photos import duplicates, photo_register, raw_folder, raw_tables
 from lineup.photos.decoding import BadImage
 from lineup.photos.duplicates import Leak
-from lineup.photos.image_cache import Facts, ImageCache
-from lineup.photos.photo_register import note, value
-from lineup.photos.scan import examine
+from lineup.photos.image_cache import FileRecord, ImageCache
+from lineup.photos.photo_register import add_problem, scalar
+from lineup.photos.scan import scan_files
 from lineup.settings import training_photos
 from lineup.settings.params import Params
 from lineup.storage import csv_files, parquet, schemas
@@ -33,30 +31,31 @@ from lineup.storage import csv_files, parquet, schemas
 log = logging.getLogger(__name__)
 
 _BATCH_BYTES = 2**20
-_SHOWN = 3  # of the problems of a kind
-_NAME_CHARACTERS, _REASON_CHARACTERS = 100, 200  # of each of these, at most
+_MAX_SHOWN_PROBLEMS = 3
+_MAX_NAME_CHARACTERS, _MAX_REASON_CHARACTERS = 100, 200
 
 
-def assemble(register: sqlite3.Connection, examined: Iterable[tuple[str, Facts]]) -> None:
-    """Joins names and labels with what the files hold.
+def assemble(register: sqlite3.Connection, records: Iterable[tuple[str, FileRecord]]) -> None:
+    """Joins names and labels with the files' records, which may come in any order, and finds leaks.
 
-    Independent of the order in which they were examined.
+    Args:
+        records: (name, record) of every file.
     """
 
     def readable() -> Iterator[tuple[object, ...]]:
-        for name, fact in examined:
-            if fact.problem:
-                note(register, name, fact.problem, skipped=True)
+        for name, record in records:
+            if record.problem:
+                add_problem(register, name, record.problem, skipped=True)
             else:
-                if fact.note:
-                    note(register, name, fact.note)
+                if record.note:
+                    add_problem(register, name, record.note)
                 yield (
-                    fact.image_id,
-                    fact.pixels_id,
-                    fact.width,
-                    fact.height,
-                    fact.format,
-                    fact.prepared_id or None,
+                    record.image_id,
+                    record.pixels_id,
+                    record.width,
+                    record.height,
+                    record.format,
+                    record.prepared_id or None,
                     name,
                 )
 
@@ -67,33 +66,36 @@ def assemble(register: sqlite3.Connection, examined: Iterable[tuple[str, Facts]]
 
 
 def check(register: sqlite3.Connection, root: Path, on_bad_image: str) -> None:
-    """UserError if bad images are not to be skipped, or leave nothing to search or to search with."""
-    if on_bad_image == "fail" and value(register, "SELECT count(*) FROM problem WHERE skipped"):
+    """Raises UserError if bad images must not be skipped, or if without them a split of the test is empty."""
+    if on_bad_image == "fail" and scalar(register, "SELECT count(*) FROM problem WHERE skipped"):
         bad = _first_skipped(register, root, raw_folder.SPLITS)
-        raise UserError(f"{bad}; mend or remove what is bad, or set preprocess.on_bad_image to 'skip'")
+        raise UserError(f"{bad}; fix or remove what is bad, or set preprocess.on_bad_image to 'skip'")
     for folder, split in raw_folder.SPLITS.items():
-        if split != "train" and not value(
+        if split != "train" and not scalar(
             register, "SELECT EXISTS (SELECT 1 FROM photo WHERE split = ?)", split
         ):
             raise UserError(f"no {split} photo can be read: {_first_skipped(register, root, (folder,))}")
 
 
 def _first_skipped(register: sqlite3.Connection, root: Path, folders: Iterable[str]) -> str:
-    """Files, and folders whose files can't be listed."""
-    places = [f"{folder}/%" for folder in folders]
-    inside = f"FROM problem WHERE skipped AND ({' OR '.join(['path LIKE ?'] * len(places))})"
-    more = value(register, f"SELECT count(*) {inside}", *places) - 3
-    first = register.execute(f"SELECT path, problem {inside} ORDER BY path LIMIT 3", places)
+    """The first problems of files, and of folders that can't be listed, below some folders."""
+    patterns = [f"{folder}/%" for folder in folders]
+    inside = f"FROM problem WHERE skipped AND ({' OR '.join(['path LIKE ?'] * len(patterns))})"
+    more = scalar(register, f"SELECT count(*) {inside}", *patterns) - _MAX_SHOWN_PROBLEMS
+    first = register.execute(
+        f"SELECT path, problem {inside} ORDER BY path LIMIT {_MAX_SHOWN_PROBLEMS}", patterns
+    )
     return "; ".join(f"{root / path} {problem}" for path, problem in first) + (
         f"; and {more} more" if more > 0 else ""
     )
 
 
 def check_judgements(register: sqlite3.Connection) -> None:
-    """UserError if two lines of qrels.csv differ about the same images."""
+    """Raises UserError if two lines of qrels.csv contradict each other about the same images."""
     contradictory = register.execute("""
         SELECT line, relevance, query, gallery, first_line, first_relevance
-        FROM (SELECT *, first_value(line) OVER pair AS first_line, first_value(relevance) OVER pair AS first_relevance
+        FROM (SELECT *, first_value(line) OVER pair AS first_line,
+                     first_value(relevance) OVER pair AS first_relevance
               FROM judged WINDOW pair AS (PARTITION BY query_id, gallery_id ORDER BY line))
         WHERE relevance != first_relevance ORDER BY line LIMIT 1
     """)
@@ -105,10 +107,10 @@ def check_judgements(register: sqlite3.Connection) -> None:
 
 
 def check_training(params: Params, counts: training_photos.Counts) -> None:
-    """UserError if params.yaml has rows that can't be trained on these photos: `train` would say so after all
-    that is fetched.
+    """Raises UserError if params.yaml has rows that can't be trained on these photos.
 
-    No dep of this stage: it decides no result, and `train` checks again.
+    `train` checks this again, but only after all weights are fetched. The rows decide no result of this
+    stage, so they are none of its deps.
     """
     training_photos.check_rows(
         {row: model.objective for row, model in params.models.items()}, params.train, counts
@@ -116,46 +118,53 @@ def check_training(params: Params, counts: training_photos.Counts) -> None:
 
 
 def qrels(register: sqlite3.Connection) -> Iterator[tuple[str, str, int]]:
-    """Rows of schemas.QRELS: judgements by image id, sorted. Those about unreadable files are left out."""
+    """Rows of schemas.QRELS: judgements by image id, sorted, without those about unreadable files."""
     return register.execute("SELECT query_id, gallery_id, relevance FROM judged GROUP BY 1, 2 ORDER BY 1, 2")
 
 
 def count_judgements(register: sqlite3.Connection, judgements: int | None) -> dict[str, str] | None:
-    """The metadata of schemas.QRELS.
+    """The metadata of schemas.QRELS; adds judgements that are left out to the problems.
 
-    None without qrels.csv. Notes what is left out, and where no judgement is left.
+    Args:
+        judgements: the number of lines of qrels.csv; None, which is also returned, if it does not exist.
     """
     if judgements is None:
         return None
-    used = value(register, "SELECT count(*) FROM judged")
+    used = scalar(register, "SELECT count(*) FROM judged")
     fault, left_out = "holds no judgement", judgements - used
     if left_out:
-        line = value(register, "SELECT min(line) FROM judgement WHERE line NOT IN (SELECT line FROM judged)")
-        fault = f"{left_out} of {judgements} judgements are left out, about photos that can't be read; the first is in line {line}"
+        line = scalar(register, "SELECT min(line) FROM judgement WHERE line NOT IN (SELECT line FROM judged)")
+        fault = (
+            f"{left_out} of {judgements} judgements are left out, about photos that can't be read; "
+            f"the first is in line {line}"
+        )
     if left_out or not used:
-        labelled = value(
+        labelled = scalar(
             register, "SELECT EXISTS (SELECT 1 FROM photo WHERE split = 'query' AND label IS NOT NULL)"
         )
-        instead = "labels say which images are right" if labelled else "nothing can be scored"
-        note(register, "qrels.csv", fault + ("" if used else f": {instead}"))
+        consequence = "labels say which images are relevant" if labelled else "nothing can be scored"
+        add_problem(register, "qrels.csv", fault + ("" if used else f": {consequence}"))
     return {"judgements": str(judgements), "left_out": str(left_out)}
 
 
-def note_contradictions(register: sqlite3.Connection) -> int:
-    """Notes pictures under two labels among the problems; the number of pairs."""
+def add_contradictions(register: sqlite3.Connection) -> int:
+    """Adds pictures under two labels to the problems. Returns the number of pairs."""
     pairs = 0
     for pair in duplicates.contradictions(register):
-        done = "each keeps its own" if pair.apart else "neither label is used"
-        told = f"is labelled {pair.label_b!r}, but {pair.path_a!r} is the same image and labelled {pair.label_a!r}: {done}"
-        note(register, pair.path_b, told)
+        consequence = "each keeps its own" if pair.crosses_parts else "neither label is used"
+        note = (
+            f"is labelled {pair.label_b!r}, but {pair.path_a!r} is the same image "
+            f"and labelled {pair.label_a!r}: {consequence}"
+        )
+        add_problem(register, pair.path_b, note)
         pairs += 1
     return pairs
 
 
 def summary(register: sqlite3.Connection, contradictions: int, shorter_side_px: int) -> Iterator[str]:
-    """What a user should know at the end, a line each."""
+    """What the user should know at the end, a line for each fact."""
     images = dict(register.execute("SELECT split, count(DISTINCT image_id) FROM photo GROUP BY split"))
-    files = value(register, "SELECT count(*) FROM file")
+    files = scalar(register, "SELECT count(*) FROM file")
     yield (
         ", ".join(f"{images.get(split, 0)} {split}" for split in duplicates.SPLITS)
         + f" images of {files} files"
@@ -164,12 +173,18 @@ def summary(register: sqlite3.Connection, contradictions: int, shorter_side_px: 
         yield from _sizes(register, shorter_side_px)
     if contradictions:
         yield f"pairs of equal images under two labels: {contradictions}"
-    trained = "SELECT DISTINCT image_id, split FROM photo WHERE part = 'test' AND pixels_id IN (SELECT pixels_id FROM photo WHERE part = 'train')"
-    if both := value(register, f"SELECT count(*) FROM ({trained})"):
+    trained = (
+        "SELECT DISTINCT image_id, split FROM photo WHERE part = 'test' "
+        "AND pixels_id IN (SELECT pixels_id FROM photo WHERE part = 'train')"
+    )
+    if both := scalar(register, f"SELECT count(*) FROM ({trained})"):
         yield f"LEAK: test images that are also in train: {both}; a trained model has seen them"
-    if shared := value(register, "SELECT count(DISTINCT path_a) FROM leak WHERE kind = 'same_label'"):
-        yield f"LEAK: labels in both train and test: {shared}; scores of trained models don't tell how they do on new ones"
-    equal = value(register, "SELECT count(*) FROM leak WHERE kind != 'same_label'")
+    if shared := scalar(register, "SELECT count(DISTINCT path_a) FROM leak WHERE kind = 'same_label'"):
+        yield (
+            f"LEAK: labels in both train and test: {shared}; "
+            "scores of trained models don't tell how they do on new ones"
+        )
+    equal = scalar(register, "SELECT count(*) FROM leak WHERE kind != 'same_label'")
     if equal:
         yield f"pairs of equal images: {equal}"
     if equal or shared:
@@ -178,7 +193,7 @@ def summary(register: sqlite3.Connection, contradictions: int, shorter_side_px: 
 
 
 def problems(register: sqlite3.Connection) -> Iterator[str]:
-    """How many problems there are of each kind, those that occur most, and the first ones."""
+    """A line for each kind of problem: their number, the most frequent ones, and the first ones."""
     kinds = {
         "files skipped": "skipped",
         "used, with a note": "NOT skipped AND NOT unread",
@@ -186,30 +201,38 @@ def problems(register: sqlite3.Connection) -> Iterator[str]:
     }
     for kind, chosen in kinds.items():
         chosen = f"FROM problem WHERE {chosen}"
-        if not (count := value(register, f"SELECT count(*) {chosen}")):
+        if not (count := scalar(register, f"SELECT count(*) {chosen}")):
             continue
-        often = register.execute(
-            f"SELECT count(*), problem {chosen} GROUP BY problem HAVING count(*) > 1 ORDER BY count(*) DESC, min(path) LIMIT {_SHOWN}"
+        frequent = register.execute(
+            f"SELECT count(*), problem {chosen} GROUP BY problem HAVING count(*) > 1 "
+            f"ORDER BY count(*) DESC, min(path) LIMIT {_MAX_SHOWN_PROBLEMS}"
         )
         reasons = (
-            "; ".join(f"{times:,} {printable(problem, _REASON_CHARACTERS)}" for times, problem in often)
-            if count > _SHOWN
+            "; ".join(
+                f"{times:,} {printable(problem, _MAX_REASON_CHARACTERS)}" for times, problem in frequent
+            )
+            if count > _MAX_SHOWN_PROBLEMS
             else ""
         )
-        first = register.execute(f"SELECT path, problem {chosen} ORDER BY path, problem LIMIT {_SHOWN}")
+        first = register.execute(
+            f"SELECT path, problem {chosen} ORDER BY path, problem LIMIT {_MAX_SHOWN_PROBLEMS}"
+        )
         shown = "; ".join(
-            f"{printable(path, _NAME_CHARACTERS)} {printable(problem, _REASON_CHARACTERS)}"
+            f"{printable(path, _MAX_NAME_CHARACTERS)} {printable(problem, _MAX_REASON_CHARACTERS)}"
             for path, problem in first
         )
-        more = f"; and {count - _SHOWN:,} more" if count > _SHOWN else ""
+        more = f"; and {count - _MAX_SHOWN_PROBLEMS:,} more" if count > _MAX_SHOWN_PROBLEMS else ""
         yield f"{kind}: {count:,}{f' ({reasons})' if reasons else ''}: {shown}{more}"
-    if value(register, "SELECT EXISTS (SELECT 1 FROM problem)"):
+    if scalar(register, "SELECT EXISTS (SELECT 1 FROM problem)"):
         yield f"{paths.PROBLEMS} names each of these"
 
 
 def _sizes(register: sqlite3.Connection, shorter_side_px: int) -> Iterator[str]:
     sides = "SELECT min(width, height) AS side, prepared_id FROM photo GROUP BY image_id, split"
-    query = f"SELECT min(side), max(side), count(*), count(*) FILTER (WHERE side > ? AND prepared_id IS NOT NULL) FROM ({sides})"
+    query = (
+        "SELECT min(side), max(side), count(*), "
+        f"count(*) FILTER (WHERE side > ? AND prepared_id IS NOT NULL) FROM ({sides})"
+    )
     [(smallest, largest, images, shrunk)] = register.execute(query, (shorter_side_px,))
     shown = f"{smallest:,} to {largest:,}" if smallest < largest else f"{smallest:,}"
     yield f"shorter sides: {shown} px; shrunk to {shorter_side_px} px: {shrunk:,} of {images:,} images"
@@ -223,12 +246,12 @@ def manifest(register: sqlite3.Connection, part: str) -> Iterator[tuple[object, 
 def image_batches(
     cache: ImageCache, root: Path, register: sqlite3.Connection, part: str
 ) -> Iterator[pa.RecordBatch]:
-    """Pass 2: rows of schemas.IMAGES in order, some megabytes at a time."""
+    """Pass 2: rows of schemas.IMAGES in the order of ids, some megabytes at a time."""
     rows: list[tuple[str, str, str | None, bytes]] = []
     size = 0
     for image in photo_register.images(register, part):
         try:
-            data = cache.stored(
+            data = cache.stored_bytes(
                 image.image_id, image.prepared_id is not None, [root / path for path in image.paths]
             )
         except BadImage as error:
@@ -245,34 +268,35 @@ def image_batches(
 
 
 def preparation(register: sqlite3.Connection, part: str, cache: ImageCache) -> dict[str, str] | None:
-    """What decided the training images' pixels besides the files, since a training is kept by their ids.
+    """Metadata of the training images: what decided the pixels of those that were shrunk or converted.
 
-    None if nothing did.
+    It becomes part of a training's fingerprint, as images' ids are those of the raw files. None for the test,
+    and where every file is stored unchanged.
     """
-    replaced = value(
+    replaced = scalar(
         register, "SELECT EXISTS (SELECT 1 FROM photo WHERE part = ? AND prepared_id IS NOT NULL)", part
     )
-    return {"preparation": cache.folder.name} if part == "train" and replaced else None
+    return {"preparation": cache.fingerprint} if part == "train" and replaced else None
 
 
 def main(argv: Sequence[str] = ()) -> None:
     cli.no_options("preprocess", argv)
-    params = cli.start_whole("preprocess")
-    pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own keeps what was freed
+    params = cli.start_stage("preprocess")
+    pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own pool would keep memory that was freed.
     with photo_register.temporary() as register:
         raw_folder.read(register, paths.RAW)
         judgements = raw_tables.read_judgements(register, paths.RAW)
-        if not value(register, "SELECT EXISTS (SELECT 1 FROM file WHERE split = 'train')"):
-            check_training(params, {})  # before the others are decoded
+        if not scalar(register, "SELECT EXISTS (SELECT 1 FROM file WHERE split = 'train')"):
+            check_training(params, {})  # Before the other photos are decoded.
         cache = ImageCache.open(paths.CACHE, params.preprocess.shorter_side_px)
         names = (path for (path,) in register.execute("SELECT path FROM file ORDER BY path"))
-        count = value(register, "SELECT count(*) FROM file")
-        assemble(register, examine(cache, paths.RAW, names, count, machine.threads()))
+        count = scalar(register, "SELECT count(*) FROM file")
+        assemble(register, scan_files(cache, paths.RAW, names, count, machine.threads()))
         check(register, paths.RAW, params.preprocess.on_bad_image)
         check_judgements(register)
-        counted = count_judgements(register, judgements)
+        qrels_metadata = count_judgements(register, judgements)
         check_training(params, Counter(image.label for image in photo_register.images(register, "train")))
-        contradictions = note_contradictions(register)
+        contradictions = add_contradictions(register)
         parts: tuple[paths.Part, ...] = ("train", "test")
         for part in parts:
             batches = image_batches(cache, paths.RAW, register, part)
@@ -281,9 +305,9 @@ def main(argv: Sequence[str] = ()) -> None:
                 paths.images(part), schemas.IMAGES, batches, rows, schemas.IMAGES_PER_SHARD, metadata
             )
             parquet.write_rows(paths.manifest(part), schemas.MANIFEST, manifest(register, part))
-        parquet.write_rows(paths.QRELS, schemas.QRELS, qrels(register), counted)
-        noted = register.execute("SELECT path, problem FROM problem ORDER BY path, problem")
-        csv_files.write_csv(paths.PROBLEMS, ("path", "problem"), noted)
+        parquet.write_rows(paths.QRELS, schemas.QRELS, qrels(register), qrels_metadata)
+        rows_of_problems = register.execute("SELECT path, problem FROM problem ORDER BY path, problem")
+        csv_files.write_csv(paths.PROBLEMS, ("path", "problem"), rows_of_problems)
         csv_files.write_csv(paths.LEAKS, Leak._fields, duplicates.leaks(register))
         for line in summary(register, contradictions, params.preprocess.shorter_side_px):
             log.info(line)

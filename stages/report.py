@@ -88,12 +88,12 @@ def main(argv: list[str] | None = None) -> None:
     part.add_argument("--thumbnails", action="store_true", help="the small pictures")
     arguments = parser.parse_args(argv)
     if arguments.thumbnails:
-        cli.start_whole("report")
+        cli.start_stage("report")
         report_thumbnails()
     elif arguments.row_of_stage or arguments.row is not None:
         report_row(*cli.start_row("report", cli.row_of(arguments), "all"))
     else:
-        report(cli.start_whole("report"))
+        report(cli.start_stage("report"))
 
 
 if __name__ == "__main__":

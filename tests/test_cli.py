@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from lineup import cli, paths
-from lineup.errors import UserError, nearest
+from lineup.errors import UserError, suggest
 from stages import preprocess, report
 from tests.support import locales, project
 from tests.support.project import ROOT
@@ -105,7 +105,7 @@ def test_a_bug_keeps_its_traceback(error: Exception) -> None:
         cli.run(raising(error))
 
 
-def test_an_unknown_row_is_told_with_the_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_row_is_reported_with_the_most_similar(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     with pytest.raises(UserError, match=r"models.mobilnet_v2 is unknown; did you mean 'mobilenet_v2'"):
         cli.start("embed", ["--row", "mobilnet_v2"])
@@ -127,7 +127,7 @@ def test_settings_are_checked_before_the_row(monkeypatch: pytest.MonkeyPatch, tm
 
 
 def test_nearest_lists_all_where_none_is_close() -> None:
-    assert nearest("zzz", ["beta", "alpha"]) == "; known: alpha, beta"
+    assert suggest("zzz", ["beta", "alpha"]) == "; known: alpha, beta"
 
 
 def test_a_file_without_permission_is_told(capsys: pytest.CaptureFixture[str]) -> None:
@@ -160,10 +160,10 @@ def test_options_that_a_stage_has_not_are_refused(
 def test_a_row_of_the_other_kind_is_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     with pytest.raises(
-        UserError, match=r"arcface_expanded is a row of refinements; this is for models alone"
+        UserError, match=r"arcface_expanded is a row of refinements; use a row of models here"
     ):
         cli.start("embed", ["--row", "arcface_expanded"])
-    with pytest.raises(UserError, match=r"arcface is a row of models; this is for refinements alone"):
+    with pytest.raises(UserError, match=r"arcface is a row of models; use a row of refinements here"):
         cli.start("refine", ["--row", "arcface"], "refinements")
 
 

@@ -339,7 +339,7 @@ def test_odd_labels_keep_queries_and_columns_apart() -> None:
 @pytest.mark.parametrize(
     ("file", "told"),
     [
-        (paths.row_metrics("b"), "metrics/rows/b.json: is not there"),
+        (paths.row_metrics("b"), "metrics/rows/b.json: does not exist"),
         (paths.row_queries("b"), "metrics/queries/b.csv: is not there"),
     ],
 )

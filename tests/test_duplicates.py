@@ -119,7 +119,7 @@ def test_a_picture_is_contradicted_exactly_where_its_labels_differ(photos: list[
         a.pixels_id == b.pixels_id and None not in (a.label, b.label) and a.label != b.label for a, b in pairs
     )
     for pair, (a, b) in zip(told, pairs, strict=True):
-        assert (pair.label_a, pair.label_b, pair.apart) == (a.label, b.label, a.part != b.part)
+        assert (pair.label_a, pair.label_b, pair.crosses_parts) == (a.label, b.label, a.part != b.part)
     for part in ("train", "test"):
         labels: dict[str, set[str]] = {}
         for p in photos:

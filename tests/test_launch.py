@@ -33,7 +33,7 @@ LINUX_ALONE = pytest.mark.skipif(
 
 @pytest.mark.parametrize(
     ("module", "library"),
-    [("stages.score", "numpy"), ("stages.embed", "torch"), ("lineup.settings.params", "pydantic")],
+    [("stages.score", "numpy"), ("stages.embed", "torch"), ("lineup", "pydantic")],
 )
 def test_ctrl_c_in_the_first_second_leaves_no_traceback(module: str, library: str) -> None:
     """Python prints each library that it has imported, the parts of a large one before the whole."""
@@ -73,7 +73,7 @@ def test_libraries_that_memory_has_no_room_for_are_told_in_a_sentence() -> None:
 
 
 def test_a_bug_in_the_imports_keeps_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:
-    launch._tell(ImportError, ImportError("cannot import name 'x' from 'y'"), None)
+    launch._print_error(ImportError, ImportError("cannot import name 'x' from 'y'"), None)
     assert "ImportError: cannot import name 'x' from 'y'" in capsys.readouterr().err
 
 

@@ -16,8 +16,8 @@ from tests.support import project
 CODE = """
 import sys
 from lineup import locks
-with locks.command():
-    locks.take("embed.row")
+with locks.scope():
+    locks.hold("embed.row")
     print("took", flush=True)
     sys.stdin.read()
 """
@@ -55,16 +55,16 @@ def test_the_second_waits_until_the_first_is_gone(tmp_path: Path) -> None:
 def test_what_is_no_command_holds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A caller of a stage's main that starts another stage would wait for itself."""
     monkeypatch.chdir(tmp_path)
-    with locks.command():
-        locks.take("embed.row")  # and lets go of it
-    locks.take("embed.row")
+    with locks.scope():
+        locks.hold("embed.row")  # and lets go of it
+    locks.hold("embed.row")
     assert start(tmp_path).communicate("", timeout=60)[0] == "took\n"
 
 
-def test_a_file_in_the_place_of_the_side_cache_is_told(
+def test_a_file_in_the_place_of_the_local_cache_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".cache").write_text("")
-    with locks.command(), pytest.raises(UserError, match=r"^\.cache: is no folder"):
-        locks.take("embed.row")
+    with locks.scope(), pytest.raises(UserError, match=r"^\.cache: is not a folder"):
+        locks.hold("embed.row")

@@ -254,7 +254,7 @@ def test_vectors_of_other_photos_are_refused(project: Path) -> None:
     [
         (
             ["mobilenet"],
-            "near_copies.rows names 'mobilenet', which is no row of models; did you mean 'mobilenet_v2'?",
+            "near_copies.rows names 'mobilenet', which is not a row of models; did you mean 'mobilenet_v2'?",
         ),
         ([ROW, ROW], "near_copies.rows names 'mobilenet_v2' twice; remove one"),
     ],

@@ -149,7 +149,7 @@ def test_an_index_of_other_vectors_is_not_scored() -> None:
 
 def test_a_refinement_of_other_vectors_than_were_scored_is_not_scored() -> None:
     scored = files.read_json(paths.row_metrics("a"))
-    scored["costs"]["kept_under"]["vectors"] = "f" * 64
+    scored["costs"]["vectors_fingerprint"] = "f" * 64
     files.write_json(paths.row_metrics("a"), scored)
     with pytest.raises(
         UserError,
@@ -188,7 +188,7 @@ def test_an_index_of_fewer_images_is_told_with_both_numbers(project: list[Image]
 
 
 def test_an_encoder_that_has_been_trained_again_is_told(project: list[Image]) -> None:
-    files.write_json(paths.trained("a") / "encoder.json", {"weights_sha256": "f" * 64})
+    files.write_json(paths.model("a") / "encoder.json", {"weights_sha256": "f" * 64})
     with pytest.raises(
         UserError,
         match=r"data/models/a: has changed since it embedded data/embeddings/a; run `dvc repro` to go on",
@@ -225,6 +225,6 @@ def test_the_page_offers_only_what_is_of_the_gallery_as_it_is(project: list[Imag
         serve.choose(settings, "b")
     shutil.rmtree(paths.embeddings("a"))
     with pytest.raises(
-        UserError, match=r"no row of models is computed here; .*\(of a, data/embeddings/a: is not there"
+        UserError, match=r"no row of models is computed here; .*\(of a, data/embeddings/a: does not exist"
     ):
         serve.choose(settings, None)

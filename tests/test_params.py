@@ -82,8 +82,8 @@ def test_defaults_fill_what_is_not_said(tmp_path: Path) -> None:
         ("  resnet50:", "  ResNet-50:", "models.ResNet-50: a row's name may hold only a-z, 0-9 and _"),
         ("models:", "models: {}\nrest:", "rest is unknown"),
         ("search:", "search: [", "line"),
-        ("seed: 0", "seed: 2024-13-45", "holds a value that is none (month must be in 1..12); quote it"),
-        ("seed: 0", "seed: !!int abc", "holds a value that is none"),
+        ("seed: 0", "seed: 2024-13-45", "has an invalid value (month must be in 1..12); quote it"),
+        ("seed: 0", "seed: !!int abc", "has an invalid value"),
         ("seed: 0", f"seed: {'[' * 3000}{']' * 3000}", "is nested too deeply"),
         ("seed: 0", "seed: 0\nseed: 1", "line 3: 'seed' is there twice; remove one"),
         (
@@ -96,7 +96,7 @@ def test_defaults_fill_what_is_not_said(tmp_path: Path) -> None:
             f"seed: {':'.join('1' * 100_000)}",
             "line 2: holds a value of more than 10,000 characters",
         ),
-        ("seed: 0", f"seed: {'[' * 200}{']' * 200}", "seed is [[[[...]]]]: input should be a valid integer"),
+        ("seed: 0", f"seed: {'[' * 200}{']' * 200}", "seed is [[[[...]]]]: should be a whole number"),
         ("seed: 0", "seed: \0", "is not valid YAML (special characters are not allowed)"),
         (
             "name: none",
@@ -117,6 +117,38 @@ def test_a_fault_is_told_with_its_place_and_the_nearest_fix(
         load(tmp_path, TEXT.replace(old, new, 1))
     assert told in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("setting", "place", "fix"),
+    [
+        ("seed: yes", "seed is true", "a whole number"),
+        ("seed: 1.0", "seed is 1.0", "a whole number"),
+        ("seed: '1'", "seed is '1'", "a whole number"),
+        ("train: {learning_rate: no}", "train.learning_rate is false", "a number"),
+        ("score: {cutoffs: [1, yes]}", "score.cutoffs.1 is true", "a whole number"),
+        ("near_copies: {rows: [1]}", "near_copies.rows.0 is 1", "text"),
+    ],
+)
+def test_types_are_strict(setting: str, place: str, fix: str, tmp_path: Path) -> None:
+    """YAML reads yes and no as true and false, which are no numbers."""
+    with pytest.raises(UserError) as error:
+        load(tmp_path, TEXT.replace("seed: 0", setting))
+    assert f"{place}: should be {fix}" in str(error.value)
+
+
+@pytest.mark.parametrize("number", ["1e-4", "1E-4", "0.0001", "1.0e-4", "+1e-4"])
+def test_numbers_are_read_as_dvc_reads_them(number: str, tmp_path: Path) -> None:
+    """PyYAML reads 1e-4 as text."""
+    settings = load(tmp_path, TEXT.replace("seed: 0", f"train: {{learning_rate: {number}, ema: 1e-1}}"))
+    assert settings.train.learning_rate == 1e-4
+
+
+def test_a_whole_number_may_stand_for_a_fraction_and_a_list_for_a_tuple(tmp_path: Path) -> None:
+    text = TEXT.replace("weights: hub", "weights: hub, mean: [0, 0.5, 1], std: [1, 1, 1]")
+    settings = load(tmp_path, text.replace("seed: 0", "score: {cutoffs: [1, 3]}\ntrain: {max_minutes: 5}"))
+    assert settings.score.cutoffs == (1, 3) and settings.train.max_minutes == 5.0
+    assert settings.models["resnet50"].encoder.mean == (0.0, 0.5, 1.0)
 
 
 def test_yaml_aliases_and_merges_are_understood(tmp_path: Path) -> None:
@@ -150,7 +182,7 @@ MERGES = "".join(f"- &a{n} {{<<: [*a{n - 1}, *a{n - 1}]}}\n" for n in range(1, 2
             f"seed:\n- &a0 {{a: b}}\n{MERGES}",
             "holds more than 100,000 values, counting what each alias (*) stands for",
         ),
-        ("seed: &a [*a]\n", "line 1: is part of itself"),
+        ("seed: &a [*a]\n", "line 1: contains itself"),
         ("\n" * 2_000_000, "is larger than 1,000,000 bytes"),
     ],
 )
@@ -202,25 +234,25 @@ def test_the_checker_prints_one_line_and_exits_with_1(
     [
         (
             lambda settings: settings.pop("near_copies"),
-            "near_copies is missing, which DVC needs; say `near_copies: {rows: []}`",
+            "near_copies is missing, which DVC needs; set `near_copies: {rows: []}`",
         ),
         (
             lambda settings: settings.update(near_copies={}),
-            "near_copies.rows is missing, which DVC needs; say `near_copies: {rows: []}`",
+            "near_copies.rows is missing, which DVC needs; set `near_copies: {rows: []}`",
         ),
-        (lambda settings: settings.pop("seed"), "seed is missing, which DVC needs; say `seed: 0`"),
-        (lambda settings: settings.pop("train"), "train is missing, which DVC needs; say `train: {}`"),
+        (lambda settings: settings.pop("seed"), "seed is missing, which DVC needs; set `seed: 0`"),
+        (lambda settings: settings.pop("train"), "train is missing, which DVC needs; set `train: {}`"),
         (
             lambda settings: settings.pop("refinements"),
-            "refinements is missing, which DVC needs; say `refinements: {}`",
+            "refinements is missing, which DVC needs; set `refinements: {}`",
         ),
         (
             lambda settings: settings.update(score={}),
-            "score.cutoffs is missing, which DVC needs; say `score: {cutoffs: [1, 5, 10]}`",
+            "score.cutoffs is missing, which DVC needs; set `score: {cutoffs: [1, 5, 10]}`",
         ),
         (
             lambda settings: settings.update(refinements=None),
-            "refinements is empty; for none say refinements: {}",
+            "refinements is empty; for none set refinements: {}",
         ),
         (
             lambda settings: settings.update(models=None),
@@ -228,7 +260,7 @@ def test_the_checker_prints_one_line_and_exits_with_1(
         ),
         (
             lambda settings: settings["retrieve"].update(depth=True),
-            "retrieve: depth is true, which is neither a number nor a text",
+            "retrieve.depth is true: should be a whole number",
         ),
         (
             lambda settings: settings["models"]["arcface"]["encoder"].update(
@@ -268,7 +300,7 @@ def test_the_checker_prints_one_line_and_exits_with_1(
         ),
         (
             lambda settings: settings["models"].update({18: settings["models"]["arcface"]}),
-            "models: a row's name is 18, which YAML takes",
+            "models: a row's name is 18, which YAML does not read as text",
         ),
         (
             lambda settings: settings["models"]["arcface"].update(objective="none"),
@@ -276,7 +308,7 @@ def test_the_checker_prints_one_line_and_exits_with_1(
         ),
         (
             lambda settings: settings["models"]["arcface"]["encoder"].update(weights="IMAGENET1K_V2"),
-            "models.arcface.encoder.weights is 'IMAGENET1K_V2': say hub, hub:NAME, package:PACKAGE/FILE, file:PATH or none",
+            "models.arcface.encoder.weights is 'IMAGENET1K_V2': use hub, hub:NAME, package:PACKAGE/FILE, file:PATH or none",
         ),
     ],
 )

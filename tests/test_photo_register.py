@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineup.photos import duplicates, photo_register
-from lineup.photos.image_cache import Facts
+from lineup.photos.image_cache import FileRecord
 from lineup.photos.photo_register import Image
 from stages import preprocess
 from tests.support.project import ROOT
@@ -32,10 +32,10 @@ def fill(register: sqlite3.Connection, files: Iterable[tuple[str, str, str | Non
     register.executemany("INSERT INTO file (path, split, label) VALUES (?, ?, ?)", files)
 
 
-def facts(number: int) -> Facts:
+def facts(number: int) -> FileRecord:
     """Every second image shows the picture of the one before it."""
     prepared_id = f"prepared {number}" if number % 3 == 0 else ""
-    return Facts(f"image {number}", f"pixels {number // 2}", number, 2 * number, "PNG", prepared_id)
+    return FileRecord(f"image {number}", f"pixels {number // 2}", number, 2 * number, "PNG", prepared_id)
 
 
 @given(PHOTOS, st.randoms())
@@ -70,20 +70,20 @@ def peak_bytes(count: int) -> int:
     def digest(name: str) -> str:
         return hashlib.sha256(name.encode()).hexdigest()
 
-    def examined(names: Iterable[tuple[str]]) -> Iterator[tuple[str, Facts]]:
+    def examined(names: Iterable[tuple[str]]) -> Iterator[tuple[str, FileRecord]]:
         for (path,) in names:
             yield (
                 path,
-                Facts(digest(path), digest(path[:-1]), 1, 1, "PNG")
+                FileRecord(digest(path), digest(path[:-1]), 1, 1, "PNG")
                 if path[-1] != "7"
-                else Facts("", problem="is bad"),
+                else FileRecord("", problem="is bad"),
             )
 
     with photo_register.temporary() as register:
         tracemalloc.start()
         fill(register, ((f"gallery/{number:06}", "gallery", f"label {number}") for number in range(count)))
         preprocess.assemble(register, examined(register.execute("SELECT path FROM file ORDER BY path")))
-        assert preprocess.note_contradictions(register) == count // 10 * 8
+        assert preprocess.add_contradictions(register) == count // 10 * 8
         assert sum(1 for _ in preprocess.manifest(register, "test")) == count // 10 * 9
         assert sum(1 for _ in duplicates.leaks(register)) == count // 10 * 8
         list(preprocess.summary(register, 0, 512))
@@ -127,6 +127,6 @@ cli.run(main)
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert (
-        done.stderr.startswith("error: SQLite's temporary file can't be written on;")
+        done.stderr.startswith("error: SQLite's temporary file can't be written;")
         and done.stderr.count("\n") == 1
     )

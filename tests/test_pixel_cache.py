@@ -47,7 +47,7 @@ FILE = BYTES + 40  # with its digest, height and width
 def place(row: str, seed: int = 0, **spec: Any) -> None:
     torch.manual_seed(seed)
     fetched = encoders.library(SPEC["library"]).fetch(Encoder.model_validate(SPEC | spec))
-    encoders.save(paths.trained(row), fetched.module, {**fetched.facts, "resize_px": 64})
+    encoders.save(paths.model(row), fetched.module, {**fetched.facts, "resize_px": 64})
 
 
 def settings(**embed_settings: Any) -> None:
@@ -168,16 +168,11 @@ def test_a_kept_photo_that_is_damaged_is_decoded_again(decoded: list[bytes]) -> 
     assert all(len(file.read_bytes()) == FILE for file in files)
 
 
-def test_the_list_of_the_side_cache_names_the_pixels_and_their_rows() -> None:
+def test_the_list_of_the_local_cache_describes_the_pixels() -> None:
     place("a")
-    costs = run("a")
-    paths.row_metrics("a").parent.mkdir(parents=True, exist_ok=True)
-    paths.row_metrics("a").write_text(json.dumps({"costs": {"kept_under": {"pixels": costs["pixels"]}}}))
-    subprocess.run(["git", "init", "-q"], check=True)
-    [entry] = [
-        one for one in cache_usage.entries(paths.CACHE, cache_usage.used_by_rows()) if one.kind == "pixels"
-    ]
-    assert (entry.about, entry.images, entry.used_by) == ("torchvision 64 px", len(PHOTOS) - MEASURED, ("a",))
+    run("a")
+    [entry] = [one for one in cache_usage.entries(paths.CACHE) if one.kind == "pixels"]
+    assert (entry.description, entry.images) == ("torchvision 64 px", len(PHOTOS) - MEASURED)
 
 
 # --- transforms

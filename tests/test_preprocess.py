@@ -412,7 +412,7 @@ def test_on_bad_image_fail_names_the_first_and_writes_nothing(home: Path) -> Non
     assert told.startswith(
         "data/raw/test/gallery/bad 0.jpg is empty (0 bytes); data/raw/test/gallery/bad 1.jpg is empty"
     )
-    assert told.endswith("and 2 more; mend or remove what is bad, or set preprocess.on_bad_image to 'skip'")
+    assert told.endswith("and 2 more; fix or remove what is bad, or set preprocess.on_bad_image to 'skip'")
     assert not paths.PREPARED.exists()
 
 
@@ -469,7 +469,7 @@ def test_a_qrels_csv_that_hands_over_to_labels_is_told(
     assert relevance.judgements(parquet.read_table(paths.QRELS)) is None
     put("test/gallery/bad.jpg", b"")
     for pairs, counted, told in (
-        ((), {"lines": 0, "left_out": 0}, "holds no judgement: labels say which images are right"),
+        ((), {"lines": 0, "left_out": 0}, "holds no judgement: labels say which images are relevant"),
         (
             ("bad.jpg,1",),
             {"lines": 1, "left_out": 1},
@@ -482,7 +482,7 @@ def test_a_qrels_csv_that_hands_over_to_labels_is_told(
         assert relevance.judgements(parquet.read_table(paths.QRELS)) == counted
         assert (
             f"qrels.csv {told}" in (printed := capsys.readouterr().err)
-            and "labels say which images are right" in printed
+            and "labels say which images are relevant" in printed
         )
 
 
@@ -583,7 +583,7 @@ def test_no_photos_at_all_are_told_without_a_traceback(tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     assert (
-        done.stderr.startswith("error: data/raw: is not there; put your photos into data/raw/test/query")
+        done.stderr.startswith("error: data/raw: does not exist; put your photos into data/raw/test/query")
         and "Traceback" not in done.stderr
     )
 
@@ -675,7 +675,7 @@ def test_a_photo_that_kills_its_worker_is_named_and_the_others_go_on(
     [problem] = rows(tmp_path / paths.PROBLEMS)
     assert problem["path"] == "test/gallery/large.png"
     assert problem["problem"].startswith(
-        "takes more memory than there is; make it smaller, or give more memory"
+        "takes more memory than there is; make it smaller, or provide more memory"
     )
     assert parquet.read_table(tmp_path / paths.manifest("test")).num_rows == 40
     project.run(
@@ -851,7 +851,7 @@ def test_on_bad_image_fail_minds_a_folder_that_can_not_be_listed(
     odd_images.close(paths.RAW / "test/gallery/label 0", monkeypatch)
     write_params(home, on_bad_image="fail")
     assert sentence().startswith(
-        "data/raw/test/gallery/label 0 can't be read: permission denied; mend or remove what is bad"
+        "data/raw/test/gallery/label 0 can't be read: permission denied; fix or remove what is bad"
     )
 
 
@@ -929,7 +929,7 @@ def test_a_project_without_train_photos_is_told_before_a_photo_is_decoded(
     write_params(home, ("simclr",))
     put("test/query/q.png", picture(0))
     put("test/gallery/g.png", picture(1))
-    monkeypatch.setattr(preprocess, "examine", lambda *_: pytest.fail("a photo was decoded"))
+    monkeypatch.setattr(preprocess, "scan_files", lambda *_: pytest.fail("a photo was decoded"))
     assert "there is no image to train on" in sentence()
 
 

@@ -176,7 +176,7 @@ def test_names_that_look_alike_are_told_apart_or_refused(root: Path) -> None:
         ),
         (
             "path,label\nlabels.csv,a\n",
-            "RAW/labels.csv: line 2: 'labels.csv' is no photo: it is hidden, or outside train/, test/query/ and test/gallery/",
+            "RAW/labels.csv: line 2: 'labels.csv' is not a photo: it is hidden, or outside train/, test/query/ and test/gallery/",
         ),
         ("path,label\n,a\n", "RAW/labels.csv: line 2: has no path; fill it in or remove the line"),
         (
@@ -203,11 +203,11 @@ def test_names_that_look_alike_are_told_apart_or_refused(root: Path) -> None:
         ("", "RAW/labels.csv: line 1: has no column 'path' (it is empty); the header is path,label"),
         (
             "path,label\ntest/query/q1.jpg,a,b\n",
-            "RAW/labels.csv: line 2: has 3 values, the header 2; put a value that holds a comma into double quotes",
+            "RAW/labels.csv: line 2: has 3 values, the header 2; put a value that has a comma into double quotes",
         ),
         (
             "path,label\ntest/query/q1.jpg\n",
-            "RAW/labels.csv: line 2: has 1 values, the header 2; put a value that holds a comma into double quotes",
+            "RAW/labels.csv: line 2: has 1 values, the header 2; put a value that has a comma into double quotes",
         ),
         (
             'path,label\n"test/query/q1.jpg,a\n',
@@ -270,17 +270,17 @@ def test_missing_and_empty_folders_are_told(tmp_path: Path) -> None:
     root = tmp_path / "raw"
     assert (
         refused(root)
-        == "RAW: is not there; put your photos into RAW/test/query and RAW/test/gallery, or run `lineup demo`"
+        == "RAW: does not exist; put your photos into RAW/test/query and RAW/test/gallery, or run `lineup demo`"
     )
     root.mkdir()
-    assert refused(root) == "RAW/test: is not there; put photos into test/query and test/gallery"
+    assert refused(root) == "RAW/test: does not exist; put photos into test/query and test/gallery"
     (root / "Tests").mkdir()
-    assert refused(root) == "RAW/test: is not there; rename 'Tests' to 'test'"
+    assert refused(root) == "RAW/test: does not exist; rename 'Tests' to 'test'"
     (root / "Tests").rename(root / "test")
     (root / "test/Queries").mkdir()
-    assert refused(root) == "RAW/test/query: is not there; rename 'Queries' to 'query'"
+    assert refused(root) == "RAW/test/query: does not exist; rename 'Queries' to 'query'"
     (root / "test/Queries").rename(root / "test/query")
-    assert refused(root) == "RAW/test/gallery: is not there; put photos into test/query and test/gallery"
+    assert refused(root) == "RAW/test/gallery: does not exist; put photos into test/query and test/gallery"
     (root / "test/gallery").mkdir()
     assert (
         refused(root)
@@ -338,7 +338,7 @@ def test_links_are_followed_but_not_in_circles(root: Path, tmp_path: Path) -> No
     assert told.keys() == {"test/gallery/Kiwi", "test/gallery/Pear/round"}
     assert (
         "DVC doesn't look into it" in told["test/gallery/Kiwi"]
-        and told["test/gallery/Pear/round"] == "is a link to a folder that it lies in"
+        and told["test/gallery/Pear/round"] == "is a link to a folder that it is in"
     )
 
 
@@ -394,10 +394,10 @@ def test_a_link_to_itself_and_a_folder_without_permission(root: Path) -> None:
 def test_a_train_that_is_no_folder_is_told(root: Path) -> None:
     shutil.rmtree(root / "train")
     (root / "train").symlink_to("nowhere")
-    assert refused(root) == "RAW/train: is a broken link; it must be a folder, or not there at all"
+    assert refused(root) == "RAW/train: is a broken link; it must be a folder, or not exist at all"
     (root / "train").unlink()
     (root / "train").write_text("")
-    assert refused(root) == "RAW/train: is a file; it must be a folder, or not there at all"
+    assert refused(root) == "RAW/train: is a file; it must be a folder, or not exist at all"
 
 
 def test_a_table_under_another_name_is_told(root: Path) -> None:

@@ -312,7 +312,7 @@ def test_rankings_and_vectors_of_other_images_are_told(place: Path) -> None:
         refined("fused")
     collection.write(images)
     paths.ranking("a").unlink()
-    with pytest.raises(UserError, match=r"rankings/a.parquet: is not there; run `dvc repro`"):
+    with pytest.raises(UserError, match=r"rankings/a.parquet: does not exist; run `dvc repro`"):
         refined("fused")
 
 
@@ -320,7 +320,7 @@ def test_a_model_is_no_refinement_and_the_other_way_round(place: Path) -> None:
     prepared(ROWS)
     with pytest.raises(UserError, match=r"params.yaml: refinements.fusd is unknown; did you mean 'fused'"):
         cli.start("refine", ["--row", "fusd"], rows="refinements")
-    with pytest.raises(UserError, match=r"fused is a row of refinements; this is for models alone"):
+    with pytest.raises(UserError, match=r"fused is a row of refinements; use a row of models here"):
         cli.start("embed", ["--row", "fused"])
     assert (
         cli.start("score", ["--row", "fused"], rows="all")[0] == "fused"

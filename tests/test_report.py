@@ -364,7 +364,7 @@ def test_what_is_missing_is_told_in_a_sentence(folder: Path) -> None:
     with pytest.raises(UserError, match=r"isn't what this version writes .*dvc repro -f -s score@blurred"):
         report.main([])
     paths.row_queries("blurred").unlink()
-    with pytest.raises(UserError, match=r"metrics/queries/blurred.csv: is not there"):
+    with pytest.raises(UserError, match=r"metrics/queries/blurred.csv: does not exist"):
         report.main([])
 
 

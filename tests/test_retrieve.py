@@ -141,9 +141,9 @@ def test_an_index_of_another_metric_is_refused() -> None:
 
 def test_missing_files_are_told() -> None:
     write_params(params("row"))
-    with pytest.raises(UserError, match="data/embeddings/row: is not there; run `dvc repro`"):
+    with pytest.raises(UserError, match="data/embeddings/row: does not exist; run `dvc repro`"):
         index.main(["--row", "row"])
-    with pytest.raises(UserError, match=r"data/prepared/test/manifest.parquet: is not there"):
+    with pytest.raises(UserError, match=r"data/prepared/test/manifest.parquet: does not exist"):
         retrieve.main(["--row", "row"])
 
 

@@ -257,7 +257,7 @@ def test_a_ranking_is_put_together_of_as_many_queries_as_an_array_holds(
         np.where(positions < 0, np.nan, 0.5).astype(np.float32),
     )
     rankings.write_ranking(tmp_path / "whole.parquet", ranking)
-    monkeypatch.setattr(rankings, "_IDS_AT_ONCE", 6)
+    monkeypatch.setattr(rankings, "_IDS_PER_ARRAY", 6)
     rankings.write_ranking(tmp_path / "parts.parquet", ranking)
     assert parquet.read_table(tmp_path / "whole.parquet").equals(
         parquet.read_table(tmp_path / "parts.parquet")
@@ -373,7 +373,7 @@ def test_a_damaged_csv_is_told(tmp_path: Path) -> None:
         (tmp_path / "a.csv").write_text(content)
         with pytest.raises(UserError, match=r"a.csv: is damaged"):
             csv_files.read_csv(tmp_path / "a.csv")
-    with pytest.raises(UserError, match=r"b.csv: is not there"):
+    with pytest.raises(UserError, match=r"b.csv: does not exist"):
         csv_files.read_csv(tmp_path / "b.csv")
 
 

@@ -67,7 +67,7 @@ def test_no_objective_passes_the_folder_on_byte_for_byte(folder: Path) -> None:
     (folder / paths.weights("row") / "tokenizer").mkdir()
     (folder / paths.weights("row") / "tokenizer" / "vocab.json").write_bytes(b"{}")
     train.main(["--row", "row"])
-    passed = project.tree(folder / paths.trained("row"))
+    passed = project.tree(folder / paths.model("row"))
     assert passed.pop("log.csv") == b"epoch,loss,map_at_r,learning_rate,drawn,drawn_so_far,idle\n"
     assert passed == project.tree(folder / paths.weights("row"))
     assert json.loads((folder / paths.costs("train", "row")).read_text()) == {
@@ -89,7 +89,7 @@ def test_a_row_is_trained_and_says_how(folder: Path) -> None:
     write_params(folder, {"name": "arcface", "scale": 16, "dim": 12, "images_per_epoch": 16})
     assert not (folder / "data/prepared/test").exists(), "no test image can reach a training"
     train.main(["--row", "row"])
-    loaded = encoders.load(folder / paths.trained("row"))
+    loaded = encoders.load(folder / paths.model("row"))
     before = encoders.load(folder / paths.weights("row"))
     assert loaded.dim == 12 and loaded.facts["weights_sha256"] != before.facts["weights_sha256"]
     assert loaded.facts["trained"]["encoder"]["weights_sha256"] == before.facts["weights_sha256"]
@@ -99,7 +99,7 @@ def test_a_row_is_trained_and_says_how(folder: Path) -> None:
         "margin": 0.5,
         "class_vectors": "imprinted",
     }
-    with (folder / paths.trained("row") / "log.csv").open() as file:
+    with (folder / paths.model("row") / "log.csv").open() as file:
         log = list(csv.DictReader(file))
     assert (
         [entry["epoch"] for entry in log] == ["0", "1", "2"]
@@ -129,7 +129,7 @@ def test_equal_trainings_give_the_same_bytes_interrupted_or_not(
     """Of the whole folder: what was measured stands in the costs."""
     write_params(folder, {"name": "arcface", "epochs": 3})
     train.main(["--row", "row"])
-    first = project.tree(folder / paths.trained("row"))
+    first = project.tree(folder / paths.model("row"))
     save = checkpoints.save
 
     def dies_after_the_second_epoch(*state: Any) -> None:
@@ -139,7 +139,7 @@ def test_equal_trainings_give_the_same_bytes_interrupted_or_not(
 
     for interrupted in (False, True):
         shutil.rmtree(folder / paths.CACHE)
-        shutil.rmtree(folder / paths.trained("row"))
+        shutil.rmtree(folder / paths.model("row"))
         if interrupted:
             monkeypatch.setattr(checkpoints, "save", dies_after_the_second_epoch)
             with pytest.raises(KeyboardInterrupt):
@@ -147,7 +147,7 @@ def test_equal_trainings_give_the_same_bytes_interrupted_or_not(
             monkeypatch.undo()
             monkeypatch.chdir(folder)
         train.main(["--row", "row"])
-        assert project.tree(folder / paths.trained("row")) == first
+        assert project.tree(folder / paths.model("row")) == first
 
 
 def test_settings_that_decide_nothing_keep_the_result_and_others_don_t(folder: Path) -> None:
@@ -165,7 +165,7 @@ def test_settings_that_decide_nothing_keep_the_result_and_others_don_t(folder: P
 
 def trained_weights(folder: Path) -> bytes:
     train.main(["--row", "row"])
-    return (folder / paths.trained("row") / encoders.WEIGHTS_FILE).read_bytes()
+    return (folder / paths.model("row") / encoders.WEIGHTS_FILE).read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -240,10 +240,10 @@ def test_killed_at_any_point_it_ends_with_the_same_bytes(folder: Path) -> None:
     write_params(folder, {"name": "contrastive", "epochs": 6, "images_per_epoch": 256})
     process = command(folder)
     assert process.wait() == 0
-    whole = (folder / paths.trained("row") / encoders.WEIGHTS_FILE).read_bytes()
+    whole = (folder / paths.model("row") / encoders.WEIGHTS_FILE).read_bytes()
     for path in (folder / paths.CACHE / "training").iterdir():
         (path / "checkpoint.safetensors").unlink()
-    (folder / paths.trained("row") / encoders.WEIGHTS_FILE).unlink()
+    (folder / paths.model("row") / encoders.WEIGHTS_FILE).unlink()
     killed = 0
     for _ in range(2):
         seen = {
@@ -261,6 +261,6 @@ def test_killed_at_any_point_it_ends_with_the_same_bytes(folder: Path) -> None:
                 break
             time.sleep(0.005)
         process.wait()
-    assert killed == 2 and not (folder / paths.trained("row") / encoders.WEIGHTS_FILE).exists()
+    assert killed == 2 and not (folder / paths.model("row") / encoders.WEIGHTS_FILE).exists()
     assert command(folder).wait() == 0
-    assert (folder / paths.trained("row") / encoders.WEIGHTS_FILE).read_bytes() == whole
+    assert (folder / paths.model("row") / encoders.WEIGHTS_FILE).read_bytes() == whole

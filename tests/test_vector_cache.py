@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from lineup.embedding import vector_cache
 from lineup.embedding.vector_cache import Ids, VectorCache, Vectors, raw_ids
 from lineup.errors import UserError
-from lineup.fingerprint import code_digest, fingerprint
 
 DIM = 3
 
@@ -200,19 +199,3 @@ def test_processes_share_a_cache(tmp_path: Path) -> None:
     assert [process.wait(timeout=120) for process in started] == [0, 0, 0, 0]
     ids = np.sort(ids_of(*range(210)))
     assert np.array_equal(VectorCache(tmp_path, DIM).read(ids), vectors_of(ids))
-
-
-def test_the_fingerprint_knows_values_not_order() -> None:
-    assert fingerprint({"a": 1, "b": {"c": 2, "d": 3}}) == fingerprint({"b": {"d": 3, "c": 2}, "a": 1})
-    assert len({fingerprint({"a": value}) for value in (1, 2, "1", None, [1], 1.5, True)}) == 7
-
-
-def test_code_counts_by_what_it_does(tmp_path: Path) -> None:
-    def digest(text: str) -> str:
-        (tmp_path / "code.py").write_text(text)
-        return code_digest(tmp_path / "code.py")
-
-    plain = digest("def f(x):\n    return x + 1\n")
-    assert digest('"""What."""\n\n\ndef f(x):\n    """Why."""\n    return x + 1  # more\n') == plain
-    assert digest("def f(x):\n    return x + 2\n") != plain
-    assert digest("def f(x):\n    x = 'not a docstring'\n    return x + 1\n") != plain

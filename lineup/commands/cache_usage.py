@@ -1,234 +1,145 @@
-"""What the side cache holds, and which of it the rows of branches, tags and experiments name.
-
-Reads git, changes nothing.
-"""
+"""What the local cache holds, when each part was last used, and which parts to remove first."""
 
 from __future__ import annotations
 
 import json
-import subprocess
+import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import yaml
 from safetensors import SafetensorError, safe_open
 
-from lineup import paths
-from lineup.errors import UserError
-from lineup.photos import decoding, image_cache, thumbnails
-from lineup.settings.params import Preprocess
 from lineup.storage import files
 
-RECENT_HOURS = 24
 KINDS = ("vectors", "pixels", "prepared", "training", "thumbnails")
-_IMAGES_CODE = [Path("lineup/photos", file.name) for file in decoding.CODE]
-_ROWS = paths.row_metrics("x").parent
+_SECONDS_PER_DAY = 24 * 3600
+_BYTES_PER_MB, _MB_PER_GB = 1e6, 1e3
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One folder of the side cache. images: None where that has no meaning; used_by: rows, sorted."""
+    """One folder of the local cache: all results of one fingerprint.
+
+    Attributes:
+        kind: one of KINDS.
+        folder: named after the fingerprint.
+        description: of the encoder that made it; empty where the folder does not say.
+        images: how many it holds results of; None where that has no meaning.
+        megabytes: 10^6 bytes.
+        last_used: seconds since the epoch.
+    """
 
     kind: str
     folder: Path
-    about: str
+    description: str
     images: int | None
     megabytes: float
-    last_used: float  # seconds since the epoch
-    used_by: tuple[str, ...]
-
-    @property
-    def recent(self) -> bool:
-        """A process may be at work with it, or was interrupted and will go on: git doesn't know of its row
-        yet.
-        """
-        return time.time() - self.last_used < RECENT_HOURS * 3600
+    last_used: float
 
     def remove(self) -> bool:
-        """Unless it was used since it was listed, or another process removed it."""
+        """Removes the folder, unless it was used since it was listed, or another process removed it."""
         try:
-            if _last_used(self.folder, _listed(self.folder)) > self.last_used:
+            if _last_used(self.folder, _list_files(self.folder)) > self.last_used:
                 return False
             files.remove_folder(self.folder)
         except FileNotFoundError:
             return False
         return True
 
-    @property
-    def needless(self) -> bool:
-        return not self.used_by and not self.recent
+
+_FileStatus = tuple[Path, os.stat_result]
 
 
-def entries(root: Path, used: dict[tuple[str, str], set[str]]) -> list[Entry]:
-    """Every folder of the side cache below `root`, sorted. used: (kind, fingerprint) -> rows."""
-    found = []
-    for kind in KINDS:
-        for folder in sorted(
-            path for path in (root / kind).glob("*") if path.is_dir() and not path.name.startswith(".")
-        ):
-            listed = _listed(folder)
-            found.append(
-                Entry(
-                    kind,
-                    folder,
-                    _about(folder),
-                    _images(kind, [path for path, _ in listed]),
-                    sum(status.st_size for _, status in listed) / 1e6,
-                    _last_used(folder, listed),
-                    tuple(sorted(used.get((kind, folder.name), ()))),
-                )
-            )
-    return found
+def entries(root: Path) -> list[Entry]:
+    """Every folder of the local cache below `root`, sorted by kind and fingerprint."""
+    return [
+        _entry(kind, folder)
+        for kind in KINDS
+        for folder in sorted((root / kind).glob("[!.]*"))
+        if folder.is_dir()
+    ]
 
 
-def _listed(folder: Path) -> list[tuple[Path, Any]]:
-    return [(path, status) for path, status in _files(folder) if not path.name.startswith(".")]
+def expired(
+    listed: Iterable[Entry], max_age_days: float, max_gb: float | None, now: float | None = None
+) -> list[Entry]:
+    """The entries that pruning removes, those first whose last use is longest ago.
+
+    That is every entry unused for longer than `max_age_days`, then as many more as it takes for the rest to
+    fit into `max_gb`. What was used in the last 24 hours always stays, since a run may still need it.
+
+    Args:
+        max_gb: 10^9 bytes for all entries together; None for no limit.
+        now: seconds since the epoch; the present by default.
+    """
+    now = time.time() if now is None else now
+    oldest_first = sorted(listed, key=lambda entry: (entry.last_used, entry.folder))
+    total = sum(entry.megabytes for entry in oldest_first)
+    removed = []
+    for entry in oldest_first:
+        age = now - entry.last_used
+        too_old = age > max_age_days * _SECONDS_PER_DAY
+        too_large = max_gb is not None and total > max_gb * _MB_PER_GB
+        if age > files.IN_USE_SECONDS and (too_old or too_large):
+            removed.append(entry)
+            total -= entry.megabytes
+    return removed
 
 
-def _last_used(folder: Path, listed: list[tuple[Path, Any]]) -> float:
-    return max((status.st_mtime for _, status in listed), default=folder.stat().st_mtime)
+def _entry(kind: str, folder: Path) -> Entry:
+    listed = _list_files(folder)
+    return Entry(
+        kind,
+        folder,
+        _describe(folder),
+        _count_images(kind, [path for path, _ in listed]),
+        sum(status.st_size for _, status in listed) / _BYTES_PER_MB,
+        _last_used(folder, listed),
+    )
 
 
-def _files(folder: Path) -> Iterator[tuple[Path, Any]]:
+def _list_files(folder: Path) -> list[_FileStatus]:
+    """The folder's files, at any depth, without the hidden ones that are being written."""
+    return [(path, status) for path, status in _walk(folder) if not path.name.startswith(".")]
+
+
+def _walk(folder: Path) -> Iterator[_FileStatus]:
     for path in folder.rglob("*"):
         try:
             status = path.stat()
-        except FileNotFoundError:  # another process has just renamed or merged it
+        except FileNotFoundError:  # Another process has just renamed or merged it.
             continue
         if path.is_file():
             yield path, status
 
 
-def _about(folder: Path) -> str:
+def _last_used(folder: Path, listed: Sequence[_FileStatus]) -> float:
+    """Whatever uses a folder touches it (`files.mark_used`) or writes a file in it."""
+    return max(folder.stat().st_mtime, *(status.st_mtime for _, status in listed), 0.0)
+
+
+def _describe(folder: Path) -> str:
     try:
         encoder = json.loads((folder / "ingredients.json").read_text(encoding="utf-8"))["encoder"]
-        return " ".join(
-            [
-                encoder["library"],
-                *([encoder["name"]] if "name" in encoder else []),
-                f"{encoder['image_size']} px",
-            ]
-        )
+        name = [encoder["name"]] if "name" in encoder else []
+        return " ".join([encoder["library"], *name, f"{encoder['image_size']} px"])
     except (OSError, ValueError, KeyError, TypeError):
         return ""
 
 
-def _images(kind: str, in_folder: list[Path]) -> int | None:
-    if kind in ("pixels", "prepared", "thumbnails"):
-        return sum(file.suffix != ".json" for file in in_folder)
+def _count_images(kind: str, paths: list[Path]) -> int | None:
     if kind == "training":
         return None
+    if kind != "vectors":
+        return sum(path.suffix != ".json" for path in paths)
     ids: set[bytes] = set()
-    for file in in_folder:
-        if file.suffix == ".safetensors":
+    for path in paths:
+        if path.suffix == ".safetensors":
             try:
-                with safe_open(file, framework="numpy") as piece:
+                with safe_open(path, framework="numpy") as piece:
                     ids.update(piece.get_tensor("ids").reshape(-1).view("S32").tolist())
-            except (OSError, SafetensorError, KeyError):  # gone, or damaged: no run uses it
+            except (OSError, SafetensorError, KeyError):  # Removed just now, or damaged: no run uses it.
                 continue
     return len(ids)
-
-
-def used_by_rows() -> dict[tuple[str, str], set[str]]:
-    """(kind, fingerprint) -> the rows that name it: of the working tree and of whatever commit a ref points
-    at.
-
-    Refs are branches, remote branches, tags, stashes, other worktrees and `dvc exp` experiments. UserError if
-    this is no git repository, or lacks some of its objects.
-    """
-    used: dict[tuple[str, str], set[str]] = {
-        ("thumbnails", thumbnails.cache_folder(paths.CACHE).name): {"the report"}
-    }
-    for contents in (_working_tree(), *_commits()):
-        known, side = _settings(contents)
-        if code := [contents[file.as_posix()] for file in _IMAGES_CODE if file.as_posix() in contents]:
-            used.setdefault(("prepared", image_cache.fingerprint(side, code)), set()).update(known)
-        for row in known:
-            for kind, key in _kept_under(contents.get(paths.row_metrics(row).as_posix(), b"")).items():
-                if key:
-                    used.setdefault((kind, key), set()).add(row)
-    return used
-
-
-def _settings(contents: dict[str, bytes]) -> tuple[set[str], int]:
-    """The rows of a commit, or of the working tree, and its shorter_side_px.
-
-    Read leniently: other versions know other settings, and a file that is just being edited may be broken.
-    Then every row counts whose results are there.
-    """
-    scored = {Path(name).stem for name in contents if Path(name).parent == _ROWS}
-    side = Preprocess().shorter_side_px
-    try:
-        params = yaml.safe_load(contents.get(paths.PARAMS.as_posix(), b"")) or {}
-        models, preprocess = params.get("models"), params.get("preprocess")
-    except (yaml.YAMLError, AttributeError, ValueError, RecursionError):
-        return scored, side
-    said = preprocess.get("shorter_side_px", side) if isinstance(preprocess, dict) else side
-    return {str(row) for row in models} if isinstance(models, dict) else scored, said if isinstance(
-        said, int
-    ) else side
-
-
-def _kept_under(row: bytes) -> dict[str, str]:
-    try:
-        return json.loads(row)["costs"].get("kept_under") or {}
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return {}
-
-
-def _working_tree() -> dict[str, bytes]:
-    return {
-        path.as_posix(): path.read_bytes()
-        for path in (paths.PARAMS, *_IMAGES_CODE, *_ROWS.glob("*.json"))
-        if path.is_file()
-    }
-
-
-def _commits() -> Iterator[dict[str, bytes]]:
-    """The files that matter of HEAD, here and in other worktrees, of every ref's commit and of every stash,
-    by their path.
-    """
-    for commit in _git("rev-list", "--no-walk", "--all").decode().split():
-        yield _files_of(commit)
-    for line in _git("stash", "list", "--format=%H %P", check=False).decode().splitlines():
-        stash, *parents = line.split()
-        yield _files_of(stash) | {
-            name: content for untracked in parents[2:] for name, content in _files_of(untracked).items()
-        }
-
-
-def _files_of(commit: str) -> dict[str, bytes]:
-    listing = _git("ls-tree", "-r", "-z", commit, "--", *map(str, (paths.PARAMS, *_IMAGES_CODE, _ROWS)))
-    blobs = [entry.split(b"\t", 1) for entry in listing.split(b"\0") if entry]
-    names = [name.decode(errors="surrogateescape") for _, name in blobs]
-    return dict(zip(names, _contents(head.split()[2] for head, _ in blobs), strict=True))
-
-
-def _contents(blobs: Iterable[bytes]) -> list[bytes]:
-    output = _git("cat-file", "--batch", stdin=b"".join(blob + b"\n" for blob in blobs))
-    contents = []
-    while output:
-        head, _, output = output.partition(b"\n")
-        if head.endswith(b" missing"):
-            raise UserError(
-                f"git lacks the object {head.split()[0].decode()}, so it can't be told what branches use; fetch it, as a whole clone has it"
-            )
-        size = int(head.split()[2])
-        contents.append(output[:size])
-        output = output[size + 1 :]
-    return contents
-
-
-def _git(*arguments: str, stdin: bytes = b"", check: bool = True) -> bytes:
-    try:
-        done = subprocess.run(["git", *arguments], input=stdin, capture_output=True, check=False)
-    except FileNotFoundError:
-        raise UserError("git is not installed, so it can't be told what branches use; install it") from None
-    if check and done.returncode:
-        raise UserError(
-            f"git {arguments[0]} failed, so it can't be told what branches use: {done.stderr.decode(errors='replace').strip()}"
-        )
-    return done.stdout

@@ -1,4 +1,4 @@
-"""`lineup check`: what is wrong in params.yaml, before DVC reads it."""
+"""`lineup check`: reports what is wrong in params.yaml before DVC reads it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from lineup.settings import params, training_photos
 @click.command("check")
 @click.argument("file", type=click.Path(path_type=Path), default=paths.PARAMS)
 def command(file: Path) -> None:
-    """Check settings, and say where they are wrong.
+    """Check a settings file, and report the first fault with its fix.
 
-    FILE defaults to params.yaml. DVC itself would only report a missing file.
+    FILE is params.yaml by default. DVC itself would only report a missing file.
     """
     settings = params.load(file)
     params.check_sections(file, settings)
@@ -29,7 +29,7 @@ def command(file: Path) -> None:
 
 
 def _has_files(folder: Path) -> bool:
-    """Whether it holds any file that isn't hidden; preprocess knows which of them are photos."""
+    """Whether a folder has any file that is not hidden; which of them are photos, preprocess finds out."""
     return any(
         not name.startswith(".") for _, _, names in os.walk(folder, followlinks=True) for name in names
     )

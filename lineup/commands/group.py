@@ -1,6 +1,6 @@
-"""The group of commands.
+"""The group of all commands.
 
-A command's file is imported when it is run, so that none waits for another's libraries.
+A command's file is imported only when it runs, so that no command waits for another's libraries.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import sys
 
 import click
 
-COMMANDS = {  # in the order of `lineup --help`
+# In the order of `lineup --help`.
+COMMANDS = {
     "check": "Check params.yaml.",
     "demo": "Lay out the demo's photos as data/raw.",
     "use": "Put a preset in place as params.yaml.",
@@ -23,7 +24,7 @@ COMMANDS = {  # in the order of `lineup --help`
 
 
 class Commands(click.Group):
-    """Each command is the object `command` of the file of its name in this folder."""
+    """A command is the object `command` in the file of its name in this folder."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [*COMMANDS]
@@ -48,7 +49,7 @@ def group() -> None:
 
 
 def run(argv: list[str] | None = None) -> None:
-    """Runs one command. Exits with code 2 where it was called wrongly; raises KeyboardInterrupt on Ctrl-C."""
+    """Runs one command. Exits with code 2 on wrong usage; raises KeyboardInterrupt on Ctrl-C."""
     try:
         code = group.main(argv, prog_name="lineup", standalone_mode=False)
     except click.ClickException as error:

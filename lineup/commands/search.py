@@ -144,7 +144,7 @@ def command(query: str, row: str, k: int, as_json: bool, in_browser: bool) -> No
 
     QUERY is a photo's path or, for a row whose encoder has a text tower, a text such as "a slice of pizza".
     """
-    params = cli.start_whole("search", alone=False)
+    params = cli.start_stage("search", exclusive=False)
     cli.check_row(row, params, "all")
     if k < 1:
         raise UserError(f"-k is {k}; set it to 1 or more, how many photos to show")

@@ -102,7 +102,7 @@ def server(served: ASGIApp, limits: Limits) -> uvicorn.Server:
 )
 def command(row: str | None, host: str, port: int, host_names: tuple[str, ...]) -> None:
     """Open a local page to search the gallery with a photo or a text."""
-    params = cli.start_whole("serve", alone=False)
+    params = cli.start_stage("serve", exclusive=False)
     chosen = choose(params, row)
     with listen(host, port) as listener:
         known_as = names(host, [*host_names], is_local(listener))

@@ -112,7 +112,7 @@ def command(
     again: bool,
 ) -> None:
     """Write a row's nearest photos as the competition's JSON, checked, and send it where --url is given."""
-    params = cli.start_whole("submit")
+    params = cli.start_stage("submit")
     cli.check_row(row, params, "all")
     unread = left_out()
     body = submit(row, k, shape, group, names, params)

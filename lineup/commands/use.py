@@ -1,4 +1,4 @@
-"""`lineup use`: a preset in the place of params.yaml; the settings that were there are kept."""
+"""`lineup use`: puts a preset in the place of params.yaml, and keeps a copy of the settings it replaces."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from pathlib import Path
 import click
 
 from lineup import paths
-from lineup.errors import UserError, nearest
+from lineup.errors import UserError, suggest
 from lineup.storage import files
 
 PRESETS = Path("presets")
 
 
 def put_in_place(preset: str) -> Path | None:
-    """Copies presets/<preset>.yaml to params.yaml. Returns where the former settings are kept, None if they
-    are a preset or already kept.
+    """Copies presets/<preset>.yaml to params.yaml.
 
-    UserError if there is no such preset.
+    Returns:
+        Where the replaced settings were copied to; None if they are a preset's, or were copied before.
+    Raises:
+        UserError: there is no such preset.
     """
     known = {file.stem: file for file in sorted(PRESETS.glob("*.yaml"))}
     if preset not in known:
-        raise UserError(
-            f"{PRESETS}/{preset}.yaml: does not exist{nearest(preset, known)}; known: {', '.join(known)}"
-        )
+        raise UserError(f"{PRESETS}/{preset}.yaml: does not exist{suggest(preset, known)}")
     backup = None
     if paths.PARAMS.exists():
         settings = paths.PARAMS.read_bytes()
@@ -37,7 +37,7 @@ def put_in_place(preset: str) -> Path | None:
 
 
 def _free_name() -> Path:
-    """params.yaml.before, or with the first number that is free."""
+    """params.yaml.before, or, where that exists, the same with the first free number."""
     name, number = Path(f"{paths.PARAMS}.before"), 1
     while name.exists():
         number += 1
@@ -50,10 +50,10 @@ def _free_name() -> Path:
 def command(preset: str) -> None:
     """Put a preset in place as params.yaml.
 
-    PRESET is the name of a file in presets/, without .yaml. Settings of your own are kept beside it.
+    PRESET is the name of a file in presets/, without .yaml. Settings of your own are copied first.
     """
     if backup := put_in_place(preset):
-        click.echo(f"{paths.PARAMS} was kept as {backup}")
+        click.echo(f"copied your {paths.PARAMS} to {backup}")
     click.echo(
         f"{paths.PARAMS} is now {PRESETS}/{preset}.yaml; put your photos into {paths.RAW} and run: dvc repro"
     )

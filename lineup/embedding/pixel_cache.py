@@ -25,13 +25,13 @@ import numpy as np
 import numpy.typing as npt
 
 from lineup.storage import files
+from lineup.storage.blobs import BlobStore
+from lineup.storage.files import IN_USE_SECONDS
 
 Pixels = npt.NDArray[np.uint8]  # [H, W, RGB]
 SPARED_BYTES = 5 * 10**9  # left free on the disk
-IN_USE_SECONDS = 24 * 3600
 _FACTS = "ingredients.json"  # written anew by each run that uses the folder: its age tells when that was
 _SIZE = struct.Struct("<2I")
-_DIGEST_BYTES = 32
 
 
 class PixelCache:
@@ -44,24 +44,23 @@ class PixelCache:
     def __init__(self, folder: Path, facts: dict[str, Any], max_bytes: float, required_bytes: int) -> None:
         self.folder = folder
         self._counting = threading.Lock()
+        self._store = BlobStore(folder)
         try:
+            self._store.remove_abandoned()
             files.write_json(folder / _FACTS, facts)
-            for part in folder.glob("??"):
-                files.remove_abandoned(part)
             self._room = _room(folder, max_bytes, required_bytes)
         except OSError:  # a full disk, or another process that takes the folder away just now
             self._room = 0
 
     def take(self, content: bytes, make: Callable[[], Pixels]) -> Pixels:
-        """An encoded image's pixels: the kept ones, or what `make` gives, which are kept where there is room."""
-        name = hashlib.sha256(content).hexdigest()
-        path = self.folder / name[:2] / name
-        kept = _read(path)
-        if kept is not None:
-            return kept
+        """An encoded image's pixels: the cached ones, or what `make` gives, cached where there is room."""
+        key = hashlib.sha256(content).hexdigest()
+        cached = self._store.read(key)
+        if cached is not None:
+            return np.frombuffer(cached, np.uint8, offset=_SIZE.size).reshape(*_SIZE.unpack_from(cached), 3)
         pixels = make()
         if self._reserve(pixels.nbytes):
-            self._write(path, pixels)
+            self._write(key, pixels)
         return pixels
 
     def _reserve(self, needed: int) -> bool:
@@ -70,31 +69,11 @@ class PixelCache:
             self._room -= needed if fits else 0
         return fits
 
-    def _write(self, path: Path, pixels: Pixels) -> None:
-        size, content = _SIZE.pack(*pixels.shape[:2]), np.ascontiguousarray(pixels).data
-        digest = hashlib.sha256(size)
-        digest.update(content)
-        temporary = path.with_name(f".{path.name}.{threading.get_ident()}.{os.getpid()}.tmp")
+    def _write(self, key: str, pixels: Pixels) -> None:
         try:
-            path.parent.mkdir(exist_ok=True)
-            with temporary.open("wb") as file:
-                file.write(digest.digest() + size)
-                file.write(content)
-            temporary.replace(path)
+            self._store.write(key, _SIZE.pack(*pixels.shape[:2]), np.ascontiguousarray(pixels).data)
         except OSError:  # a full disk, or a folder that another process takes away: the vectors don't need it
             self._room = 0
-            temporary.unlink(missing_ok=True)
-
-
-def _read(path: Path) -> Pixels | None:
-    try:
-        content = path.read_bytes()
-    except OSError:
-        return None
-    digest, body = content[:_DIGEST_BYTES], memoryview(content)[_DIGEST_BYTES:]
-    if hashlib.sha256(body).digest() != digest:
-        return None
-    return np.frombuffer(body, np.uint8, offset=_SIZE.size).reshape(*_SIZE.unpack_from(body), 3)
 
 
 def _room(folder: Path, max_bytes: float, required_bytes: int) -> float:

@@ -21,7 +21,7 @@ from torch import nn
 from lineup.encoders import encoder as encoders
 from lineup.encoders import hub, records, weights
 from lineup.encoders.encoder import Fetched, Tokenizer, Transform
-from lineup.errors import UserError, explained, nearest
+from lineup.errors import UserError, explained, suggest
 from lineup.settings.params import Encoder
 
 REPOSITORY = "hf-hub:"
@@ -144,7 +144,7 @@ def _checkpoint(spec: Encoder) -> _Checkpoint:
     config = open_clip.get_model_config(spec.name)
     if config is None:
         raise UserError(
-            f"name: open_clip has no architecture '{spec.name}'{nearest(spec.name, open_clip.list_models())}"
+            f"name: open_clip has no architecture '{spec.name}'{suggest(spec.name, open_clip.list_models())}"
         )
     if scheme == "hub":
         return _tagged(spec, config, rest)
@@ -246,7 +246,7 @@ def _tagged(spec: Encoder, config: dict[str, Any], tag: str) -> _Checkpoint:
     listed = open_clip.get_pretrained_cfg(spec.name, tag)
     if not listed:
         tags = open_clip.list_pretrained_tags_by_model(spec.name)
-        raise UserError(f"weights: open_clip has no '{tag}' for {spec.name}{nearest(tag, tags)}")
+        raise UserError(f"weights: open_clip has no '{tag}' for {spec.name}{suggest(tag, tags)}")
     _check_activation(spec, tag, listed, config)
     repository, _, file = listed["hf_hub"].rpartition("/")
     if not repository:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lineup.errors import UserError, nearest
+from lineup.errors import UserError, suggest
 from lineup.settings.params import Encoder
 
 _SHOWN = 4
@@ -25,7 +25,7 @@ def tag(spec: Encoder, transforms: Mapping[str, Mapping[str, Any]]) -> str:
     if spec.transform is not None:
         if spec.transform not in transforms:
             raise UserError(
-                f"transform: {spec.library} lists no '{spec.transform}' for {spec.name}{nearest(spec.transform, transforms)}"
+                f"transform: {spec.library} lists no '{spec.transform}' for {spec.name}{suggest(spec.transform, transforms)}"
             )
         return spec.transform
     if spec.weights == "none" or all(transform == transforms[first] for transform in transforms.values()):

@@ -14,7 +14,7 @@ from torch import nn
 from lineup.encoders import encoder as encoders
 from lineup.encoders import hub, records, weights
 from lineup.encoders.encoder import Fetched, Transform
-from lineup.errors import UserError, explained, nearest
+from lineup.errors import UserError, explained, suggest
 from lineup.settings.params import Encoder
 
 REPOSITORY = "hf-hub:"
@@ -194,7 +194,7 @@ def _check_name(architecture: str, tag: str) -> None:
         raise UserError(f"name: timm has no model '{architecture}'{_nearest(architecture)}")
     if tag and tag not in _tags(architecture):
         raise UserError(
-            f"name: timm has no weights '{tag}' for {architecture}{nearest(tag, _tags(architecture))}"
+            f"name: timm has no weights '{tag}' for {architecture}{suggest(tag, _tags(architecture))}"
         )
 
 
@@ -208,7 +208,7 @@ def _with_tag(architecture: str, tag: str) -> str:
 
 
 def _nearest(word: str) -> str:
-    told = nearest(word, timm.list_models())
+    told = suggest(word, timm.list_models())
     return (
         told
         if "did you mean" in told

@@ -15,7 +15,7 @@ from torchvision.models.vision_transformer import interpolate_embeddings
 from lineup.encoders import encoder as encoders
 from lineup.encoders import hub, records, weights
 from lineup.encoders.encoder import Fetched, Transform
-from lineup.errors import UserError, nearest
+from lineup.errors import UserError, suggest
 from lineup.settings.params import Encoder
 
 # Settings that a checkpoint's own builder makes and that aren't among its tensors.
@@ -38,7 +38,7 @@ def fetch(spec: Encoder) -> Fetched:
     known = models.list_models(module=models)
     if spec.name not in known:
         raise UserError(
-            f"name: torchvision has no classification model '{spec.name}'{nearest(spec.name, known)}"
+            f"name: torchvision has no classification model '{spec.name}'{suggest(spec.name, known)}"
         )
     record, file = _checkpoint(spec)
     how = _transform(record.transforms(), spec)
@@ -134,7 +134,7 @@ def _checkpoint(spec: Encoder) -> _Checkpoint:
     scheme, _, tag = spec.weights.partition(":")
     if scheme == "hub":
         if tag and tag not in listed:
-            raise UserError(f"weights: torchvision has no '{tag}' for {spec.name}{nearest(tag, listed)}")
+            raise UserError(f"weights: torchvision has no '{tag}' for {spec.name}{suggest(tag, listed)}")
         record = listed[tag] if tag else models.get_model_weights(spec.name)["DEFAULT"]
         return _Checkpoint(record, weights.read(*download(record.url, spec.sha256)))
     file = None if scheme == "none" else weights.read(weights.find(spec.weights), spec.sha256)

@@ -49,11 +49,7 @@ def of_model(row: str) -> Costs:
         "train_note": train.get("note"),
         "training_curve": train.get("curve", []),
         **_approximation(index, retrieve),
-        "kept_under": {  # what `lineup cache` asks branches for
-            "vectors": embed.get("fingerprint"),
-            "pixels": embed.get("pixels"),
-            "training": train.get("fingerprint"),
-        },
+        "vectors_fingerprint": embed.get("fingerprint"),
     }
 
 
@@ -65,7 +61,7 @@ def of_refinement(row: str, first: str, second: str) -> Costs:
     """
     refine = _read("refine", row)
     sources = {name: files.read_json(paths.row_metrics(name))["costs"] for name in (first, second)}
-    embedded = sources[second].get("kept_under", {}).get("vectors")
+    embedded = sources[second].get("vectors_fingerprint")
     if embedded and refine.get("fingerprint") not in (None, embedded):
         raise UserError(
             f"{paths.ranking(row)}: was made of other vectors than {second} was scored by; {_again('refine', row)}"

@@ -12,7 +12,7 @@ import torch
 from pytorch_metric_learning import losses
 from torch import nn
 
-from lineup.errors import UserError, nearest
+from lineup.errors import UserError, suggest
 from lineup.objectives.objective import Context
 from lineup.settings.training import MetricLoss
 
@@ -45,7 +45,7 @@ def build(settings: MetricLoss, context: Context) -> nn.Module:
     taken = arguments_of(settings.loss)
     unknown = sorted(settings.arguments.keys() - taken)
     if unknown:
-        raise UserError(f"arguments.{unknown[0]} is unknown to {settings.loss}{nearest(unknown[0], taken)}")
+        raise UserError(f"arguments.{unknown[0]} is unknown to {settings.loss}{suggest(unknown[0], taken)}")
     given = {
         "num_classes": len(context.labels),
         "embedding_size": context.dim,
@@ -70,7 +70,7 @@ def arguments_of(loss: str) -> set[str]:
     """
     kinds = known()
     if loss not in kinds:
-        raise UserError(f"loss is {loss!r}, which pytorch-metric-learning doesn't have{nearest(loss, kinds)}")
+        raise UserError(f"loss is {loss!r}, which pytorch-metric-learning doesn't have{suggest(loss, kinds)}")
     constructors = [
         vars(base)["__init__"]
         for base in inspect.getmro(kinds[loss])

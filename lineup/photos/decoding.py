@@ -1,4 +1,4 @@
-"""Decoding: the one way from a file's bytes to pixels, and the prepared images that every later room reads."""
+"""Decoding: the one way from a file's bytes to pixels, and the prepared images that later stages read."""
 
 from __future__ import annotations
 
@@ -18,34 +18,36 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from lineup.photos import image_headers, image_reasons, pixel_values
 from lineup.storage import parquet
 
-CODE = tuple(
-    Path(str(name)) for name in (__file__, pixel_values.__file__, image_headers.__file__)
-)  # all that decides a file's pixels
+# The modules that decide a file's pixels.
+CODE = tuple(Path(str(name)) for name in (__file__, pixel_values.__file__, image_headers.__file__))
 
-# Formats that decode in this process from untrusted bytes; EPS, for one, would start Ghostscript.
+# Formats whose decoders run inside this process, on untrusted bytes. EPS, for one, would start Ghostscript.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF", "JPEG2000", "PPM")
-MAX_PIXELS = 2 * 89_478_485  # where Pillow itself refuses; 716 MB in memory
+# Pillow itself refuses more. They take 716 MB in memory.
+MAX_PIXELS = 2 * 89_478_485
 JPEG_QUALITY = 95
 JPEG_MAX_SIDE_PX = 65_535
-MAX_PROPORTION = 100  # of the sides; at 518 px such a photo is resized to 27 million pixels
+# The longer side divided by the shorter. At 518 px such a photo is resized to 27 million pixels.
+MAX_ASPECT_RATIO = 100
 
-# Decoding takes time by scans x pixels, and an empty scan takes few bytes. jpegtran's scripts have 10 (18 for
-# CMYK), and libtiff
-# refuses more than 100, too: at MAX_PIXELS these take 12 seconds, as against 1.2 for 10.
+# Decoding takes time in proportion to scans x pixels, while an empty scan takes few bytes. jpegtran writes 10
+# scans (18 for CMYK), and libtiff refuses more than 100, too. MAX_PIXELS in 100 scans take 12 seconds, in 10
+# scans 1.2 seconds.
 MAX_JPEG_SCANS = 100
-# 40 ns each. MAX_PIXELS in precincts of 64 x 64, with 20 layers, has 16 million; one precinct for each
-# resolution is the rule.
+# A packet takes 40 ns. MAX_PIXELS in precincts of 64 x 64 pixels, with 20 layers, have 16 million packets;
+# most files have one precinct per resolution.
 MAX_JPEG2000_PACKETS = 20_000_000
 
-# What prepare() holds at its peak, the decoder's own memory included, as measured; 16-bit colour whose values
-# are scaled takes 13.
-_BYTES_PER_PIXEL = {"WEBP": 18, "JPEG2000": 20}
-_BYTES_PER_PIXEL_ELSE = 13
+# The most memory that prepare() was measured to take, with the decoder's own. 16-bit colour whose values are
+# scaled takes 13 bytes per pixel.
+_PEAK_BYTES_PER_PIXEL = {"WEBP": 18, "JPEG2000": 20}
+_PEAK_BYTES_PER_PIXEL_ELSE = 13
 
-_KEPT_FORMATS = ("JPEG", "PNG", "WEBP")  # what every browser shows as decode() sees it
-_KEPT_MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
-_ORIENTATION = 0x0112  # EXIF
-_UPRIGHT = {
+# Every browser shows images of these formats and modes as decode() does, so their bytes are stored unchanged.
+_STORED_FORMATS = ("JPEG", "PNG", "WEBP")
+_STORED_MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
+_EXIF_ORIENTATION = 0x0112
+_TRANSPOSE_TO_UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -56,23 +58,28 @@ _UPRIGHT = {
 }
 
 _NO_HEIC = "is HEIC, which needs pillow-heif: run `pip install pillow-heif`, then `dvc repro -f preprocess`"
-_DARK = "has 16-bit values that all stay below 4,096: if they have 12 bits, it is read 16 times too dark, so save it with 8 bits a channel"
+_DARK = (
+    "has 16-bit values that all stay below 4,096: if they have 12 bits, it is read 16 times too dark, "
+    "so save it with 8 bits a channel"
+)
 
-# A JPEG without its end is decoded with each of these behind it: coded pixels of any kind, and those of a new
-# restart interval.
+# A JPEG without its end is decoded with each of these appended: any coded pixels, and those of a new restart
+# interval.
 _RISING, _FALLING = bytes(range(0x01, 0xFF)), bytes(range(0xFE, 0x00, -1))
 _JPEG_TAILS = (_RISING, _FALLING, *(bytes((0xFF, 0xD0 + restart)) + _RISING for restart in range(8)))
 _JPEG_END = b"\xff\xd9"
 
-# Odd metadata of a photo that decodes well is nobody's concern; what doesn't decode raises.
+# Odd metadata of a photo that decodes well concerns nobody; what does not decode raises.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 class BadImage(Exception):
-    """Why bytes can't be decoded, as the end of a sentence: "is truncated"."""
+    """Bytes can't be decoded; the message is the reason, as the end of a sentence such as "is truncated"."""
 
 
 class PreparedImage(NamedTuple):
+    """An image as preprocess stored it; data: its encoded bytes."""
+
     image_id: str
     split: str
     data: bytes
@@ -82,8 +89,10 @@ class PreparedImage(NamedTuple):
 class Preparation:
     """What preprocess learns from a file.
 
-    width, height: upright pixels; replacement: None where the bytes are kept; note: what its owner should
-    know of a file that is used all the same, as the end of a sentence, else empty.
+    Attributes:
+        width, height: in pixels, upright.
+        replacement: the bytes to store in the file's place; None if its own are stored.
+        note: what the owner of a usable file should know, as the end of a sentence; else empty.
     """
 
     pixels_id: str
@@ -95,30 +104,36 @@ class Preparation:
 
 
 def decode(data: bytes) -> Image.Image:
-    """A file's bytes -> the picture as its owner sees it: upright, 8-bit RGB, on white where transparent,
-    first frame.
+    """A file's bytes -> the first frame as its owner sees it: upright, 8-bit RGB, on white where transparent.
 
-    The content decides the format. 16-bit values keep their high byte, values that the file says have fewer
-    bits the upper 8 of these. CMYK becomes RGB by (255 - ink) * (255 - black) / 255.
-    Colour profiles are not applied: the checkpoints were trained without. Raises BadImage with the reason.
+    The content decides the format. Of 16-bit values the upper 8 bits are kept; if the file says that they
+    have fewer bits, the upper 8 of those. CMYK becomes RGB by (255 - ink) * (255 - black) / 255. Colour
+    profiles are not applied, as checkpoints are trained without.
+
+    Raises:
+        BadImage: with the reason.
     """
     return _decode(data).rgb
 
 
 def prepare(data: bytes, shorter_side_px: int) -> Preparation:
-    """Facts about a file, and the bytes to store in its place if its shorter side has more than
-    shorter_side_px, or in an odd format.
+    """What to know of a file, and what to store in its place.
 
-    Pixels change only where the image is shrunk. Raises BadImage, also where no network can take the
-    proportions: a transform enlarges the shorter side before it crops, so a few bytes of a thin line would
-        take gigabytes.
+    Its bytes are replaced if its shorter side has more than `shorter_side_px`, or if browsers may not show
+    its format. Pixels change only where the image is shrunk.
+
+    Raises:
+        BadImage: it can't be decoded, or one side is too long. A transform enlarges the shorter side before
+        it
+            crops, so the few bytes of a thin line would become gigabytes.
     """
     decoded = _decode(data)
     rgb = decoded.rgb
     width, height = rgb.size
-    if max(rgb.size) > MAX_PROPORTION * min(rgb.size):
+    if max(rgb.size) > MAX_ASPECT_RATIO * min(rgb.size):
         raise BadImage(
-            f"has {width:,} x {height:,} pixels, one side more than {MAX_PROPORTION} times the other; crop it"
+            f"has {width:,} x {height:,} pixels, one side more than {MAX_ASPECT_RATIO} times the other; "
+            "crop it"
         )
     replacement = None
     if (size := shrunk_size(width, height, shorter_side_px)) != rgb.size:
@@ -129,15 +144,16 @@ def prepare(data: bytes, shorter_side_px: int) -> Preparation:
             if as_jpeg
             else _encoded(small, "PNG")
         )
-    elif not decoded.plain:
+    elif not decoded.storable:
         replacement = _encoded(rgb, "PNG")
     return Preparation(pixels_id(rgb), width, height, decoded.format, replacement, "; ".join(decoded.notes))
 
 
 def pixel_count(data: bytes) -> int:
-    """By the file's header alone.
+    """The number of pixels, from the file's header alone; MAX_PIXELS + 1 for any larger number.
 
-    More than MAX_PIXELS where it isn't told how many. Raises BadImage where there is none to read.
+    Raises:
+        BadImage: the header can't be read.
     """
     with _explained(data):
         try:
@@ -148,20 +164,20 @@ def pixel_count(data: bytes) -> int:
 
 
 def working_memory(data: bytes) -> int:
-    """About how many bytes prepare() takes, by the file's header alone; 0 if that can't be read."""
+    """About how many bytes of memory prepare() takes, from the file's header; 0 if that can't be read."""
     try:
         image = _open(data)
-    except Exception:  # prepare() says why
+    except Exception:  # prepare() will give the reason.
         return 0
-    return image.width * image.height * _BYTES_PER_PIXEL.get(str(image.format), _BYTES_PER_PIXEL_ELSE)
+    per_pixel = _PEAK_BYTES_PER_PIXEL.get(str(image.format), _PEAK_BYTES_PER_PIXEL_ELSE)
+    return image.width * image.height * per_pixel
 
 
 def shrunk_size(width: int, height: int, shorter_side_px: int) -> tuple[int, int]:
-    """Width and height of what is stored: with `shorter_side_px` or up to a sixteenth more, whichever keeps
-    the proportions best.
+    """Width and height of what is stored; the shorter is at least `shorter_side_px` if the image's own is.
 
-    Networks resize to whole pixels: proportions that are off by a fraction of one can shift the crop by a
-        pixel.
+    It is that or up to a sixteenth more, whichever preserves the aspect ratio best. Networks resize to whole
+    pixels, and a ratio that is off by a fraction of one can shift the crop by a pixel.
     """
     shorter = min(width, height)
     if shorter <= shorter_side_px:
@@ -179,23 +195,23 @@ def shrunk_size(width: int, height: int, shorter_side_px: int) -> tuple[int, int
 def pixels_id(rgb: Image.Image) -> str:
     """SHA-256 of an RGB image's size and pixels."""
     digest = hashlib.sha256(b"%d x %d RGB\n" % rgb.size)
-    for box in pixel_values.strips(
-        rgb
-    ):  # all at once would be another copy of the picture, and take twice as long
+    # All at once would be another copy of the picture, and take twice as long.
+    for box in pixel_values.strips(rgb):
         digest.update(rgb.crop(box).tobytes())
     return digest.hexdigest()
 
 
 def heif_version() -> str | None:
-    """Of what decodes HEIC; None where it isn't installed."""
+    """The version of the HEIC decoder; None if it is not installed."""
     heif = _heif()
     return heif and f"{heif.__version__} with libheif {heif.libheif_version()}"
 
 
 def prepared(folder: Path, batch_rows: int = 64) -> Iterator[PreparedImage]:
-    """Every image that preprocess wrote to `folder`, sorted by (image_id, split).
+    """Every image that preprocess wrote to `folder`, sorted by (image_id, split); streams.
 
-    Streams. UserError if it isn't there.
+    Raises:
+        UserError: the folder does not exist.
     """
     for batch in parquet.read_shards(folder, ["image_id", "split", "image"], batch_rows):
         columns = (batch.column(name).to_pylist() for name in ("image_id", "split", "image"))
@@ -204,22 +220,30 @@ def prepared(folder: Path, batch_rows: int = 64) -> Iterator[PreparedImage]:
 
 @dataclass(frozen=True)
 class _Decoded:
+    """A decoded image.
+
+    Attributes:
+        lossy: whether its compression is lossy; then a shrunk copy's may be, too.
+        storable: whether its own bytes may be stored.
+        notes: what its owner should know, each the end of a sentence.
+    """
+
     rgb: Image.Image
     format: str
-    lossy: bool  # as compressed: a shrunk copy may be, too
-    plain: bool  # its own bytes are fit to be handed on
+    lossy: bool
+    storable: bool
     notes: list[str] = field(default_factory=list)
 
 
 def _decode(data: bytes) -> _Decoded:
-    ImageFile.LOAD_TRUNCATED_IMAGES = False  # a library may have set it; half a picture is not a picture
+    ImageFile.LOAD_TRUNCATED_IMAGES = False  # Some libraries set it, but half a picture is not a picture.
     with _explained(data):
         return _decoded(_open(data), data)
 
 
 @contextmanager
 def _explained(data: bytes) -> Iterator[None]:
-    """What Pillow raises within becomes a BadImage with the reason."""
+    """Turns what Pillow raises inside the block into a BadImage with the reason."""
     if not data:
         raise BadImage("is empty (0 bytes)")
     try:
@@ -230,12 +254,17 @@ def _explained(data: bytes) -> Iterator[None]:
         raise BadImage(f"has more than {MAX_PIXELS:,} pixels") from None
     except UnidentifiedImageError:
         raise BadImage(image_reasons.not_opened(data)) from None
-    except Exception as error:  # Pillow's plug-ins raise about everything on damaged bytes
+    except Exception as error:  # Pillow's plug-ins raise almost anything on damaged bytes.
         raise BadImage(image_reasons.not_decoded(error, data)) from None
 
 
 def _open(data: bytes) -> ImageFile.ImageFile:
-    """Reads the header. Raises BadImage where decoding would take too long, and whatever Pillow raises."""
+    """Reads the header.
+
+    Raises:
+        BadImage: decoding would take too long.
+        Exception: whatever Pillow raises.
+    """
     if image_headers.format_of(data) == "HEIC":
         heif = _heif()
         if heif is None:
@@ -247,19 +276,20 @@ def _open(data: bytes) -> ImageFile.ImageFile:
         raise Image.DecompressionBombError
     if image.format in ("JPEG", "MPO") and image_headers.jpeg_scans(data, MAX_JPEG_SCANS) > MAX_JPEG_SCANS:
         raise BadImage(
-            f"is a JPEG of more than {MAX_JPEG_SCANS} scans, which would take too long to decode; save it again"
+            f"is a JPEG of more than {MAX_JPEG_SCANS} scans, which would take too long to decode; "
+            "save it again"
         )
     if image.format == "JPEG2000" and image_headers.jpeg2000_packets(data) > MAX_JPEG2000_PACKETS:
         raise BadImage(
-            f"is a JPEG 2000 of more than {MAX_JPEG2000_PACKETS // 10**6} million packets, which would take too long to decode; "
-            "save it with fewer layers"
+            f"is a JPEG 2000 of more than {MAX_JPEG2000_PACKETS // 10**6} million packets, which would take "
+            "too long to decode; save it with fewer layers"
         )
     return image
 
 
 @cache
 def _heif() -> ModuleType | None:
-    """pillow-heif, where the extra `heic` is installed."""
+    """The package pillow-heif, if the extra `heic` is installed."""
     try:
         import pillow_heif
     except ImportError:
@@ -269,7 +299,9 @@ def _heif() -> ModuleType | None:
 
 def _decoded(image: ImageFile.ImageFile, data: bytes) -> _Decoded:
     name = {"MPO": "JPEG", "DIB": "BMP", "HEIF": "HEIC"}.get(image.format or "", image.format or "")
-    plain = image.format in _KEPT_FORMATS and image.mode in _KEPT_MODES and getattr(image, "n_frames", 1) == 1
+    storable = (
+        image.format in _STORED_FORMATS and image.mode in _STORED_MODES and getattr(image, "n_frames", 1) == 1
+    )
     lossy = name in ("JPEG", "AVIF", "JPEG2000", "HEIC") or (name == "WEBP" and b"VP8L" not in data)
     notes = (
         ["has several pages, of which the first is used"]
@@ -282,7 +314,7 @@ def _decoded(image: ImageFile.ImageFile, data: bytes) -> _Decoded:
     except OSError as error:
         if name != "JPEG" or "truncated" not in str(error):
             raise
-        image, plain = _without_end(data), False
+        image, storable = _decode_without_end(data), False
         notes.append("lacks its end, but none of its pixels")
     reduced = pixel_values.to_8_bits(image, depth, lambda: _open(data))
     if reduced.dark:
@@ -290,26 +322,33 @@ def _decoded(image: ImageFile.ImageFile, data: bytes) -> _Decoded:
     if reduced.image.mode in ("I", "F", "LAB", "HSV"):
         raise BadImage(f"has pixels of an uncommon kind ({image.mode}); save it with 8 or 16 bits a channel")
     return _Decoded(
-        _upright(pixel_values.to_rgb(reduced.image), image), name, lossy, plain and not reduced.scaled, notes
+        _upright(pixel_values.to_rgb(reduced.image), image),
+        name,
+        lossy,
+        storable and not reduced.scaled,
+        notes,
     )
 
 
-def _without_end(data: bytes) -> ImageFile.ImageFile:
-    """The picture of a JPEG that is cut off behind its last pixel. Raises BadImage if a pixel is lacking.
+def _decode_without_end(data: bytes) -> ImageFile.ImageFile:
+    """The picture of a JPEG that is cut off after its last pixel.
 
-    A decoder takes whatever follows for the pixels that are lacking, so none is if they are the same whatever
-    follows.
+    A decoder takes whatever follows for the missing pixels. So none is missing if the picture stays the same
+    whatever follows.
+
+    Raises:
+        BadImage: a pixel is missing.
     """
-    start = data.rstrip(_JPEG_END[:1])  # with what may be half a marker, all that follows would be ignored
+    start = data.rstrip(_JPEG_END[:1])  # After half a marker, all that follows would be ignored.
     try:
         image = _ended_jpeg(start)
-        shown = pixels_id(image)
-        whole = image_headers.has_every_scan(start) and all(
-            pixels_id(_ended_jpeg(start + tail)) == shown for tail in _JPEG_TAILS
+        expected = pixels_id(image)
+        complete = image_headers.has_every_scan(start) and all(
+            pixels_id(_ended_jpeg(start + tail)) == expected for tail in _JPEG_TAILS
         )
     except OSError:
-        whole = False
-    if not whole:
+        complete = False
+    if not complete:
         raise BadImage("is truncated")
     return image
 
@@ -322,14 +361,16 @@ def _ended_jpeg(endless: bytes) -> ImageFile.ImageFile:
 
 def _upright(rgb: Image.Image, source: Image.Image) -> Image.Image:
     try:
-        orientation = source.getexif().get(_ORIENTATION)
-    except Exception:  # a broken EXIF block says nothing about the picture
+        orientation = source.getexif().get(_EXIF_ORIENTATION)
+    except Exception:  # A broken EXIF block says nothing about the picture.
         return rgb
-    return rgb.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else rgb
+    if orientation not in _TRANSPOSE_TO_UPRIGHT:
+        return rgb
+    return rgb.transpose(_TRANSPOSE_TO_UPRIGHT[orientation])
 
 
 def _encoded(rgb: Image.Image, container: str, **options: int) -> bytes:
     buffer = io.BytesIO()
-    rgb.info.clear()  # no profile, no EXIF: the pixels are upright now
+    rgb.info.clear()  # Profile and EXIF must go, since the pixels are upright now.
     rgb.save(buffer, container, **options)
     return buffer.getvalue()

@@ -1,9 +1,7 @@
-"""Side cache of preprocess: what was learnt from a file's bytes, and the bytes stored in their place.
+"""The local cache of preprocess: what was learned from a file's bytes, and the bytes stored in their place.
 
-`.cache/prepared/<fingerprint>/<2 hex digits>/<image_id>`: the SHA-256 of all that follows (32 bytes), one
-line of JSON, then the replacement where there is one.
-Entries appear by a rename and hold the same bytes whoever writes them: processes may share it, a kill leaves
-it whole.
+`.cache/prepared/<fingerprint>/` is a store of blobs, one under each image_id: a line of JSON with the file's
+record, then the replacement of the file's bytes where there is one.
 """
 
 from __future__ import annotations
@@ -11,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import stat
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -19,25 +17,31 @@ from pathlib import Path
 import PIL
 from PIL import features
 
+from lineup import fingerprint as fingerprints
 from lineup.errors import OF_ALL_FILES
 from lineup.photos import decoding
 from lineup.photos.decoding import BadImage
-from lineup.storage import files
+from lineup.storage.blobs import BlobStore
 
-MAX_FILE_BYTES = 512 * 2**20  # a film between the photos is not read into memory
-_DIGEST_BYTES = 32
+MAX_FILE_BYTES = 512 * 2**20  # A film among the photos must not be read into memory.
+_DECODERS = ("jpg", "libjpeg_turbo", "jpg_2000", "zlib", "zlib_ng", "libtiff", "webp", "avif")
 
-Room = Callable[
-    [int], AbstractContextManager[object]
-]  # entered with a number of bytes of memory that are taken within
+# Entered with the bytes of memory that preparing an image takes; they count as taken until it is left.
+ReserveMemory = Callable[[int], AbstractContextManager[object]]
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class FileRecord:
     """What is known of a file's bytes.
 
-    width, height: upright pixels; prepared_id: SHA-256 of what is stored in its place, else empty; problem:
-    why it is no image, else empty; note: what its owner should know though it is used, else empty.
+    Attributes:
+        image_id: SHA-256 of the bytes, in hex.
+        pixels_id: SHA-256 of the upright RGB pixels and their size, in hex.
+        width, height: in pixels, upright.
+        format: as the content says, such as JPEG.
+        prepared_id: SHA-256 of the bytes that are stored in the file's place; empty if its own are.
+        problem: why the file is no usable image, as the end of a sentence; else empty.
+        note: what the owner of a usable file should know, as the end of a sentence; else empty.
     """
 
     image_id: str
@@ -50,36 +54,30 @@ class Facts:
     note: str = ""
 
 
-def fingerprint(shorter_side_px: int, code: Sequence[bytes] = ()) -> str:
-    """SHA-256 of all that decides a prepared image besides its file: the setting, our code, the decoders'
-    versions.
-
-    code: another commit's images.CODE, the files' contents, instead of this one's.
-    """
-    libraries = {
-        name: features.version(name)
-        for name in ("jpg", "libjpeg_turbo", "jpg_2000", "zlib", "zlib_ng", "libtiff", "webp", "avif")
-    }
-    digest = hashlib.sha256(b"".join(code or [file.read_bytes() for file in decoding.CODE])).hexdigest()
-    decides = {
-        "shorter_side_px": shorter_side_px,
-        "code": digest,
-        "pillow": PIL.__version__,
-        "heif": decoding.heif_version(),
-        **libraries,
-    }
-    decides["entry"] = [field.name for field in fields(Facts)]
-    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+def fingerprint(shorter_side_px: int) -> str:
+    """The hash of all that decides a prepared image besides its file: the setting, our code, the decoders."""
+    return fingerprints.fingerprint(
+        {
+            "shorter_side_px": shorter_side_px,
+            "code": fingerprints.code_digest(*decoding.CODE),
+            "pillow": PIL.__version__,
+            "heif": decoding.heif_version(),
+            "record": [field.name for field in fields(FileRecord)],
+            **{name: features.version(name) for name in _DECODERS},
+        }
+    )
 
 
 def read_file(path: Path) -> bytes:
-    """A raw file's bytes; follows links.
+    """A raw file's bytes; links are followed.
 
-    Raises BadImage with the reason where it can't be read, OSError where the disk is at fault.
+    Raises:
+        BadImage: the file can't be read; the message is the reason.
+        OSError: the disk is at fault, not this file.
     """
     try:
         status = path.stat()
-        if not stat.S_ISREG(status.st_mode):  # reading a pipe would wait for ever
+        if not stat.S_ISREG(status.st_mode):  # Reading a pipe would wait for ever.
             raise BadImage("is not a regular file")
         if status.st_size > MAX_FILE_BYTES:
             raise BadImage(f"is larger than {MAX_FILE_BYTES // 2**20} MB")
@@ -96,30 +94,42 @@ def read_file(path: Path) -> bytes:
 
 @dataclass(frozen=True)
 class ImageCache:
-    """folder: of one fingerprint. A damaged entry counts as absent."""
+    """The prepared images of one fingerprint."""
 
-    folder: Path
+    store: BlobStore
     shorter_side_px: int
 
     @classmethod
     def open(cls, root: Path, shorter_side_px: int) -> ImageCache:
-        return cls(root / "prepared" / fingerprint(shorter_side_px), shorter_side_px)
+        """The one below the local cache's folder `root` for this setting."""
+        return cls(BlobStore.open(root / "prepared" / fingerprint(shorter_side_px)), shorter_side_px)
 
-    def examine(self, data: bytes, room: Room = nullcontext) -> Facts:
-        """Facts of a file's bytes; decoded only if these bytes were never seen.
+    @property
+    def fingerprint(self) -> str:
+        return self.store.folder.name
 
-        room: entered while an image is prepared.
+    def examine(self, data: bytes, reserve: ReserveMemory = nullcontext) -> FileRecord:
+        """The record of a file's bytes, which are decoded only if they were never seen before.
+
+        Args:
+            data: the file's bytes.
+            reserve: entered while an image is prepared.
         """
         image_id = hashlib.sha256(data).hexdigest()
         if entry := self._read(image_id):
             return entry[0]
-        with room(decoding.working_memory(data)):
-            return self._fill(image_id, data)[0]
+        with reserve(decoding.working_memory(data)):
+            return self._prepare(image_id, data)[0]
 
-    def stored(self, image_id: str, replaced: bool, raw: Iterable[Path]) -> bytes:
-        """The bytes to store for an image: its own, or what replaces them.
+    def stored_bytes(self, image_id: str, replaced: bool, raw: Iterable[Path]) -> bytes:
+        """The bytes to store for an image: its file's own, or what replaces them.
 
-        raw: its files, any of which will do. Raises BadImage if none holds the bytes of `image_id` any more.
+        Args:
+            image_id: the SHA-256 of the file's bytes.
+            replaced: whether other bytes are stored than the file's own.
+            raw: the files that hold the image, any of which will do.
+        Raises:
+            BadImage: none of the files holds the image any more.
         """
         entry = self._read(image_id) if replaced else None
         if entry:
@@ -127,37 +137,33 @@ class ImageCache:
         for path in raw:
             data = read_file(path)
             if hashlib.sha256(data).hexdigest() == image_id:
-                return self._fill(image_id, data)[1] if replaced else data
+                return self._prepare(image_id, data)[1] if replaced else data
         raise BadImage("changed while it was read")
 
-    def _fill(self, image_id: str, data: bytes) -> tuple[Facts, bytes]:
+    def _prepare(self, image_id: str, data: bytes) -> tuple[FileRecord, bytes]:
         try:
-            made = decoding.prepare(data, self.shorter_side_px)
-        except (
-            BadImage
-        ) as error:  # not kept: decoders also say so where memory runs out, and then only this time
-            return Facts(image_id, problem=str(error)), b""
-        payload = made.replacement or b""
-        prepared_id = hashlib.sha256(payload).hexdigest() if payload else ""
-        facts = Facts(
-            image_id, made.pixels_id, made.width, made.height, made.format, prepared_id, note=made.note
+            prepared = decoding.prepare(data, self.shorter_side_px)
+        except BadImage as error:
+            # Not cached: decoders fail in the same way where memory runs out, and then only this time.
+            return FileRecord(image_id, problem=str(error)), b""
+        replacement = prepared.replacement or b""
+        record = FileRecord(
+            image_id,
+            prepared.pixels_id,
+            prepared.width,
+            prepared.height,
+            prepared.format,
+            hashlib.sha256(replacement).hexdigest() if replacement else "",
+            note=prepared.note,
         )
-        content = json.dumps(asdict(facts)).encode() + b"\n" + payload
-        entry = hashlib.sha256(content).digest() + content
-        files.replace_atomically(self._path(image_id), lambda temporary: temporary.write_bytes(entry))
-        return facts, payload
+        self.store.write(image_id, json.dumps(asdict(record)).encode() + b"\n", replacement)
+        return record, replacement
 
-    def _read(self, image_id: str) -> tuple[Facts, bytes] | None:
-        try:
-            entry = self._path(image_id).read_bytes()
-        except OSError:
+    def _read(self, image_id: str) -> tuple[FileRecord, bytes] | None:
+        content = self.store.read(image_id)
+        if content is None:
             return None
-        digest, content = entry[:_DIGEST_BYTES], entry[_DIGEST_BYTES:]
-        if hashlib.sha256(content).digest() != digest:
-            return None
-        head, _, payload = content.partition(b"\n")
-        facts = Facts(**json.loads(head))
-        return (facts, payload) if facts.image_id == image_id else None  # not another image's whole entry
-
-    def _path(self, image_id: str) -> Path:
-        return self.folder / image_id[:2] / image_id
+        head, _, replacement = bytes(content).partition(b"\n")
+        record = FileRecord(**json.loads(head))
+        # An entry that was copied to another image's name is whole, but not that image's.
+        return (record, replacement) if record.image_id == image_id else None

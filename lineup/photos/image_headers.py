@@ -1,6 +1,4 @@
-"""What a photo's bytes say before they are decoded: the format, how much work decoding is, and what is
-lacking.
-"""
+"""What a photo's bytes say before they are decoded: the format, the work of decoding, and what is missing."""
 
 from __future__ import annotations
 
@@ -36,8 +34,8 @@ _HEIC_BRANDS = {
     b"msf1",
 }
 
-# JPEG: what begins a segment; not zero (a value of 255), restarts, fill bytes, and the two markers without a
-# body.
+# JPEG: the start of a segment. Excluded are 0 (it stands for a value of 255), restarts, fill bytes, and the
+# two markers without a body.
 _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # SOF
 _SCAN, _END = 0xDA, 0xD9  # SOS, EOI
@@ -54,7 +52,7 @@ class _Segment(NamedTuple):
 
 
 def format_of(data: bytes) -> str:
-    """The format by its first bytes, in Pillow's words, and HEIC; "" if it is none that could be read."""
+    """The format by the first bytes, as Pillow spells it, or HEIC; "" if it is none that can be read."""
     if data[4:8] == b"ftyp":
         size = int.from_bytes(data[:4])
         brands = {data[8:12], *(data[start : start + 4] for start in range(16, min(size, len(data)), 4))}
@@ -63,37 +61,34 @@ def format_of(data: bytes) -> str:
 
 
 def jpeg_scans(data: bytes, limit: int) -> int:
-    """The number of scans of a JPEG's first picture.
-
-    Exact above `limit` only, and at most that where it isn't exceeded.
-    """
-    possible = data.count(
-        bytes((0xFF, _SCAN))
-    )  # what lies in other segments, or behind the picture, counts here
+    """The number of scans of a JPEG's first picture; exact only above `limit`, otherwise at most that."""
+    # Whatever looks like a scan in other segments, or after the picture, counts here.
+    possible = data.count(bytes((0xFF, _SCAN)))
     return possible if possible <= limit else sum(segment.marker == _SCAN for segment in _jpeg_segments(data))
 
 
 def has_every_scan(data: bytes) -> bool:
-    """Whether a JPEG's scans bring each coefficient of each component to its last bit: refinements may be cut
-    off whole.
+    """Whether a JPEG's scans have every bit of each coefficient of each component.
+
+    Refining scans may be cut off as a whole, which no decoder notices.
     """
-    components, bits_lacking = b"", {}
+    components, bits_missing = b"", {}
     try:
         for marker, body in _jpeg_segments(data):
             if marker in _FRAMES:
                 components = body[6 : 6 + 3 * body[5] : 3]
             elif marker == _SCAN:
                 scanned, (first, last, approximation) = body[1 : 1 + 2 * body[0] : 2], body[1 + 2 * body[0] :]
-                bits_lacking |= dict.fromkeys(product(scanned, range(first, last + 1)), approximation & 15)
-    except (IndexError, ValueError):  # a header is cut
+                bits_missing |= dict.fromkeys(product(scanned, range(first, last + 1)), approximation & 15)
+    except (IndexError, ValueError):  # A header is cut off.
         return False
     return bool(components) and all(
-        bits_lacking.get(each) == 0 for each in product(components, range(_COEFFICIENTS))
+        bits_missing.get(each) == 0 for each in product(components, range(_COEFFICIENTS))
     )
 
 
 def _jpeg_segments(data: bytes) -> Iterator[_Segment]:
-    """Those of the first picture; what they hold and coded pixels are stepped over."""
+    """The segments of the first picture; coded pixels and whatever segments contain are skipped."""
     position = 2
     while (match := _MARKER.search(data, position)) and (marker := match[0][1]) != _END:
         start = match.end()
@@ -102,11 +97,10 @@ def _jpeg_segments(data: bytes) -> Iterator[_Segment]:
 
 
 def jpeg2000_packets(data: bytes) -> int:
-    """About how many packets make up a JPEG 2000: layers x precincts of all resolutions, components and
-    tiles.
+    """About how many packets a JPEG 2000 has; 0 if its headers are damaged.
 
-    A decoder goes through all of them, though a file need not hold a byte of most. 0 if the headers are
-    damaged.
+    These are layers x precincts of all resolutions, components and tiles. A decoder visits all of them,
+    though the file need not have a byte for most.
     """
     start = data.find(_CODESTREAM)
     try:
@@ -117,9 +111,10 @@ def jpeg2000_packets(data: bytes) -> int:
         tiles = -(-(right - tile_left) // tile_width) * -(-(bottom - tile_top) // tile_height)
         tile = (min(tile_width, right), min(tile_height, bottom))
         layers = max(int.from_bytes(body[2:4]) for marker, body in codings if marker == _CODING)
-        own = 2 if components < 257 else 3  # bytes of a component's number and of its flags
+        prefix_bytes = 2 if components < 257 else 3  # A component's number, then its flags.
         precincts = max(
-            _precincts(tile, body[5:] if marker == _CODING else body[own:]) for marker, body in codings
+            _precincts(tile, body[5:] if marker == _CODING else body[prefix_bytes:])
+            for marker, body in codings
         )
         return layers * precincts * components * tiles
     except (IndexError, ValueError, ZeroDivisionError, struct.error):
@@ -127,9 +122,12 @@ def jpeg2000_packets(data: bytes) -> int:
 
 
 def _precincts(tile: tuple[int, int], style: bytes) -> int:
-    """Of a tile's component.
+    """The number of precincts of one component of a tile.
 
-    style: the number of halvings, four other bytes, and sides of precincts by resolution, as exponents.
+    Args:
+        tile: its width and height.
+        style: the number of halvings, four other bytes, then the sides of precincts by resolution, as
+            exponents.
     """
     halvings = style[0]
     sides = style[5:] or bytes([0xFF]) * (halvings + 1)
@@ -141,7 +139,7 @@ def _precincts(tile: tuple[int, int], style: bytes) -> int:
 
 
 def _jpeg2000_segments(data: bytes, position: int) -> Iterator[_Segment]:
-    """SIZ, and what says how tiles are coded: in the main header, then in those of the tiles' parts."""
+    """SIZ, and the segments on the coding of tiles: from the main header, then from those of tile parts."""
     following = 0
     while data[position : position + 1] == b"\xff":
         marker, length = data[position + 1], int.from_bytes(data[position + 2 : position + 4])
@@ -149,15 +147,13 @@ def _jpeg2000_segments(data: bytes, position: int) -> Iterator[_Segment]:
             following = position + int.from_bytes(data[position + 6 : position + 10])
         if marker in (_SIZE, _CODING, _COMPONENT_CODING):
             yield _Segment(marker, data[position + 4 : position + 2 + length])
-        if (
-            marker == _DATA and following <= position
-        ):  # the last part: it says no length, or an impossible one
+        if marker == _DATA and following <= position:  # The last part states no length, or a wrong one.
             return
         position = following if marker == _DATA else position + 2 + length
 
 
 def png_significant_bits(data: bytes) -> int | None:
-    """Of a PNG's colours (chunk sBIT), the most of any; None if it doesn't say."""
+    """The most significant bits of any of a PNG's colours, by its chunk sBIT; None if it has none."""
     position = 8
     while (kind := data[position + 4 : position + 8]) and kind != b"IDAT":
         length = int.from_bytes(data[position : position + 4])
@@ -168,9 +164,8 @@ def png_significant_bits(data: bytes) -> int | None:
 
 
 def jpeg2000_bits(data: bytes) -> int:
-    """Of a JPEG 2000's first component; 8 if the headers are damaged."""
+    """The bits of a JPEG 2000's first component; 8 if the headers are damaged."""
     start = data.find(_CODESTREAM)
-    precision = data[
-        start + 42 : start + 43
-    ]  # SOC, SIZ's marker, length and 36 bytes that are the same for all components
+    # Before it are SOC, then SIZ with its marker, its length and 36 bytes that are common to all components.
+    precision = data[start + 42 : start + 43]
     return (precision[0] & 0x7F) + 1 if start >= 0 and precision else 8

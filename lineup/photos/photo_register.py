@@ -1,7 +1,7 @@
-"""What preprocess knows of the photos, in a temporary database: memory doesn't grow with their number.
+"""What preprocess knows of the photos, in a temporary database: memory does not grow with their number.
 
-SQLite holds some megabytes of it in memory, the rest in a file without a name, which is gone when the process
-is, however it ends. It sorts text by code points, as Python does.
+SQLite holds some megabytes of it in memory and the rest in a file without a name, which disappears with the
+process, however that ends. It sorts text by code points, as Python does.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from typing import NamedTuple
 from lineup.errors import UserError
 
 _SCHEMA = """
-CREATE TABLE file (             -- every file of a split; read from names and tables alone
+CREATE TABLE file (             -- every file of a split, known by its name and the tables alone
     path TEXT PRIMARY KEY,      -- below data/raw
     split TEXT NOT NULL,        -- train | query | gallery
     label TEXT,                 -- null: unknown
-    normal TEXT,                -- the path in Unicode's form NFC, where that is another one
+    normal TEXT,                -- the path in Unicode's form NFC, where that differs
     label_line INTEGER          -- the line of labels.csv that decided the label
 ) WITHOUT ROWID;
 CREATE INDEX file_by_normal ON file (normal) WHERE normal IS NOT NULL;
@@ -34,36 +34,44 @@ CREATE TABLE judgement (        -- qrels.csv
 CREATE TABLE photo (            -- every readable file
     path TEXT PRIMARY KEY,
     split TEXT NOT NULL,
-    part TEXT AS (iif(split = 'train', 'train', 'test')),  -- prepared apart: a new test photo must not train anything again
+    part TEXT AS (iif(split = 'train', 'train', 'test')),  -- a new test photo must retrain nothing
     label TEXT,
-    image_id TEXT NOT NULL, pixels_id TEXT NOT NULL, width INTEGER NOT NULL, height INTEGER NOT NULL, format TEXT NOT NULL,
-    prepared_id TEXT            -- null: kept as it is
+    image_id TEXT NOT NULL, pixels_id TEXT NOT NULL,
+    width INTEGER NOT NULL, height INTEGER NOT NULL, format TEXT NOT NULL,
+    prepared_id TEXT            -- null: its own bytes are stored
 ) WITHOUT ROWID;
 
 CREATE TABLE problem (
     path TEXT NOT NULL, problem TEXT NOT NULL,
-    skipped INTEGER NOT NULL,   -- files of a split that can't be used
-    unread INTEGER NOT NULL     -- what isn't looked at, as it lies elsewhere; neither: what is used, with a note
+    skipped INTEGER NOT NULL,   -- a file of a split that can't be used
+    unread INTEGER NOT NULL     -- it is outside the splits; if neither, the file is used, and this is a note
 );
 
 CREATE TABLE leak (kind TEXT NOT NULL, path_a TEXT NOT NULL, path_b TEXT NOT NULL, across TEXT NOT NULL);
 
-CREATE VIEW judged AS           -- judgements of readable photos, by what they show
+CREATE VIEW judged AS           -- judgements of readable photos, with their image ids
     SELECT query.image_id AS query_id, gallery.image_id AS gallery_id, judgement.*
-    FROM judgement JOIN photo AS query ON query.path = judgement.query JOIN photo AS gallery ON gallery.path = judgement.gallery;
+    FROM judgement JOIN photo AS query ON query.path = judgement.query
+    JOIN photo AS gallery ON gallery.path = judgement.gallery;
 """
 
-# A picture under two labels in one part has none. The photos of an image follow each other.
+# A picture under two labels in one part gets none. The photos of an image come one after the other.
 _IMAGES = """
-WITH doubtful AS (SELECT pixels_id FROM photo WHERE part = :part GROUP BY pixels_id HAVING min(label) != max(label))
-SELECT image_id, split, iif(pixels_id IN doubtful, NULL, label), path, pixels_id, width, height, format, prepared_id
+WITH doubtful AS (
+    SELECT pixels_id FROM photo WHERE part = :part GROUP BY pixels_id HAVING min(label) != max(label)
+)
+SELECT image_id, split, iif(pixels_id IN doubtful, NULL, label), path, pixels_id, width, height, format,
+    prepared_id
 FROM photo WHERE part = :part ORDER BY image_id, split, path
 """
 
 
 class Image(NamedTuple):
-    """One row of a manifest, and prepared_id: None if it is kept as it is. paths: the photos (files) that
-    hold it, sorted.
+    """One row of a manifest, with prepared_id.
+
+    Attributes:
+        paths: of all photos (files) that hold the image in this split, sorted.
+        prepared_id: None if the file's own bytes are stored.
     """
 
     image_id: str
@@ -79,20 +87,23 @@ class Image(NamedTuple):
 
 @contextmanager
 def temporary() -> Iterator[sqlite3.Connection]:
-    """An empty register, removed in the end. OSError with ENOSPC if the disk is full."""
+    """An empty register, which is removed at the end of the block.
+
+    Raises:
+        OSError: the disk is full (ENOSPC).
+        UserError: SQLite can't write its temporary file.
+    """
     register = sqlite3.connect("")
     try:
-        register.executescript(
-            f"PRAGMA journal_mode = OFF; PRAGMA temp_store = FILE; {_SCHEMA}"
-        )  # nothing is ever rolled back
+        # Nothing is ever rolled back, so no journal is needed.
+        register.executescript(f"PRAGMA journal_mode = OFF; PRAGMA temp_store = FILE; {_SCHEMA}")
         yield register
     except sqlite3.OperationalError as error:
-        if "disk I/O error" in str(error) or "unable to open" in str(
-            error
-        ):  # a quota, `ulimit -f`, a folder: SQLite doesn't say which
+        # A quota, `ulimit -f` or the folder: SQLite does not say which.
+        if "disk I/O error" in str(error) or "unable to open" in str(error):
             raise UserError(
-                "SQLite's temporary file can't be written on; free some space, raise the quota or `ulimit -f`, or let the variable "
-                "SQLITE_TMPDIR name another disk, and run again: nothing finished is lost"
+                "SQLite's temporary file can't be written; free some space, raise the quota or `ulimit -f`, "
+                "or let the variable SQLITE_TMPDIR name another disk, and run again: nothing finished is lost"
             ) from None
         if "full" not in str(error):
             raise
@@ -105,14 +116,15 @@ def temporary() -> Iterator[sqlite3.Connection]:
         register.close()
 
 
-def value(register: sqlite3.Connection, query: str, *parameters: str) -> int:
-    """The single number that a query answers."""
+def scalar(register: sqlite3.Connection, query: str, *parameters: str) -> int:
+    """The one number that a query selects."""
     return register.execute(query, parameters).fetchone()[0]
 
 
-def note(
+def add_problem(
     register: sqlite3.Connection, path: str, problem: str, skipped: bool = False, unread: bool = False
 ) -> None:
+    """Adds a row to the table `problem`; neither skipped nor unread: the file is used, and this is a note."""
     register.execute("INSERT INTO problem VALUES (?, ?, ?, ?)", (path, problem, skipped, unread))
 
 
@@ -126,6 +138,6 @@ def images(register: sqlite3.Connection, part: str) -> Iterator[Image]:
 
 
 def count_images(register: sqlite3.Connection, part: str) -> int:
-    return value(
+    return scalar(
         register, "SELECT count(*) FROM (SELECT DISTINCT image_id, split FROM photo WHERE part = ?)", part
     )

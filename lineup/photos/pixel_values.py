@@ -1,7 +1,7 @@
-"""Any mode of Pillow's -> 8-bit RGB, some rows at a time where that saves a copy of the picture.
+"""Converts images of any of Pillow's modes to 8-bit RGB, in strips where that saves a copy of the picture.
 
-16 bits become 8 by the number of bits that the file says its values have: a picture of 12 bits would be
-nearly black otherwise.
+How 16 bits become 8 depends on the number of bits that the values have according to the file. Otherwise a
+picture of 12 bits would be nearly black.
 """
 
 from __future__ import annotations
@@ -17,23 +17,28 @@ from PIL import Image, ImageFile
 from lineup.photos import image_headers
 
 _STRIP_PIXELS = 2**20
-_DARK_BITS = 12  # values that keep to these in 16 are taken for values of fewer bits
-_WHITE_IS_ZERO, _PHOTOMETRIC, _BITS_PER_SAMPLE = 0, 262, 258  # of TIFF
-_LARGEST_VALUE = (341, 281)  # SMaxSampleValue, MaxSampleValue
-_DESCRIPTION = 270
-_OME_BITS = re.compile(r'SignificantBits="(\d+)"')  # OME-TIFF, which microscopes write
+# 16-bit values that all fit into these are likely to have fewer bits.
+_DARK_BITS = 12
+# Tags of TIFF, and a value of its tag PhotometricInterpretation.
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _DESCRIPTION = 258, 262, 270
+_MAX_SAMPLE_VALUES = (341, 281)  # SMaxSampleValue, MaxSampleValue
+_WHITE_IS_ZERO = 0
+# Microscopes write OME-TIFF, whose description has this.
+_OME_BITS = re.compile(r'SignificantBits="(\d+)"')
 
-# Pillow keeps the upper byte of 16-bit colour; read in the other order, it keeps the lower one. Without
-# premultiplied alpha.
+# Pillow keeps the upper byte of 16-bit colour. If it reads the bytes in the other order, it keeps the lower
+# one. Modes with premultiplied alpha are left out.
 _DEEP_COLOUR = re.compile("(RGBX?|RGBA|CMYK);16([LBN])")
 _OTHER_ORDER = {"L": "B", "B": "L", "N": "L" if sys.byteorder == "big" else "B"}
 
 
 class Depth(NamedTuple):
-    """stored: bits of a value in the file; stated: how many of them it says are used, None where it doesn't
-    say.
+    """How many bits the values of an image have.
 
-    stretched: values of fewer bits are to be stored as if they had 16.
+    Attributes:
+        stored: bits of a value in the file.
+        stated: how many of these are used according to the file; None if it does not say.
+        stretched: whether the format stores values of fewer bits as if they had 16.
     """
 
     stored: int = 8
@@ -41,8 +46,10 @@ class Depth(NamedTuple):
     stretched: bool = False
 
     def used(self, union: int) -> int:
-        """How many of 16 bits count, given all values' bitwise OR: a file that has others than it states
-        isn't believed.
+        """How many of 16 bits count; 16 if the values contradict what the file states.
+
+        Args:
+            union: the bitwise OR of all values.
         """
         if (
             self.stated is None
@@ -54,9 +61,11 @@ class Depth(NamedTuple):
 
 
 class Reduced(NamedTuple):
-    """scaled: by what the file states.
+    """An image reduced to 8 bits a channel.
 
-    Dark: all values keep to 12 of 16 bits, which may be all that they have.
+    Attributes:
+        scaled: whether its values were taken to have fewer than 16 bits, as the file states.
+        dark: whether all values fit into 12 of 16 bits, which may be all that they have.
     """
 
     image: Image.Image
@@ -65,16 +74,16 @@ class Reduced(NamedTuple):
 
 
 def depth(image: ImageFile.ImageFile, data: bytes) -> Depth:
-    """Of an image that isn't loaded yet, by the headers of its file."""
+    """The depth of an image that is not loaded yet, from the headers of its file."""
     if image.format == "PNG":
         return Depth(data[24], _plausible(image_headers.png_significant_bits(data)), stretched=True)
     if image.format == "TIFF":
         bits = max(image.tag_v2.get(_BITS_PER_SAMPLE, (1,)))  # type: ignore[attr-defined]
         return Depth(bits, bits if bits < 16 else _stated_in_tiff(image.tag_v2))  # type: ignore[attr-defined]
-    if image.format == "JPEG2000":  # Pillow stretches values to 16 bits
+    if image.format == "JPEG2000":  # Pillow stretches the values to 16 bits.
         bits = image_headers.jpeg2000_bits(data)
         return Depth(bits, None if bits == 16 else 16)
-    if image.format == "PPM":  # so it does here, by the file's largest possible value
+    if image.format == "PPM":  # Here, too, by the largest value that the file allows.
         arguments = image.tile[0].args
         largest = arguments[1] if isinstance(arguments, tuple) else {"I;16B": 65535}.get(str(arguments), 255)
         return Depth(16 if largest > 255 else 8, None if largest == 65535 else 16)
@@ -82,7 +91,7 @@ def depth(image: ImageFile.ImageFile, data: bytes) -> Depth:
 
 
 def _stated_in_tiff(tags: dict[int, object]) -> int | None:
-    for tag in _LARGEST_VALUE:
+    for tag in _MAX_SAMPLE_VALUES:
         values = tags.get(tag)
         largest = (
             {values}
@@ -92,9 +101,8 @@ def _stated_in_tiff(tags: dict[int, object]) -> int | None:
             else set()
         )
         bits = int(max(largest)).bit_length() if largest else 0
-        if (
-            largest == {2**bits - 1} and bits < 16
-        ):  # else it is the largest that occurs, or nothing that is said
+        # Otherwise it is the largest value that occurs, or says nothing.
+        if largest == {2**bits - 1} and bits < 16:
             return _plausible(bits)
     stated = _OME_BITS.search(str(tags.get(_DESCRIPTION, "")))
     return _plausible(int(stated[1])) if stated else None
@@ -105,9 +113,10 @@ def _plausible(bits: int | None) -> int | None:
 
 
 def to_8_bits(image: Image.Image, depth: Depth, again: Callable[[], ImageFile.ImageFile]) -> Reduced:
-    """A loaded image of more than 8 bits a channel, else as it is.
+    """Reduces a loaded image of more than 8 bits a channel; returns any other unchanged.
 
-    again: opens its file once more, not loaded.
+    Args:
+        again: opens the image's file once more, without loading it.
     """
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
         return _grey(image, depth)
@@ -116,7 +125,7 @@ def to_8_bits(image: Image.Image, depth: Depth, again: Callable[[], ImageFile.Im
         return Reduced(image)
     extrema = cast("tuple[tuple[int, int], ...]", image.getextrema())
     upper = max(largest for _, largest in extrema[: len(bands) - (bands[-1] == "A")])
-    if depth.stated is None:  # Pillow rounds the values of a PPM, so that 4,095 becomes 16
+    if depth.stated is None:  # Pillow rounds the values of a PPM, so that 4,095 becomes 16.
         return Reduced(image, dark=upper < 2 ** (_DARK_BITS - 8) + (image.format == "PPM"))
     if depth.stated == 16 or upper >> (depth.stated - 8):
         return Reduced(image)
@@ -125,14 +134,13 @@ def to_8_bits(image: Image.Image, depth: Depth, again: Callable[[], ImageFile.Im
 
 
 def _grey(image: Image.Image, depth: Depth) -> Reduced:
-    """The high byte of 16 bits, as Pillow and libpng do for 16-bit colour, so that equal pictures stay equal."""
+    """Keeps the upper byte of 16 bits, as Pillow and libpng do for colour, so equal pictures stay equal."""
     values = np.asarray(image)
     union = int(np.bitwise_or.reduce(values, axis=None))
     bits = depth.used(union)
     grey = (values >> (bits - 8)).astype(np.uint8)
-    if (
-        image.format == "TIFF" and getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO
-    ):  # Pillow minds it in 8 bits only
+    # Pillow itself heeds this tag for 8 bits alone.
+    if image.format == "TIFF" and getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
         grey = 255 - grey
     transparent = image.info.get("transparency")
     if isinstance(transparent, int):
@@ -141,7 +149,7 @@ def _grey(image: Image.Image, depth: Depth) -> Reduced:
 
 
 def _lower_bytes(image: ImageFile.ImageFile) -> Image.Image | None:
-    """The lower bytes of 16-bit colour; None where Pillow can't give them."""
+    """The lower bytes of 16-bit colour; None if Pillow can't read them."""
     tiles = []
     for tile in image.tile:
         raw, *others = tile.args if isinstance(tile.args, tuple) else (tile.args,)
@@ -156,20 +164,20 @@ def _lower_bytes(image: ImageFile.ImageFile) -> Image.Image | None:
 
 
 def _scaled_colour(image: Image.Image, lower: Image.Image, depth: Depth) -> Reduced:
-    """image: the upper bytes, which are overwritten."""
+    """Scales colour to 8 bits, from the upper bytes in `image`, which is overwritten, and the lower ones."""
     union = max(np.bitwise_or.reduce(np.asarray(lower.crop(box)), axis=None) for box in strips(lower))
     bits = depth.used(int(union))
     if bits == 16:
         return Reduced(image)
     for box in strips(image):
         values = np.asarray(image.crop(box)).astype(np.uint16) << 8 | np.asarray(lower.crop(box))
-        eight = np.minimum(values >> (bits - 8), 255).astype(np.uint8)  # alpha may have all 16 bits
+        eight = np.minimum(values >> (bits - 8), 255).astype(np.uint8)  # Alpha may use all 16 bits.
         image.paste(Image.frombytes(image.mode, (box[2], box[3] - box[1]), eight.tobytes()), box)
     return Reduced(image, scaled=True)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Transparent pixels on white; the image itself where it is RGB already."""
+    """Converts to RGB, with transparent pixels on white; returns an RGB image without any unchanged."""
     if not image.has_transparency_data:
         return image if image.mode == "RGB" else image.convert("RGB")
     white = Image.new("RGB", image.size, "white")
@@ -180,7 +188,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def strips(image: Image.Image) -> Iterator[tuple[int, int, int, int]]:
-    """Boxes that cover an image, from the top, of a million pixels or one row."""
+    """Boxes that cover an image from the top, of about a million pixels or of one longer row each."""
     rows = max(1, _STRIP_PIXELS // image.width)
     for top in range(0, image.height, rows):
         yield 0, top, image.width, min(top + rows, image.height)

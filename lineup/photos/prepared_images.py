@@ -1,4 +1,4 @@
-"""One prepared image by its id, out of the shards that preprocess wrote."""
+"""Reads one prepared image by its id from the shards that preprocess wrote."""
 
 from __future__ import annotations
 
@@ -9,16 +9,19 @@ import pyarrow.parquet as pq
 
 from lineup.storage import parquet
 
-_AT_ONCE = 16  # rows decoded at a time; a shard may hold a thousand photos
+_ROWS_PER_BATCH = 16  # A shard may have a thousand photos.
 
-# What prepared images are, by their first bytes; browsers are told never to guess.
-_TYPES = {b"\xff\xd8\xff": "image/jpeg", b"\x89PNG": "image/png", b"RIFF": "image/webp"}
+# By an image's first bytes. The server forbids browsers to guess the type.
+_MEDIA_TYPES = {b"\xff\xd8\xff": "image/jpeg", b"\x89PNG": "image/png", b"RIFF": "image/webp"}
 
 
 def read(folder: Path, image_id: str) -> bytes | None:
-    """Its encoded bytes, or None; reads no more of its shard than what comes before it.
+    """The image's encoded bytes, or None if there is no such image.
 
-    image_id is looked for, never made part of a path. UserError if the folder isn't there.
+    No more of its shard is read than what precedes it. The id is compared, never made part of a path.
+
+    Raises:
+        UserError: the folder does not exist.
     """
     for file in parquet.shards(folder):
         if file.stem == "all" or image_id.startswith(file.stem):
@@ -30,17 +33,18 @@ def read(folder: Path, image_id: str) -> bytes | None:
 def _find(shard: pq.ParquetFile, image_id: str) -> bytes | None:
     for group in range(shard.num_row_groups):
         ids = shard.read_row_group(group, columns=["image_id"]).column("image_id").to_pylist()
-        place = bisect_left(ids, image_id)
-        if place == len(ids) or ids[place] != image_id:
+        row = bisect_left(ids, image_id)
+        if row == len(ids) or ids[row] != image_id:
             continue
-        for rows in shard.iter_batches(batch_size=_AT_ONCE, row_groups=[group], columns=["image"]):
-            if place < len(rows):
-                return rows.column("image")[place].as_py()
-            place -= len(rows)
+        for batch in shard.iter_batches(batch_size=_ROWS_PER_BATCH, row_groups=[group], columns=["image"]):
+            if row < len(batch):
+                return batch.column("image")[row].as_py()
+            row -= len(batch)
     return None
 
 
 def media_type(data: bytes) -> str:
+    """The media type of a prepared image, such as image/jpeg."""
     return next(
-        (name for magic, name in _TYPES.items() if data.startswith(magic)), "application/octet-stream"
+        (name for magic, name in _MEDIA_TYPES.items() if data.startswith(magic)), "application/octet-stream"
     )

@@ -1,4 +1,4 @@
-"""data/raw as its owner laid it out: photos in folders, perhaps labels.csv. Reads names, never pixels."""
+"""Lists data/raw as its owner laid it out: photos in folders, perhaps labels.csv. No pixel is read."""
 
 from __future__ import annotations
 
@@ -16,53 +16,58 @@ from lineup.photos import photo_register, raw_tables
 
 log = logging.getLogger(__name__)
 SPLITS = {"train": "train", "test/query": "query", "test/gallery": "gallery"}
-_FOLDERS = ("train", "test", "query", "gallery")
+_FOLDER_NAMES = ("train", "test", "query", "gallery")
 _TABLES = {"labels.csv", "qrels.csv"}
 _KNOWN = {*SPLITS, "test", *_TABLES}
 _AFTER_A_CHANGE = "after a change there run `dvc repro -f preprocess`, or link data/raw as a whole"
-_NOT_PHOTOS = {"thumbs.db", "desktop.ini", "__macosx", "@eadir"}  # what file managers leave behind
+# What file managers leave behind.
+_NOT_PHOTOS = {"thumbs.db", "desktop.ini", "__macosx", "@eadir"}
 
 
 def read(register: sqlite3.Connection, root: Path) -> None:
-    """Lists the photos, their labels and what is not read. Raises UserError for a missing or empty folder and
-    for every fault of labels.csv.
+    """Fills the register with the photos, their labels, and what is not read.
 
-    A photo's label is its first folder below train/, query/ or gallery/; labels.csv wins, also where it
-    leaves a label empty.
+    A photo's label is its first folder below train/, query/ or gallery/. labels.csv overrides it, also with
+    an empty label.
+
+    Raises:
+        UserError: a folder is missing or empty, or labels.csv has a fault.
     """
     _check_folders(root)
     for folder, split in SPLITS.items():
         files = (_file(name, folder, split) for name in _walk(register, root, folder))
-        found = register.executemany(
+        inserted = register.executemany(
             "INSERT INTO file (path, split, label, normal) VALUES (?, ?, ?, ?)", files
         )
-        closed = register.execute(
+        unreadable = register.execute(
             "SELECT problem FROM problem WHERE path = ? AND skipped", (folder,)
         ).fetchone()
-        if closed:
-            raise UserError(f"{root / folder}: {closed[0]}; make it readable for this user")
-        if split != "train" and found.rowcount < 1:
-            inside = register.execute(
+        if unreadable:
+            raise UserError(f"{root / folder}: {unreadable[0]}; make it readable for this user")
+        if split != "train" and inserted.rowcount < 1:
+            skipped = register.execute(
                 "SELECT path, problem FROM problem WHERE skipped AND path LIKE ?", (f"{folder}/%",)
             ).fetchone()
-            if inside:
+            if skipped:
                 raise UserError(
-                    f"{root / folder}: holds no files that can be read: {root / inside[0]} {inside[1]}"
+                    f"{root / folder}: holds no files that can be read: {root / skipped[0]} {skipped[1]}"
                 )
             raise UserError(
-                f"{root / folder}: holds no files; put the {split} photos there, loose or in a folder per label"
+                f"{root / folder}: holds no files; put the {split} photos there, "
+                "loose or in a folder per label"
             )
     raw_tables.read_labels(register, root)
-    _note_outside(register, root)
+    _add_outside_files(register, root)
 
 
 def photos(root: Path, folder: str) -> set[str]:
-    """The files of a split's folder that `read` would list now; none where it isn't there."""
+    """The files of a split's folder that `read` would list now; none if the folder does not exist."""
     with photo_register.temporary() as register:
         return set(_walk(register, root, folder))
 
 
 def _file(name: str, folder: str, split: str) -> tuple[str, str, str | None, str | None]:
+    """A row of the register's table `file`: path, split, label, normal."""
     label, inside, _ = name.removeprefix(f"{folder}/").partition("/")
     normal = unicodedata.normalize("NFC", name)
     return name, split, raw_tables.normal_label(label) if inside else None, normal if normal != name else None
@@ -71,71 +76,77 @@ def _file(name: str, folder: str, split: str) -> tuple[str, str, str | None, str
 def _check_folders(root: Path) -> None:
     if not root.is_dir():
         raise UserError(
-            f"{root}: is not there; put your photos into {root / 'test/query'} and {root / 'test/gallery'}, or run `lineup demo`"
+            f"{root}: does not exist; put your photos into {root / 'test/query'} and "
+            f"{root / 'test/gallery'}, or run `lineup demo`"
         )
     train = root / "train"
     if not train.is_dir() and (train.exists() or train.is_symlink()):
-        raise UserError(
-            f"{train}: is {'a broken link' if train.is_symlink() else 'a file'}; it must be a folder, or not there at all"
-        )
-    for folder in ("test", "test/query", "test/gallery"):
-        place = root / folder
-        if not place.is_dir():
-            there = {
+        kind = "a broken link" if train.is_symlink() else "a file"
+        raise UserError(f"{train}: is {kind}; it must be a folder, or not exist at all")
+    for name in ("test", "test/query", "test/gallery"):
+        folder = root / name
+        if not folder.is_dir():
+            siblings = {
                 entry.name.casefold(): entry.name
-                for entry in place.parent.iterdir()
-                if entry.is_dir() and entry.name not in _FOLDERS
+                for entry in folder.parent.iterdir()
+                if entry.is_dir() and entry.name not in _FOLDER_NAMES
             }
-            close = difflib.get_close_matches(place.name, there, n=1, cutoff=0.6)
-            hint = (
-                f"rename '{there[close[0]]}' to '{place.name}'"
+            close = difflib.get_close_matches(folder.name, siblings, n=1, cutoff=0.6)
+            fix = (
+                f"rename '{siblings[close[0]]}' to '{folder.name}'"
                 if close
                 else "put photos into test/query and test/gallery"
             )
-            raise UserError(f"{place}: is not there; {hint}")
+            raise UserError(f"{folder}: does not exist; {fix}")
 
 
 def _walk(
-    register: sqlite3.Connection, root: Path, place: str, above: frozenset[tuple[int, int]] = frozenset()
+    register: sqlite3.Connection,
+    root: Path,
+    folder: str,
+    parents: frozenset[tuple[int, int]] = frozenset(),
 ) -> Iterator[str]:
-    """Files below a folder, relative to root, as the disk lists them. Links to folders are followed, but not
-    round in circles.
+    """The files below a folder, relative to root, in the disk's order.
 
-    above: the folders that it lies in. os.walk would hold all names of a folder.
+    Links to folders are followed, but not in circles. os.walk would hold all names of a folder in memory.
+
+    Args:
+        folder: relative to root.
+        parents: device and inode of each folder that it is in, below the split's own.
     """
-    at = root / place
-    if not above and not at.is_dir():
+    path = root / folder
+    if not parents and not path.is_dir():
         return
     try:
-        with os.scandir(at) as entries:
-            status = at.stat()
-            itself = (status.st_dev, status.st_ino)
-            if itself in above:
-                photo_register.note(
-                    register, _shown(place), "is a link to a folder that it lies in", unread=True
+        with os.scandir(path) as entries:
+            status = path.stat()
+            inode = (status.st_dev, status.st_ino)
+            if inode in parents:
+                photo_register.add_problem(
+                    register, _shown(folder), "is a link to a folder that it is in", unread=True
                 )
                 return
-            if at.is_symlink():
-                told = f"is a link to a folder; DVC doesn't look into it: {_AFTER_A_CHANGE}"
-                photo_register.note(register, _shown(place), told)
+            if path.is_symlink():
+                note = f"is a link to a folder; DVC doesn't look into it: {_AFTER_A_CHANGE}"
+                photo_register.add_problem(register, _shown(folder), note)
             for entry in entries:
-                name = f"{place}/{entry.name}"
+                name = f"{folder}/{entry.name}"
                 if not _is_photo_name(entry.name):
                     continue
                 if _is_folder(entry):
-                    yield from _walk(register, root, name, above | {itself})
+                    yield from _walk(register, root, name, parents | {inode})
                 elif _shown(name) == name:
                     yield name
                 else:
-                    photo_register.note(
+                    photo_register.add_problem(
                         register, _shown(name), "has a name that is not UTF-8; rename it", skipped=True
                     )
     except OSError as error:
         if error.errno in {*OF_ALL_FILES, errno.EIO}:
             raise
-        photo_register.note(
+        photo_register.add_problem(
             register,
-            _shown(place),
+            _shown(folder),
             f"can't be read: {(error.strerror or 'unknown error').lower()}",
             skipped=True,
         )
@@ -144,7 +155,7 @@ def _walk(
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link to itself
+    except OSError:  # It is a link to itself.
         return False
 
 
@@ -153,12 +164,16 @@ def _is_photo_name(name: str) -> bool:
 
 
 def _shown(name: str) -> str:
-    """A name whose undecodable bytes can be written to a table."""
+    """The name with codes in the place of undecodable bytes, so that it can be written to a table."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def _note_outside(register: sqlite3.Connection, root: Path) -> None:
-    """What lies beside the folders that are read; a folder is told once."""
+def _add_outside_files(register: sqlite3.Connection, root: Path) -> None:
+    """Adds files and folders outside the splits to the problems, a folder as a whole.
+
+    Raises:
+        UserError: labels.csv or qrels.csv is spelt with capitals.
+    """
     for folder in (root, root / "test"):
         with os.scandir(folder) as entries:
             for entry in entries:
@@ -172,10 +187,10 @@ def _note_outside(register: sqlite3.Connection, root: Path) -> None:
                 if Path(name).stem.casefold().startswith(("label", "qrel")) and entry.is_file():
                     tables = (root / table for table in sorted(_TABLES))
                     log.warning(
-                        "%s: is not read; labels are read from %s, answers from %s",
+                        "%s: is not read; labels are read from %s, judgements from %s",
                         printable(entry.path),
                         *tables,
                     )
                 if _is_photo_name(entry.name):
                     fault = "is not read: it is outside train/, test/query/ and test/gallery/"
-                    photo_register.note(register, _shown(name), fault, unread=True)
+                    photo_register.add_problem(register, _shown(name), fault, unread=True)

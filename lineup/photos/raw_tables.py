@@ -1,4 +1,4 @@
-"""labels.csv and qrels.csv as a user wrote them: every fault is told with its line and the nearest fix."""
+"""Reads labels.csv and qrels.csv as a user wrote them; each fault names its line and the nearest fix."""
 
 from __future__ import annotations
 
@@ -13,55 +13,64 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import TextIO
 
-from lineup.errors import UserError, nearest
+from lineup.errors import UserError, suggest
 
-_MOST_COMPARED = 5_000  # names, for a suggestion
-_LONGEST_LINE = 2**20  # characters
-_MOST_EMPTY_ROWS = 2**20  # as many as a spreadsheet has
+_MAX_COMPARED_NAMES = 5_000
+_MAX_LINE_CHARACTERS = 2**20
+_MAX_EMPTY_ROWS = 2**20  # A spreadsheet has so many rows.
 
 
 class Names:
-    """Finds the file that a CSV means, in whatever Unicode form and with whichever slashes it was written."""
+    """Finds the file that a table names, in any Unicode form and with either kind of slash."""
 
     def __init__(self, register: sqlite3.Connection, root: Path) -> None:
         self._register, self._root = register, root
 
-    def find(self, text: str, place: str) -> str:
-        """The name on disk. Raises UserError (beginning with `place`) if there is none or more than one."""
+    def find(self, text: str, source: str) -> str:
+        """The file's name on disk.
+
+        Args:
+            text: as the table has it.
+            source: the file and line; an error begins with it.
+        Raises:
+            UserError: no file has the name, or several do.
+        """
         if self._register.execute("SELECT 1 FROM file WHERE path = ?", (text,)).fetchone():
             return text
         slashed = text.strip().replace("\\", "/")
         parts = [part for part in slashed.split("/") if part not in ("", ".")]
         if not parts:
-            raise UserError(f"{place}: has no path; fill it in or remove the line")
+            raise UserError(f"{source}: has no path; fill it in or remove the line")
         if slashed.startswith("/") or re.match(r"[A-Za-z]:", slashed) or ".." in parts:
             raise UserError(
-                f"{place}: {text!r} is outside {self._root}; write paths relative to it, as test/query/photo.jpg"
+                f"{source}: {text!r} is outside {self._root}; write paths relative to it, "
+                "as test/query/photo.jpg"
             )
         name = unicodedata.normalize("NFC", "/".join(parts))
-        found = self._register.execute(
+        matches = self._register.execute(
             "SELECT path FROM file WHERE path = ? OR normal = ?", (name, name)
         ).fetchall()
-        if len(found) == 1:
-            return found[0][0]
-        if found:
+        if len(matches) == 1:
+            return matches[0][0]
+        if matches:
             raise UserError(
-                f"{place}: {text!r} could be any of {len(found)} files whose names look alike; rename them"
+                f"{source}: {text!r} could be any of {len(matches)} files whose names look alike; rename them"
             )
         if self._exists(parts):
             raise UserError(
-                f"{place}: {text!r} is no photo: it is hidden, or outside train/, test/query/ and test/gallery/"
+                f"{source}: {text!r} is not a photo: it is hidden, "
+                "or outside train/, test/query/ and test/gallery/"
             )
-        raise UserError(f"{place}: {text!r} is not in {self._root}{self._suggestion(name)}")
+        raise UserError(f"{source}: {text!r} is not in {self._root}{self._suggestion(name)}")
 
     def _exists(self, parts: list[str]) -> bool:
         try:
             return self._root.joinpath(*parts).exists()
-        except (OSError, ValueError):  # too long for a name, or a zero byte
+        except (OSError, ValueError):  # It is too long for a name, or has a zero byte.
             return False
 
     def _suggestion(self, name: str) -> str:
-        """The nearest file: of the same file name, else of the same stem, else in the same folder."""
+        """Names the most similar file: of the same name, else of the same stem, else in the same folder."""
         wanted = PurePosixPath(name)
         for alike in (
             lambda path: path.name.casefold() == wanted.name.casefold(),
@@ -70,7 +79,7 @@ class Names:
             lambda path: True,
         ):
             known = self._register.execute("SELECT coalesce(normal, path) FROM file ORDER BY path")
-            compared = islice((path for (path,) in known if alike(PurePosixPath(path))), _MOST_COMPARED)
+            compared = islice((path for (path,) in known if alike(PurePosixPath(path))), _MAX_COMPARED_NAMES)
             close = difflib.get_close_matches(name, list(compared), n=1, cutoff=0.4)
             if close:
                 return f"; did you mean '{close[0]}'?"
@@ -78,58 +87,68 @@ class Names:
 
 
 def normal_label(text: str) -> str | None:
-    """macOS decomposes accents in folder names; one identity must stay one label. None if nothing is left."""
+    """A label in Unicode's form NFC, without spaces around it; None if nothing is left.
+
+    macOS decomposes accents in folder names, and one identity must have one label.
+    """
     return unicodedata.normalize("NFC", text).strip() or None
 
 
 def read_labels(register: sqlite3.Connection, root: Path) -> None:
-    """labels.csv decides the labels of the files that it names, also where it leaves one empty (unknown).
+    """Sets the labels of the files that labels.csv names, to unknown where it leaves a label empty.
 
-    Nothing without it.
+    Without the file nothing is set.
+
+    Raises:
+        UserError: the file has a fault.
     """
     path, names = root / "labels.csv", Names(register, root)
     for line, (name, label) in _rows(path, ("path", "label")):
-        found = names.find(name, f"{path}: line {line}")
-        (earlier,) = register.execute("SELECT label_line FROM file WHERE path = ?", (found,)).fetchone()
+        photo = names.find(name, f"{path}: line {line}")
+        (earlier,) = register.execute("SELECT label_line FROM file WHERE path = ?", (photo,)).fetchone()
         if earlier is not None:
             raise UserError(
                 f"{path}: line {line}: {name!r} was already in line {earlier}; remove one of the two"
             )
         register.execute(
-            "UPDATE file SET label = ?, label_line = ? WHERE path = ?", (normal_label(label), line, found)
+            "UPDATE file SET label = ?, label_line = ? WHERE path = ?", (normal_label(label), line, photo)
         )
 
 
 def read_judgements(register: sqlite3.Connection, root: Path) -> int | None:
-    """Takes in the lines of qrels.csv, with names as they are on disk.
+    """Adds the lines of qrels.csv to the register, with names as they are on disk.
 
-    How many there are, None without the file.
+    Returns:
+        The number of judgements; None if the file does not exist.
+    Raises:
+        UserError: the file has a fault.
     """
     path, names, count = root / "qrels.csv", Names(register, root), 0
     if not path.exists() and not path.is_symlink():
         return None
     for line, (query, gallery, relevance) in _rows(path, ("query", "gallery", "relevance")):
-        place = f"{path}: line {line}"
+        source = f"{path}: line {line}"
         if relevance.strip() not in ("1", "0", "-1"):
             raise UserError(
-                f"{place}: relevance is {relevance!r}; it must be 1 (relevant), 0 (not) or -1 (junk)"
+                f"{source}: relevance is {relevance!r}; it must be 1 (relevant), 0 (not) or -1 (junk)"
             )
-        found = {"query": names.find(query, place), "gallery": names.find(gallery, place)}
-        for column, name in found.items():
+        pair = {"query": names.find(query, source), "gallery": names.find(gallery, source)}
+        for column, name in pair.items():
             (split,) = register.execute("SELECT split FROM file WHERE path = ?", (name,)).fetchone()
             if split != column:
                 raise UserError(
-                    f"{place}: {name!r} is in {split}, not in {column}; the columns are query,gallery,relevance"
+                    f"{source}: {name!r} is in {split}, not in {column}; "
+                    "the columns are query,gallery,relevance"
                 )
-        register.execute("INSERT INTO judgement VALUES (?, ?, ?, ?)", (line, *found.values(), int(relevance)))
+        register.execute("INSERT INTO judgement VALUES (?, ?, ?, ?)", (line, *pair.values(), int(relevance)))
         count += 1
     return count
 
 
 def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, tuple[str, ...]]]:
-    """(line, the values of `columns`) of a CSV file with a header.
+    """(line, the values of `columns`) of each row of a CSV file with a header; none if it does not exist.
 
-    Other columns are left alone. Nothing without the file.
+    Other columns are ignored.
     """
     if not _is_file(path):
         return
@@ -137,28 +156,29 @@ def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, tuple[str
         stream = path.open(encoding="utf-8-sig", newline="")
     except OSError as error:
         raise UserError(
-            f"{path}: can't be read ({error.strerror}); mend its permissions or remove it"
+            f"{path}: can't be read ({error.strerror}); fix its permissions or remove it"
         ) from None
     with stream:
         reader = csv.reader(_lines(stream, path), strict=True)
         try:
             header = [cell.strip() for cell in next(reader, [])]
-            places = _places(columns, header, path)
-            for row in _filled(reader, path):
+            positions = _column_positions(columns, header, path)
+            for row in _skip_empty(reader, path):
                 if len(row) != len(header):
-                    fix = "put a value that holds a comma into double quotes"
                     raise UserError(
-                        f"{path}: line {reader.line_num}: has {len(row)} values, the header {len(header)}; {fix}"
+                        f"{path}: line {reader.line_num}: has {len(row)} values, the header {len(header)}; "
+                        "put a value that has a comma into double quotes"
                     )
-                yield reader.line_num, tuple(row[place] for place in places)
+                yield reader.line_num, tuple(row[position] for position in positions)
         except csv.Error as error:
             raise UserError(f"{path}: line {reader.line_num}: is not valid CSV ({error})") from None
 
 
 def _is_file(path: Path) -> bool:
-    """False if nothing is there.
+    """Whether the path is a file; False if it does not exist.
 
-    UserError for what can't be read to its end, as a pipe, which would wait for ever.
+    Raises:
+        UserError: it is something else. Reading a pipe, for one, would wait for ever.
     """
     try:
         mode = path.stat().st_mode
@@ -167,28 +187,22 @@ def _is_file(path: Path) -> bool:
             raise UserError(f"{path}: is a broken link") from None
         return False
     except OSError as error:
-        raise UserError(f"{path}: can't be read ({error.strerror}); mend or remove it") from None
+        raise UserError(f"{path}: can't be read ({error.strerror}); fix or remove it") from None
     if not stat.S_ISREG(mode):
-        kind = (
-            "a folder"
-            if stat.S_ISDIR(mode)
-            else "a pipe"
-            if stat.S_ISFIFO(mode)
-            else "a socket"
-            if stat.S_ISSOCK(mode)
-            else "a device"
-        )
+        kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+        kind = kinds.get(stat.S_IFMT(mode), "a device")
         raise UserError(f"{path}: is {kind}; put a CSV file in its place, or remove it")
     return True
 
 
 def _lines(stream: TextIO, path: Path) -> Iterator[str]:
-    """The lines of a file, of which none is held that has no end."""
+    """The lines of a file; a line that does not end is refused before it fills the memory."""
     try:
-        for number, line in enumerate(iter(lambda: stream.readline(_LONGEST_LINE), ""), 1):
-            if len(line) == _LONGEST_LINE:
+        for number, line in enumerate(iter(lambda: stream.readline(_MAX_LINE_CHARACTERS), ""), 1):
+            if len(line) == _MAX_LINE_CHARACTERS:
                 raise UserError(
-                    f"{path}: line {number}: is longer than {_LONGEST_LINE:,} characters; end each row with a line break"
+                    f"{path}: line {number}: is longer than {_MAX_LINE_CHARACTERS:,} characters; "
+                    "end each row with a line break"
                 )
             yield line
     except UnicodeDecodeError:
@@ -198,7 +212,7 @@ def _lines(stream: TextIO, path: Path) -> Iterator[str]:
 
 
 def _line_of_other_encoding(path: Path) -> int:
-    """The first line that is not UTF-8: a stream decodes ahead of the lines that it gives."""
+    """The number of the first line that is not UTF-8; a text stream decodes further ahead than it reads."""
     with path.open("rb") as stream:
         for number, line in enumerate(stream, 1):
             try:
@@ -208,27 +222,28 @@ def _line_of_other_encoding(path: Path) -> int:
     return 1
 
 
-def _filled(reader: Iterator[list[str]], path: Path) -> Iterator[list[str]]:
-    """Rows with a value at least.
+def _skip_empty(reader: Iterator[list[str]], path: Path) -> Iterator[list[str]]:
+    """The rows that have a value.
 
-    UserError where more empty ones follow each other than a spreadsheet has.
+    Raises:
+        UserError: more empty rows follow each other than a spreadsheet has.
     """
     empty = 0
     for row in reader:
         if any(cell.strip() for cell in row):
             empty = 0
             yield row
-        elif (empty := empty + 1) > _MOST_EMPTY_ROWS:
-            raise UserError(f"{path}: holds more than {_MOST_EMPTY_ROWS:,} empty lines in a row; remove them")
+        elif (empty := empty + 1) > _MAX_EMPTY_ROWS:
+            raise UserError(f"{path}: holds more than {_MAX_EMPTY_ROWS:,} empty lines in a row; remove them")
 
 
-def _places(columns: tuple[str, ...], header: list[str], path: Path) -> list[int]:
+def _column_positions(columns: tuple[str, ...], header: list[str], path: Path) -> list[int]:
+    """Where in a row each of the columns is. Raises UserError if one is missing or repeated."""
     for column in columns:
         if header.count(column) != 1:
-            twice = column in header
             fault = (
                 f"the column '{column}' twice; remove one"
-                if twice
+                if column in header
                 else f"no column '{column}'{_hint(column, header)}"
             )
             raise UserError(f"{path}: line 1: has {fault}; the header is {','.join(columns)}")
@@ -239,4 +254,4 @@ def _hint(column: str, header: list[str]) -> str:
     for separator, word in ((";", "semicolons"), ("\t", "tabs")):
         if len(header) == 1 and separator in header[0]:
             return f" (values are separated by {word}; save it with commas)"
-    return nearest(column, header) if any(header) else " (it is empty)"
+    return suggest(column, header) if any(header) else " (it is empty)"

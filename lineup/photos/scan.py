@@ -1,8 +1,8 @@
-"""Pass 1 of preprocess: what each raw file holds, found out in worker processes.
+"""Pass 1 of preprocess: worker processes find out what each raw file holds.
 
-A worker is killed where a photo takes more memory than there is. Then the photos that were under way are left
-for the end, and examined one at a time, each in a process of its own; the one that ends this process, too, is
-noted as a problem.
+The system kills a worker whose photo takes more memory than there is. The photos that the workers were at are
+then left for the end, and examined one at a time, each in a process of its own. One that ends this process,
+too, becomes a problem.
 """
 
 from __future__ import annotations
@@ -32,56 +32,63 @@ from lineup import launch, machine
 from lineup.errors import UserError
 from lineup.memory_budget import MemoryBudget
 from lineup.photos.decoding import BadImage
-from lineup.photos.image_cache import Facts, ImageCache, Room, read_file
+from lineup.photos.image_cache import FileRecord, ImageCache, ReserveMemory, read_file
 
 log = logging.getLogger(__name__)
 
-File = tuple[int, str]  # its number among all, from 0, and its name
-Examined = tuple[
-    str, Facts | None
-]  # a file's name and what it holds; None: for want of memory nothing is known
+File = tuple[int, str]  # Its number among all files, from 0, and its name.
+# A file's name and its record, which is None where memory ran out.
+Examined = tuple[str, FileRecord | None]
 
 _FILES_PER_TASK = 8
-_TASKS_PER_WORKER = 3  # under way at a time: memory doesn't grow with the number of files
-_MEMORY_SHARE = 0.5  # of what is available, for all photos that are decoded at a time
-_NONE = -1
-_WORKER_LOST = "a worker process was killed, most likely for want of memory; run again to go on, nothing finished is lost"
+# Tasks that are queued at a time; memory must not grow with the number of files.
+_TASKS_PER_WORKER = 3
+# Of the memory that is free, for all photos that are decoded at a time.
+_MEMORY_SHARE = 0.5
+_NO_FILE = -1
+_LIKELY_CAUSE = "a worker process was killed, most likely because memory ran out"
+_WORKER_LOST = f"{_LIKELY_CAUSE}; run again to go on: nothing finished is lost"
 
-# Not fork: pyarrow's threads would be copied with their locks held.
+# Not fork, which would copy pyarrow's threads with their locks held.
 _FORKSERVER = "forkserver" in multiprocessing.get_all_start_methods()
 _processes = (
     multiprocessing.get_context("forkserver") if _FORKSERVER else multiprocessing.get_context("spawn")
 )
 
 
-def examine(
+def scan_files(
     cache: ImageCache, root: Path, names: Iterable[str], count: int, workers: int
-) -> Iterator[tuple[str, Facts]]:
-    """Pass 1: (name, facts) of every file, in any order; only a problem of those that can't be read.
+) -> Iterator[tuple[str, FileRecord]]:
+    """(name, record) of every file, in any order. The record of an unreadable file has nothing but a problem.
 
-    count: of the names; workers: processes, or 0 for none but this one. UserError if a worker is killed that
-        examined no file.
+    Args:
+        cache: has the records of files that were seen before.
+        root: the folder that names are relative to.
+        count: the number of names.
+        workers: the number of processes; 0 to work in this one.
+    Raises:
+        UserError: a worker was killed that was at no file.
     """
     source = enumerate(names)
     tasks = iter(lambda: list(islice(source, _FILES_PER_TASK)), [])
     short_of_memory = []
     with tqdm(total=count, desc="preprocess", unit="image", file=sys.stderr, disable=None) as bar:
-        for name, facts in _examined(cache, root, tasks, min(workers, -(-count // _FILES_PER_TASK))):
-            if facts:
+        for name, record in _examine(cache, root, tasks, min(workers, -(-count // _FILES_PER_TASK))):
+            if record:
                 bar.update()
-                yield name, facts
+                yield name, record
             else:
                 short_of_memory.append(name)
         for name in short_of_memory:
             bar.update()
-            yield name, _examined_alone(cache, root, name)
+            yield name, _examine_alone(cache, root, name)
 
 
-def _examined(cache: ImageCache, root: Path, tasks: Iterator[list[File]], workers: int) -> Iterator[Examined]:
-    """Starts workers again where one was killed."""
+def _examine(cache: ImageCache, root: Path, tasks: Iterator[list[File]], workers: int) -> Iterator[Examined]:
+    """Starts new workers when one was killed."""
     if not workers:
         for task in tasks:
-            yield from ((name, _facts(cache, root, name, nullcontext)) for _, name in task)
+            yield from ((name, _examine_file(cache, root, name, nullcontext)) for _, name in task)
         return
     unfinished: deque[list[File]] = deque()
     while True:
@@ -90,45 +97,46 @@ def _examined(cache: ImageCache, root: Path, tasks: Iterator[list[File]], worker
             yield from crew.examine(tasks, unfinished)
             return
         except BrokenProcessPool:
-            suspects = crew.under_way(unfinished)
+            suspects = crew.current_files(unfinished)
         finally:
             crew.dismiss()
         if not suspects:
             raise UserError(_WORKER_LOST)
-        named = ", ".join(str(root / name) for _, name in suspects)
-        log.warning(
-            "a worker process was killed, most likely for want of memory; left for the end, one at a time: %s",
-            named,
-        )
+        names = ", ".join(str(root / name) for _, name in suspects)
+        log.warning("%s; left for the end, one at a time: %s", _LIKELY_CAUSE, names)
         yield from ((name, None) for _, name in suspects)
         unfinished = deque([file for file in task if file not in suspects] for task in unfinished)
 
 
 def _start_forkserver() -> None:
     if _FORKSERVER:
-        resource_tracker.ensure_running()  # first, as it lets the signal through once it is started
+        resource_tracker.ensure_running()  # This comes first, as it unblocks the signal once it has started.
         with launch.uninterrupted():
             forkserver.ensure_running()
 
 
 class _Crew:
-    """Worker processes that share the memory, and leave word of the file that each is at."""
+    """Worker processes that share the memory; each writes down the file that it is at."""
 
     def __init__(self, cache: ImageCache, root: Path, workers: int) -> None:
-        self._at = _processes.RawArray(c_int64, [_NONE] * workers)
+        self._current = _processes.RawArray(c_int64, [_NO_FILE] * workers)
         self._tasks_at_a_time = _TASKS_PER_WORKER * workers
         budget = MemoryBudget(_processes, int(machine.available_memory_bytes() * _MEMORY_SHARE))
         started = _processes.Value("i", 0)
         _start_forkserver()
         with launch.uninterrupted():
             self._pool = ProcessPoolExecutor(
-                workers, _processes, _start_worker, (cache, root, budget, self._at, started)
+                workers, _processes, _start_worker, (cache, root, budget, self._current, started)
             )
 
     def examine(self, tasks: Iterator[list[File]], unfinished: deque[list[File]]) -> Iterator[Examined]:
-        """unfinished: tasks to begin with.
+        """The examined files of all tasks.
 
-        At any time those that are given out and not yet done. Raises BrokenProcessPool.
+        Args:
+            tasks: taken as workers become free.
+            unfinished: tasks to begin with. At any time it holds the tasks that are queued and not yet done.
+        Raises:
+            BrokenProcessPool: a worker was killed.
         """
         futures = deque(map(self._submit, unfinished))
         while True:
@@ -142,12 +150,12 @@ class _Crew:
             yield from done
 
     def _submit(self, task: list[File]) -> Future[list[Examined]]:
-        with launch.uninterrupted():  # a worker that is half started prints a traceback when its parent goes
+        with launch.uninterrupted():  # A half-started worker would print a traceback when its parent ends.
             return self._pool.submit(_examine_task, task)
 
-    def under_way(self, unfinished: Iterable[list[File]]) -> list[File]:
-        """Which of the files workers were at when they ended."""
-        numbers = set(self._at)
+    def current_files(self, unfinished: Iterable[list[File]]) -> list[File]:
+        """The files that workers were at when they ended."""
+        numbers = set(self._current)
         return [file for task in unfinished for file in task if file[0] in numbers]
 
     def dismiss(self) -> None:
@@ -156,34 +164,36 @@ class _Crew:
 
 @dataclass(frozen=True)
 class _Worker:
-    """What a worker process holds. at: of all workers, the number of the file; place: this one's."""
+    """What a worker process has.
+
+    Attributes:
+        current: the number of the file that each worker is at.
+        index: of this worker.
+    """
 
     cache: ImageCache
     root: Path
     budget: MemoryBudget
-    at: Array[c_int64]
-    place: int
+    current: Array[c_int64]
+    index: int
 
 
 _worker: _Worker | None = None
 
 
 def _start_worker(
-    cache: ImageCache, root: Path, budget: MemoryBudget, at: Array[c_int64], started: Synchronized[int]
+    cache: ImageCache, root: Path, budget: MemoryBudget, current: Array[c_int64], started: Synchronized[int]
 ) -> None:
     global _worker
     _become_worker()
     with started.get_lock():
-        place = started.value
+        index = started.value
         started.value += 1
-    _worker = _Worker(cache, root, budget, at, place)
+    _worker = _Worker(cache, root, budget, current, index)
 
 
 def _become_worker() -> None:
-    """Ctrl-C is the parent's to handle.
-
-    A killed parent must not leave workers behind; libraries print nothing.
-    """
+    """Leaves Ctrl-C to the parent, ends with the parent, and keeps libraries from printing."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None
@@ -197,56 +207,62 @@ def _become_worker() -> None:
 
 
 def _examine_task(task: list[File]) -> list[Examined]:
-    """In a worker."""
+    """Runs in a worker."""
     assert _worker is not None
     done = []
     for number, name in task:
-        _worker.at[_worker.place] = number
-        done.append((name, _facts(_worker.cache, _worker.root, name, _worker.budget.taking)))
-    _worker.at[_worker.place] = _NONE
+        _worker.current[_worker.index] = number
+        done.append((name, _examine_file(_worker.cache, _worker.root, name, _worker.budget.taking)))
+    _worker.current[_worker.index] = _NO_FILE
     return done
 
 
-def _facts(cache: ImageCache, root: Path, name: str, room: Room) -> Facts | None:
-    """An unreadable file has no image_id, only a problem. None where memory runs out."""
+def _examine_file(cache: ImageCache, root: Path, name: str, reserve: ReserveMemory) -> FileRecord | None:
+    """The file's record, which is nothing but a problem if it can't be read; None where memory runs out."""
     try:
-        return cache.examine(read_file(root / name), room)
+        return cache.examine(read_file(root / name), reserve)
     except BadImage as error:
-        return Facts("", problem=str(error))
+        return FileRecord("", problem=str(error))
     except MemoryError:
         return None
 
 
-def _examined_alone(cache: ImageCache, root: Path, name: str) -> Facts:
-    """In a process of its own, with nothing beside it.
+def _examine_alone(cache: ImageCache, root: Path, name: str) -> FileRecord:
+    """Examines a file in a process of its own, with no other beside it; its end is the photo's problem.
 
-    A photo that ends it is a problem; UserError if it never started.
+    Raises:
+        UserError: the process did not start.
     """
     receiver, sender = _processes.Pipe(duplex=False)
-    process = _processes.Process(target=_send_facts, args=(sender, cache, root, name), daemon=True)
+    process = _processes.Process(target=_send_record, args=(sender, cache, root, name), daemon=True)
     with launch.uninterrupted():
         process.start()
     sender.close()
     try:
-        facts = receiver.recv()
+        record = receiver.recv()
     except EOFError:
-        facts = None
+        record = None
     process.join()
     exit_code = process.exitcode or 0
-    if exit_code > 0:  # of Python, and not for a photo
+    if exit_code > 0:  # Python itself failed, not the photo.
         raise UserError(_WORKER_LOST)
-    return facts or Facts("", problem=_ending(exit_code))
+    return record or FileRecord("", problem=_explain_exit(exit_code))
 
 
-def _send_facts(sender: Connection, cache: ImageCache, root: Path, name: str) -> None:
+def _send_record(sender: Connection, cache: ImageCache, root: Path, name: str) -> None:
     _become_worker()
-    sender.send(_facts(cache, root, name, nullcontext))
+    sender.send(_examine_file(cache, root, name, nullcontext))
 
 
-def _ending(exit_code: int) -> str:
-    """Of a process that examined a photo: 0 if it ran out of memory itself, else the signal that ended it,
-    negative.
+def _explain_exit(exit_code: int) -> str:
+    """The problem of a photo whose process ended.
+
+    Args:
+        exit_code: 0 if the process itself ran out of memory, else minus the signal that ended it.
     """
-    if exit_code in (0, -signal.SIGKILL):  # the latter is how a system that is short of memory does it
-        return "takes more memory than there is; make it smaller, or give more memory and run `dvc repro -f preprocess`"
-    return f"crashes what decodes it ({signal.Signals(-exit_code).name}); save it again, in another format"
+    if exit_code in (0, -signal.SIGKILL):  # A system that is short of memory sends SIGKILL.
+        return (
+            "takes more memory than there is; make it smaller, "
+            "or provide more memory and run `dvc repro -f preprocess`"
+        )
+    return f"crashes the decoder ({signal.Signals(-exit_code).name}); save it again, in another format"

@@ -79,13 +79,13 @@ class Model:
         much later.
         """
         return replace(
-            engines.prepare(Engine("torch", "float32", self.device), encoders.load(paths.trained(self.name))),
+            engines.prepare(Engine("torch", "float32", self.device), encoders.load(paths.model(self.name))),
             shape=1,
         )
 
     @cached_property
     def _text(self) -> TextEncoder:
-        return encoders.load_text(paths.trained(self.name))
+        return encoders.load_text(paths.model(self.name))
 
     def _searchable(self, vectors: Vectors) -> Vectors:
         if vectors.shape[1] != self.index.d:
@@ -98,8 +98,7 @@ class Model:
 def has_text(model: str, params: Params) -> bool:
     """Whether the row can be asked with words: fine-tuning the images' tower leaves the text tower behind."""
     return (
-        params.models[model].search.metric == "cosine"
-        and (paths.trained(model) / encoders.TEXT_FILE).exists()
+        params.models[model].search.metric == "cosine" and (paths.model(model) / encoders.TEXT_FILE).exists()
     )
 
 
@@ -116,9 +115,9 @@ def check(model: str, metric: exact.Metric, ids: pa.ChunkedArray) -> faiss.Index
         raise UserError(
             f"{paths.index(model)}: the gallery has changed since it was built; run `dvc repro` to go on"
         )
-    if files.read_json(paths.trained(model) / encoders.FACTS_FILE)["weights_sha256"] != origin.weights_sha256:
+    if files.read_json(paths.model(model) / encoders.FACTS_FILE)["weights_sha256"] != origin.weights_sha256:
         raise UserError(
-            f"{paths.trained(model)}: has changed since it embedded {folder}; run `dvc repro` to go on"
+            f"{paths.model(model)}: has changed since it embedded {folder}; run `dvc repro` to go on"
         )
     return index
 

@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import Request
 
 from lineup import paths
-from lineup.errors import nearest
+from lineup.errors import suggest
 from lineup.serving import api, row_pool
 from lineup.serving.decoder import Decoders
 from lineup.serving.limits import Limits, Shares, address
@@ -61,7 +61,7 @@ class Searches:
 
     def _known(self, model: str) -> str:
         if model not in self._rows:
-            raise Refusal(404, f"{paths.PARAMS}: models.{model} is unknown{nearest(model, self._rows)}")
+            raise Refusal(404, f"{paths.PARAMS}: models.{model} is unknown{suggest(model, self._rows)}")
         return model
 
     @contextmanager

@@ -11,15 +11,15 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from lineup import paths
-from lineup.errors import UserError, nearest
+from lineup.errors import UserError, suggest
 from lineup.settings import prepared_size, refinement, yaml_file
 from lineup.settings.refinement import Refinement
-from lineup.settings.schema import Key, Strict, explain
+from lineup.settings.schema import SHA256_PATTERN, WEIGHTS_PATTERN, RowName, Strict, explain
 from lineup.settings.search import Index
 from lineup.settings.training import NoObjective, Objective, Train, settings_of
 
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-PerChannel = tuple[float, float, float]
+Sha256 = Annotated[str, Field(pattern=SHA256_PATTERN)]
+RedGreenBlue = tuple[float, float, float]
 Exclude = Literal["pixels", "bytes"]
 
 
@@ -40,7 +40,7 @@ class Encoder(Strict):
 
     library: Literal["torchvision", "timm", "transformers", "open_clip"]
     name: str = Field(min_length=1)
-    weights: str = Field(pattern=r"^(hub|none|(hub|package|file):.+)$")
+    weights: str = Field(pattern=WEIGHTS_PATTERN)
     revision: str | None = Field(
         default=None, min_length=1, description="commit, tag or branch of the hub's repository; default: main"
     )
@@ -56,10 +56,10 @@ class Encoder(Strict):
     image_size: int | None = Field(
         default=None, ge=16, le=2048, description="pixels; default: as the checkpoint was trained"
     )
-    mean: PerChannel | None = Field(
-        default=None, description="per channel, of pixels in 0..1; default: the checkpoint's"
+    mean: RedGreenBlue | None = Field(
+        default=None, strict=False, description="per channel, of pixels in 0..1; default: the checkpoint's"
     )
-    std: PerChannel | None = None
+    std: RedGreenBlue | None = Field(default=None, strict=False, description="as mean")
     transform: str | None = Field(
         default=None,
         min_length=1,
@@ -71,29 +71,36 @@ class Encoder(Strict):
     allow_random: bool = Field(default=False, description="weights: none is refused unless this is set")
 
     @model_validator(mode="after")
-    def _random_is_deliberate(self) -> Encoder:
+    def _check_random_weights(self) -> Encoder:
         if self.weights == "none" and not self.allow_random:
-            raise ValueError(
-                "weights: none means random vectors; say allow_random: true if that is what you want"
-            )
+            raise ValueError("weights: none means random vectors; set allow_random: true to use them anyway")
         if self.std is not None and min(self.std) <= 0:
             raise ValueError("std must be above 0 in every channel")
         return self
 
     @model_validator(mode="after")
-    def _hub_is_named_as_the_library_does(self) -> Encoder:
-        source, _, tag = self.weights.partition(":")
-        if self.transform and (self.library == "transformers" or source == "hub"):
+    def _check_transform_and_pooling(self) -> Encoder:
+        """`transform` and `pooling` are for weights that do not bring theirs."""
+        if self.transform and (self.library == "transformers" or self.weights.startswith("hub")):
             raise ValueError(
-                f"transform: {self.transform} is for a single file, and these weights bring their own transform; remove it"
+                f"transform: {self.transform} is for a single file, and these weights bring their own "
+                "transform; remove it"
             )
         if self.pooling and self.library != "transformers":
             raise ValueError(
-                f"pooling: {self.pooling} is for transformers; {self.library} pools as the checkpoint says, remove it"
+                f"pooling: {self.pooling} is for transformers; {self.library} pools as the checkpoint says, "
+                "remove it"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_source(self) -> Encoder:
+        """Each library has its own way of naming weights on a hub."""
+        source, _, tag = self.weights.partition(":")
         if self.name.startswith("hf-hub:") and source != "hub":
             raise ValueError(
-                f"weights: {self.weights} doesn't go with name: {self.name}, which has its own; say weights: hub, or name the architecture"
+                f"weights: {self.weights} doesn't go with name: {self.name}, which has its own; "
+                "set weights: hub, or name the architecture"
             )
         if self.revision and source != "hub":
             raise ValueError(
@@ -101,16 +108,17 @@ class Encoder(Strict):
             )
         if self.revision and self.library == "torchvision":
             raise ValueError(
-                "revision is not known to torchvision, whose hub has none; name the weights instead: hub:IMAGENET1K_V2"
+                "revision is unknown to torchvision, whose hub has none; "
+                "name the weights instead: hub:IMAGENET1K_V2"
             )
         if self.library == "transformers" and tag and source == "hub":
             raise ValueError(
-                f"weights: {self.weights} is not known to transformers; say weights: hub and revision: {tag}"
+                f"weights: {self.weights} is unknown to transformers; set weights: hub and revision: {tag}"
             )
         if self.library == "open_clip" and source == "hub" and bool(tag) == self.name.startswith("hf-hub:"):
             raise ValueError(
-                f"weights: {self.weights} doesn't go with name: {self.name}; open_clip takes name: ViT-B-32 with weights: hub:TAG, "
-                "or name: hf-hub:ORGANISATION/REPOSITORY with weights: hub"
+                f"weights: {self.weights} doesn't go with name: {self.name}; open_clip takes name: ViT-B-32 "
+                "with weights: hub:TAG, or name: hf-hub:ORGANISATION/REPOSITORY with weights: hub"
             )
         return self
 
@@ -145,15 +153,18 @@ class Retrieve(Strict):
 
 
 class Score(Strict):
-    cutoffs: tuple[Annotated[int, Field(ge=1, le=10_000)], ...] = Field(default=(1, 5, 10), min_length=1)
+    cutoffs: tuple[Annotated[int, Field(ge=1, le=10_000)], ...] = Field(
+        default=(1, 5, 10), strict=False, min_length=1, description="the k of metrics such as top_k"
+    )
     bootstrap_samples: int = Field(default=1000, ge=100, le=100_000)
 
 
 class NearCopies(Strict):
     """Test photos that look like a training photo are looked for by the vectors of these rows."""
 
-    rows: tuple[Key, ...] = Field(
+    rows: tuple[RowName, ...] = Field(
         default=(),
+        strict=False,
         description="rows of models; pretrained ones, as training pulls photos of one label together",
     )
 
@@ -175,85 +186,87 @@ class Params(Strict):
     retrieve: Retrieve = Retrieve()
     score: Score = Score()
     near_copies: NearCopies = NearCopies()
-    models: dict[Key, Model] = Field(min_length=1)
-    refinements: dict[Key, Refinement] = Field(
+    models: dict[RowName, Model] = Field(min_length=1)
+    refinements: dict[RowName, Refinement] = Field(
         default={}, description="rows made of what other rows computed"
     )
 
     @model_validator(mode="after")
-    def _near_copies_are_found_by_models(self) -> Params:
-        for place, row in enumerate(self.near_copies.rows):
+    def _check_near_copies(self) -> Params:
+        for position, row in enumerate(self.near_copies.rows):
             if row not in self.models:
                 raise ValueError(
-                    f"near_copies.rows names {row!r}, which is no row of models{nearest(row, self.models)}"
+                    f"near_copies.rows names {row!r}, which is not a row of models{suggest(row, self.models)}"
                 )
-            if row in self.near_copies.rows[:place]:
+            if row in self.near_copies.rows[:position]:
                 raise ValueError(f"near_copies.rows names {row!r} twice; remove one")
         return self
 
     @model_validator(mode="after")
-    def _photos_are_large_enough(self) -> Params:
+    def _check_prepared_size(self) -> Params:
         for row, model in self.models.items():
-            trained = (
+            training_px = (
                 None
                 if isinstance(model.objective, NoObjective)
                 else settings_of(self.train, model.objective).image_size
             )
-            resize_px = max(model.encoder.image_size or 0, trained or 0)
+            resize_px = max(model.encoder.image_size or 0, training_px or 0)
             if fault := prepared_size.fault(row, resize_px, self.preprocess.shorter_side_px):
                 raise ValueError(fault)
         return self
 
     @model_validator(mode="after")
-    def _pairs_can_be_drawn(self) -> Params:
+    def _check_pairs(self) -> Params:
+        """An objective that compares pairs needs two images of a label in a batch."""
         for row, model in self.models.items():
             if isinstance(model.objective, NoObjective) or not model.objective.needs.pairs:
                 continue
             if settings_of(self.train, model.objective).images_per_label < 2:
                 own = f"models.{row}.objective.images_per_label"
-                said = (
-                    own
-                    if "images_per_label" in model.objective.model_fields_set
-                    else "train.images_per_label"
-                )
+                is_own = "images_per_label" in model.objective.model_fields_set
                 raise ValueError(
-                    f"{said} is 1, but {model.objective.name} of models.{row} learns from pairs of images of one label; "
-                    f"set {own} to 2 or more"
+                    f"{own if is_own else 'train.images_per_label'} is 1, but {model.objective.name} of "
+                    f"models.{row} learns from pairs of images of one label; set {own} to 2 or more"
                 )
         return self
 
     @model_validator(mode="after")
-    def _refinements_can_be_made(self) -> Params:
+    def _check_refinements(self) -> Params:
         refinement.check(self.models, self.refinements)
         return self
 
 
-# What stages depend on of a section in dvc.yaml, where it isn't the whole.
+# The settings of a section that dvc.yaml names one by one. Of all other sections it names the whole.
 NEEDED = {"embed": ("device", "engine", "precision"), "score": ("cutoffs",), "near_copies": ("rows",)}
 
 
 def load(path: Path = paths.PARAMS) -> Params:
-    """The checked settings; UserError names the place and the nearest fix."""
-    raw = yaml_file.read(path)
+    """The checked settings.
+
+    Raises:
+        UserError: with the place of the first fault and the nearest fix.
+    """
+    document = yaml_file.read(path)
     try:
-        return Params.model_validate(raw)
+        return Params.model_validate(document)
     except ValidationError as error:
-        raise UserError(f"{path}: {explain(error, Params, raw)}") from None
+        raise UserError(f"{path}: {explain(error, Params, document)}") from None
 
 
 def check_sections(path: Path, params: Params) -> None:
-    """DVC reads the file too, and knows no defaults: without what dvc.yaml names it can't run."""
-    for section in Params.model_fields:
-        group = getattr(params, section)
-        said = group.model_fields_set if isinstance(group, Strict) else ()
-        lacking = [name for name in NEEDED.get(section, ()) if name not in said]
-        if section in params.model_fields_set and not lacking:
+    """Raises UserError if the file lacks a setting that dvc.yaml names, as DVC knows no defaults."""
+    for name in Params.model_fields:
+        section = getattr(params, name)
+        given = section.model_fields_set if isinstance(section, Strict) else ()
+        missing = [key for key in NEEDED.get(name, ()) if key not in given]
+        has_section = name in params.model_fields_set
+        if has_section and not missing:
             continue
-        named = ", ".join(f"{name}: {_plain(getattr(group, name))}" for name in lacking)
-        example = f"{{{named}}}" if isinstance(group, Strict | dict) else group
-        place = f"{section}.{lacking[0]}" if section in params.model_fields_set else section
-        raise UserError(f"{path}: {place} is missing, which DVC needs; say `{section}: {example}`")
+        defaults = ", ".join(f"{key}: {_as_yaml(getattr(section, key))}" for key in missing)
+        example = f"{{{defaults}}}" if isinstance(section, Strict | dict) else section
+        place = f"{name}.{missing[0]}" if has_section else name
+        raise UserError(f"{path}: {place} is missing, which DVC needs; set `{name}: {example}`")
 
 
-def _plain(value: Any) -> Any:
+def _as_yaml(value: Any) -> Any:
     return [*value] if isinstance(value, tuple) else value

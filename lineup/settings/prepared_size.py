@@ -1,8 +1,7 @@
 """How large preprocess must keep photos, so that no encoder sees one enlarged that was shrunk before.
 
-An encoder's transform resizes a photo itself. Shrinking it first is a second resize, and what that costs
-falls with the
-size that is kept: benchmarks/prepared_size.py measures it.
+An encoder's transform resizes a photo itself. Shrinking it beforehand is a second resize, which costs less
+the larger the size that is kept; benchmarks/prepared_size.py measures it.
 """
 
 from __future__ import annotations
@@ -12,16 +11,17 @@ import math
 from lineup import paths
 from lineup.errors import UserError
 
-MARGIN = 2.0  # shorter side of a shrunk photo, in units of the side that a transform resizes it to
+# The shorter side of a shrunk photo, as a multiple of the side to which a transform resizes it.
+STORED_PX_PER_RESIZED_PX = 2.0
 
 
 def required_px(resize_px: int) -> int:
     """The shorter side, in pixels, that photos must keep for a transform that resizes them to `resize_px`."""
-    return math.ceil(MARGIN * resize_px)
+    return math.ceil(STORED_PX_PER_RESIZED_PX * resize_px)
 
 
 def check(row: str, resize_px: int, shorter_side_px: int) -> None:
-    """UserError if photos were shrunk too far for the row."""
+    """Raises UserError if photos are shrunk too far for the row."""
     if sentence := fault(row, resize_px, shorter_side_px):
         raise UserError(f"{paths.PARAMS}: {sentence}")
 
@@ -34,6 +34,6 @@ def fault(row: str, resize_px: int, shorter_side_px: int) -> str | None:
     if shorter_side_px >= required_px(resize_px):
         return None
     return (
-        f"preprocess.shorter_side_px is {shorter_side_px}, but models.{row} resizes photos to {resize_px} px and needs twice as many; "
-        f"set preprocess.shorter_side_px to {required_px(resize_px)}"
+        f"preprocess.shorter_side_px is {shorter_side_px}, but models.{row} resizes photos to {resize_px} px "
+        f"and needs twice as many; set preprocess.shorter_side_px to {required_px(resize_px)}"
     )

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from lineup.errors import nearest
+from lineup.errors import suggest
 from lineup.settings.schema import Strict
 from lineup.settings.search import Index
 
@@ -115,7 +115,7 @@ def check(models: Collection[str], refinements: Mapping[str, Refinement]) -> Non
         for key, other in (("from", settings.first), ("with", settings.second)):
             if other not in models and other not in refinements:
                 raise ValueError(
-                    f"refinements.{row}.{key} is {other!r}{nearest(other, {*models, *refinements} - {row})}"
+                    f"refinements.{row}.{key} is {other!r}{suggest(other, {*models, *refinements} - {row})}"
                 )
     _check_circles({row: (settings.first, settings.second) for row, settings in refinements.items()})
     for row, settings in refinements.items():

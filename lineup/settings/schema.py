@@ -1,21 +1,24 @@
-"""What every part of params.yaml shares: unknown keys are refused, faults are told in one sentence."""
+"""What every part of params.yaml shares: strict types, no unknown keys, faults explained in a sentence."""
 
 from __future__ import annotations
 
 import re
 import reprlib
-from typing import Annotated, Any, Union, get_args, get_origin
+from collections.abc import Callable
+from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
 
-from lineup.errors import nearest
+from lineup.errors import suggest
 
 # Names of files are made of a row's name, the longest by DVC (.<row>.parquet.<22 letters>.tmp), and a file
 # system takes 255 bytes, or 143 where it encrypts names (eCryptfs).
 LONGEST_NAME = 100
-_NAME = f"a row's name may hold only a-z, 0-9 and _, at most {LONGEST_NAME} characters"
-Key = Annotated[str, Field(pattern=r"^[a-z0-9_]+$", max_length=LONGEST_NAME)]
+RowName = Annotated[str, Field(pattern=r"^[a-z0-9_]+$", max_length=LONGEST_NAME)]
 
+WEIGHTS_PATTERN = r"^(hub|none|(hub|package|file):.+)$"
+SHA256_PATTERN = r"^[0-9a-f]{64}$"
 
 # Settings of version 0.1, as patterns of their whole names, and what they are called since.
 RENAMED = (
@@ -29,22 +32,16 @@ RENAMED = (
 
 
 class Strict(BaseModel):
-    """A group of settings; an unknown key is an error, and values can't be changed once read."""
+    """A group of settings; an unknown key is an error, and values can't be changed once read.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    Types are strict, as YAML reads yes, no, on and off as true and false, and pydantic would take those for
+    1 and 0. Only tuples aren't: YAML knows lists alone.
+    """
 
-    @model_validator(mode="before")
-    @classmethod
-    def _yes_is_no_number(cls, raw: Any) -> Any:
-        """YAML takes yes, no, on and off for true and false, and pydantic those for 1 and 0."""
-        fields = {field.alias or name: field for name, field in cls.model_fields.items()}
-        for name, value in raw.items() if isinstance(raw, dict) else ():
-            if isinstance(value, bool) and name in fields and fields[name].annotation is not bool:
-                raise ValueError(f"{name} is {str(value).lower()}, which is neither a number nor a text here")
-        return raw
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class _Shown(reprlib.Repr):
+class _Repr(reprlib.Repr):
     """A value as messages show it: short, whatever it is."""
 
     def __init__(self) -> None:
@@ -55,105 +52,174 @@ class _Shown(reprlib.Repr):
         """Python refuses to write out numbers of more than 4,300 digits."""
         return repr(x) if x.bit_length() < 256 else "a number of more than 77 digits"
 
+    def repr_bool(self, x: bool, level: int) -> str:
+        return str(x).lower()
 
-_shown = _Shown().repr
-_SETTINGS, _LIST = "should be settings with a name each, as {k: 10}", "should be a list, as [a, b]"
-_SHAPES: dict[str, str] = {
-    "model_type": _SETTINGS,
-    "model_attributes_type": _SETTINGS,
-    "dict_type": _SETTINGS,
-    "tuple_type": _LIST,
-    "list_type": _LIST,
+
+_show = _Repr().repr
+
+
+class _Fault(NamedTuple):
+    """One of pydantic's errors, and where in the document it is.
+
+    Attributes:
+        path: the keys that lead to it; "[key]" comes last where the key itself is at fault.
+        model: in which the last key was looked up; None where that was no model.
+        error: as pydantic reports it.
+    """
+
+    path: list[int | str]
+    model: type[BaseModel] | None
+    error: ErrorDetails
+
+    @property
+    def where(self) -> str:
+        return ".".join(map(_shorten, self.path))
+
+    @property
+    def value(self) -> Any:
+        return self.error["input"]
+
+    @property
+    def context(self) -> dict[str, Any]:
+        return self.error.get("ctx", {})
+
+    @property
+    def tag(self) -> str:
+        """The key that decides which kind of settings these are, such as objective.name."""
+        return f"{self.where}.{self.context['discriminator'].strip(chr(39))}"
+
+
+def explain(error: ValidationError, root: type[BaseModel], document: Any) -> str:
+    """The first fault as "models.resnet50.objektive is unknown; did you mean 'objective'?".
+
+    Args:
+        error: what validating the document raised.
+        root: the model it was validated as.
+        document: tells its own keys from the tags that pydantic puts into the path inside a union.
+    """
+    # A misspelt key is both unknown and missing: the unknown one leads to the fix.
+    errors = sorted(error.errors(include_url=False), key=lambda one: one["type"] != "extra_forbidden")
+    fault = _Fault(*_walk(errors[0]["loc"], root, document), errors[0])
+    if fault.path and fault.path[-1] == "[key]":
+        sentence = _explain_row_name(fault)
+    else:
+        sentence = _EXPLAIN.get(fault.error["type"], _explain_value)(fault)
+    return sentence + (f" ({len(errors) - 1} more after this one)" if len(errors) > 1 else "")
+
+
+def _explain_row_name(fault: _Fault) -> str:
+    *section, name, _ = fault.path
+    if isinstance(fault.value, str):
+        rule = f"a row's name may hold only a-z, 0-9 and _, at most {LONGEST_NAME} characters"
+        return f"{'.'.join(map(_shorten, [*section, name]))}: {rule}"
+    where = ".".join(map(_shorten, section))
+    return (
+        f"{where}: a row's name is {_show(fault.value)}, which YAML does not read as text; put it in quotes"
+    )
+
+
+def _explain_value(fault: _Fault) -> str:
+    message = fault.error["msg"]
+    return f"{fault.where} is {_show(fault.value)}: {message[0].lower()}{message[1:]}"
+
+
+def _explain_unknown(fault: _Fault) -> str:
+    for old, new in RENAMED:
+        if re.fullmatch(old, fault.where):
+            return f"{fault.where} is now called {new}; rename it"
+    known = _keys(fault.model) if fault.model else ()
+    return f"{fault.where} is unknown{suggest(_shorten(fault.path[-1]), known)}"
+
+
+def _explain_choice(fault: _Fault) -> str:
+    return _unknown_choice(fault.where, fault.value, fault.context["expected"])
+
+
+def _explain_tag(fault: _Fault) -> str:
+    return _unknown_choice(fault.tag, fault.context["tag"], fault.context["expected_tags"])
+
+
+def _unknown_choice(where: str, value: Any, expected: str) -> str:
+    """expected: as pydantic lists it, "'a', 'b' or 'c'"."""
+    known = [word.strip("' ") for word in expected.replace(" or ", ", ").split(",")]
+    return f"{where} is {_show(value)}{suggest(value if isinstance(value, str) else _show(value), known)}"
+
+
+def _explain_mapping(fault: _Fault) -> str:
+    field = fault.model.model_fields.get(str(fault.path[-1])) if fault.model and fault.path else None
+    if fault.value is None and field and not field.is_required() and fault.error["type"] == "dict_type":
+        return f"{fault.where} is empty; for none set {fault.where}: {{}}"
+    return f"{fault.where} is {_show(fault.value)}: should be settings with a name each, as {{k: 10}}"
+
+
+def _explain_length(fault: _Fault) -> str:
+    return _explain_value(fault) if fault.value else f"{fault.where} is empty"
+
+
+def _explain_pattern(fault: _Fault) -> str:
+    fix = _PATTERN_FIXES.get(fault.context["pattern"])
+    return f"{fault.where} is {_show(fault.value)}: {fix}" if fix else _explain_value(fault)
+
+
+def _explain_rule(fault: _Fault) -> str:
+    """A rule of our own, whose error is a whole sentence or the end of one."""
+    return f"{fault.where}: {fault.context['error']}" if fault.path else str(fault.context["error"])
+
+
+def _should_be(what: str) -> Callable[[_Fault], str]:
+    def explain_type(fault: _Fault) -> str:
+        value = "empty" if fault.value is None else _show(fault.value)
+        return f"{fault.where} is {value}: should be {what}"
+
+    return explain_type
+
+
+_PATTERN_FIXES = {
+    WEIGHTS_PATTERN: "use hub, hub:NAME, package:PACKAGE/FILE, file:PATH or none",
+    SHA256_PATTERN: "should be 64 hexadecimal digits",
+}
+
+# By pydantic's type of error; whatever is not listed is explained in pydantic's own words.
+_EXPLAIN: dict[str, Callable[[_Fault], str]] = {
+    "extra_forbidden": _explain_unknown,
+    "missing": lambda fault: f"{fault.where} is missing",
+    "literal_error": _explain_choice,
+    "union_tag_invalid": _explain_tag,
+    "union_tag_not_found": lambda fault: f"{fault.tag} is missing",
+    "model_type": _explain_mapping,
+    "model_attributes_type": _explain_mapping,
+    "dict_type": _explain_mapping,
+    "tuple_type": _should_be("a list, as [a, b]"),
+    "list_type": _should_be("a list, as [a, b]"),
+    "int_type": _should_be("a whole number"),
+    "float_type": _should_be("a number"),
+    "bool_type": _should_be("true or false"),
+    "string_type": _should_be("text; put it in quotes"),
+    "too_short": _explain_length,
+    "string_pattern_mismatch": _explain_pattern,
+    "value_error": _explain_rule,
 }
 
 
-def explain(error: ValidationError, root: type[BaseModel], raw: Any) -> str:
-    """The first fault as "models.resnet50.objektive is unknown; did you mean 'objective'?".
-
-    `raw` is the document that was validated: it tells keys of the document from the tags that pydantic puts
-    into the place of a fault inside a union.
-    """
-    # A misspelt key is both unknown and missing: the unknown one leads to the fix.
-    faults = sorted(error.errors(include_url=False), key=lambda fault: fault["type"] != "extra_forbidden")
-    fault = faults[0]
-    place, model = _walk(fault["loc"], root, raw)
-    where = ".".join(_name(part) for part in place)
-    kind: str = fault["type"]
-    message = fault["msg"]
-    context: dict[str, Any] = fault.get("ctx", {})
-    discriminator = str(context.get("discriminator", "")).strip("'")
-    if kind == "extra_forbidden" and (new := _renamed(where)):
-        told = f"{where} is now called {new}; rename it"
-    elif kind == "extra_forbidden":
-        told = f"{where} is unknown{nearest(_name(place[-1]), _keys(model) if model else ())}"
-    elif kind == "missing":
-        told = f"{where} is missing"
-    elif kind in ("literal_error", "union_tag_invalid"):
-        word = fault["input"] if kind == "literal_error" else context["tag"]
-        word = word if isinstance(word, str) else _shown(word)
-        known = [
-            k.strip("' ")
-            for k in context.get("expected", context.get("expected_tags", ""))
-            .replace(" or ", ", ")
-            .split(",")
-        ]
-        where = where if kind == "literal_error" else f"{where}.{discriminator}"
-        told = f"{where} is {_shown(word)}{nearest(word, known)}"
-    elif kind == "union_tag_not_found":
-        told = f"{where}.{discriminator} is missing"
-    elif place and place[-1] == "[key]" and not isinstance(fault["input"], str):
-        section = where.removesuffix(f".{_name(place[-2])}.[key]")
-        told = f"{section}: a row's name is {_shown(fault['input'])}, which YAML takes for no text; put it in quotes"
-    elif place and place[-1] == "[key]":
-        told = f"{where.removesuffix('.[key]')}: {_NAME}"
-    elif (
-        kind == "dict_type"
-        and fault["input"] is None
-        and model
-        and not model.model_fields[str(place[-1])].is_required()
-    ):
-        told = f"{where} is empty; for none say {where}: {{}}"
-    elif kind in _SHAPES:
-        told = f"{where} is {_shown(fault['input'])}: {_SHAPES[kind]}"
-    elif kind == "too_short" and not fault["input"]:
-        told = f"{where} is empty"
-    elif kind == "string_pattern_mismatch" and place[-1] == "weights":
-        told = (
-            f"{where} is {_shown(fault['input'])}: say hub, hub:NAME, package:PACKAGE/FILE, file:PATH or none"
-        )
-    elif kind == "value_error":
-        told = f"{where}: {context['error']}" if where else str(context["error"])
-    else:
-        told = f"{where} is {_shown(fault['input'])}: {message[0].lower()}{message[1:]}"
-    return told + (f" ({len(faults) - 1} more after this one)" if len(faults) > 1 else "")
-
-
-def _renamed(where: str) -> str | None:
-    """The present name of a setting of version 0.1; None if it isn't one."""
-    for old, new in RENAMED:
-        if re.fullmatch(old, where):
-            return new
-    return None
-
-
-def _name(part: int | str) -> str:
+def _shorten(part: int | str) -> str:
     return str(part) if len(str(part)) <= LONGEST_NAME else f"{str(part)[:LONGEST_NAME]}..."
 
 
 def _walk(
-    loc: tuple[int | str, ...], root: type[BaseModel], raw: Any
+    loc: tuple[int | str, ...], root: type[BaseModel], document: Any
 ) -> tuple[list[int | str], type[BaseModel] | None]:
-    """The place of a fault without union tags, and the model in which its last key was looked up."""
-    place: list[int | str] = []
+    """The path of a fault without the tags of unions, and the model in which its last key was looked up."""
+    path: list[int | str] = []
     model: type[BaseModel] | None = root
     annotation: Any = root
     for depth, part in enumerate(loc):
-        choices = [a for a in _models(annotation)]
-        tagged = [m for m in choices if len(choices) > 1 and part in _tags(m)]
-        if tagged and not (isinstance(raw, dict) and part in raw):
+        choices = _models(annotation)
+        tagged = [choice for choice in choices if len(choices) > 1 and part in _tags(choice)]
+        if tagged and not (isinstance(document, dict) and part in document):
             annotation = tagged[0]
             continue
-        place.append(part)
+        path.append(part)
         model = choices[0] if choices else None
         field = model.model_fields.get(str(part)) if model else None
         annotation = (
@@ -161,9 +227,9 @@ def _walk(
             if field
             else (get_args(annotation)[-1] if get_origin(annotation) is dict else None)
         )
-        last = depth == len(loc) - 1
-        raw = raw.get(part) if isinstance(raw, dict) and not last else raw
-    return place, model
+        if isinstance(document, dict) and depth < len(loc) - 1:
+            document = document.get(part)
+    return path, model
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:

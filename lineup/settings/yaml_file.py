@@ -1,9 +1,11 @@
-"""A settings file as plain values: read within bounds, so that no file hangs a command, and no row vanishes
-from it.
+"""A settings file as plain values.
+
+It is read within bounds, so that no file hangs a command. A repeated key is an error, so no row vanishes.
 """
 
 from __future__ import annotations
 
+import re
 import stat
 from pathlib import Path
 from typing import Any
@@ -13,30 +15,40 @@ import yaml
 from lineup.errors import UserError
 
 _START = "presets/ has files to start from"
-# A row takes some 400 bytes and 20 values.
-_MOST_BYTES = 1_000_000
-_MOST_VALUES = 100_000  # where each alias counts as what it stands for
-_LONGEST_VALUE = 10_000  # characters
+# A row takes some 400 bytes and 20 values. An alias counts as all the values that it stands for.
+_MAX_BYTES = 1_000_000
+_MAX_VALUES = 100_000
+_MAX_CHARACTERS_PER_VALUE = 10_000
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads 1e-4 as a number, as YAML 1.2 does and thus DVC; PyYAML would read it as text."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
 
 
 def read(path: Path) -> dict[Any, Any]:
-    """The file's sections. UserError names the place and the nearest fix."""
+    """The file's sections.
+
+    Raises:
+        UserError: with the place of the fault and the nearest fix.
+    """
     try:
-        loader = yaml.SafeLoader(_text(path))
+        loader = _Loader(_read_text(path))
         root = loader.get_single_node()
         if root is not None:
-            _Check(path).node(root)
+            _Checker(path).count(root)
         content = None if root is None else loader.construct_document(root)
     except yaml.YAMLError as error:
-        mark, fault = (
-            getattr(error, "problem_mark", None),
-            getattr(error, "problem", None) or getattr(error, "reason", error),
-        )
-        raise UserError(
-            f"{path}:{f' line {mark.line + 1}:' if mark else ''} is not valid YAML ({fault})"
-        ) from None
-    except ValueError as error:  # of a date or a number, which the loader makes of what looks like one
-        raise UserError(f"{path}: holds a value that is none ({error}); quote it if it's a text") from None
+        mark = getattr(error, "problem_mark", None)
+        fault = getattr(error, "problem", None) or getattr(error, "reason", error)
+        line = f" line {mark.line + 1}:" if mark else ""
+        raise UserError(f"{path}:{line} is not valid YAML ({fault})") from None
+    except ValueError as error:  # The loader builds a date or a number from whatever looks like one.
+        raise UserError(f"{path}: has an invalid value ({error}); quote it if it is text") from None
     except RecursionError:
         raise UserError(f"{path}: is nested too deeply; {_START}") from None
     if not isinstance(content, dict):
@@ -44,55 +56,60 @@ def read(path: Path) -> dict[Any, Any]:
     return content
 
 
-def _text(path: Path) -> str:
-    """Waits for nothing: a pipe or a device is refused, not read."""
+def _read_text(path: Path) -> str:
+    """The file's text. A pipe or a device is refused, since reading it could wait for ever."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            raise UserError(
-                f"{path}: is {'a folder' if path.is_dir() else 'no file but a pipe or a device'}; {_START}"
-            )
+            kind = "a folder" if path.is_dir() else "a pipe or a device"
+            raise UserError(f"{path}: is {kind}, not a file; {_START}")
         with path.open("rb") as file:
-            content = file.read(_MOST_BYTES + 1)
-        if len(content) > _MOST_BYTES:
-            raise UserError(
-                f"{path}: is larger than {_MOST_BYTES:,} bytes, more than settings take; {_START}"
-            )
+            content = file.read(_MAX_BYTES + 1)
+        if len(content) > _MAX_BYTES:
+            raise UserError(f"{path}: is larger than {_MAX_BYTES:,} bytes, too large for settings; {_START}")
         return content.decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: can't be read ({error}); run from the repository's root") from None
 
 
-class _Check:
-    """What must hold before values are made of a document: aliases grow as they are made and shown, and YAML
-    lets the last of two equal keys win silently."""
+class _Checker:
+    """What must hold before values are built from a document.
+
+    Aliases grow as they are built and shown, and YAML lets the last of two equal keys win silently.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.counts: dict[yaml.Node, int | None] = {}  # of values in each node; None while it is counted
+        # The number of values in each node; None while a node is being counted.
+        self.counts: dict[yaml.Node, int | None] = {}
 
-    def node(self, node: yaml.Node) -> int:
-        """How many values a node holds, with every alias written out. UserError if they are too many."""
+    def count(self, node: yaml.Node) -> int:
+        """The number of values that a node holds, with every alias written out.
+
+        Raises:
+            UserError: there are too many, a key is there twice, or a value is too long.
+        """
         if node not in self.counts:
             self.counts[node] = None
             self.counts[node] = self._count(node)
         count = self.counts[node]
         if count is None:
-            raise self._fault(node, "is part of itself; write out what its alias (*) stands for")
-        if count > _MOST_VALUES:
+            raise self._fault(node, "contains itself; write out what its alias (*) stands for")
+        if count > _MAX_VALUES:
             raise self._fault(
                 node,
-                f"holds more than {_MOST_VALUES:,} values, counting what each alias (*) stands for; write less",
+                f"holds more than {_MAX_VALUES:,} values, counting what each alias (*) stands for; "
+                "remove some aliases",
             )
         return count
 
     def _count(self, node: yaml.Node) -> int:
         if isinstance(node, yaml.MappingNode):
             self._keys(node)
-            return 1 + sum(self.node(part) for pair in node.value for part in pair)
+            return 1 + sum(self.count(part) for pair in node.value for part in pair)
         if isinstance(node, yaml.SequenceNode):
-            return 1 + sum(self.node(part) for part in node.value)
-        if len(node.value) > _LONGEST_VALUE:
-            raise self._fault(node, f"holds a value of more than {_LONGEST_VALUE:,} characters")
+            return 1 + sum(self.count(part) for part in node.value)
+        if len(node.value) > _MAX_CHARACTERS_PER_VALUE:
+            raise self._fault(node, f"holds a value of more than {_MAX_CHARACTERS_PER_VALUE:,} characters")
         return 1
 
     def _keys(self, mapping: yaml.MappingNode) -> None:

@@ -1,1 +1,1 @@
-"""Files that appear by a rename, and the schemas of the Parquet tables."""
+"""Files on disk: atomic writes, CSV, the Parquet tables and their schemas, the store of cached blobs."""

@@ -1,4 +1,4 @@
-"""The one CSV writer, whose files are safe to open in a spreadsheet, and its reader."""
+"""The one writer of CSV files, which are safe to open in a spreadsheet, and their readers."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
 from lineup.errors import UserError, naming
-from lineup.storage.files import REPAIR, replace_atomically
+from lineup.storage.files import REPAIR, missing, replace_atomically
 
-# A spreadsheet computes a cell that begins so, and looks past spaces; quotes before it are our own, or were
-# there already.
+# A spreadsheet computes a cell that begins like this, even after spaces. Single quotes before it are ours, or
+# were part of the text already.
 _FORMULA = r"'*[ \t\r\n]*[=+\-@＝＋－＠]|'*[\t\r\n]"  # noqa: RUF001
 
 _NUMBER = r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?"
@@ -30,7 +30,7 @@ _is_formula, _is_number = re.compile(_FORMULA).match, re.compile(_NUMBER, re.ASC
 
 @dataclass(frozen=True)
 class _Lines:
-    """Ends lines with LF that csv ends with CR LF: so it quotes a CR inside a cell, too."""
+    """Writes LF where csv writes CR LF; told to write LF itself, csv would not quote a CR inside a cell."""
 
     stream: TextIO
 
@@ -39,11 +39,10 @@ class _Lines:
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """One CSV file, safe to open in a spreadsheet: a text that would be computed there gets a single quote in
-    front.
+    """Writes one CSV file that is safe to open in a spreadsheet.
 
-    Numbers stay numbers, whether given as such or as text; None is an empty cell. `read_csv` gives the texts
-    back as they were.
+    A text that a spreadsheet would compute gets a single quote in front, which `read_csv` removes again.
+    Numbers stay numbers, even if given as text. None is an empty cell.
     """
 
     def write(temporary: Path) -> None:
@@ -63,33 +62,35 @@ def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 def _write_cells(stream: TextIO, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     writer = csv.writer(_Lines(stream), lineterminator="\r\n")
     writer.writerow(header)
-    writer.writerows(map(_inert, row) for row in rows)
+    writer.writerows(map(_quote_formula, row) for row in rows)
 
 
-def _inert(cell: object) -> object:
+def _quote_formula(cell: object) -> object:
     return f"'{cell}" if isinstance(cell, str) and _is_formula(cell) and not _is_number(cell) else cell
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
-    """The rows of a file that `write_csv` wrote. UserError if it isn't there or is damaged."""
+    """The rows of a file that `write_csv` wrote. Raises UserError if it does not exist or is damaged."""
     try:
         with naming(path), path.open(encoding="utf-8", newline="") as lines:
             header, *rows = csv.reader(lines)
-            return [dict(zip(header, map(_original, row), strict=True)) for row in rows]
+            return [dict(zip(header, map(_unquote_formula, row), strict=True)) for row in rows]
     except FileNotFoundError:
-        raise UserError(f"{path}: is not there; run `dvc repro`, or `dvc pull` it") from None
+        raise missing(path) from None
     except (ValueError, csv.Error):
         raise UserError(f"{path}: is damaged; {REPAIR}") from None
 
 
-def _original(cell: str) -> str:
+def _unquote_formula(cell: str) -> str:
     return cell[1:] if cell.startswith("'") and _is_formula(cell) else cell
 
 
 def read_csv_columns(path: Path, columns: Mapping[str, pa.DataType]) -> pa.Table:
-    """Some columns of a file that `write_csv` wrote, fast; an empty number is null.
+    """Some columns of a file that `write_csv` wrote, read fast; an empty number is null.
 
-    FileNotFoundError if it isn't there; pa.ArrowInvalid or pa.ArrowKeyError if it holds others.
+    Raises:
+        FileNotFoundError: it does not exist.
+        pa.ArrowInvalid, pa.ArrowKeyError: it has other columns.
     """
     convert = pa_csv.ConvertOptions(
         include_columns=[*columns], column_types=dict(columns), strings_can_be_null=False

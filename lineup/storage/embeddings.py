@@ -1,4 +1,4 @@
-"""The vectors of a row: a folder of Parquet files that says whose they are."""
+"""The vectors of a row: a folder of Parquet files, whose metadata name the row and what computed them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,12 @@ from lineup.storage.schemas import embeddings_schema
 
 @dataclass(frozen=True)
 class Embeddings:
-    """ids: str [N], sorted; vectors: float32 [N, D], un-normalised."""
+    """The vectors of N images.
+
+    Attributes:
+        ids: str [N], sorted.
+        vectors: float32 [N, D], un-normalised.
+    """
 
     ids: npt.NDArray[np.str_]
     vectors: npt.NDArray[np.float32]
@@ -26,10 +31,12 @@ class Embeddings:
 
 @dataclass(frozen=True)
 class Origin:
-    """Whose vectors a folder of embeddings holds, as its files say: of which row, under which fingerprint, by
-    which weights.
+    """Where the vectors of a folder come from, as its files' metadata say.
 
-    fingerprint: of what a whitening projects; None, as weights, where the files don't say.
+    Attributes:
+        row: the row that they belong to.
+        fingerprint: of the vectors; for a whitening, of those that it projects. None if the files do not say.
+        weights_sha256: of the encoder's weights; None if the files do not say.
     """
 
     row: str
@@ -37,41 +44,46 @@ class Origin:
     weights_sha256: str | None
 
     def metadata(self) -> dict[str, str]:
-        told = {"model": self.row, "fingerprint": self.fingerprint, "weights_sha256": self.weights_sha256}
-        return {name: value for name, value in told.items() if value is not None}
+        metadata = {"model": self.row, "fingerprint": self.fingerprint, "weights_sha256": self.weights_sha256}
+        return {name: value for name, value in metadata.items() if value is not None}
 
 
 def origin(folder: Path) -> Origin:
-    """UserError if a row's folder of embeddings is not there, or its files say that they are another row's.
+    """The origin of a row's folder of embeddings.
 
-    What comes out of a shared cache is the row's only if it says so itself.
+    A shared DVC cache may hand out another row's files, so the files themselves must name the row.
+
+    Raises:
+        UserError: the folder does not exist, or its files name another row.
     """
-    told = Origin("", None, None)
+    declared = Origin("", None, None)
     for file in shards(folder):
         metadata = {
             name.decode(): value.decode(errors="replace")
             for name, value in (read_schema(file).metadata or {}).items()
         }
-        told = Origin(metadata.get("model", ""), metadata.get("fingerprint"), metadata.get("weights_sha256"))
-        if told.row != folder.name:
+        declared = Origin(
+            metadata.get("model", ""), metadata.get("fingerprint"), metadata.get("weights_sha256")
+        )
+        if declared.row != folder.name:
             stage = folder.parent.name.replace("embeddings", "embed")
             raise UserError(
-                f"{file}: says that it holds vectors of row {told.row!r}, not of {folder.name!r}; "
+                f"{file}: says that it holds vectors of row {declared.row!r}, not of {folder.name!r}; "
                 f"run `dvc repro -f -s {stage}@{folder.name}` (refine@ for a refinement), then `dvc repro`"
             )
-    return told
+    return declared
 
 
 def read_vectors(
     folder: Path, columns: list[str] | None = None, batch_rows: int = 8_192
 ) -> Iterator[pa.RecordBatch]:
-    """A row's embeddings in the order of their ids, as `read_shards`. UserError if they are another row's."""
+    """A row's embeddings in the order of their ids, as `read_shards`. Raises UserError if another row's."""
     origin(folder)
     yield from read_shards(folder, columns, batch_rows)
 
 
 def read_embeddings(folder: Path, split: str) -> Embeddings:
-    """The vectors of one split ("query" or "gallery"); an empty one gives [0, D]."""
+    """The vectors of one split, "query" or "gallery"; those of an empty split are [0, D]."""
     dim = read_schema(shards(folder)[0]).field("embedding").type.list_size
     ids: list[str] = []
     vectors = [np.empty((0, dim), np.float32)]
@@ -95,7 +107,12 @@ def ids_and_vectors(rows: pa.RecordBatch) -> tuple[list[str], npt.NDArray[np.flo
 
 
 def embeddings_batch(images: pa.RecordBatch, vectors: npt.NDArray[np.float32]) -> pa.RecordBatch:
-    """images: N rows with image_id, split and prepared_id; vectors: float32 [N, D], theirs."""
+    """Rows of the embeddings' schema.
+
+    Args:
+        images: N rows with image_id, split and prepared_id.
+        vectors: float32 [N, D], one of each image.
+    """
     flat = pa.array(np.ascontiguousarray(vectors, dtype=np.float32).reshape(-1))
     lists = pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
     known = [images.column(name).cast(pa.string()) for name in ("image_id", "split", "prepared_id")]

@@ -1,4 +1,4 @@
-"""Files and folders that appear under their name by a rename: nothing is ever half-written."""
+"""Files and folders that appear under their name by a rename, so that no reader ever sees half of one."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import glob
 import json
 import os
 import shutil
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,24 @@ import psutil
 
 from lineup.errors import UserError, naming
 
-REPAIR = "run `dvc checkout --force`, or `dvc repro` once it's removed"  # for a damaged file
+# A folder of the local cache that was used so lately is never removed: a run may still need it.
+IN_USE_SECONDS = 24 * 3600
+
+# What to do about a damaged result.
+REPAIR = "run `dvc checkout --force`, or `dvc repro` once it's removed"
 
 
-def replace_atomically(path: Path, write: Any) -> None:
-    """Calls write(temporary path) and renames the file or folder it made to `path`, which an OSError of the
-    disk names.
+def missing(path: Path) -> UserError:
+    """The error to raise for a result that does not exist."""
+    return UserError(f"{path}: does not exist; run `dvc repro`, or `dvc pull` it")
+
+
+def replace_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Creates or replaces a file or folder by a rename.
+
+    Args:
+        path: its name. An OSError of the disk names it, never the temporary path.
+        write: called with a temporary path, where it must create the file or folder.
     """
     temporary, former = (path.with_name(f".{path.name}.{part}{os.getpid()}.tmp") for part in ("", "former."))
     try:
@@ -35,20 +48,29 @@ def replace_atomically(path: Path, write: Any) -> None:
     finally:
         if os.path.lexists(former) and not os.path.lexists(path):
             former.rename(path)
-        with suppress(OSError):  # a disk that fails has been told above; the next run removes what is left
+        with suppress(OSError):  # A disk that fails has raised above; the next run removes what is left.
             _remove(temporary)
             _remove(former)
 
 
+def mark_used(folder: Path) -> None:
+    """Makes now the last use of a folder of the local cache, which is created where it does not exist.
+
+    `lineup cache --prune` goes by that time: the latest modification of the folder and of the files in it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    os.utime(folder)
+
+
 def remove_folder(folder: Path) -> None:
-    """Out of sight by one rename first: no process ever sees half of a folder."""
+    """Removes a folder, which is renamed first, so that no process ever sees half of it."""
     doomed = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     folder.rename(doomed)
     shutil.rmtree(doomed)
 
 
 def remove_abandoned(folder: Path, name: str | None = None) -> None:
-    """Removes what killed processes left half-written in a folder, of one file or of all."""
+    """Removes what killed processes left half-written in a folder: under one name, or under any."""
     for left in folder.glob(f".{glob.escape(name) if name else '*'}.*.tmp"):
         if not _is_running(left.name.split(".")[-2]):
             _remove(left)
@@ -62,35 +84,36 @@ def _remove(path: Path) -> None:
 
 
 def _is_running(pid: str) -> bool:
-    """Not so of a zombie, which is left where nobody takes a killed process's exit status, nor of a thread's
-    number.
-    """
+    """Whether a process with this number is running; a zombie or a thread is not."""
     try:
         return psutil.pid_exists(int(pid)) and psutil.Process(int(pid)).status() not in (
             psutil.STATUS_ZOMBIE,
             psutil.STATUS_DEAD,
         )
-    except psutil.AccessDenied:  # another user's
+    except psutil.AccessDenied:  # It is another user's.
         return True
     except (psutil.NoSuchProcess, ValueError, OverflowError):
         return False
 
 
 def write_text(path: Path, text: str) -> None:
+    """Writes a text file, in UTF-8 with lines that end in LF."""
     replace_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8", newline="\n"))
 
 
 def write_json(path: Path, content: Any) -> None:
+    """Writes a JSON file with sorted keys: equal contents give equal bytes."""
     write_text(
         path, json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
     )
 
 
 def read_json(path: Path) -> Any:
+    """The content of a JSON file. Raises UserError if it does not exist or is damaged."""
     try:
         with naming(path):
             return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{path}: is not there; run `dvc repro`, or `dvc pull` it") from None
+        raise missing(path) from None
     except ValueError:
         raise UserError(f"{path}: is damaged; {REPAIR}") from None

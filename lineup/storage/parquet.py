@@ -1,4 +1,4 @@
-"""The one Parquet writer, and readers that stream.
+"""The one writer of Parquet files, and readers that stream.
 
 The same rows give the same bytes: rows sorted by id, fixed schemas, no pandas metadata, pinned pyarrow.
 """
@@ -16,23 +16,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lineup.errors import UserError, naming
-from lineup.storage.files import REPAIR, replace_atomically
+from lineup.storage.files import REPAIR, missing, replace_atomically
 
-ROWS_AT_ONCE = 65_536  # of a table that may be long
+# Rows of a long table that are in memory at once.
+ROWS_AT_ONCE = 65_536
 
-_ROWS_PER_PIECE = (
-    1_024  # Parquet's pages end at a multiple of it, so that such pieces give the bytes of the whole
-)
+# Parquet's pages end at a multiple of it, so a table written in pieces has the bytes of one written whole.
+_ROWS_PER_PIECE = 1_024
 
-_ROWS_PER_GROUP = {"image": 64, "embedding": 1_024}  # what a reader holds at once: some megabytes of either
+# A reader holds one group at once: some megabytes, of images as of embeddings.
+_ROWS_PER_GROUP = {"image": 64, "embedding": 1_024}
 
-_DICTIONARY_BYTES = (
-    256 * 2**20
-)  # ids of a ranking repeat; keep them in one dictionary however large the gallery
+# The ids of a ranking repeat. They stay in one dictionary, however large the gallery.
+_DICTIONARY_BYTES = 256 * 2**20
 
 
 def write_table(path: Path, table: pa.Table, metadata: dict[str, str] | None = None) -> None:
-    """One Parquet file."""
+    """Writes one Parquet file."""
     plain = table.replace_schema_metadata(metadata)
     replace_atomically(
         path,
@@ -43,25 +43,29 @@ def write_table(path: Path, table: pa.Table, metadata: dict[str, str] | None = N
 def write_rows(
     path: Path, schema: pa.Schema, rows: Iterable[Sequence[object]], metadata: dict[str, str] | None = None
 ) -> None:
-    """One Parquet file of rows that come one at a time, values in the schema's order; holds one row group.
+    """Writes one Parquet file of rows that come one at a time; one row group is in memory.
 
-    Up to ROWS_AT_ONCE rows the bytes are those of `write_table`.
+    A table of at most ROWS_AT_ONCE rows has the same bytes as from `write_table`.
+
+    Args:
+        rows: values in the schema's order.
     """
     source = iter(rows)
-    pieces = (record_batch(some, schema) for some in iter(lambda: list(islice(source, _ROWS_PER_PIECE)), []))
+    batches = iter(lambda: list(islice(source, _ROWS_PER_PIECE)), [])
+    pieces = (record_batch(batch, schema) for batch in batches)
     groups = iter(lambda: list(islice(pieces, ROWS_AT_ONCE // _ROWS_PER_PIECE)), [])
 
     def write(temporary: Path) -> None:
         described = schema.with_metadata(metadata) if metadata else schema
         with pq.ParquetWriter(temporary, described, **_options(schema)) as writer:
-            for group in chain([next(groups, [])], groups):  # a table without rows has a group, too
+            for group in chain([next(groups, [])], groups):  # A table without rows has a group, too.
                 writer.write_table(_whole_lists(pa.Table.from_batches(group, schema)))
 
     replace_atomically(path, write)
 
 
 def record_batch(rows: Sequence[Sequence[object]], schema: pa.Schema) -> pa.RecordBatch:
-    """Rows, at least one, of values in the schema's order."""
+    """A batch of rows, at least one, whose values are in the schema's order."""
     columns = zip(*rows, strict=True)
     return pa.record_batch(
         [pa.array(column, kind.type) for column, kind in zip(columns, schema, strict=True)], schema=schema
@@ -69,7 +73,10 @@ def record_batch(rows: Sequence[Sequence[object]], schema: pa.Schema) -> pa.Reco
 
 
 def _whole_lists(table: pa.Table) -> pa.Table:
-    """Their pages don't end where pieces do; to join the other columns as well would hold the table twice."""
+    """The table with each column of lists in one piece, since pages of lists do not end where pieces do.
+
+    The other columns stay in pieces: joining them as well would hold the table in memory twice.
+    """
     columns = [
         column.combine_chunks() if pa.types.is_list(column.type) else column for column in table.columns
     ]
@@ -77,7 +84,7 @@ def _whole_lists(table: pa.Table) -> pa.Table:
 
 
 def _plain(schema: pa.Schema) -> list[str]:
-    """Columns of images and vectors, which are stored as they are: they don't compress."""
+    """The columns of images and vectors, which are stored uncompressed, as they hardly shrink."""
     return [f.name for f in schema if pa.types.is_binary(f.type) or pa.types.is_fixed_size_list(f.type)]
 
 
@@ -92,7 +99,7 @@ def _options(schema: pa.Schema) -> dict[str, Any]:
 
 
 def _leaf(field: pa.Field) -> str:
-    """The Parquet path of a column's values."""
+    """The path inside the Parquet file of a column's values."""
     return (
         f"{field.name}.list.element"
         if pa.types.is_list(field.type) or pa.types.is_fixed_size_list(field.type)
@@ -101,7 +108,7 @@ def _leaf(field: pa.Field) -> str:
 
 
 def shard_digits(rows: int, rows_per_shard: int) -> int:
-    """Hex digits of the id by which a folder is split; follows from the number of rows alone."""
+    """How many hex digits of the id a folder is split by; this follows from the number of rows alone."""
     digits = 0
     while rows > rows_per_shard * 16**digits:
         digits += 1
@@ -116,10 +123,14 @@ def write_shards(
     rows_per_shard: int,
     metadata: dict[str, str] | None = None,
 ) -> None:
-    """A folder of Parquet files, split by the id's first hex digits; holds one row group in memory.
+    """Writes a folder of Parquet files, split by the id's first hex digits; one row group is in memory.
 
-    batches: sorted by image_id, `rows` rows in all. The folder has at least one file, so an empty one has a
-        schema.
+    The folder has at least one file, so that an empty one has a schema, too.
+
+    Args:
+        batches: sorted by image_id.
+        rows: how many rows the batches have in all.
+        rows_per_shard: the most that one file should have.
     """
     digits = shard_digits(rows, rows_per_shard)
 
@@ -130,7 +141,7 @@ def write_shards(
             written += _write_shard(
                 folder / f"{prefix or 'all'}.parquet", schema, (part for _, part in parts), metadata
             )
-        assert written == rows, f"{written} rows came, {rows} were announced"
+        assert written == rows, f"the batches had {written} rows, not {rows}"
         if not rows:
             _write_shard(folder / "all.parquet", schema, [], metadata)
 
@@ -138,11 +149,11 @@ def write_shards(
 
 
 def _by_prefix(batches: Iterable[pa.RecordBatch], digits: int) -> Iterator[tuple[str, pa.RecordBatch]]:
-    """The batches, cut where the ids' first digits change."""
+    """(prefix, rows): the batches, cut where the first digits of the ids change."""
     last = ""
     for batch in batches:
         ids = batch.column("image_id").to_pylist()
-        assert all(a <= b for a, b in pairwise([last, *ids])), "rows must come sorted by image_id"
+        assert all(a <= b for a, b in pairwise([last, *ids])), "rows must be sorted by image_id"
         last, start = (ids[-1] if ids else last), 0
         for prefix, same in groupby(ids, key=lambda image_id: image_id[:digits]):
             yield prefix, batch.slice(start, size := sum(1 for _ in same))
@@ -152,20 +163,20 @@ def _by_prefix(batches: Iterable[pa.RecordBatch], digits: int) -> Iterator[tuple
 def _write_shard(
     path: Path, schema: pa.Schema, parts: Iterable[pa.RecordBatch], metadata: dict[str, str] | None
 ) -> int:
-    """How many rows came."""
+    """Returns the number of rows written."""
     size = next(_ROWS_PER_GROUP[name] for name in schema.names if name in _ROWS_PER_GROUP)
     described, written = schema.with_metadata(metadata) if metadata else schema, 0
     with pq.ParquetWriter(path, described, **_options(schema)) as writer:
         for group in _regrouped(parts, size):
             writer.write_table(pa.Table.from_batches(group).combine_chunks().cast(described))
             written += sum(part.num_rows for part in group)
-        if not written:  # a table without rows has a group, too
+        if not written:  # A table without rows has a group, too.
             writer.write_table(described.empty_table())
     return written
 
 
 def _regrouped(parts: Iterable[pa.RecordBatch], size: int) -> Iterator[list[pa.RecordBatch]]:
-    """The same rows, `size` at a time; fewer in the last one."""
+    """The same rows, `size` at a time; the last group may have fewer."""
     group, room = list[pa.RecordBatch](), size
     for part in parts:
         start = 0
@@ -180,34 +191,36 @@ def _regrouped(parts: Iterable[pa.RecordBatch], size: int) -> Iterator[list[pa.R
 
 
 def shards(folder: Path) -> list[Path]:
-    """A folder's files in the order of their ids. UserError if it isn't there."""
+    """A folder's files in the order of their ids. Raises UserError if it does not exist."""
     files = sorted(folder.glob("*.parquet"))
     if not files:
-        raise UserError(f"{folder}: is not there; run `dvc repro`, or `dvc pull` it")
+        raise missing(folder)
     return files
 
 
 def read_shards(
     folder: Path, columns: list[str] | None = None, batch_rows: int = 1_024
 ) -> Iterator[pa.RecordBatch]:
-    """A folder's rows in the order of their ids; never more than one row group in memory."""
+    """A folder's rows in the order of their ids; at most one row group is in memory."""
     for file in shards(folder):
         yield from read_shard(file, columns, batch_rows)
 
 
 def read_shard(file: Path, columns: list[str] | None, batch_rows: int) -> Iterator[pa.RecordBatch]:
+    """As `read_shards`, of one file."""
     with _intact(file), pq.ParquetFile(file) as parquet:
         yield from parquet.iter_batches(batch_size=batch_rows, columns=columns)
 
 
 @contextmanager
 def _intact(file: Path) -> Iterator[None]:
+    """Raises UserError if pyarrow finds the file damaged."""
     try:
         with naming(file):
             yield
-    except FileNotFoundError:  # pyarrow raises this one without a number, too
+    except FileNotFoundError:  # pyarrow may raise this one without a number.
         raise
-    except (pa.ArrowInvalid, OSError) as error:  # pyarrow's own, which have no number
+    except (pa.ArrowInvalid, OSError) as error:  # pyarrow's errors of content have no number.
         if (isinstance(error, OSError) and error.errno is not None) or "No match for FieldRef" in str(error):
             raise
         raise UserError(f"{file}: is damaged; {REPAIR}") from None
@@ -231,4 +244,4 @@ def read_table(path: Path, **options: Any) -> pa.Table:
         with _intact(path):
             return pq.read_table(path, **options)
     except FileNotFoundError:
-        raise UserError(f"{path}: is not there; run `dvc repro`, or `dvc pull` it") from None
+        raise missing(path) from None

@@ -1,4 +1,4 @@
-"""The schemas of the Parquet tables, and how many rows a file of a folder holds."""
+"""The schemas of the Parquet tables, and the most rows that one file of a folder has."""
 
 from __future__ import annotations
 
@@ -9,10 +9,8 @@ MANIFEST = pa.schema(
         ("image_id", pa.string()),  # SHA-256 of the file's bytes
         ("split", pa.string()),  # train | query | gallery
         ("label", pa.string()),  # null: unknown
-        (
-            "paths",
-            pa.list_(pa.string()),
-        ),  # every file with these bytes in this split, relative to data/raw, sorted
+        # Every file with these bytes in this split, relative to data/raw, sorted.
+        ("paths", pa.list_(pa.string())),
         ("pixels_id", pa.string()),  # SHA-256 of the upright RGB pixels and their size
         ("width", pa.int32()),  # upright, before shrinking
         ("height", pa.int32()),
@@ -20,25 +18,21 @@ MANIFEST = pa.schema(
     ]
 )
 
-_PREPARED_ID = (
-    "prepared_id",
-    pa.string(),
-)  # SHA-256 of the bytes stored in the place of a file's own; null where it is kept as it is
+# SHA-256 of the bytes that are stored in the place of a file's own; null where its own are stored.
+_PREPARED_ID = ("prepared_id", pa.string())
 
 IMAGES = pa.schema([("image_id", pa.string()), ("split", pa.string()), _PREPARED_ID, ("image", pa.binary())])
 
-# Its file's metadata has, where there is a qrels.csv, the number of its judgements, and how many of them are
-# left out.
+# Where there is a qrels.csv, the file's metadata say how many judgements it has (`judgements`), and how many
+# of them are left out (`left_out`).
 QRELS = pa.schema([("query_id", pa.string()), ("gallery_id", pa.string()), ("relevance", pa.int8())])
 
 RANKING = pa.schema(
     [
         ("query_id", pa.string()),
         ("gallery_ids", pa.list_(pa.string())),  # nearest first
-        (
-            "scores",
-            pa.list_(pa.float32()),
-        ),  # higher is nearer: cosine similarity, or minus the squared L2 distance
+        # Higher is nearer: the cosine similarity, or minus the squared L2 distance.
+        ("scores", pa.list_(pa.float32())),
     ]
 )
 

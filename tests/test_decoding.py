@@ -409,5 +409,5 @@ def test_prepared_reads_what_was_written(tmp_path: Path) -> None:
     assert list(decoding.prepared(tmp_path / "images", batch_rows=3)) == [
         (image_id, split, data) for image_id, split, _, data in rows
     ]
-    with pytest.raises(UserError, match="is not there"):
+    with pytest.raises(UserError, match="does not exist"):
         list(decoding.prepared(tmp_path / "elsewhere"))

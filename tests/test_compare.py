@@ -15,7 +15,10 @@ from markdown_it import MarkdownIt
 from lineup import paths
 from lineup.commands import group
 from lineup.errors import UserError
-from lineup.evaluation import comparison
+from lineup.evaluation import markdown, sentences
+from lineup.evaluation.rich_text import Data
+from lineup.evaluation.row_metrics import Judgements, OwnPicture, RowCosts, RowMetrics
+from lineup.evaluation.tables import Table
 from lineup.storage import csv_files, files, parquet, schemas
 from stages import compare, score
 from tests.support.collection import (
@@ -67,18 +70,41 @@ def read_csv(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_an_unusable_qrels_csv_is_told_where_nothing_is_scored_either() -> None:
-    row = {
-        "queries": 2,
-        "gallery": 3,
-        "unscored": "no labels",
-        "relevance": "none",
-        "judgements": {"lines": 0, "left_out": 0},
-    }
-    told = comparison.task({**row, "exclude": "pixels", "own_picture": {"same_bytes": 0, "other_bytes": 0}})
-    assert told == (
-        "2 queries, 3 gallery images, no labels: quality can't be measured. data/raw/qrels.csv has no judgement that can be used."
+def test_an_unusable_qrels_csv_is_mentioned_where_nothing_is_scored_either() -> None:
+    costs = RowCosts(
+        images_per_second=None,
+        dim=8,
+        index_mb=1.0,
+        query_ms=1.0,
+        parameters=None,
+        gflops=None,
+        train_minutes=None,
+        random=False,
+        search_device="CPU",
+        search_threads=2,
     )
+    row = RowMetrics(
+        row="a",
+        relevance="none",
+        unscored="no labels",
+        queries=2,
+        scored=0,
+        without_label=2,
+        without_answer=0,
+        labels=0,
+        clusters=0,
+        gallery=3,
+        exclude="pixels",
+        own_picture=OwnPicture(same_bytes=0, other_bytes=0),
+        depth=3,
+        judgements=Judgements(lines=0, left_out=0),
+        enlarged=None,
+        quality={},
+        costs=costs,
+    )
+    assert sentences.task(row) == [
+        "2 queries, 3 gallery images, no labels: quality can't be measured. data/raw/qrels.csv has no judgement that can be used."
+    ]
 
 
 def test_photos_smaller_than_a_network_s_input_are_counted() -> None:
@@ -336,17 +362,11 @@ def test_odd_labels_keep_queries_and_columns_apart() -> None:
     assert {line["label"] for line in read_csv(paths.row_queries("a"))} == set(odd) - {"=1+1"} | {"'=1+1"}
 
 
-@pytest.mark.parametrize(
-    ("file", "told"),
-    [
-        (paths.row_metrics("b"), "metrics/rows/b.json: is not there"),
-        (paths.row_queries("b"), "metrics/queries/b.csv: is not there"),
-    ],
-)
-def test_a_missing_file_is_told(file: Path, told: str) -> None:
+@pytest.mark.parametrize("file", [paths.row_metrics("b"), paths.row_queries("b")])
+def test_a_missing_file_is_named_with_the_fix(file: Path) -> None:
     run(rows(a=1.0, b=1.0))
     file.unlink()
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=rf"^{file}: (is not there|does not exist); run `dvc repro`"):
         compare.main([])
 
 
@@ -380,8 +400,7 @@ def test_show_prints_the_page(capsys: pytest.CaptureFixture[str]) -> None:
 
 @given(st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), max_size=30))
 def test_escaped_text_is_shown_as_it_is(text: str) -> None:
-    cell = comparison.table(["a", "b"], [[comparison.escape(text), "x"]])
-    tokens = MARKDOWN.parse(cell)
+    tokens = MARKDOWN.parse(markdown.table(Table(["a", "b"], [[Data(text), "x"]])))
     shown = [
         "".join(child.content for child in token.children or []) for token in tokens if token.type == "inline"
     ]
@@ -389,7 +408,7 @@ def test_escaped_text_is_shown_as_it_is(text: str) -> None:
 
 
 def test_columns_are_aligned() -> None:
-    table = comparison.table(["model", "x"], [["a", "1"], ["a longer one", "12,345"]]).splitlines()
+    table = markdown.table(Table(["model", "x"], [["a", "1"], ["a longer one", "12,345"]])).splitlines()
     assert len({len(line) for line in table}) == 1
     assert table[2] == "| a            |      1 |"
 

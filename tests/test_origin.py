@@ -120,7 +120,7 @@ def test_figures_of_other_vectors_than_embed_wrote_are_not_scored() -> None:
     files.write_json(paths.costs("embed", "a"), {**measured, "fingerprint": "f" * 64})
     with pytest.raises(
         UserError,
-        match=r"data/embeddings/a: holds other vectors than data/costs/a/embed.json tells of; .*-f -s embed@a`",
+        match=r"data/embeddings/a: holds other vectors than data/costs/a/embed.json was measured on; .*-f -s embed@a`",
     ):
         score.main(["--row", "a"])
     score.main(["--row", "b"])

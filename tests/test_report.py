@@ -23,7 +23,8 @@ from PIL import Image as Pillow
 
 from lineup import paths
 from lineup.errors import UserError
-from lineup.evaluation import relevance
+from lineup.evaluation.relevance import Relevance
+from lineup.evaluation.rich_text import Code, Strong
 from lineup.photos import decoding as prepared_images
 from lineup.photos import thumbnails
 from lineup.report import collection as report_collection
@@ -75,7 +76,7 @@ def test_a_literal_is_the_same_data_and_harmless_anywhere(key: str, content: dic
 
 
 def test_row_data_of_a_hand_worked_case() -> None:
-    answers = relevance.Relevance(
+    relevance = Relevance(
         "labels",
         np.array(["a", "b", "c"]),
         np.array([b"g%02d" % i for i in range(12)]),
@@ -87,8 +88,8 @@ def test_row_data_of_a_hand_worked_case() -> None:
     # label.
     positions = np.array([[3, 2, 1, 4, 5, 6, 7, 8, 9, 10, 11, 0], [1, 0, *[-1] * 10], [0, 1, *[-1] * 10]])
     scores = np.where(positions >= 0, 1 - np.arange(12, dtype=np.float32) / 100, np.nan).astype(np.float32)
-    ranking = rankings.Ranking(answers.query_ids, answers.gallery_ids.astype(np.str_), positions, scores)
-    told = row.row_data(ranking, positions, answers, "key", "cosine")
+    ranking = rankings.Ranking(relevance.query_ids, relevance.gallery_ids.astype(np.str_), positions, scores)
+    told = row.row_data(ranking, positions, relevance, "key", "cosine")
     assert told["marks"] == ["0?00000000", "10", "??"]
     assert told["answers"] == [[3, 2, 1, 4, 5, 6, 7, 8, 9, 10], [1, 0], [0, 1]]
     assert told["scores"][1] == [1.0, 0.99]
@@ -126,7 +127,7 @@ def test_a_row_against_naive_loops(folder: Path) -> None:
         )
         if labels[g] != query["label"]
     ]
-    best = sorted(wrong)[: row.ALIKE]
+    best = sorted(wrong)[: row.ALIKE_PAIRS_SHOWN]
     assert [(queries[q]["image_id"], gallery[g]["image_id"]) for q, g, _ in told["alike"]] == [
         (q, g) for _, q, g in best
     ]
@@ -159,9 +160,9 @@ def side(labels: list[int]) -> report_collection.Side:
     )
 
 
-def figures(first_hit: list[int], top_label: list[str], top_score: list[float]) -> overview.Figures:
+def figures(first_hit: list[int], top_label: list[str], top_score: list[float]) -> overview.QueryFigures:
     count = len(first_hit)
-    return overview.Figures(
+    return overview.QueryFigures(
         [], np.ones(count, np.int64), np.array(first_hit), np.zeros(count), top_label, np.array(top_score)
     )
 
@@ -242,8 +243,8 @@ def test_the_table_has_the_comparisons_figures(folder: Path) -> None:
     ]
 
 
-def test_marked_shows_what_isnt_ours_as_text() -> None:
-    assert html.marked(r"**Best: `a_b`**, <b> & \*x\* `<i>`") == (
+def test_a_sentence_shows_what_isnt_markup_as_text() -> None:
+    assert html.rich((Strong(("Best: ", Code("a_b"))), ", <b> & *x* ", Code("<i>"))) == (
         "<strong>Best: <code>a_b</code></strong>, &lt;b&gt; &amp; *x* <code>&lt;i&gt;</code>"
     )
 
@@ -364,7 +365,7 @@ def test_what_is_missing_is_told_in_a_sentence(folder: Path) -> None:
     with pytest.raises(UserError, match=r"isn't what this version writes .*dvc repro -f -s score@blurred"):
         report.main([])
     paths.row_queries("blurred").unlink()
-    with pytest.raises(UserError, match=r"metrics/queries/blurred.csv: is not there"):
+    with pytest.raises(UserError, match=r"metrics/queries/blurred.csv: .*; run `dvc repro`"):
         report.main([])
 
 

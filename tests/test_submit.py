@@ -96,7 +96,7 @@ def test_equal_file_names_need_paths(place: Path) -> None:
     prepared(images)
     with pytest.raises(
         UserError,
-        match=r"'test/gallery/./1.jpg' and 'test/gallery/./1.jpg' are both named '1.jpg'; say --names path",
+        match=r"'test/gallery/./1.jpg' and 'test/gallery/./1.jpg' are both named '1.jpg'; use --names path",
     ):
         written("-k", "2", "--group", "us")
     assert written("-k", "2", "--group", "us", "--names", "path")["images"] == {
@@ -118,7 +118,7 @@ def test_odd_names_and_groups_are_text(place: Path) -> None:
     [
         (
             ["-k", "4", "--group", "us"],
-            "-k is 4, but data/raw/test/gallery has 3 photos that can be read; say -k 3 or less",
+            "-k is 4, but data/raw/test/gallery has 3 photos that can be read; use -k 3 or less",
         ),
         (
             ["-k", "3", "--group", "us"],
@@ -130,8 +130,8 @@ def test_odd_names_and_groups_are_text(place: Path) -> None:
         (["-k", "2", "--group", "us", "--shape", "list"], "--group has no place in --shape list"),
         (["-k", "2", "--group", "us", "--out", "."], "can't be written (it is a folder)"),
         (["-k", "2", "--group", "us", "--out", "params.yaml/x.json"], "can't be written (File exists)"),
-        (["-k", "2", "--group", "us", "--url", "ftp://example.org"], "which is no address"),
-        (["-k", "2", "--group", "us", "--url", "http://[1"], "which is no address"),
+        (["-k", "2", "--group", "us", "--url", "ftp://example.org"], "which is not an http address"),
+        (["-k", "2", "--group", "us", "--url", "http://[1"], "which is not an http address"),
     ],
 )
 def test_a_mistake_is_told_with_its_fix(place: Path, arguments: list[str], told: str) -> None:
@@ -194,7 +194,7 @@ def test_photos_that_could_not_be_read_are_counted(place: Path, capsys: pytest.C
     ("content", "told"),
     [
         ([("a", ["x", "y"])], "lacks the query 'b'"),
-        ([("a", ["x", "y"]), ("b", ["x", "y"]), ("c", ["x", "y"])], "answers 'c', which is no query"),
+        ([("a", ["x", "y"]), ("b", ["x", "y"]), ("c", ["x", "y"])], "answers 'c', which is not a query"),
         ([("a", ["x", "y"]), ("b", ["x", "y"]), ("a", ["x", "y"])], "answers the query 'a' 2 times"),
         (
             [("a", ["x", "y"]), ("b", ["x", "q"])],
@@ -302,13 +302,11 @@ GOOD = answer(200, '{"accuracy": 0.625}')
 BODY = b'{"groupname": "us", "images": {}}'
 
 
-PATIENT, HASTY = (
-    30.0,
-    0.4,
-)  # seconds: of who expects an answer, however busy the machine, and of who expects none
+# A test that expects an answer waits long, however busy the machine is; one that expects none does not.
+PATIENT_SECONDS, HASTY_SECONDS = 30.0, 0.4
 
 
-def send(server: Server, again: bool = False, seconds: float = PATIENT) -> float:
+def send(server: Server, again: bool = False, seconds: float = PATIENT_SECONDS) -> float:
     return client.send(server.url, BODY, again=again, seconds=seconds, pause_seconds=0)
 
 
@@ -395,7 +393,7 @@ def test_whatever_becomes_of_it_nothing_is_sent_twice_unasked(
 ) -> None:
     server = serve(reply, GOOD)
     with pytest.raises(UserError, match=f"{told}.*--again sends it once more") as error:
-        send(server, seconds=HASTY if reply in (hang, trickle) else PATIENT)
+        send(server, seconds=HASTY_SECONDS if reply in (hang, trickle) else PATIENT_SECONDS)
     assert str(error.value).isprintable() and len(str(error.value)) < 700
     with pytest.raises(
         UserError, match=r"was sent there before \(20.*, no accuracy came back\); --again sends it once more"
@@ -412,7 +410,7 @@ def test_a_submission_that_was_answered_is_not_sent_twice(serve: Callable[..., S
     with pytest.raises(UserError, match=r"sent there before \(.*, accuracy 0.625\)"):
         send(server)
     other = BODY.replace(b"us", b"we")
-    assert client.send(server.url, other, seconds=PATIENT) == 0.625  # another one is
+    assert client.send(server.url, other, seconds=PATIENT_SECONDS) == 0.625  # another one is
     assert len(server.received) == 2
 
 
@@ -468,13 +466,15 @@ def test_a_server_that_is_not_there_got_nothing(serve: Callable[..., Server]) ->
     for url in ("http://no-such-host.invalid/", "http://a..b/"):
         for _ in range(2):
             with pytest.raises(UserError, match=r"can't be reached .*; nothing was sent"):
-                client.send(url, BODY, seconds=PATIENT)
+                client.send(url, BODY, seconds=PATIENT_SECONDS)
 
 
 def test_a_password_in_the_address_is_not_shown(serve: Callable[..., Server]) -> None:
     server = serve(answer(404, ""))
     with pytest.raises(UserError) as error:
-        client.send(server.url.replace("127", "me:secret@127") + "?token=hidden", BODY, seconds=PATIENT)
+        client.send(
+            server.url.replace("127", "me:secret@127") + "?token=hidden", BODY, seconds=PATIENT_SECONDS
+        )
     assert "secret" not in str(error.value) and "hidden" not in str(error.value)
 
 

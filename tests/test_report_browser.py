@@ -445,7 +445,7 @@ def test_without_training_photos_there_is_nothing_on_copies(finished: Path, one_
         file.unlink()
         page = open_page(one_browser, finished)
         assert texts(page, "#status li") == [
-            "near_copies/sharp isn't here: run dvc pull data/report/near_copies/sharp"
+            "near_copies/sharp is missing: run dvc pull data/report/near_copies/sharp"
         ]
         chromium.console(page)  # the browser's own word on it
     finally:
@@ -463,7 +463,7 @@ def test_a_row_whose_file_is_missing_or_stale_is_told(finished: Path, one_browse
         assert page.find_element(By.ID, "status").is_displayed()
         assert texts(page, "#status li") == [
             "middling: rows/middling.js is of other test images: run dvc repro",
-            "blurred: rows/blurred.js isn't here: run dvc pull data/report/rows/blurred.js",
+            "blurred: rows/blurred.js is missing: run dvc pull data/report/rows/blurred.js",
         ]
         assert all("blurred.js" in line for line in chromium.console(page)), (
             "the browser's own word on the missing file"

@@ -43,7 +43,9 @@ class Table(NamedTuple):
 def quality(compared: Comparison) -> Table:
     """How good each row is, and why nothing could be scored if so."""
     if not compared.metric_names:
-        lines: list[list[Cell]] = [[_name(row), row.metrics.unscored or ""] for row in compared.rows]
+        lines: list[list[Cell]] = [
+            [RowName(row.name, random=False), row.metrics.unscored or ""] for row in compared.rows
+        ]
         return Table(["model", "quality"], lines)
     main_metric, *other_metrics = compared.metric_names
     by_label = [f"{main_metric} by label"] if _labels_matter(compared, main_metric) else []

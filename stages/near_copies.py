@@ -61,7 +61,7 @@ class ComparedPair(NamedTuple):
 def most_alike(
     test: pa.Table,
     train: pa.Table,
-    ids: Sequence[str],
+    ids: list[str],
     positions: near_copies.Ints,
     cosines: near_copies.Floats,
     count: int,

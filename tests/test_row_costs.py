@@ -148,7 +148,7 @@ def test_an_approximate_index_is_described_and_an_exact_one_is_not() -> None:
     )
     for stage, costs in (
         ("embed", read),
-        ("train", {"minutes": 0.0}),
+        ("train", {"row": "m", "minutes": 0.0}),
         ("index", index),
         ("retrieve", measured),
     ):

@@ -6,7 +6,7 @@ The costs of a refinement include those of the rows that it is made of.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 from lineup import paths
 from lineup.errors import UserError
@@ -15,6 +15,7 @@ from lineup.evaluation.row_metrics import ApproximateIndex, CacheKeys, PartCosts
 from lineup.storage import files
 
 T = TypeVar("T")
+Number = TypeVar("Number", int, float)
 Stage = Literal["embed", "index", "retrieve", "refine", "train"]
 StageCosts = Mapping[str, Any]  # data/costs/<row>/<stage>.json
 
@@ -32,7 +33,6 @@ _FROM_EMBED = (
     "licence",
 )
 _SEARCH_COSTS = ("dim", "index_mb", "query_ms")
-_SUMMED_OVER_PARTS = (*_SEARCH_COSTS, "parameters", "gflops", "train_minutes")
 # These methods compare vectors of the second row, and do without its ranking.
 _METHODS_WITHOUT_SECOND_RANKING = ("query_expansion", "k_reciprocal")
 
@@ -77,12 +77,15 @@ def refinement_costs(row: str, first: str, second: str) -> RowCosts:
     _check_refined_vectors(row, refine, second, sources[second])
     parts = _parts(row, refine, first, sources)
     costs = list(sources.values())
-    sums = {
-        name: _sum_if_known([getattr(part, name) for part in parts.values()]) for name in _SUMMED_OVER_PARTS
-    }
+    all_parts = list(parts.values())
     return RowCosts(
-        **sums,
-        images_per_second=combined_throughput([part.images_per_second for part in parts.values()]),
+        images_per_second=combined_throughput([part.images_per_second for part in all_parts]),
+        dim=_sum_if_known([part.dim for part in all_parts]),
+        index_mb=_sum_if_known([part.index_mb for part in all_parts]),
+        query_ms=_sum_if_known([part.query_ms for part in all_parts]),
+        parameters=_sum_if_known([part.parameters for part in all_parts]),
+        gflops=_sum_if_known([part.gflops for part in all_parts]),
+        train_minutes=_sum_if_known([part.train_minutes for part in all_parts]),
         device=_if_equal([source.device for source in costs]),
         engine=_if_equal([source.engine for source in costs]),
         precision=_if_equal([source.precision for source in costs]),
@@ -112,7 +115,7 @@ def _parts(row: str, refine: StageCosts, first: str, sources: Mapping[str, RowCo
             else:
                 parts[name] = part
     if "dim" in refine:  # the method makes vectors or an index of its own, and searches nothing else
-        without_search = dict.fromkeys(_SEARCH_COSTS, 0)
+        without_search: dict[str, int] = dict.fromkeys(_SEARCH_COSTS, 0)
         parts = {name: part.model_copy(update=without_search) for name, part in parts.items()}
     measured = {name: refine[name] for name in _SEARCH_COSTS if name in refine}
     parts[row] = PartCosts(**(dict.fromkeys(PartCosts.model_fields, 0) | measured))
@@ -193,9 +196,10 @@ def _if_equal(values: Sequence[T]) -> T | None:
     return values[0] if all(value == values[0] for value in values) else None
 
 
-def _sum_if_known(values: Sequence[float | None]) -> float | None:
+def _sum_if_known(values: Sequence[Number | None]) -> Number | None:
+    """The sum, rounded to six decimals; None where one of the values is unknown."""
     known = [value for value in values if value is not None]
-    return round(sum(known), 6) if len(known) == len(values) else None
+    return cast(Number, round(sum(known), 6)) if len(known) == len(values) else None
 
 
 def _largest_known(values: Sequence[float | None]) -> float | None:

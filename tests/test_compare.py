@@ -135,10 +135,10 @@ def test_the_best_comes_first_and_the_worse_are_told_apart() -> None:
     assert list(quality) == ["good", "middling", "bad"]
     assert quality["good"]["against the best"] == "best"
     assert quality["bad"]["against the best"] == "worse, p < 0.001"
-    told = json.loads(paths.METRICS.read_text())
-    assert list(told) == ["bad", "good", "middling"]
+    figures = json.loads(paths.METRICS.read_text())
+    assert list(figures) == ["bad", "good", "middling"]
     for row, line in quality.items():
-        assert line["map_at_r"].startswith(f"{told[row]['map_at_r']:.3f} (")
+        assert line["map_at_r"].startswith(f"{figures[row]['map_at_r']:.3f} (")
     assert "**Best: `good`**, better than every other row" in page()
     assert "80 queries with 40 labels, each searched in 200 gallery images" in page()
 
@@ -166,9 +166,9 @@ def test_every_pair_is_in_significance_csv() -> None:
     lines = read_csv(paths.SIGNIFICANCE)
     by_pair = {(line["metric"], line["model_a"], line["model_b"]): line for line in lines}
     assert len(by_pair) == len(lines) == 3 * 4  # map_at_r, top_1, top_5, top_10
-    told = json.loads(paths.METRICS.read_text())
+    figures = json.loads(paths.METRICS.read_text())
     for (metric, a, b), line in by_pair.items():
-        assert float(line["difference"]) == pytest.approx(told[a][metric] - told[b][metric], abs=2e-4)
+        assert float(line["difference"]) == pytest.approx(figures[a][metric] - figures[b][metric], abs=2e-4)
         assert float(line["low"]) <= float(line["difference"]) <= float(line["high"])
         assert float(line["p"]) <= float(line["p_holm"]) <= 1
     clear = by_pair["map_at_r", "a", "c"]
@@ -195,12 +195,12 @@ def test_the_order_is_stable_whatever_params_yaml_says_first() -> None:
 def test_top_k_curves() -> None:
     run(rows(a=1.5, b=3.0))
     lines = read_csv(paths.TOP_K_CURVES)
-    told = json.loads(paths.METRICS.read_text())
+    figures = json.loads(paths.METRICS.read_text())
     for row in ("a", "b"):
         curve = [float(line["top_k"]) for line in lines if line["model"] == row]
         assert len(curve) == 100 and curve == sorted(curve)
         assert [curve[k - 1] for k in (1, 5, 10)] == pytest.approx(
-            [told[row][f"top_{k}"] for k in (1, 5, 10)], abs=1e-4
+            [figures[row][f"top_{k}"] for k in (1, 5, 10)], abs=1e-4
         )
 
 
@@ -253,7 +253,7 @@ def test_what_was_left_out_is_counted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("exclude", "told"),
+    ("exclude", "sentence"),
     [
         (
             "pixels",
@@ -265,7 +265,7 @@ def test_what_was_left_out_is_counted() -> None:
         ),
     ],
 )
-def test_what_counts_as_the_query_itself_is_counted(exclude: str, told: str) -> None:
+def test_what_counts_as_the_query_itself_is_counted(exclude: str, sentence: str) -> None:
     images = clustered(5, 2, 3, noise=1)
     copies = [
         Image(f"copy {n}", "gallery", images[0].label, images[0].vector, shows=images[0].name)
@@ -275,7 +275,7 @@ def test_what_counts_as_the_query_itself_is_counted(exclude: str, told: str) -> 
         {"a": [*images, *copies, Image(images[0].name, "gallery", images[0].label, images[0].vector)]},
         relevance={"exclude": exclude},
     )
-    assert told in page()
+    assert sentence in page()
 
 
 def test_rows_of_different_exclusions_are_not_compared() -> None:
@@ -433,7 +433,9 @@ def test_where_labels_are_too_few_for_any_difference_it_says_so(labels: int, pos
 
 
 @pytest.mark.parametrize(("judged", "labelled"), [(1, True), (0, True), (0, False)])
-def test_judgements_that_preprocess_left_out_are_told_beside_the_figures(judged: int, labelled: bool) -> None:
+def test_judgements_that_preprocess_left_out_are_counted_beside_the_figures(
+    judged: int, labelled: bool
+) -> None:
     images = [i if labelled else Image(i.name, i.split, None, i.vector) for i in clustered(5, 2, 3, noise=1)]
     run({"a": images}, [("0/0", "0/2", 1)][:judged])
     assert "judgement" not in page() and files.read_json(paths.row_metrics("a"))["judgements"] is None

@@ -84,7 +84,7 @@ def test_vectors_that_say_they_are_another_rows_are_refused_by_whoever_reads_the
 
 @pytest.mark.parametrize("part", ["test", "train"])
 def test_match_refuses_vectors_of_another_row(project: list[Image], part: paths.Part) -> None:
-    reported.match("a", project)
+    reported.write_near_copies("a", project)
     collection.write_vectors("b", [Image(f"{i}", "train", None, [1, i]) for i in range(3)], "train")
     replaced(paths.embeddings("a", part), paths.embeddings("b", part))
     stage_of = {"test": "embed@a", "train": "embed_train@a"}[part]

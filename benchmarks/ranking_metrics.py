@@ -47,12 +47,12 @@ def ours(relevant: np.ndarray, total: np.ndarray, names: tuple[str, ...]) -> Val
         "map_at_r": lambda: metrics.map_at_r(relevant, total),
         "r_precision": lambda: metrics.r_precision(relevant, total),
         "mrr": lambda: metrics.mrr(relevant, total),
-        "top_1": lambda: metrics.top_k(relevant, total, 1),
-        "top_10": lambda: metrics.top_k(relevant, total, CUTOFF),
-        "recall_10": lambda: metrics.recall_k(relevant, total, CUTOFF),
-        "precision_10": lambda: metrics.precision_k(relevant, total, CUTOFF),
-        "map_100": lambda: metrics.map_k(relevant, total, DEPTH),
-        "ndcg_10": lambda: metrics.ndcg_k(relevant, total, CUTOFF),
+        "top_1": lambda: metrics.top_k_accuracy(relevant, total, 1),
+        "top_10": lambda: metrics.top_k_accuracy(relevant, total, CUTOFF),
+        "recall_10": lambda: metrics.recall_at_k(relevant, total, CUTOFF),
+        "precision_10": lambda: metrics.precision_at_k(relevant, total, CUTOFF),
+        "map_100": lambda: metrics.map_at_k(relevant, total, DEPTH),
+        "ndcg_10": lambda: metrics.ndcg_at_k(relevant, total, CUTOFF),
     }
     return {name: float(measured[name]().mean()) for name in names}
 

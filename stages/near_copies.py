@@ -1,12 +1,12 @@
-"""match@model: the test photos most like a training photo by a row's vectors, with both pictures; a person
-judges them.
+"""near_copies@row: the test photos that look most like a training photo, for a person to judge.
 
-What has a training photo's very bytes or pixels is in leaks.csv already, and left out here.
+A test photo with a training photo's very bytes or pixels is in leaks.csv already, and is left out here.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,102 +24,130 @@ from lineup.storage import csv_files, embeddings, files, parquet
 
 log = logging.getLogger(__name__)
 
-PAIRS = 200  # that are listed: more than anyone looks at
-DIGITS = 4
-_KNOWN = ["image_id", "label", "paths", "pixels_id"]
+PAIRS_LISTED = 200
+DECIMALS = 4
+_MANIFEST_COLUMNS = ["image_id", "label", "paths", "pixels_id"]
+_ROWS_READ_AT_ONCE = 65_536
+
+
+class Photo(NamedTuple):
+    """A photo of the manifest; paths: of its files."""
+
+    id: str
+    label: str | None
+    paths: list[str]
 
 
 class Pair(NamedTuple):
-    """test, train: rows of schemas.MANIFEST; cosine: of their vectors."""
+    """A test photo and the training photo nearest to it, by the cosine of their vectors."""
 
-    test: dict[str, Any]
-    train: dict[str, Any]
+    test: Photo
+    train: Photo
     cosine: float
+
+
+class ComparedPair(NamedTuple):
+    """A pair, and how far its pixels agree, see `near_copies.agreement`."""
+
+    test: Photo
+    train: Photo
+    cosine: float
+    agreement: float
+
+    def to_json(self) -> dict[str, Any]:
+        return self._asdict() | {"test": self.test._asdict(), "train": self.train._asdict()}
 
 
 def most_alike(
     test: pa.Table,
     train: pa.Table,
     ids: list[str],
-    places: near_copies.Ints,
-    scores: near_copies.Floats,
+    positions: near_copies.Ints,
+    cosines: near_copies.Floats,
     count: int,
 ) -> list[Pair]:
-    """The `count` most alike, most alike first, each test photo once.
+    """The pairs with the highest cosine, highest first, each test photo once.
 
-    test, train: the manifests, train's in the order of its ids; ids: str [N] of the test vectors; places,
-    scores: int and float32 [N], of each one's nearest training photo, -1 and -inf where there is none.
+    Args:
+        test, train: the manifests, in the order of ids.
+        ids: str [N], of the test vectors. An id may occur twice, as query and as gallery image.
+        positions: int [N], row in `train` of the photo nearest to each, -1 where there is none.
+        cosines: float32 [N], of the two vectors, -inf where there is none.
+        count: of pairs, at most.
     """
-    copied = test.filter(
-        pc.call_function("is_in", [test.column("pixels_id")], pc.SetLookupOptions(train.column("pixels_id")))
-    )
-    told = set(copied.column("image_id").to_pylist())
-    found: dict[str, tuple[int, float]] = {}
-    for number in np.lexsort((np.arange(len(ids)), -scores)).tolist():
-        if len(found) == count or places[number] < 0:
+    same_pixels = pc.SetLookupOptions(train.column("pixels_id"))
+    in_leaks = test.filter(pc.call_function("is_in", [test.column("pixels_id")], same_pixels))
+    left_out = set(in_leaks.column("image_id").to_pylist())
+    nearest: dict[str, tuple[int, float]] = {}
+    for number in np.lexsort((np.arange(len(ids)), -cosines)).tolist():
+        if len(nearest) == count or positions[number] < 0:
             break
-        if ids[number] not in told:
-            found.setdefault(ids[number], (int(places[number]), float(scores[number])))
-    wanted = pc.SetLookupOptions(pa.array(list(found), pa.string()))
-    known = {
-        row["image_id"]: row
-        for row in test.filter(pc.call_function("is_in", [test.column("image_id")], wanted)).to_pylist()
-    }
+        if ids[number] not in left_out:
+            nearest.setdefault(ids[number], (int(positions[number]), float(cosines[number])))
+    wanted = pc.SetLookupOptions(pa.array(list(nearest), pa.string()))
+    photos = _photos(test.filter(pc.call_function("is_in", [test.column("image_id")], wanted)))
+    test_photos = {photo.id: photo for photo in photos}
     return [
-        Pair(known[image_id], train.slice(place, 1).to_pylist()[0], score)
-        for image_id, (place, score) in found.items()
+        Pair(test_photos[image_id], _photos(train.slice(position, 1))[0], cosine)
+        for image_id, (position, cosine) in nearest.items()
     ]
 
 
-def describe(pair: Pair) -> dict[str, Any]:
-    """What is shown of a pair, and how far the pixels agree."""
-    prepared = {part: prepared_images.read(paths.images(part), row["image_id"]) for part, row in _sides(pair)}
-    decoded = [decoding.decode(data) for data in prepared.values() if data is not None]
-    assert len(decoded) == 2, "preprocess writes manifest and images together"
-    told = {
-        part: {"id": row["image_id"], "label": row["label"], "paths": row["paths"]}
-        for part, row in _sides(pair)
-    }
-    return {
-        **told,
-        "cosine": round(pair.cosine, DIGITS),
-        "agreement": round(near_copies.agreement(*decoded), DIGITS),
-    }
+def _photos(manifest: pa.Table) -> list[Photo]:
+    return [Photo(row["image_id"], row["label"], row["paths"]) for row in manifest.to_pylist()]
 
 
-def _sides(pair: Pair) -> tuple[tuple[Part, dict[str, Any]], ...]:
-    return ("test", pair.test), ("train", pair.train)
+def compare_pixels(pair: Pair) -> ComparedPair:
+    """Decodes both photos, and rounds what is written of them."""
+    test = decoding.decode(_prepared("test", pair.test))
+    train = decoding.decode(_prepared("train", pair.train))
+    agreement = near_copies.agreement(test, train)
+    return ComparedPair(pair.test, pair.train, round(pair.cosine, DECIMALS), round(agreement, DECIMALS))
 
 
-def write(folder: Path, model: str, told: dict[str, Any]) -> None:
-    """pairs.csv for scripts, pairs.js for the report, and the training photos' thumbnails."""
+def _prepared(part: Part, photo: Photo) -> bytes:
+    data = prepared_images.read(paths.images(part), photo.id)
+    assert data is not None, "preprocess writes manifest and images together"
+    return data
+
+
+def write(folder: Path, row: str, pairs: Sequence[ComparedPair], content: dict[str, Any]) -> None:
+    """Writes a new folder: pairs.csv for scripts, pairs.js for the report, thumbnails of training photos.
+
+    Args:
+        content: what the page's scripts read as LINEUP_NEAR_COPIES[row].
+    """
     folder.mkdir()
-    lines = []
-    for pair in told["pairs"]:
-        sides = [
-            text
-            for part in ("test", "train")
-            for text in (" | ".join(pair[part]["paths"]), pair[part]["label"])
+    lines = [
+        [
+            pair.cosine,
+            pair.agreement,
+            " | ".join(pair.test.paths),
+            pair.test.label,
+            " | ".join(pair.train.paths),
+            pair.train.label,
         ]
-        lines.append([pair["cosine"], pair["agreement"], *sides])
+        for pair in pairs
+    ]
     csv_files.write_csv(
         folder / "pairs.csv", ("cosine", "agreement", "test", "test_label", "train", "train_label"), lines
     )
-    (folder / "pairs.js").write_text(
-        js_data.assignment("LINEUP_NEAR_COPIES", model, told), encoding="utf-8", newline="\n"
-    )
-    for image_id in {pair["train"]["id"] for pair in told["pairs"]}:
-        data = prepared_images.read(paths.images("train"), image_id)
-        assert data is not None, "described above"
-        (folder / f"{image_id}.jpg").write_bytes(thumbnails.thumbnail(data))
+    script = js_data.assignment("LINEUP_NEAR_COPIES", row, content)
+    (folder / "pairs.js").write_text(script, encoding="utf-8", newline="\n")
+    for photo in {pair.train.id: pair.train for pair in pairs}.values():
+        (folder / f"{photo.id}.jpg").write_bytes(thumbnails.thumbnail(_prepared("train", photo)))
 
 
 def read(part: Part, folder: Path) -> tuple[pa.Table, list[str]]:
-    """The manifest, and the ids of the embeddings. UserError if they are of other images."""
-    manifest = parquet.read_table(paths.manifest(part), columns=_KNOWN)
+    """The manifest, and the ids of the embeddings in `folder`.
+
+    Raises:
+        UserError: they are of different images.
+    """
+    manifest = parquet.read_table(paths.manifest(part), columns=_MANIFEST_COLUMNS)
     ids = [
         image_id
-        for rows in embeddings.read_vectors(folder, ["image_id"], 65_536)
+        for rows in embeddings.read_vectors(folder, ["image_id"], _ROWS_READ_AT_ONCE)
         for image_id in rows.column("image_id").to_pylist()
     ]
     if manifest.column("image_id").to_pylist() != ids:
@@ -130,27 +158,28 @@ def read(part: Part, folder: Path) -> tuple[pa.Table, list[str]]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    model, _ = cli.start("near_copies", argv)
-    test, ids = read("test", paths.embeddings(model))
-    train, train_ids = read("train", paths.embeddings(model, "train"))
-    scores, places = near_copies.nearest(paths.embeddings(model), paths.embeddings(model, "train"))
-    pairs = [describe(pair) for pair in most_alike(test, train, ids, places, scores, PAIRS)]
-    told = {
+    row, _ = cli.start("near_copies", argv)
+    test, ids = read("test", paths.embeddings(row))
+    train, train_ids = read("train", paths.embeddings(row, "train"))
+    cosines, positions = near_copies.nearest(paths.embeddings(row), paths.embeddings(row, "train"))
+    alike = most_alike(test, train, ids, positions, cosines, PAIRS_LISTED)
+    pairs = [compare_pixels(pair) for pair in alike]
+    content = {
         "train": len(train_ids),
-        "typical": round(float(np.median(scores)), DIGITS) if train_ids else None,
-        "pairs": pairs,
+        "typical": round(float(np.median(cosines)), DECIMALS) if train_ids else None,
+        "pairs": [pair.to_json() for pair in pairs],
+        "same": near_copies.SAME_PICTURE,
     }
-    told["same"] = near_copies.SAME_PICTURE
-    files.replace_atomically(paths.near_copies(model), lambda folder: write(folder, model, told))
+    files.replace_atomically(paths.near_copies(row), lambda folder: write(folder, row, pairs, content))
     if not train_ids:
         log.warning(
             "%s holds no photo; there is nothing to compare the test photos with", paths.RAW / "train"
         )
         return
-    same = sum(pair["agreement"] >= near_copies.SAME_PICTURE for pair in pairs)
+    same = sum(pair.agreement >= near_copies.SAME_PICTURE for pair in pairs)
     log.info(
         "%s: of the %d test photos most like a training photo, %d have nearly its pixels",
-        model,
+        row,
         len(pairs),
         same,
     )

@@ -169,8 +169,8 @@ def main(argv: list[str] | None = None) -> None:
     faiss.omp_set_num_threads(machine.threads())
     start = time.perf_counter()
     settings = params.refinements[row]
-    answers = relevance.load(params.relevance.exclude)
-    k = answers.depth(params.retrieve.depth, *params.score.cutoffs)
+    answers = relevance.load_relevance(params.relevance.exclude)
+    k = answers.required_depth(params.retrieve.depth, *params.score.cutoffs)
     check_depth(row, settings, k, len(answers.gallery_ids))
     metric = metric_of(settings.second, params)
     space, to_space_ms, facts = make_space(row, settings, metric, answers, params.retrieve.depth)

@@ -1,8 +1,7 @@
-"""report_row@row: a row's answers as a script that the report's page loads. report, without --row: the page
-itself.
+"""report_row@row: a row's rankings as a script that the report's page loads. report: the page itself.
 
-The page joins the rows, hence reads git-tracked figures only; a row's file that isn't here is missed on the
-page alone.
+The page joins all rows, so it reads git-tracked figures only. Where a row's script is missing, the page says
+so and shows the rest.
 """
 
 from __future__ import annotations
@@ -15,7 +14,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from lineup import cli, machine, paths
-from lineup.evaluation import relevance
+from lineup.evaluation import comparison, row_metrics
+from lineup.evaluation.relevance import COLUMNS, gallery_positions, read_relevance
 from lineup.photos import decoding, thumbnails
 from lineup.report import collection, html, js_data, overview
 from lineup.report.row import row_data
@@ -28,42 +28,38 @@ log = logging.getLogger(__name__)
 def report_row(row: str, params: Params) -> None:
     """Writes data/report/rows/<row>.js."""
     manifest = read_manifest()
-    answers = relevance.read(manifest, parquet.read_table(paths.QRELS), params.relevance.exclude)
+    relevance = read_relevance(manifest, parquet.read_table(paths.QRELS), params.relevance.exclude)
     ranking = rankings.read_ranking(paths.ranking(row))
-    positions = relevance.gallery_positions(ranking, answers, str(paths.ranking(row)))
-    metric = (
-        params.models[row].search.metric if row in params.models else None
-    )  # a refinement's scores are of its own kind
-    told = row_data(ranking, positions, answers, collection.read(manifest).key, metric)
-    files.write_text(paths.report_row(row), js_data.assignment("LINEUP_ROWS", row, told))
+    positions = gallery_positions(ranking, relevance, str(paths.ranking(row)))
+    metric = params.models[row].search.metric if row in params.models else None
+    data = row_data(ranking, positions, relevance, collection.read(manifest).key, metric)
+    files.write_text(paths.report_row(row), js_data.assignment("LINEUP_ROWS", row, data))
 
 
 def report(params: Params) -> None:
     """Writes data/report/index.html and assets/."""
-    rows = overview.comparison.read_rows((*params.models, *params.refinements))
-    figures = {row: overview.read_figures(paths.row_queries(row)) for row in rows}
-    test = collection.read(read_manifest())
-    pairs, curves, leaks = (
-        overview.read_pairs(paths.SIGNIFICANCE),
-        overview.read_curves(paths.TOP_K_CURVES),
-        csv_files.read_csv(paths.LEAKS),
-    )
-    scored = all(row["quality"] for row in rows.values())
-    names = ["map_at_r", *(f"top_{k}" for k in sorted(set(params.score.cutoffs)))] if scored else []
-    found = overview.comparison.standings(rows, names, pairs)
-    data = js_data.assignment("LINEUP", "collection", test.data())
-    data += js_data.assignment("LINEUP", "queries", overview.query_data(figures, rows, test))
+    rows = row_metrics.read_all((*params.models, *params.refinements))
+    figures = {row: overview.read_query_figures(paths.row_queries(row)) for row in rows}
+    images = collection.read(read_manifest())
+    pairs = overview.read_pairs(paths.SIGNIFICANCE)
+    curves = overview.read_curves(paths.TOP_K_CURVES)
+    leaks = csv_files.read_csv(paths.LEAKS)
+    cutoffs = params.score.cutoffs
+    compared = comparison.compare(rows, comparison.shown_metrics(rows, cutoffs), pairs)
+    data = js_data.assignment("LINEUP", "collection", images.to_json())
+    data += js_data.assignment("LINEUP", "queries", overview.query_data(figures, compared, images))
     files.replace_atomically(paths.REPORT_ASSETS, lambda folder: write_assets(folder, data))
-    charts = overview.chart_data(rows, found, curves, names) | {"matched": params.near_copies.rows}
-    files.write_text(paths.REPORT, html.index(rows, found, names, charts, leaks, overview.LEAKS_SHOWN))
+    charts = overview.chart_data(compared, cutoffs, curves, params.near_copies.rows)
+    files.write_text(paths.REPORT, html.index(compared, charts, leaks, overview.LEAKS_SHOWN))
     log.info("%d rows, open %s", len(rows), paths.REPORT)
 
 
 def read_manifest() -> pa.Table:
-    return parquet.read_table(paths.manifest("test"), columns=[*relevance.COLUMNS, "paths"])
+    return parquet.read_table(paths.manifest("test"), columns=[*COLUMNS, "paths"])
 
 
 def write_assets(folder: Path, data: str) -> None:
+    """Writes the page's style and scripts, and the data that all rows share, to a new folder."""
     folder.mkdir()
     for name in html.ASSETS:
         shutil.copyfile(html.PAGE / name, folder / name)
@@ -71,7 +67,7 @@ def write_assets(folder: Path, data: str) -> None:
 
 
 def report_thumbnails() -> None:
-    """Writes data/report/thumbnails/: apart from the page, as a changed model changes no picture."""
+    """Writes data/report/thumbnails/, apart from the page: a changed model changes no picture."""
     cache = thumbnails.cache_folder(paths.CACHE)
     count = thumbnails.write(
         paths.REPORT_THUMBNAILS, decoding.prepared(paths.images("test")), cache, machine.threads()
@@ -81,11 +77,11 @@ def report_thumbnails() -> None:
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m stages.report", description="The report's page, or a part of it."
+        prog="python -m stages.report", description="Writes the report's page, or a part of the report."
     )
     part = parser.add_mutually_exclusive_group()
     cli.add_row(part)
-    part.add_argument("--thumbnails", action="store_true", help="the small pictures")
+    part.add_argument("--thumbnails", action="store_true", help="only the small pictures")
     arguments = parser.parse_args(argv)
     if arguments.thumbnails:
         cli.start_stage("report")

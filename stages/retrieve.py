@@ -19,13 +19,13 @@ def main(argv: list[str] | None = None) -> None:
     model, params = cli.start("retrieve", argv)
     faiss.omp_set_num_threads(machine.threads())
     metric = params.models[model].search.metric
-    answers = relevance.load(params.relevance.exclude)
+    answers = relevance.load_relevance(params.relevance.exclude)
     stored = embeddings.read_embeddings(paths.embeddings(model), "query")
     gallery.check_same_images(paths.embeddings(model), answers, stored.ids)
     pa.default_memory_pool().release_unused()  # of the embeddings, before a large index is mapped
     index = exact.load(paths.index(model), metric, len(answers.gallery_ids))
     queries = exact.prepare(metric, stored.ids, stored.vectors, str(paths.embeddings(model)))
-    k = answers.depth(params.retrieve.depth, *params.score.cutoffs)
+    k = answers.required_depth(params.retrieve.depth, *params.score.cutoffs)
     positions, scores = exact.nearest(index, queries, k, answers.excluded())
     rankings.write_ranking(paths.ranking(model), answers.ranking(positions, scores))
     costs = {

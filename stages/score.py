@@ -1,11 +1,10 @@
-"""score@row: how good a row's rankings are, per query and on average, and what they cost."""
+"""score@row: how good a row's rankings are, of each query and on average, and what the row costs."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,186 +12,218 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lineup import cli, paths
-from lineup.evaluation import metrics, relevance, row_costs, significance
-from lineup.evaluation.relevance import Relevance
-from lineup.storage import csv_files, files, parquet, rankings
+from lineup.evaluation import metrics, row_costs, row_metrics, significance
+from lineup.evaluation.relevance import COLUMNS, Relevance, gallery_positions, judgements, read_relevance
+from lineup.evaluation.row_metrics import Average, Enlarged, Judgements, OwnPicture, RowCosts, RowMetrics
+from lineup.storage import csv_files, parquet, rankings
 
 log = logging.getLogger(__name__)
 
-DIGITS = 6  # of every value that is written
-QUERY = ("query_id", "query", "label", "relevant", "first_hit", "top_answer", "top_label", "top_score")
-_PATHS_SHOWN = 5  # of an image that lies under several
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+DECIMALS = 6
+QUERY_COLUMNS = (
+    "query_id",
+    "query",
+    "label",
+    "relevant",
+    "first_hit",
+    "top_answer",
+    "top_label",
+    "top_score",
+)
+_PATHS_SHOWN = 5
 
 
 @dataclass(frozen=True)
 class Scores:
-    """values: {metric: float64 [Q]}, rounded, NaN for queries left out; total, first_hit: int [Q]."""
+    """The metrics of each query.
 
-    values: dict[str, npt.NDArray[np.float64]]
-    total: npt.NDArray[np.int64]
-    first_hit: npt.NDArray[np.int64]
-
-
-def score(positions: npt.NDArray[np.int64], answers: Relevance, cutoffs: Sequence[int]) -> Scores:
-    """positions: int [Q, K] of gallery images by rank, -1 behind a ranking's end, without what `answers`
-    excludes.
+    Attributes:
+        values: {metric: float [Q]}, rounded; NaN for queries without a relevant image.
+        num_relevant: int [Q], R of each query.
+        first_hit: int [Q], rank of the first relevant image, 0 if the ranking holds none.
     """
-    relevant, total = answers.of(positions), answers.total()
-    values = metrics.per_query(relevant, total, cutoffs)
-    return Scores(
-        {name: np.round(value, DIGITS) for name, value in values.items()}, total, metrics.first_hit(relevant)
-    )
+
+    values: Mapping[str, FloatArray]
+    num_relevant: IntArray
+    first_hit: IntArray
 
 
-def average(
-    scores: Scores, answers: Relevance, samples: int, seed: int
-) -> dict[str, dict[str, float | None]]:
-    """{metric: {mean, low, high, mean_over_labels}}: mean over queries with its 95% interval, and mean over
-    labels of their means.
+def score(positions: IntArray, relevance: Relevance, cutoffs: Sequence[int]) -> Scores:
+    """Scores rankings.
 
-    Empty if no query could be scored; None where there are no labels (mean_over_labels) or only one (low,
-    high).
+    Args:
+        positions: int [Q, K] of gallery images by rank, -1 behind a ranking's end; without the images that
+            `relevance` excludes.
+        relevance: of the same queries and gallery.
+        cutoffs: the k of metrics that have one.
     """
-    kept = scores.total > 0
-    if not kept.any():
+    relevant, num_relevant = relevance.is_relevant(positions), relevance.num_relevant()
+    values = metrics.per_query(relevant, num_relevant, cutoffs)
+    rounded = {name: np.round(value, DECIMALS) for name, value in values.items()}
+    return Scores(rounded, num_relevant, metrics.first_hit(relevant))
+
+
+def averages(scores: Scores, relevance: Relevance, samples: int, seed: int) -> dict[str, Average]:
+    """Every metric averaged over the queries that have a relevant image; empty if there are none."""
+    scored = scores.num_relevant > 0
+    if not scored.any():
         return {}
-    labels = answers.query_labels[kept]
-    values = np.column_stack([value[kept] for value in scores.values.values()])
-    low, high = significance.bootstrap_interval(values, significance.clusters(labels), samples, seed)
-    mean, mean_over_labels = (
-        values.mean(axis=0),
-        _mean_of_label_means(values[labels >= 0], labels[labels >= 0]),
-    )
-    columns = [[_rounded(v) for v in column] for column in (mean, low, high, mean_over_labels)]
+    labels = relevance.query_labels[scored]
+    values = np.column_stack([value[scored] for value in scores.values.values()])
+    low, high = significance.bootstrap_interval(values, significance.cluster_codes(labels), samples, seed)
+    over_labels = _mean_of_label_means(values[labels >= 0], labels[labels >= 0])
+    columns = zip(scores.values, values.mean(axis=0), low, high, over_labels, strict=True)
     return {
-        name: dict(zip(("mean", "low", "high", "mean_over_labels"), four, strict=True))
-        for name, *four in zip(scores.values, *columns, strict=True)
+        name: Average(
+            mean=round(float(mean), DECIMALS),
+            low=_rounded(lower),
+            high=_rounded(upper),
+            mean_over_labels=_rounded(of_labels),
+        )
+        for name, mean, lower, upper, of_labels in columns
     }
 
 
-def _mean_of_label_means(
-    values: npt.NDArray[np.float64], labels: npt.NDArray[np.int64]
-) -> npt.NDArray[np.float64]:
+def _mean_of_label_means(values: FloatArray, labels: IntArray) -> FloatArray:
+    """The mean over labels of their queries' means, [N, M] -> [M]; NaN without queries."""
     if len(labels) == 0:
         return np.full(values.shape[1], np.nan)
-    groups = significance.clusters(labels)
-    sums = np.zeros((groups.max() + 1, values.shape[1]))
-    np.add.at(sums, groups, values)
-    return (sums / np.bincount(groups)[:, None]).mean(axis=0)
+    clusters = significance.cluster_codes(labels)
+    sums = np.zeros((clusters.max() + 1, values.shape[1]))
+    np.add.at(sums, clusters, values)
+    return (sums / np.bincount(clusters)[:, None]).mean(axis=0)
 
 
 def _rounded(value: float) -> float | None:
-    return None if np.isnan(value) else round(float(value), DIGITS)
+    return None if np.isnan(value) else round(float(value), DECIMALS)
 
 
-def summary(scores: Scores, answers: Relevance, depth: int) -> dict[str, Any]:
-    """What was scored, in counts, and why nothing was, if so."""
-    kept = scores.total > 0
-    unknown = answers.source != "qrels" and answers.query_labels < 0
-    reason = (
-        None if kept.any() else "no labels" if answers.source == "none" else "no right answer in the gallery"
+def summarise(
+    row: str,
+    scores: Scores,
+    relevance: Relevance,
+    quality: Mapping[str, Average],
+    costs: RowCosts,
+    *,
+    depth: int,
+    judged: Judgements | None,
+    enlarged: Enlarged | None,
+) -> RowMetrics:
+    """The row's metrics: how many queries were scored, why others were not, how well, and at what cost.
+
+    Args:
+        quality: of `averages`.
+        depth: of the rankings.
+        judged: the lines of qrels.csv.
+        enlarged: of `count_enlarged`.
+    """
+    scored = scores.num_relevant > 0
+    unlabelled = relevance.query_labels < 0 if relevance.source != "qrels" else np.zeros_like(scored)
+    why_none = "no labels" if relevance.source == "none" else "no right answer in the gallery"
+    labels = relevance.query_labels[scored]
+    return RowMetrics(
+        row=row,
+        relevance=relevance.source,
+        unscored=None if scored.any() else why_none,
+        queries=len(scored),
+        scored=int(scored.sum()),
+        without_label=int(np.sum(unlabelled)),
+        without_answer=int(np.sum(~scored & ~unlabelled)),
+        labels=len(np.unique(labels[labels >= 0])),
+        clusters=len(np.unique(significance.cluster_codes(labels))),
+        gallery=len(relevance.gallery_ids),
+        exclude=relevance.exclude,
+        own_picture=OwnPicture(same_bytes=len(relevance.same_bytes()), other_bytes=len(relevance.copies)),
+        depth=depth,
+        judgements=judged,
+        enlarged=enlarged,
+        quality=dict(quality),
+        costs=costs,
     )
-    return {
-        "relevance": answers.source,
-        "unscored": reason,
-        "queries": len(kept),
-        "scored": int(kept.sum()),
-        "without_label": int(np.sum(unknown)),
-        "without_answer": int(np.sum(~kept & ~unknown)),
-        "labels": len(np.unique(answers.query_labels[kept & (answers.query_labels >= 0)])),
-        "clusters": len(np.unique(significance.clusters(answers.query_labels[kept]))),
-        "gallery": len(answers.gallery_ids),
-        "exclude": answers.exclude,
-        "own_picture": {
-            "same_bytes": len(answers.same_bytes()),
-            "other_bytes": len(answers.copies),
-        },  # pairs of query and gallery image
-        "depth": depth,
-    }
 
 
-def count_enlarged(manifest: pa.Table, resize_px: int) -> dict[str, int]:
-    """How many of the images are smaller than a row resizes them to, so that its transform enlarges them."""
+def count_enlarged(manifest: pa.Table, resize_px: int) -> Enlarged:
+    """How many images are smaller than a row resizes them to, so that its transform enlarges them."""
     shorter_side = np.minimum(manifest.column("width").to_numpy(), manifest.column("height").to_numpy())
-    return {"images": int(np.sum(shorter_side < resize_px)), "of": len(shorter_side), "resize_px": resize_px}
+    return Enlarged(images=int(np.sum(shorter_side < resize_px)), of=len(shorter_side), resize_px=resize_px)
 
 
-def queries(
+def query_lines(
     scores: Scores,
     ranking: rankings.Ranking,
-    positions: npt.NDArray[np.int64],
-    answers: Relevance,
+    positions: IntArray,
+    relevance: Relevance,
     manifest: pa.Table,
 ) -> Iterator[Sequence[object]]:
-    """One line per query, as QUERY names its cells, and every metric (empty where left out)."""
-    query_paths, query_labels = _described(manifest, "query")
-    gallery_paths, gallery_labels = _described(manifest, "gallery")
+    """A line per query: the cells of QUERY_COLUMNS, and every metric, empty where it is NaN."""
+    query_paths, query_labels = _paths_and_labels(manifest, "query")
+    gallery_paths, gallery_labels = _paths_and_labels(manifest, "gallery")
     values = np.column_stack(list(scores.values.values()))
-    for q, query_id in enumerate(answers.query_ids.tolist()):
+    for q, query_id in enumerate(relevance.query_ids.tolist()):
         top = int(positions[q, 0]) if positions.shape[1] else -1
         answer = (
             (gallery_paths[top], gallery_labels[top], _number(ranking.scores[q, 0]))
             if top >= 0
             else ("", "", "")
         )
-        counts = (int(scores.total[q]), int(scores.first_hit[q]) or "")
+        counts = (int(scores.num_relevant[q]), int(scores.first_hit[q]) or "")
         yield query_id, query_paths[q], query_labels[q], *counts, *answer, *map(_number, values[q])
 
 
-def _described(manifest: pa.Table, split: str) -> tuple[list[str], list[str]]:
-    """Paths (a few joined by " | ") and labels ("" if unknown) of a split, in the order of their ids."""
+def _paths_and_labels(manifest: pa.Table, split: str) -> tuple[list[str], list[str]]:
+    """Of each image of a split, in the order of ids: its paths in one text, and its label, "" if unknown."""
     rows = manifest.filter(pc.field("split") == split)
-    return [_joined(names) for names in rows.column("paths").to_pylist()], [
-        name or "" for name in rows.column("label").to_pylist()
-    ]
+    labels = [label or "" for label in rows.column("label").to_pylist()]
+    return [_joined(image_paths) for image_paths in rows.column("paths").to_pylist()], labels
 
 
-def _joined(names: list[str]) -> str:
-    """A placeholder picture may lie under thousands of paths."""
-    return " | ".join(
-        names
-        if len(names) <= _PATHS_SHOWN
-        else [*names[:_PATHS_SHOWN], f"and {len(names) - _PATHS_SHOWN:,} more"]
-    )
+def _joined(image_paths: list[str]) -> str:
+    """The paths of an image in one text: some of them where it lies under thousands, as a placeholder may."""
+    if len(image_paths) > _PATHS_SHOWN:
+        image_paths = [*image_paths[:_PATHS_SHOWN], f"and {len(image_paths) - _PATHS_SHOWN:,} more"]
+    return " | ".join(image_paths)
 
 
 def _number(value: float) -> str:
-    return "" if np.isnan(value) else f"{value:.{DIGITS}f}".rstrip("0").rstrip(".")
+    return "" if np.isnan(value) else f"{value:.{DECIMALS}f}".rstrip("0").rstrip(".")
 
 
 def main(argv: list[str] | None = None) -> None:
     row, params = cli.start("score", argv, rows="all")
-    manifest = parquet.read_table(
-        paths.manifest("test"), columns=[*relevance.COLUMNS, "paths", "width", "height"]
-    )
+    manifest = parquet.read_table(paths.manifest("test"), columns=[*COLUMNS, "paths", "width", "height"])
     qrels = parquet.read_table(paths.QRELS)
-    answers = relevance.read(manifest, qrels, params.relevance.exclude)
+    relevance = read_relevance(manifest, qrels, params.relevance.exclude)
     ranking = rankings.read_ranking(paths.ranking(row))
-    positions = relevance.gallery_positions(ranking, answers, str(paths.ranking(row)))
-    scores = score(positions, answers, params.score.cutoffs)
-    told = summary(scores, answers, ranking.positions.shape[1]) | {"judgements": relevance.judgements(qrels)}
-    quality = average(scores, answers, params.score.bootstrap_samples, params.seed)
+    positions = gallery_positions(ranking, relevance, str(paths.ranking(row)))
+    scores = score(positions, relevance, params.score.cutoffs)
+    quality = averages(scores, relevance, params.score.bootstrap_samples, params.seed)
     refinement = params.refinements.get(row)
-    costs = (
-        row_costs.of_refinement(row, refinement.first, refinement.second)
-        if refinement
-        else row_costs.of_model(row)
-    )
-    enlarged = count_enlarged(manifest, costs["resize_px"]) if costs.get("resize_px") else None
-    files.write_json(
-        paths.row_metrics(row), {"row": row, **told, "enlarged": enlarged, "quality": quality, "costs": costs}
-    )
-    lines = queries(scores, ranking, positions, answers, manifest)
-    csv_files.write_csv(paths.row_queries(row), [*QUERY, *scores.values], lines)
-    if told["unscored"]:
-        log.warning("%s: nothing can be scored", told["unscored"])
+    if refinement:
+        costs = row_costs.refinement_costs(row, refinement.first, refinement.second)
     else:
-        log.info(
-            "map_at_r %.3f over %d of %d queries",
-            quality["map_at_r"]["mean"],
-            told["scored"],
-            told["queries"],
-        )
+        costs = row_costs.model_costs(row)
+    judged = judgements(qrels)
+    summary = summarise(
+        row,
+        scores,
+        relevance,
+        quality,
+        costs,
+        depth=ranking.positions.shape[1],
+        judged=Judgements(**judged) if judged else None,
+        enlarged=count_enlarged(manifest, costs.resize_px) if costs.resize_px else None,
+    )
+    row_metrics.write(summary)
+    lines = query_lines(scores, ranking, positions, relevance, manifest)
+    csv_files.write_csv(paths.row_queries(row), [*QUERY_COLUMNS, *scores.values], lines)
+    if summary.unscored:
+        log.warning("%s: nothing can be scored", summary.unscored)
+    else:
+        mean = quality[metrics.MAIN_METRIC].mean
+        log.info("map_at_r %.3f over %d of %d queries", mean, summary.scored, summary.queries)
 
 
 if __name__ == "__main__":

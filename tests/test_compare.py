@@ -15,7 +15,10 @@ from markdown_it import MarkdownIt
 from lineup import paths
 from lineup.commands import group
 from lineup.errors import UserError
-from lineup.evaluation import comparison
+from lineup.evaluation import markdown, sentences
+from lineup.evaluation.rich_text import Data
+from lineup.evaluation.row_metrics import Judgements, OwnPicture, RowCosts, RowMetrics
+from lineup.evaluation.tables import Table
 from lineup.storage import csv_files, files, parquet, schemas
 from stages import compare, score
 from tests.support.collection import (
@@ -67,18 +70,41 @@ def read_csv(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_an_unusable_qrels_csv_is_told_where_nothing_is_scored_either() -> None:
-    row = {
-        "queries": 2,
-        "gallery": 3,
-        "unscored": "no labels",
-        "relevance": "none",
-        "judgements": {"lines": 0, "left_out": 0},
-    }
-    told = comparison.task({**row, "exclude": "pixels", "own_picture": {"same_bytes": 0, "other_bytes": 0}})
-    assert told == (
-        "2 queries, 3 gallery images, no labels: quality can't be measured. data/raw/qrels.csv has no judgement that can be used."
+def test_an_unusable_qrels_csv_is_mentioned_where_nothing_is_scored_either() -> None:
+    costs = RowCosts(
+        images_per_second=None,
+        dim=8,
+        index_mb=1.0,
+        query_ms=1.0,
+        parameters=None,
+        gflops=None,
+        train_minutes=None,
+        random=False,
+        search_device="CPU",
+        search_threads=2,
     )
+    row = RowMetrics(
+        row="a",
+        relevance="none",
+        unscored="no labels",
+        queries=2,
+        scored=0,
+        without_label=2,
+        without_answer=0,
+        labels=0,
+        clusters=0,
+        gallery=3,
+        exclude="pixels",
+        own_picture=OwnPicture(same_bytes=0, other_bytes=0),
+        depth=3,
+        judgements=Judgements(lines=0, left_out=0),
+        enlarged=None,
+        quality={},
+        costs=costs,
+    )
+    assert sentences.task(row) == [
+        "2 queries, 3 gallery images, no labels: quality can't be measured. data/raw/qrels.csv has no judgement that can be used."
+    ]
 
 
 def test_photos_smaller_than_a_network_s_input_are_counted() -> None:
@@ -109,10 +135,10 @@ def test_the_best_comes_first_and_the_worse_are_told_apart() -> None:
     assert list(quality) == ["good", "middling", "bad"]
     assert quality["good"]["against the best"] == "best"
     assert quality["bad"]["against the best"] == "worse, p < 0.001"
-    told = json.loads(paths.METRICS.read_text())
-    assert list(told) == ["bad", "good", "middling"]
+    figures = json.loads(paths.METRICS.read_text())
+    assert list(figures) == ["bad", "good", "middling"]
     for row, line in quality.items():
-        assert line["map_at_r"].startswith(f"{told[row]['map_at_r']:.3f} (")
+        assert line["map_at_r"].startswith(f"{figures[row]['map_at_r']:.3f} (")
     assert "**Best: `good`**, better than every other row" in page()
     assert "80 queries with 40 labels, each searched in 200 gallery images" in page()
 
@@ -140,9 +166,9 @@ def test_every_pair_is_in_significance_csv() -> None:
     lines = read_csv(paths.SIGNIFICANCE)
     by_pair = {(line["metric"], line["model_a"], line["model_b"]): line for line in lines}
     assert len(by_pair) == len(lines) == 3 * 4  # map_at_r, top_1, top_5, top_10
-    told = json.loads(paths.METRICS.read_text())
+    figures = json.loads(paths.METRICS.read_text())
     for (metric, a, b), line in by_pair.items():
-        assert float(line["difference"]) == pytest.approx(told[a][metric] - told[b][metric], abs=2e-4)
+        assert float(line["difference"]) == pytest.approx(figures[a][metric] - figures[b][metric], abs=2e-4)
         assert float(line["low"]) <= float(line["difference"]) <= float(line["high"])
         assert float(line["p"]) <= float(line["p_holm"]) <= 1
     clear = by_pair["map_at_r", "a", "c"]
@@ -169,12 +195,12 @@ def test_the_order_is_stable_whatever_params_yaml_says_first() -> None:
 def test_top_k_curves() -> None:
     run(rows(a=1.5, b=3.0))
     lines = read_csv(paths.TOP_K_CURVES)
-    told = json.loads(paths.METRICS.read_text())
+    figures = json.loads(paths.METRICS.read_text())
     for row in ("a", "b"):
         curve = [float(line["top_k"]) for line in lines if line["model"] == row]
         assert len(curve) == 100 and curve == sorted(curve)
         assert [curve[k - 1] for k in (1, 5, 10)] == pytest.approx(
-            [told[row][f"top_{k}"] for k in (1, 5, 10)], abs=1e-4
+            [figures[row][f"top_{k}"] for k in (1, 5, 10)], abs=1e-4
         )
 
 
@@ -227,7 +253,7 @@ def test_what_was_left_out_is_counted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("exclude", "told"),
+    ("exclude", "sentence"),
     [
         (
             "pixels",
@@ -239,7 +265,7 @@ def test_what_was_left_out_is_counted() -> None:
         ),
     ],
 )
-def test_what_counts_as_the_query_itself_is_counted(exclude: str, told: str) -> None:
+def test_what_counts_as_the_query_itself_is_counted(exclude: str, sentence: str) -> None:
     images = clustered(5, 2, 3, noise=1)
     copies = [
         Image(f"copy {n}", "gallery", images[0].label, images[0].vector, shows=images[0].name)
@@ -249,7 +275,7 @@ def test_what_counts_as_the_query_itself_is_counted(exclude: str, told: str) -> 
         {"a": [*images, *copies, Image(images[0].name, "gallery", images[0].label, images[0].vector)]},
         relevance={"exclude": exclude},
     )
-    assert told in page()
+    assert sentence in page()
 
 
 def test_rows_of_different_exclusions_are_not_compared() -> None:
@@ -336,17 +362,11 @@ def test_odd_labels_keep_queries_and_columns_apart() -> None:
     assert {line["label"] for line in read_csv(paths.row_queries("a"))} == set(odd) - {"=1+1"} | {"'=1+1"}
 
 
-@pytest.mark.parametrize(
-    ("file", "told"),
-    [
-        (paths.row_metrics("b"), "metrics/rows/b.json: does not exist"),
-        (paths.row_queries("b"), "metrics/queries/b.csv: is not there"),
-    ],
-)
-def test_a_missing_file_is_told(file: Path, told: str) -> None:
+@pytest.mark.parametrize("file", [paths.row_metrics("b"), paths.row_queries("b")])
+def test_a_missing_file_is_named_with_the_fix(file: Path) -> None:
     run(rows(a=1.0, b=1.0))
     file.unlink()
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=rf"^{file}: (is not there|does not exist); run `dvc repro`"):
         compare.main([])
 
 
@@ -380,8 +400,7 @@ def test_show_prints_the_page(capsys: pytest.CaptureFixture[str]) -> None:
 
 @given(st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), max_size=30))
 def test_escaped_text_is_shown_as_it_is(text: str) -> None:
-    cell = comparison.table(["a", "b"], [[comparison.escape(text), "x"]])
-    tokens = MARKDOWN.parse(cell)
+    tokens = MARKDOWN.parse(markdown.table(Table(["a", "b"], [[Data(text), "x"]])))
     shown = [
         "".join(child.content for child in token.children or []) for token in tokens if token.type == "inline"
     ]
@@ -389,7 +408,7 @@ def test_escaped_text_is_shown_as_it_is(text: str) -> None:
 
 
 def test_columns_are_aligned() -> None:
-    table = comparison.table(["model", "x"], [["a", "1"], ["a longer one", "12,345"]]).splitlines()
+    table = markdown.table(Table(["model", "x"], [["a", "1"], ["a longer one", "12,345"]])).splitlines()
     assert len({len(line) for line in table}) == 1
     assert table[2] == "| a            |      1 |"
 
@@ -414,7 +433,9 @@ def test_where_labels_are_too_few_for_any_difference_it_says_so(labels: int, pos
 
 
 @pytest.mark.parametrize(("judged", "labelled"), [(1, True), (0, True), (0, False)])
-def test_judgements_that_preprocess_left_out_are_told_beside_the_figures(judged: int, labelled: bool) -> None:
+def test_judgements_that_preprocess_left_out_are_counted_beside_the_figures(
+    judged: int, labelled: bool
+) -> None:
     images = [i if labelled else Image(i.name, i.split, None, i.vector) for i in clustered(5, 2, 3, noise=1)]
     run({"a": images}, [("0/0", "0/2", 1)][:judged])
     assert "judgement" not in page() and files.read_json(paths.row_metrics("a"))["judgements"] is None

@@ -84,7 +84,7 @@ def test_vectors_that_say_they_are_another_rows_are_refused_by_whoever_reads_the
 
 @pytest.mark.parametrize("part", ["test", "train"])
 def test_match_refuses_vectors_of_another_row(project: list[Image], part: paths.Part) -> None:
-    reported.match("a", project)
+    reported.write_near_copies("a", project)
     collection.write_vectors("b", [Image(f"{i}", "train", None, [1, i]) for i in range(3)], "train")
     replaced(paths.embeddings("a", part), paths.embeddings("b", part))
     stage_of = {"test": "embed@a", "train": "embed_train@a"}[part]
@@ -120,7 +120,7 @@ def test_figures_of_other_vectors_than_embed_wrote_are_not_scored() -> None:
     files.write_json(paths.costs("embed", "a"), {**measured, "fingerprint": "f" * 64})
     with pytest.raises(
         UserError,
-        match=r"data/embeddings/a: holds other vectors than data/costs/a/embed.json tells of; .*-f -s embed@a`",
+        match=r"data/embeddings/a: holds other vectors than data/costs/a/embed.json was measured on; .*-f -s embed@a`",
     ):
         score.main(["--row", "a"])
     score.main(["--row", "b"])

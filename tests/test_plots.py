@@ -73,9 +73,11 @@ def test_plots_diff_shows_every_model_of_both_branches(folder: Path) -> None:
         (plot,) = shown["data"][name]
         assert plot["revisions"] == ["main", "try"]
         content: dict[str, Any] = plot["content"]
-        told = json.dumps(content)
-        assert "DVC_METRIC" not in told, "an anchor was not filled"
-        assert content["encoding"]["x"]["field"] == settings["x"] and f'"field": "{settings["y"]}"' in told
+        template = json.dumps(content)
+        assert "DVC_METRIC" not in template, "an anchor was not filled"
+        assert (
+            content["encoding"]["x"]["field"] == settings["x"] and f'"field": "{settings["y"]}"' in template
+        )
         assert content["encoding"]["color"]["field"] == "model"
         assert "layer" in content or content["mark"]["point"], (
             "a line alone doesn't show a curve of one point"

@@ -23,7 +23,8 @@ from PIL import Image as Pillow
 
 from lineup import paths
 from lineup.errors import UserError
-from lineup.evaluation import relevance
+from lineup.evaluation.relevance import Relevance
+from lineup.evaluation.rich_text import Code, Strong
 from lineup.photos import decoding as prepared_images
 from lineup.photos import thumbnails
 from lineup.report import collection as report_collection
@@ -47,9 +48,9 @@ def two_rows(labels: int = 6, **settings: Any) -> dict[str, list[Image]]:
 def row_file(name: str) -> dict[str, Any]:
     """What a row's script puts into the page."""
     text = paths.report_row(name).read_text(encoding="ascii")
-    found = re.fullmatch(rf'\(window\.LINEUP_ROWS \?\?= \{{\}}\)\["{name}"\] = (.*);\n', text)
-    assert found
-    return json.loads(found[1])
+    match = re.fullmatch(rf'\(window\.LINEUP_ROWS \?\?= \{{\}}\)\["{name}"\] = (.*);\n', text)
+    assert match
+    return json.loads(match[1])
 
 
 def page_data() -> dict[str, Any]:
@@ -75,7 +76,7 @@ def test_a_literal_is_the_same_data_and_harmless_anywhere(key: str, content: dic
 
 
 def test_row_data_of_a_hand_worked_case() -> None:
-    answers = relevance.Relevance(
+    relevance = Relevance(
         "labels",
         np.array(["a", "b", "c"]),
         np.array([b"g%02d" % i for i in range(12)]),
@@ -87,15 +88,15 @@ def test_row_data_of_a_hand_worked_case() -> None:
     # label.
     positions = np.array([[3, 2, 1, 4, 5, 6, 7, 8, 9, 10, 11, 0], [1, 0, *[-1] * 10], [0, 1, *[-1] * 10]])
     scores = np.where(positions >= 0, 1 - np.arange(12, dtype=np.float32) / 100, np.nan).astype(np.float32)
-    ranking = rankings.Ranking(answers.query_ids, answers.gallery_ids.astype(np.str_), positions, scores)
-    told = row.row_data(ranking, positions, answers, "key", "cosine")
-    assert told["marks"] == ["0?00000000", "10", "??"]
-    assert told["answers"] == [[3, 2, 1, 4, 5, 6, 7, 8, 9, 10], [1, 0], [0, 1]]
-    assert told["scores"][1] == [1.0, 0.99]
-    assert told["first"] == {"0": [12, 0, 0.89]}
+    ranking = rankings.Ranking(relevance.query_ids, relevance.gallery_ids.astype(np.str_), positions, scores)
+    data = row.row_data(ranking, positions, relevance, "key", "cosine")
+    assert data["marks"] == ["0?00000000", "10", "??"]
+    assert data["answers"] == [[3, 2, 1, 4, 5, 6, 7, 8, 9, 10], [1, 0], [0, 1]]
+    assert data["scores"][1] == [1.0, 0.99]
+    assert data["first"] == {"0": [12, 0, 0.89]}
     # Known and different labels only: not the unlabelled image, not the unlabelled query, no right answer.
-    assert told["alike"][:3] == [[0, 3, 1.0], [1, 0, 0.99], [0, 1, 0.98]]
-    assert len(told["alike"]) == 11 and all(pair[0] != 2 and pair[1] != 2 for pair in told["alike"])
+    assert data["alike"][:3] == [[0, 3, 1.0], [1, 0, 0.99], [0, 1, 0.98]]
+    assert len(data["alike"]) == 11 and all(pair[0] != 2 and pair[1] != 2 for pair in data["alike"])
 
 
 def test_a_row_against_naive_loops(folder: Path) -> None:
@@ -105,16 +106,16 @@ def test_a_row_against_naive_loops(folder: Path) -> None:
         [image for image in manifest if image["split"] == split] for split in ("gallery", "query")
     )
     by_query = {line["query_id"]: line for line in parquet.read_table(paths.ranking("blurred")).to_pylist()}
-    told, labels = row_file("blurred"), {image["image_id"]: image["label"] for image in gallery}
+    data, labels = row_file("blurred"), {image["image_id"]: image["label"] for image in gallery}
     for q, query in enumerate(queries):
         ids, scores = by_query[query["image_id"]]["gallery_ids"], by_query[query["image_id"]]["scores"]
-        assert [gallery[g]["image_id"] for g in told["answers"][q]] == ids[:10]
-        assert told["scores"][q] == pytest.approx(scores[:10], rel=1e-4)
-        assert told["marks"][q] == "".join("1" if labels[g] == query["label"] else "0" for g in ids[:10])
+        assert [gallery[g]["image_id"] for g in data["answers"][q]] == ids[:10]
+        assert data["scores"][q] == pytest.approx(scores[:10], rel=1e-4)
+        assert data["marks"][q] == "".join("1" if labels[g] == query["label"] else "0" for g in ids[:10])
         first = next(i for i, g in enumerate(ids) if labels[g] == query["label"])
-        assert (str(q) in told["first"]) == (first >= 10)
+        assert (str(q) in data["first"]) == (first >= 10)
         if first >= 10:
-            assert told["first"][str(q)][:2] == [
+            assert data["first"][str(q)][:2] == [
                 first + 1,
                 [g["image_id"] for g in gallery].index(ids[first]),
             ]
@@ -126,8 +127,8 @@ def test_a_row_against_naive_loops(folder: Path) -> None:
         )
         if labels[g] != query["label"]
     ]
-    best = sorted(wrong)[: row.ALIKE]
-    assert [(queries[q]["image_id"], gallery[g]["image_id"]) for q, g, _ in told["alike"]] == [
+    best = sorted(wrong)[: row.ALIKE_PAIRS_SHOWN]
+    assert [(queries[q]["image_id"], gallery[g]["image_id"]) for q, g, _ in data["alike"]] == [
         (q, g) for _, q, g in best
     ]
 
@@ -138,14 +139,14 @@ def test_label_figures_against_naive_loops(folder: Path) -> None:
     names, weak = data["collection"]["labels"], data["queries"]["weak"]
     lines = list(csv.DictReader(paths.row_queries("blurred").read_text(encoding="utf-8").splitlines()))
     assert [names[label] for label in weak["labels"]] == sorted({line["label"] for line in lines})
-    for place, label in enumerate(weak["labels"]):
+    for number, label in enumerate(weak["labels"]):
         own = [line for line in lines if line["label"] == names[label]]
-        assert weak["queries"][place] == len(own)
-        assert weak["rows"]["blurred"]["mean"][place] == pytest.approx(
+        assert weak["queries"][number] == len(own)
+        assert weak["rows"]["blurred"]["mean"][number] == pytest.approx(
             np.mean([float(line["map_at_r"]) for line in own]), abs=1e-4
         )
         wrong = Counter(line["top_label"] for line in own if line["top_label"] != names[label])
-        confused = weak["rows"]["blurred"]["confused"][place]
+        confused = weak["rows"]["blurred"]["confused"][number]
         if not wrong:
             assert confused is None
         else:
@@ -159,9 +160,9 @@ def side(labels: list[int]) -> report_collection.Side:
     )
 
 
-def figures(first_hit: list[int], top_label: list[str], top_score: list[float]) -> overview.Figures:
+def figures(first_hit: list[int], top_label: list[str], top_score: list[float]) -> overview.QueryFigures:
     count = len(first_hit)
-    return overview.Figures(
+    return overview.QueryFigures(
         [], np.ones(count, np.int64), np.array(first_hit), np.zeros(count), top_label, np.array(top_score)
     )
 
@@ -242,8 +243,8 @@ def test_the_table_has_the_comparisons_figures(folder: Path) -> None:
     ]
 
 
-def test_marked_shows_what_isnt_ours_as_text() -> None:
-    assert html.marked(r"**Best: `a_b`**, <b> & \*x\* `<i>`") == (
+def test_a_sentence_shows_what_isnt_markup_as_text() -> None:
+    assert html.rich((Strong(("Best: ", Code("a_b"))), ", <b> & *x* ", Code("<i>"))) == (
         "<strong>Best: <code>a_b</code></strong>, &lt;b&gt; &amp; *x* <code>&lt;i&gt;</code>"
     )
 
@@ -286,7 +287,7 @@ def test_every_test_image_has_one_thumbnail_on_white(folder: Path) -> None:
     pictures = sorted(paths.REPORT_THUMBNAILS.iterdir())
     assert [file.stem for file in pictures] == sorted({image.id for image in both})
     prepared = prepared_images.prepared(paths.images("test"))
-    assert thumbnails.write(Path("again"), prepared, Path("kept"), 1) == len(pictures) == len(both) - 1
+    assert thumbnails.write(Path("again"), prepared, Path("cache"), 1) == len(pictures) == len(both) - 1
     for file in pictures:
         with Pillow.open(file) as small:
             assert small.format == "JPEG" and small.size == (128, 72)
@@ -295,7 +296,7 @@ def test_every_test_image_has_one_thumbnail_on_white(folder: Path) -> None:
             assert min(left) > 245 and min(right) < 200
 
 
-def test_a_new_photo_draws_its_own_thumbnail_only_and_what_is_kept_changes_no_byte(
+def test_a_new_photo_draws_its_own_thumbnail_only_and_the_cache_changes_no_byte(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images = clustered(3, 2, 3, 1.0)
@@ -317,8 +318,8 @@ def test_a_new_photo_draws_its_own_thumbnail_only_and_what_is_kept_changes_no_by
     rows = [*(row for shard in shards for row in shard.to_pylist()), added]
     batch = pa.RecordBatch.from_pylist(rows, schemas.IMAGES)
     parquet.write_shards(paths.images("test"), schemas.IMAGES, [batch], len(rows), schemas.IMAGES_PER_SHARD)
-    kept = sorted(path for path in (paths.CACHE / "thumbnails").rglob("*") if path.is_file())
-    kept[0].write_bytes(kept[0].read_bytes()[:-1])  # damaged: drawn again
+    cached = sorted(path for path in (paths.CACHE / "thumbnails").rglob("*") if path.is_file())
+    cached[0].write_bytes(cached[0].read_bytes()[:-1])  # damaged: drawn again
     report.main(["--thumbnails"])
     assert len(drawn) == 2 and added["image"] in drawn
     after = project.tree(paths.REPORT_THUMBNAILS)
@@ -340,19 +341,19 @@ def test_without_labels_nothing_is_marked_right_or_wrong(folder: Path) -> None:
 def test_judgements_decide_what_is_right(folder: Path) -> None:
     images = clustered(2, 2, 3, 0.5)
     reported.run({"only": images}, qrels=[("0/0", "1/2", 1), ("0/0", "0/2", -1)])
-    ids, told = page_data()["collection"]["queries"]["ids"], row_file("only")
+    ids, data = page_data()["collection"]["queries"]["ids"], row_file("only")
     query = next(image for image in images if image.name == "0/0")
-    marks = told["marks"][ids.index(query.id)]
+    marks = data["marks"][ids.index(query.id)]
     assert marks.count("1") == 1 and len(marks) == 5, "one right; the junk is not there"
-    assert "1" not in "".join(mark for q, mark in enumerate(told["marks"]) if q != ids.index(query.id))
+    assert "1" not in "".join(mark for q, mark in enumerate(data["marks"]) if q != ids.index(query.id))
     sides = page_data()["collection"]
-    pairs = [(sides["queries"]["label"][q], sides["gallery"]["label"][g]) for q, g, _ in told["alike"]]
+    pairs = [(sides["queries"]["label"][q], sides["gallery"]["label"][g]) for q, g, _ in data["alike"]]
     assert pairs and all(a != b for a, b in pairs), (
         "of one label isn't suspect, though nobody judged it right"
     )
 
 
-def test_what_is_missing_is_told_in_a_sentence(folder: Path) -> None:
+def test_what_is_missing_is_named_in_a_sentence(folder: Path) -> None:
     reported.run(two_rows())
     with pytest.raises(UserError, match=r"row 'blured' is unknown; did you mean 'blurred'"):
         report.main(["--row", "blured"])
@@ -364,7 +365,7 @@ def test_what_is_missing_is_told_in_a_sentence(folder: Path) -> None:
     with pytest.raises(UserError, match=r"isn't what this version writes .*dvc repro -f -s score@blurred"):
         report.main([])
     paths.row_queries("blurred").unlink()
-    with pytest.raises(UserError, match=r"metrics/queries/blurred.csv: does not exist"):
+    with pytest.raises(UserError, match=r"metrics/queries/blurred.csv: .*; run `dvc repro`"):
         report.main([])
 
 
@@ -382,12 +383,12 @@ def test_the_page_needs_no_rows_file_and_neither_needs_torch(folder: Path) -> No
 
 def test_a_licence_is_shown_whole(folder: Path) -> None:
     reported.run({"only": clustered(4, 2, 3, 1.0)})
-    told = "other (see model_card) for images (research only)"
+    licence = "other (see model_card) for images (research only)"
     figures = files.read_json(paths.row_metrics("only"))
-    figures["costs"]["licence"] = told
+    figures["costs"]["licence"] = licence
     files.write_json(paths.row_metrics("only"), figures)
     report.main([])
-    assert told in re.sub(r"<[^>]*>", "", paths.REPORT.read_text(encoding="utf-8"))
+    assert licence in re.sub(r"<[^>]*>", "", paths.REPORT.read_text(encoding="utf-8"))
 
 
 def test_an_approximate_rows_recall_is_explained(folder: Path) -> None:

@@ -44,7 +44,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setattr(collection, "write_embeddings", with_curve(CURVE))
         leak = 'kind,path_a,path_b,across\nsame_bytes,"train/<b>x</b>.jpg","test/query/ü ""q"".jpg",train-query\n'
         reported.run(images, leaks_csv=leak, **LEAKS)
-        reported.match("sharp", images["sharp"])
+        reported.write_near_copies("sharp", images["sharp"])
         yield folder
 
 
@@ -105,7 +105,7 @@ def choose(browser: WebDriver, name: str, value: str) -> None:
 
 def shown_queries(browser: WebDriver) -> list[int]:
     """The numbers of the chosen queries on all pages, in order."""
-    found: list[int] = []
+    numbers_shown: list[int] = []
     back, forward = (browser.find_element(By.CSS_SELECTOR, f'[data-turn="{turn}"]') for turn in (-1, 1))
     while back.is_enabled():
         browser.execute_script("arguments[0].click()", back)
@@ -114,9 +114,9 @@ def shown_queries(browser: WebDriver) -> list[int]:
             "return [...document.querySelectorAll('.query')].map((e) => Number(e.dataset.query))"
         )
         assert len(numbers) <= 10, "only a page of queries is in the document"
-        found += numbers
+        numbers_shown += numbers
         if not forward.is_enabled():
-            return found
+            return numbers_shown
         browser.execute_script("arguments[0].click()", forward)
 
 
@@ -183,10 +183,10 @@ def test_odd_labels_and_files_are_shown_as_text(page: WebDriver) -> None:
 
 def test_the_table_sorts_by_click_and_by_key(page: WebDriver) -> None:
     def column(name: str) -> list[float]:
-        place = texts(page, ".figures thead th").index(name) + 1
+        number = texts(page, ".figures thead th").index(name) + 1
         return [
             float(text.split()[0].replace(",", ""))
-            for text in texts(page, f".figures tbody tr > :nth-child({place})")
+            for text in texts(page, f".figures tbody tr > :nth-child({number})")
         ]
 
     before = column("map_at_r")
@@ -313,7 +313,7 @@ def test_a_model_is_taken_out_by_its_box(page: WebDriver) -> None:
     choose(page, "query-filter", "missed")
     for row in ("middling", "blurred"):
         page.find_element(By.CSS_SELECTOR, f'#query-models input[value="{row}"]').click()
-    assert sorted(shown_queries(page)) == [q for q, found in enumerate(right("sharp", 1)) if not found]
+    assert sorted(shown_queries(page)) == [q for q, is_right in enumerate(right("sharp", 1)) if not is_right]
 
 
 def test_a_label_narrows_and_order_is_hardest_first(page: WebDriver) -> None:
@@ -362,13 +362,13 @@ def test_labels_that_differ_in_case_only_are_chosen_each(
 
 
 def test_answers_are_marked_in_words_and_by_border(page: WebDriver) -> None:
-    told = json.loads(paths.report_row("sharp").read_text(encoding="ascii").partition(" = ")[2].rstrip(";\n"))
+    data = json.loads(paths.report_row("sharp").read_text(encoding="ascii").partition(" = ")[2].rstrip(";\n"))
     query = shown_queries(page)[-1]
     strip = f'.query[data-query="{query}"] .row:first-child .answer'
     marks = texts(page, f"{strip} .mark")
     words = {"1": "✓ right", "0": "✗ wrong"}
-    assert marks[: len(told["marks"][query])] == [
-        f"{i + 1} {words[mark]}" for i, mark in enumerate(told["marks"][query])
+    assert marks[: len(data["marks"][query])] == [
+        f"{i + 1} {words[mark]}" for i, mark in enumerate(data["marks"][query])
     ]
     styles = page.execute_script(
         "return [...document.querySelectorAll(arguments[0])]"
@@ -394,10 +394,10 @@ def test_a_weak_label_opens_its_queries(page: WebDriver) -> None:
 def test_suspects_follow_the_chosen_row(page: WebDriver) -> None:
     for row in ("blurred", "sharp"):
         choose(page, "alike-model", row)
-        told = json.loads(
+        data = json.loads(
             paths.report_row(row).read_text(encoding="ascii").partition(" = ")[2].rstrip(";\n")
         )["alike"]
-        assert texts(page, "#alike .pair-card p") == [f"{score:.4f}" for *_, score in told[:24]]
+        assert texts(page, "#alike .pair-card p") == [f"{score:.4f}" for *_, score in data[:24]]
     more = page.find_element(By.CSS_SELECTOR, "#alike button")
     page.execute_script("arguments[0].click()", more)
     assert len(texts(page, "#alike .pair-card")) == 48
@@ -405,22 +405,22 @@ def test_suspects_follow_the_chosen_row(page: WebDriver) -> None:
 
 def test_a_copy_of_a_training_photo_is_shown_beside_it(page: WebDriver) -> None:
     copied, copy = clustered(10, 3, 4, 1.2)[0], '"copy" & more.jpg'
-    told = json.loads(
+    data = json.loads(
         (paths.near_copies("sharp") / "pairs.js")
         .read_text(encoding="ascii")
         .partition(" = ")[2]
         .rstrip(";\n")
     )
-    assert told["pairs"][0]["test"]["id"] == copied.id
+    assert data["pairs"][0]["test"]["id"] == copied.id
     first = "#copies .pair-card:first-child"
     assert texts(page, f"{first} p")[0].startswith("⚠ same picture? cosine 1.0000, pixels 1.00")
     captions = texts(page, f"{first} figcaption")
     assert (
-        captions[0].startswith(told["pairs"][0]["test"]["label"])
+        captions[0].startswith(data["pairs"][0]["test"]["label"])
         and captions[1] == f"<i>trained</i>train/<i>trained</i>/{copy}"
     )
     assert (
-        f"{len(told['pairs'])} test photos that come nearest to one of the 30 training photos"
+        f"{len(data['pairs'])} test photos that come nearest to one of the 30 training photos"
         in texts(page, "#copies-note")[0]
     )
     assert len(texts(page, "#copies .pair-card")) == 24
@@ -428,13 +428,13 @@ def test_a_copy_of_a_training_photo_is_shown_beside_it(page: WebDriver) -> None:
         page.execute_script("arguments[0].scrollIntoView()", picture)
         until(lambda picture=picture: page.execute_script("return arguments[0].naturalWidth", picture) > 0)
     page.execute_script("arguments[0].click()", page.find_element(By.ID, "copies-same"))
-    same = [pair for pair in told["pairs"] if pair["agreement"] >= told["same"]]
-    assert len(texts(page, "#copies .pair-card")) == len(same) < len(told["pairs"])
+    same = [pair for pair in data["pairs"] if pair["agreement"] >= data["same"]]
+    assert len(texts(page, "#copies .pair-card")) == len(same) < len(data["pairs"])
 
 
 def test_without_training_photos_there_is_nothing_on_copies(finished: Path, one_browser: WebDriver) -> None:
     file = paths.near_copies("sharp") / "pairs.js"
-    kept = file.read_text(encoding="ascii")
+    original = file.read_text(encoding="ascii")
     try:
         file.write_text(
             '(window.LINEUP_NEAR_COPIES ??= {})["sharp"] = {"train":0,"typical":null,"pairs":[],"same":0.95};\n',
@@ -445,25 +445,25 @@ def test_without_training_photos_there_is_nothing_on_copies(finished: Path, one_
         file.unlink()
         page = open_page(one_browser, finished)
         assert texts(page, "#status li") == [
-            "near_copies/sharp isn't here: run dvc pull data/report/near_copies/sharp"
+            "near_copies/sharp is missing: run dvc pull data/report/near_copies/sharp"
         ]
         chromium.console(page)  # the browser's own word on it
     finally:
-        file.write_text(kept, encoding="ascii")
+        file.write_text(original, encoding="ascii")
 
 
-def test_a_row_whose_file_is_missing_or_stale_is_told(finished: Path, one_browser: WebDriver) -> None:
-    kept = {row: paths.report_row(row).read_text(encoding="ascii") for row in ("blurred", "middling")}
+def test_a_row_whose_file_is_missing_or_stale_is_named(finished: Path, one_browser: WebDriver) -> None:
+    original = {row: paths.report_row(row).read_text(encoding="ascii") for row in ("blurred", "middling")}
     try:
         paths.report_row("blurred").unlink()
         paths.report_row("middling").write_text(
-            kept["middling"].replace('"collection":"', '"collection":"0'), encoding="ascii"
+            original["middling"].replace('"collection":"', '"collection":"0'), encoding="ascii"
         )
         page = open_page(one_browser, finished)
         assert page.find_element(By.ID, "status").is_displayed()
         assert texts(page, "#status li") == [
             "middling: rows/middling.js is of other test images: run dvc repro",
-            "blurred: rows/blurred.js isn't here: run dvc pull data/report/rows/blurred.js",
+            "blurred: rows/blurred.js is missing: run dvc pull data/report/rows/blurred.js",
         ]
         assert all("blurred.js" in line for line in chromium.console(page)), (
             "the browser's own word on the missing file"
@@ -474,7 +474,7 @@ def test_a_row_whose_file_is_missing_or_stale_is_told(finished: Path, one_browse
         assert texts(page, ".query .row:first-child .answer")
         assert "dvc pull" in texts(page, ".query .row:last-child .quiet")[0]
     finally:
-        for row, text in kept.items():
+        for row, text in original.items():
             paths.report_row(row).write_text(text, encoding="ascii")
 
 

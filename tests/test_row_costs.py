@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from lineup import paths
-from lineup.evaluation import row_costs
+from lineup.evaluation import row_costs, row_metrics
+from lineup.evaluation.row_metrics import ApproximateIndex, OwnPicture, RowCosts, RowMetrics
 from lineup.storage import files
 
-A = {
+A: dict[str, Any] = {
     "images_per_second": 100.0,
     "dim": 512,
     "index_mb": 2.0,
@@ -20,7 +21,7 @@ A = {
     "gflops": 0.5,
     "train_minutes": 3.0,
 }
-B = {
+B: dict[str, Any] = {
     "images_per_second": 50.0,
     "dim": 128,
     "index_mb": 0.5,
@@ -29,50 +30,75 @@ B = {
     "gflops": 0.1,
     "train_minutes": 0.0,
 }
-SHARED = {
+SHARED: dict[str, Any] = {
     "device": "CPU",
     "engine": "torch",
     "precision": "float32",
     "image_size": 64,
     "peak_gpu_memory_mb": None,
     "random": False,
+    "search_device": "CPU",
+    "search_threads": 2,
 }
 
 
 @pytest.fixture(autouse=True)
 def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    scored("a", {**SHARED, **A, "peak_memory_mb": 900.0, "licence": "MIT"})
-    scored("b", {**SHARED, **B, "peak_memory_mb": 700.0, "licence": "Apache-2.0"})
+    scored("a", RowCosts(**SHARED, **A, peak_memory_mb=900.0, licence="MIT"))
+    scored("b", RowCosts(**SHARED, **B, peak_memory_mb=700.0, licence="Apache-2.0"))
 
 
-def scored(row: str, costs: dict[str, Any]) -> None:
-    files.write_json(paths.row_metrics(row), {"costs": costs})
+def scored(row: str, costs: RowCosts) -> None:
+    """Writes the row's metrics as `score` does; nothing but its costs matters here."""
+    counts = (
+        "queries",
+        "scored",
+        "without_label",
+        "without_answer",
+        "labels",
+        "clusters",
+        "gallery",
+        "depth",
+    )
+    row_metrics.write(
+        RowMetrics(
+            row=row,
+            relevance="labels",
+            unscored=None,
+            **dict.fromkeys(counts, 1),
+            exclude="pixels",
+            own_picture=OwnPicture(same_bytes=0, other_bytes=0),
+            judgements=None,
+            enlarged=None,
+            quality={},
+            costs=costs,
+        )
+    )
 
 
-def refined(row: str, first: str, second: str, **measured: Any) -> dict[str, Any]:
+def refined(row: str, first: str, second: str, **measured: Any) -> RowCosts:
+    """Writes what `refine` measures, and then the row's costs."""
     files.write_json(
         paths.costs("refine", row), {"row": row, "query_ms": 0.25, "device": "CPU", "threads": 2, **measured}
     )
-    costs = row_costs.of_refinement(row, first, second)
+    costs = row_costs.refinement_costs(row, first, second)
     scored(row, costs)
     return costs
 
 
 def test_a_fusion_embeds_every_photo_with_both_models() -> None:
     costs = refined("fused", "a", "b")
-    assert costs["images_per_second"] == pytest.approx(1 / (1 / 100 + 1 / 50), abs=0.01)
-    assert (costs["dim"], costs["index_mb"], costs["query_ms"], costs["parameters"]) == (640, 2.5, 1.75, 1200)
+    assert costs.images_per_second == pytest.approx(1 / (1 / 100 + 1 / 50), abs=0.01)
+    assert (costs.dim, costs.index_mb, costs.query_ms, costs.parameters) == (640, 2.5, 1.75, 1200)
     assert (
-        costs["train_minutes"] == 3.0
-        and costs["peak_memory_mb"] == 900.0
-        and costs["licence"] == "MIT + Apache-2.0"
+        costs.train_minutes == 3.0 and costs.peak_memory_mb == 900.0 and costs.licence == "MIT + Apache-2.0"
     )
 
 
 def test_a_method_of_one_row_costs_that_row_and_itself() -> None:
     costs = refined("expanded", "a", "a")
-    assert (costs["images_per_second"], costs["dim"], costs["query_ms"], costs["licence"]) == (
+    assert (costs.images_per_second, costs.dim, costs.query_ms, costs.licence) == (
         100.0,
         512,
         1.25,
@@ -83,39 +109,29 @@ def test_a_method_of_one_row_costs_that_row_and_itself() -> None:
 def test_a_chain_counts_what_it_shares_once() -> None:
     refined("expanded", "a", "a")
     costs = refined("chain", "expanded", "a")
-    assert costs["images_per_second"] == 100.0 and costs["dim"] == 512 and costs["query_ms"] == 1.5
+    assert costs.images_per_second == 100.0 and costs.dim == 512 and costs.query_ms == 1.5
 
 
 def test_a_whitening_is_searched_instead_of_its_source() -> None:
     costs = refined("white", "a", "a", dim=64, index_mb=0.25, note="PCA")
-    assert (costs["dim"], costs["index_mb"], costs["query_ms"], costs["train_note"]) == (
+    assert (costs.dim, costs.index_mb, costs.query_ms, costs.train_note) == (
         64,
         0.25,
         0.25,
         "PCA",
     )
-    assert costs["images_per_second"] == 100.0 and costs["parameters"] == 1000
+    assert costs.images_per_second == 100.0 and costs.parameters == 1000
 
 
-def test_what_one_part_does_not_tell_is_not_told() -> None:
-    scored(
-        "b",
-        {
-            **SHARED,
-            **B,
-            "gflops": None,
-            "licence": None,
-            "images_per_second": None,
-            "device": "GPU",
-            "peak_memory_mb": None,
-        },
-    )
+def test_what_is_unknown_of_one_part_is_unknown_of_the_whole() -> None:
+    unknown = {"gflops": None, "images_per_second": None, "device": "GPU"}
+    scored("b", RowCosts(**{**SHARED, **B, **unknown}))
     costs = refined("fused", "a", "b")
-    assert [costs[key] for key in ("gflops", "licence", "images_per_second", "device")] == [None] * 4
-    assert costs["peak_memory_mb"] == 900.0
+    assert [costs.gflops, costs.licence, costs.images_per_second, costs.device] == [None] * 4
+    assert costs.peak_memory_mb == 900.0
 
 
-ANN = {
+ANN: dict[str, Any] = {
     "index": "hnsw",
     "storage": "float32",
     "parameters": {"efSearch": 64},
@@ -124,7 +140,7 @@ ANN = {
 }
 
 
-def test_an_approximate_index_is_told_and_an_exact_one_is_not() -> None:
+def test_an_approximate_index_is_described_and_an_exact_one_is_not() -> None:
     read = {"row": "m", "fingerprint": "f", "images": "i"}
     index, measured = (
         {**read, "dim": 8, "index_mb": 1.0},
@@ -137,25 +153,23 @@ def test_an_approximate_index_is_told_and_an_exact_one_is_not() -> None:
         ("retrieve", measured),
     ):
         files.write_json(paths.costs(stage, "m"), costs)  # type: ignore[arg-type]
-    assert "search" not in row_costs.of_model("m")
+    assert row_costs.model_costs("m").search is None
     files.write_json(paths.costs("index", "m"), {**index, "search": ANN})
     files.write_json(paths.costs("retrieve", "m"), {**measured, "ann_recall": {"1": 1.0, "10": 0.93}})
-    assert row_costs.of_model("m")["search"] == {**ANN, "ann_recall": {"1": 1.0, "10": 0.93}}
+    assert row_costs.model_costs("m").search == ApproximateIndex(**ANN, ann_recall={"1": 1.0, "10": 0.93})
 
 
 def test_an_approximate_search_replaces_the_exact_one() -> None:
     costs = refined("ann", "a", "a", dim=512, index_mb=2.5, query_ms=0.1, search=ANN, ann_recall={"10": 0.93})
-    assert (costs["dim"], costs["index_mb"], costs["query_ms"]) == (512, 2.5, 0.1)
-    assert (
-        costs["images_per_second"] == 100.0 and costs["parameters"] == 1000 and costs["train_minutes"] == 3.0
-    )
-    assert costs["search"] == {**ANN, "ann_recall": {"10": 0.93}}
+    assert (costs.dim, costs.index_mb, costs.query_ms) == (512, 2.5, 0.1)
+    assert costs.images_per_second == 100.0 and costs.parameters == 1000 and costs.train_minutes == 3.0
+    assert costs.search == ApproximateIndex(**ANN, ann_recall={"10": 0.93})
     # Fused with the row it is made of: one embedding, both searches.
     both = refined("both", "ann", "a", query_ms=0.25)
     assert (
-        both["images_per_second"] == 100.0
-        and both["query_ms"] == pytest.approx(0.1 + 1.0 + 0.25)
-        and "search" not in both
+        both.images_per_second == 100.0
+        and both.query_ms == pytest.approx(0.1 + 1.0 + 0.25)
+        and both.search is None
     )
 
 
@@ -165,8 +179,8 @@ def test_a_row_fused_with_its_own_whitening_is_searched_twice_whichever_comes_fi
 ) -> None:
     refined("white", "a", "a", dim=64, index_mb=0.25)
     costs = refined("fused", first, second, method="reciprocal_rank_fusion")
-    assert (costs["dim"], costs["index_mb"], costs["query_ms"]) == (512 + 64, 2.25, 1.0 + 0.25 + 0.25)
-    assert costs["images_per_second"] == 100.0 and costs["parameters"] == 1000
+    assert (costs.dim, costs.index_mb, costs.query_ms) == (512 + 64, 2.25, 1.0 + 0.25 + 0.25)
+    assert costs.images_per_second == 100.0 and costs.parameters == 1000
 
 
 @pytest.mark.parametrize(
@@ -175,4 +189,4 @@ def test_a_row_fused_with_its_own_whitening_is_searched_twice_whichever_comes_fi
 )
 def test_a_ranking_that_is_not_used_takes_no_time(method: str, query_ms: float) -> None:
     costs = refined("made", "a", "b", method=method)
-    assert costs["query_ms"] == query_ms and costs["dim"] == 640
+    assert costs.query_ms == query_ms and costs.dim == 640

@@ -40,14 +40,14 @@ def cosine(a: Sequence[float], b: Sequence[float]) -> float:
 
 def naive_average_precisions(images: list[Image]) -> dict[str, float]:
     """MAP@R's summand by query id, from the vectors, one pair at a time."""
-    found = {}
+    precisions = {}
     for query in (image for image in images if image.split == "query"):
         others = [image for image in images if image.split == "gallery" and image.id != query.id]
         by_score = sorted((-cosine(image.vector, query.vector), image.id, image.label) for image in others)
         right = [label == query.label for _, _, label in by_score]
         total = sum(right)
-        found[query.id] = sum(sum(right[: i + 1]) / (i + 1) for i in range(total) if right[i]) / total
-    return found
+        precisions[query.id] = sum(sum(right[: i + 1]) / (i + 1) for i in range(total) if right[i]) / total
+    return precisions
 
 
 def test_equals_a_loop_over_the_vectors() -> None:
@@ -81,7 +81,7 @@ def naive_scores(
 ) -> dict[str, tuple[list[str], int, float | None]]:
     """By query id: the ranking's ids, R, and MAP@R's summand (None where R is 0), photo by photo."""
     judged = {(q, g): relevance for q, g, relevance in qrels}
-    found = {}
+    scores = {}
     for query in (image for image in images if image.split == "query"):
         others = []
         for image in images:
@@ -97,8 +97,8 @@ def naive_scores(
         ]
         total = sum(right)
         precisions = [sum(right[: i + 1]) / (i + 1) for i in range(total) if right[i]]
-        found[query.id] = ([o.id for o in others], total, sum(precisions) / total if total else None)
-    return found
+        scores[query.id] = ([o.id for o in others], total, sum(precisions) / total if total else None)
+    return scores
 
 
 @pytest.mark.parametrize("exclude", ["pixels", "bytes"])
@@ -122,9 +122,9 @@ def test_a_copy_of_the_query_in_other_bytes_is_not_its_own_answer(
     ranking = rankings.read_ranking(paths.ranking("row"))
     for q, query_id in enumerate(ranking.query_ids.tolist()):
         ids, total, precision = expected[query_id]
-        found = ranking.gallery_ids[ranking.positions[q][ranking.positions[q] >= 0]].tolist()
+        ranked = ranking.gallery_ids[ranking.positions[q][ranking.positions[q] >= 0]].tolist()
         line = next(line for line in lines if line["query_id"] == query_id)
-        assert sorted(found) == sorted(ids) and int(line["relevant"]) == total
+        assert sorted(ranked) == sorted(ids) and int(line["relevant"]) == total
         assert (line["map_at_r"] == "") == (precision is None)
         assert float(line["map_at_r"] or 0) == pytest.approx(precision or 0, abs=1e-6)
     queries = [image for image in images if image.split == "query"]
@@ -241,7 +241,7 @@ def test_without_labels_everything_runs_and_the_row_says_so() -> None:
     assert len(lines) == 6 and all(line["top_answer"] and not line["map_at_r"] for line in lines)
 
 
-def test_labels_that_the_gallery_lacks_are_told() -> None:
+def test_labels_that_the_gallery_lacks_are_counted() -> None:
     row, _ = scored([Image("q", "query", "a", [1, 0]), Image("g", "gallery", "b", [1, 0])])
     assert (row["unscored"], row["without_answer"]) == ("no right answer in the gallery", 1)
 
@@ -259,8 +259,8 @@ def test_a_constant_scorer_does_not_look_good(seed: int) -> None:
     gallery = sorted((image.id, image.label) for image in images if image.split == "gallery")
     assert row["quality"]["top_1"]["mean"] == 0.05  # the one first image is right for its label's queries
     chance = 1 - np.prod([(95 - i) / (100 - i) for i in range(10)])
-    found = {label for _, label in gallery[:10]}
-    assert row["quality"]["top_10"]["mean"] == pytest.approx(len(found) / 20)
+    first_labels = {label for _, label in gallery[:10]}
+    assert row["quality"]["top_10"]["mean"] == pytest.approx(len(first_labels) / 20)
     assert row["quality"]["top_10"]["mean"] == pytest.approx(chance, abs=0.12)
     # The order in which images come plays no part.
     shuffled, _ = scored(images[::-1], score={"cutoffs": [1, 10]})
@@ -296,7 +296,7 @@ def test_a_ranking_of_other_images_is_refused() -> None:
         score.main(["--row", "row"])
 
 
-def test_a_mended_label_is_seen_by_the_next_run() -> None:
+def test_a_corrected_label_is_seen_by_the_next_run() -> None:
     images = clustered(3, 2, 2, noise=0.01)
     row, _ = scored(images)
     assert row["quality"]["top_1"]["mean"] == 1
@@ -313,8 +313,8 @@ def test_a_mended_label_is_seen_by_the_next_run() -> None:
     )
     retrieve.main(["--row", "row"])
     score.main(["--row", "row"])
-    mended = files.read_json(paths.row_metrics("row"))
-    assert (mended["scored"], mended["without_answer"]) == (4, 2)
+    corrected = files.read_json(paths.row_metrics("row"))
+    assert (corrected["scored"], corrected["without_answer"]) == (4, 2)
 
 
 def test_a_placeholder_under_thousands_of_paths_is_named_by_a_few() -> None:

@@ -22,8 +22,8 @@ def differences(queries: int, shift: float, seed: int = 0) -> np.ndarray:
 
 
 def test_clusters() -> None:
-    assert significance.clusters(np.array([7, -1, 3, 7, -1, 3])).tolist() == [1, 2, 0, 1, 3, 0]
-    assert significance.clusters(np.array([-1, -1])).tolist() == [0, 1]
+    assert significance.cluster_codes(np.array([7, -1, 3, 7, -1, 3])).tolist() == [1, 2, 0, 1, 3, 0]
+    assert significance.cluster_codes(np.array([-1, -1])).tolist() == [0, 1]
 
 
 def test_the_interval_equals_scipys() -> None:
@@ -136,7 +136,7 @@ def test_neither_the_order_of_queries_nor_the_size_of_blocks_changes_a_bit(
         significance.bootstrap_interval(values, groups, 500, 0),
         significance.randomisation_test(values - 0.5, groups, 500, 0),
     )
-    monkeypatch.setattr(significance, "_ENTRIES", 100)
+    monkeypatch.setattr(significance, "_MOST_RANDOM_NUMBERS_AT_ONCE", 100)
     after = (
         significance.bootstrap_interval(values[order], groups[order], 500, 0),
         significance.randomisation_test(values[order] - 0.5, groups[order], 500, 0),

@@ -35,7 +35,7 @@ PHOTOS = [
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -61,7 +61,7 @@ def written(*arguments: str) -> Any:
     return json.loads(paths.submission("row").read_text(encoding="utf-8"))
 
 
-def test_both_shapes_worked_by_hand(place: Path) -> None:
+def test_both_shapes_worked_by_hand(project: Path) -> None:
     prepared()
     expected = {"q1.jpg": ["near.jpg", "middle.jpg"], "q2.jpg": ["far.jpg", "middle.jpg"]}
     assert written("-k", "2", "--group", "us") == {"groupname": "us", "images": expected}
@@ -70,7 +70,7 @@ def test_both_shapes_worked_by_hand(place: Path) -> None:
     ]
 
 
-def test_the_same_submission_has_the_same_bytes(place: Path) -> None:
+def test_the_same_submission_has_the_same_bytes(project: Path) -> None:
     prepared()
     written("-k", "2", "--shape", "list")
     first = paths.submission("row").read_bytes()
@@ -78,17 +78,17 @@ def test_the_same_submission_has_the_same_bytes(place: Path) -> None:
     assert Path("other.json").read_bytes() == first
 
 
-def test_every_copy_of_a_picture_has_its_entry_and_place(place: Path) -> None:
+def test_every_copy_of_a_picture_has_its_entry_and_place(project: Path) -> None:
     prepared(extra={"q1": ["test/query/copy.jpg"], "near": ["test/gallery/twin.jpg"]})
-    found = written("-k", "3", "--group", "us")["images"]
-    assert found == {
+    images = written("-k", "3", "--group", "us")["images"]
+    assert images == {
         "copy.jpg": ["near.jpg", "twin.jpg", "middle.jpg"],
         "q1.jpg": ["near.jpg", "twin.jpg", "middle.jpg"],
         "q2.jpg": ["far.jpg", "middle.jpg", "near.jpg"],
     }
 
 
-def test_equal_file_names_need_paths(place: Path) -> None:
+def test_equal_file_names_need_paths(project: Path) -> None:
     images = [
         Image("q", "query", None, [1, 0]),
         *(Image(n, "gallery", None, [1, i], f"test/gallery/{n}/1.jpg") for i, n in enumerate("ab")),
@@ -96,7 +96,7 @@ def test_equal_file_names_need_paths(place: Path) -> None:
     prepared(images)
     with pytest.raises(
         UserError,
-        match=r"'test/gallery/./1.jpg' and 'test/gallery/./1.jpg' are both named '1.jpg'; say --names path",
+        match=r"'test/gallery/./1.jpg' and 'test/gallery/./1.jpg' are both named '1.jpg'; use --names path",
     ):
         written("-k", "2", "--group", "us")
     assert written("-k", "2", "--group", "us", "--names", "path")["images"] == {
@@ -104,7 +104,7 @@ def test_equal_file_names_need_paths(place: Path) -> None:
     }
 
 
-def test_odd_names_and_groups_are_text(place: Path) -> None:
+def test_odd_names_and_groups_are_text(project: Path) -> None:
     odd = 'a "b" <script>\n\U0001f600.jpg'
     prepared([Image("q", "query", None, [1, 0], f"test/query/{odd}"), Image("g", "gallery", None, [1, 0])])
     assert written("-k", "1", "--group", 'we & "you"') == {
@@ -114,11 +114,11 @@ def test_odd_names_and_groups_are_text(place: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (
             ["-k", "4", "--group", "us"],
-            "-k is 4, but data/raw/test/gallery has 3 photos that can be read; say -k 3 or less",
+            "-k is 4, but data/raw/test/gallery has 3 photos that can be read; use -k 3 or less",
         ),
         (
             ["-k", "3", "--group", "us"],
@@ -130,18 +130,18 @@ def test_odd_names_and_groups_are_text(place: Path) -> None:
         (["-k", "2", "--group", "us", "--shape", "list"], "--group has no place in --shape list"),
         (["-k", "2", "--group", "us", "--out", "."], "can't be written (it is a folder)"),
         (["-k", "2", "--group", "us", "--out", "params.yaml/x.json"], "can't be written (File exists)"),
-        (["-k", "2", "--group", "us", "--url", "ftp://example.org"], "which is no address"),
-        (["-k", "2", "--group", "us", "--url", "http://[1"], "which is no address"),
+        (["-k", "2", "--group", "us", "--url", "ftp://example.org"], "which is not an http address"),
+        (["-k", "2", "--group", "us", "--url", "http://[1"], "which is not an http address"),
     ],
 )
-def test_a_mistake_is_told_with_its_fix(place: Path, arguments: list[str], told: str) -> None:
+def test_a_mistake_is_named_with_its_fix(project: Path, arguments: list[str], message: str) -> None:
     prepared(retrieve={"depth": 2}, score={"cutoffs": [1]})
     with pytest.raises(UserError) as error:
         written(*arguments)
-    assert told in str(error.value) and "\n" not in str(error.value)
+    assert message in str(error.value) and "\n" not in str(error.value)
 
 
-def test_a_query_that_is_in_the_gallery_is_not_its_own_answer(place: Path) -> None:
+def test_a_query_that_is_in_the_gallery_is_not_its_own_answer(project: Path) -> None:
     prepared([*PHOTOS, Image("q1", "gallery", None, [1.0, 0.0])])
     assert written("-k", "3", "--group", "us")["images"]["q1.jpg"] == ["near.jpg", "middle.jpg", "far.jpg"]
     with pytest.raises(
@@ -152,7 +152,7 @@ def test_a_query_that_is_in_the_gallery_is_not_its_own_answer(place: Path) -> No
 
 @pytest.mark.parametrize("exclude", ["pixels", "bytes"])
 def test_a_copy_of_the_query_in_other_bytes_is_handed_in_first_whatever_the_scores_exclude(
-    place: Path, exclude: str
+    project: Path, exclude: str
 ) -> None:
     """A competition's server knows files alone; junk stays out."""
     copies = [Image(name, "gallery", None, [1.0, 0.0], shows="q1") for name in ("copy", "second", "junk")]
@@ -171,7 +171,7 @@ def test_a_copy_of_the_query_in_other_bytes_is_handed_in_first_whatever_the_scor
     ]
 
 
-def test_a_ranking_of_other_images_and_an_unknown_row_are_told(place: Path) -> None:
+def test_a_ranking_of_other_images_and_an_unknown_row_are_refused(project: Path) -> None:
     prepared()
     with pytest.raises(UserError, match="row 'rwo' is unknown; did you mean 'row'"):
         group.run(["submit", "--row", "rwo", "--group", "us"])
@@ -180,7 +180,7 @@ def test_a_ranking_of_other_images_and_an_unknown_row_are_told(place: Path) -> N
         written("-k", "2", "--group", "us")
 
 
-def test_photos_that_could_not_be_read_are_counted(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_photos_that_could_not_be_read_are_counted(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     prepared()
     files.write_text(
         paths.PROBLEMS,
@@ -191,10 +191,10 @@ def test_photos_that_could_not_be_read_are_counted(place: Path, capsys: pytest.C
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         ([("a", ["x", "y"])], "lacks the query 'b'"),
-        ([("a", ["x", "y"]), ("b", ["x", "y"]), ("c", ["x", "y"])], "answers 'c', which is no query"),
+        ([("a", ["x", "y"]), ("b", ["x", "y"]), ("c", ["x", "y"])], "answers 'c', which is not a query"),
         ([("a", ["x", "y"]), ("b", ["x", "y"]), ("a", ["x", "y"])], "answers the query 'a' 2 times"),
         (
             [("a", ["x", "y"]), ("b", ["x", "q"])],
@@ -208,13 +208,15 @@ def test_photos_that_could_not_be_read_are_counted(place: Path, capsys: pytest.C
         ),
     ],
 )
-def test_the_check_finds_every_fault_in_what_is_sent(content: list[tuple[str, list[str]]], told: str) -> None:
+def test_the_check_finds_every_fault_in_what_is_sent(
+    content: list[tuple[str, list[str]]], message: str
+) -> None:
     images = ", ".join(f"{json.dumps(query)}: {json.dumps(answers)}" for query, answers in content)
     entries = [{"filename": query, "gallery_images": answers} for query, answers in content]
     for body in (f'{{"groupname": "us", "images": {{{images}}}}}', json.dumps(entries)):
         with pytest.raises(UserError) as error:
             document.check(body.encode(), "ab", "xyz", 2)
-        assert told in str(error.value)
+        assert message in str(error.value)
 
 
 # Sending
@@ -282,7 +284,7 @@ def trickle(handler: BaseHTTPRequestHandler) -> None:
 
 
 @pytest.fixture
-def serve(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Server]]:
+def serve(project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Server]]:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     servers: list[Server] = []
 
@@ -302,13 +304,11 @@ GOOD = answer(200, '{"accuracy": 0.625}')
 BODY = b'{"groupname": "us", "images": {}}'
 
 
-PATIENT, HASTY = (
-    30.0,
-    0.4,
-)  # seconds: of who expects an answer, however busy the machine, and of who expects none
+# A test that expects an answer waits long, however busy the machine is; one that expects none does not.
+PATIENT_SECONDS, HASTY_SECONDS = 30.0, 0.4
 
 
-def send(server: Server, again: bool = False, seconds: float = PATIENT) -> float:
+def send(server: Server, again: bool = False, seconds: float = PATIENT_SECONDS) -> float:
     return client.send(server.url, BODY, again=again, seconds=seconds, pause_seconds=0)
 
 
@@ -333,7 +333,7 @@ def test_a_5xx_is_repeated_under_the_same_key(serve: Callable[..., Server]) -> N
     assert len({(headers["Idempotency-Key"], body) for _, headers, body in server.received}) == 1
 
 
-def test_a_5xx_that_stays_is_told_and_can_be_tried_again(serve: Callable[..., Server]) -> None:
+def test_a_5xx_that_stays_is_shown_and_can_be_tried_again(serve: Callable[..., Server]) -> None:
     server = serve(*[answer(500, "out of memory")] * 4, GOOD)
     with pytest.raises(
         UserError, match=r"results/: refused the submission with 500 'Internal Server Error': 'out of memory'"
@@ -344,7 +344,7 @@ def test_a_5xx_that_stays_is_told_and_can_be_tried_again(serve: Callable[..., Se
 
 
 @pytest.mark.parametrize(
-    ("reply", "told"),
+    ("reply", "message"),
     [
         (
             answer(400, '{"error": "unknown group \\u202e<b>"}'),
@@ -355,13 +355,15 @@ def test_a_5xx_that_stays_is_told_and_can_be_tried_again(serve: Callable[..., Se
         (answer(302, "", Location="/elsewhere"), "it points to '/elsewhere'"),
     ],
 )
-def test_a_refusal_is_told_and_not_repeated(serve: Callable[..., Server], reply: Answer, told: str) -> None:
+def test_a_refusal_is_shown_and_not_repeated(
+    serve: Callable[..., Server], reply: Answer, message: str
+) -> None:
     server = serve(reply, GOOD)
     with pytest.raises(UserError) as error:
         send(server)
-    assert told in str(error.value) and "\n" not in str(error.value)
+    assert message in str(error.value) and "\n" not in str(error.value)
     assert len(server.received) == 1
-    assert send(server) == 0.625  # once it's mended, nothing stands in the way
+    assert send(server) == 0.625  # once the server accepts it, nothing stands in the way
 
 
 RUBBISH = [
@@ -378,7 +380,7 @@ RUBBISH = [
 
 
 @pytest.mark.parametrize(
-    ("reply", "told"),
+    ("reply", "message"),
     [
         *((reply, "took the submission, but answered without an accuracy: ") for reply in RUBBISH),
         (hang, r"didn't answer within 0.4 s, or hung up \(ReadTimeoutError"),
@@ -391,11 +393,11 @@ RUBBISH = [
     ],
 )
 def test_whatever_becomes_of_it_nothing_is_sent_twice_unasked(
-    serve: Callable[..., Server], reply: Answer, told: str
+    serve: Callable[..., Server], reply: Answer, message: str
 ) -> None:
     server = serve(reply, GOOD)
-    with pytest.raises(UserError, match=f"{told}.*--again sends it once more") as error:
-        send(server, seconds=HASTY if reply in (hang, trickle) else PATIENT)
+    with pytest.raises(UserError, match=f"{message}.*--again sends it once more") as error:
+        send(server, seconds=HASTY_SECONDS if reply in (hang, trickle) else PATIENT_SECONDS)
     assert str(error.value).isprintable() and len(str(error.value)) < 700
     with pytest.raises(
         UserError, match=r"was sent there before \(20.*, no accuracy came back\); --again sends it once more"
@@ -412,7 +414,7 @@ def test_a_submission_that_was_answered_is_not_sent_twice(serve: Callable[..., S
     with pytest.raises(UserError, match=r"sent there before \(.*, accuracy 0.625\)"):
         send(server)
     other = BODY.replace(b"us", b"we")
-    assert client.send(server.url, other, seconds=PATIENT) == 0.625  # another one is
+    assert client.send(server.url, other, seconds=PATIENT_SECONDS) == 0.625  # another one is
     assert len(server.received) == 2
 
 
@@ -468,17 +470,19 @@ def test_a_server_that_is_not_there_got_nothing(serve: Callable[..., Server]) ->
     for url in ("http://no-such-host.invalid/", "http://a..b/"):
         for _ in range(2):
             with pytest.raises(UserError, match=r"can't be reached .*; nothing was sent"):
-                client.send(url, BODY, seconds=PATIENT)
+                client.send(url, BODY, seconds=PATIENT_SECONDS)
 
 
 def test_a_password_in_the_address_is_not_shown(serve: Callable[..., Server]) -> None:
     server = serve(answer(404, ""))
     with pytest.raises(UserError) as error:
-        client.send(server.url.replace("127", "me:secret@127") + "?token=hidden", BODY, seconds=PATIENT)
+        client.send(
+            server.url.replace("127", "me:secret@127") + "?token=hidden", BODY, seconds=PATIENT_SECONDS
+        )
     assert "secret" not in str(error.value) and "hidden" not in str(error.value)
 
 
-def test_on_the_command_line_a_fault_is_one_line(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_on_the_command_line_a_fault_is_one_line(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     prepared()
     with pytest.raises(SystemExit) as stopped:
         capsys.readouterr()
@@ -493,7 +497,7 @@ def test_on_the_command_line_a_fault_is_one_line(place: Path, capsys: pytest.Cap
         group.run(["submit", "--row", "row", "-k", "0"])
 
 
-def test_a_query_that_no_stage_has_seen_is_told(place: Path) -> None:
+def test_a_query_that_no_stage_has_seen_is_refused(project: Path) -> None:
     prepared()
     folder = paths.RAW / "test/query/some"
     folder.mkdir(parents=True)

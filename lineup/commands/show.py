@@ -10,7 +10,7 @@ from lineup.errors import UserError
 
 @click.command("show")
 def command() -> None:
-    """Print the last comparison; computes nothing."""
+    """Print the last comparison, without computing anything."""
     try:
         click.echo(paths.COMPARISON.read_text(encoding="utf-8"))
     except FileNotFoundError:

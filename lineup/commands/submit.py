@@ -1,6 +1,6 @@
-"""`lineup submit`: a row's nearest photos as the competition's JSON, checked; with --url sent to its server.
+"""`lineup submit`: a row's nearest photos as the competition's JSON, checked, and sent where --url is given.
 
-Needs no labels. Not a stage of dvc.yaml: sending is never repeated on its own.
+It needs no labels. It is not a stage of dvc.yaml, as a submission must never be sent again on its own.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import click
 
 from lineup import cli, paths
 from lineup.errors import UserError
-from lineup.evaluation import relevance
+from lineup.evaluation.relevance import COLUMNS, read_relevance
 from lineup.photos import raw_folder
 from lineup.settings.params import Params
 from lineup.storage import csv_files, files, parquet, rankings
@@ -22,52 +22,47 @@ from lineup.submission import client, document
 log = logging.getLogger(__name__)
 
 
-def submit(
+def submission(
     row: str, k: int, shape: document.Shape, group: str | None, naming: document.Naming, params: Params
 ) -> bytes:
-    """The checked document of a row's ranking. Reads the ranking, the test manifest and the judgements."""
-    manifest = parquet.read_table(paths.manifest("test"), columns=[*relevance.COLUMNS, "paths"])
+    """The checked JSON of a row's ranking. It reads the ranking, the test manifest and the judgements."""
+    manifest = parquet.read_table(paths.manifest("test"), columns=[*COLUMNS, "paths"])
     queries, gallery = document.names(manifest, "query", naming), document.names(manifest, "gallery", naming)
     ranking = rankings.read_ranking(paths.ranking(row))
     document.check_same_images(ranking, queries, gallery, str(paths.ranking(row)))
-    answers = relevance.read(manifest, parquet.read_table(paths.QRELS), params.relevance.exclude)
-    found = document.nearest_names(
-        ranking, queries, gallery, answers.left_out_copies(), k, params.retrieve.depth
-    )
-    body = document.encode(document.document(found, shape, group))
-    document.check(
-        body,
-        (n for names in queries.values() for n in names),
-        (n for names in gallery.values() for n in names),
-        k,
-    )
+    relevance = read_relevance(manifest, parquet.read_table(paths.QRELS), params.relevance.exclude)
+    copies = relevance.left_out_copies()
+    nearest = document.nearest_names(ranking, queries, gallery, copies, k, params.retrieve.depth)
+    body = document.encode(document.document(nearest, shape, group))
+    query_names = (name for names in queries.values() for name in names)
+    gallery_names = (name for names in gallery.values() for name in names)
+    document.check(body, query_names, gallery_names, k)
     return body
 
 
-def left_out() -> int:
-    """How many photos of test/query `preprocess` couldn't read.
+def count_unreadable() -> int:
+    """How many photos of test/query `preprocess` could not read.
 
-    UserError if it hasn't seen one that lies there now.
+    Raises:
+        UserError: a photo lies there that `preprocess` has not seen.
     """
-    named: set[str] = set()
+    problems: set[str] = set()
     if paths.PROBLEMS.exists():
-        named = {
-            line["path"]
-            for line in csv_files.read_csv(paths.PROBLEMS)
-            if line["path"].startswith("test/query/")
-        }
+        listed = {line["path"] for line in csv_files.read_csv(paths.PROBLEMS)}
+        problems = {path for path in listed if path.startswith("test/query/")}
     manifest = parquet.read_table(paths.manifest("test"), columns=["paths"])
-    ranked = {path for places in manifest.column("paths").to_pylist() for path in places}
-    new = sorted(raw_folder.photos(paths.RAW, "test/query") - ranked - named)
+    prepared = {path for image_paths in manifest.column("paths").to_pylist() for path in image_paths}
+    new = sorted(raw_folder.photos(paths.RAW, "test/query") - prepared - problems)
     if new:
         raise UserError(
-            f"{paths.RAW / new[0]}: is new since the last `dvc repro` ({len(new)} in all); run it, then hand in"
+            f"{paths.RAW / new[0]}: is new since the last `dvc repro` ({len(new)} in all); "
+            "run it, then submit again"
         )
-    return len(named - ranked)
+    return len(problems - prepared)
 
 
 def write(out: Path, text: str) -> None:
-    """UserError if there is no writing there."""
+    """Writes the JSON; UserError if that is not possible there."""
     try:
         if out.is_dir():
             raise IsADirectoryError(errno.EISDIR, "it is a folder")
@@ -76,31 +71,35 @@ def write(out: Path, text: str) -> None:
         if error.errno == errno.ENOSPC:
             raise
         raise UserError(
-            f"{out}: can't be written ({error.strerror}); say --out FILE for another place"
+            f"{out}: can't be written ({error.strerror}); use --out FILE to write it elsewhere"
         ) from None
 
 
 @click.command("submit")
-@click.option("--row", required=True, help="A row of params.yaml.")
-@click.option("-k", type=click.IntRange(1), default=10, show_default=True, help="Gallery photos per query.")
+@click.option("--row", required=True, help="Row of params.yaml.")
+@click.option(
+    "-k", type=click.IntRange(1), default=10, show_default=True, help="Number of gallery photos per query."
+)
 @click.option(
     "--shape",
     type=click.Choice(["groups", "list"]),
     default="groups",
     show_default=True,
-    help="The shape of the JSON.",
+    help="Shape of the JSON.",
 )
-@click.option("--group", help="Your group's name, for --shape groups.")
+@click.option("--group", help="Name of your group, for --shape groups.")
 @click.option(
     "--names",
     type=click.Choice(["file", "path"]),
     default="file",
     show_default=True,
-    help="How photos are named: by their files, or by their paths below test/query and test/gallery.",
+    help="Name photos by their files, or by their paths below test/query and test/gallery.",
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Default: data/submissions/ROW.json.")
-@click.option("--url", help="Send it there.")
-@click.option("--again", is_flag=True, help="Send it even if the same was sent there before.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="File to write.  [default: data/submissions/ROW.json]"
+)
+@click.option("--url", help="Address of the server to send it to.")
+@click.option("--again", is_flag=True, help="Send it even if it was sent there before.")
 def command(
     row: str,
     k: int,
@@ -111,16 +110,18 @@ def command(
     url: str | None,
     again: bool,
 ) -> None:
-    """Write a row's nearest photos as the competition's JSON, checked, and send it where --url is given."""
+    """Write a row's nearest photos as the competition's JSON, and send it to a server with --url."""
     params = cli.start_stage("submit")
     cli.check_row(row, params, "all")
-    unread = left_out()
-    body = submit(row, k, shape, group, names, params)
+    num_unreadable = count_unreadable()
+    body = submission(row, k, shape, group, names, params)
     out = out or paths.submission(row)
     write(out, body.decode())
-    if unread:
+    if num_unreadable:
         log.warning(
-            "photos of test/query that couldn't be read and are not in it: %d; see %s", unread, paths.PROBLEMS
+            "photos of test/query that couldn't be read and are not in it: %d; see %s",
+            num_unreadable,
+            paths.PROBLEMS,
         )
     log.info("%s: the %d nearest of each query", out, k)
     if url:

@@ -1,165 +1,209 @@
 """What a row costs, put together from what its stages measured.
 
-Of a refinement, with all that it is made of.
+The costs of a refinement include those of the rows that it is made of.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypeVar, cast
 
 from lineup import paths
 from lineup.errors import UserError
+from lineup.evaluation import row_metrics
+from lineup.evaluation.row_metrics import ApproximateIndex, PartCosts, RowCosts
 from lineup.storage import files
 
-Costs = dict[str, Any]
+T = TypeVar("T")
+Number = TypeVar("Number", int, float)
+Stage = Literal["embed", "index", "retrieve", "refine", "train"]
+StageCosts = Mapping[str, Any]  # data/costs/<row>/<stage>.json
 
-_EMBED = ("images_per_second", "device", "engine", "precision", "peak_memory_mb", "peak_gpu_memory_mb")
-_ENCODER = ("parameters", "gflops", "image_size", "resize_px", "licence")
-_SUMMED = (
-    "dim",
-    "index_mb",
-    "query_ms",
+_FROM_EMBED = (
+    "images_per_second",
+    "device",
+    "engine",
+    "precision",
+    "peak_memory_mb",
+    "peak_gpu_memory_mb",
     "parameters",
     "gflops",
-    "train_minutes",
-)  # over the parts of a refinement
-_PARTS = ("images_per_second", *_SUMMED)
-_SEARCH_FIRST_ALONE = (
-    "query_expansion",
-    "k_reciprocal",
-)  # these take vectors of the second row, not its ranking
+    "image_size",
+    "resize_px",
+    "licence",
+)
+_SEARCH_COSTS = ("dim", "index_mb", "query_ms")
+# These methods compare vectors of the second row, and do without its ranking.
+_METHODS_WITHOUT_SECOND_RANKING = ("query_expansion", "k_reciprocal")
 
 
-def of_model(row: str) -> Costs:
-    """What the row's stages measured, in the names that the comparison shows; None where a stage didn't say.
+def model_costs(row: str) -> RowCosts:
+    """The costs of a row with an encoder.
 
-    UserError if they say that they're of another row, or that they read other vectors than `embed` wrote.
+    Raises:
+        UserError: a stage measured another row, or worked on other vectors than `embed` wrote.
     """
     embed, index, retrieve, train = (_read(stage, row) for stage in ("embed", "index", "retrieve", "train"))
-    _check_origin(row, embed, index, retrieve)
-    return {
-        **{fact: embed.get(fact) for fact in (*_EMBED, *_ENCODER)},
-        "random": bool(embed.get("random", False)),
-        "dim": index["dim"],
-        "index_mb": index["index_mb"],
-        "query_ms": retrieve["query_ms"],
-        "search_device": retrieve["device"],
-        "search_threads": retrieve["threads"],
-        "train_minutes": train["minutes"],
-        "train_note": train.get("note"),
-        "training_curve": train.get("curve", []),
-        **_approximation(index, retrieve),
-        "vectors_fingerprint": embed.get("fingerprint"),
-    }
+    _check_same_vectors(row, embed, index, retrieve)
+    return RowCosts(
+        **{name: embed.get(name) for name in _FROM_EMBED},
+        random=bool(embed.get("random", False)),
+        dim=index["dim"],
+        index_mb=index["index_mb"],
+        query_ms=retrieve["query_ms"],
+        search_device=retrieve["device"],
+        search_threads=retrieve["threads"],
+        train_minutes=train["minutes"],
+        train_note=train.get("note"),
+        training_curve=train.get("curve", ()),
+        search=_approximate_index(index, retrieve),
+        vectors_fingerprint=embed.get("fingerprint"),
+    )
 
 
-def of_refinement(row: str, first: str, second: str) -> Costs:
-    """What a query and a photo cost in all: every row that the refinement is made of counts, and each only
-    once.
+def refinement_costs(row: str, first: str, second: str) -> RowCosts:
+    """The costs of a refinement: those of every row that it is made of, each counted once, and its own.
 
-    first, second: the rows it's made of, scored before; equal for a method of one row.
+    Args:
+        row: the refinement.
+        first, second: the rows that it is made of, scored before; equal where the method takes one row.
+    Raises:
+        UserError: the refinement was computed from other vectors than the second row was scored by.
     """
     refine = _read("refine", row)
-    sources = {name: files.read_json(paths.row_metrics(name))["costs"] for name in (first, second)}
-    embedded = sources[second].get("vectors_fingerprint")
-    if embedded and refine.get("fingerprint") not in (None, embedded):
-        raise UserError(
-            f"{paths.ranking(row)}: was made of other vectors than {second} was scored by; {_again('refine', row)}"
-        )
-    parts: dict[str, Costs] = {}
+    sources = {name: row_metrics.read(name).costs for name in (first, second)}
+    _check_refined_vectors(row, refine, second, sources[second])
+    parts = _parts(row, refine, first, sources)
+    costs = list(sources.values())
+    all_parts = list(parts.values())
+    return RowCosts(
+        images_per_second=combined_throughput([part.images_per_second for part in all_parts]),
+        dim=_sum_if_known([part.dim for part in all_parts]),
+        index_mb=_sum_if_known([part.index_mb for part in all_parts]),
+        query_ms=_sum_if_known([part.query_ms for part in all_parts]),
+        parameters=_sum_if_known([part.parameters for part in all_parts]),
+        gflops=_sum_if_known([part.gflops for part in all_parts]),
+        train_minutes=_sum_if_known([part.train_minutes for part in all_parts]),
+        device=_if_equal([source.device for source in costs]),
+        engine=_if_equal([source.engine for source in costs]),
+        precision=_if_equal([source.precision for source in costs]),
+        image_size=_if_equal([source.image_size for source in costs]),
+        peak_memory_mb=_largest_known([source.peak_memory_mb for source in costs]),
+        peak_gpu_memory_mb=_largest_known([source.peak_gpu_memory_mb for source in costs]),
+        licence=_joined_licences([source.licence for source in costs]),
+        random=any(source.random for source in costs),
+        search_device=refine["device"],
+        search_threads=refine["threads"],
+        train_note=refine.get("note"),
+        search=_approximate_index(refine, refine),
+        parts=parts,
+    )
+
+
+def _parts(row: str, refine: StageCosts, first: str, sources: Mapping[str, RowCosts]) -> dict[str, PartCosts]:
+    """What each row that a refinement is made of adds to its costs, by name; its own part comes last."""
+    search_is_first_row_only = refine.get("method") in _METHODS_WITHOUT_SECOND_RANKING
+    parts: dict[str, PartCosts] = {}
     for source, costs in sources.items():
-        for name, part in (costs.get("parts") or {source: {key: costs[key] for key in _PARTS}}).items():
-            if source != first and name not in parts and refine.get("method") in _SEARCH_FIRST_ALONE:
-                part = part | {"query_ms": 0}
-            parts[name] = _either(parts[name], part) if name in parts else part
-    if "dim" in refine:  # new vectors are searched instead of the sources', whose rankings aren't needed
-        parts = {name: part | {"dim": 0, "index_mb": 0, "query_ms": 0} for name, part in parts.items()}
-    parts[row] = dict.fromkeys(_PARTS, 0) | {
-        key: refine[key] for key in ("dim", "index_mb", "query_ms") if key in refine
-    }
-    both = list(sources.values())
-    return {
-        **{
-            key: _same([costs[key] for costs in both])
-            for key in ("device", "engine", "precision", "image_size")
-        },
-        **{key: _sum([part[key] for part in parts.values()]) for key in _SUMMED},
-        **{
-            key: max((costs[key] for costs in both if costs[key] is not None), default=None)
-            for key in ("peak_memory_mb", "peak_gpu_memory_mb")
-        },
-        "images_per_second": _one_after_the_other([part["images_per_second"] for part in parts.values()]),
-        "licence": _joined([costs["licence"] for costs in both]),
-        "random": any(costs["random"] for costs in both),
-        "search_device": refine["device"],
-        "search_threads": refine["threads"],
-        "train_note": refine.get("note"),
-        "training_curve": [],
-        **_approximation(refine, refine),
-        "parts": parts,
-    }
+        for name, part in (costs.parts or {source: costs.as_part()}).items():
+            if name in parts:
+                parts[name] = max_costs(parts[name], part)
+            elif source != first and search_is_first_row_only:
+                parts[name] = part.model_copy(update={"query_ms": 0.0})
+            else:
+                parts[name] = part
+    if "dim" in refine:  # the method makes vectors or an index of its own, and searches nothing else
+        without_search: dict[str, int] = dict.fromkeys(_SEARCH_COSTS, 0)
+        parts = {name: part.model_copy(update=without_search) for name, part in parts.items()}
+    measured = {name: refine[name] for name in _SEARCH_COSTS if name in refine}
+    parts[row] = PartCosts(**(dict.fromkeys(PartCosts.model_fields, 0) | measured))
+    return parts
 
 
-def _read(stage: Literal["embed", "index", "retrieve", "refine", "train"], row: str) -> Costs:
+def max_costs(one: PartCosts, other: PartCosts) -> PartCosts:
+    """What a part costs that both rows of a refinement are made of: the larger of the two figures, each.
+
+    They differ where one of the rows no longer uses a part's index or search, which then cost it 0.
+    """
+    pairs = {name: (getattr(one, name), getattr(other, name)) for name in PartCosts.model_fields}
+    return PartCosts(**{name: None if None in pair else max(pair) for name, pair in pairs.items()})
+
+
+def combined_throughput(speeds: Sequence[float | None]) -> float | None:
+    """Images per second of several encoders that each embed every image, one after the other.
+
+    Args:
+        speeds: images per second of each part, 0 for one that embeds nothing.
+    Returns:
+        1 / sum(1 / speed); None where a speed is unknown, or nothing is embedded.
+    """
+    seconds_per_image = 0.0
+    for speed in speeds:
+        if speed is None:
+            return None
+        seconds_per_image += 1 / speed if speed else 0
+    return round(1 / seconds_per_image, 2) if seconds_per_image else None
+
+
+def _read(stage: Stage, row: str) -> StageCosts:
     costs = files.read_json(paths.costs(stage, row))
     if costs.get("row") != row:
         raise UserError(
-            f"{paths.costs(stage, row)}: says that it is of row {costs.get('row')!r}, not of {row!r}; {_again(stage, row)}"
+            f"{paths.costs(stage, row)}: says that it is of row {costs.get('row')!r}, not of {row!r}; "
+            f"{_run_again(stage, row)}"
         )
     return costs
 
 
-def _again(stage: str, row: str) -> str:
+def _run_again(stage: Stage, row: str) -> str:
     return f"run `dvc repro -f -s {stage}@{row}`, then `dvc repro`"
 
 
-def _check_origin(row: str, embed: Costs, index: Costs, retrieve: Costs) -> None:
-    """UserError unless what was indexed and ranked are the vectors that `embed` says it wrote, of the same
-    images.
-    """
+def _check_same_vectors(row: str, embed: StageCosts, index: StageCosts, retrieve: StageCosts) -> None:
+    """UserError unless the vectors that were indexed and ranked are those that `embed` measured."""
     if retrieve["fingerprint"] != embed.get("fingerprint"):
         raise UserError(
-            f"{paths.embeddings(row)}: holds other vectors than {paths.costs('embed', row)} tells of; {_again('embed', row)}"
+            f"{paths.embeddings(row)}: holds other vectors than {paths.costs('embed', row)} was measured on; "
+            f"{_run_again('embed', row)}"
         )
-    if any(index.get(fact) != retrieve[fact] for fact in ("fingerprint", "images")):
+    if any(index.get(name) != retrieve[name] for name in ("fingerprint", "images")):
         raise UserError(
-            f"{paths.index(row)}: was built of other vectors than {paths.embeddings(row)} holds; {_again('index', row)}"
+            f"{paths.index(row)}: was built of other vectors than {paths.embeddings(row)} holds; "
+            f"{_run_again('index', row)}"
         )
 
 
-def _either(one: Costs, other: Costs) -> Costs:
-    """What a part costs that counts in both sources.
-
-    In a whitening or approximate row of it, what isn't used any more is 0.
-    """
-    return {key: None if None in (one[key], other[key]) else max(one[key], other[key]) for key in _PARTS}
-
-
-def _approximation(built: Costs, searched: Costs) -> Costs:
-    """Of an approximate index: what was chosen, what it reached where it was tuned, and on the queries. Of an
-    exact one nothing.
-    """
-    return {"search": {**built["search"], "ann_recall": searched["ann_recall"]}} if "search" in built else {}
+def _check_refined_vectors(row: str, refine: StageCosts, second: str, costs: RowCosts) -> None:
+    """UserError if the refinement was computed from other vectors than its second row was scored by."""
+    scored = costs.vectors_fingerprint
+    if scored and refine.get("fingerprint") not in (None, scored):
+        raise UserError(
+            f"{paths.ranking(row)}: was made of other vectors than {second} was scored by; "
+            f"{_run_again('refine', row)}"
+        )
 
 
-def _same(values: list[Any]) -> Any:
+def _approximate_index(built: StageCosts, searched: StageCosts) -> ApproximateIndex | None:
+    """Of an approximate index what was chosen and which share it finds; None of an exact one."""
+    if "search" not in built:
+        return None
+    return ApproximateIndex(**built["search"], ann_recall=searched["ann_recall"])
+
+
+def _if_equal(values: Sequence[T]) -> T | None:
     return values[0] if all(value == values[0] for value in values) else None
 
 
-def _sum(values: list[float | None]) -> float | None:
+def _sum_if_known(values: Sequence[Number | None]) -> Number | None:
+    """The sum, rounded to six decimals; None where one of the values is unknown."""
     known = [value for value in values if value is not None]
-    return round(sum(known), 6) if len(known) == len(values) else None
+    return cast(Number, round(sum(known), 6)) if len(known) == len(values) else None
 
 
-def _one_after_the_other(speeds: list[float | None]) -> float | None:
-    """Images per second of encoders that each see every image; a part that embeds nothing has 0."""
-    if any(speed is None for speed in speeds):
-        return None
-    seconds = sum(1 / speed for speed in speeds if speed)
-    return round(1 / seconds, 2) if seconds else None
+def _largest_known(values: Sequence[float | None]) -> float | None:
+    return max((value for value in values if value is not None), default=None)
 
 
-def _joined(licences: list[str | None]) -> str | None:
-    if any(licence is None for licence in licences):
-        return None
-    return " + ".join(dict.fromkeys(str(licence) for licence in licences))
+def _joined_licences(licences: Sequence[str | None]) -> str | None:
+    known = [licence for licence in licences if licence is not None]
+    return " + ".join(dict.fromkeys(known)) if len(known) == len(licences) else None

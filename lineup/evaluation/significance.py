@@ -1,9 +1,12 @@
-"""Whether a difference is real: confidence intervals and paired tests over queries, in numpy.
+"""Whether a difference between rows is more than chance: confidence intervals and paired tests, in numpy.
 
-Queries that share a label are drawn, and swapped, together: they are searched in the same gallery images, so
-they aren't independent, and intervals that took them for independent would be too narrow.
-Values are counted in millionths, as they are written: sums of integers are exact, so no result depends on
-their order.
+Queries with one label are searched in the same gallery images, so they are not independent. They are
+resampled, and their signs are flipped, together, as one cluster. Treating them as independent would give
+intervals that are too narrow.
+Values are counted in whole millionths, the precision in which they are written. Sums of integers are exact,
+so no result depends on the order of queries or on the size of blocks.
+
+Symbols: N queries; M columns, one per metric or pair of rows; C clusters.
 """
 
 from __future__ import annotations
@@ -13,59 +16,89 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-Values = npt.NDArray[np.float64]
-Clusters = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
 
-_UNIT = 1e6
-_ENTRIES = 2**21  # numbers drawn at once
+_UNITS_PER_ONE = 1e6
+_MOST_RANDOM_NUMBERS_AT_ONCE = 2**21
 
 
-def clusters(labels: npt.NDArray[np.int64]) -> Clusters:
-    """One code, 0..C-1, per label; a query without a label (-1) is a cluster of its own."""
-    own = np.where(labels >= 0, labels, labels.max(initial=0) + 1 + np.arange(len(labels)))
-    return np.unique(own, return_inverse=True)[1]
+def cluster_codes(labels: IntArray) -> IntArray:
+    """The cluster of each query: queries with one label share it, a query without a label has its own.
+
+    Args:
+        labels: int [N], a code per label, -1 where the label is unknown.
+    Returns:
+        int [N], codes 0..C-1.
+    """
+    labels_or_own = np.where(labels >= 0, labels, labels.max(initial=0) + 1 + np.arange(len(labels)))
+    return np.unique(labels_or_own, return_inverse=True)[1]
 
 
 def bootstrap_interval(
-    values: Values, clusters: Clusters, samples: int, seed: int, level: float = 0.95
-) -> tuple[Values, Values]:
-    """Percentile interval of the mean of each column, over resampled clusters.
+    values: FloatArray, clusters: IntArray, samples: int, seed: int, level: float = 0.95
+) -> tuple[FloatArray, FloatArray]:
+    """Percentile interval of each column's mean, from resampled clusters.
 
-    values: [N, M]; clusters: [N], codes 0..C-1 -> low [M], high [M]; NaN where C < 2, for one cluster tells
-    no spread. The same seed draws the same resamples for the same clusters. Source: Efron & Tibshirani, 1993,
-    ch. 13.
+    Args:
+        values: float [N, M].
+        clusters: int [N], codes 0..C-1.
+        samples: number of resamples.
+        seed: the same seed draws the same resamples of the same clusters.
+        level: the interval's coverage.
+    Returns:
+        low and high, float [M] each; NaN where C < 2, since one cluster says nothing about the spread.
+    Source: Efron & Tibshirani, An Introduction to the Bootstrap, 1993, ch. 13.
     """
-    sums, sizes = _sums(values, clusters)
+    sums, sizes = _cluster_sums(values, clusters)
     if len(sizes) < 2:
         return np.full(values.shape[1], np.nan), np.full(values.shape[1], np.nan)
     random = np.random.default_rng(seed)
-    means = [(drawn @ sums) / (drawn @ sizes)[:, None] for drawn in _resamples(random, samples, len(sizes))]
+    means = [
+        (counts @ sums) / (counts @ sizes)[:, None] for counts in _resamples(random, samples, len(sizes))
+    ]
     tail = (1 - level) / 2
-    low, high = np.quantile(np.concatenate(means), [tail, 1 - tail], axis=0) / _UNIT
+    low, high = np.quantile(np.concatenate(means), [tail, 1 - tail], axis=0) / _UNITS_PER_ONE
     return low, high
 
 
-def randomisation_test(differences: Values, clusters: Clusters, samples: int, seed: int) -> Values:
-    """Two-sided p of "the mean difference is 0" per column, by flipping the signs of whole clusters.
+def randomisation_test(differences: FloatArray, clusters: IntArray, samples: int, seed: int) -> FloatArray:
+    """Two-sided p of "the mean difference is 0", by flipping the signs of whole clusters.
 
-    differences: [N, M], of the same queries under two models; clusters: [N] -> p [M]. All 2^C flips where
-    they are no more than `samples`, else so many random ones, counting the observed one. Source: Smucker et
-    al., CIKM 2007.
+    All 2^C flips are tried where these are at most `samples`. Otherwise that many random ones are drawn, and
+    the observed signs are counted with them, so that no p is 0.
+
+    Args:
+        differences: float [N, M], of the same queries under two rows.
+        clusters: int [N], codes 0..C-1.
+        samples: number of random flips.
+        seed: the same seed draws the same flips.
+    Returns:
+        float [M], the p value of each column.
+    Source: Smucker et al., A comparison of statistical significance tests for IR evaluation, CIKM 2007.
     """
-    sums, sizes = _sums(differences, clusters)
+    sums, sizes = _cluster_sums(differences, clusters)
     observed = np.abs(sums.sum(axis=0))
     exact = len(sizes) < 63 and 2 ** len(sizes) <= samples
-    extreme, drawn = np.zeros(differences.shape[1], np.int64), 0
-    for signs in (
+    blocks = (
         _every_sign(len(sizes)) if exact else _random_signs(np.random.default_rng(seed), samples, sums.shape)
-    ):
+    )
+    extreme, tried = np.zeros(differences.shape[1], np.int64), 0
+    for signs in blocks:
         extreme += (np.abs(signs @ sums) >= observed).sum(axis=0)
-        drawn += len(signs)
-    return extreme / drawn if exact else (extreme + 1) / (drawn + 1)
+        tried += len(signs)
+    return extreme / tried if exact else (extreme + 1) / (tried + 1)
 
 
-def holm(p: Values) -> Values:
-    """p values adjusted for their number, [P] -> [P]. Source: Holm, 1979."""
+def holm(p: FloatArray) -> FloatArray:
+    """p values adjusted for their number, so that any false alarm among them is as rare as promised.
+
+    Args:
+        p: float [P].
+    Returns:
+        float [P], in the same order.
+    Source: Holm, A simple sequentially rejective multiple test procedure, 1979.
+    """
     order = np.argsort(p, kind="stable")
     stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
     adjusted = np.empty(len(p))
@@ -73,34 +106,39 @@ def holm(p: Values) -> Values:
     return adjusted
 
 
-def _sums(values: Values, clusters: Clusters) -> tuple[Values, Values]:
-    """Per cluster the sum of its values in whole millionths, [C, M], and its size, [C]."""
-    whole = np.rint(values * _UNIT)
+def _cluster_sums(values: FloatArray, clusters: IntArray) -> tuple[FloatArray, FloatArray]:
+    """Of each cluster the sum of its values in whole millionths, [C, M], and its number of queries, [C]."""
+    whole = np.rint(values * _UNITS_PER_ONE)
     sizes = np.bincount(clusters).astype(np.float64)
     sums = np.zeros((len(sizes), values.shape[1]))
     np.add.at(sums, clusters, whole)
     return sums, sizes
 
 
-def _blocks(rows: int, columns: int) -> Iterator[int]:
-    size = max(1, _ENTRIES // max(columns, 1))
-    for start in range(0, rows, size):
-        yield min(size, rows - start)
+def _block_lengths(rows: int, columns: int) -> Iterator[int]:
+    """Splits a random array of [rows, columns] into blocks of whole rows that fit in memory."""
+    length = max(1, _MOST_RANDOM_NUMBERS_AT_ONCE // max(columns, 1))
+    for start in range(0, rows, length):
+        yield min(length, rows - start)
 
 
-def _resamples(random: np.random.Generator, samples: int, count: int) -> Iterator[Values]:
-    """How often each of `count` clusters is drawn, [block, count], `samples` rows in all."""
-    for rows in _blocks(samples, count):
+def _resamples(random: np.random.Generator, samples: int, count: int) -> Iterator[FloatArray]:
+    """How often each of `count` clusters is drawn: blocks of [block, count], `samples` rows in all."""
+    for rows in _block_lengths(samples, count):
         picked = random.integers(count, size=(rows, count)) + np.arange(rows)[:, None] * count
         yield np.bincount(picked.ravel(), minlength=rows * count).reshape(rows, count).astype(np.float64)
 
 
-def _random_signs(random: np.random.Generator, samples: int, shape: tuple[int, ...]) -> Iterator[Values]:
-    """Of [C, M] sums, [block, C]: as many rows at once as keep [block, M] small too."""
+def _random_signs(random: np.random.Generator, samples: int, shape: tuple[int, ...]) -> Iterator[FloatArray]:
+    """Random signs of the clusters whose sums have the shape [C, M]: blocks of [block, C].
+
+    A block has few enough rows that its product with the sums, [block, M], fits in memory, too.
+    """
     count = shape[0]
-    for rows in _blocks(samples, max(shape)):
+    for rows in _block_lengths(samples, max(shape)):
         yield np.where(random.random((rows, count)) < 0.5, 1.0, -1.0)
 
 
-def _every_sign(count: int) -> Iterator[Values]:
+def _every_sign(count: int) -> Iterator[FloatArray]:
+    """All 2^count combinations of signs, [2^count, count], in one block."""
     yield np.where(np.arange(2**count)[:, None] >> np.arange(count) & 1, 1.0, -1.0)

@@ -1,6 +1,5 @@
 """The report: a page that opens from disk, without a server and without network.
 
-`front` is what joins the rows (it reads git-tracked figures only), `row` one row's answers, `collection` the
-test images that both refer to by number, `thumbnails` their pictures; page/ holds the template, the style and
-the scripts.
+`overview` joins the rows and reads git-tracked figures only; `row` holds one row's rankings; `collection` is
+the list of test images to which both refer by number. page/ holds the template, the style and the scripts.
 """

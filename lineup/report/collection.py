@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,7 +16,13 @@ import pyarrow.compute as pc
 
 @dataclass(frozen=True)
 class Side:
-    """The images of a split, sorted by id. label: place in the collection's labels [N], -1 if unknown."""
+    """The images of a split, sorted by id.
+
+    Attributes:
+        ids: str [N].
+        paths: the image's files, joined by " | ", [N].
+        label: int [N], index into the collection's labels, -1 if unknown.
+    """
 
     ids: npt.NDArray[np.str_]
     paths: list[str]
@@ -30,28 +37,35 @@ class Collection:
 
     @cached_property
     def key(self) -> str:
-        """Changes with the images: a row's file that was made for others is told apart."""
-        told = "\n".join([*self.queries.ids.tolist(), "", *self.gallery.ids.tolist()])
-        return hashlib.sha256(told.encode()).hexdigest()[:16]
+        """A digest of the images' ids: the page uses it to notice a row's file of other images."""
+        ids = "\n".join([*self.queries.ids.tolist(), "", *self.gallery.ids.tolist()])
+        return hashlib.sha256(ids.encode()).hexdigest()[:16]
 
-    def data(self) -> dict[str, Any]:
-        sides = {"queries": self.queries, "gallery": self.gallery}
-        told = {
+    @property
+    def label_numbers(self) -> dict[str, int]:
+        """{label: its index in `labels`}."""
+        return {label: number for number, label in enumerate(self.labels)}
+
+    def to_json(self) -> dict[str, Any]:
+        """What the page's scripts read as LINEUP.collection."""
+        sides = {
             name: {"ids": side.ids.tolist(), "paths": side.paths, "label": side.label.tolist()}
-            for name, side in sides.items()
+            for name, side in (("queries", self.queries), ("gallery", self.gallery))
         }
-        return {"key": self.key, "labels": self.labels, **told}
+        return {"key": self.key, "labels": self.labels, **sides}
 
 
 def read(manifest: pa.Table) -> Collection:
-    """manifest: schemas.MANIFEST (at least image_id, split, label, paths), of the test images."""
+    """The images of a manifest, schemas.MANIFEST with at least image_id, split, label and paths."""
     labels = sorted({label for label in manifest.column("label").to_pylist() if label is not None})
-    place = {label: number for number, label in enumerate(labels)}
-    sides = [_side(manifest.filter(pc.field("split") == split), place) for split in ("query", "gallery")]
-    return Collection(labels, *sides)
+    label_numbers = {label: number for number, label in enumerate(labels)}
+    queries, gallery = (
+        _side(manifest.filter(pc.field("split") == split), label_numbers) for split in ("query", "gallery")
+    )
+    return Collection(labels, queries, gallery)
 
 
-def _side(rows: pa.Table, place: dict[str, int]) -> Side:
-    label = [place.get(name, -1) for name in rows.column("label").to_pylist()]
-    names = [" | ".join(paths) for paths in rows.column("paths").to_pylist()]
-    return Side(np.array(rows.column("image_id").to_pylist(), np.str_), names, np.array(label, np.int64))
+def _side(rows: pa.Table, label_numbers: Mapping[str, int]) -> Side:
+    label = [label_numbers.get(name, -1) for name in rows.column("label").to_pylist()]
+    paths = [" | ".join(image_paths) for image_paths in rows.column("paths").to_pylist()]
+    return Side(np.array(rows.column("image_id").to_pylist(), np.str_), paths, np.array(label, np.int64))

@@ -2,37 +2,63 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
 from markupsafe import Markup, escape
 
-from lineup.evaluation import comparison
-from lineup.evaluation.comparison import Rows, Standings
+from lineup.evaluation import sentences, tables
+from lineup.evaluation.comparison import Comparison
+from lineup.evaluation.rich_text import Code, Data, Span, Strong
 from lineup.report import js_data
 
 PAGE = Path(__file__).parent / "page"
 ASSETS = ("page.css", "page.js", "charts.js", "tables.js", "queries.js", "suspects.js", "copies.js")
 
-# Figures as the comparison's Markdown has them: **strong**, `code`, and a backslash before what is neither.
-_MARKED = re.compile(r"\*\*(?P<strong>.+?)\*\*|`(?P<code>[^`]+)`|\\(?P<plain>.)", re.DOTALL)
-
 
 def index(
-    rows: Rows,
-    found: Standings,
-    names: Sequence[str],
-    charts: Any,
-    leaks: Sequence[dict[str, str]],
-    shown: int,
+    compared: Comparison, charts: Mapping[str, Any], leaks: Sequence[Mapping[str, str]], leaks_shown: int
 ) -> str:
-    """names: the metrics shown, as for `comparison.page`.
+    """The front page.
 
-    Charts: `front.chart_data`; leaks: rows of leaks.csv, `shown` of them shown.
+    Args:
+        compared: the rows, from best to worst.
+        charts: of `overview.chart_data`.
+        leaks: rows of leaks.csv, of which the first `leaks_shown` are shown.
     """
+    quality, cost = tables.quality(compared), tables.cost(compared)
+    # The page joins the two tables; the second one repeats the row's name and its first metric.
+    repeated = 1 + len(compared.metric_names[:1])
+    measured_on = sentences.measured_on(compared)
+    return (
+        _environment()
+        .get_template("index.html.j2")
+        .render(
+            title=sentences.TITLE,
+            task=sentences.task(compared.task),
+            verdict=sentences.verdict(compared),
+            header=[*quality.header, *cost.header[repeated:]],
+            against_the_best=tables.AGAINST_THE_BEST,
+            num_quality_columns=len(quality.header),
+            lines=[[*a, *b[repeated:]] for a, b in zip(quality.lines, cost.lines, strict=True)],
+            how_to_read=[
+                measured_on.introduction,
+                *measured_on.items,
+                *sentences.notes(compared),
+                *((line,) for line in sentences.legend(compared)),
+            ],
+            charts=charts,
+            charts_script=Markup(js_data.literal(charts)),
+            leaks=leaks[:leaks_shown],
+            num_leaks=len(leaks),
+        )
+    )
+
+
+def _environment() -> jinja2.Environment:
+    """Templates render a sentence by `{{ text|rich }}`, and ask for a kind of cell by `cell is Estimate`."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(PAGE),
         autoescape=True,
@@ -41,40 +67,25 @@ def index(
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["marked"] = marked
-    quality, cost = comparison.quality(rows, found, names), comparison.cost(rows, found.ordered, names)
-    doubled = 1 + len(names[:1])  # the cost table repeats the row and its first metric
-    first = rows[found.ordered[0]]
-    return environment.get_template("index.html.j2").render(
-        task=comparison.task(first),
-        verdict=comparison.verdict(rows, found),
-        header=[*quality.header, *cost.header[doubled:]],
-        quality_columns=len(quality.header),
-        lines=[[*a, *b[doubled:]] for a, b in zip(quality.lines, cost.lines, strict=True)],
-        measured_on=items(comparison.measured_on(rows, found.ordered)),
-        legend=items(comparison.legend(first, names, len(rows), comparison.ann_depth(rows))),
-        charts=charts,
-        charts_script=Markup(js_data.literal(charts)),
-        leaks=leaks[:shown],
-        leaks_total=len(leaks),
-    )
+    environment.filters["rich"] = rich
+    environment.filters["p_value"] = tables.p_value
+    for kind in (tables.RowName, tables.Estimate, tables.Standing, Data):
+        environment.tests[kind.__name__] = lambda cell, kind=kind: isinstance(cell, kind)
+    return environment
 
 
-def marked(text: str) -> Markup:
-    """The comparison's Markdown of one line -> HTML; everything else is escaped."""
-    parts, end = [], 0
-    for match in _MARKED.finditer(text):
-        parts.append(escape(text[end : match.start()]))
-        if match["strong"] is not None:
-            parts.append(Markup("<strong>{}</strong>").format(marked(match["strong"])))
-        else:
-            parts.append(
-                Markup("<code>{}</code>").format(match["code"]) if match["code"] else escape(match["plain"])
-            )
-        end = match.end()
-    return Markup("").join([*parts, escape(text[end:])])
+def rich(spans: Iterable[Span]) -> Markup:
+    """A sentence of the comparison as HTML, in which everything but its marked parts is escaped."""
+    return Markup("").join(map(_span, spans))
 
 
-def items(text: str) -> list[str]:
-    """The lines of a paragraph or list."""
-    return [line.removeprefix("- ") for line in text.split("\n") if line]
+def _span(span: Span) -> Markup:
+    match span:
+        case Code(name):
+            return Markup("<code>{}</code>").format(name)
+        case Strong(spans):
+            return Markup("<strong>{}</strong>").format(rich(spans))
+        case Data(content):
+            return escape(content)
+        case _:
+            return escape(span)

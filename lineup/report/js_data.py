@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 from typing import Any
 
-_UNSAFE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}
+_READ_AS_MARKUP = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}
 
 
 def literal(content: Any) -> str:
-    """JSON that means the same as JavaScript wherever it stands: ASCII only, and nothing that HTML reads as a
-    tag.
+    """JSON that is the same value as JavaScript, wherever it stands in a script or in HTML.
+
+    It is ASCII only, since `json.dumps` escapes all else, U+2028 and U+2029 included, which end a line in a
+    script. It holds nothing that HTML reads as a tag.
     """
-    text = json.dumps(
-        content, separators=(",", ":"), allow_nan=False
-    )  # escapes U+2028, U+2029 and all else beyond ASCII
-    for character, escaped in _UNSAFE.items():
+    text = json.dumps(content, separators=(",", ":"), allow_nan=False)
+    for character, escaped in _READ_AS_MARKUP.items():
         text = text.replace(character, escaped)
     return text
 

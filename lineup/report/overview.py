@@ -1,11 +1,9 @@
-"""What the report's front page says of all rows, from git-tracked figures: no row's heavy files are needed
-for it.
-"""
+"""What the report's front page says of all rows, from git-tracked figures: it needs no row's large files."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lineup.errors import UserError
-from lineup.evaluation import comparison
-from lineup.evaluation.comparison import Pair, Rows
+from lineup.evaluation.comparison import Comparison, Pair
+from lineup.evaluation.metrics import MAIN_METRIC
 from lineup.report.collection import Collection
 from lineup.storage import csv_files
 
@@ -23,10 +21,16 @@ LEAKS_SHOWN = 200
 
 
 @dataclass(frozen=True)
-class Figures:
+class QueryFigures:
     """metrics/queries/<row>.csv.
 
-    relevant: R [Q]; first_hit: rank, 0 if none [Q]; map_at_r, top_score: NaN if none [Q].
+    Attributes:
+        ids: of the queries, [Q].
+        relevant: int [Q], R of each query.
+        first_hit: int [Q], rank of the first relevant image, 0 if none is in the ranking.
+        map_at_r: float [Q], NaN where R is 0.
+        top_label: of the first image of the ranking, "" if unknown, [Q].
+        top_score: float [Q], of that image, NaN if the ranking is empty.
     """
 
     ids: list[str]
@@ -37,10 +41,15 @@ class Figures:
     top_score: npt.NDArray[np.float64]
 
 
-def read_figures(path: Path) -> Figures:
+def read_query_figures(path: Path) -> QueryFigures:
+    """The figures of a row's queries.
+
+    Raises:
+        UserError: the file does not exist, or is not what this version writes.
+    """
     lines = csv_files.read_csv(path)
     try:
-        return Figures(
+        return QueryFigures(
             [line["query_id"] for line in lines],
             np.array([int(line["relevant"]) for line in lines], np.int64),
             np.array([int(float(line["first_hit"] or 0)) for line in lines], np.int64),
@@ -55,15 +64,21 @@ def read_figures(path: Path) -> Figures:
 
 
 def read_pairs(path: Path) -> list[Pair]:
-    names = ("difference", "low", "high", "p", "p_holm")
+    """metrics/significance.csv; what is empty there is NaN."""
+    numbers = ("difference", "low", "high", "p", "p_holm")
     return [
-        Pair(r["metric"], r["model_a"], r["model_b"], *(float(r[name] or "nan") for name in names))
-        for r in csv_files.read_csv(path)
+        Pair(
+            line["metric"],
+            line["model_a"],
+            line["model_b"],
+            *(float(line[name] or "nan") for name in numbers),
+        )
+        for line in csv_files.read_csv(path)
     ]
 
 
 def read_curves(path: Path) -> dict[str, list[float]]:
-    """{row: top_k at k = 1, 2, ...}."""
+    """metrics/top_k_curves.csv: {row: top_k at k = 1, 2, ...}."""
     curves: dict[str, list[float]] = defaultdict(list)
     for line in csv_files.read_csv(path):
         curves[line["model"]].append(float(line["top_k"]))
@@ -71,118 +86,127 @@ def read_curves(path: Path) -> dict[str, list[float]]:
 
 
 def chart_data(
-    rows: Rows, found: comparison.Standings, curves: Mapping[str, list[float]], names: Sequence[str]
+    compared: Comparison, cutoffs: Iterable[int], curves: Mapping[str, list[float]], matched: Iterable[str]
 ) -> dict[str, Any]:
-    """What the page draws without any further file, rows from best to worst."""
-    told = []
-    for row in found.ordered:
-        costs = rows[row]["costs"]
-        told.append(
+    """What the page draws without any further file, with rows from best to worst.
+
+    Args:
+        cutoffs: the k of top_k that a reader can choose.
+        curves: {row: top_k at k = 1, 2, ...}.
+        matched: rows whose vectors near copies of training photos were searched with.
+    """
+    rows = []
+    for row in compared.rows:
+        costs, quality = row.metrics.costs, row.metrics.quality.get(MAIN_METRIC)
+        rows.append(
             {
-                "name": row,
-                "random": costs["random"],
-                "best": row == found.best or row in found.alike,
-                "quality": rows[row]["quality"].get("map_at_r"),
-                "images_per_second": costs["images_per_second"],
-                "device": costs["device"],
-                "training": costs.get("training_curve") or [],
-                "curve": curves.get(row, []),
+                "name": row.name,
+                "random": costs.random,
+                "quality": quality.model_dump() if quality else None,
+                "images_per_second": costs.images_per_second,
+                "device": costs.device,
+                "training": [epoch.model_dump() for epoch in costs.training_curve],
+                "curve": curves.get(row.name, []),
             }
         )
     return {
-        "rows": told,
-        "cutoffs": sorted(int(name.removeprefix("top_")) for name in names if name.startswith("top_")),
+        "rows": rows,
+        "cutoffs": sorted(set(cutoffs)) if compared.metric_names else [],
+        "matched": list(matched),
     }
 
 
-def query_data(figures: Mapping[str, Figures], rows: Rows, collection: Collection) -> dict[str, Any]:
-    """Per query and row, what filters and orders the visual inspection.
+def query_data(
+    figures: Mapping[str, QueryFigures], compared: Comparison, collection: Collection
+) -> dict[str, Any]:
+    """What the page's scripts read as LINEUP.queries: it filters and orders the query-by-query view.
 
-    Per label what is found worst; likely label errors.
+    Raises:
+        UserError: a row's figures are of other queries than the collection's.
     """
-    first = next(iter(figures.values()))
     for row, own in figures.items():
         if own.ids != collection.queries.ids.tolist():
             raise UserError(
                 f"metrics/queries/{row}.csv: is of other queries than data/prepared/test; run `dvc repro`"
             )
-    told = {
-        row: {"first": own.first_hit.tolist(), "map_at_r": _numbers(own.map_at_r)}
-        for row, own in figures.items()
-    }
-    trained = [row for row in figures if not rows[row]["costs"]["random"]]
+    trained = {row.name for row in compared.trained}
+    judges = {row: own for row, own in figures.items() if row in trained}
     return {
-        "relevant": first.relevant.tolist(),
-        "rows": told,
+        "relevant": next(iter(figures.values())).relevant.tolist(),
+        "rows": {
+            row: {"first": own.first_hit.tolist(), "map_at_r": _numbers(own.map_at_r)}
+            for row, own in figures.items()
+        },
         "weak": label_figures(figures, collection),
-        "suspects": label_suspects({row: figures[row] for row in trained}, collection),
-        "judges": trained,
+        "suspects": label_suspects(judges, collection),
+        "judges": list(judges),
     }
 
 
-def label_figures(figures: Mapping[str, Figures], collection: Collection) -> dict[str, Any]:
-    """Per label of scored queries: how many, and per row the mean of map_at_r and the wrong label that comes
-    first most often.
+def label_figures(figures: Mapping[str, QueryFigures], collection: Collection) -> dict[str, Any]:
+    """How well the rows do on each label that has scored queries.
 
-    `confused`: [place in the collection's labels, times], null where every first answer is right.
+    Returns:
+        `labels` (their numbers, sorted), `queries` (how many each has), and of each of `rows` the `mean` of
+        map_at_r per label and what it was `confused` with: [label number, number of queries] of the wrong
+        label that comes first most often, None where every first image has the right one.
     """
     relevant = next(iter(figures.values())).relevant
-    groups: dict[int, list[int]] = defaultdict(list)
+    queries_of: dict[int, list[int]] = defaultdict(list)
     for q in np.flatnonzero((relevant > 0) & (collection.queries.label >= 0)).tolist():
-        groups[int(collection.queries.label[q])].append(q)
-    place = {name: number for number, name in enumerate(collection.labels)}
-    told = {}
+        queries_of[int(collection.queries.label[q])].append(q)
+    labels = sorted(queries_of)
+    label_numbers = collection.label_numbers
+    rows = {}
     for row, own in figures.items():
-        mean = [round(float(own.map_at_r[queries].mean()), 4) for _, queries in sorted(groups.items())]
-        confused = [_most_frequent(own, queries, place, label) for label, queries in sorted(groups.items())]
-        told[row] = {"mean": mean, "confused": confused}
-    return {
-        "labels": sorted(groups),
-        "queries": [len(groups[label]) for label in sorted(groups)],
-        "rows": told,
-    }
+        rows[row] = {
+            "mean": [round(float(own.map_at_r[queries_of[label]].mean()), 4) for label in labels],
+            "confused": [
+                _most_frequent_confusion(own, queries_of[label], label_numbers, label) for label in labels
+            ],
+        }
+    return {"labels": labels, "queries": [len(queries_of[label]) for label in labels], "rows": rows}
 
 
-def _most_frequent(
-    own: Figures, queries: Iterable[int], place: Mapping[str, int], label: int
+def _most_frequent_confusion(
+    own: QueryFigures, queries: Iterable[int], label_numbers: Mapping[str, int], label: int
 ) -> list[int] | None:
-    wrong = Counter(
-        place[name] for q in queries if (name := own.top_label[q]) in place and place[name] != label
-    )
+    """The wrong label that comes first most often, and how often; of equally frequent ones the first."""
+    answered = (label_numbers.get(own.top_label[q], label) for q in queries)
+    wrong = Counter(number for number in answered if number != label)
     if not wrong:
         return None
     times = max(wrong.values())
-    return [min(name for name, count in wrong.items() if count == times), times]
+    return [min(number for number, count in wrong.items() if count == times), times]
 
 
-def label_suspects(figures: Mapping[str, Figures], collection: Collection) -> list[list[Any]]:
-    """Queries that every row answers first with the same label, which is not theirs: [query, that label,
-    confidence].
+def label_suspects(figures: Mapping[str, QueryFigures], collection: Collection) -> list[list[Any]]:
+    """Queries whose label may be wrong: every row ranks an image of one and the same other label first.
 
-    Confidence, 0..1: how high the rows' first scores are among all their first scores, on average; the surest
-    come first. Scores of different rows have different scales, ranks have one.
+    Returns:
+        [query, that label's number, confidence] each, the most confident first. Confidence, 0..1, is the
+        share of a row's first scores that are not above the query's, mean over rows: scores of different rows
+        have different scales, but their ranks have one.
     """
-    place = {name: number for number, name in enumerate(collection.labels)}
     if not figures:
         return []
-    share = np.mean([_share_not_above(own.top_score) for own in figures.values()], axis=0)
-    found = []
+    label_numbers = collection.label_numbers
+    confidence = np.mean([_share_not_above(own.top_score) for own in figures.values()], axis=0)
+    suspects = []
     for q, label in enumerate(collection.queries.label.tolist()):
-        answered = {own.top_label[q] for own in figures.values()}
-        right = any(
-            own.first_hit[q] == 1 for own in figures.values()
-        )  # judgements may say so of another label
-        if (
-            label >= 0
-            and len(answered) == 1
-            and not right
-            and (other := place.get(answered.pop(), label)) != label
-        ):
-            found.append([q, other, round(float(share[q]), 4)])
-    return sorted(found, key=lambda suspect: (-suspect[2], suspect[0]))
+        top_labels = {own.top_label[q] for own in figures.values()}
+        # Judgements may say that an image with another label is relevant.
+        is_right = any(own.first_hit[q] == 1 for own in figures.values())
+        if label < 0 or len(top_labels) > 1 or is_right:
+            continue
+        other = label_numbers.get(top_labels.pop(), label)
+        if other != label:
+            suspects.append([q, other, round(float(confidence[q]), 4)])
+    return sorted(suspects, key=lambda suspect: (-suspect[2], suspect[0]))
 
 
 def _share_not_above(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """For each value the share of all values, NaN aside, that are not above it: float [Q] -> [Q]."""
     ordered = np.sort(values[~np.isnan(values)])
     return np.searchsorted(ordered, values, side="right") / max(len(ordered), 1)
 

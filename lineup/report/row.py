@@ -1,4 +1,4 @@
-"""One row's answers for the report: what it found for each query, and what it takes for the same picture."""
+"""One row's rankings for the report, and the pairs of different labels that look alike to it."""
 
 from __future__ import annotations
 
@@ -10,25 +10,38 @@ import numpy.typing as npt
 from lineup.evaluation.relevance import Relevance
 from lineup.storage import rankings
 
-SHOWN = 10  # answers per query
-ALIKE = 200  # pairs of different labels
+ANSWERS_SHOWN = 10
+ALIKE_PAIRS_SHOWN = 200
 
-Ints = npt.NDArray[np.int64]
+RELEVANT, NOT_RELEVANT, UNKNOWN = "1", "0", "?"
+
+IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+ScoredPair = list[Any]  # [query, gallery image, score], as JSON
 
 
 def row_data(
-    ranking: rankings.Ranking, positions: Ints, answers: Relevance, key: str, metric: str | None
+    ranking: rankings.Ranking, positions: IntArray, relevance: Relevance, key: str, metric: str | None
 ) -> dict[str, Any]:
-    """positions: int [Q, K] of gallery images by rank, as numbered in `answers`, -1 behind a ranking's end.
+    """What the page's scripts read as LINEUP_ROWS[row].
 
-    Per query: `answers` (gallery numbers), `scores`, `marks` ("1" right, "0" wrong, "?" nobody knows) of the
-    first SHOWN, and `first`, the first right answer as [rank, gallery number, score] where it comes later.
-    `alike`: the pairs of different labels with the highest scores, as [query, gallery, score].
+    Args:
+        ranking: of the row; its scores are float32 [Q, K].
+        positions: int [Q, K] of gallery images by rank, numbered as in `relevance`, -1 behind a ranking's
+            end.
+        relevance: of the same queries and gallery.
+        key: of the collection.
+        metric: cosine or l2; None for a refinement, whose scores are of its own kind.
+    Returns:
+        Of each query's first ANSWERS_SHOWN images `answers` (gallery numbers), `scores` and `marks` (a
+        character each: RELEVANT, NOT_RELEVANT or UNKNOWN); `first`, {query: [rank, gallery number, score]} of
+        the first relevant image where it comes later; `alike`, see `alike_pairs`.
     """
-    relevant, known = answers.of(positions), known_answers(answers, positions)
+    relevant, known = relevance.is_relevant(positions), is_known(relevance, positions)
     scores = ranking.scores.astype(np.float64)
-    marks = np.where(relevant, "1", np.where(known, "0", "?"))
-    lengths = (positions[:, :SHOWN] >= 0).sum(axis=1).tolist()
+    marks = np.where(relevant, RELEVANT, np.where(known, NOT_RELEVANT, UNKNOWN))
+    lengths = (positions[:, :ANSWERS_SHOWN] >= 0).sum(axis=1).tolist()
     return {
         "collection": key,
         "metric": metric,
@@ -36,26 +49,29 @@ def row_data(
         "scores": [[_short(float(value)) for value in scores[q, :n]] for q, n in enumerate(lengths)],
         "marks": ["".join(marks[q, :n].tolist()) for q, n in enumerate(lengths)],
         "first": _late_first_hits(positions, scores, relevant),
-        "alike": alike(positions, scores, answers),
+        "alike": alike_pairs(positions, scores, relevance),
     }
 
 
-def known_answers(answers: Relevance, positions: Ints) -> npt.NDArray[np.bool_]:
-    """Whether it is known if an answer is right, bool [Q, K].
+def is_known(relevance: Relevance, positions: IntArray) -> BoolArray:
+    """Whether it is known if the images of rankings are relevant.
 
-    Judgements (qrels) are complete, labels may be missing.
+    With judgements it always is: what was not judged is not relevant. Labels may be missing.
+
+    Args:
+        positions: int [Q, K] of gallery images by rank, -1 behind a ranking's end.
+    Returns:
+        bool [Q, K], False behind a ranking's end.
     """
-    if answers.source == "qrels":
+    if relevance.source == "qrels":
         return positions >= 0
-    labels = np.where(positions >= 0, answers.gallery_labels[positions], -1)
-    return (labels >= 0) & (answers.query_labels >= 0)[:, None]
+    labels = np.where(positions >= 0, relevance.gallery_labels[positions], -1)
+    return (labels >= 0) & (relevance.query_labels >= 0)[:, None]
 
 
-def _late_first_hits(
-    positions: Ints, scores: npt.NDArray[np.float64], relevant: npt.NDArray[np.bool_]
-) -> dict[str, Any]:
-    """{query: [rank, gallery number, score]} of those whose first right answer is not among the ones shown."""
-    late = np.flatnonzero(relevant.any(axis=1) & ~relevant[:, :SHOWN].any(axis=1))
+def _late_first_hits(positions: IntArray, scores: FloatArray, relevant: BoolArray) -> dict[str, list[Any]]:
+    """{query: [rank, gallery number, score]} where the first relevant image is not among those shown."""
+    late = np.flatnonzero(relevant.any(axis=1) & ~relevant[:, :ANSWERS_SHOWN].any(axis=1))
     rank = relevant[late].argmax(axis=1)
     return {
         str(q): [r + 1, int(positions[q, r]), _short(float(scores[q, r]))]
@@ -63,14 +79,13 @@ def _late_first_hits(
     }
 
 
-def alike(positions: Ints, scores: npt.NDArray[np.float64], answers: Relevance) -> list[list[Any]]:
-    """The ALIKE most similar pairs whose labels are known and differ, and that nobody judged right."""
-    labels = np.where(positions >= 0, answers.gallery_labels[positions], -1)
-    different = (
-        (labels >= 0) & (answers.query_labels >= 0)[:, None] & (labels != answers.query_labels[:, None])
-    )
-    queries, ranks = np.nonzero(different & ~answers.of(positions))
-    order = np.lexsort((ranks, queries, -scores[queries, ranks]))[:ALIKE]
+def alike_pairs(positions: IntArray, scores: FloatArray, relevance: Relevance) -> list[ScoredPair]:
+    """Pairs with known, different labels that nobody judged relevant: the ALIKE_PAIRS_SHOWN most similar."""
+    labels = np.where(positions >= 0, relevance.gallery_labels[positions], -1)
+    query_labels = relevance.query_labels[:, None]
+    different = (labels >= 0) & (query_labels >= 0) & (labels != query_labels)
+    queries, ranks = np.nonzero(different & ~relevance.is_relevant(positions))
+    order = np.lexsort((ranks, queries, -scores[queries, ranks]))[:ALIKE_PAIRS_SHOWN]
     pairs = zip(queries[order].tolist(), ranks[order].tolist(), strict=True)
     return [[q, int(positions[q, r]), _short(float(scores[q, r]))] for q, r in pairs]
 

@@ -153,7 +153,8 @@ def open_row(row: str, params: Params, searched: Gallery, opened: Callable[[str]
     settings = params.refinements[row]
     opened = functools.cache(opened or (lambda part: open_row(part, params, searched)))
     first, second = opened(settings.first).search, opened(settings.second).search
-    depth = relevance.load(params.relevance.exclude).depth(params.retrieve.depth, *params.score.cutoffs)
+    relevant = relevance.load_relevance(params.relevance.exclude)
+    depth = relevant.required_depth(params.retrieve.depth, *params.score.cutoffs)
     metric = params.models[models_of(row, params)[0]].search.metric
     if isinstance(settings, Approximate):  # built again, the same: the refine stage keeps none
         indexed = gallery.to_index(paths.embeddings(settings.second), metric)

@@ -1,1 +1,1 @@
-"""The competition's JSON, and the server that takes it."""
+"""The competition's JSON, and its sending to the competition's server."""

@@ -1,80 +1,85 @@
-"""Sends a submission once: repeated only where the server says by a 5xx that it failed, and remembered on
-this machine.
+"""Sends a submission once, and remembers on this machine that it did.
 
-A submission is known by its URL and bytes. It is noted before it's sent, so that whatever happens afterwards
-(a time-out, a lost connection, an interrupted run), it isn't sent a second time unless that is asked for.
+A submission is identified by its URL and its bytes. It is recorded before it is sent. So it is not sent a
+second time unless the user asks for it, whatever happens after that: a time-out, a lost connection, an
+interrupted run. A server that answers 5xx says that it failed, and gets the submission again.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
-import ssl
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import requests
+import urllib3
 from requests.adapters import HTTPAdapter
-from urllib3.exceptions import LocationParseError, MaxRetryError, NewConnectionError
-from urllib3.util import Retry
 
 from lineup import paths
 from lineup.errors import UserError
 from lineup.storage import files
 
-NOTES = paths.CACHE / "submissions"
-_LARGEST_ANSWER = 2**20
-_SHOWN = 300  # characters of an answer that isn't understood
+RECORDS = paths.CACHE / "submissions"
+_MOST_REPETITIONS = 3
+_CONNECT_SECONDS = 10.0
+_LARGEST_ANSWER_BYTES = 2**20
+_CHUNK_BYTES = 8_192
+_CHARACTERS_SHOWN = 300
+_SEND_AGAIN = "--again sends it once more"
 
 
 def send(
     url: str, body: bytes, *, again: bool = False, seconds: float = 120, pause_seconds: float = 1
 ) -> float:
-    """The accuracy that the server answers with.
+    """Sends a submission.
 
-    seconds: how long the server may be silent; pause_seconds: before the first repetition, doubled for each
-    of at most 3. UserError tells what the server said, or that it said nothing, and whether it may have the
-    submission.
+    Args:
+        again: send it even if it was sent there before.
+        seconds: how long the server may take to answer.
+        pause_seconds: before the first repetition; each later pause is twice as long.
+    Returns:
+        The accuracy that the server answers with.
+    Raises:
+        UserError: what the server said, or that it said nothing, and whether it may have the submission.
     """
-    place = _place(url)
-    note = _note(url, body)
-    _take_note(note, place, again)
+    address = _address(url)
+    record = _record_path(url, body)
+    _record_sending(record, address, again)
+    stream = _ReadOnce(body)
     try:
-        response, text = _post(url, body, note.stem, seconds, pause_seconds)
-    except (
-        requests.RequestException,
-        LocationParseError,
-    ) as error:  # the latter of a host's name: requests lets it through
-        if _never_sent(error):
-            note.unlink()
-            raise UserError(f"{place}: can't be reached ({_reason(error)}); nothing was sent") from None
+        response, text = _post(url, stream, record.stem, seconds, pause_seconds)
+    except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+        if not stream.was_read:
+            record.unlink()
+            raise UserError(f"{address}: can't be reached ({_reason(error)}); nothing was sent") from None
         raise UserError(
-            f"{place}: didn't answer within {seconds:g} s, or hung up ({_reason(error)}); it may have the submission: "
-            "look there first, --again sends it once more"
+            f"{address}: didn't answer within {seconds:g} s, or hung up ({_reason(error)}); "
+            f"it may have the submission: look there first, {_SEND_AGAIN}"
         ) from None
     if not 200 <= response.status_code < 300:
-        note.unlink()
-        hint = f"; it points to {response.headers['Location']!r}" if response.is_redirect else ""
+        record.unlink()
+        target = f"; it points to {response.headers['Location']!r}" if response.is_redirect else ""
         raise UserError(
-            f"{place}: refused the submission with {response.status_code} {response.reason!r}{hint}: {_shown(text)}"
+            f"{address}: refused the submission with {response.status_code} {response.reason!r}{target}: "
+            f"{_shown(text)}"
         )
     accuracy = _accuracy(text)
-    files.write_json(
-        note, {**_now(place), "state": "answered", "accuracy": accuracy, "answer": text[:_SHOWN]}
-    )
+    answer = {"accuracy": accuracy, "answer": text[:_CHARACTERS_SHOWN]}
+    files.write_json(record, {"url": address, "time": _now(), "state": "answered", **answer})
     if accuracy is None:
         raise UserError(
-            f"{place}: took the submission, but answered without an accuracy: {_shown(text)}; --again sends it once more"
+            f"{address}: took the submission, but answered without an accuracy: {_shown(text)}; {_SEND_AGAIN}"
         )
     return accuracy
 
 
-def _place(url: str) -> str:
-    """The URL as it's shown, without a password or a query. UserError if it is none."""
+def _address(url: str) -> str:
+    """The URL as it is shown, without a password or a query. UserError if it is not an http address."""
     try:
         parts = urlsplit(url)
         host = f"{parts.hostname}:{parts.port}" if parts.port else parts.hostname
@@ -82,118 +87,106 @@ def _place(url: str) -> str:
         parts, host = None, None
     if not parts or not host or parts.scheme not in ("http", "https"):
         raise UserError(
-            f"--url is {url!r}, which is no address; it should look like https://example.org/retrieval/"
+            f"--url is {url!r}, which is not an http address; use one such as https://example.org/retrieval/"
         )
     return f"{parts.scheme}://{host}{parts.path}"
 
 
-def _note(url: str, body: bytes) -> Path:
+def _record_path(url: str, body: bytes) -> Path:
     digest = hashlib.sha256(url.encode(errors="surrogateescape") + b"\0" + body).hexdigest()
-    return NOTES / f"{digest}.json"
+    return RECORDS / f"{digest}.json"
 
 
-def _now(place: str) -> dict[str, Any]:
-    return {"url": place, "time": datetime.now(UTC).isoformat(timespec="seconds")}
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _take_note(note: Path, place: str, again: bool) -> None:
-    """UserError if there is a note already and `again` isn't set. Two runs at once can't both get through."""
-    note.parent.mkdir(parents=True, exist_ok=True)
-    content = json.dumps({**_now(place), "state": "sent, no answer yet"})
+def _record_sending(record: Path, address: str, again: bool) -> None:
+    """UserError if there is a record and `again` is not set. Of two runs at once, only one gets through."""
+    record.parent.mkdir(parents=True, exist_ok=True)
+    content = json.dumps({"url": address, "time": _now(), "state": "sent, no answer yet"})
     try:
-        with note.open("w" if again else "x", encoding="utf-8") as file:
+        with record.open("w" if again else "x", encoding="utf-8") as file:
             file.write(content)
     except FileExistsError:
         try:
-            earlier = json.loads(note.read_text(encoding="utf-8"))
-        except ValueError:
-            earlier = {}  # another run is just writing it, or was stopped there
-        outcome = (
-            f"accuracy {earlier['accuracy']}"
-            if earlier.get("accuracy") is not None
-            else "no accuracy came back"
-        )
+            earlier = json.loads(record.read_text(encoding="utf-8"))
+        except ValueError:  # another run is just writing it, or was stopped there
+            earlier = {}
+        accuracy = earlier.get("accuracy")
+        outcome = "no accuracy came back" if accuracy is None else f"accuracy {accuracy}"
         when = earlier.get("time", "at an unknown time")
         raise UserError(
-            f"{place}: this submission was sent there before ({when}, {outcome}); --again sends it once more"
+            f"{address}: this submission was sent there before ({when}, {outcome}); {_SEND_AGAIN}"
         ) from None
 
 
-def _post(
-    url: str, body: bytes, key: str, seconds: float, pause_seconds: float
-) -> tuple[requests.Response, str]:
-    """The last response and its text.
+class _ReadOnce(io.BytesIO):
+    """A request's body that knows whether any of it was read, and hence may have left this machine."""
 
-    The same Idempotency-Key goes with every repetition: servers that know it count once.
+    was_read = False
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.was_read = True
+        return super().read(size)
+
+
+def _post(
+    url: str, body: io.BytesIO, key: str, seconds: float, pause_seconds: float
+) -> tuple[requests.Response, str]:
+    """The last response and its text, of which only the beginning is read if it is long.
+
+    Every repetition has the same Idempotency-Key: a server that knows the header counts them as one.
+    A redirect is not followed, since a redirected POST may become a GET, or go to somebody else.
     """
     deadline = time.monotonic() + seconds
-    retry = Retry(
-        total=3,
+    repeat = urllib3.Retry(
+        total=_MOST_REPETITIONS,
         connect=0,
         read=0,
         other=0,
         redirect=0,
-        status=3,
+        status=_MOST_REPETITIONS,
         status_forcelist=range(500, 600),
         allowed_methods=["POST"],
         backoff_factor=pause_seconds,
-        respect_retry_after_header=False,  # it may say days
+        respect_retry_after_header=False,  # which may ask for days
         raise_on_status=False,
     )
+    headers = {"Content-Type": "application/json", "Accept": "application/json", "Idempotency-Key": key}
     with requests.Session() as session:
         for scheme in ("http://", "https://"):
-            session.mount(scheme, HTTPAdapter(max_retries=retry))
-        headers = {"Content-Type": "application/json", "Accept": "application/json", "Idempotency-Key": key}
-        timeout = (min(10.0, seconds), seconds)
-        # A redirected POST may become a GET, or be sent to somebody else: it is told, not followed.
-        response = session.post(
-            url, data=body, headers=headers, timeout=timeout, allow_redirects=False, stream=True
-        )
-        with response:
+            session.mount(scheme, HTTPAdapter(max_retries=repeat))
+        with session.post(
+            url,
+            data=body,
+            headers=headers,
+            timeout=(min(_CONNECT_SECONDS, seconds), seconds),
+            allow_redirects=False,
+            stream=True,
+        ) as response:
             received = b""
-            for piece in response.iter_content(8_192):
-                received += piece
+            for chunk in response.iter_content(_CHUNK_BYTES):
+                received += chunk
                 if time.monotonic() > deadline:
                     raise requests.ReadTimeout("the answer came too slowly")
-                if len(received) > _LARGEST_ANSWER:
+                if len(received) > _LARGEST_ANSWER_BYTES:
                     break
-            return response, received[:_LARGEST_ANSWER].decode("utf-8", errors="replace")
+            return response, received[:_LARGEST_ANSWER_BYTES].decode("utf-8", errors="replace")
 
 
-def _never_sent(error: Exception) -> bool:
-    """Whether no byte of the submission can have left; where that isn't certain, no."""
-    cause: BaseException | None = (
-        error.args[0] if error.args and isinstance(error.args[0], BaseException) else None
-    )
-    if isinstance(cause, MaxRetryError):
-        cause = cause.reason
-    inner = cause.args[-1] if cause is not None and cause.args else None
-    unsafe = isinstance(cause, ssl.SSLCertVerificationError) or isinstance(
-        inner, ssl.SSLCertVerificationError
-    )
-    refused = (
-        requests.ConnectTimeout,
-        requests.exceptions.InvalidURL,
-        requests.exceptions.InvalidHeader,
-        LocationParseError,
-    )
-    return isinstance(error, refused) or isinstance(cause, NewConnectionError) or unsafe
-
-
-def _reason(error: Exception) -> str:
-    """The innermost cause, in one line."""
-    cause: BaseException = error
-    while True:
-        inner = getattr(cause, "reason", None) or next(
-            (arg for arg in cause.args if isinstance(arg, BaseException)), None
-        )
-        if not isinstance(inner, BaseException):
-            return f"{type(cause).__name__}: {' '.join(str(cause).split())}"[:_SHOWN]
-        cause = inner
+def _reason(error: BaseException) -> str:
+    """The innermost cause in one line: requests wraps urllib3's errors, and those wrap others."""
+    inner = getattr(error, "reason", None)
+    if not isinstance(inner, BaseException):
+        inner = next((argument for argument in error.args if isinstance(argument, BaseException)), None)
+    if inner is not None:
+        return _reason(inner)
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:_CHARACTERS_SHOWN]
 
 
 def _accuracy(text: str) -> float | None:
-    """Of {"accuracy": 0.5}; None if the answer holds no finite number there."""
+    """The number in {"accuracy": 0.5}; None if the answer holds no finite number there."""
     try:
         answer = json.loads(text)
     except (ValueError, RecursionError):
@@ -205,8 +198,6 @@ def _accuracy(text: str) -> float | None:
 
 
 def _shown(text: str) -> str:
-    return (
-        repr(text[:_SHOWN]) + (" and more" if len(text) > _SHOWN else "")
-        if text.strip()
-        else "an empty answer"
-    )
+    if not text.strip():
+        return "an empty answer"
+    return repr(text[:_CHARACTERS_SHOWN]) + (" and more" if len(text) > _CHARACTERS_SHOWN else "")

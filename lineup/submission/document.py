@@ -1,9 +1,9 @@
-"""The competition's JSON: of each query photo the names of its k nearest gallery photos, in one of two
-shapes.
+"""The competition's JSON: for each query photo the names of its k nearest gallery photos.
 
-groups: {"groupname": "us", "images": {"query.jpg": ["nearest.jpg", ...]}}, as the retrieval competitions of
-university courses take it; list: [{"filename": "query.jpg", "gallery_images": ["nearest.jpg", ...]}].
-Names are those of the files, with --names path the paths below test/query and test/gallery.
+It has one of two shapes. groups: {"groupname": "us", "images": {"query.jpg": ["nearest.jpg", ...]}}, as the
+retrieval competitions of university courses take it. list: [{"filename": "query.jpg",
+"gallery_images": ["nearest.jpg", ...]}].
+Names are those of the files, or with `--names path` the paths below test/query and test/gallery.
 """
 
 from __future__ import annotations
@@ -23,37 +23,43 @@ from lineup.storage.rankings import Ranking
 
 Shape = Literal["groups", "list"]
 Naming = Literal["file", "path"]
-Names = dict[str, list[str]]  # of each image, by image_id: one name per file that holds it
+Names = dict[str, list[str]]  # {image_id: a name for each file that holds the image}
+
+_GALLERY = paths.RAW / "test" / "gallery"
 
 
 def names(manifest: pa.Table, split: Literal["query", "gallery"], naming: Naming) -> Names:
-    """UserError if two photos of the split share a name."""
+    """The names of a split's photos.
+
+    Raises:
+        UserError: two photos share a name.
+    """
     rows = manifest.filter(pc.field("split") == split)
     folder = paths.RAW / "test" / split
-    first: dict[str, str] = {}
+    path_of: dict[str, str] = {}
     result: Names = {}
-    for image_id, places in zip(
+    for image_id, image_paths in zip(
         rows.column("image_id").to_pylist(), rows.column("paths").to_pylist(), strict=True
     ):
-        for place in places:
-            name = PurePosixPath(place).name if naming == "file" else place.removeprefix(f"test/{split}/")
-            if name in first:
+        for path in image_paths:
+            name = PurePosixPath(path).name if naming == "file" else path.removeprefix(f"test/{split}/")
+            if name in path_of:
                 raise UserError(
-                    f"{folder}: {first[name]!r} and {place!r} are both named {name!r}; say --names path to tell them apart"
+                    f"{folder}: {path_of[name]!r} and {path!r} are both named {name!r}; "
+                    "use --names path to tell them apart"
                 )
-            first[name] = place
+            path_of[name] = path
             result.setdefault(image_id, []).append(name)
     return result
 
 
-def check_same_images(ranking: Ranking, queries: Names, gallery: Names, place: str) -> None:
-    """UserError unless the ranking is of the photos that have names."""
-    if (
-        set(ranking.query_ids.tolist()) != queries.keys()
-        or not set(ranking.gallery_ids.tolist()) <= gallery.keys()
-    ):
+def check_same_images(ranking: Ranking, queries: Names, gallery: Names, source: str) -> None:
+    """UserError unless the ranking, read from `source`, is of the photos that have names."""
+    same_queries = set(ranking.query_ids.tolist()) == queries.keys()
+    if not same_queries or not set(ranking.gallery_ids.tolist()) <= gallery.keys():
         raise UserError(
-            f"{place}: ranks other images than {paths.manifest('test')} holds; run `dvc repro` to search again"
+            f"{source}: ranks other images than {paths.manifest('test')} holds; "
+            "run `dvc repro` to search again"
         )
 
 
@@ -63,91 +69,111 @@ def nearest_names(
     gallery: Names,
     copies: Mapping[str, Sequence[str]],
     k: int,
-    deepest: int,
+    depth: int,
 ) -> dict[str, list[str]]:
-    """{name of a query photo: k names of gallery photos, nearest first}, sorted.
+    """The k nearest gallery photos of every query photo.
 
-    Files of the same bytes are one image in a ranking: each such file of a query has the same answers, and
-    those of an image
-    in the gallery follow each other. copies: by query_id, gallery images that the ranking leaves out as the
-    query's picture in other bytes. A competition's server knows files alone, and counts such a photo as any
-    other: it comes first, as nothing
-    can be nearer. deepest: the retrieve.depth that was asked for. UserError if a ranking is too short.
+    Files of the same bytes are one image in a ranking. Here each such file of a query has the same answers,
+    and those of a gallery image follow each other.
+    A ranking leaves out the query's own picture in other bytes. The competition's server knows files alone,
+    and counts such a photo as any other. So it comes first: nothing can be nearer.
+
+    Args:
+        copies: {query_id: ids of the gallery images left out for that reason}.
+        k: number of names per query photo.
+        depth: retrieve.depth of params.yaml, for the error.
+    Returns:
+        {name of a query photo: k names of gallery photos, nearest first}, sorted.
+    Raises:
+        UserError: the gallery or a ranking has fewer than k photos.
     """
-    photos = sum(map(len, gallery.values()))
-    if k > photos:
+    num_photos = sum(map(len, gallery.values()))
+    if k > num_photos:
         raise UserError(
-            f"-k is {k}, but {paths.RAW / 'test' / 'gallery'} has {photos} photos that can be read; say -k {photos} or less"
+            f"-k is {k}, but {_GALLERY} has {num_photos} photos that can be read; use -k {num_photos} or less"
         )
-    found: dict[str, list[str]] = {}
+    nearest: dict[str, list[str]] = {}
     for query_id, positions in zip(ranking.query_ids.tolist(), ranking.positions, strict=True):
         ids = [*copies.get(query_id, ()), *ranking.gallery_ids[positions[positions >= 0]].tolist()]
         answers = [name for image_id in ids for name in gallery[image_id]][:k]
         for name in queries[query_id]:
             if len(answers) < k:
                 raise UserError(
-                    f"-k is {k}, but the ranking of query {name!r} ends after {len(answers)} photos; {_cure(k, len(answers), deepest)}"
+                    f"-k is {k}, but the ranking of query {name!r} ends after {len(answers)} photos; "
+                    f"{_fix(k, len(answers), depth)}"
                 )
-            found[name] = answers
-    return dict(sorted(found.items()))
+            nearest[name] = answers
+    return dict(sorted(nearest.items()))
 
 
-def _cure(k: int, ranked: int, deepest: int) -> str:
+def _fix(k: int, ranked: int, depth: int) -> str:
+    """What to do where a ranking has only so many photos."""
     if ranked == 0:
-        return f"the query itself and its junk don't count: put other photos into {paths.RAW / 'test' / 'gallery'}"
-    if deepest < k:
+        return f"the query itself and its junk don't count: put other photos into {_GALLERY}"
+    if depth < k:
         return f"set retrieve.depth to {k} or more in {paths.PARAMS} and run `dvc repro`"
-    return "the query itself and its junk don't count: say a lower -k, or run `dvc repro` if retrieve.depth was changed"
+    return (
+        "the query itself and its junk don't count: "
+        "use a lower -k, or run `dvc repro` if retrieve.depth was changed"
+    )
 
 
-def document(found: Mapping[str, Sequence[str]], shape: Shape, group: str | None) -> Any:
-    """UserError if the shape needs a group's name, or has no place for one."""
+def document(nearest: Mapping[str, Sequence[str]], shape: Shape, group: str | None) -> Any:
+    """The content of the JSON.
+
+    Args:
+        nearest: of `nearest_names`.
+        group: the name of the group that submits, in shape "groups" only.
+    Raises:
+        UserError: the group's name is missing, cannot be shown, or has no place in the shape.
+    """
     if shape == "list":
         if group is not None:
             raise UserError("--group has no place in --shape list; leave it out")
-        return [{"filename": query, "gallery_images": list(answers)} for query, answers in found.items()]
+        return [{"filename": query, "gallery_images": list(answers)} for query, answers in nearest.items()]
     if not group or not group.strip():
-        raise UserError("--group is missing: --shape groups names the group that submits; say --group NAME")
+        raise UserError("--group is missing: --shape groups names the group that submits; use --group NAME")
     if not group.isprintable():
-        raise UserError(f"--group is {group!r}, which holds characters that can't be shown; write it plainly")
-    return {"groupname": group, "images": {query: list(answers) for query, answers in found.items()}}
+        raise UserError(f"--group is {group!r}, which holds characters that can't be shown; remove them")
+    return {"groupname": group, "images": {query: list(answers) for query, answers in nearest.items()}}
 
 
 def encode(content: Any) -> bytes:
-    """The same document gives the same bytes."""
+    """The JSON's bytes, the same for the same content."""
     return (json.dumps(content, ensure_ascii=False, indent=1) + "\n").encode()
 
 
 def check(body: bytes, queries: Iterable[str], gallery: Iterable[str], k: int) -> None:
-    """UserError unless every query is there once, with k different names each, all in the gallery.
+    """Checks the bytes that are sent: every query occurs once, with k different names of the gallery.
 
-    Looks at what is sent.
+    Raises:
+        UserError: they say otherwise, of which query and how.
     """
-    content = json.loads(body, object_pairs_hook=lambda pairs: pairs)  # keeps keys that are there twice
-    entries = _entries(content)
-    counted, wanted, known = Counter(name for name, _ in entries), set(queries), set(gallery)
-    for name in sorted(wanted - counted.keys()):
+    # Objects as lists of (key, value): a dict would lose a key that is there twice.
+    entries = _entries(json.loads(body, object_pairs_hook=list))
+    occurrences, wanted, known = Counter(name for name, _ in entries), set(queries), set(gallery)
+    for name in sorted(wanted - occurrences.keys()):
         raise UserError(f"the submission lacks the query {name!r}")
-    for name, count in counted.items():
+    for name, count in occurrences.items():
         if name not in wanted:
-            raise UserError(f"the submission answers {name!r}, which is no query")
+            raise UserError(f"the submission answers {name!r}, which is not a query")
         if count > 1:
             raise UserError(f"the submission answers the query {name!r} {count} times")
     for name, answers in entries:
-        strangers = [answer for answer in answers if answer not in known]
-        if strangers:
+        unknown = [answer for answer in answers if answer not in known]
+        if unknown:
             raise UserError(
-                f"the submission answers the query {name!r} with {strangers[0]!r}, which is not in the gallery"
+                f"the submission answers the query {name!r} with {unknown[0]!r}, which is not in the gallery"
             )
         if len(answers) != k or len(set(answers)) != k:
             raise UserError(
-                f"the submission answers the query {name!r} with {len(set(answers))} different photos of {len(answers)}, not {k}"
+                f"the submission answers the query {name!r} with {len(set(answers))} different photos "
+                f"of {len(answers)}, not {k}"
             )
 
 
 def _entries(content: Any) -> list[tuple[str, list[str]]]:
-    """(query, answers) of a document whose objects are lists of pairs."""
-    pairs = dict(content) if content and isinstance(content[0], tuple) else None
-    if pairs is not None:
-        return [(name, answers) for name, answers in pairs["images"]]
+    """(query, answers) of a document in either shape, whose objects are lists of (key, value)."""
+    if content and isinstance(content[0], tuple):
+        return dict(content)["images"]
     return [(dict(entry)["filename"], dict(entry)["gallery_images"]) for entry in content]

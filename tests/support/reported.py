@@ -68,11 +68,13 @@ def odd(images: Sequence[Image]) -> list[Image]:
     return renamed
 
 
-def match(row: str, test: Sequence[Image]) -> tuple[Image, Image]:
-    """Thirty training photos, of which one is the first test image again, as JPEG; `match` as a stage. The
-    two.
+def write_near_copies(row: str, test: Sequence[Image]) -> tuple[Image, Image]:
+    """Writes thirty training photos, one of which shows the first test image, and runs the stage for the row.
 
-    The list is what `near_copies.rows` of params.yaml names the row for.
+    The row must be among `near_copies.rows` of params.yaml for the report to show the list.
+
+    Returns:
+        The test image, and the training photo that copies it.
     """
     copied, *_ = test
     copy = Image("copy", "train", "<i>trained</i>", copied.vector, 'train/<i>trained</i>/"copy" & more.jpg')

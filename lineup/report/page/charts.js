@@ -1,5 +1,5 @@
 "use strict";
-// Charts as SVG, drawn at the width they have, and again when it changes.
+// Charts as SVG, drawn to fit their width, and drawn again when it changes.
 
 (() => {
   const { charts, el, svg, byId, style, number } = Page;
@@ -21,9 +21,9 @@
     return ticks.filter((tick) => tick >= low * 0.999 && tick <= high * 1.001);
   }
 
-  const shown = (value) => (Math.abs(value) >= 1000 ? value.toLocaleString("en") : String(value));
+  const tickText = (value) => (Math.abs(value) >= 1000 ? value.toLocaleString("en") : String(value));
 
-  // An empty chart with axes; `x` and `y` map values to pixels. At least half a plot's width between labels is kept free.
+  // An empty chart with axes; `x` and `y` map values to pixels. A tick too close to the one before gets no text.
   function axes(width, height, xs, ys, names) {
     const right = width - MARGIN.right, bottom = height - MARGIN.bottom;
     const warp = names.log ? Math.log10 : (value) => value;
@@ -38,11 +38,11 @@
       root.append(svg("line", { class: "grid", x1: x(tick), x2: x(tick), y1: MARGIN.top, y2: bottom }));
       if (x(tick) - last < 34) continue;
       last = x(tick);
-      root.append(svg("text", { class: "tick", x: x(tick), y: bottom + 15, "text-anchor": "middle" }, shown(tick)));
+      root.append(svg("text", { class: "tick", x: x(tick), y: bottom + 15, "text-anchor": "middle" }, tickText(tick)));
     }
     for (const tick of linearTicks(...ys)) {
       root.append(svg("line", { class: "grid", x1: MARGIN.left, x2: right, y1: y(tick), y2: y(tick) }));
-      root.append(svg("text", { class: "tick", x: MARGIN.left - 6, y: y(tick) + 4, "text-anchor": "end" }, shown(tick)));
+      root.append(svg("text", { class: "tick", x: MARGIN.left - 6, y: y(tick) + 4, "text-anchor": "end" }, tickText(tick)));
     }
     root.append(svg("line", { class: "axis", x1: MARGIN.left, x2: right, y1: bottom, y2: bottom }));
     root.append(svg("text", { class: "name", x: right, y: height - 6, "text-anchor": "end" }, names.x));
@@ -79,7 +79,7 @@
     for (const row of fast) if (!front.length || row.quality.mean > front.at(-1).quality.mean) front.push(row);
     const at = (row) => [x(row.images_per_second), y(row.quality.mean)];
     root.append(svg("polyline", { class: "front", points: front.map((row) => at(row).join()).join(" ") }));
-    // Where no label may go: [baseline, left, right]; at first the markers.
+    // Where no label may go: [baseline, left, right] of every marker, and then of the labels, too.
     const taken = all.map((row) => [at(row)[1] + 4, at(row)[0] - 6, at(row)[0] + 6]);
     for (const row of all) {
       const [cx, cy] = at(row), { colour, marker: shape } = style(row.name);
@@ -88,7 +88,7 @@
         svg("title", {}, `${row.name}: map_at_r ${number(row.quality.mean, 3)}${interval}, ${number(row.images_per_second, 1)} images/s`));
       if (interval) group.append(svg("path", { class: "error", d: `M${cx} ${y(row.quality.low)}V${y(row.quality.high)}m-4 0h8M${cx - 4} ${y(row.quality.low)}h8` }));
       group.append(marker(shape, cx, cy, { class: row.random ? "hollow" : "filled" }));
-      // A label beside its point: to the right, else to the left, else at the nearest free height, with a line that leads there.
+      // A label stands to the right of its point, else to the left, else at the nearest free height with a line to its point.
       const name = row.name + (row.random ? " (random)" : "");
       const wide = name.length * 6.6, span = (left) => (left ? [cx - 9 - wide, cx - 9] : [cx + 9, cx + 9 + wide]);
       const free = (left, line) => span(left)[0] > MARGIN.left && span(left)[1] < right
@@ -122,12 +122,13 @@
   function lines(width, rows, points, ys, names) {
     const height = Math.max(220, Math.min(320, width * 0.6));
     const all = rows.flatMap(points);
-    const xs = [Math.floor(Math.min(...all.map(([a]) => a))), Math.ceil(Math.max(...all.map(([a]) => a)))]; // epoch 2.4: the clock stopped it
+    // Whole numbers: a training that its time limit stopped may end at epoch 2.4.
+    const xs = [Math.floor(Math.min(...all.map(([a]) => a))), Math.ceil(Math.max(...all.map(([a]) => a)))];
     const chart = axes(width, height, xs[0] === xs[1] ? [xs[0], xs[0] + 1] : xs, ys(all), names);
-    for (const row of [...rows].reverse()) { // the best on top
+    for (const row of [...rows].reverse()) { // the best is drawn last, on top
       const { colour, dash, marker: shape } = style(row.name), title = svg("title", {}, row.name);
       const path = points(row).map(([a, b]) => [chart.x(a).toFixed(1), chart.y(b).toFixed(1)]);
-      chart.root.append(path.length === 1 // which a line wouldn't show
+      chart.root.append(path.length === 1 // a line would not show a single point
         ? svg("g", { class: "point", style: `--series: ${colour}` }, title, marker(shape, ...path[0].map(Number), { class: "filled" }))
         : svg("polyline", { class: "series", points: path.join(" "), style: `stroke: ${colour}`, "stroke-dasharray": dash }, title));
     }
@@ -148,7 +149,7 @@
     slider.max = deepest;
     const k = Number(slider.value);
     const chart = lines(width, rows, (row) => row.curve.map((value, i) => [i + 1, value]), (all) => [aroundValues(all)[0], 1],
-      { x: "k (log)", y: "top_k", log: true, whole: true, title: "Top-k accuracy of each row by k; the slider below reads it" });
+      { x: "k (log)", y: "top_k", log: true, whole: true, title: "Top-k accuracy of each row by k; the slider below reads its values" });
     chart.root.append(svg("line", { class: "read", x1: chart.x(k), x2: chart.x(k), y1: MARGIN.top, y2: chart.bottom }));
     byId("top-k-read").replaceChildren(el("b", {}, String(k)), ...rows.flatMap((row) => [" ", el("span", {}, `${row.name} ${number(row.curve[Math.min(k, row.curve.length) - 1], 3)}`)]));
     return [chart.root, legend(rows)];
@@ -161,13 +162,13 @@
     const loss = (row) => row.training.filter((entry) => entry.loss !== null).map((entry) => [entry.epoch, entry.loss]);
     return [
       rows.length ? lines(width, rows, points, aroundValues, { x: "epoch", y: "map_at_r, held-out labels", whole: true, title: "map_at_r of held-out labels by epoch" }).root
-        : el("p", {}, losses.length ? "No row had labels to hold out." : "No row was fine-tuned."),
+        : el("p", {}, losses.length ? "No row held labels out of training." : "No row was fine-tuned."),
       losses.length ? lines(width, losses, loss, aroundValues, { x: "epoch", y: "loss (scales differ by objective)", whole: true, title: "Training loss by epoch" }).root : null,
       losses.length || rows.length ? legend(losses.length > rows.length ? losses : rows) : null,
     ].filter(Boolean);
   }
 
-  function place(id, draw) {
+  function mount(id, draw) {
     const box = byId(id);
     const redraw = () => box.clientWidth && box.replaceChildren(...draw(box.clientWidth));
     let last = 0;
@@ -178,7 +179,7 @@
     return redraw;
   }
 
-  place("scatter", scatter);
-  place("training", training);
-  byId("top-k-at").addEventListener("input", place("top-k", topK));
+  mount("scatter", scatter);
+  mount("training", training);
+  byId("top-k-at").addEventListener("input", mount("top-k", topK));
 })();

@@ -1,5 +1,5 @@
 "use strict";
-// Test photos that look like a training photo: a list for the eye, the most alike first.
+// Test photos that look like a training photo, the most alike first, for a person to judge.
 
 (() => {
   const { el, byId, charts, matches, number, pair, cards } = Page;
@@ -17,26 +17,26 @@
     const own = matches[chooser.value];
     byId("copies-part").hidden = Object.values(matches).every((match) => match.train === 0) && Object.keys(matches).length > 0;
     if (!own) {
-      byId("copies-note").textContent = `near_copies/${chooser.value} is loading, or isn't here.`;
+      byId("copies-note").textContent = `near_copies/${chooser.value} is loading, or missing.`;
       return;
     }
     const same = own.pairs.filter((match) => match.agreement >= own.same);
     const count = (value) => value.toLocaleString("en");
-    byId("copies-note").textContent = `Left the ${count(own.pairs.length)} test photos that come nearest to one of the ${count(own.train)} training photos, `
-      + `right that training photo, by cosine similarity; half of all test photos come no nearer than ${number(own.typical, 2)}. In ${count(same.length)} `
-      + `of these pairs the pixels agree as well (correlation ${own.same} or more, perhaps of a crop): copies, or icons and drawings of one template. `
-      + "A model that was trained on the right one is scored too well on the left one. Equal bytes or pixels are in the table below.";
+    byId("copies-note").textContent = `On the left are the ${count(own.pairs.length)} test photos that come nearest to one of the ${count(own.train)} training photos, `
+      + `on the right that training photo. Nearness is cosine similarity; half of all test photos come no nearer than ${number(own.typical, 2)}. In ${count(same.length)} `
+      + `of these pairs the pixels agree as well (correlation of ${own.same} or more, perhaps with a crop): they are copies, or icons and drawings of one template. `
+      + "A model that was trained on the right photo is scored too well on the left one. Pairs with equal bytes or pixels are in the table below.";
     cards(byId("copies"), sameOnly.checked ? same : own.pairs, (match) => pair(
       side("test", match.test), side("train", match.train),
       [match.agreement >= own.same ? el("b", { class: "copy" }, "⚠ same picture? ") : null,
         `cosine ${number(match.cosine, 4)}, pixels ${number(match.agreement, 2)}`]));
   }
 
-  let drawn = "";
+  let drawnState = "";
   Page.whenever(() => {
     const state = Object.keys(matches).join();
-    if (state === drawn) return;
-    drawn = state;
+    if (state === drawnState) return;
+    drawnState = state;
     draw();
   });
   chooser.addEventListener("change", draw);

@@ -1,10 +1,10 @@
 "use strict";
-// What the other scripts share: building elements (text is only ever set as text), loading data files, series styles.
+// What the other scripts share: elements, whose text is only ever set as text; the data files; the styles of series.
 
 const Page = (() => {
   const charts = JSON.parse(document.getElementById("charts").textContent);
   const listeners = [];
-  const missing = new Map(); // row -> why its file can't be used
+  const missing = new Map(); // row -> why its file cannot be used
   const data = (window.LINEUP ??= {});
   const rows = (window.LINEUP_ROWS ??= {});
   const matches = (window.LINEUP_NEAR_COPIES ??= {});
@@ -32,16 +32,16 @@ const Page = (() => {
     });
   }
 
-  // The table and the charts are in the page; everything else comes after the first paint, a file at a time.
+  // The table and the charts are in the page. Everything else is loaded after the first paint, a file at a time.
   async function loadAll() {
     if (!(await load("assets/data.js"))) {
-      tell([el("li", {}, "assets/data.js isn't here: run ", el("code", {}, "dvc pull data/report/assets"), ".")]);
+      showFaults([el("li", {}, "assets/data.js is missing: run ", el("code", {}, "dvc pull data/report/assets"), ".")]);
       return;
     }
     changed();
     for (const { name } of charts.rows) {
-      const there = await load(`rows/${name}.js`);
-      if (!there) missing.set(name, `isn't here: run dvc pull data/report/rows/${name}.js`);
+      const loaded = await load(`rows/${name}.js`);
+      if (!loaded) missing.set(name, `is missing: run dvc pull data/report/rows/${name}.js`);
       else if (rows[name]?.collection !== data.collection.key) {
         missing.set(name, "is of other test images: run dvc repro");
         delete rows[name];
@@ -51,14 +51,14 @@ const Page = (() => {
     const faults = [...missing].map(([name, why]) => el("li", {}, el("code", {}, name), `: rows/${name}.js ${why}`));
     for (const name of charts.matched) {
       if (await load(`near_copies/${name}/pairs.js`)) continue;
-      faults.push(el("li", {}, "near_copies/", el("code", {}, name), ` isn't here: run dvc pull data/report/near_copies/${name}`));
+      faults.push(el("li", {}, "near_copies/", el("code", {}, name), ` is missing: run dvc pull data/report/near_copies/${name}`));
     }
     changed();
-    tell(faults);
+    showFaults(faults);
     document.documentElement.dataset.loaded = "yes";
   }
 
-  function tell(items) {
+  function showFaults(items) {
     const status = byId("status");
     status.replaceChildren(...items);
     status.hidden = items.length === 0;
@@ -68,7 +68,7 @@ const Page = (() => {
     for (const listener of listeners) listener();
   }
 
-  // Colour, dash and marker together tell a series: with more rows than colours, the pair still differs.
+  // Colour, dash and marker together identify a series: with more rows than colours, two of one colour differ in dash.
   const DASHES = ["", "6 3", "2 3", "8 3 2 3"];
   const MARKERS = ["circle", "square", "triangle", "diamond", "cross"];
   const order = charts.rows.map((row) => row.name);
@@ -81,23 +81,24 @@ const Page = (() => {
   const options = (select, entries, chosen) =>
     select.replaceChildren(...entries.map(([value, text]) => el("option", { value, selected: value === chosen }, text)));
   const label = (code) => (code < 0 ? "no label" : data.collection.labels[code]);
-  const picture = (side, place) => {
+  // Images are known by their side, "queries" or "gallery", and their number in it.
+  const picture = (side, index) => {
     const { ids, paths } = data.collection[side];
-    return el("img", { src: `thumbnails/${ids[place]}.jpg`, alt: paths[place], title: paths[place], loading: "lazy", decoding: "async" });
+    return el("img", { src: `thumbnails/${ids[index]}.jpg`, alt: paths[index], title: paths[index], loading: "lazy", decoding: "async" });
   };
 
   // One image may have several files.
-  const path = (side, place) => files(data.collection[side].paths[place].split(" | "));
+  const path = (side, index) => files(data.collection[side].paths[index].split(" | "));
   function files(all) {
     return el("span", { class: "path", title: all.join("\n") }, all.length > 1 ? `${all[0]} and ${all.length - 1} more` : all[0]);
   }
-  // Two pictures beside each other, and what is told of the pair.
-  function pair(left, right, told) {
+  // Two pictures beside each other, with a caption.
+  function pair(left, right, caption) {
     const side = ({ picture, label, path }) => el("figure", {}, picture, el("figcaption", {}, el("b", {}, label), path));
-    return el("article", { class: "pair-card" }, side(left), side(right), el("p", {}, told));
+    return el("article", { class: "pair-card" }, side(left), side(right), el("p", {}, caption));
   }
 
-  // Some cards, and a button for more: thousands at once would make the page slow.
+  // The first cards, and a button for more: thousands at once would make the page slow.
   function cards(box, items, draw) {
     const STEP = 24;
     let count = 0;

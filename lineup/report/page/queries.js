@@ -1,12 +1,12 @@
 "use strict";
-// The visual inspection: each query with the answers of the chosen models. A page of queries at a time is in the document.
+// Each query with the answers of the chosen models. Only one page of queries is in the document at a time.
 
 (() => {
   const { el, byId, charts, data, rows, number } = Page;
   const PER_PAGE = 10, MODELS_AT_FIRST = 3;
   const [filter, first, second, cutoff, text, order] = ["filter", "a", "b", "k", "text", "order"].map((name) => byId(`query-${name}`));
   const chosen = new Set(Page.order.slice(0, MODELS_AT_FIRST));
-  let page = 0, found = null;
+  let page = 0, selected = null;
 
   const names = Page.order.map((name) => [name, name]);
   Page.options(first, names, Page.order[0]);
@@ -21,7 +21,7 @@
 
   const shownModels = () => Page.order.filter((name) => chosen.has(name));
 
-  // Whether a row's answers are right: among the first k. A query without any right image in the gallery has no verdict.
+  // Whether a right image is among a row's first k answers. No row is right on a query that has none in the gallery.
   function right(name, q) {
     const rank = data.queries.rows[name].first[q];
     return rank > 0 && rank <= Number(cutoff.value);
@@ -38,15 +38,16 @@
   function select() {
     const { queries } = data.collection, { relevant, rows: figures } = data.queries;
     const models = shownModels(), keep = FILTERS[filter.value], wanted = text.value.trim().toLowerCase();
-    const called = (name, same) => data.collection.labels.flatMap((label, place) => (same(label) === name ? [place] : []));
-    const asWritten = called(text.value.trim(), (label) => label);
-    const exact = new Set(asWritten.length ? asWritten : called(wanted, (label) => label.toLowerCase()));
+    const labelsNamed = (name, spelling) => data.collection.labels.flatMap((label, index) => (spelling(label) === name ? [index] : []));
+    const asWritten = labelsNamed(text.value.trim(), (label) => label);
+    const exact = new Set(asWritten.length ? asWritten : labelsNamed(wanted, (label) => label.toLowerCase()));
     const matches = (q) => !wanted || (exact.size ? exact.has(queries.label[q])
       : Page.label(queries.label[q]).toLowerCase().includes(wanted) || queries.paths[q].toLowerCase().includes(wanted));
     const picked = relevant.map((_, q) => q).filter((q) => (relevant[q] > 0 || filter.value === "all") && keep(q, models) && matches(q));
     const judged = filter.value === "a-not-b" ? [first.value, second.value] : models;
     const mean = new Map(picked.map((q) => [q, judged.reduce((sum, name) => sum + (figures[name].map_at_r[q] ?? 2), 0)]));
-    const rank = (q) => Math.min(...judged.map((name) => figures[name].first[q] || Infinity)); // of two equally hard, the later found
+    const rank = (q) => Math.min(...judged.map((name) => figures[name].first[q] || Infinity));
+    // Of two queries with equal means, the harder is the one whose first right image ranks lower.
     const later = (a, b) => (rank(a) === rank(b) ? a - b : rank(b) - rank(a));
     const orders = {
       hardest: (a, b) => mean.get(a) - mean.get(b) || later(a, b),
@@ -58,27 +59,27 @@
 
   function renew() {
     page = 0;
-    found = null;
+    selected = null;
     draw();
   }
 
   function draw() {
     if (!data.queries) return;
-    found ??= select();
-    const pages = Math.max(1, Math.ceil(found.length / PER_PAGE));
+    selected ??= select();
+    const pages = Math.max(1, Math.ceil(selected.length / PER_PAGE));
     page = Math.max(0, Math.min(page, pages - 1));
     byId("query-pair").hidden = filter.value !== "a-not-b";
     byId("query-count").textContent = `${counted()}, page ${page + 1} of ${pages}`;
     for (const button of document.querySelectorAll("[data-turn]")) button.disabled = button.dataset.turn === "1" ? page === pages - 1 : page === 0;
-    byId("query-list").replaceChildren(...found.slice(page * PER_PAGE, (page + 1) * PER_PAGE).map(query));
+    byId("query-list").replaceChildren(...selected.slice(page * PER_PAGE, (page + 1) * PER_PAGE).map(query));
   }
 
-  // As the headline counts them: all queries, and those that are scored where these are fewer.
+  // Counted as in the headline: all queries, and those that were scored where these are fewer.
   function counted() {
     const { relevant } = data.queries, unscored = (queries) => queries.filter((r) => r === 0).length;
-    const left = unscored(found.map((q) => relevant[q]));
-    const scored = unscored(relevant) ? `, ${(found.length - left).toLocaleString("en")} of them scored` : "";
-    return `${found.length.toLocaleString("en")} of ${relevant.length.toLocaleString("en")} queries${scored}`;
+    const left = unscored(selected.map((q) => relevant[q]));
+    const scored = unscored(relevant) ? `, ${(selected.length - left).toLocaleString("en")} of them scored` : "";
+    return `${selected.length.toLocaleString("en")} of ${relevant.length.toLocaleString("en")} queries${scored}`;
   }
 
   function query(q) {
@@ -93,7 +94,7 @@
 
   function answersOf(name, q) {
     const figures = data.queries.rows[name], rank = figures.first[q], own = rows[name];
-    const verdict = data.queries.relevant[q] === 0 ? "not scored" : rank === 0 ? "no right image found" : `first right: rank ${rank}`;
+    const verdict = data.queries.relevant[q] === 0 ? "not scored" : rank === 0 ? "no right image in its ranking" : `first right: rank ${rank}`;
     const heading = el("p", { class: "model" }, el("b", {}, name), ` ${verdict}`, data.queries.relevant[q] ? ` · map_at_r ${number(figures.map_at_r[q], 3)}` : "");
     if (!own) return el("div", { class: "row" }, heading, el("p", { class: "quiet" }, Page.missing.has(name) ? `rows/${name}.js ${Page.missing.get(name)}` : "loading…"));
     const strip = own.answers[q].map((g, i) => answer(g, own.scores[q][i], own.marks[q][i], i + 1));
@@ -104,9 +105,9 @@
 
   const MARKS = { 1: ["right", "✓ right"], 0: ["wrong", "✗ wrong"], "?": ["unknown", "? unknown"] };
   function answer(g, score, mark, rank) {
-    const [kind, told] = MARKS[mark], { gallery } = data.collection;
+    const [kind, words] = MARKS[mark], { gallery } = data.collection;
     return el("li", { class: `answer ${kind}` }, Page.picture("gallery", g),
-      el("span", { class: "mark" }, `${rank} ${told}`),
+      el("span", { class: "mark" }, `${rank} ${words}`),
       el("span", { class: "score" }, Page.score(score)),
       el("span", { class: "name", title: Page.label(gallery.label[g]) }, Page.label(gallery.label[g])));
   }

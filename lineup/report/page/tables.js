@@ -1,12 +1,12 @@
 "use strict";
-// Tables that sort by their columns, and the weakest labels.
+// Tables that a click sorts by a column, and the table of the weakest labels.
 
 (() => {
   const { el, byId, charts, data, number } = Page;
 
   const numeric = (text) => {
-    const found = /-?[\d,]*\.?\d+/.exec(text);
-    return found && /^[-\d.,]/.test(text.trim()) ? Number(found[0].replaceAll(",", "")) : null;
+    const match = /-?[\d,]*\.?\d+/.exec(text);
+    return match && /^[-\d.,]/.test(text.trim()) ? Number(match[0].replaceAll(",", "")) : null;
   };
 
   function compare(a, b) {

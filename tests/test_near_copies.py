@@ -1,4 +1,4 @@
-"""embed_train and match: test photos that copy a training photo, though neither their bytes nor their pixels
+"""embed_train and near_copies: test photos that copy a training photo, though neither their bytes nor their pixels
 are the same.
 """
 
@@ -173,22 +173,22 @@ def run() -> None:
 
 def test_planted_copies_are_on_top_and_leaks_csv_misses_them(project: Path) -> None:
     run()
-    told = listed()
-    top = {pair["test"]["paths"][0]: pair for pair in told["pairs"][:3]}
+    data = listed()
+    top = {pair["test"]["paths"][0]: pair for pair in data["pairs"][:3]}
     assert {name: pair["train"]["paths"][0].split("/")[-1] for name, pair in top.items()} == {
         "test/query/3/<b>resized.jpg": "3.jpg",
         "test/gallery/4/cropped.png": "4.jpg",
         "test/gallery/5/webp.webp": "5.jpg",
     }
-    assert all(pair["agreement"] >= told["same"] for pair in top.values())
-    assert all(pair["agreement"] < told["same"] for pair in told["pairs"][3:])
-    cosines = [pair["cosine"] for pair in told["pairs"]]
-    assert cosines == sorted(cosines, reverse=True) and told["typical"] < cosines[2]
+    assert all(pair["agreement"] >= data["same"] for pair in top.values())
+    assert all(pair["agreement"] < data["same"] for pair in data["pairs"][3:])
+    cosines = [pair["cosine"] for pair in data["pairs"]]
+    assert cosines == sorted(cosines, reverse=True) and data["typical"] < cosines[2]
     # Each test photo once, but for those that leaks.csv has, which in turn misses what is on top here.
     leaks = paths.LEAKS.read_text(encoding="utf-8")
-    assert told["train"] == 24 and len(told["pairs"]) == 12 + 3
+    assert data["train"] == 24 and len(data["pairs"]) == 12 + 3
     assert "same pixels.png" in leaks and "same bytes.jpg" in leaks
-    assert not any("same" in pair["test"]["paths"][0] for pair in told["pairs"])
+    assert not any("same" in pair["test"]["paths"][0] for pair in data["pairs"])
     assert not any(
         kind in line
         for name in top
@@ -250,7 +250,7 @@ def test_vectors_of_other_photos_are_refused(project: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("by", "told"),
+    ("rows", "message"),
     [
         (
             ["mobilenet"],
@@ -259,11 +259,11 @@ def test_vectors_of_other_photos_are_refused(project: Path) -> None:
         ([ROW, ROW], "near_copies.rows names 'mobilenet_v2' twice; remove one"),
     ],
 )
-def test_a_wrong_row_is_told(tmp_path: Path, by: list[str], told: str) -> None:
-    write_params(tmp_path, {**demo_params(ROW), "near_copies": {"rows": by}})
+def test_a_wrong_row_is_refused(tmp_path: Path, rows: list[str], message: str) -> None:
+    write_params(tmp_path, {**demo_params(ROW), "near_copies": {"rows": rows}})
     with pytest.raises(UserError) as fault:
         params.load(tmp_path / "params.yaml")
-    assert told in str(fault.value)
+    assert message in str(fault.value)
 
 
 def test_it_needs_no_torch() -> None:

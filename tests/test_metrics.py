@@ -15,9 +15,9 @@ from lineup.evaluation import metrics
 CUTOFFS = (1, 3, 5, 10)
 
 
-def naive(relevant: list[bool], total: int, k: int) -> dict[str, float]:
+def naive(relevant: list[bool], num_relevant: int, k: int) -> dict[str, float]:
     """The definitions of design.md, one query, one rank at a time."""
-    if total == 0:
+    if num_relevant == 0:
         return dict.fromkeys(
             ("top", "recall", "precision", "map", "ndcg", "map_at_r", "r_precision", "mrr"), math.nan
         )
@@ -35,27 +35,27 @@ def naive(relevant: list[bool], total: int, k: int) -> dict[str, float]:
     gain = sum(1 / math.log2(i + 1) for i in range(1, k + 1) if i <= len(relevant) and relevant[i - 1])
     return {
         "top": float(hits(k) > 0),
-        "recall": hits(k) / total,
+        "recall": hits(k) / num_relevant,
         "precision": hits(k) / k,
-        "map": average_precision(k, min(total, k)),
-        "ndcg": gain / sum(1 / math.log2(i + 1) for i in range(1, min(total, k) + 1)),
-        "map_at_r": average_precision(total, total),
-        "r_precision": hits(total) / total,
+        "map": average_precision(k, min(num_relevant, k)),
+        "ndcg": gain / sum(1 / math.log2(i + 1) for i in range(1, min(num_relevant, k) + 1)),
+        "map_at_r": average_precision(num_relevant, num_relevant),
+        "r_precision": hits(num_relevant) / num_relevant,
         "mrr": 1 / first if first else 0.0,
     }
 
 
 def random_case(queries: int, depth: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rankings of a gallery of `depth` images, all of it: total is what they hold."""
+    """Rankings of a gallery of `depth` images, all of it: num_relevant is what they hold."""
     random = np.random.default_rng(seed)
     relevant = random.random((queries, depth)) < random.random((queries, 1)) * 0.5
     return relevant, relevant.sum(axis=1)
 
 
 def test_a_case_worked_by_hand() -> None:
-    # Right answers at ranks 2, 3 and 5 of 5; a fourth one isn't found.
-    relevant, total = np.array([[False, True, True, False, True]]), np.array([4])
-    values = {name: value[0] for name, value in metrics.per_query(relevant, total, [1, 3]).items()}
+    # Right answers at ranks 2, 3 and 5 of 5; a fourth one isn't in the ranking.
+    relevant, num_relevant = np.array([[False, True, True, False, True]]), np.array([4])
+    values = {name: value[0] for name, value in metrics.per_query(relevant, num_relevant, [1, 3]).items()}
     assert values == pytest.approx(
         {
             "map_at_r": (1 / 2 + 2 / 3) / 4,
@@ -84,11 +84,11 @@ def test_a_case_worked_by_hand() -> None:
     st.integers(1, 7),
 )
 def test_equals_a_double_loop(rows: list[tuple[list[bool], int]], k: int) -> None:
-    relevant = np.array([found for found, _ in rows])
-    total = np.array([sum(found) + unfound for found, unfound in rows])
-    values = metrics.per_query(relevant, total, [k])
-    for q, (found, _) in enumerate(rows):
-        expected = naive(found, int(total[q]), k)
+    relevant = np.array([ranked for ranked, _ in rows])
+    num_relevant = np.array([sum(ranked) + unranked for ranked, unranked in rows])
+    values = metrics.per_query(relevant, num_relevant, [k])
+    for q, (ranked, _) in enumerate(rows):
+        expected = naive(ranked, int(num_relevant[q]), k)
         for name, value in values.items():
             assert value[q] == pytest.approx(
                 expected[name if name in expected else name.rsplit("_", 1)[0]], nan_ok=True
@@ -97,26 +97,26 @@ def test_equals_a_double_loop(rows: list[tuple[list[bool], int]], k: int) -> Non
 
 def test_equals_ir_measures() -> None:
     """trec_eval's own code, by name; its AP@k divides by R, which is ours where R <= k."""
-    relevant, total = random_case(40, 30, seed=1)
-    total = total + 2  # two relevant images that no ranking holds
+    relevant, num_relevant = random_case(40, 30, seed=1)
+    num_relevant = num_relevant + 2  # two relevant images that no ranking holds
     qrels = [
         ir_measures.Qrel(str(q), f"{q}-{d}", 1)
         for q in range(40)
         for d in [*np.flatnonzero(relevant[q]), "lost", "gone"]
     ]
     run = [ir_measures.ScoredDoc(str(q), f"{q}-{d}", 100.0 - d) for q in range(40) for d in range(30)]
-    ours = metrics.per_query(relevant, total, [*CUTOFFS, 60])
+    ours = metrics.per_query(relevant, num_relevant, [*CUTOFFS, 60])
     theirs = {"r_precision": ir_measures.Rprec, "mrr": ir_measures.RR, "map_60": ir_measures.AP @ 60}
     for k in CUTOFFS:
         theirs |= {f"top_{k}": ir_measures.Success @ k, f"recall_{k}": ir_measures.R @ k}
         theirs |= {f"precision_{k}": ir_measures.P @ k, f"ndcg_{k}": ir_measures.nDCG @ k}
     names = {measure: name for name, measure in theirs.items()}
-    found = {
+    expected = {
         (names[m.measure], int(m.query_id)): m.value
         for m in ir_measures.iter_calc(list(theirs.values()), qrels, run)
     }
-    assert len(found) == 40 * len(theirs)
-    for (name, q), value in found.items():
+    assert len(expected) == 40 * len(theirs)
+    for (name, q), value in expected.items():
         assert ours[name][q] == pytest.approx(value, abs=1e-9), (name, q)
 
 
@@ -124,14 +124,16 @@ def test_equals_ir_measures() -> None:
 def test_equals_ranx() -> None:
     from ranx import Qrels, Run, evaluate  # compiles with numba at the first call
 
-    relevant, total = random_case(40, 30, seed=2)
-    kept = total > 0
-    relevant, total = relevant[kept], total[kept]
-    qrels = Qrels({f"q{q:02}": {f"d{d}": 1 for d in np.flatnonzero(relevant[q])} for q in range(len(total))})
-    run = Run({f"q{q:02}": {f"d{d}": 100.0 - d for d in range(30)} for q in range(len(total))})
+    relevant, num_relevant = random_case(40, 30, seed=2)
+    scored = num_relevant > 0
+    relevant, num_relevant = relevant[scored], num_relevant[scored]
+    qrels = Qrels(
+        {f"q{q:02}": {f"d{d}": 1 for d in np.flatnonzero(relevant[q])} for q in range(len(num_relevant))}
+    )
+    run = Run({f"q{q:02}": {f"d{d}": 100.0 - d for d in range(30)} for q in range(len(num_relevant))})
     # Each of its metrics takes seconds to compile: the two that trec_eval leaves most room to doubt.
     names = {"map@30": "map_30", **{f"ndcg@{k}": f"ndcg_{k}" for k in CUTOFFS}}
-    ours = metrics.per_query(relevant, total, [*CUTOFFS, 30])
+    ours = metrics.per_query(relevant, num_relevant, [*CUTOFFS, 30])
     theirs = evaluate(qrels, run, list(names), return_mean=False)
     assert isinstance(theirs, dict)
     for theirs_name, name in names.items():

@@ -1,0 +1,96 @@
+"""The comparison as Markdown that reads as well in a terminal: verdict, quality, cost, how to read it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from lineup.evaluation import sentences, tables
+from lineup.evaluation.comparison import Comparison, Standing
+from lineup.evaluation.rich_text import Code, Data, Span, Strong
+from lineup.evaluation.tables import Cell, Estimate, RowName, Table
+
+
+def page(compared: Comparison) -> str:
+    """The whole page, metrics/comparison.md."""
+    measured_on, notes = sentences.measured_on(compared), sentences.notes(compared)
+    measured = [text(measured_on.introduction)]
+    measured += ["", *_items(map(text, measured_on.items))] if measured_on.items else []
+    measured += ["", "Notes:", "", *_items(map(text, notes))] if notes else []
+    parts = [
+        f"# {sentences.TITLE}",
+        "\n".join(sentences.task(compared.task)),
+        text(sentences.verdict(compared)),
+        "## Quality\n\n" + table(tables.quality(compared)),
+        "## Cost\n\n" + table(tables.cost(compared)),
+        "\n".join(measured),
+        "## How to read it\n\n" + "\n".join(_items(sentences.legend(compared))),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _items(lines: Iterable[str]) -> list[str]:
+    return [f"- {line}" for line in lines]
+
+
+def text(spans: Iterable[Span]) -> str:
+    """A sentence, in one line."""
+    return "".join(map(_span, spans))
+
+
+def _span(span: Span) -> str:
+    match span:
+        case Code(name):
+            return f"`{name}`"
+        case Data(content):
+            return escape(content)
+        case Strong(spans):
+            return f"**{text(spans)}**"
+        case _:
+            return span
+
+
+def table(content: Table) -> str:
+    """A table with aligned columns: the first to the left, the others to the right."""
+    lines = [content.header, *([_cell(cell) for cell in line] for line in content.lines)]
+    widths = [max(2, *map(len, column)) for column in zip(*lines, strict=True)]
+    rule = ["-" * width if column == 0 else "-" * (width - 1) + ":" for column, width in enumerate(widths)]
+    return "\n".join(_line(cells, widths) for cells in (lines[0], rule, *lines[1:]))
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    padded = [
+        cell.ljust(width) if column == 0 else cell.rjust(width)
+        for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
+    ]
+    return f"| {' | '.join(padded)} |"
+
+
+def _cell(cell: Cell) -> str:
+    match cell:
+        case RowName(name, random):
+            return f"`{name}`" + (" (random weights)" if random else "")
+        case Estimate(mean, interval):
+            return f"{mean} {interval}".rstrip()
+        case Standing():
+            return _standing(cell)
+        case Data(content):
+            return escape(content)
+        case _:
+            return cell
+
+
+def _standing(standing: Standing) -> str:
+    match standing.outcome:
+        case "best":
+            return "best"
+        case "random weights":
+            return "not a result"
+        case outcome:
+            words = "worse" if outcome == "worse" else "can't tell"
+            return f"{words}, {tables.p_value(standing.p_holm)}" if standing.p_holm is not None else words
+
+
+def escape(content: object) -> str:
+    """A text in one line whose characters Markdown shows as they are, whatever they mean there."""
+    return re.sub(r"([\\`*_\[\]<>|&~#])", r"\\\1", " ".join(str(content).split()))

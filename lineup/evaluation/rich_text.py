@@ -1,0 +1,37 @@
+"""Sentences with marked parts, which the Markdown page and the HTML report each render in their own way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Code:
+    """A name to be shown in a typewriter face, such as a row's."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Data:
+    """Text that comes from outside, such as a licence: its characters must never be taken for markup."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Strong:
+    """What is shown in bold."""
+
+    spans: tuple[str | Code | Data, ...]
+
+
+Span = str | Code | Data | Strong  # a str is a sentence of this program's own
+Text = tuple[Span, ...]
+
+
+def names(rows: Iterable[str]) -> tuple[str | Code, ...]:
+    """The names of rows, with commas between them."""
+    spans = [span for row in rows for span in (", ", Code(row))]
+    return tuple(spans[1:])

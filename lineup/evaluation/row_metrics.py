@@ -1,0 +1,178 @@
+"""What `score` writes about a row, metrics/rows/<row>.json, as typed records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from lineup import paths
+from lineup.errors import UserError
+from lineup.settings.params import Exclude
+from lineup.storage import files
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Average(_Record):
+    """A metric averaged over a row's queries.
+
+    low, high: the mean's 95% interval, None where all queries have one label.
+    mean_over_labels: mean of the labels' means, None where there are no labels.
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+    mean_over_labels: float | None
+
+
+class OwnPicture(_Record):
+    """How often a query's picture is in the gallery, too: pairs of query and gallery image."""
+
+    same_bytes: int
+    other_bytes: int
+
+
+class Judgements(_Record):
+    """The lines of qrels.csv, and how many of them are about photos that cannot be read."""
+
+    lines: int
+    left_out: int
+
+
+class Enlarged(_Record):
+    """How many of the test images are smaller than `resize_px`, to which a row's transform resizes them."""
+
+    images: int
+    of: int
+    resize_px: int
+
+
+class TrainingEpoch(BaseModel):
+    """An epoch of a row's fine-tuning; epoch 0 is the encoder before training, which has no loss.
+
+    It may have more fields, which the comparison does not show.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    epoch: float
+    map_at_r: float | None = None
+    loss: float | None = None
+    learning_rate: float | None = None
+
+
+class ApproximateIndex(_Record):
+    """What was chosen for an approximate index, and which share of the nearest images it finds.
+
+    ann_recall: {"k": share of the k nearest images by exact search that it finds}, of the queries.
+    ann_recall_tuned: the same share where the index was tuned.
+    """
+
+    index: str
+    storage: str
+    parameters: dict[str, int | float]
+    ann_recall: dict[str, float]
+    recall_target: float | None = None
+    ann_recall_tuned: float | None = None
+
+
+class PartCosts(_Record):
+    """What one of the rows that a row is made of adds to its costs; None where it was not measured."""
+
+    images_per_second: float | None
+    dim: int | None
+    index_mb: float | None
+    query_ms: float | None
+    parameters: int | None
+    gflops: float | None
+    train_minutes: float | None
+
+
+class RowCosts(PartCosts):
+    """What a row costs in all; None where it was not measured, or differs between the rows it is made of.
+
+    images_per_second: images embedded per second; dim: dimensions of a vector; index_mb: size of the index on
+    disk; query_ms: time to search for one query; gflops: of one image; image_size: side in pixels of the
+    images that the network gets; resize_px: shorter side in pixels to which the transform resizes, before it
+    crops; parts: of a refinement, by row; search: of an approximate index.
+    """
+
+    device: str | None = None
+    engine: str | None = None
+    precision: str | None = None
+    peak_memory_mb: float | None = None
+    peak_gpu_memory_mb: float | None = None
+    image_size: int | None = None
+    resize_px: int | None = None
+    licence: str | None = None
+    random: bool
+    search_device: str
+    search_threads: int
+    train_note: str | None = None
+    training_curve: tuple[TrainingEpoch, ...] = ()
+    search: ApproximateIndex | None = None
+    parts: dict[str, PartCosts] | None = None
+    vectors_fingerprint: str | None = None
+
+    def as_part(self) -> PartCosts:
+        """What the row adds to the costs of a refinement that is made of it."""
+        return PartCosts(**{name: getattr(self, name) for name in PartCosts.model_fields})
+
+
+class RowMetrics(_Record):
+    """How good a row's rankings are, on which queries, and what the row costs.
+
+    relevance: what decided which images are relevant; unscored: why nothing could be scored, None if it was;
+    labels, clusters: of the scored queries, where a query without a label is a cluster of its own; depth: of
+    the rankings; quality: by metric, empty where nothing could be scored.
+    """
+
+    row: str
+    relevance: Literal["labels", "qrels", "none"]
+    unscored: str | None
+    queries: int
+    scored: int
+    without_label: int
+    without_answer: int
+    labels: int
+    clusters: int
+    gallery: int
+    exclude: Exclude
+    own_picture: OwnPicture
+    depth: int
+    judgements: Judgements | None
+    enlarged: Enlarged | None
+    quality: dict[str, Average]
+    costs: RowCosts
+
+
+def write(metrics: RowMetrics) -> None:
+    files.write_json(paths.row_metrics(metrics.row), metrics.model_dump())
+
+
+def read(row: str) -> RowMetrics:
+    """The metrics of a row.
+
+    Raises:
+        UserError: the file does not exist, is another row's, or is not what this version writes.
+    """
+    path = paths.row_metrics(row)
+    try:
+        metrics = RowMetrics.model_validate(files.read_json(path))
+    except ValidationError:
+        metrics = None
+    if metrics is None or metrics.row != row:
+        raise UserError(
+            f"{path}: isn't what this version writes for {row}; run `dvc repro -f -s score@{row}`"
+        )
+    return metrics
+
+
+def read_all(rows: Iterable[str]) -> dict[str, RowMetrics]:
+    """The metrics of several rows, by row. Raises what `read` raises."""
+    return {row: read(row) for row in rows}

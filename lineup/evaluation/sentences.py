@@ -1,0 +1,186 @@
+"""What the comparison says in words: the task, the verdict, the notes, and how to read the tables."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from lineup.evaluation import comparison
+from lineup.evaluation.comparison import SIGNIFICANCE_LEVEL, Comparison, MeasurementSetup
+from lineup.evaluation.rich_text import Code, Data, Strong, Text, names
+from lineup.evaluation.row_metrics import RowMetrics
+
+TITLE = "Which model finds the right picture?"
+# Below so many clusters, neither a bootstrap nor a randomisation test is exact.
+FEW_CLUSTERS = 20
+
+
+class List(NamedTuple):
+    """A sentence and the items that it introduces; without items it stands alone."""
+
+    introduction: Text
+    items: list[Text]
+
+
+def task(metrics: RowMetrics) -> list[str]:
+    """What was searched in what, what was left out, and what does not count: a sentence each."""
+    qrels_unusable = metrics.judgements is not None and metrics.relevance != "qrels"
+    if metrics.unscored:
+        summary = f"{metrics.queries:,} queries, {metrics.gallery:,} gallery images, {metrics.unscored}: "
+        summary += "quality can't be measured."
+        summary += " data/raw/qrels.csv has no judgement that can be used." if qrels_unusable else ""
+        left_out = _judgements_left_out(metrics)
+    else:
+        summary = _scored_task(metrics, qrels_unusable)
+        left_out = [
+            f"{count:,} {reason}"
+            for count, reason in (
+                (metrics.without_label, "without a label"),
+                (metrics.without_answer, "without a right answer in the gallery"),
+            )
+            if count
+        ] + _judgements_left_out(metrics)
+    sentences = [summary, f"Left out: {', '.join(left_out)}." if left_out else "", own_picture(metrics)]
+    return [sentence for sentence in sentences if sentence]
+
+
+def _scored_task(metrics: RowMetrics, qrels_unusable: bool) -> str:
+    queries = f"{metrics.queries:,} queries"
+    if metrics.scored != metrics.queries:
+        queries = f"{metrics.scored:,} of {queries}"
+    labels = f" with {metrics.labels:,} labels" if metrics.labels else ""
+    if metrics.relevance == "qrels":
+        right = "data/raw/qrels.csv says which images are right"
+    else:
+        right = "images with the query's label are right"
+    if qrels_unusable:
+        right = f"data/raw/qrels.csv has no judgement that can be used, so {right}"
+    gallery = f"each searched in {metrics.gallery:,} gallery images"
+    return f"{queries}{labels}, {gallery}; {right}, the query itself doesn't count."
+
+
+def _judgements_left_out(metrics: RowMetrics) -> list[str]:
+    judgements = metrics.judgements
+    if judgements is None or not judgements.left_out:
+        return []
+    counts = f"{judgements.left_out:,} of {judgements.lines:,} judgements"
+    return [f"{counts}, about photos that can't be read"]
+
+
+def own_picture(metrics: RowMetrics) -> str:
+    """Which gallery images count as the query itself; empty where no query's picture is in the gallery."""
+    same_bytes, other_bytes = metrics.own_picture.same_bytes, metrics.own_picture.other_bytes
+    if not same_bytes + other_bytes:
+        return ""
+    if metrics.exclude == "bytes":
+        own = (
+            f"own file, {_times(same_bytes)}; its picture in other bytes is an answer, {_times(other_bytes)}"
+        )
+        own += " (relevance.exclude: bytes)"
+    else:
+        own = f"own picture, {_times(same_bytes + other_bytes)}"
+        own += f" ({other_bytes:,} in other bytes; relevance.exclude: pixels)"
+    return f"Excluded from the answers: the query's {own}."
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count:,} times"
+
+
+def verdict(compared: Comparison) -> Text:
+    """Which row is the best, and which of those that may be as good is the fastest."""
+    best, undecided = compared.best, compared.with_outcome("undecided")
+    if not compared.trained:
+        return (Strong(("No row has trained weights: none of these figures is a result.",)),)
+    if best is None:
+        return ()
+    if len(compared.trained) == 1:
+        trained = "" if len(compared.rows) == 1 else " with trained weights"
+        return (Code(best.name), f" is the only row{trained}: there is nothing to compare it with yet.")
+    headline = Strong(("Best: ", Code(best.name)))
+    if not undecided:
+        return headline, ", better than every other row by more than chance."
+    others = names(row.name for row in undecided)
+    text = (headline, ", but not told apart from ", *others, " by these queries.")
+    fastest = comparison.clearly_fastest([best, *undecided])
+    if fastest is None:
+        return text
+    speed = f"{fastest.metrics.costs.images_per_second:,.0f} images/s"
+    return (*text, " Of these, ", Code(fastest.name), f" embeds fastest, {speed}.")
+
+
+def measured_on(compared: Comparison) -> List:
+    """Where and how rows were measured, with the rows of each setup where there are several."""
+    setups = comparison.measurement_setups(compared)
+    if len(setups) == 1:
+        return List(("All rows ", *_setup(next(iter(setups))), "."), [])
+    items: list[Text] = [(*names(rows), ": ", *_setup(setup)) for setup, rows in setups.items()]
+    return List(("Measured in different places, so speeds of different ones can't be compared:",), items)
+
+
+def _setup(setup: MeasurementSetup) -> Text:
+    embedded = setup.device or "an unknown device"
+    searched = f"{setup.search_device}, {setup.search_threads} threads"
+    device: Text = (" on ", Data(embedded)) if embedded != searched else ()
+    engine = ", ".join(value for value in (setup.engine, setup.precision) if value)
+    return "embedded", *device, " (", Data(engine), ") and searched on ", Data(searched)
+
+
+def notes(compared: Comparison) -> list[Text]:
+    """What is worth knowing of single rows: of their training, and of images that they enlarge."""
+    texts: list[Text] = [
+        (Code(row.name), ": ", Data(row.metrics.costs.train_note))
+        for row in compared.rows
+        if row.metrics.costs.train_note
+    ]
+    for enlarged, rows in comparison.enlarging_rows(compared).items():
+        counts = f"{enlarged.images:,} of {enlarged.of:,} images are smaller than the {enlarged.resize_px} px"
+        texts.append((*names(rows), f": {counts} that the transform resizes to, and are enlarged"))
+    return texts
+
+
+def legend(compared: Comparison) -> list[str]:
+    """How to read the tables, a line each."""
+    cost = [
+        "images/s: prepared images decoded and embedded per second, "
+        "without the first batch where enough follow.",
+        "query ms: time of one search for one query, without embedding it.",
+        "memory MB: peak memory of the process that embeds, or of the GPU where there is one. "
+        "index MB: size on disk of the index of all gallery vectors.",
+        "GFLOPs: of one image, counting a multiply-add as two operations. "
+        "px: side of the image that the network sees.",
+    ]
+    depth = comparison.ann_depth(compared)
+    if depth:
+        cost.append(
+            f"ANN recall@{depth}: of the {depth} images nearest by exact search, the share that the row's "
+            "index finds, mean over queries. "
+            "The row's quality, query ms and index MB are those of this index."
+        )
+    return [*(_quality_legend(compared) if compared.metric_names else []), *cost]
+
+
+def _quality_legend(compared: Comparison) -> list[str]:
+    metrics, pairs = compared.task, compared.num_pairs
+    unit = "queries" if metrics.clusters == metrics.scored else "labels"
+    lines = [
+        "map_at_r: average precision over a query's first R answers, where R is the number of its right "
+        "images. 1 is perfect. It decides the order.",
+        "top_k: share of queries with a right image among the first k answers.",
+        f"(low-high): 95% bootstrap interval, resampling {unit}. "
+        "By label (shown where it differs): mean of the labels' means.",
+        f"Against the best: paired randomisation test on map_at_r, flipping {unit}; "
+        f"p is Holm-adjusted for {pairs} pairs.",
+        f'"Can\'t tell" (p >= {SIGNIFICANCE_LEVEL}) does not mean "equally good": '
+        f"more {unit} may show a difference. All pairs are in metrics/significance.csv.",
+    ]
+    if metrics.clusters < FEW_CLUSTERS:
+        lines.append(f"With {metrics.clusters} {unit} only, intervals and p values are rough.")
+    # Two of all 2^C flips are as extreme as the clearest difference, so no p is smaller than 2 / 2^C.
+    smallest_p_holm = pairs * 2 / 2**metrics.clusters
+    if pairs and smallest_p_holm >= SIGNIFICANCE_LEVEL:
+        counts = f"{metrics.clusters} {unit} and {pairs} pair{'s' * (pairs > 1)}"
+        lines.append(
+            f"With {counts} no difference can reach p < {SIGNIFICANCE_LEVEL}: "
+            f"it takes more {unit}, or fewer rows."
+        )
+    return lines

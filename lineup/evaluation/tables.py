@@ -1,0 +1,133 @@
+"""The two tables of the comparison, quality and cost, with figures as they are shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from lineup.evaluation import comparison
+from lineup.evaluation.comparison import ComparedRow, Comparison, Standing
+from lineup.evaluation.rich_text import Data
+from lineup.evaluation.row_metrics import Average, RowCosts
+
+NO_FIGURE = "-"
+AGAINST_THE_BEST = "against the best"
+
+
+@dataclass(frozen=True)
+class RowName:
+    """random: its weights are random, so its figures are no result."""
+
+    name: str
+    random: bool
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean and its 95% interval, as "(.609-.666)"; empty if there is none."""
+
+    mean: str
+    interval: str
+
+
+Cell = RowName | Estimate | Standing | Data | str
+
+
+class Table(NamedTuple):
+    """Lines have a cell for each column of the header."""
+
+    header: list[str]
+    lines: list[list[Cell]]
+
+
+def quality(compared: Comparison) -> Table:
+    """How good each row is, and why nothing could be scored if so."""
+    if not compared.metric_names:
+        lines: list[list[Cell]] = [
+            [RowName(row.name, random=False), row.metrics.unscored or ""] for row in compared.rows
+        ]
+        return Table(["model", "quality"], lines)
+    main_metric, *other_metrics = compared.metric_names
+    by_label = [f"{main_metric} by label"] if _labels_matter(compared, main_metric) else []
+    lines = []
+    for row in compared.rows:
+        averages = row.metrics.quality
+        line = [_name(row), _estimate(averages[main_metric]), row.standing or ""]
+        line += [_estimate(averages[name]) for name in other_metrics]
+        line += [figure(averages[main_metric].mean_over_labels, 3)] if by_label else []
+        lines.append(line)
+    return Table(["model", main_metric, AGAINST_THE_BEST, *other_metrics, *by_label], lines)
+
+
+def cost(compared: Comparison) -> Table:
+    """What each row costs, beside its quality under the first metric."""
+    main_metric = compared.metric_names[:1]
+    depth = comparison.ann_depth(compared)
+    header = ["model", *main_metric, "images/s", "query ms", "dim", "index MB"]
+    header += ["index", f"ANN recall@{depth}"] if depth else []
+    header += ["memory MB", "params M", "GFLOPs", "px", "train min", "licence"]
+    lines: list[list[Cell]] = []
+    for row in compared.rows:
+        costs = row.metrics.costs
+        millions = costs.parameters and costs.parameters / 1e6
+        lines.append(
+            [
+                _name(row),
+                *(figure(row.metrics.quality[name].mean, 3) for name in main_metric),
+                figure(costs.images_per_second, 1),
+                figure(costs.query_ms, 2),
+                figure(costs.dim, 0),
+                figure(costs.index_mb, 1),
+                *(_index(costs, depth) if depth else []),
+                figure(costs.peak_gpu_memory_mb or costs.peak_memory_mb, 0),
+                figure(millions, 1),
+                figure(costs.gflops, 2),
+                figure(costs.image_size, 0),
+                figure(costs.train_minutes, 1),
+                Data(costs.licence or "unknown"),
+            ]
+        )
+    return Table(header, lines)
+
+
+def figure(value: float | None, digits: int) -> str:
+    """A number with so many decimals, and commas between thousands."""
+    return NO_FIGURE if value is None else f"{value:,.{digits}f}"
+
+
+def p_value(p: float) -> str:
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def _name(row: ComparedRow) -> RowName:
+    return RowName(row.name, row.metrics.costs.random)
+
+
+def _labels_matter(compared: Comparison, metric: str) -> bool:
+    """Whether the mean over labels is shown differently from the mean over queries.
+
+    Where every label has as many queries, it is not.
+    """
+    averages = [row.metrics.quality[metric] for row in compared.rows]
+    return any(
+        average.mean_over_labels is not None
+        and figure(average.mean_over_labels, 3) != figure(average.mean, 3)
+        for average in averages
+    )
+
+
+def _estimate(average: Average) -> Estimate:
+    if average.low is None or average.high is None:
+        return Estimate(figure(average.mean, 3), "")
+    low, high = (f"{end:.3f}".removeprefix("0") for end in (average.low, average.high))
+    return Estimate(f"{average.mean:.3f}", f"({low}-{high})")
+
+
+def _index(costs: RowCosts, depth: int) -> list[str]:
+    """The row's index (kind, storage where it is not float32, search parameters), and its recall."""
+    search = costs.search
+    if search is None:
+        return ["exact", NO_FIGURE]
+    words = [search.index, *([search.storage] if search.storage != "float32" else [])]
+    words += [f"{name}={value}" for name, value in search.parameters.items()]
+    return [" ".join(words), figure(search.ann_recall.get(str(depth)), 3)]

@@ -24,10 +24,6 @@ _SUMMED = (
     "train_minutes",
 )  # over the parts of a refinement
 _PARTS = ("images_per_second", *_SUMMED)
-_SEARCH_FIRST_ALONE = (
-    "query_expansion",
-    "k_reciprocal",
-)  # these take vectors of the second row, not its ranking
 
 
 def of_model(row: str) -> Costs:
@@ -73,13 +69,18 @@ def of_refinement(row: str, first: str, second: str) -> Costs:
     parts: dict[str, Costs] = {}
     for source, costs in sources.items():
         for name, part in (costs.get("parts") or {source: {key: costs[key] for key in _PARTS}}).items():
-            if source != first and name not in parts and refine.get("method") in _SEARCH_FIRST_ALONE:
-                part = part | {"query_ms": 0}
+            if source != first and name not in parts and not refine.get("searches_second", True):
+                part = part | {"query_ms": part.get("transform_ms", 0)}
             parts[name] = _either(parts[name], part) if name in parts else part
-    if "dim" in refine:  # new vectors are searched instead of the sources', whose rankings aren't needed
-        parts = {name: part | {"dim": 0, "index_mb": 0, "query_ms": 0} for name, part in parts.items()}
+    if refine.get(
+        "builds_index"
+    ):  # it is searched instead of the sources; their vectors are still transformed
+        parts = {
+            name: part | {"dim": 0, "index_mb": 0, "query_ms": part.get("transform_ms", 0)}
+            for name, part in parts.items()
+        }
     parts[row] = dict.fromkeys(_PARTS, 0) | {
-        key: refine[key] for key in ("dim", "index_mb", "query_ms") if key in refine
+        key: refine[key] for key in ("dim", "index_mb", "query_ms", "transform_ms") if key in refine
     }
     both = list(sources.values())
     return {
@@ -136,7 +137,8 @@ def _either(one: Costs, other: Costs) -> Costs:
 
     In a whitening or approximate row of it, what isn't used any more is 0.
     """
-    return {key: None if None in (one[key], other[key]) else max(one[key], other[key]) for key in _PARTS}
+    keys = [key for key in (*_PARTS, "transform_ms") if key in one and key in other]
+    return {key: None if None in (one[key], other[key]) else max(one[key], other[key]) for key in keys}
 
 
 def _approximation(built: Costs, searched: Costs) -> Costs:

@@ -94,7 +94,7 @@ def test_the_target_is_reached_on_new_queries(metric: exact.Metric, chosen: dict
     built = approximate.build(
         Index(recall_target=target, **chosen), gallery(vectors, metric), 10, "models.a.search"
     )
-    assert built.setup.tuned_recall >= target
+    assert built.setup.tuned_recall is not None and built.setup.tuned_recall >= target
     found, scores = exact.nearest(built.index, prepared(metric, queries), 10, NONE)
     truth = naive(metric, queries, vectors, 10)
     assert share(found, truth) >= target - 0.05
@@ -348,7 +348,7 @@ def test_auto_goes_by_size_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not approximate.is_exact(Index(index="auto", storage="int8"), 5)
     monkeypatch.setattr(approximate, "AUTO_FLAT_BELOW_IMAGES", 1_000)
     built = approximate.build(Index(index="auto"), gallery(clustered(1_000)), 10, "")
-    assert built.facts["index"] == "hnsw" and isinstance(built.index, faiss.IndexHNSW)
+    assert built.setup.index == "hnsw" and isinstance(built.index, faiss.IndexHNSW)
 
 
 @pytest.mark.parametrize(

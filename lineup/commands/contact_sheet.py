@@ -12,7 +12,8 @@ from lineup.photos.thumbnails import thumbnail
 
 _PAGE = Markup("""<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>{title}</title>
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<meta http-equiv="Content-Security-Policy"
+  content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
 <style>
 body {{ font: 14px system-ui, sans-serif; margin: 2em; color-scheme: light dark; }}
 main {{ display: flex; flex-wrap: wrap; gap: 1em; }}

@@ -36,8 +36,8 @@ def choose(params: Params, wanted: str | None) -> str:
     if not ready:
         first = infos[0]
         raise UserError(
-            f"{paths.PARAMS}: no row of models is computed here; run `dvc repro`, or `dvc pull` (of {first.name}, "
-            f"{first.fault})"
+            f"{paths.PARAMS}: no row of models is computed here; run `dvc repro`, or `dvc pull` "
+            f"(of {first.name}, {first.fault})"
         )
     return ready[0]
 
@@ -59,7 +59,8 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         reason = error.strerror or str(error)
         raise UserError(
-            f"--host {host} --port {port}: cannot listen there ({reason.lower()}); use another, such as --port 8001"
+            f"--host {host} --port {port}: cannot listen there ({reason.lower()}); "
+            "use another, such as --port 8001"
         ) from None
     return listener
 
@@ -82,7 +83,8 @@ def names(host: str, given: list[str], local: bool) -> frozenset[str]:
     for name in given:
         if not _NAME.fullmatch(name):
             raise UserError(
-                f"--name {name}: is not a host name; use a name without scheme and port, such as photos.example.org"
+                f"--name {name}: is not a host name; use a name without scheme and port, "
+                "such as photos.example.org"
             )
     own = () if local else (socket.gethostname(), socket.getfqdn())
     return frozenset(name.lower() for name in ("localhost", host, *given, *own))
@@ -108,8 +110,8 @@ def server(served: ASGIApp, limits: Limits) -> uvicorn.Server:
     "--name",
     "host_names",
     multiple=True,
-    help="A host name that browsers use for this page, such as photos.example.org, besides IP addresses and this "
-    "machine's own names. May be repeated.",
+    help="A host name that browsers use for this page, such as photos.example.org, besides IP addresses and "
+    "this machine's own names. May be repeated.",
 )
 def command(row: str | None, host: str, port: int, host_names: tuple[str, ...]) -> None:
     """Open a local page to search the gallery with a photo or a text."""
@@ -119,7 +121,8 @@ def command(row: str | None, host: str, port: int, host_names: tuple[str, ...]) 
         known_as = names(host, [*host_names], is_local(listener))
         if not is_local(listener):
             print(
-                "warning: everyone who reaches this address can search and see the gallery; there is no password",
+                "warning: everyone who reaches this address can search and see the gallery; "
+                "there is no password",
                 file=sys.stderr,
             )
         limits = Limits()

@@ -24,7 +24,10 @@ class Method(Refinement[KReciprocal]):
     SCORE_MEANING = "minus the k-reciprocal distance, 0 shares every neighbour"
 
     def rank(self, given: RefinementInput) -> Hits:
-        """A score is minus the final distance, -1..0; images behind the candidates keep their order, from -1 to -2."""
+        """A score is minus the final distance, -1..0.
+
+        Images behind the candidates keep their order, with scores from -1 to -2.
+        """
         space = given.vector_space()
         positions = given.first.positions[:, : given.depth]
         scores = np.zeros(positions.shape)
@@ -39,7 +42,7 @@ class Method(Refinement[KReciprocal]):
 
 
 def _squared_distances(space: VectorSpace, query: Vectors, candidates: Positions) -> Values:
-    """Squared Euclidean distances between the query, which comes first, and its C candidates: float64 [C + 1, C + 1]."""
+    """Squared Euclidean distances among the query, which comes first, and its candidates: float64 [n, n]."""
     count = len(candidates)
     vectors = np.concatenate([query[None], exact.vectors_at(space.index, candidates)])
     scores = exact.pairwise(space.index, vectors, np.tile(candidates, (count + 1, 1))).astype(np.float64)

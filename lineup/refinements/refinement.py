@@ -40,7 +40,10 @@ Settings = TypeVar("Settings", bound=MethodSettings)
 
 @dataclass(frozen=True)
 class VectorSpace:
-    """Vectors of a row as they are searched: of Q queries, float32 [Q, D], and the index of the whole gallery."""
+    """The vectors of a row as they are searched.
+
+    query_ids, queries: of Q queries, with vectors float32 [Q, D]; index: of the whole gallery.
+    """
 
     metric: Metric
     query_ids: npt.NDArray[np.str_]
@@ -192,8 +195,8 @@ def check_learned(folder: Path, row: str, source: Path) -> None:
     """
     if files.read_json(folder / SOURCE_FILE) != _learned_from(row, source):
         raise UserError(
-            f"{folder}: was not learned by {row} from the vectors in {source}; run `dvc repro -f -s refine@{row}`, then "
-            "`dvc repro`"
+            f"{folder}: was not learned by {row} from the vectors in {source}; "
+            f"run `dvc repro -f -s refine@{row}`, then `dvc repro`"
         )
 
 

@@ -36,7 +36,7 @@ class Method(Refinement[ScoreFusion]):
 
 
 def _normalised(ranking: Hits, normalisation: str) -> tuple[Values, Values]:
-    """How far each normalised score lies above that of the row's last candidate, [Q, K], and the latter, [Q, 1]."""
+    """Each normalised score minus that of the row's last candidate, [Q, K], and the latter, [Q, 1]."""
     ranked = ranking.positions >= 0
     scores, count = np.where(ranked, ranking.scores, 0.0), np.maximum(ranked.sum(axis=1, keepdims=True), 1)
     lowest = np.where(ranked, scores, np.inf).min(axis=1, keepdims=True, initial=np.inf)

@@ -85,7 +85,8 @@ def learn(batches: Iterable[Vectors], full: int, dim: int) -> Projection:
     varying = int((variances > _LEAST_VARIANCE * max(variances[-1], 0)).sum())
     if dim > varying:
         raise UserError(
-            f"whitening's dim is {dim}, but the gallery's {count} vectors of {full} dimensions vary in {varying} only; "
+            f"whitening's dim is {dim}, but the gallery's {count} vectors of {full} dimensions "
+            f"vary in {varying} only; "
             + (f"set dim to {varying} or less" if varying else "there is nothing to whiten")
         )
     variances, directions = variances[::-1][:dim], directions[:, ::-1][:, :dim]

@@ -91,8 +91,8 @@ def build(settings: Index, gallery: Gallery, k: int, setting: str) -> Built:
     chosen = kind(settings, gallery.size)
     if chosen == "ivfpq" and gallery.size < PQ_TRAINING_IMAGES:
         raise UserError(
-            f"{setting}.index: ivfpq is trained on {PQ_TRAINING_IMAGES:,} gallery images or more, and there are "
-            f"{gallery.size:,}; set flat or hnsw"
+            f"{setting}.index: ivfpq is trained on {PQ_TRAINING_IMAGES:,} gallery images or more, "
+            f"and there are {gallery.size:,}; set flat or hnsw"
         )
     index = faiss.index_factory(
         gallery.dim, _factory_key(chosen, settings, gallery), exact.faiss_metric(gallery.metric)

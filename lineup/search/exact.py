@@ -126,7 +126,7 @@ def vectors_at(index: faiss.Index, positions: Positions) -> Vectors:
 
 
 def _decoded(index: faiss.Index, positions: Positions) -> Vectors:
-    """Vectors as the index stores them, float32 [n, D]; in fewer than 32 bits they have lost their length of 1."""
+    """Vectors as the index stores them, float32 [n, D]; in fewer than 32 bits their length is not 1."""
     lists = faiss.try_extract_index_ivf(index)
     if lists is not None and not isinstance(index, faiss.IndexRefine) and lists.direct_map.no():
         lists.make_direct_map()  # from images to lists, 8 bytes per image
@@ -148,7 +148,7 @@ def _stores_float32(index: faiss.Index) -> bool:
 
 
 def _flat_storage(index: faiss.Index) -> faiss.IndexFlat | None:
-    """The part of an index that stores the vectors unchanged and in the order of the images; None without one."""
+    """The part of an index that stores the vectors unchanged, in the order of the images, if it has one."""
     if isinstance(index, faiss.IndexHNSW):
         index = faiss.downcast_index(index.storage)
     return index if isinstance(index, faiss.IndexFlat) else None
@@ -172,8 +172,8 @@ def prepare(metric: Metric, ids: list[str] | npt.NDArray[np.str_], vectors: Vect
             else "holds NaN, infinity or huge values"
         )
         raise UserError(
-            f"{source}: the vector of image {ids[first]} {fault}; check the encoder's weights and run its embed "
-            "stage again"
+            f"{source}: the vector of image {ids[first]} {fault}; check the encoder's weights and "
+            "run its embed stage again"
         )
     return (
         (vectors / norms[:, None]).astype(np.float32)
@@ -227,8 +227,8 @@ def load(path: Path, metric: Metric, gallery: int) -> faiss.Index:
         )
     if index.ntotal != gallery:
         raise UserError(
-            f"{path}: the gallery has changed since it was built, from {index.ntotal:,} images to {gallery:,}; "
-            "run `dvc repro` to go on"
+            f"{path}: the gallery has changed since it was built, from {index.ntotal:,} images "
+            f"to {gallery:,}; run `dvc repro` to go on"
         )
     return index
 

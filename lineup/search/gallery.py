@@ -84,14 +84,15 @@ def open_gallery(folder: Path, metric: Metric) -> Gallery:
     size = sum(batch.num_rows for batch in _rows(folder, ["split"]))
     if size == 0:
         raise UserError(
-            f"{folder}: holds no gallery image to search in; put some into data/raw/test/gallery and run `dvc repro`"
+            f"{folder}: holds no gallery image to search in; "
+            "put some into data/raw/test/gallery and run `dvc repro`"
         )
     dim = parquet.read_schema(parquet.shards(folder)[0]).field("embedding").type.list_size
     return Gallery(metric, size, dim, lambda: map(embeddings.ids_and_vectors, _rows(folder)), str(folder))
 
 
 def identity(folder: Path) -> dict[str, str | None]:
-    """Which vectors a stage read, for its JSON: the row, the vectors' fingerprint and a digest of their ids."""
+    """Which vectors a stage read, for its JSON: their row, their fingerprint and a digest of their ids."""
     digest = hashlib.sha256()
     for batch in _rows(folder, ["image_id", "split"]):
         digest.update("".join(f"{image_id}\n" for image_id in batch.column("image_id").to_pylist()).encode())
@@ -124,7 +125,7 @@ def check_same_images(folder: Path, expected: Mapping[str, Ids], part: Part = "t
 
 
 def _texts(ids: Ids) -> list[str]:
-    return ids.to_pylist() if isinstance(ids, pa.ChunkedArray) else ids.astype(np.str_).tolist()
+    return ids.astype(np.str_).tolist() if isinstance(ids, np.ndarray) else ids.to_pylist()
 
 
 def _rows(folder: Path, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:

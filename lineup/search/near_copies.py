@@ -75,7 +75,7 @@ def _vectors(shard: Path) -> Iterator[exact.Batch]:
 
 
 def agreement(a: Image.Image, b: Image.Image) -> float:
-    """How alike two RGB pictures are, -1..1: the highest correlation of one with the other, or with a crop of it.
+    """How alike two RGB pictures are, -1..1: the highest correlation of one with the other or a crop of it.
 
     Compared in grey at SIDE x SIDE pixels, also mirrored; brightness and contrast do not count. A picture of
     one colour gives 0.

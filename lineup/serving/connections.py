@@ -1,4 +1,4 @@
-"""Connections of the page's server: uvicorn's own, with limits on how long a client may take to send and read."""
+"""Connections of the page's server: uvicorn's own, with deadlines for clients to send and to read."""
 
 from __future__ import annotations
 

@@ -111,7 +111,10 @@ class _Worker:
         self._process.wait()
 
     def _ask(self, data: bytes | bytearray) -> tuple[bool, bytes]:
-        """Whether the picture was decoded, and its content or the reason. OSError or EOFError if the process ends."""
+        """Whether the picture was decoded, and its content or the reason why not.
+
+        Raises OSError or EOFError if the process ends meanwhile.
+        """
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin and stdout
         stdin.write(_REQUEST.pack(len(data)))

@@ -1,4 +1,4 @@
-"""How much of the page's server all clients together may use, and each one alone. A client is an IP address."""
+"""How much of the page's server its clients may use, together and each alone. A client is an IP address."""
 
 from __future__ import annotations
 

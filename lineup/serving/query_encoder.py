@@ -1,4 +1,4 @@
-"""What brings a query into the space of one model: its encoder for photos, its text tower for words, its index."""
+"""Brings a query into the space of one model: with its encoder for photos, or its text tower for texts."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Vectors = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class QueryEncoder:
-    """A row of `models`: its index, and its encoder and text tower, which are loaded when they are first needed."""
+    """A row of `models`: its index, and its encoder and text tower, which are loaded when first used."""
 
     name: str
     index: faiss.Index
@@ -39,7 +39,7 @@ class QueryEncoder:
     shorter_side_px: int
 
     def embed_image(self, data: bytes) -> Vectors:
-        """A photo's file, prepared and embedded as the pipeline does: float32 [1, D]. Raises decoding.BadImage."""
+        """A photo's file, prepared and embedded as in the pipeline: float32 [1, D]. Raises BadImage."""
         prepared = decoding.prepare(data, self.shorter_side_px).replacement or data
         return self.embed_prepared(hashlib.sha256(data).hexdigest(), prepared)
 
@@ -56,8 +56,8 @@ class QueryEncoder:
         """
         if self.metric != "cosine":
             raise UserError(
-                f"models.{self.name}: search.metric is {self.metric}, but texts and photos can be compared by cosine "
-                "only; add a row with metric: cosine"
+                f"models.{self.name}: search.metric is {self.metric}, but texts and photos "
+                "can be compared by cosine only; add a row with metric: cosine"
             )
         with torch.inference_mode():
             vectors = self._text.module(self._text.tokenize([text])).float().numpy()
@@ -83,14 +83,14 @@ class QueryEncoder:
     def _searchable(self, vectors: Vectors) -> Vectors:
         if vectors.shape[1] != self.index.d:
             raise UserError(
-                f"{paths.index(self.name)}: has {self.index.d} dimensions, but the encoder {vectors.shape[1]}; run "
-                "`dvc repro`"
+                f"{paths.index(self.name)}: has {self.index.d} dimensions, but the encoder "
+                f"{vectors.shape[1]}; run `dvc repro`"
             )
         return exact.prepare(self.metric, ["you gave"], vectors, self.name)
 
 
 def has_text(model: str, params: Params) -> bool:
-    """Whether the row can be searched with a text; a model that was fine-tuned on images has lost its text tower."""
+    """Whether the row can be searched with a text. Fine-tuning on images leaves the text tower behind."""
     return (
         params.models[model].search.metric == "cosine"
         and (paths.trained(model) / encoders.TEXT_FILE).exists()

@@ -1,4 +1,4 @@
-"""Searches the gallery with a query from outside the pipeline: a photo, a text, or one of the gallery's images.
+"""Searches a row's gallery outside the pipeline: with a photo, a text, or one of the gallery's own images.
 
 A refinement ranks a new query as it ranks the pipeline's: no method needs more than the query and the
 gallery.
@@ -125,7 +125,7 @@ class Row:
 
 
 def models_of(row: str, params: Params) -> list[str]:
-    """The models that embed a row's queries, each once: the row itself, or those that a refinement is made of."""
+    """The models that embed a row's queries, each once: itself, or those that a refinement is made of."""
     if row in params.models:
         return [row]
     sources = (params.refinements[row].first, params.refinements[row].second)

@@ -1,4 +1,4 @@
-"""How requests become searches: each gets its share of uploads, of decoders and of the one thread that searches."""
+"""Searches for requests: each gets its share of uploads, of decoders and of the one searching thread."""
 
 from __future__ import annotations
 

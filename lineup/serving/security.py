@@ -19,8 +19,9 @@ from lineup.photos.decoding import BadImage
 
 # The page runs and loads this server's own files only; blob: is the picture that the user chose.
 _HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -37,7 +38,7 @@ class Refusal(Exception):
 
 
 class Guard:
-    """Lets only those requests through that are meant for this server, and adds the security headers to responses.
+    """Lets only requests through that are meant for this server, and adds security headers to all responses.
 
     A page of another site cannot search here. By DNS rebinding it may reach this server, but then under a
     name that is not among `names`; any IP address is accepted, as it cannot be rebound. And browsers say in a

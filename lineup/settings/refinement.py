@@ -65,7 +65,7 @@ class ScoreFusion(MethodSettings):
 
 
 class QueryExpansion(MethodSettings):
-    """alpha-QE: the query and its n nearest, weighted by similarity to the power of alpha, are searched with."""
+    """alpha-QE: searches with the query plus its n nearest, weighted by similarity to the power of alpha."""
 
     needs_vectors = True
     searches_second = False
@@ -106,7 +106,7 @@ class KReciprocal(MethodSettings):
     )
 
     def ranks_read(self) -> dict[str, int]:
-        """The default of `candidates` takes as many as there are; only a number that was set must be there."""
+        """By default `candidates` takes as many as there are; if it is set, there must be so many."""
         candidates = {"candidates": self.candidates} if "candidates" in self.model_fields_set else {}
         return {"k1": self.k1, **candidates}
 
@@ -136,8 +136,8 @@ class Approximate(MethodSettings, Index):
     def _is_approximate(self) -> Approximate:
         if self.exact:
             raise ValueError(
-                "index: flat with storage: float32 is exact; set index to hnsw, ivf, ivfpq or auto, or set another "
-                "storage"
+                "index: flat with storage: float32 is exact; set index to hnsw, ivf, ivfpq or auto, "
+                "or set another storage"
             )
         return self
 
@@ -176,8 +176,8 @@ def _check_circles(made_of: Mapping[str, tuple[str, str]]) -> None:
         start = rows.index(next(row for row in made_of if row in rows))
         circle = [*rows[start:], *rows[: start + 1]]
         raise ValueError(
-            f"refinements.{circle[0]} is made of itself ({' -> '.join(circle)}); a row can only be made of rows that "
-            "don't need it"
+            f"refinements.{circle[0]} is made of itself ({' -> '.join(circle)}); a row can only be made "
+            "of rows that don't need it"
         ) from None
 
 

@@ -18,7 +18,7 @@ class Index(Strict):
     """Which index searches a gallery, and how it stores the vectors."""
 
     index: Kind = Field(
-        description="flat compares every vector; hnsw, ivf and ivfpq only some; auto goes by the gallery's size"
+        description="flat compares every vector, the others only some; auto goes by the gallery's size"
     )
     recall_target: float | None = Field(
         default=None, gt=0, le=1, description="of recall@k against exact search; default: 0.95"

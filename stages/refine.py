@@ -27,65 +27,11 @@ from lineup.refinements.refinement import LearnedSpace, Refinement, RefinementIn
 from lineup.search import approximate, exact, gallery
 from lineup.search.exact import Metric, Vectors
 from lineup.search.gallery import Gallery
+from lineup.settings.params import Params
 from lineup.settings.refinement import RefinementSettings
 from lineup.storage import embeddings, files, parquet, rankings, schemas
 
 log = logging.getLogger(__name__)
-
-
-def read_hits(row: str, images: Relevance) -> Hits:
-    ranking = rankings.read_ranking(paths.ranking(row))
-    return Hits(relevance.gallery_positions(ranking, images, str(paths.ranking(row))), ranking.scores)
-
-
-def read_queries(folder: Path, metric: Metric, images: Relevance) -> Vectors:
-    """The vectors of the queries as they are searched, float32 [Q, D]."""
-    gallery.check_same_images(folder, {"query": images.query_ids, "gallery": images.gallery_ids})
-    queries = embeddings.read_embeddings(folder, "query")
-    return exact.prepare(metric, queries.ids, queries.vectors, str(folder))
-
-
-def read_space(
-    row: str, method: Refinement[Any], metric: Metric, learned: LearnedSpace | None, images: Relevance
-) -> VectorSpace | None:
-    """Where the method compares vectors: the row's own if it makes any, else those of `with`."""
-    if not method.settings.needs_vectors:
-        return None
-    folder = paths.embeddings(row if method.settings.makes_vectors else method.settings.second)
-    queries, vectors = read_queries(folder, metric, images), gallery.open_gallery(folder, metric)
-    index = vectors.flat_index() if learned is None else learned.index(vectors)
-    return VectorSpace(metric, images.query_ids, queries, index)
-
-
-def write_vectors(row: str, source: Path, vectors: Gallery, learned: LearnedSpace) -> None:
-    """Writes all vectors of a folder of embeddings in the learned space, as the row's embeddings.
-
-    vectors: the gallery's side of `source`.
-    """
-    dim = learned.transform(np.empty((0, vectors.dim), np.float32)).shape[1]
-
-    def transformed() -> Iterator[pa.RecordBatch]:
-        for batch in embeddings.read_vectors(source):
-            prepared = exact.prepare(vectors.metric, *embeddings.ids_and_vectors(batch), str(source))
-            yield embeddings.embeddings_batch(batch, learned.transform(prepared))
-
-    metadata = {**replace(embeddings.origin(source), row=row).metadata(), "dim": str(dim)}
-    parquet.write_shards(
-        paths.embeddings(row),
-        schemas.embeddings_schema(dim),
-        transformed(),
-        parquet.count_rows(source),
-        schemas.VECTORS_PER_SHARD,
-        metadata,
-    )
-
-
-def transform_ms(learned: LearnedSpace, queries: Vectors) -> float:
-    """Mean wall milliseconds in which a query's vector is brought into the row's own space.
-
-    queries: the vectors of `with`, float32 [Q, D].
-    """
-    return mean_ms(lambda query: learned.transform(queries[query : query + 1]), len(queries))
 
 
 def check_depth(row: str, settings: RefinementSettings, depth: int, images: int) -> None:
@@ -102,14 +48,136 @@ def check_depth(row: str, settings: RefinementSettings, depth: int, images: int)
             )
 
 
-def index_costs(learned: LearnedSpace, index: faiss.Index) -> dict[str, Any]:
-    """What the row's costs say of its own index."""
-    described: dict[str, Any] = {"dim": index.d, "index_mb": round(exact.size(index) / 1e6, 3)}
+def open_source(settings: RefinementSettings, params: Params) -> Gallery | None:
+    """The gallery's vectors of `with`, if the method needs any."""
+    if not settings.needs_vectors:
+        return None
+    metric = refinements.metric_of(settings.second, params)
+    return gallery.open_gallery(paths.embeddings(settings.second), metric)
+
+
+def learn(row: str, method: Refinement[Any], source: Gallery | None, depth: int) -> LearnedSpace | None:
+    """Learns what the method has to learn, and writes it and the row's embeddings."""
+    folder = paths.embeddings(method.settings.second)
+    learned = None
+    if source is not None:
+        learned = method.learn(source, depth, f"{paths.PARAMS}: refinements.{row}")
+    refinements.save_learned(paths.refinement(row), learned, row, folder)
+    if source is not None and learned is not None and method.settings.makes_vectors:
+        write_vectors(row, folder, source, learned)
+    else:
+        files.replace_atomically(paths.embeddings(row), Path.mkdir)
+    return learned
+
+
+def write_vectors(row: str, folder: Path, source: Gallery, learned: LearnedSpace) -> None:
+    """Writes all vectors of a folder of embeddings, in the learned space, as the row's embeddings.
+
+    source: the gallery's side of the folder.
+    """
+    dim = learned.transform(np.empty((0, source.dim), np.float32)).shape[1]
+
+    def transformed() -> Iterator[pa.RecordBatch]:
+        for batch in embeddings.read_vectors(folder):
+            vectors = exact.prepare(source.metric, *embeddings.ids_and_vectors(batch), str(folder))
+            yield embeddings.embeddings_batch(batch, learned.transform(vectors))
+
+    metadata = {**replace(embeddings.origin(folder), row=row).metadata(), "dim": str(dim)}
+    parquet.write_shards(
+        paths.embeddings(row),
+        schemas.embeddings_schema(dim),
+        transformed(),
+        parquet.count_rows(folder),
+        schemas.VECTORS_PER_SHARD,
+        metadata,
+    )
+
+
+def read_input(
+    row: str,
+    method: Refinement[Any],
+    source: Gallery | None,
+    learned: LearnedSpace | None,
+    images: Relevance,
+    depth: int,
+) -> RefinementInput:
+    """The rankings that the row is made of, and the space in which its method compares vectors."""
+    settings, space = method.settings, None
+    if source is not None:
+        space = read_space(row if settings.makes_vectors else settings.second, source.metric, learned, images)
+    first, second = read_hits(settings.first, images), read_hits(settings.second, images)
+    return RefinementInput(first, second, space, images.excluded(), depth)
+
+
+def read_space(row: str, metric: Metric, learned: LearnedSpace | None, images: Relevance) -> VectorSpace:
+    """The vectors of a row, searched in its own index or in a learned one."""
+    folder = paths.embeddings(row)
+    queries, vectors = read_queries(folder, metric, images), gallery.open_gallery(folder, metric)
+    index = vectors.flat_index() if learned is None else learned.index(vectors)
+    return VectorSpace(metric, images.query_ids, queries, index)
+
+
+def read_queries(folder: Path, metric: Metric, images: Relevance) -> Vectors:
+    """The vectors of the queries as they are searched, float32 [Q, D]."""
+    gallery.check_same_images(folder, {"query": images.query_ids, "gallery": images.gallery_ids})
+    queries = embeddings.read_embeddings(folder, "query")
+    return exact.prepare(metric, queries.ids, queries.vectors, str(folder))
+
+
+def read_hits(row: str, images: Relevance) -> Hits:
+    ranking = rankings.read_ranking(paths.ranking(row))
+    return Hits(relevance.gallery_positions(ranking, images, str(paths.ranking(row))), ranking.scores)
+
+
+def index_costs(learned: LearnedSpace | None, space: VectorSpace | None) -> dict[str, Any]:
+    """What the row's costs say of its own index; nothing if it has none.
+
+    To be called before a search: in one, an inverted file makes a map that the saved index does not have.
+    """
+    if learned is None or space is None:
+        return {}
+    described: dict[str, Any] = {"dim": space.index.d, "index_mb": round(exact.size(space.index) / 1e6, 3)}
     if learned.note is not None:
         described["note"] = learned.note
     if learned.setup is not None:
         described["search"] = learned.setup.as_json()
     return described
+
+
+def index_recalls(
+    learned: LearnedSpace | None,
+    source: Gallery | None,
+    given: RefinementInput,
+    hits: Hits,
+    cutoffs: set[int],
+) -> dict[str, Any]:
+    """For the row's costs: how much of the exact search an approximate index finds; nothing of any other."""
+    if learned is None or learned.setup is None or source is None or given.space is None:
+        return {}
+    queries = given.space.queries
+    return {
+        "ann_recall": approximate.recalls(hits.positions, queries, given.excluded, source, cutoffs),
+    }
+
+
+def query_costs(
+    method: Refinement[Any],
+    source: Gallery | None,
+    learned: LearnedSpace | None,
+    given: RefinementInput,
+    images: Relevance,
+) -> dict[str, float]:
+    """Mean wall milliseconds of one query, beyond those in the rows that the refinement is made of.
+
+    transform_ms, in which its vector is brought into the row's own space, is part of query_ms. It is given
+    apart, since a row that uses these vectors without searching them pays for it, too.
+    """
+    query_ms = method.query_ms(given)
+    if learned is None or source is None or not method.settings.makes_vectors:
+        return {"query_ms": round(query_ms, 4)}
+    queries = read_queries(paths.embeddings(method.settings.second), source.metric, images)
+    transform_ms = mean_ms(lambda query: learned.transform(queries[query : query + 1]), len(queries))
+    return {"query_ms": round(transform_ms + query_ms, 4), "transform_ms": round(transform_ms, 4)}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -121,42 +189,22 @@ def main(argv: list[str] | None = None) -> None:
     images = relevance.load(params.relevance.exclude)
     depth = images.depth(params.retrieve.depth, *params.score.cutoffs)
     check_depth(row, settings, depth, len(images.gallery_ids))
-
-    source, metric = paths.embeddings(settings.second), refinements.metric_of(settings.second, params)
-    vectors = gallery.open_gallery(source, metric) if settings.needs_vectors else None
-    setting = f"{paths.PARAMS}: refinements.{row}"
-    learned = method.learn(vectors, params.retrieve.depth, setting) if vectors is not None else None
-    refinements.save_learned(paths.refinement(row), learned, row, source)
-    if vectors is not None and learned is not None and settings.makes_vectors:
-        write_vectors(row, source, vectors, learned)
-    else:
-        files.replace_atomically(paths.embeddings(row), Path.mkdir)
-
-    space = read_space(row, method, metric, learned, images)
-    # Before the search, in which an inverted file makes a map that the saved index does not have.
-    costs = index_costs(learned, space.index) if learned is not None and space is not None else {}
-    first, second = read_hits(settings.first, images), read_hits(settings.second, images)
-    given = RefinementInput(first, second, space, images.excluded(), depth)
+    source = open_source(settings, params)
+    learned = learn(row, method, source, params.retrieve.depth)
+    given = read_input(row, method, source, learned, images, depth)
+    costs = index_costs(learned, given.space)
     hits = method.rank(given)
     rankings.write_ranking(paths.ranking(row), images.ranking(*hits))
-    if learned is not None and learned.setup is not None and space is not None and vectors is not None:
-        cutoffs = {*params.score.cutoffs, params.retrieve.depth}
-        costs["ann_recall"] = approximate.recalls(
-            hits.positions, space.queries, given.excluded, vectors, cutoffs
-        )
+    costs |= index_recalls(learned, source, given, hits, {*params.score.cutoffs, params.retrieve.depth})
     costs["seconds"] = round(time.perf_counter() - start, 3)
-    milliseconds = method.query_ms(given)
-    if learned is not None and settings.makes_vectors:
-        transforming = transform_ms(learned, read_queries(source, metric, images))
-        costs["transform_ms"] = round(transforming, 4)
-        milliseconds += transforming
+    fingerprint = embeddings.origin(paths.embeddings(settings.second)).fingerprint if source else None
     costs |= {
+        **query_costs(method, source, learned, given, images),
         "method": settings.method,
         "row": row,
-        "fingerprint": embeddings.origin(source).fingerprint if settings.needs_vectors else None,
+        "fingerprint": fingerprint,
         "builds_index": settings.builds_index,
         "searches_second": settings.searches_second,
-        "query_ms": round(milliseconds, 4),
         "k": depth,
         "threads": machine.threads(),
         "device": machine.cpu_name(),

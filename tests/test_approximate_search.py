@@ -366,7 +366,7 @@ def test_what_cannot_be_built_is_told_in_a_sentence() -> None:
     with pytest.raises(UserError) as error:
         approximate.build(Index(index="ivfpq"), gallery(clustered(1_999)), 10, "params.yaml: models.a.search")
     assert str(error.value) == (
-        "params.yaml: models.a.search.index: ivfpq is trained on 2,000 gallery images or more, and there are 1,999; say flat or hnsw"
+        "params.yaml: models.a.search.index: ivfpq is trained on 2,000 gallery images or more, and there are 1,999; set flat or hnsw"
     )
     with pytest.raises(UserError) as error:
         chosen = Index(index="ivfpq", storage="pq", recall_target=1)
@@ -443,7 +443,7 @@ def test_recall_equals_a_double_loop(queries: int, k: int, seed: int) -> None:
             {"index": "hnsw", "storage": "pq"},
             "storage: pq goes with index: ivfpq; with index: hnsw set float32, float16 or int8",
         ),
-        ({"index": "auto", "storage": "pq"}, "storage: pq goes with index: ivfpq; with index: auto say"),
+        ({"index": "auto", "storage": "pq"}, "storage: pq goes with index: ivfpq; with index: auto set"),
         ({"index": "ivf", "recall_target": 1.5}, "less than or equal to 1"),
         ({"index": "ivf", "recall_target": 0}, "greater than 0"),
         ({"index": "annoy"}, "'flat', 'hnsw', 'ivf', 'ivfpq' or 'auto'"),

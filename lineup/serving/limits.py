@@ -13,7 +13,7 @@ class Limits:
     """What all clients may use at once, and one of them (`_of_client`); how long the server waits for them.
 
     header_seconds: until a request's header is complete. silent_seconds: without a byte of an upload.
-    upload_seconds: until an upload is complete. answer_seconds: until a client has read its response.
+    upload_seconds: until an upload is complete. response_seconds: until a client has read its response.
     decodings: worker processes. decoding_seconds, decoding_pixels: of one picture. decoding_bytes: memory for
     one picture, besides what the worker itself needs.
     """
@@ -29,7 +29,7 @@ class Limits:
     header_seconds: float = 10
     silent_seconds: float = 10
     upload_seconds: float = 120
-    answer_seconds: float = 60
+    response_seconds: float = 60
     decodings: int = 2
     decoding_seconds: float = 10
     decoding_pixels: int = 64_000_000  # cameras and phones: 12 to 61 million

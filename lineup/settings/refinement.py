@@ -47,7 +47,7 @@ class MethodSettings(Strict):
 
 
 class ReciprocalRankFusion(MethodSettings):
-    """Ranks are added up as 1 / (k + rank); scores don't count."""
+    """Ranks are added up as 1 / (k + rank); scores do not count."""
 
     method: Literal["reciprocal_rank_fusion"]
     k: int = Field(default=60, ge=0, le=100_000, description="the larger, the less the first ranks stand out")
@@ -177,7 +177,7 @@ def _check_circles(made_of: Mapping[str, tuple[str, str]]) -> None:
         circle = [*rows[start:], *rows[: start + 1]]
         raise ValueError(
             f"refinements.{circle[0]} is made of itself ({' -> '.join(circle)}); a row can only be made "
-            "of rows that don't need it"
+            "of rows that do not need it"
         ) from None
 
 

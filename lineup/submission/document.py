@@ -46,17 +46,6 @@ def names(manifest: pa.Table, split: Literal["query", "gallery"], naming: Naming
     return result
 
 
-def check_same_images(ranking: Ranking, queries: Names, gallery: Names, place: str) -> None:
-    """UserError unless the ranking is of the photos that have names."""
-    if (
-        set(ranking.query_ids.tolist()) != queries.keys()
-        or not set(ranking.gallery_ids.tolist()) <= gallery.keys()
-    ):
-        raise UserError(
-            f"{place}: ranks other images than {paths.manifest('test')} holds; run `dvc repro` to search again"
-        )
-
-
 def nearest_names(
     ranking: Ranking,
     queries: Names,

@@ -373,7 +373,7 @@ def test_what_cannot_be_built_is_told_in_a_sentence() -> None:
         approximate.build(chosen, gallery(clustered(2_000)), 10, "params.yaml: refinements.b")
     told = r"params.yaml: refinements.b.recall_target is 1.0, but index: ivfpq with storage: pq reaches 0"
     assert str(error.value).startswith(told) and str(error.value).endswith(
-        "at most; lower the target or say storage: float32"
+        "at most; lower the target or set storage: float32"
     )
     broken = clustered(50)
     broken[7] = 0

@@ -29,6 +29,7 @@ from usearch.index import search as usearch_search
 from benchmarks import command
 from lineup import cli, machine
 from lineup.search import approximate, exact, ground_truth
+from lineup.search.gallery import Gallery
 from lineup.settings.search import Index
 
 DIM, K, QUERIES, RUNS = 512, 100, 1_000, 5
@@ -117,7 +118,7 @@ def measure_approximate(queries: np.ndarray) -> None:
     def batches() -> Iterator[exact.Batch]:
         yield ids, stored
 
-    gallery = approximate.Gallery("cosine", len(stored), DIM, batches, "here")
+    gallery = Gallery("cosine", len(stored), DIM, batches, "here")
     for chosen in (
         {"index": "hnsw"},
         {"index": "hnsw", "storage": "int8"},
@@ -129,9 +130,9 @@ def measure_approximate(queries: np.ndarray) -> None:
             settings = Index(recall_target=target, **chosen)  # type: ignore[arg-type]
             built = approximate.build(settings, gallery, K, "")
             seconds = time.perf_counter() - start
-            name = " ".join([*chosen.values(), *(f"{k}={v}" for k, v in built.facts["parameters"].items())])
+            name = " ".join([*chosen.values(), *(f"{k}={v}" for k, v in built.setup.parameters.items())])
             size = exact.size(built.index) / 1e6
-            tuned = f"{size:.0f} MB, tuned {built.facts['ann_recall_tuned']:.3f}"
+            tuned = f"{size:.0f} MB, tuned {built.setup.tuned_recall:.3f}"
             print(f"  ours, target {target}: built and tuned in {seconds:.0f} s, {tuned}")
             report(f"ours, {name}", lambda index=built.index: exact.nearest(index, queries, K, NONE)[0])
             report("  the same index, raw faiss", lambda index=built.index: index.search(queries, K)[1])
@@ -165,7 +166,7 @@ def single(queries: np.ndarray) -> None:
         def batches(stored: np.ndarray = stored) -> Iterator[exact.Batch]:
             yield [str(i) for i in range(len(stored))], stored
 
-        gallery = approximate.Gallery("cosine", rows, DIM, batches, "here")
+        gallery = Gallery("cosine", rows, DIM, batches, "here")
         times = [f"flat {exact.query_ms(flat(stored), queries, K):.3f}"]
         for kind in ("hnsw", "ivf"):
             built = approximate.build(Index(index=kind), gallery, K, "")

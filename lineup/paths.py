@@ -58,6 +58,11 @@ def index(model: str) -> Path:
     return Path("data/indexes") / f"{model}.faiss"
 
 
+def refinement(row: str) -> Path:
+    """What a refinement has learned: a folder, empty where it learns nothing."""
+    return Path("data/refinements") / row
+
+
 def ranking(row: str) -> Path:
     return Path("data/rankings") / f"{row}.parquet"
 

@@ -16,28 +16,27 @@ log = logging.getLogger(__name__)
 def main(argv: list[str] | None = None) -> None:
     model, params = cli.start("index", argv)
     start = time.perf_counter()
-    settings, path, facts = params.models[model].search, paths.index(model), dict[str, Any]()
-    indexed = gallery.to_index(paths.embeddings(model), settings.metric)
-    if approximate.is_exact(settings, indexed.rows):
-        exact.build_file(path, indexed.metric, indexed.dim, indexed.rows, indexed.batches(), indexed.place)
+    settings, path = params.models[model].search, paths.index(model)
+    vectors = gallery.open_gallery(paths.embeddings(model), settings.metric)
+    costs: dict[str, Any] = {}
+    if approximate.is_exact(settings, vectors.size):
+        exact.build_file(path, vectors.metric, vectors.dim, vectors.size, vectors.batches(), vectors.source)
     else:
-        built = approximate.build(
-            settings, indexed, params.retrieve.depth, f"{paths.PARAMS}: models.{model}.search"
-        )
+        setting = f"{paths.PARAMS}: models.{model}.search"
+        built = approximate.build(settings, vectors, params.retrieve.depth, setting)
         exact.save(path, built.index)
-        facts = {"search": built.facts}
-        log.info("%s", built.facts)
-    costs = {
+        costs["search"] = built.setup.as_json()
+        log.info("%s", costs["search"])
+    costs |= {
         "seconds": round(time.perf_counter() - start, 3),
         "index_mb": round(path.stat().st_size / 1e6, 3),
-        "vectors": indexed.rows,
-        "dim": indexed.dim,
-        **gallery.read_from(paths.embeddings(model)),
+        "vectors": vectors.size,
+        "dim": vectors.dim,
+        **gallery.identity(paths.embeddings(model)),
         "peak_memory_mb": round(machine.peak_memory_mb(), 1),
-        **facts,
     }
     files.write_json(paths.costs("index", model), costs)
-    log.info("%d vectors of %d dimensions, %.1f MB", indexed.rows, indexed.dim, costs["index_mb"])
+    log.info("%d vectors of %d dimensions, %.1f MB", vectors.size, vectors.dim, costs["index_mb"])
 
 
 if __name__ == "__main__":

@@ -15,18 +15,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lineup import cli, paths
-from lineup.errors import UserError
 from lineup.paths import Part
 from lineup.photos import decoding, prepared_images, thumbnails
 from lineup.report import js_data
-from lineup.search import near_copies
-from lineup.storage import csv_files, embeddings, files, parquet
+from lineup.search import gallery, near_copies
+from lineup.storage import csv_files, files, parquet
 
 log = logging.getLogger(__name__)
 
 PAIRS_LISTED = 200
 DECIMALS = 4
-_MANIFEST_COLUMNS = ["image_id", "label", "paths", "pixels_id"]
+_MANIFEST_COLUMNS = ["image_id", "split", "label", "paths", "pixels_id"]
 _ROWS_READ_AT_ONCE = 65_536
 
 
@@ -139,22 +138,12 @@ def write(folder: Path, row: str, pairs: Sequence[ComparedPair], content: dict[s
 
 
 def read(part: Part, folder: Path) -> tuple[pa.Table, list[str]]:
-    """The manifest, and the ids of the embeddings in `folder`.
-
-    Raises:
-        UserError: they are of different images.
-    """
+    """The manifest, and the ids of the embeddings. UserError if they are of other images."""
     manifest = parquet.read_table(paths.manifest(part), columns=_MANIFEST_COLUMNS)
-    ids = [
-        image_id
-        for rows in embeddings.read_vectors(folder, ["image_id"], _ROWS_READ_AT_ONCE)
-        for image_id in rows.column("image_id").to_pylist()
-    ]
-    if manifest.column("image_id").to_pylist() != ids:
-        raise UserError(
-            f"{folder}: holds other images than {paths.manifest(part)}; run `dvc repro` to embed them again"
-        )
-    return manifest, ids
+    splits = ("query", "gallery") if part == "test" else ("train",)
+    expected = {split: manifest.filter(pc.field("split") == split).column("image_id") for split in splits}
+    gallery.check_same_images(folder, expected, part)
+    return manifest, manifest.column("image_id").to_pylist()
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -1,17 +1,17 @@
-"""refine@row: a ranking made of what other rows computed; embeds nothing.
+"""refine@row: a ranking made of what other rows computed; it embeds nothing.
 
-Also makes the row's folder of embeddings: with vectors only where the method makes new ones (whitening), else
-empty, so that every row can be the `from` and `with` of another.
+Besides the ranking it writes the row's folder of embeddings and what the method learned. Both folders exist
+for every refinement, and are empty where the method makes no vectors, or learns nothing.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import faiss
 import numpy as np
@@ -22,146 +22,162 @@ from lineup.errors import UserError
 from lineup.evaluation import relevance
 from lineup.evaluation.relevance import Relevance
 from lineup.refinements import refinement as refinements
-from lineup.refinements import whitening
-from lineup.refinements.refinement import Found, Space, Task
+from lineup.refinements.hits import Hits
+from lineup.refinements.refinement import LearnedSpace, Refinement, RefinementInput, VectorSpace, mean_ms
 from lineup.search import approximate, exact, gallery
-from lineup.search.exact import Vectors
+from lineup.search.exact import Metric, Vectors
+from lineup.search.gallery import Gallery
 from lineup.settings.params import Params
-from lineup.settings.refinement import Approximate, KReciprocal, QueryExpansion, Refinement, Whitening
+from lineup.settings.refinement import RefinementSettings
 from lineup.storage import embeddings, files, parquet, rankings, schemas
 
 log = logging.getLogger(__name__)
 
 
-def query_ms(settings: Refinement, task: Task) -> float:
-    """Mean wall milliseconds that one query takes beyond what the rows it's made of take, its way into the
-    space left out.
+def check_depth(row: str, settings: RefinementSettings, depth: int, images: int) -> None:
+    """Checks that rankings are as deep as the method reads them.
 
-    A search is that of FAISS alone, as `retrieve` measures it.
+    Raises:
+        UserError: they are not, although the gallery has more images.
     """
-    method = refinements.method(settings)
-    run = getattr(method, "queries", None) or method.refine
-    mean = mean_ms(lambda query: run(settings, task.only(query)), len(task.first.positions))
-    if task.space is None or not hasattr(method, "queries"):
-        return mean
-    return mean + exact.query_ms(task.space.index, method.queries(settings, task), task.k)
+    for name, ranks in settings.ranks_read().items():
+        if ranks > depth < images:
+            raise UserError(
+                f"{paths.PARAMS}: refinements.{row}.{name} is {ranks}, but rankings are {depth} deep; "
+                f"set retrieve.depth to {ranks} or more"
+            )
 
 
-def mean_ms(run: Callable[[int], object], queries: int, sample: int = 100) -> float:
-    """Mean wall milliseconds of run(query), over up to `sample` of them, after a warm-up."""
-    picked = np.linspace(0, queries - 1, min(sample, queries)).astype(int).tolist()
-    for query in picked[:10]:
-        run(query)
-    start = time.perf_counter()
-    for query in picked:
-        run(query)
-    return (time.perf_counter() - start) * 1000 / len(picked)
+def open_source(settings: RefinementSettings, params: Params) -> Gallery | None:
+    """The gallery's vectors of `with`, if the method needs any."""
+    if not settings.needs_vectors:
+        return None
+    metric = refinements.metric_of(settings.second, params)
+    return gallery.open_gallery(paths.embeddings(settings.second), metric)
 
 
-def metric_of(row: str, params: Params) -> exact.Metric:
-    """A whitening is searched as the model that it comes from."""
-    while row in params.refinements:
-        row = params.refinements[row].second
-    return params.models[row].search.metric
-
-
-def read_found(row: str, answers: Relevance) -> Found:
-    ranking = rankings.read_ranking(paths.ranking(row))
-    return Found(relevance.gallery_positions(ranking, answers, str(paths.ranking(row))), ranking.scores)
-
-
-class Made(NamedTuple):
-    """space: where the method compares vectors.
-
-    Query_ms: what it takes to bring a query's vector there; facts: for the costs.
-    """
-
-    space: Space | None
-    query_ms: float
-    facts: dict[str, Any]
-
-
-def read_queries(folder: Path, metric: exact.Metric, answers: Relevance) -> Vectors:
-    """float32 [Q, D], as they're searched with."""
-    queries = embeddings.read_embeddings(folder, "query")
-    gallery.check_same_images(folder, answers, queries.ids)
-    return exact.prepare(metric, queries.ids, queries.vectors, str(folder))
-
-
-def read_space(
-    folder: Path, metric: exact.Metric, answers: Relevance, index: faiss.Index | None = None
-) -> Space:
-    """index: of the folder's gallery; default: an exact one."""
-    return Space(
-        metric,
-        answers.query_ids,
-        read_queries(folder, metric, answers),
-        index or gallery.index(folder, metric),
-    )
-
-
-def whiten(source: Path, target: Path, metric: exact.Metric, dim: int, row: str) -> whitening.Projection:
-    """Learns on the gallery in `source`, and writes all its vectors projected to `target`.
-
-    Reads them twice, as a stream.
-    """
-    learned = whitening.learn(gallery.prepared(source, metric), gallery.dim(source), dim)
-
-    def projected() -> Iterator[pa.RecordBatch]:
-        for batch in embeddings.read_vectors(source):
-            prepared = exact.prepare(metric, *embeddings.ids_and_vectors(batch), str(source))
-            yield embeddings.embeddings_batch(batch, learned.apply(prepared))
-
-    rows = parquet.count_rows(source)
-    metadata = {**replace(embeddings.origin(source), row=row).metadata(), "dim": str(dim)}
-    parquet.write_shards(
-        target, schemas.embeddings_schema(dim), projected(), rows, schemas.VECTORS_PER_SHARD, metadata
-    )
+def learn(row: str, method: Refinement[Any], source: Gallery | None, depth: int) -> LearnedSpace | None:
+    """Learns what the method has to learn, and writes it and the row's embeddings."""
+    folder = paths.embeddings(method.settings.second)
+    learned = None
+    if source is not None:
+        learned = method.learn(source, depth, f"{paths.PARAMS}: refinements.{row}")
+    refinements.save_learned(paths.refinement(row), learned, row, folder)
+    if source is not None and learned is not None and method.settings.makes_vectors:
+        write_vectors(row, folder, source, learned)
+    else:
+        files.replace_atomically(paths.embeddings(row), Path.mkdir)
     return learned
 
 
-def make_space(row: str, settings: Refinement, metric: exact.Metric, answers: Relevance, k: int) -> Made:
-    """Also makes the row's folder of embeddings."""
-    source, target = paths.embeddings(settings.second), paths.embeddings(row)
-    if isinstance(settings, Whitening):
-        learned = whiten(source, target, metric, settings.dim, row)
-        space, queries = read_space(target, metric, answers), read_queries(source, metric, answers)
-        projection_ms = mean_ms(lambda query: learned.apply(queries[query : query + 1]), len(queries))
-        note = f"PCA whitening to {settings.dim} dimensions, learned on the {learned.count} images of the gallery"
-        return Made(
-            space,
-            projection_ms,
-            {"note": note, "dim": settings.dim, "index_mb": round(exact.size(space.index) / 1e6, 3)},
-        )
-    files.replace_atomically(target, Path.mkdir)
-    if isinstance(settings, Approximate):
-        indexed = gallery.to_index(source, metric)
-        built = approximate.build(settings, indexed, k, f"{paths.PARAMS}: refinements.{row}")
-        facts = {
-            "dim": indexed.dim,
-            "index_mb": round(exact.size(built.index) / 1e6, 3),
-            "search": built.facts,
-        }
-        return Made(read_space(source, metric, answers, built.index), 0, facts)
-    return Made(
-        read_space(source, metric, answers) if isinstance(settings, QueryExpansion | KReciprocal) else None,
-        0,
-        {},
+def write_vectors(row: str, folder: Path, source: Gallery, learned: LearnedSpace) -> None:
+    """Writes all vectors of a folder of embeddings, in the learned space, as the row's embeddings.
+
+    source: the gallery's side of the folder.
+    """
+    dim = learned.transform(np.empty((0, source.dim), np.float32)).shape[1]
+
+    def transformed() -> Iterator[pa.RecordBatch]:
+        for batch in embeddings.read_vectors(folder):
+            vectors = exact.prepare(source.metric, *embeddings.ids_and_vectors(batch), str(folder))
+            yield embeddings.embeddings_batch(batch, learned.transform(vectors))
+
+    metadata = {**replace(embeddings.origin(folder), row=row).metadata(), "dim": str(dim)}
+    parquet.write_shards(
+        paths.embeddings(row),
+        schemas.embeddings_schema(dim),
+        transformed(),
+        parquet.count_rows(folder),
+        schemas.VECTORS_PER_SHARD,
+        metadata,
     )
 
 
-def check_depth(row: str, settings: Refinement, k: int, images: int) -> None:
-    """UserError if a method looks further down a ranking than it goes."""
-    wanted = {"n": settings.n} if isinstance(settings, QueryExpansion) else {}
-    if isinstance(settings, KReciprocal):  # candidates by default as many as there are, up to 100
-        wanted = {"k1": settings.k1} | (
-            {"candidates": settings.candidates} if "candidates" in settings.model_fields_set else {}
-        )
-    for name, value in wanted.items():
-        if value > k < images:
-            raise UserError(
-                f"{paths.PARAMS}: refinements.{row}.{name} is {value}, but rankings are {k} deep; set retrieve.depth to {value} or more"
-            )
+def read_input(
+    row: str,
+    method: Refinement[Any],
+    source: Gallery | None,
+    learned: LearnedSpace | None,
+    images: Relevance,
+    depth: int,
+) -> RefinementInput:
+    """The rankings that the row is made of, and the space in which its method compares vectors."""
+    settings, space = method.settings, None
+    if source is not None:
+        space = read_space(row if settings.makes_vectors else settings.second, source.metric, learned, images)
+    first, second = read_hits(settings.first, images), read_hits(settings.second, images)
+    return RefinementInput(first, second, space, images.excluded(), depth)
+
+
+def read_space(row: str, metric: Metric, learned: LearnedSpace | None, images: Relevance) -> VectorSpace:
+    """The vectors of a row, searched in its own index or in a learned one."""
+    folder = paths.embeddings(row)
+    queries, vectors = read_queries(folder, metric, images), gallery.open_gallery(folder, metric)
+    index = vectors.flat_index() if learned is None else learned.index(vectors)
+    return VectorSpace(metric, images.query_ids, queries, index)
+
+
+def read_queries(folder: Path, metric: Metric, images: Relevance) -> Vectors:
+    """The vectors of the queries as they are searched, float32 [Q, D]."""
+    gallery.check_same_images(folder, {"query": images.query_ids, "gallery": images.gallery_ids})
+    queries = embeddings.read_embeddings(folder, "query")
+    return exact.prepare(metric, queries.ids, queries.vectors, str(folder))
+
+
+def read_hits(row: str, images: Relevance) -> Hits:
+    ranking = rankings.read_ranking(paths.ranking(row))
+    return Hits(relevance.gallery_positions(ranking, images, str(paths.ranking(row))), ranking.scores)
+
+
+def index_costs(learned: LearnedSpace | None, space: VectorSpace | None) -> dict[str, Any]:
+    """What the row's costs say of its own index; nothing if it has none.
+
+    To be called before a search: in one, an inverted file makes a map that the saved index does not have.
+    """
+    if learned is None or space is None:
+        return {}
+    described: dict[str, Any] = {"dim": space.index.d, "index_mb": round(exact.size(space.index) / 1e6, 3)}
+    if learned.note is not None:
+        described["note"] = learned.note
+    if learned.setup is not None:
+        described["search"] = learned.setup.as_json()
+    return described
+
+
+def index_recalls(
+    learned: LearnedSpace | None,
+    source: Gallery | None,
+    given: RefinementInput,
+    hits: Hits,
+    cutoffs: set[int],
+) -> dict[str, Any]:
+    """For the row's costs: how much of the exact search an approximate index finds; nothing of any other."""
+    if learned is None or learned.setup is None or source is None or given.space is None:
+        return {}
+    queries = given.space.queries
+    return {
+        "ann_recall": approximate.recalls(hits.positions, queries, given.excluded, source, cutoffs),
+    }
+
+
+def query_costs(
+    method: Refinement[Any],
+    source: Gallery | None,
+    learned: LearnedSpace | None,
+    given: RefinementInput,
+    images: Relevance,
+) -> dict[str, float]:
+    """Mean wall milliseconds of one query, beyond those in the rows that the refinement is made of.
+
+    transform_ms, in which its vector is brought into the row's own space, is part of query_ms. It is given
+    apart, since a row that uses these vectors without searching them pays for it, too.
+    """
+    query_ms = method.query_ms(given)
+    if learned is None or source is None or not method.settings.makes_vectors:
+        return {"query_ms": round(query_ms, 4)}
+    queries = read_queries(paths.embeddings(method.settings.second), source.metric, images)
+    transform_ms = mean_ms(lambda query: learned.transform(queries[query : query + 1]), len(queries))
+    return {"query_ms": round(transform_ms + query_ms, 4), "transform_ms": round(transform_ms, 4)}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -169,44 +185,34 @@ def main(argv: list[str] | None = None) -> None:
     faiss.omp_set_num_threads(machine.threads())
     start = time.perf_counter()
     settings = params.refinements[row]
-    answers = relevance.load_relevance(params.relevance.exclude)
-    k = answers.required_depth(params.retrieve.depth, *params.score.cutoffs)
-    check_depth(row, settings, k, len(answers.gallery_ids))
-    metric = metric_of(settings.second, params)
-    space, to_space_ms, facts = make_space(row, settings, metric, answers, params.retrieve.depth)
-    task = Task(
-        read_found(settings.first, answers),
-        read_found(settings.second, answers),
-        space,
-        answers.excluded(),
-        k,
-    )
-    found = refinements.refine(settings, task)
-    rankings.write_ranking(paths.ranking(row), answers.ranking(*found))
-    if space is not None and isinstance(settings, Approximate):
-        indexed = gallery.to_index(paths.embeddings(settings.second), metric)
-        cutoffs = {*params.score.cutoffs, params.retrieve.depth}
-        facts["ann_recall"] = approximate.recalls(
-            found.positions, space.queries, task.excluded, indexed, cutoffs
-        )
-    seconds = time.perf_counter() - start
-    costs = {
-        **facts,
+    method = refinements.create(settings)
+    images = relevance.load_relevance(params.relevance.exclude)
+    depth = images.required_depth(params.retrieve.depth, *params.score.cutoffs)
+    check_depth(row, settings, depth, len(images.gallery_ids))
+    source = open_source(settings, params)
+    learned = learn(row, method, source, params.retrieve.depth)
+    given = read_input(row, method, source, learned, images, depth)
+    costs = index_costs(learned, given.space)
+    hits = method.rank(given)
+    rankings.write_ranking(paths.ranking(row), images.ranking(*hits))
+    costs |= index_recalls(learned, source, given, hits, {*params.score.cutoffs, params.retrieve.depth})
+    costs["seconds"] = round(time.perf_counter() - start, 3)
+    fingerprint = embeddings.origin(paths.embeddings(settings.second)).fingerprint if source else None
+    costs |= {
+        **query_costs(method, source, learned, given, images),
         "method": settings.method,
         "row": row,
-        "fingerprint": embeddings.origin(paths.embeddings(settings.second)).fingerprint
-        if space is not None
-        else None,
-        "seconds": round(seconds, 3),
-        "query_ms": round(to_space_ms + query_ms(settings, task), 4),
-        "k": k,
+        "fingerprint": fingerprint,
+        "builds_index": settings.builds_index,
+        "searches_second": settings.searches_second,
+        "k": depth,
         "threads": machine.threads(),
         "device": machine.cpu_name(),
         "peak_memory_mb": round(machine.peak_memory_mb(), 1),
     }
     files.write_json(paths.costs("refine", row), costs)
     log.info(
-        "%d queries, the %d nearest of %d images each", len(answers.query_ids), k, len(answers.gallery_ids)
+        "%d queries, the %d nearest of %d images each", len(images.query_ids), depth, len(images.gallery_ids)
     )
 
 

@@ -18,30 +18,29 @@ log = logging.getLogger(__name__)
 def main(argv: list[str] | None = None) -> None:
     model, params = cli.start("retrieve", argv)
     faiss.omp_set_num_threads(machine.threads())
-    metric = params.models[model].search.metric
-    answers = relevance.load_relevance(params.relevance.exclude)
-    stored = embeddings.read_embeddings(paths.embeddings(model), "query")
-    gallery.check_same_images(paths.embeddings(model), answers, stored.ids)
-    pa.default_memory_pool().release_unused()  # of the embeddings, before a large index is mapped
-    index = exact.load(paths.index(model), metric, len(answers.gallery_ids))
-    queries = exact.prepare(metric, stored.ids, stored.vectors, str(paths.embeddings(model)))
-    k = answers.required_depth(params.retrieve.depth, *params.score.cutoffs)
-    positions, scores = exact.nearest(index, queries, k, answers.excluded())
-    rankings.write_ranking(paths.ranking(model), answers.ranking(positions, scores))
+    folder, metric = paths.embeddings(model), params.models[model].search.metric
+    images = relevance.load_relevance(params.relevance.exclude)
+    gallery.check_same_images(folder, {"query": images.query_ids, "gallery": images.gallery_ids})
+    embedded = embeddings.read_embeddings(folder, "query")
+    # Gives the memory of the embeddings back before a large index is mapped.
+    pa.default_memory_pool().release_unused()
+    index = exact.load(paths.index(model), metric, len(images.gallery_ids))
+    queries = exact.prepare(metric, embedded.ids, embedded.vectors, str(folder))
+    k = images.required_depth(params.retrieve.depth, *params.score.cutoffs)
+    positions, scores = exact.nearest(index, queries, k, images.excluded())
+    rankings.write_ranking(paths.ranking(model), images.ranking(positions, scores))
     costs = {
         "query_ms": round(exact.query_ms(index, queries, k), 4),
         "k": k,
-        **gallery.read_from(paths.embeddings(model)),
+        **gallery.identity(folder),
         "threads": machine.threads(),
         "device": machine.cpu_name(),
         "peak_memory_mb": round(machine.peak_memory_mb(), 1),
     }
     if not isinstance(index, faiss.IndexFlat):
-        indexed, cutoffs = (
-            gallery.to_index(paths.embeddings(model), metric),
-            {*params.score.cutoffs, params.retrieve.depth},
-        )
-        costs["ann_recall"] = approximate.recalls(positions, queries, answers.excluded(), indexed, cutoffs)
+        vectors = gallery.open_gallery(folder, metric)
+        cutoffs = {*params.score.cutoffs, params.retrieve.depth}
+        costs["ann_recall"] = approximate.recalls(positions, queries, images.excluded(), vectors, cutoffs)
     files.write_json(paths.costs("retrieve", model), costs)
     log.info("%d queries, the %d nearest of %d images each", len(queries), k, index.ntotal)
 

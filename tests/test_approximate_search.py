@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from lineup.errors import UserError
 from lineup.search import approximate, exact, ground_truth
-from lineup.search.approximate import Gallery
+from lineup.search.gallery import Gallery
 from lineup.settings.search import Index
 from tests.support.project import ROOT, environment
 
@@ -39,7 +39,7 @@ SETTINGS = [
 def small_codebooks() -> Iterator[None]:
     """A product quantiser trains on fewer images here, so that the tests have time for it."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(approximate, "PQ_TRAINED_ON", 2_000)
+        patched.setattr(approximate, "PQ_TRAINING_IMAGES", 2_000)
         yield
 
 
@@ -94,7 +94,7 @@ def test_the_target_is_reached_on_new_queries(metric: exact.Metric, chosen: dict
     built = approximate.build(
         Index(recall_target=target, **chosen), gallery(vectors, metric), 10, "models.a.search"
     )
-    assert built.facts["ann_recall_tuned"] >= target
+    assert built.setup.tuned_recall is not None and built.setup.tuned_recall >= target
     found, scores = exact.nearest(built.index, prepared(metric, queries), 10, NONE)
     truth = naive(metric, queries, vectors, 10)
     assert share(found, truth) >= target - 0.05
@@ -112,7 +112,7 @@ def test_a_lower_target_searches_less() -> None:
         built = approximate.build(
             Index(index="ivf", recall_target=target), gallery(clustered(3_000, noise=2)), 10, ""
         )
-        widths.append(built.facts["parameters"]["nprobe"])
+        widths.append(built.setup.parameters["nprobe"])
     assert widths[0] < widths[1] < widths[2]
 
 
@@ -240,7 +240,7 @@ def test_excluded_images_are_replaced_by_the_next_ones(metric: exact.Metric, cho
 def test_a_ranking_that_ends_early_is_filled() -> None:
     """One list of many is looked at, and it holds few images."""
     built = approximate.build(Index(index="ivf", recall_target=0.01), gallery(clustered(2_000)), 5, "")
-    assert built.facts["parameters"] == {"nprobe": 1}
+    assert built.setup.parameters == {"nprobe": 1}
     positions, scores = exact.nearest(built.index, prepared("cosine", clustered(40, seed=1)), 500, NONE)
     ends = (positions >= 0).sum(axis=1)
     assert (ends > 0).all() and (ends < 500).all()
@@ -265,7 +265,7 @@ _BUILD = """
 import sys, faiss
 faiss.omp_set_num_threads(int(sys.argv[1]))
 from lineup.search import approximate, exact
-approximate.PQ_TRAINED_ON = 2_000
+approximate.PQ_TRAINING_IMAGES = 2_000
 from tests.test_approximate_search import SETTINGS, clustered, gallery
 from lineup.settings.search import Index
 from pathlib import Path
@@ -296,7 +296,7 @@ def test_product_quantisation_trains_as_it_is_told(monkeypatch: pytest.MonkeyPat
     """FAISS hands the lists out as those of any inverted file, where its settings for the codes aren't
     reached.
     """
-    monkeypatch.setattr(approximate, "PQ_TRAINED_ON", 2_000)
+    monkeypatch.setattr(approximate, "PQ_TRAINING_IMAGES", 2_000)
     built = approximate.build(Index(index="ivfpq"), gallery(clustered(2_500)), 10, "")
     lists: Any = faiss.downcast_index(faiss.extract_index_ivf(built.index))
     assert (lists.pq.cp.niter, lists.pq.cp.max_points_per_centroid, lists.do_polysemous_training) == (
@@ -323,17 +323,17 @@ def test_a_saved_index_answers_as_the_built_one(chosen: dict, tmp_path: Path) ->
     with pytest.raises(UserError, match=r"x.faiss: was built for another metric than l2"):
         exact.load(tmp_path / "x.faiss", "l2", 2_500)
     (tmp_path / "x.faiss").write_bytes((tmp_path / "x.faiss").read_bytes()[:-100])
-    with pytest.raises(UserError, match=r"x.faiss: isn't a FAISS index"):
+    with pytest.raises(UserError, match=r"x.faiss: is not a FAISS index"):
         exact.load(tmp_path / "x.faiss", "cosine", 2_500)
 
 
 def test_auto_goes_by_size_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = (
         1,
-        approximate.FLAT_BELOW - 1,
-        approximate.FLAT_BELOW,
-        approximate.IVF_FROM - 1,
-        approximate.IVF_FROM,
+        approximate.AUTO_FLAT_BELOW_IMAGES - 1,
+        approximate.AUTO_FLAT_BELOW_IMAGES,
+        approximate.AUTO_IVF_FROM_IMAGES - 1,
+        approximate.AUTO_IVF_FROM_IMAGES,
     )
     assert [approximate.kind(Index(index="auto"), rows) for rows in sizes] == [
         "flat",
@@ -346,9 +346,9 @@ def test_auto_goes_by_size_alone(monkeypatch: pytest.MonkeyPatch) -> None:
         Index(index="auto"), 10_000
     )
     assert not approximate.is_exact(Index(index="auto", storage="int8"), 5)
-    monkeypatch.setattr(approximate, "FLAT_BELOW", 1_000)
+    monkeypatch.setattr(approximate, "AUTO_FLAT_BELOW_IMAGES", 1_000)
     built = approximate.build(Index(index="auto"), gallery(clustered(1_000)), 10, "")
-    assert built.facts["index"] == "hnsw" and isinstance(built.index, faiss.IndexHNSW)
+    assert built.setup.index == "hnsw" and isinstance(built.index, faiss.IndexHNSW)
 
 
 @pytest.mark.parametrize(
@@ -366,14 +366,14 @@ def test_what_cannot_be_built_is_told_in_a_sentence() -> None:
     with pytest.raises(UserError) as error:
         approximate.build(Index(index="ivfpq"), gallery(clustered(1_999)), 10, "params.yaml: models.a.search")
     assert str(error.value) == (
-        "params.yaml: models.a.search.index: ivfpq is trained on 2,000 gallery images or more, and there are 1,999; say flat or hnsw"
+        "params.yaml: models.a.search.index: ivfpq is trained on 2,000 gallery images or more, and there are 1,999; set flat or hnsw"
     )
     with pytest.raises(UserError) as error:
         chosen = Index(index="ivfpq", storage="pq", recall_target=1)
         approximate.build(chosen, gallery(clustered(2_000)), 10, "params.yaml: refinements.b")
     told = r"params.yaml: refinements.b.recall_target is 1.0, but index: ivfpq with storage: pq reaches 0"
     assert str(error.value).startswith(told) and str(error.value).endswith(
-        "at most; lower the target or say storage: float32"
+        "at most; lower the target or set storage: float32"
     )
     broken = clustered(50)
     broken[7] = 0
@@ -441,9 +441,9 @@ def test_recall_equals_a_double_loop(queries: int, k: int, seed: int) -> None:
         ),
         (
             {"index": "hnsw", "storage": "pq"},
-            "storage: pq goes with index: ivfpq; with index: hnsw say float32, float16 or int8",
+            "storage: pq goes with index: ivfpq; with index: hnsw set float32, float16 or int8",
         ),
-        ({"index": "auto", "storage": "pq"}, "storage: pq goes with index: ivfpq; with index: auto say"),
+        ({"index": "auto", "storage": "pq"}, "storage: pq goes with index: ivfpq; with index: auto set"),
         ({"index": "ivf", "recall_target": 1.5}, "less than or equal to 1"),
         ({"index": "ivf", "recall_target": 0}, "greater than 0"),
         ({"index": "annoy"}, "'flat', 'hnsw', 'ivf', 'ivfpq' or 'auto'"),

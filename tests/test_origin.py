@@ -210,12 +210,12 @@ def test_a_whitening_of_an_earlier_gallery_is_told(project: list[Image]) -> None
 
 def test_the_page_offers_only_what_is_of_the_gallery_as_it_is(project: list[Image]) -> None:
     settings = params.load()
-    assert all(row.ready and not row.fault for row in row_pool.offers(settings))
+    assert all(row.ready and not row.fault for row in row_pool.row_infos(settings))
     images = renewed(project)
     collection.write(images)
     collection.write_embeddings("a", images)
     index.main(["--row", "a"])
-    offered = {row.name: row.fault for row in row_pool.offers(settings)}
+    offered = {row.name: row.fault for row in row_pool.row_infos(settings)}
     assert [name for name, fault in offered.items() if not fault] == ["a", "expanded"]
     assert (
         offered["b"].startswith("data/embeddings/b: holds other images") and offered["fused"] == offered["b"]
@@ -225,6 +225,6 @@ def test_the_page_offers_only_what_is_of_the_gallery_as_it_is(project: list[Imag
         serve.choose(settings, "b")
     shutil.rmtree(paths.embeddings("a"))
     with pytest.raises(
-        UserError, match=r"no row of models is computed here; .*\(of a, data/embeddings/a: is not there"
+        UserError, match=r"no row of models is computed here; .*\(of a, data/embeddings/a: does not exist"
     ):
         serve.choose(settings, None)

@@ -16,52 +16,57 @@ from threadpoolctl import threadpool_limits
 from lineup.errors import UserError
 from lineup.refinements import k_reciprocal, whitening
 from lineup.refinements import refinement as refinements
-from lineup.refinements.refinement import Found, Space, Task
+from lineup.refinements.hits import Hits
+from lineup.refinements.refinement import RefinementInput, VectorSpace
 from lineup.search import exact
-from lineup.settings.refinement import KReciprocal, Refinement
+from lineup.settings.refinement import KReciprocal, RefinementSettings
 
 NONE = np.empty((0, 2), np.int64)
 
 
-def settings(method: str, **values: Any) -> Refinement:
-    return TypeAdapter(Refinement).validate_python({"from": "a", "with": "b", "method": method, **values})
+def settings(method: str, **values: Any) -> RefinementSettings:
+    return TypeAdapter(RefinementSettings).validate_python(
+        {"from": "a", "with": "b", "method": method, **values}
+    )
 
 
-def found(*rows: list[tuple[int, float]]) -> Found:
+def hits(*rows: list[tuple[int, float]]) -> Hits:
     """Rankings as (place, score) pairs, nearest first."""
     depth = max(len(row) for row in rows)
     positions, scores = np.full((len(rows), depth), -1), np.full((len(rows), depth), np.nan, np.float32)
     for q, row in enumerate(rows):
         for rank, (place, score) in enumerate(row):
             positions[q, rank], scores[q, rank] = place, score
-    return Found(positions, scores)
+    return Hits(positions, scores)
 
 
-def fuse(chosen: Refinement, first: Found, second: Found, k: int = 100) -> Found:
-    return refinements.refine(chosen, Task(first, second, None, NONE, k))
+def fuse(chosen: RefinementSettings, first: Hits, second: Hits, k: int = 100) -> Hits:
+    return refinements.create(chosen).rank(RefinementInput(first, second, None, NONE, k))
 
 
-def listed(ranking: Found, query: int = 0) -> list[int]:
+def listed(ranking: Hits, query: int = 0) -> list[int]:
     return [int(p) for p in ranking.positions[query] if p >= 0]
 
 
-def space(queries: np.ndarray, images: np.ndarray, metric: exact.Metric = "cosine") -> Space:
+def space(queries: np.ndarray, images: np.ndarray, metric: exact.Metric = "cosine") -> VectorSpace:
     ids, names = [
         [f"{kind}{i:04}" for i in range(n)] for kind, n in (("q", len(queries)), ("g", len(images)))
     ]
     index = exact.build(metric, images.shape[1], len(images), [(names, images.astype(np.float32))], "here")
-    return Space(metric, np.array(ids), exact.prepare(metric, ids, queries.astype(np.float32), "here"), index)
+    return VectorSpace(
+        metric, np.array(ids), exact.prepare(metric, ids, queries.astype(np.float32), "here"), index
+    )
 
 
-def searched(where: Space, k: int, excluded: np.ndarray = NONE) -> Task:
+def searched(where: VectorSpace, k: int, excluded: np.ndarray = NONE) -> RefinementInput:
     """What `retrieve` finds, as both rows of a task."""
-    first = Found(*exact.nearest(where.index, where.queries, k, excluded))
-    return Task(first, first, where, excluded, k)
+    first = Hits(*exact.nearest(where.index, where.queries, k, excluded))
+    return RefinementInput(first, first, where, excluded, k)
 
 
 def scattered(
     images: int = 40, queries: int = 5, dim: int = 6, seed: int = 0, metric: exact.Metric = "cosine"
-) -> Space:
+) -> VectorSpace:
     random = np.random.default_rng(seed)
     centres = random.standard_normal((images // 5, dim))
     pick = random.integers(len(centres), size=queries + images)
@@ -69,7 +74,7 @@ def scattered(
     return space(vectors[:queries], vectors[queries:], metric)
 
 
-def same(ranking: Found, expected: list[dict[int, float]], k: int) -> None:
+def same(ranking: Hits, expected: list[dict[int, float]], k: int) -> None:
     """The k best of expected {place: score}, rounded as they're written, ties by place."""
     for q, scores in enumerate(expected):
         written = {place: np.float32(score) for place, score in scores.items()}
@@ -90,8 +95,8 @@ def same(ranking: Found, expected: list[dict[int, float]], k: int) -> None:
 def test_reciprocal_ranks_worked_by_hand() -> None:
     ranking = fuse(
         settings("reciprocal_rank_fusion", k=1),
-        found([(7, 0.9), (3, 0.8), (5, 0.1)]),
-        found([(3, 9.0), (2, 8.0)]),
+        hits([(7, 0.9), (3, 0.8), (5, 0.1)]),
+        hits([(3, 9.0), (2, 8.0)]),
     )
     # 3: 1/3 + 1/2, 7: 1/2, 2: 1/3, 5: 1/4
     assert listed(ranking) == [3, 7, 2, 5]
@@ -99,7 +104,7 @@ def test_reciprocal_ranks_worked_by_hand() -> None:
 
 
 def test_fused_scores_worked_by_hand() -> None:
-    first, second = found([(7, 0.9), (3, 0.7), (5, 0.5)]), found([(3, -1.0), (2, -3.0)])
+    first, second = hits([(7, 0.9), (3, 0.7), (5, 0.5)]), hits([(3, -1.0), (2, -3.0)])
     ranking = fuse(settings("score_fusion", weight=0.25), first, second)
     # min_max of first: 7: 1, 3: .5, 5: 0; of second: 3: 1, 2: 0
     assert listed(ranking) == [3, 7, 2, 5]
@@ -129,8 +134,8 @@ def test_reciprocal_rank_fusion_is_the_naive_sum(pairs: list[Any], constant: int
         expected.append(scores)
     ranking = fuse(
         settings("reciprocal_rank_fusion", k=constant),
-        found(*(a for a, _ in pairs)),
-        found(*(b for _, b in pairs)),
+        hits(*(a for a, _ in pairs)),
+        hits(*(b for _, b in pairs)),
         k,
     )
     same(ranking, expected, k)
@@ -152,7 +157,7 @@ def test_score_fusion_is_the_naive_sum(pairs: list[Any], normalisation: str, wei
                 scores[place] += share * (dict(row).get(place, min(own)) - shift) / unit
         expected.append(scores)
     chosen = settings("score_fusion", normalisation=normalisation, weight=weight)
-    same(fuse(chosen, found(*(a for a, _ in pairs)), found(*(b for _, b in pairs)), k), expected, k)
+    same(fuse(chosen, hits(*(a for a, _ in pairs)), hits(*(b for _, b in pairs)), k), expected, k)
 
 
 @pytest.mark.parametrize("method", ["reciprocal_rank_fusion", "score_fusion"])
@@ -164,8 +169,8 @@ def test_fusion_with_itself_keeps_the_order_and_rows_can_change_places(
     # Scores without ties: of equal scores both keep the order of the places, which RRF's ranks know nothing
     # of.
     distinct = [(place, -float(rank)) for rank, (place, _) in enumerate(row)]
-    assert listed(fuse(chosen, found(distinct), found(distinct))) == [place for place, _ in row]
-    there, back = fuse(chosen, found(row), found(other)), fuse(chosen, found(other), found(row))
+    assert listed(fuse(chosen, hits(distinct), hits(distinct))) == [place for place, _ in row]
+    there, back = fuse(chosen, hits(row), hits(other)), fuse(chosen, hits(other), hits(row))
     assert (
         there.positions.tolist() == back.positions.tolist()
         and there.scores.tobytes() == back.scores.tobytes()
@@ -173,7 +178,7 @@ def test_fusion_with_itself_keeps_the_order_and_rows_can_change_places(
 
 
 def test_score_fusion_of_full_weight_keeps_the_order_of_from() -> None:
-    first, second = found([(4, 3.0), (1, 2.0), (9, 1.0)]), found([(9, 5.0), (8, 4.0)])
+    first, second = hits([(4, 3.0), (1, 2.0), (9, 1.0)]), hits([(9, 5.0), (8, 4.0)])
     assert listed(fuse(settings("score_fusion", weight=1.0), first, second), 0)[:2] == [4, 1]
 
 
@@ -202,7 +207,7 @@ def test_query_expansion_is_the_naive_loop(metric: exact.Metric, n: int, alpha: 
             if query_place == q:
                 del scores[place]
         expected.append(scores)
-    same(refinements.refine(settings("query_expansion", n=n, alpha=alpha), task), expected, 12)
+    same(refinements.create(settings("query_expansion", n=n, alpha=alpha)).rank(task), expected, 12)
 
 
 def test_expansion_worked_by_hand_finds_what_the_query_alone_does_not() -> None:
@@ -211,7 +216,7 @@ def test_expansion_worked_by_hand_finds_what_the_query_alone_does_not() -> None:
     where = space(np.array([[1.0, 0.0]]), np.column_stack([np.cos(angles), np.sin(angles)]))
     task = searched(where, 3)
     assert listed(task.first) == [0, 2, 1]
-    ranking = refinements.refine(settings("query_expansion", n=1, alpha=0.0), task)
+    ranking = refinements.create(settings("query_expansion", n=1, alpha=0.0)).rank(task)
     assert listed(ranking) == [0, 1, 2]  # the new query lies at 10 degrees
     np.testing.assert_allclose(ranking.scores[0], np.cos(np.radians([10, 31, 50])), rtol=1e-6)
 
@@ -262,7 +267,7 @@ def test_k_reciprocal_is_the_naive_loop(
     task = searched(where, k, np.array([[1, 5]]))
     images = exact.stored_vectors(where.index, 40).astype(np.float64)
     chosen = settings("k_reciprocal", k1=k1, k2=k2, candidates=candidates, **{"lambda": share})
-    ranking = refinements.refine(chosen, task)
+    ranking = refinements.create(chosen).rank(task)
     for q, query in enumerate(where.queries.astype(np.float64)):
         before = listed(task.first, q)
         near = before[:candidates]
@@ -270,7 +275,7 @@ def test_k_reciprocal_is_the_naive_loop(
         squared = np.array([[(a - b) @ (a - b) for b in vectors] for a in vectors])
         expected = dict(zip(near, -zhong(squared, k1, k2, share), strict=True))
         same(
-            Found(ranking.positions[[q], : len(near)], ranking.scores[[q], : len(near)]),
+            Hits(ranking.positions[[q], : len(near)], ranking.scores[[q], : len(near)]),
             [expected],
             candidates,
         )
@@ -299,23 +304,23 @@ def test_k_reciprocal_worked_by_hand() -> None:
 
 def test_lambda_1_keeps_the_order() -> None:
     task = searched(scattered(seed=2), 30)
-    ranking = refinements.refine(settings("k_reciprocal", **{"lambda": 1.0}), task)
+    ranking = refinements.create(settings("k_reciprocal", **{"lambda": 1.0})).rank(task)
     assert ranking.positions.tolist() == task.first.positions.tolist()
 
 
 def test_copies_of_one_picture_are_no_trouble() -> None:
     images = np.concatenate([np.tile([1.0, 0.0], (8, 1)), [[0.0, 1.0]]])
     task = searched(space(np.array([[1.0, 0.0]]), images), 9)
-    ranking = refinements.refine(settings("k_reciprocal", k1=2, k2=1), task)
+    ranking = refinements.create(settings("k_reciprocal", k1=2, k2=1)).rank(task)
     assert listed(ranking)[-1] == 8 and np.isfinite(ranking.scores).all()
 
 
 def test_a_query_is_re_ranked_as_if_it_were_alone() -> None:
     task = searched(scattered(queries=6), 25)
     for chosen in (settings("k_reciprocal", k1=5), settings("query_expansion")):
-        together = refinements.refine(chosen, task)
+        together = refinements.create(chosen).rank(task)
         for q in range(6):
-            alone = refinements.refine(chosen, task.only(q))
+            alone = refinements.create(chosen).rank(task.of_query(q))
             assert alone.positions[0].tolist() == together.positions[q].tolist()
             assert alone.scores[0].tobytes() == together.scores[q].tobytes()
 
@@ -328,7 +333,7 @@ def test_whitened_gallery_has_mean_0_and_covariance_1() -> None:
         np.float32
     )
     learned = whitening.learn([vectors[:100], vectors[100:100], vectors[100:]], 8, 5)
-    white = learned.apply(vectors)
+    white = learned.transform(vectors)
     np.testing.assert_allclose(white.mean(axis=0), 0, atol=1e-5)
     np.testing.assert_allclose(white.T @ white / 300, np.eye(5), atol=1e-4)
 
@@ -337,7 +342,7 @@ def test_whitening_agrees_with_faiss_and_sklearn() -> None:
     vectors = (np.random.default_rng(1).standard_normal((500, 7)) * np.linspace(2, 0.2, 7) - 1).astype(
         np.float32
     )
-    white = whitening.learn([vectors], 7, 4).apply(vectors)
+    white = whitening.learn([vectors], 7, 4).transform(vectors)
     theirs = faiss.PCAMatrix(7, 4, -0.5)
     theirs.train(vectors)
     decomposition = pytest.importorskip("sklearn.decomposition")
@@ -353,12 +358,12 @@ def test_whitening_agrees_with_faiss_and_sklearn() -> None:
 def test_full_whitening_gives_mahalanobis_distances_whatever_the_basis() -> None:
     random = np.random.default_rng(2)
     vectors = (random.standard_normal((200, 5)) * [4, 2, 1, 0.5, 0.3]).astype(np.float32)
-    white = whitening.learn([vectors], 5, 5).apply(vectors).astype(np.float64)
+    white = whitening.learn([vectors], 5, 5).transform(vectors).astype(np.float64)
     inverse = np.linalg.inv(np.cov(vectors.T, bias=True))
     gap = (vectors[3] - vectors[9]).astype(np.float64)
     np.testing.assert_allclose(((white[3] - white[9]) ** 2).sum(), gap @ inverse @ gap, rtol=1e-3)
     turned = (vectors @ random.standard_normal((5, 5))).astype(np.float32)  # any invertible map of the space
-    again = whitening.learn([turned], 5, 5).apply(turned).astype(np.float64)
+    again = whitening.learn([turned], 5, 5).transform(turned).astype(np.float64)
     np.testing.assert_allclose(((again[3] - again[9]) ** 2).sum(), gap @ inverse @ gap, rtol=1e-2)
 
 
@@ -369,7 +374,7 @@ def test_whitening_gives_the_same_bytes_for_any_number_of_threads() -> None:
     for threads in (1, 2):  # without the method's own limit these differ
         with threadpool_limits(threads):
             learned = whitening.learn([vectors], 512, 128)
-            results.add(learned.directions.tobytes() + learned.apply(vectors).tobytes())
+            results.add(learned.directions.tobytes() + learned.transform(vectors).tobytes())
     assert len(results) == 1
 
 
@@ -398,7 +403,7 @@ def test_equal_scores_stand_in_the_order_of_their_ids(method: str) -> None:
     chosen = settings(
         method, **({"k1": 2} if method == "k_reciprocal" else {"n": 2} if method == "query_expansion" else {})
     )
-    scores = refinements.refine(chosen, task)
+    scores = refinements.create(chosen).rank(task)
     for rank in range(4):
         here, behind = scores.scores[0, rank : rank + 2]
         assert here > behind or scores.positions[0, rank] < scores.positions[0, rank + 1]
@@ -407,6 +412,7 @@ def test_equal_scores_stand_in_the_order_of_their_ids(method: str) -> None:
 def test_there_is_a_file_for_every_method() -> None:
     files = {file.stem for file in Path(refinements.__file__).parent.glob("*.py")} - {
         "__init__",
+        "hits",
         "refinement",
     }
     assert files == {
@@ -421,5 +427,9 @@ def test_there_is_a_file_for_every_method() -> None:
         needed = {"whitening": {"dim": 2, "with": "a"}, "approximate": {"index": "hnsw", "with": "a"}}.get(
             method, {}
         )
-        module = refinements.method(settings(method, **needed))
-        assert hasattr(module, "refine") != hasattr(module, "queries")
+        chosen = settings(method, **needed)
+        created = refinements.create(chosen)
+        assert isinstance(created, refinements.Refinement) and created.settings is chosen
+        # Scores are those of a search, or the method says what they mean.
+        assert isinstance(created, refinements.SearchRefinement) != (created.SCORE_MEANING is not None)
+        assert chosen.needs_vectors or not (chosen.makes_vectors or chosen.builds_index)

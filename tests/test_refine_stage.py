@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ import yaml
 from lineup import cli, paths
 from lineup.errors import UserError
 from lineup.refinements import whitening
-from lineup.search import exact
+from lineup.search import approximate, exact
 from lineup.serving import gallery_photos, row_search
 from lineup.settings import params
 from lineup.storage import embeddings, files, rankings
@@ -164,10 +165,10 @@ def test_the_same_inputs_give_the_same_bytes_for_any_number_of_threads(place: Pa
         refined(row)
 
     def results() -> dict[str, bytes]:
-        folders = (Path("data/rankings"), Path("data/embeddings"))
-        return {
-            str(file): file.read_bytes() for folder in folders for file in sorted(folder.rglob("*.parquet"))
-        }
+        folders = (Path("data/rankings"), Path("data/embeddings"), Path("data/refinements"))
+        written = [file for folder in folders for file in sorted(folder.rglob("*")) if file.is_file()]
+        assert {"projection.safetensors", "index.faiss"} < {file.name for file in written}
+        return {str(file): file.read_bytes() for file in written}
 
     first = results()
     code = "import sys; from stages import refine; [refine.main(['--row', row]) for row in sys.argv[1:]]"
@@ -197,17 +198,18 @@ def test_whitening_hands_on_its_vectors_and_says_what_it_learned_on(place: Path)
 def test_the_way_of_a_query_into_the_whitened_space_is_part_of_its_cost(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    apply = whitening.Projection.apply
+    transform = whitening.Projection.transform
 
     def slow(projection: whitening.Projection, vectors: exact.Vectors) -> exact.Vectors:
         if len(vectors) == 1:
             time.sleep(0.02)
-        return apply(projection, vectors)
+        return transform(projection, vectors)
 
-    monkeypatch.setattr(whitening.Projection, "apply", slow)
+    monkeypatch.setattr(whitening.Projection, "transform", slow)
     prepared(ROWS)
     refined("whitened")
-    assert files.read_json(paths.costs("refine", "whitened"))["query_ms"] >= 20
+    costs = files.read_json(paths.costs("refine", "whitened"))
+    assert costs["query_ms"] > costs["transform_ms"] >= 20
 
 
 @pytest.mark.parametrize("metric", ["cosine", "l2"])
@@ -269,20 +271,62 @@ def test_asked_by_hand_an_approximate_row_answers_as_in_the_pipeline(place: Path
         collection.search(model)
     ranking = rankings.read_ranking(paths.ranking(row)) if row == "model" else refined(row)
     vectors = embeddings.read_embeddings(paths.embeddings("a"), "query")
-    asked = row_search.open_row(row, params.load(), gallery_photos.read("pixels"))
+    opened = row_search.open_row(row, params.load(), gallery_photos.read("pixels"))
     for q in range(30):
         vector = exact.prepare("cosine", vectors.ids[q : q + 1], vectors.vectors[q : q + 1], "here")
-        answers = asked.nearest(lambda model, vector=vector: vector, ranking.positions.shape[1])
-        assert [answer.image.image_id for answer in answers] == ids(ranking, q)
-        assert [answer.score for answer in answers] == ranking.scores[q][: len(answers)].tolist()
+        results = opened.nearest(lambda encoder, vector=vector: vector, ranking.positions.shape[1])
+        assert [result.photo.image_id for result in results] == ids(ranking, q)
+        assert [result.score for result in results] == ranking.scores[q][: len(results)].tolist()
 
 
-def test_other_methods_hand_on_an_empty_folder_whatever_lay_there(place: Path) -> None:
+def test_other_methods_hand_on_empty_folders_whatever_lay_there(place: Path) -> None:
     prepared(ROWS)
-    paths.embeddings("fused").mkdir()
-    (paths.embeddings("fused") / "all.parquet").write_text("of a run with other settings")
+    for folder in (paths.embeddings("fused"), paths.refinement("fused")):
+        folder.mkdir(parents=True)
+        (folder / "all.parquet").write_text("of a run with other settings")
     refined("fused")
-    assert list(paths.embeddings("fused").iterdir()) == []
+    assert list(paths.embeddings("fused").iterdir()) == list(paths.refinement("fused").iterdir()) == []
+
+
+@pytest.mark.parametrize("row", ["whitened", "approximated", "whitened_approximated"])
+def test_a_row_that_has_learned_is_opened_without_learning_again(
+    place: Path, row: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared(ROWS)
+    refined("whitened")
+    ranking = refined(row)
+
+    def learns(*_: object) -> None:
+        raise AssertionError("learned again")
+
+    monkeypatch.setattr(whitening, "learn", learns)
+    monkeypatch.setattr(approximate, "build", learns)
+    opened = row_search.open_row(row, params.load(), gallery_photos.read("pixels"))
+    vectors = embeddings.read_embeddings(paths.embeddings("a"), "query")
+    for q in range(6):
+        vector = exact.prepare("cosine", vectors.ids[q : q + 1], vectors.vectors[q : q + 1], "here")
+        excluded = [p for p in [opened.photos.position(ranking.query_ids[q])] if p is not None]
+        results = opened.nearest(lambda encoder, vector=vector: vector, 25, excluded)
+        assert [result.photo.image_id for result in results] == ids(ranking, q)
+        assert [result.score for result in results] == ranking.scores[q][: len(results)].tolist()
+
+
+@pytest.mark.parametrize("row", ["whitened", "approximated"])
+def test_what_another_row_learned_or_was_learned_from_other_vectors_is_refused(place: Path, row: str) -> None:
+    prepared({**ROWS, "other": {**ROWS[row], "from": "b", "with": "b"}})
+    refined(row)
+    refined("other")
+    photos = gallery_photos.read("pixels")
+    row_search.open_row(row, params.load(), photos)
+    shutil.rmtree(paths.refinement(row))
+    with pytest.raises(UserError, match=rf"data/refinements/{row}/learned_from.json: .*; run `dvc repro`"):
+        row_search.open_row(row, params.load(), photos)
+    shutil.copytree(paths.refinement("other"), paths.refinement(row))
+    with pytest.raises(
+        UserError,
+        match=rf"data/refinements/{row}: was not learned by {row} .*run `dvc repro -f -s refine@{row}`",
+    ):
+        row_search.open_row(row, params.load(), photos)
 
 
 def test_fusion_of_a_row_with_itself_keeps_its_ranking(place: Path) -> None:
@@ -382,12 +426,12 @@ def test_a_thousand_refinements_of_refinements_are_checked_in_one_pass(place: Pa
         ),
         (
             {"r": {"from": "a", "with": "b", "method": "whitening", "dim": 4}},
-            "refinements.r: whitening is of one row; say with: a",
+            "refinements.r: whitening is of one row; set with: a",
         ),
         (
             {"f": CHAIN, "r": {"from": "f", "with": "f", "method": "query_expansion"}},
             "refinements.r.with is 'f', a reciprocal_rank_fusion, which has no vectors for query_expansion; "
-            "name a model or a whitening, perhaps 'b'",
+            "name a model or a refinement that makes vectors, perhaps 'b'",
         ),
         (
             {"r": {**CHAIN, "method": "score_fusion", "weight": 1.5}},
@@ -407,7 +451,7 @@ def test_a_thousand_refinements_of_refinements_are_checked_in_one_pass(place: Pa
         ),
         (
             {"r": {**CHAIN, "method": "approximate", "index": "hnsw"}},
-            "refinements.r: approximate is of one row; say with: a",
+            "refinements.r: approximate is of one row; set with: a",
         ),
         (
             {"r": {"from": "a", "with": "a", "method": "approximate", "index": "hsnw"}},
@@ -416,7 +460,7 @@ def test_a_thousand_refinements_of_refinements_are_checked_in_one_pass(place: Pa
         ({"r": {"from": "a", "with": "a", "method": "approximate"}}, "refinements.r.index is missing"),
         (
             {"r": {"from": "a", "with": "a", "method": "approximate", "index": "flat"}},
-            "refinements.r: index: flat with storage: float32 is exact; say hnsw, ivf, ivfpq or auto, or another storage",
+            "refinements.r: index: flat with storage: float32 is exact; set index to hnsw, ivf, ivfpq or auto, or set another storage",
         ),
         (
             {

@@ -10,6 +10,7 @@ import pytest
 from lineup import paths
 from lineup.evaluation import row_costs, row_metrics
 from lineup.evaluation.row_metrics import ApproximateIndex, OwnPicture, RowCosts, RowMetrics
+from lineup.settings.refinement import KReciprocal, MethodSettings, QueryExpansion, ReciprocalRankFusion
 from lineup.storage import files
 
 A: dict[str, Any] = {
@@ -113,7 +114,7 @@ def test_a_chain_counts_what_it_shares_once() -> None:
 
 
 def test_a_whitening_is_searched_instead_of_its_source() -> None:
-    costs = refined("white", "a", "a", dim=64, index_mb=0.25, note="PCA")
+    costs = refined("white", "a", "a", builds_index=True, dim=64, index_mb=0.25, note="PCA")
     assert (costs.dim, costs.index_mb, costs.query_ms, costs.train_note) == (
         64,
         0.25,
@@ -160,7 +161,8 @@ def test_an_approximate_index_is_described_and_an_exact_one_is_not() -> None:
 
 
 def test_an_approximate_search_replaces_the_exact_one() -> None:
-    costs = refined("ann", "a", "a", dim=512, index_mb=2.5, query_ms=0.1, search=ANN, ann_recall={"10": 0.93})
+    measured = {"dim": 512, "index_mb": 2.5, "query_ms": 0.1, "search": ANN, "ann_recall": {"10": 0.93}}
+    costs = refined("ann", "a", "a", builds_index=True, **measured)
     assert (costs.dim, costs.index_mb, costs.query_ms) == (512, 2.5, 0.1)
     assert costs.images_per_second == 100.0 and costs.parameters == 1000 and costs.train_minutes == 3.0
     assert costs.search == ApproximateIndex(**ANN, ann_recall={"10": 0.93})
@@ -177,7 +179,7 @@ def test_an_approximate_search_replaces_the_exact_one() -> None:
 def test_a_row_fused_with_its_own_whitening_is_searched_twice_whichever_comes_first(
     first: str, second: str
 ) -> None:
-    refined("white", "a", "a", dim=64, index_mb=0.25)
+    refined("white", "a", "a", builds_index=True, dim=64, index_mb=0.25)
     costs = refined("fused", first, second, method="reciprocal_rank_fusion")
     assert (costs.dim, costs.index_mb, costs.query_ms) == (512 + 64, 2.25, 1.0 + 0.25 + 0.25)
     assert costs.images_per_second == 100.0 and costs.parameters == 1000
@@ -185,8 +187,19 @@ def test_a_row_fused_with_its_own_whitening_is_searched_twice_whichever_comes_fi
 
 @pytest.mark.parametrize(
     ("method", "query_ms"),
-    [("query_expansion", 1.25), ("k_reciprocal", 1.25), ("reciprocal_rank_fusion", 1.75)],
+    [(QueryExpansion, 1.25), (KReciprocal, 1.25), (ReciprocalRankFusion, 1.75)],
 )
-def test_a_ranking_that_is_not_used_takes_no_time(method: str, query_ms: float) -> None:
-    costs = refined("made", "a", "b", method=method)
+def test_a_ranking_that_is_not_used_takes_no_time(method: type[MethodSettings], query_ms: float) -> None:
+    costs = refined("made", "a", "b", searches_second=method.searches_second)
     assert costs.query_ms == query_ms and costs.dim == 640
+
+
+def test_the_way_into_a_whitened_space_is_paid_for_even_if_it_is_not_searched() -> None:
+    refined("white", "a", "a", builds_index=True, dim=64, index_mb=0.25, query_ms=0.75, transform_ms=0.5)
+    # The search of b and the projection, without the search of the whitened gallery.
+    assert refined("reranked", "b", "white", searches_second=False).query_ms == 0.5 + 0.5 + 0.25
+    # A whitening that is searched by another index: only the projection is left of it.
+    costs = refined("ann", "white", "white", builds_index=True, dim=64, index_mb=0.5, query_ms=0.125)
+    assert (costs.query_ms, costs.dim, costs.index_mb) == (0.5 + 0.125, 64, 0.5)
+    # A row that shares the whitening pays its search once.
+    assert refined("both", "white", "reranked").query_ms == 0.75 + 0.5 + 0.25 + 0.25

@@ -125,7 +125,7 @@ def test_threads_and_chunks_decide_nothing(
     try:
         for threads, entries in ((1, 2**21), (2, 2**21), (4, 40), (3, 7_000)):
             faiss.omp_set_num_threads(threads)
-            monkeypatch.setattr(exact, "_ENTRIES", entries)
+            monkeypatch.setattr(exact, "_CANDIDATES_IN_MEMORY", entries)
             results.append(nearest(metric, queries, gallery, 25))
     finally:
         faiss.omp_set_num_threads(before)
@@ -232,7 +232,7 @@ def test_a_vector_that_cannot_be_searched_is_named(
 
 def test_an_index_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.faiss"
-    with pytest.raises(UserError, match=r"x.faiss: is not there"):
+    with pytest.raises(UserError, match=r"x.faiss: does not exist"):
         exact.load(path, "l2", 3)
     exact.save(path, built("l2", vectors(3)))
     assert exact.load(path, "l2", 3).ntotal == 3
@@ -246,7 +246,7 @@ def test_an_index_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     ):
         exact.load(path, "l2", 4)
     path.write_bytes(path.read_bytes()[:50])
-    with pytest.raises(UserError, match=r"x.faiss: isn't a FAISS index"):
+    with pytest.raises(UserError, match=r"x.faiss: is not a FAISS index"):
         exact.load(path, "l2", 3)
 
 

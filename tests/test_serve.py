@@ -58,17 +58,17 @@ def url(built: Path) -> Iterator[str]:
         yield address
 
 
-def post(url: str, data: Any, model: str = "mobilenet_v2", **asked: Any) -> requests.Response:
-    return requests.post(f"{url}/search/photo", params={"model": model, **asked}, data=data, timeout=60)
+def post(url: str, data: Any, row: str = "mobilenet_v2", **asked: Any) -> requests.Response:
+    return requests.post(f"{url}/search/photo", params={"row": row, **asked}, data=data, timeout=60)
 
 
 def get(url: str, kind: str, **asked: Any) -> requests.Response:
-    return requests.get(f"{url}/search/{kind}", params={"model": "mobilenet_v2", **asked}, timeout=60)
+    return requests.get(f"{url}/search/{kind}", params={"row": "mobilenet_v2", **asked}, timeout=60)
 
 
 def found(response: requests.Response) -> tuple[list[str], list[float]]:
     assert response.status_code == 200, response.text
-    answers = response.json()["answers"]
+    answers = response.json()["results"]
     return [answer["image_id"] for answer in answers], [answer["score"] for answer in answers]
 
 
@@ -112,7 +112,7 @@ def test_a_gallery_image_finds_its_neighbours_but_not_itself(url: str, project: 
         expected = naive("mobilenet_v2", vector, without=image_id)[:10]
         assert ids == [other for other, _ in expected]
         np.testing.assert_allclose(scores, [score for _, score in expected], atol=1e-5)
-        assert response.json()["asked"]["image_id"] == image_id
+        assert response.json()["query_image"]["image_id"] == image_id
 
 
 def test_a_gallery_image_does_not_find_its_copy_in_other_bytes(url: str, project: Path) -> None:
@@ -120,11 +120,11 @@ def test_a_gallery_image_does_not_find_its_copy_in_other_bytes(url: str, project
     own, copy = by_path["test/gallery/large/other.jpg"], by_path[served.COPY.removeprefix("data/raw/")]
     assert own["pixels_id"] == copy["pixels_id"] and own["image_id"] != copy["image_id"]
     response = get(url, "image", image_id=own["image_id"], k=96).json()
-    shown = {each["image_id"] for each in response["answers"]}
+    shown = {each["image_id"] for each in response["results"]}
     assert shown == {row["image_id"] for row in manifest("gallery")} - {own["image_id"], copy["image_id"]}
-    assert response["copies_left_out"] == 1
+    assert response["excluded_copies"] == 1
     kept = gallery_photos.read("bytes")
-    assert kept.itself(own["image_id"], own["pixels_id"]) == [kept.position(own["image_id"])]
+    assert kept.self_matches(own["image_id"], own["pixels_id"]) == [kept.position(own["image_id"])]
 
 
 def test_words_are_answered_as_transformers_own_towers_do(url: str, project: Path) -> None:
@@ -134,7 +134,7 @@ def test_words_are_answered_as_transformers_own_towers_do(url: str, project: Pat
     with torch.inference_mode():
         output: Any = model.get_text_features(**tokenizer([words], return_tensors="pt"))
     vector = getattr(output, "pooler_output", output)[0].numpy().astype(float)
-    ids, scores = found(get(url, "words", model="clip", words=f" {words} ", k=10))
+    ids, scores = found(get(url, "words", row="clip", words=f" {words} ", k=10))
     expected = naive("clip", vector)[:10]
     assert ids == [other for other, _ in expected]
     np.testing.assert_allclose(scores, [score for _, score in expected], atol=1e-5)
@@ -143,20 +143,20 @@ def test_words_are_answered_as_transformers_own_towers_do(url: str, project: Pat
 def test_the_same_file_is_found_and_said_to_be_it(url: str, project: Path) -> None:
     row = next(row for row in manifest("gallery") if row["label"] == "large")
     answer = post(url, (paths.RAW / row["paths"][0]).read_bytes(), k=3).json()
-    assert [each["same_file"] for each in answer["answers"]] == [True, False, False]
-    assert answer["answers"][0] | {"score": None} == {
+    assert [each["same_file"] for each in answer["results"]] == [True, False, False]
+    assert answer["results"][0] | {"score": None} == {
         "image_id": row["image_id"],
         "label": "large",
         "paths": row["paths"],
         "score": None,
         "same_file": True,
     }
-    assert answer["answers"][0]["score"] == pytest.approx(1, abs=1e-5)
-    assert answer["asked"]["image_id"] == row["image_id"]
+    assert answer["results"][0]["score"] == pytest.approx(1, abs=1e-5)
+    assert answer["query_image"]["image_id"] == row["image_id"]
 
 
 def test_more_than_the_gallery_holds_gives_the_whole_gallery(url: str, project: Path) -> None:
-    ids, scores = found(get(url, "image", image_id=manifest("gallery")[0]["image_id"], k=app.MOST_SHOWN))
+    ids, scores = found(get(url, "image", image_id=manifest("gallery")[0]["image_id"], k=app.MAX_RESULTS))
     assert len(ids) == len(set(ids)) == len(manifest("gallery")) - 1
     assert scores == sorted(scores, reverse=True)
 
@@ -203,7 +203,7 @@ def test_a_picture_that_cant_be_searched_with_is_told(
 @pytest.mark.parametrize(
     ("kind", "asked", "status", "sentence"),
     [
-        ("image", {"image_id": UNKNOWN_ID}, 404, "the gallery has no such image; it may have been taken out"),
+        ("image", {"image_id": UNKNOWN_ID}, 404, "the gallery has no such image; it may have been removed"),
         (
             "image",
             {"image_id": "../../../etc/passwd"},
@@ -215,21 +215,21 @@ def test_a_picture_that_cant_be_searched_with_is_told(
         ("image", {"image_id": UNKNOWN_ID, "k": 10**9}, 400, "k: input should be less than or equal to 96"),
         (
             "image",
-            {"image_id": UNKNOWN_ID, "model": "mobilnet"},
+            {"image_id": UNKNOWN_ID, "row": "mobilnet"},
             404,
-            "params.yaml: models.mobilnet is unknown; did you mean 'mobilenet_v2'?",
+            "params.yaml: row 'mobilnet' is unknown; did you mean 'mobilenet_v2'?",
         ),
         (
             "image",
-            {"image_id": UNKNOWN_ID, "model": "../clip"},
+            {"image_id": UNKNOWN_ID, "row": "../clip"},
             404,
-            "params.yaml: models.../clip is unknown; did you mean 'clip'?",
+            "params.yaml: row '../clip' is unknown; did you mean 'clip'?",
         ),
         (
             "image",
-            {"image_id": UNKNOWN_ID, "model": "absent"},
+            {"image_id": UNKNOWN_ID, "row": "absent"},
             409,
-            "data/indexes/absent.faiss: is not there; run `dvc repro`, or `dvc pull` it",
+            "data/indexes/absent.faiss: does not exist; run `dvc repro`, or `dvc pull` it",
         ),
         (
             "words",
@@ -237,11 +237,11 @@ def test_a_picture_that_cant_be_searched_with_is_told(
             409,
             "data/models/mobilenet_v2: mobilenet_v2 has no text tower; search with a photo, or ",
         ),
-        ("words", {"words": "  ", "model": "clip"}, 400, "there are no words to search with; type some"),
-        ("words", {"words": "", "model": "clip"}, 400, "words: string should have at least 1 character"),
+        ("words", {"words": "  ", "row": "clip"}, 400, "there are no words to search with; type some"),
+        ("words", {"words": "", "row": "clip"}, 400, "words: string should have at least 1 character"),
         (
             "words",
-            {"words": "x" * 1001, "model": "clip"},
+            {"words": "x" * 1001, "row": "clip"},
             400,
             "words: string should have at most 1000 characters",
         ),
@@ -341,13 +341,13 @@ def test_only_names_of_this_machine_are_answered(url: str, host: str, status: in
 )
 def test_pages_of_other_sites_may_not_ask(url: str, project: Path, headers: dict[str, str]) -> None:
     image_id = manifest("gallery")[0]["image_id"]
-    for path in (f"/images/{image_id}", f"/search/image?model=clip&image_id={image_id}", "/static/page.js"):
+    for path in (f"/images/{image_id}", f"/search/image?row=clip&image_id={image_id}", "/static/page.js"):
         response = requests.get(url + path, headers=headers, timeout=60)
         assert response.status_code == 403
         assert image_id not in response.text
     assert (
         requests.post(
-            f"{url}/search/photo?model=clip", data=_png(9, 9), headers=headers, timeout=60
+            f"{url}/search/photo?row=clip", data=_png(9, 9), headers=headers, timeout=60
         ).status_code
         == 403
     )
@@ -431,21 +431,23 @@ def test_two_rows_stay_in_memory_and_changed_files_are_read_again(
     built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(shutil.copytree(built, tmp_path / "project"))
-    opened = row_pool.Rooms(params.load())
-    first, second = opened.row("mobilenet_v2"), opened.row("clip")
-    assert opened.row("mobilenet_v2") is first
-    opened.row("raw_pixels_l2")  # clip was asked longest ago
-    assert opened.row("mobilenet_v2") is first
-    assert opened.row("clip") is not second
+    pool = row_pool.RowPool(params.load())
+    first, second = pool.row("mobilenet_v2"), pool.row("clip")
+    assert pool.row("mobilenet_v2") is first
+    pool.row("raw_pixels_l2")  # clip was asked longest ago
+    assert pool.row("mobilenet_v2") is first
+    assert pool.row("clip") is not second
     table = parquet.read_table(paths.manifest("test"))
     labels = table.column("label").to_pylist()
     changed = ["renamed"] * len(labels)
     parquet.write_table(paths.manifest("test"), table.set_column(2, table.schema.field("label"), [changed]))
-    row = opened.row("mobilenet_v2")
-    assert {answer.image.label for answer in row.nearest(lambda model: model.of_image(0), 5)} == {"renamed"}
+    row = pool.row("mobilenet_v2")
+    assert {result.photo.label for result in row.nearest(lambda encoder: encoder.gallery_vector(0), 5)} == {
+        "renamed"
+    }
     paths.index("mobilenet_v2").unlink()
-    with pytest.raises(UserError, match=r"data/indexes/mobilenet_v2.faiss: is not there; run `dvc repro`"):
-        opened.row("mobilenet_v2")
+    with pytest.raises(UserError, match=r"data/indexes/mobilenet_v2.faiss: does not exist; run `dvc repro`"):
+        pool.row("mobilenet_v2")
 
 
 def test_a_row_of_other_images_is_refused(
@@ -489,12 +491,12 @@ def test_a_picture_is_found_in_any_shard(tmp_path: Path, rows: int, rows_per_sha
     ("arguments", "sentence"),
     [
         (["--row", "mobilnet_v2"], "row 'mobilnet_v2' is unknown; did you mean 'mobilenet_v2'?"),
-        (["--row", "absent"], "data/indexes/absent.faiss: is not there; run `dvc repro`, or `dvc pull` it"),
-        (["--host", "no.such.host.invalid"], "--host no.such.host.invalid --port 8000: can't be listened on"),
-        (["--port", "99999"], "--port 99999: must be 0 to 65535"),
+        (["--row", "absent"], "data/indexes/absent.faiss: does not exist; run `dvc repro`, or `dvc pull` it"),
+        (["--host", "no.such.host.invalid"], "--host no.such.host.invalid --port 8000: cannot listen there"),
+        (["--port", "99999"], "--port 99999: is not a port; use 0 to 65535"),
         (
             ["--port", "0", "--name", "https://a.example"],
-            "--name https://a.example: isn't a host's name; say it as addresses have it",
+            "--name https://a.example: is not a host name; use a name without scheme and port",
         ),
     ],
 )
@@ -512,7 +514,7 @@ def test_a_port_in_use_is_one_sentence(project: Path) -> None:
     assert server.returncode == 1 and output == ""
     assert (
         errors
-        == f"error: --host 127.0.0.1 --port {port}: can't be listened on (address already in use); choose another, as --port 8001\n"
+        == f"error: --host 127.0.0.1 --port {port}: cannot listen there (address already in use); use another, such as --port 8001\n"
     )
 
 
@@ -548,7 +550,7 @@ def test_where_other_machines_are_let_in_only_this_servers_names_are_answered(pr
     _, errors = server.communicate(timeout=60)
     assert statuses == dict.fromkeys(known, 200)
     sentence = (
-        "this server isn't known as 'evil.example'; use its IP address, or start it with --name evil.example"
+        "this server is not known as 'evil.example'; use its IP address, or start it with --name evil.example"
     )
     assert (refused.status_code, refused.json()) == (400, {"error": sentence})
     assert (
@@ -653,7 +655,7 @@ def test_a_client_that_stops_sending_is_not_waited_for(project: Path, sent: byte
     ("begin", "sentence"),
     [
         (b"GET / HTTP/1.1\r\nX: ", "the request's header did not arrive within 0.5 s; send it again"),
-        (served.upload(10**6), "the upload was ended (not whole after 0.5 s); send it again"),
+        (served.upload(10**6), "the upload was ended (not complete after 0.5 s); send it again"),
     ],
     ids=["header", "upload"],
 )
@@ -676,7 +678,10 @@ def test_a_client_that_sends_a_byte_now_and_then_is_not_waited_for(
 
 def test_a_client_that_does_not_read_its_answers_is_not_waited_for(project: Path) -> None:
     image = f"GET /images/{manifest('gallery')[0]['image_id']} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
-    with served.serving_here(Limits(answer_seconds=0.3)) as (url, server), served.connect(url) as connection:
+    with (
+        served.serving_here(Limits(response_seconds=0.3)) as (url, server),
+        served.connect(url) as connection,
+    ):
         connection.settimeout(0.1)
         with pytest.raises((ConnectionError, TimeoutError)):
             for _ in range(10_000):
@@ -734,7 +739,7 @@ def test_others_search_on_while_a_picture_is_decoded_however_long_it_takes(proje
         picture = _png(30, 30)
         held = served.connect(url, served.upload(len(picture), picture))
         ids, _ = found(get(url, "image", image_id=manifest("gallery")[0]["image_id"]))
-        assert ids and found(get(url, "words", model="clip", words="a slice of pizza"))[0]
+        assert ids and found(get(url, "words", row="clip", words="a slice of pizza"))[0]
         decoder.resume()
         assert served.answer(held)[0] == 200
 
@@ -744,7 +749,7 @@ def test_a_picture_that_takes_long_to_decode_is_given_up(project: Path) -> None:
         response = post(url, _png(8_000, 8_000))
         assert response.status_code == 415
         assert response.json() == {
-            "error": "this picture takes more than 0.2 s to decode; save it anew, as an ordinary JPEG"
+            "error": "this picture takes more than 0.2 s to decode; save it again as an ordinary JPEG"
         }
         assert eventually(lambda: post(url, _png(30, 30)).status_code == 200)
 
@@ -763,7 +768,7 @@ def test_a_picture_that_breaks_its_decoder_is_told_and_the_next_one_is_answered(
             decoder.kill()
             return served.answer(with_it)
 
-        sentence = "this picture was given up, most likely for want of memory; choose a smaller one"
+        sentence = "this picture was given up, most likely for lack of memory; choose a smaller one"
         assert eventually(lambda: broken() == (415, {"error": sentence}))
         [decoder] = set(psutil.Process().children(recursive=True)) - others
         decoder.kill()

@@ -62,7 +62,7 @@ class Page:
         )
 
     def title(self) -> str:
-        return self.one("#asked-title").text
+        return self.one("#query-title").text
 
     def answered(self) -> None:
         self.wait(
@@ -97,7 +97,7 @@ def test_a_chosen_picture_is_answered_and_an_answer_is_searched_on_from(page: Pa
     page.wait(lambda: page.title() == "holiday.jpg" and page.ids() == first)
     page.browser.back()
     page.wait(lambda: len(page.cards()) == 12)
-    assert not page.one("#asked").is_displayed()
+    assert not page.one("#query").is_displayed()
 
 
 def test_an_address_leads_to_its_answers_and_the_model_can_be_switched(page: Page) -> None:
@@ -108,19 +108,17 @@ def test_an_address_leads_to_its_answers_and_the_model_can_be_switched(page: Pag
     page.one("#more").click()
     page.wait(lambda: len(page.ids()) > len(ids))
     assert page.ids()[: len(ids)] == ids
-    model = Select(page.one("#model"))
+    model = Select(page.one("#row"))
     assert [option.text for option in model.options if not option.is_enabled()] == [
         "absent (not computed here)",
         "of_absent (not computed here)",
     ]
-    assert page.one("#absent").text.startswith(
+    assert page.one("#not-ready").text.startswith(
         "Not computed here: absent, of_absent. Run dvc repro, or dvc pull"
     )
     model.select_by_value("raw_pixels_l2")
     page.wait(lambda: "squared distance" in page.one("#status").text)
-    assert (
-        f"image={image_id}" in page.browser.current_url and "model=raw_pixels_l2" in page.browser.current_url
-    )
+    assert f"image={image_id}" in page.browser.current_url and "row=raw_pixels_l2" in page.browser.current_url
     assert not page.one("#random").is_displayed()
     model.select_by_value("random")
     page.wait(lambda: page.one("#random").is_displayed())
@@ -135,30 +133,27 @@ def test_a_path_in_a_sentence_keeps_its_letters_and_a_row_that_does_not_fit_says
         page.cards()[0].click()
         page.wait(
             lambda: page.one("#error").text.startswith(
-                "data/indexes/mobilenet_v2.faiss: is not there; run `dvc repro`"
+                "data/indexes/mobilenet_v2.faiss: does not exist; run `dvc repro`"
             )
         )
         page.browser.refresh()
-        page.wait(lambda: "mobilenet_v2 (not computed here)" in page.one("#model").text)
-        assert "data/indexes/mobilenet_v2.faiss: is not there" in str(
-            page.one("#absent").get_attribute("title")
+        page.wait(lambda: "mobilenet_v2 (not computed here)" in page.one("#row").text)
+        assert "data/indexes/mobilenet_v2.faiss: does not exist" in str(
+            page.one("#not-ready").get_attribute("title")
         )
     finally:
         aside.rename(index)
 
 
 def test_a_refinement_is_offered_and_said_to_be_one(page: Page) -> None:
-    groups = page.browser.find_elements(By.CSS_SELECTOR, "#model optgroup")
+    groups = page.browser.find_elements(By.CSS_SELECTOR, "#row optgroup")
     offered = {
         group.get_attribute("label"): len(group.find_elements(By.TAG_NAME, "option")) for group in groups
     }
     assert offered == {"Models": len(served.COMPUTED) + 1, "Refinements": len(served.REFINEMENTS)}
     assert not page.one("#made-of").is_displayed()
-    Select(page.one("#model")).select_by_value("reranked")
-    assert (
-        page.one("#made-of").text
-        == "reranked: k reciprocal of mobilenet_v2 and clip, as for the pipeline's queries."
-    )
+    Select(page.one("#row")).select_by_value("reranked")
+    assert page.one("#made-of").text == "reranked: k reciprocal of mobilenet_v2 and clip, as in the pipeline."
     page.cards()[0].click()
     page.answered()
     assert "minus the k-reciprocal distance" in page.one("#status").text
@@ -171,13 +166,13 @@ def test_words_are_asked_only_of_a_model_that_reads_them(page: Page) -> None:
     assert not page.one("#words").is_displayed()
     assert (
         page.one("#no-text").text
-        == "mobilenet_v2 knows pictures only; choose clip or whitened to search with words."
+        == "mobilenet_v2 can be searched with pictures only; choose clip or whitened to search with words."
     )
-    Select(page.one("#model")).select_by_value("clip")
+    Select(page.one("#row")).select_by_value("clip")
     page.one("#words").send_keys("a <b>slice</b> of pizza", Keys.ENTER)
     page.answered()
     assert page.title() == "“a <b>slice</b> of pizza”"
-    assert not page.browser.find_elements(By.CSS_SELECTOR, "#asked-title *")
+    assert not page.browser.find_elements(By.CSS_SELECTOR, "#query-title *")
     page.one("#words").send_keys(Keys.CONTROL, "a", Keys.DELETE)
     page.one("#words").send_keys("soup", Keys.ENTER)
     page.wait(lambda: page.title() == "“soup”")
@@ -192,7 +187,7 @@ def test_a_picture_can_be_dropped_or_pasted(page: Page, kind: str) -> None:
     page.browser.execute_async_script(_GIVE, kind, f"/images/{image_id}")
     page.answered()
     assert page.ids()[0] == image_id
-    assert page.one(".note").text == "the very same file"
+    assert page.one(".note").text == "the same file"
 
 
 def test_faults_are_sentences_and_the_page_goes_on(page: Page, project: Path, tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ class Work:
 @pytest.fixture
 def work() -> Iterator[tuple[Work, str]]:
     work, app = Work(), FastAPI()
-    security.tell_faults(app)
+    security.report_errors(app)
     app.get("/{name}")(work.do)
     with served.running(app, Limits()) as (url, _):
         yield work, url

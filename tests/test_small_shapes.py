@@ -113,12 +113,12 @@ def test_every_stage_ends_in_results(shape: str, search: dict[str, Any]) -> None
     fault = told(group.run, "submit", "--row", "a", "-k", str(len(gallery)), "--group", "us")
     assert not fault or ("ends after" in fault and "don't count" in fault)
     opened = row_search.open_row("a", params.load(), gallery_photos.read("pixels"))
-    own = opened.searched.itself(images[0].id, collection.pixels_id(images[0]))
+    own = opened.photos.self_matches(images[0].id, collection.pixels_id(images[0]))
     found = opened.nearest(lambda _: np.array([images[0].vector], np.float32), 5, own)
-    assert {answer.image.image_id for answer in found} == {image.id for image in gallery} - {
-        opened.searched.image(p).image_id for p in own
+    assert {result.photo.image_id for result in found} == {image.id for image in gallery} - {
+        opened.photos.photo(p).image_id for p in own
     }
-    assert serve.choose(params.load(), None) == "a" and len(api.starters(opened.searched, 12)) == len(gallery)
+    assert serve.choose(params.load(), None) == "a" and len(api.starters(opened.photos, 12)) == len(gallery)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -141,7 +141,7 @@ def test_every_refinement_ends_in_results_or_a_sentence(shape: str, method: str)
     report.main(["--row", "a"])
     report.main([])
     opened = row_search.open_row(method, params.load(), gallery_photos.read("pixels"))
-    opened.nearest(lambda _: np.array([[1.0, 0.5, 0.0]], np.float32), 5, opened.searched.itself("", ""))
+    opened.nearest(lambda _: np.array([[1.0, 0.5, 0.0]], np.float32), 5, opened.photos.self_matches("", ""))
 
 
 @pytest.mark.parametrize("trained", [0, 1])

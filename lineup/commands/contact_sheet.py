@@ -1,4 +1,4 @@
-"""A page of photos with their captions, in one HTML file that needs nothing else."""
+"""A page of photos with captions, as one HTML file that needs no other."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from lineup.photos.thumbnails import thumbnail
 
 _PAGE = Markup("""<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>{title}</title>
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<meta http-equiv="Content-Security-Policy"
+  content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
 <style>
 body {{ font: 14px system-ui, sans-serif; margin: 2em; color-scheme: light dark; }}
 main {{ display: flex; flex-wrap: wrap; gap: 1em; }}
 figure {{ margin: 0; width: 140px; overflow-wrap: anywhere; }}
 </style>
-<h1>{title}</h1>{asked}
-<main>{found}</main>
+<h1>{title}</h1>{query}
+<main>{results}</main>
 </html>
 """)
 _FIGURE = Markup(
@@ -28,19 +29,19 @@ _FIGURE = Markup(
 
 
 class Picture(NamedTuple):
-    """data: an image file's bytes."""
+    """data: the bytes of an image file."""
 
     data: bytes
     caption: str
 
 
-def page(title: str, asked: Picture | None, found: Sequence[Picture]) -> str:
-    """HTML; titles and captions are shown as the characters they have.
+def page(title: str, query: Picture | None, results: Sequence[Picture]) -> str:
+    """The page's HTML, in which title and captions are text and never markup.
 
-    asked: the photo that was searched with.
+    query: the photo that was searched with.
     """
-    query = Markup("<section>{}</section>").format(_figure(asked)) if asked else ""
-    return str(_PAGE.format(title=title, asked=query, found=Markup("").join(map(_figure, found))))
+    searched = Markup("<section>{}</section>").format(_figure(query)) if query else ""
+    return str(_PAGE.format(title=title, query=searched, results=Markup("").join(map(_figure, results))))
 
 
 def _figure(picture: Picture) -> Markup:

@@ -1,4 +1,4 @@
-"""`lineup search`: the gallery's photos that are nearest to a text or to any photo, by one row."""
+"""`lineup search`: the gallery photos that are nearest to a photo or a text, by one row."""
 
 from __future__ import annotations
 
@@ -24,15 +24,14 @@ from lineup.storage import files
 
 log = logging.getLogger(__name__)
 
-_PATH = re.compile(
-    r"(\./|\.\./|~/)\S+|.+\.(heic|heif|jfif|jpe|dng|svg|raw)", re.IGNORECASE
-)  # rather than a text
-_PHOTOS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".jp2")
+# A query that looks like a photo's path rather than a text, even if there is no such file.
+_PATH = re.compile(r"(\./|\.\./|~/)\S+|.+\.(heic|heif|jfif|jpe|dng|svg|raw)", re.IGNORECASE)
+_PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".jp2")
 
 
 @dataclass(frozen=True)
 class Hit:
-    """score: as in the row's ranking; paths: of the photo, below data/raw."""
+    """score: as in the row's ranking; paths: of the photo's files, below data/raw."""
 
     rank: int
     score: float
@@ -43,74 +42,79 @@ class Hit:
 
 @dataclass(frozen=True)
 class Query:
-    """A text, or a photo's bytes; shown: as the user wrote it."""
+    """text: what the user typed; photo: the bytes of the photo, if it is a photo's path."""
 
-    shown: str
+    text: str
     photo: bytes | None
 
 
-def read_query(asked: str) -> Query:
-    """A photo where there is such a file, else a text.
+def read_query(text: str) -> Query:
+    """A photo if there is such a file, else a text.
 
-    UserError for a photo's name without a file, and for no query.
+    Raises:
+        UserError: the query is empty, or looks like a photo's path, but there is no such file.
     """
-    path = _expanded(asked)
-    if not asked.strip():
-        raise UserError('the query is empty; say a text ("a slice of pizza") or a photo\'s path')
+    path = _expanded(text)
+    if not text.strip():
+        raise UserError('the query is empty; type a text ("a slice of pizza") or a photo\'s path')
     try:
         if path.is_file():
-            return Query(asked, path.read_bytes())
+            return Query(text, path.read_bytes())
         if path.is_dir():
-            raise UserError(f"{asked}: is a folder; name one photo in it")
-    except OSError as error:  # also a text too long for a file's name
-        if path.suffix.lower() in _PHOTOS:
-            raise UserError(f"{asked}: can't be read ({error.strerror})") from None
-    if path.suffix.lower() in _PHOTOS or _PATH.fullmatch(asked):
-        raise UserError(f"{asked}: there is no such photo")
-    if asked != asked.encode("utf-8", "ignore").decode():
-        raise UserError(f"{asked}: is neither a photo's path nor a text in UTF-8")
-    return Query(asked, None)
+            raise UserError(f"{text}: is a folder; name one photo in it")
+    except OSError as error:  # also raised for a text that is too long for a file's name
+        if path.suffix.lower() in _PHOTO_SUFFIXES:
+            raise UserError(f"{text}: cannot be read ({error.strerror})") from None
+    if path.suffix.lower() in _PHOTO_SUFFIXES or _PATH.fullmatch(text):
+        raise UserError(f"{text}: there is no such photo")
+    if text != text.encode("utf-8", "ignore").decode():
+        raise UserError(f"{text}: is neither a photo's path nor a text in UTF-8")
+    return Query(text, None)
 
 
-def _expanded(asked: str) -> Path:
+def _expanded(text: str) -> Path:
     try:
-        return Path(asked).expanduser()
-    except RuntimeError:  # "~cozy sofa": there is no such user
-        return Path(asked)
+        return Path(text).expanduser()
+    except RuntimeError:  # a text such as "~cozy sofa", which is not the name of a user
+        return Path(text)
 
 
-def nearest(row: row_search.Row, asked: Query, k: int) -> list[Hit]:
-    """The k nearest gallery photos.
-
-    A photo whose picture is in the gallery doesn't find itself, as in the row's rankings.
-    """
-    photo, itself = asked.photo, list[int]()
+def nearest(row: row_search.Row, query: Query, k: int) -> list[Hit]:
+    """The k nearest gallery photos; as in the row's rankings, what counts as the query itself is left out."""
+    photo, self_matches = query.photo, list[int]()
     try:
         if photo is not None:
-            itself = row.searched.itself(
-                hashlib.sha256(photo).hexdigest(), decoding.pixels_id(decoding.decode(photo))
+            image_id, pixels_id = (
+                hashlib.sha256(photo).hexdigest(),
+                decoding.pixels_id(decoding.decode(photo)),
             )
-        found = row.nearest(
-            lambda model: model.of_words(asked.shown) if photo is None else model.of_photo(photo), k, itself
+            self_matches = row.photos.self_matches(image_id, pixels_id)
+        results = row.nearest(
+            lambda encoder: encoder.embed_text(query.text) if photo is None else encoder.embed_image(photo),
+            k,
+            self_matches,
         )
     except decoding.BadImage as error:
-        raise UserError(f"{asked.shown} {error}; search with another photo") from None
-    if itself:
+        raise UserError(f"{query.text} {error}; search with another photo") from None
+    if self_matches:
         log.info(
             "left out as this photo itself (relevance.exclude: %s): %s",
-            row.searched.exclude,
-            _named(row, itself),
+            row.photos.exclude,
+            _file_names(row, self_matches),
         )
-    return [Hit(rank, round(answer.score, 6), **asdict(answer.image)) for rank, answer in enumerate(found, 1)]
+    return [
+        Hit(rank, round(result.score, 6), **asdict(result.photo)) for rank, result in enumerate(results, 1)
+    ]
 
 
-def _named(row: row_search.Row, positions: Sequence[int]) -> str:
-    """The files of some gallery images, the first few."""
-    names = [printable(path) for position in positions for path in row.searched.image(position).paths]
+def _file_names(row: row_search.Row, positions: Sequence[int]) -> str:
+    """The files of some gallery photos, in a phrase that names at most three."""
+    names = [printable(path) for position in positions for path in row.photos.photo(position).paths]
     return ", ".join(names[:3]) + (f" and {len(names) - 3:,} more" if len(names) > 3 else "")
 
 
 def table(hits: Sequence[Hit]) -> str:
+    """The hits as lines of text, one for each."""
     lines = [("rank", "score", "label", "photo")]
     lines += [
         (str(hit.rank), f"{hit.score:.4f}", printable(hit.label or "-"), printable(hit.paths[0]))
@@ -120,26 +124,25 @@ def table(hits: Sequence[Hit]) -> str:
     return "\n".join(f"{a:>{widths[0]}}  {b:>{widths[1]}}  {c:<{widths[2]}}  {d}" for a, b, c, d in lines)
 
 
-def sheet(asked: Query, model: str, hits: Sequence[Hit]) -> str:
+def sheet(query: Query, row: str, hits: Sequence[Hit]) -> str:
     """The contact sheet's HTML."""
     captions = [f"{hit.rank}. {hit.label or ''} {hit.score:.4f} {hit.paths[0]}" for hit in hits]
     prepared = [prepared_images.read(paths.images("test"), hit.image_id) for hit in hits]
-    found = [
+    results = [
         Picture(data, caption) for data, caption in zip(prepared, captions, strict=True) if data is not None
     ]
-    shown = printable(asked.shown)
-    return contact_sheet.page(
-        f"{model}: {shown}", Picture(asked.photo, shown) if asked.photo is not None else None, found
-    )
+    text = printable(query.text)
+    searched = Picture(query.photo, text) if query.photo is not None else None
+    return contact_sheet.page(f"{row}: {text}", searched, results)
 
 
 @click.command("search")
-@click.argument("query")
+@click.argument("text", metavar="QUERY")
 @click.option("--row", required=True, help="A row of params.yaml.")
 @click.option("-k", type=int, default=10, show_default=True, help="How many photos to show.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @click.option("--open", "in_browser", is_flag=True, help="Show the photos in the browser.")
-def command(query: str, row: str, k: int, as_json: bool, in_browser: bool) -> None:
+def command(text: str, row: str, k: int, as_json: bool, in_browser: bool) -> None:
     """Find the gallery photos that are nearest to a photo or a text.
 
     QUERY is a photo's path or, for a row whose encoder has a text tower, a text such as "a slice of pizza".
@@ -147,17 +150,14 @@ def command(query: str, row: str, k: int, as_json: bool, in_browser: bool) -> No
     params = cli.start_stage("search", exclusive=False)
     cli.check_row(row, params, "all")
     if k < 1:
-        raise UserError(f"-k is {k}; set it to 1 or more, how many photos to show")
-    asked = read_query(query)
-    hits = nearest(row_search.open_row(row, params, gallery_photos.read(params.relevance.exclude)), asked, k)
-    print(
-        json.dumps({"row": row, "query": asked.shown, "hits": [asdict(hit) for hit in hits]})
-        if as_json
-        else table(hits)
-    )
+        raise UserError(f"-k is {k}; set it to 1 or more, the number of photos to show")
+    query = read_query(text)
+    hits = nearest(row_search.open_row(row, params, gallery_photos.read(params.relevance.exclude)), query, k)
+    content = {"row": row, "query": text, "hits": [asdict(hit) for hit in hits]}
+    print(json.dumps(content) if as_json else table(hits))
     if in_browser:
-        name = hashlib.sha256(f"{row} {asked.shown}".encode("utf-8", "surrogateescape")).hexdigest()[:16]
+        name = hashlib.sha256(f"{row} {text}".encode("utf-8", "surrogateescape")).hexdigest()[:16]
         page = paths.CACHE / "searches" / f"{name}.html"
-        files.write_text(page, sheet(asked, row, hits))
-        shown = webbrowser.open(page.resolve().as_uri())
-        print(page if shown else f"{page}: open it in a browser; none was found here", file=sys.stderr)
+        files.write_text(page, sheet(query, row, hits))
+        opened = webbrowser.open(page.resolve().as_uri())
+        print(page if opened else f"{page}: open it in a browser; none was found here", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""`lineup serve`: the search page, a local web server to search the gallery with a photo or a text."""
+"""`lineup serve`: the search page, on which the gallery is searched with a photo or a text."""
 
 from __future__ import annotations
 
@@ -22,39 +22,45 @@ _NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?")
 
 
 def choose(params: Params, wanted: str | None) -> str:
-    """The row that the page opens with: the wanted one, or the first that is computed here. UserError if it
-    isn't.
+    """The row that the page opens with: the wanted one, or the first that is computed here.
+
+    Raises:
+        UserError: it is unknown or not computed here, or none is.
     """
     if wanted is not None:
         cli.check_row(wanted, params, "all")
         row_pool.check(wanted, params)
         return wanted
-    offers = row_pool.offers(params)
-    ready = [row.name for row in offers if row.ready]
+    infos = row_pool.row_infos(params)
+    ready = [info.name for info in infos if info.ready]
     if not ready:
-        first = offers[0]
+        first = infos[0]
         raise UserError(
-            f"{paths.PARAMS}: no row of models is computed here; run `dvc repro`, or `dvc pull` (of {first.name}, {first.fault})"
+            f"{paths.PARAMS}: no row of models is computed here; run `dvc repro`, or `dvc pull` "
+            f"(of {first.name}, {first.fault})"
         )
     return ready[0]
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A bound socket. UserError if the address can't be had."""
+    """A bound socket. UserError if the address cannot be listened on."""
     if not 0 <= port <= 65_535:  # getaddrinfo would take it modulo 65536
-        raise UserError(f"--port {port}: must be 0 to 65535")
+        raise UserError(f"--port {port}: is not a port; use 0 to 65535")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         listener = socket.socket(family, kind, protocol)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # else a restart waits for a minute
+        # Without it, the port stays in use for a minute after the server has ended.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-        listener.listen()  # before anything is loaded: an address in use is told at once
+        # Before anything is loaded, so that an address in use is reported at once.
+        listener.listen()
     except OSError as error:
         reason = error.strerror or str(error)
         raise UserError(
-            f"--host {host} --port {port}: can't be listened on ({reason.lower()}); choose another, as --port 8001"
+            f"--host {host} --port {port}: cannot listen there ({reason.lower()}); "
+            "use another, such as --port 8001"
         ) from None
     return listener
 
@@ -69,18 +75,23 @@ def url(listener: socket.socket) -> str:
 
 
 def names(host: str, given: list[str], local: bool) -> frozenset[str]:
-    """What the page may be asked as, beside IP addresses, lower case. UserError if a given one is no name."""
+    """The host names under which the page is known, besides IP addresses, in lower case.
+
+    Raises:
+        UserError: a given one is not a host name.
+    """
     for name in given:
         if not _NAME.fullmatch(name):
             raise UserError(
-                f"--name {name}: isn't a host's name; say it as addresses have it, without port, as photos.example.org"
+                f"--name {name}: is not a host name; use a name without scheme and port, "
+                "such as photos.example.org"
             )
     own = () if local else (socket.gethostname(), socket.getfqdn())
     return frozenset(name.lower() for name in ("localhost", host, *given, *own))
 
 
 def server(served: ASGIApp, limits: Limits) -> uvicorn.Server:
-    """uvicorn with this page's limits; whom it refuses for them, only the client is told."""
+    """uvicorn with this page's limits; only the client learns of a refusal, the log does not."""
     config = uvicorn.Config(
         served, log_level=logging.ERROR, access_log=False, server_header=False, proxy_headers=False, ws="none"
     )
@@ -92,13 +103,15 @@ def server(served: ASGIApp, limits: Limits) -> uvicorn.Server:
 @click.command("serve")
 @click.option("--row", help="The row of params.yaml to open with; default: the first that is computed here.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
-@click.option("--port", type=int, default=8000, show_default=True, help="0: any free one.")
+@click.option(
+    "--port", type=int, default=8000, show_default=True, help="The port to listen on; 0: any free one."
+)
 @click.option(
     "--name",
     "host_names",
     multiple=True,
-    help="A host name that browsers use for this page, such as photos.example.org, beside IP addresses and this machine's own "
-    "names. May be repeated.",
+    help="A host name that browsers use for this page, such as photos.example.org, besides IP addresses and "
+    "this machine's own names. May be repeated.",
 )
 def command(row: str | None, host: str, port: int, host_names: tuple[str, ...]) -> None:
     """Open a local page to search the gallery with a photo or a text."""
@@ -108,7 +121,8 @@ def command(row: str | None, host: str, port: int, host_names: tuple[str, ...]) 
         known_as = names(host, [*host_names], is_local(listener))
         if not is_local(listener):
             print(
-                "warning: everyone who reaches this address can search and see the gallery; there is no password",
+                "warning: everyone who reaches this address can search and see the gallery; "
+                "there is no password",
                 file=sys.stderr,
             )
         limits = Limits()

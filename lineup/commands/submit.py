@@ -13,7 +13,7 @@ import click
 
 from lineup import cli, paths
 from lineup.errors import UserError
-from lineup.evaluation.relevance import COLUMNS, read_relevance
+from lineup.evaluation.relevance import COLUMNS, gallery_positions, read_relevance
 from lineup.photos import raw_folder
 from lineup.settings.params import Params
 from lineup.storage import csv_files, files, parquet, rankings
@@ -29,8 +29,8 @@ def submission(
     manifest = parquet.read_table(paths.manifest("test"), columns=[*COLUMNS, "paths"])
     queries, gallery = document.names(manifest, "query", naming), document.names(manifest, "gallery", naming)
     ranking = rankings.read_ranking(paths.ranking(row))
-    document.check_same_images(ranking, queries, gallery, str(paths.ranking(row)))
     relevance = read_relevance(manifest, parquet.read_table(paths.QRELS), params.relevance.exclude)
+    gallery_positions(ranking, relevance, str(paths.ranking(row)))  # refuses a ranking of other images
     copies = relevance.left_out_copies()
     nearest = document.nearest_names(ranking, queries, gallery, copies, k, params.retrieve.depth)
     body = document.encode(document.document(nearest, shape, group))

@@ -33,8 +33,6 @@ _FROM_EMBED = (
     "licence",
 )
 _SEARCH_COSTS = ("dim", "index_mb", "query_ms")
-# These methods compare vectors of the second row, and do without its ranking.
-_METHODS_WITHOUT_SECOND_RANKING = ("query_expansion", "k_reciprocal")
 
 
 def model_costs(row: str) -> RowCosts:
@@ -45,8 +43,9 @@ def model_costs(row: str) -> RowCosts:
     """
     embed, index, retrieve, train = (_read(stage, row) for stage in ("embed", "index", "retrieve", "train"))
     _check_same_vectors(row, embed, index, retrieve)
+    embed_costs: dict[str, Any] = {name: embed.get(name) for name in _FROM_EMBED}
     return RowCosts(
-        **{name: embed.get(name) for name in _FROM_EMBED},
+        **embed_costs,
         random=bool(embed.get("random", False)),
         dim=index["dim"],
         index_mb=index["index_mb"],
@@ -102,21 +101,26 @@ def refinement_costs(row: str, first: str, second: str) -> RowCosts:
 
 def _parts(row: str, refine: StageCosts, first: str, sources: Mapping[str, RowCosts]) -> dict[str, PartCosts]:
     """What each row that a refinement is made of adds to its costs, by name; its own part comes last."""
-    search_is_first_row_only = refine.get("method") in _METHODS_WITHOUT_SECOND_RANKING
+    searches_second = refine.get("searches_second", True)
     parts: dict[str, PartCosts] = {}
     for source, costs in sources.items():
         for name, part in (costs.parts or {source: costs.as_part()}).items():
             if name in parts:
                 parts[name] = max_costs(parts[name], part)
-            elif source != first and search_is_first_row_only:
-                parts[name] = part.model_copy(update={"query_ms": 0.0})
+            elif source != first and not searches_second:
+                parts[name] = part.model_copy(update={"query_ms": part.transform_ms})
             else:
                 parts[name] = part
-    if "dim" in refine:  # the method makes vectors or an index of its own, and searches nothing else
-        without_search: dict[str, int] = dict.fromkeys(_SEARCH_COSTS, 0)
-        parts = {name: part.model_copy(update=without_search) for name, part in parts.items()}
-    measured = {name: refine[name] for name in _SEARCH_COSTS if name in refine}
-    parts[row] = PartCosts(**(dict.fromkeys(PartCosts.model_fields, 0) | measured))
+    if refine.get(
+        "builds_index"
+    ):  # It is searched instead of the sources; their vectors are transformed all the same.
+        parts = {
+            name: part.model_copy(update={"dim": 0, "index_mb": 0.0, "query_ms": part.transform_ms})
+            for name, part in parts.items()
+        }
+    own: dict[str, Any] = dict.fromkeys(PartCosts.model_fields, 0)
+    own |= {name: refine[name] for name in (*_SEARCH_COSTS, "transform_ms") if name in refine}
+    parts[row] = PartCosts(**own)
     return parts
 
 

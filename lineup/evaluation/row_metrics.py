@@ -82,7 +82,10 @@ class ApproximateIndex(_Record):
 
 
 class PartCosts(_Record):
-    """What one of the rows that a row is made of adds to its costs; None where it was not measured."""
+    """What one of the rows that a row is made of adds to its costs; None where it was not measured.
+
+    transform_ms: the share of query_ms that takes a query's vector into the row's own space.
+    """
 
     images_per_second: float | None
     dim: int | None
@@ -91,6 +94,7 @@ class PartCosts(_Record):
     parameters: int | None
     gflops: float | None
     train_minutes: float | None
+    transform_ms: float = 0.0
 
 
 class RowCosts(PartCosts):

@@ -1,17 +1,52 @@
-"""The row's vectors, searched with another index than the row's own: what an approximate search finds.
+"""The vectors of a row, searched with another index than the row's own: what an approximate search finds.
 
-Nothing is embedded. The index is built from the vectors of `with` by
-lineup/search/approximate.py, as a row of `models` with these settings has it.
+Nothing is embedded. lineup/search/approximate.py builds the index from the vectors of `with`, as it would for
+a row of `models` with these settings.
 """
 
 from __future__ import annotations
 
-from lineup.refinements.refinement import Task
-from lineup.search.exact import Vectors
+from dataclasses import dataclass
+from pathlib import Path
+
+import faiss
+
+from lineup.refinements.refinement import LearnedSpace, RefinementInput, SearchRefinement
+from lineup.search import approximate, exact
+from lineup.search.approximate import IndexSetup
+from lineup.search.exact import Metric, Vectors
+from lineup.search.gallery import Gallery
 from lineup.settings.refinement import Approximate
 
+INDEX_FILE = "index.faiss"
 
-def queries(settings: Approximate, task: Task) -> Vectors:
-    """float32 [Q, D]: the queries as they are; what differs is the index that they're searched in."""
-    assert task.space is not None
-    return task.space.queries
+
+@dataclass(frozen=True)
+class OwnIndex(LearnedSpace):
+    """The vectors of `with` in an index of this row."""
+
+    searched: faiss.Index
+    built_with: IndexSetup | None = None
+
+    @property
+    def setup(self) -> IndexSetup | None:
+        return self.built_with
+
+    def save(self, folder: Path) -> None:
+        exact.save(folder / INDEX_FILE, self.searched)
+
+    def index(self, gallery: Gallery) -> faiss.Index:
+        return self.searched
+
+
+class Method(SearchRefinement[Approximate]):
+    def learn(self, gallery: Gallery, depth: int, setting: str) -> OwnIndex:
+        built = approximate.build(self.settings, gallery, depth, setting)
+        return OwnIndex(built.index, built.setup)
+
+    def load(self, folder: Path, metric: Metric, images: int) -> OwnIndex:
+        return OwnIndex(exact.load(folder / INDEX_FILE, metric, images))
+
+    def queries(self, given: RefinementInput) -> Vectors:
+        """The queries as they are: what differs is the index that they are searched in."""
+        return given.vector_space().queries

@@ -1,42 +1,48 @@
-"""Re-ranking with k-reciprocal encoding. Source: Zhong, Zheng, Cao & Li, CVPR 2017.
+"""Re-ranking with k-reciprocal encoding.
 
-Of each query alone: neighbours are looked for among the query and its first candidates, not in the whole
-gallery and not among other queries. So memory and time follow from the candidates, and a query's answer
-doesn't depend on who else asks. Where the candidates are the whole gallery, it is the paper's method with one
-query.
+Each query is re-ranked alone: neighbours are looked for among the query and its first candidates, not in the
+whole gallery and not among other queries. So memory and time follow from the number of candidates, and a
+query's ranking does not depend on the other queries. Where the candidates are the whole gallery, this is the
+paper's method with one query.
+
+Source: Zhong, Zheng, Cao & Li, CVPR 2017.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from lineup.refinements import refinement as refinements
-from lineup.refinements.refinement import Found, Space, Task, Values, one_thread
+from lineup.refinements import hits
+from lineup.refinements.hits import Hits, Values
+from lineup.refinements.refinement import Refinement, RefinementInput, VectorSpace, one_thread
 from lineup.search import exact
 from lineup.search.exact import Positions, Vectors
 from lineup.settings.refinement import KReciprocal
 
 
-def refine(settings: KReciprocal, task: Task) -> Found:
-    """A score is minus the final distance, -1..0.
+class Method(Refinement[KReciprocal]):
+    SCORE_MEANING = "minus the k-reciprocal distance, 0 shares every neighbour"
 
-    What lies behind the candidates keeps its order, from -1 to -2.
-    """
-    space = task.space
-    assert space is not None
-    positions = task.first.positions[:, : task.k]
-    scores = np.zeros(positions.shape)
-    with one_thread():
-        for q, ranked in enumerate(positions):
-            found = int((ranked >= 0).sum())
-            near = min(found, settings.candidates)
-            scores[q, :near] = -final_distances(_distances(space, space.queries[q], ranked[:near]), settings)
-            scores[q, near:found] = -1 - np.arange(1, found - near + 1) / max(found - near, 1)
-    return refinements.ordered(positions, scores, task.k)
+    def rank(self, given: RefinementInput) -> Hits:
+        """A score is minus the final distance, -1..0.
+
+        Images behind the candidates keep their order, with scores from -1 to -2.
+        """
+        space = given.vector_space()
+        positions = given.first.positions[:, : given.depth]
+        scores = np.zeros(positions.shape)
+        with one_thread():
+            for q, ranked in enumerate(positions):
+                count = int((ranked >= 0).sum())
+                near = min(count, self.settings.candidates)
+                squared = _squared_distances(space, space.queries[q], ranked[:near])
+                scores[q, :near] = -final_distances(squared, self.settings)
+                scores[q, near:count] = -1 - np.arange(1, count - near + 1) / max(count - near, 1)
+        return hits.best(positions, scores, given.depth)
 
 
-def _distances(space: Space, query: Vectors, candidates: Positions) -> Values:
-    """Squared Euclidean distances between the query, in place 0, and its candidates: float64 [C + 1, C + 1]."""
+def _squared_distances(space: VectorSpace, query: Vectors, candidates: Positions) -> Values:
+    """Squared Euclidean distances among the query, which comes first, and its candidates: float64 [n, n]."""
     count = len(candidates)
     vectors = np.concatenate([query[None], exact.vectors_at(space.index, candidates)])
     scores = exact.pairwise(space.index, vectors, np.tile(candidates, (count + 1, 1))).astype(np.float64)
@@ -48,12 +54,14 @@ def _distances(space: Space, query: Vectors, candidates: Positions) -> Values:
 
 
 def final_distances(squared: Values, settings: KReciprocal) -> Values:
-    """squared: [n, n], the query in place 0 -> (1 - lambda) * Jaccard distance + lambda * distance to it, [n
-    - 1].
+    """(1 - lambda) * Jaccard distance + lambda * distance, of the query and each candidate: float64 [n - 1].
+
+    squared: float64 [n, n], of the query, which comes first, and its candidates.
     """
     largest = squared.max(axis=1, keepdims=True)
     distances = squared / np.where(largest > 0, largest, 1)
-    itself_first = distances - 2 * np.eye(len(distances))  # even where others are the same picture
+    # An image is its own first neighbour, even where others show the same picture.
+    itself_first = distances - 2 * np.eye(len(distances))
     neighbours = np.argsort(itself_first, axis=1, kind="stable")
     encoded = _encode(distances, neighbours, settings.k1)
     if settings.k2 > 1:
@@ -64,9 +72,9 @@ def final_distances(squared: Values, settings: KReciprocal) -> Values:
 
 
 def _encode(distances: Values, neighbours: Positions, k1: int) -> Values:
-    """Each image as a distribution over its expanded k1-reciprocal neighbours, [n, n]."""
+    """Each image as a distribution over its expanded k1-reciprocal neighbours, float64 [n, n]."""
     wide, narrow = _reciprocal(neighbours, k1 + 1), _reciprocal(neighbours, int(np.around(k1 / 2)) + 1)
-    # Counts of at most n: exact in float32, whatever order a matrix product adds them in.
+    # Counts of at most n are exact in float32, in whatever order a matrix product adds them.
     shared = wide.astype(np.float32) @ narrow.astype(np.float32).T
     joins = wide & (3 * shared > 2 * narrow.sum(axis=1))
     expanded = wide | (joins.astype(np.float32) @ narrow.astype(np.float32) > 0)
@@ -75,7 +83,7 @@ def _encode(distances: Values, neighbours: Positions, k1: int) -> Values:
 
 
 def _reciprocal(neighbours: Positions, k: int) -> np.ndarray:
-    """Whether i and j are among each other's first k, bool [n, n]; an image is its own first neighbour."""
+    """Whether i and j are among each other's first k, bool [n, n]."""
     forward = np.zeros(neighbours.shape, bool)
     np.put_along_axis(forward, neighbours[:, :k], True, axis=1)
     return forward & forward.T

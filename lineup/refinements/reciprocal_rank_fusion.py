@@ -1,26 +1,28 @@
-"""Reciprocal rank fusion: score(image) = sum over both rankings of 1 / (k + rank), rank from 1; 0 where a
-ranking lacks it.
+"""Reciprocal rank fusion: score(image) = sum over both rankings of 1 / (k + rank), with ranks from 1.
 
-Source: Cormack, Clarke & Büttcher, SIGIR 2009. A third row is fused by a chain, which weighs the last row as
-much as the two before it together.
+A ranking that lacks the image adds 0. Three rows are fused by a chain of two refinements, in which the last
+row weighs as much as the two before it together.
+
+Source: Cormack, Clarke & Büttcher, SIGIR 2009.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from lineup.refinements import refinement as refinements
-from lineup.refinements.refinement import Found, Task, Values
+from lineup.refinements import hits
+from lineup.refinements.hits import Hits, Values
+from lineup.refinements.refinement import Refinement, RefinementInput
 from lineup.search.exact import Positions
 from lineup.settings.refinement import ReciprocalRankFusion
 
 
-def refine(settings: ReciprocalRankFusion, task: Task) -> Found:
-    gains = [_gains(settings.k, found.positions) for found in (task.first, task.second)]
-    return refinements.ordered(
-        *refinements.added(task.first.positions, gains[0], task.second.positions, gains[1]), task.k
-    )
+class Method(Refinement[ReciprocalRankFusion]):
+    SCORE_MEANING = "sum of the reciprocal ranks in both rankings"
 
+    def rank(self, given: RefinementInput) -> Hits:
+        first, second = given.first.positions, given.second.positions
+        return hits.best(*hits.summed(first, self._gains(first), second, self._gains(second)), given.depth)
 
-def _gains(k: int, positions: Positions) -> Values:
-    return np.where(positions >= 0, 1 / (k + np.arange(1, positions.shape[1] + 1)), 0.0)
+    def _gains(self, positions: Positions) -> Values:
+        return np.where(positions >= 0, 1 / (self.settings.k + np.arange(1, positions.shape[1] + 1)), 0.0)

@@ -1,79 +1,218 @@
-"""What every method of refinement shares. A method is one file, found by its name in params.yaml.
+"""The contract of a refinement: a row made of what other rows computed.
 
-A method's file has one of two functions:
-    refine(settings, task) -> Found       a new order of what was found
-    queries(settings, task) -> Vectors    what to search with instead of the queries' own vectors
+A method is one file of this folder, named as `method` in params.yaml, with a class `Method`. It derives from
+`Refinement` if it orders images anew, or from `SearchRefinement` if it searches the gallery with vectors of
+its own. Its settings, in lineup/settings/refinement.py, declare what it needs and makes. Nothing else knows
+it by name.
 """
 
 from __future__ import annotations
 
 import functools
 import importlib
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from types import ModuleType
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
 
 import faiss
 import numpy as np
 import numpy.typing as npt
 from threadpoolctl import ThreadpoolController
 
-from lineup.search import exact
-from lineup.search.exact import Positions, Vectors
-from lineup.settings.refinement import Refinement
+from lineup.errors import UserError
+from lineup.refinements.hits import Hits
+from lineup.search import exact, gallery
+from lineup.search.approximate import IndexSetup
+from lineup.search.exact import Metric, Positions, Vectors
+from lineup.search.gallery import Gallery
+from lineup.settings.params import Params
+from lineup.settings.refinement import MethodSettings, RefinementSettings
+from lineup.storage import files
 
-Values = npt.NDArray[np.float64]
+SOURCE_FILE = "learned_from.json"
 
-
-class Found(NamedTuple):
-    """By rank: places in the whole gallery, int64 [Q, K], -1 behind a ranking's end.
-
-    Scores, float32 [Q, K], NaN there.
-    """
-
-    positions: Positions
-    scores: Vectors
-
-    def only(self, queries: Positions) -> Found:
-        return Found(self.positions[queries], self.scores[queries])
+Settings = TypeVar("Settings", bound=MethodSettings)
 
 
 @dataclass(frozen=True)
-class Space:
-    """The vectors of a row as they're searched. queries: float32 [Q, D]; index: of the whole gallery."""
+class VectorSpace:
+    """The vectors of a row as they are searched.
 
-    metric: exact.Metric
+    query_ids, queries: of Q queries, with vectors float32 [Q, D]; index: of the whole gallery.
+    """
+
+    metric: Metric
     query_ids: npt.NDArray[np.str_]
     queries: Vectors
     index: faiss.Index
 
 
 @dataclass(frozen=True)
-class Task:
-    """What a row is made of. first, second: the rankings of `from` and `with`, without what is excluded.
+class RefinementInput:
+    """What a row is made of.
 
-    space: the vectors of `with`; None for methods of rankings alone. excluded: int [E, 2] of (query,
-        gallery).
-    k: depth of the new ranking.
+    first, second: the rankings of `from` and `with`, without excluded images.
+    space: the vectors that the method compares; None where it needs none.
+    excluded: int64 [E, 2] of (query, gallery position).
+    depth: how many images the new ranking has.
     """
 
-    first: Found
-    second: Found
-    space: Space | None
+    first: Hits
+    second: Hits
+    space: VectorSpace | None
     excluded: Positions
-    k: int
+    depth: int
 
-    def only(self, query: int) -> Task:
-        """The same for one query."""
+    def of_query(self, query: int) -> RefinementInput:
+        """The input for one of the queries alone."""
         rows = np.array([query])
         space = self.space and replace(
             self.space, query_ids=self.space.query_ids[rows], queries=self.space.queries[rows]
         )
-        excluded = self.excluded[self.excluded[:, 0] == query] * [0, 1]
         return replace(
-            self, first=self.first.only(rows), second=self.second.only(rows), space=space, excluded=excluded
+            self,
+            first=self.first.of_queries(rows),
+            second=self.second.of_queries(rows),
+            space=space,
+            excluded=self.excluded[self.excluded[:, 0] == query] * [0, 1],
         )
+
+    def vector_space(self) -> VectorSpace:
+        """The space of a method that needs vectors."""
+        assert self.space is not None, "the method's settings declare needs_vectors"
+        return self.space
+
+
+class LearnedSpace(ABC):
+    """What a method learns from the gallery of `with`, once: where the row is searched from then on."""
+
+    @property
+    def note(self) -> str | None:
+        """What the comparison says of it, if anything."""
+        return None
+
+    @property
+    def setup(self) -> IndexSetup | None:
+        """How an approximate index was built; None for an exact one, and for one that was loaded."""
+        return None
+
+    @abstractmethod
+    def save(self, folder: Path) -> None:
+        """Writes all that `Method.load` needs; the same space gives the same bytes."""
+
+    def transform(self, vectors: Vectors) -> Vectors:
+        """Vectors of `with`, float32 [N, D], in this space, float32 [N, D2]."""
+        return vectors
+
+    @abstractmethod
+    def index(self, gallery: Gallery) -> faiss.Index:
+        """What is searched; gallery: the row's own vectors if the method makes any, else those of `with`."""
+
+
+class Refinement(ABC, Generic[Settings]):
+    """A method with the settings of one row."""
+
+    # What a score of the ranking means, for the search page; None for the scores of a search.
+    SCORE_MEANING: ClassVar[str | None] = None
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    def learn(self, gallery: Gallery, depth: int, setting: str) -> LearnedSpace | None:
+        """What the method learns from the vectors of `with`; None if it learns nothing.
+
+        Args:
+            depth: retrieve.depth, at which a recall counts.
+            setting: where params.yaml has the row, which errors name.
+        """
+        return None
+
+    def load(self, folder: Path, metric: Metric, images: int) -> LearnedSpace | None:
+        """What `learn` returned, as `save` wrote it; images: how many the gallery has."""
+        return None
+
+    @abstractmethod
+    def rank(self, given: RefinementInput) -> Hits:
+        """The new ranking, by falling score, equal ones by position, at most `given.depth` deep."""
+
+    def query_ms(self, given: RefinementInput) -> float:
+        """Mean wall milliseconds that `rank` takes for one query."""
+        return mean_ms(lambda query: self.rank(given.of_query(query)), len(given.first.positions))
+
+
+class SearchRefinement(Refinement[Settings]):
+    """A method that searches the gallery with other vectors than the queries' own."""
+
+    @abstractmethod
+    def queries(self, given: RefinementInput) -> Vectors:
+        """What to search with, float32 [Q, D], as `exact.prepare` returns it."""
+
+    def rank(self, given: RefinementInput) -> Hits:
+        index = given.vector_space().index
+        return Hits(*exact.nearest(index, self.queries(given), given.depth, given.excluded))
+
+    def query_ms(self, given: RefinementInput) -> float:
+        """The search is timed by FAISS alone, as `retrieve` times it."""
+        making = mean_ms(lambda query: self.queries(given.of_query(query)), len(given.first.positions))
+        return making + exact.query_ms(given.vector_space().index, self.queries(given), given.depth)
+
+
+def create(settings: RefinementSettings) -> Refinement[Any]:
+    return importlib.import_module(f"lineup.refinements.{settings.method}").Method(settings)
+
+
+def metric_of(row: str, params: Params) -> Metric:
+    """How a row's vectors are compared: as those of the model that they come from."""
+    while row in params.refinements:
+        row = params.refinements[row].second
+    return params.models[row].search.metric
+
+
+def save_learned(folder: Path, learned: LearnedSpace | None, row: str, source: Path) -> None:
+    """Writes what a row has learned; the folder stays empty where it is nothing.
+
+    source: the folder of embeddings that it was learned from.
+    """
+
+    def write(temporary: Path) -> None:
+        temporary.mkdir()
+        if learned is not None:
+            learned.save(temporary)
+            files.write_json(temporary / SOURCE_FILE, _learned_from(row, source))
+
+    files.replace_atomically(folder, write)
+
+
+def check_learned(folder: Path, row: str, source: Path) -> None:
+    """Checks what `save_learned` wrote: a stopped `dvc repro` or a shared cache may leave what does not fit.
+
+    Raises:
+        UserError: it does not exist, or was learned by another row or from other vectors.
+    """
+    if files.read_json(folder / SOURCE_FILE) != _learned_from(row, source):
+        raise UserError(
+            f"{folder}: was not learned by {row} from the vectors in {source}; "
+            f"run `dvc repro -f -s refine@{row}`, then `dvc repro`"
+        )
+
+
+def _learned_from(row: str, source: Path) -> dict[str, Any]:
+    return {"refinement": row, "source": gallery.identity(source)}
+
+
+def mean_ms(run: Callable[[int], object], queries: int, sample: int = 100) -> float:
+    """Mean wall milliseconds of run(query), over up to `sample` of the queries, after a warm-up."""
+    picked = np.linspace(0, queries - 1, min(sample, queries)).astype(int).tolist()
+    for query in picked[:10]:
+        run(query)
+    start = time.perf_counter()
+    for query in picked:
+        run(query)
+    return (time.perf_counter() - start) * 1000 / len(picked)
 
 
 @functools.cache
@@ -82,55 +221,8 @@ def _thread_pools() -> ThreadpoolController:
 
 
 def one_thread() -> AbstractContextManager[object]:
-    """For linear algebra whose last bits differ between numbers of threads, or that's too small to be worth
-    waking them.
+    """Limits linear algebra to one thread.
+
+    With more, its last bits would depend on their number; and small problems are not worth waking them.
     """
     return _thread_pools().limit(limits=1)
-
-
-def method(settings: Refinement) -> ModuleType:
-    return importlib.import_module(f"lineup.refinements.{settings.method}")
-
-
-def refine(settings: Refinement, task: Task) -> Found:
-    """The new ranking, by falling score, equal ones by place in the gallery, at most `task.k` deep."""
-    module = method(settings)
-    if not hasattr(module, "queries"):
-        return module.refine(settings, task)
-    assert task.space is not None, f"{settings.method} needs vectors"
-    return Found(*exact.nearest(task.space.index, module.queries(settings, task), task.k, task.excluded))
-
-
-def ordered(positions: Positions, scores: Values, k: int) -> Found:
-    """The k best of candidates in any order, [Q, C], -1 where there is none; fewer where there are fewer.
-
-    Scores are compared as they're written, in float32, so that equal ones stand in the order of their
-    image_id.
-    """
-    written = scores.astype(np.float32)
-    order = np.lexsort((positions, -written, positions < 0), axis=-1)[:, :k]
-    positions, written = (
-        np.take_along_axis(positions, order, axis=1),
-        np.take_along_axis(written, order, axis=1),
-    )
-    width = int((positions >= 0).sum(axis=1).max(initial=0))
-    return Found(positions[:, :width], np.where(positions < 0, np.float32(np.nan), written)[:, :width])
-
-
-def added(
-    first: Positions, gains: Values, second: Positions, other_gains: Values
-) -> tuple[Positions, Values]:
-    """Every image that either ranking holds, once, with the sum of its gains.
-
-    Both [Q, K1 + K2], -1 where there is none.
-    """
-    positions, values = np.concatenate([first, second], axis=1), np.concatenate([gains, other_gains], axis=1)
-    order = np.argsort(positions, axis=1, kind="stable")
-    positions, values = (
-        np.take_along_axis(positions, order, axis=1),
-        np.take_along_axis(values, order, axis=1),
-    )
-    twice = (positions[:, 1:] == positions[:, :-1]) & (positions[:, 1:] >= 0)
-    values[:, :-1] += np.where(twice, values[:, 1:], 0)
-    positions[:, 1:][twice] = -1
-    return positions, values

@@ -1,42 +1,73 @@
-"""PCA whitening: x' = (x - mean) P, P the first principal directions over their standard deviations, learned
-on the gallery.
+"""PCA whitening: x' = (x - mean) P, with P the first principal directions over their standard deviations.
 
-Source: Jégou & Chum, ECCV 2012. Nothing of the queries or of any label is used. With the cosine metric the
-vectors are of length 1 before, and their results are compared by cosine again.
+Mean and directions are learned on the gallery; nothing of the queries or of any label is used. With the
+cosine metric the vectors have length 1 before, and the whitened ones are compared by cosine again.
+
+Source: Jégou & Chum, ECCV 2012.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
+import faiss
 import numpy as np
+from safetensors.numpy import load_file, save_file
 
-from lineup.errors import UserError
-from lineup.refinements.refinement import Task, Values, one_thread
-from lineup.search.exact import Vectors
+from lineup.errors import UserError, explained
+from lineup.refinements.hits import Values
+from lineup.refinements.refinement import LearnedSpace, RefinementInput, SearchRefinement, one_thread
+from lineup.search.exact import Metric, Vectors
+from lineup.search.gallery import Gallery
 from lineup.settings.refinement import Whitening
+from lineup.storage import files
 
-_FLAT = 1e-10  # of the largest variance: below it there's only the rounding of float32
+PROJECTION_FILE = "projection.safetensors"
+# Directions of less than this share of the largest variance hold only the rounding of float32.
+_LEAST_VARIANCE = 1e-10
 
 
 @dataclass(frozen=True)
-class Projection:
-    """mean: float64 [D]; directions: float64 [D, dim]; learned on `count` vectors."""
+class Projection(LearnedSpace):
+    """mean: float64 [D]; directions: float64 [D, dim]; images: how many vectors it was learned on."""
 
     mean: Values
     directions: Values
-    count: int
+    images: int
 
-    def apply(self, vectors: Vectors) -> Vectors:
+    @property
+    def note(self) -> str:
+        dim = self.directions.shape[1]
+        return f"PCA whitening to {dim} dimensions, learned on the {self.images} images of the gallery"
+
+    def transform(self, vectors: Vectors) -> Vectors:
         """float32 [N, D] -> float32 [N, dim]."""
         with one_thread():
             return ((vectors - self.mean) @ self.directions).astype(np.float32)
 
+    def save(self, folder: Path) -> None:
+        tensors = {
+            "mean": self.mean,
+            "directions": np.ascontiguousarray(self.directions),
+            "images": np.array([self.images]),
+        }
+        save_file(tensors, folder / PROJECTION_FILE)
+
+    def index(self, gallery: Gallery) -> faiss.Index:
+        return gallery.flat_index()
+
 
 def learn(batches: Iterable[Vectors], full: int, dim: int) -> Projection:
-    """Two sums over float32 [n, full] batches of the gallery; holds full^2 numbers. UserError if the gallery
-    varies in fewer dimensions."""
+    """The projection of a gallery's vectors, from one pass over them; it holds full^2 numbers.
+
+    Args:
+        batches: float32 [n, full] each, as they are searched.
+        dim: dimensions to project to.
+    Raises:
+        UserError: the gallery varies in fewer dimensions than `dim`.
+    """
     count, total, products = 0, np.zeros(full), np.zeros((full, full))
     origin = np.zeros(full)  # near the mean, so that the difference of two large sums loses nothing
     # Eigenvectors differ in their last bits, and by their sign, between numbers of threads.
@@ -48,13 +79,14 @@ def learn(batches: Iterable[Vectors], full: int, dim: int) -> Projection:
                 origin = batch[0].astype(np.float64)
             gaps = batch - origin
             count, total, products = count + len(gaps), total + gaps.sum(axis=0), products + gaps.T @ gaps
-        assert count, "a gallery that is empty was told before"
+        assert count, "an empty gallery is refused before"
         mean = total / count
         variances, directions = np.linalg.eigh(products / count - np.outer(mean, mean))
-    varying = int((variances > _FLAT * max(variances[-1], 0)).sum())
+    varying = int((variances > _LEAST_VARIANCE * max(variances[-1], 0)).sum())
     if dim > varying:
         raise UserError(
-            f"whitening's dim is {dim}, but the gallery's {count} vectors of {full} dimensions vary in {varying} only; "
+            f"whitening's dim is {dim}, but the gallery's {count} vectors of {full} dimensions "
+            f"vary in {varying} only; "
             + (f"set dim to {varying} or less" if varying else "there is nothing to whiten")
         )
     variances, directions = variances[::-1][:dim], directions[:, ::-1][:, :dim]
@@ -62,7 +94,18 @@ def learn(batches: Iterable[Vectors], full: int, dim: int) -> Projection:
     return Projection(origin + mean, directions * signs / np.sqrt(variances), count)
 
 
-def queries(settings: Whitening, task: Task) -> Vectors:
-    """The queries' own: the task's vectors are those that were projected."""
-    assert task.space is not None and task.space.queries.shape[1] == settings.dim
-    return task.space.queries
+class Method(SearchRefinement[Whitening]):
+    def learn(self, gallery: Gallery, depth: int, setting: str) -> Projection:
+        return learn(gallery.prepared(), gallery.dim, self.settings.dim)
+
+    def load(self, folder: Path, metric: Metric, images: int) -> Projection:
+        path = folder / PROJECTION_FILE
+        if not path.exists():
+            raise UserError(f"{path}: does not exist; run `dvc repro`, or `dvc pull` it")
+        with explained(f"{path}: is damaged", files.REPAIR):
+            tensors = load_file(path)
+            return Projection(tensors["mean"], tensors["directions"], int(tensors["images"][0]))
+
+    def queries(self, given: RefinementInput) -> Vectors:
+        """The queries of the space as they are: these have been projected."""
+        return given.vector_space().queries

@@ -1,14 +1,14 @@
 """Approximate indexes: built by FAISS's factory, searched only as widely as a recall target needs.
 
 The same vectors give the same bytes: training and adding run on one thread, on samples drawn with a fixed
-seed, in batches of a fixed size. How widely to search is tuned on vectors of the gallery itself, searched for
-without themselves; it follows from recalls and sizes, never from a clock.
+seed, in batches of a fixed size. How widely to search is tuned with vectors of the gallery as queries, each
+without itself among its results. The choice follows from recalls and sizes, never from a clock.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,88 +18,81 @@ from threadpoolctl import threadpool_limits
 
 from lineup.errors import UserError
 from lineup.search import exact, ground_truth
-from lineup.search.exact import Batch, Metric, Positions, Vectors
-from lineup.settings.search import Index, Kind
+from lineup.search.exact import Positions, Vectors
+from lineup.search.gallery import Gallery
+from lineup.settings.search import Index, Kind, Storage
 
-FLAT_BELOW, IVF_FROM = 10_000, 500_000  # images; benchmarks/search.py and scale.py say why
-TUNED_ON, MEASURED_ON = 500, 1_000  # vectors of the gallery; queries
-CHUNK = 8_192  # vectors added at once
-PQ_TRAINED_ON = 39 * 256  # images: 39 for each of 256 centroids is what FAISS asks for
-_LINKS = 32  # of a vector in a layer of HNSW's graph
-_DECODERS_TRAINED_ON = 16_384  # for the range that int8 covers
+# benchmarks/search.py and benchmarks/scale.py measured these two sizes.
+AUTO_FLAT_BELOW_IMAGES = 10_000
+AUTO_IVF_FROM_IMAGES = 500_000
+TUNING_VECTORS = 500  # of the gallery
+RECALL_QUERIES = 1_000
+PQ_TRAINING_IMAGES = 39 * 256  # FAISS asks for 39 vectors for each of 256 centroids
+_HNSW_LINKS = 32
+_INT8_TRAINING_VECTORS = 16_384
 _SEED = 0
 
 
 @dataclass(frozen=True)
-class Gallery:
-    """What is indexed: `rows` vectors of `dim` numbers, read again by each call of `batches`.
+class IndexSetup:
+    """How an index was built and tuned.
 
-    Place: what errors name.
+    index, storage: the values of the settings, without auto. parameters: what FAISS searches with, such as
+    {"nprobe": 4}. recall_target, tuned_recall: recall@k that was asked for, and that was reached on vectors
+    of the gallery; both None for an index that compares every vector.
     """
 
-    metric: Metric
-    rows: int
-    dim: int
-    batches: Callable[[], Iterable[Batch]]
-    place: str
+    index: Kind
+    storage: Storage
+    parameters: dict[str, int]
+    recall_target: float | None = None
+    tuned_recall: float | None = None
 
-    def vectors(self) -> Iterator[Vectors]:
-        """As they're searched, CHUNK at a time, however they were read."""
-        waiting: list[Vectors] = []
-        for ids, vectors in self.batches():
-            waiting.append(exact.prepare(self.metric, ids, vectors, self.place))
-            while sum(map(len, waiting)) >= CHUNK:
-                joined = np.concatenate(waiting)
-                yield joined[:CHUNK]
-                waiting = [joined[CHUNK:]]
-        if sum(map(len, waiting)):
-            yield np.concatenate(waiting)
-
-    def at(self, positions: Positions) -> Vectors:
-        """positions: rising -> float32 [n, D]"""
-        found, start = [np.empty((0, self.dim), np.float32)], 0
-        for vectors in self.vectors():
-            found.append(
-                vectors[positions[(positions >= start) & (positions < start + len(vectors))] - start]
-            )
-            start += len(vectors)
-        return np.concatenate(found)
-
-    def sample(self, size: int) -> Positions:
-        return np.sort(np.random.default_rng(_SEED).choice(self.rows, min(size, self.rows), replace=False))
+    def as_json(self) -> dict[str, Any]:
+        """For the row's costs."""
+        described = {"index": self.index, "storage": self.storage, "parameters": self.parameters}
+        if self.tuned_recall is None:
+            return described
+        return {**described, "recall_target": self.recall_target, "ann_recall_tuned": self.tuned_recall}
 
 
 @dataclass(frozen=True)
 class Built:
-    """An index that is set to search as widely as it needs, and what that is."""
+    """An index that is set to search as widely as its recall target needs, and how it is set."""
 
     index: faiss.Index
-    facts: dict[str, Any]
+    setup: IndexSetup
 
 
-def kind(settings: Index, rows: int) -> Kind:
-    """`auto` by the gallery's size: below FLAT_BELOW an exact search is fast, from IVF_FROM on HNSW's graph
-    takes long to build.
+def kind(settings: Index, images: int) -> Kind:
+    """The kind of index; `auto` is resolved by the number of gallery images.
+
+    Below AUTO_FLAT_BELOW_IMAGES an exact search is fast; from AUTO_IVF_FROM_IMAGES on, HNSW's graph takes
+    long to build.
     """
     if settings.index != "auto":
         return settings.index
-    return "flat" if rows < FLAT_BELOW else "hnsw" if rows < IVF_FROM else "ivf"
+    return "flat" if images < AUTO_FLAT_BELOW_IMAGES else "hnsw" if images < AUTO_IVF_FROM_IMAGES else "ivf"
 
 
-def is_exact(settings: Index, rows: int) -> bool:
-    return kind(settings, rows) == "flat" and settings.storage == "float32"
+def is_exact(settings: Index, images: int) -> bool:
+    return kind(settings, images) == "flat" and settings.storage == "float32"
 
 
 def build(settings: Index, gallery: Gallery, k: int, setting: str) -> Built:
-    """k: depth at which the recall target counts; setting: the row's place in params.yaml, for errors.
+    """An index of the gallery, tuned to reach its recall target.
 
-    UserError if the gallery is too small for the index, or the index can't reach the target.
+    Args:
+        k: the depth at which the recall target counts.
+        setting: where params.yaml has the settings, which errors name.
+    Raises:
+        UserError: the gallery is too small for the index, or the index cannot reach the target.
     """
-    chosen = kind(settings, gallery.rows)
-    if chosen == "ivfpq" and gallery.rows < PQ_TRAINED_ON:
+    chosen = kind(settings, gallery.size)
+    if chosen == "ivfpq" and gallery.size < PQ_TRAINING_IMAGES:
         raise UserError(
-            f"{setting}.index: ivfpq is trained on {PQ_TRAINED_ON:,} gallery images or more, and there are {gallery.rows:,}; "
-            "say flat or hnsw"
+            f"{setting}.index: ivfpq is trained on {PQ_TRAINING_IMAGES:,} gallery images or more, "
+            f"and there are {gallery.size:,}; set flat or hnsw"
         )
     index = faiss.index_factory(
         gallery.dim, _factory_key(chosen, settings, gallery), exact.faiss_metric(gallery.metric)
@@ -107,68 +100,74 @@ def build(settings: Index, gallery: Gallery, k: int, setting: str) -> Built:
     with threadpool_limits(limits=1):
         _train(index, gallery)
         _fill(index, gallery)
-    facts: dict[str, Any] = {"index": chosen, "storage": settings.storage, "parameters": {}}
-    if chosen != "flat":
-        parameters, recall = _tune(index, settings, gallery, min(k, gallery.rows), setting)
-        facts |= {
-            "parameters": parameters,
-            "recall_target": settings.target,
-            "ann_recall_tuned": round(recall, 4),
-        }
-    return Built(index, facts)
+    if chosen == "flat":
+        return Built(index, IndexSetup(chosen, settings.storage, {}))
+    parameters, recall = _tune(index, settings, gallery, min(k, gallery.size), setting)
+    return Built(index, IndexSetup(chosen, settings.storage, parameters, settings.target, round(recall, 4)))
 
 
 def recalls(
-    found: Positions, queries: Vectors, excluded: Positions, gallery: Gallery, cutoffs: Iterable[int]
+    positions: Positions, queries: Vectors, excluded: Positions, gallery: Gallery, cutoffs: Iterable[int]
 ) -> dict[str, float]:
-    """{"10": recall@10, ...} of what was found, int64 [Q, K], against exact search; over at most 1,000 of the
-    queries.
+    """Recall of a ranking against exact search, over at most RECALL_QUERIES of the queries.
 
-    queries: float32 [Q, D], as they were searched with; excluded: int [E, 2] of (query, gallery position).
+    Args:
+        positions: int64 [Q, K], the ranked gallery images.
+        queries: float32 [Q, D], as they were searched with.
+        excluded: int64 [E, 2] of (query, gallery position).
+    Returns:
+        {"10": recall@10, ...}, one for each cutoff.
     """
     picked = np.sort(
-        np.random.default_rng(_SEED).choice(len(queries), min(MEASURED_ON, len(queries)), replace=False)
+        np.random.default_rng(_SEED).choice(len(queries), min(RECALL_QUERIES, len(queries)), replace=False)
     )
-    kept = excluded[np.isin(excluded[:, 0], picked)]
-    kept = np.column_stack([np.searchsorted(picked, kept[:, 0]), kept[:, 1]])
-    cutoffs = sorted({min(k, gallery.rows) for k in cutoffs})
-    truth = ground_truth.neighbours(gallery.metric, queries[picked], kept, gallery.vectors(), cutoffs[-1])
-    return {str(k): round(ground_truth.recall(found[picked], truth, k), 4) for k in cutoffs}
+    picked_excluded = excluded[np.isin(excluded[:, 0], picked)]
+    picked_excluded = np.column_stack([np.searchsorted(picked, picked_excluded[:, 0]), picked_excluded[:, 1]])
+    cutoffs = sorted({min(k, gallery.size) for k in cutoffs})
+    truth = ground_truth.neighbours(
+        gallery.metric, queries[picked], picked_excluded, gallery.chunks(), cutoffs[-1]
+    )
+    return {str(k): round(ground_truth.recall(positions[picked], truth, k), 4) for k in cutoffs}
 
 
 def _factory_key(chosen: Kind, settings: Index, gallery: Gallery) -> str:
-    held = {"float32": "Flat", "float16": "SQfp16", "int8": "SQ8"}.get(settings.storage, "")
-    # The number of lists that FAISS's guidelines give, each trained on 39 vectors or more.
-    lists = max(1, min(int(4 * gallery.rows**0.5), gallery.rows // 39))
+    """The description of an index that faiss.index_factory takes."""
+    storage = {"float32": "Flat", "float16": "SQfp16", "int8": "SQ8"}.get(settings.storage, "")
+    # FAISS's guidelines: 4 * sqrt(N) lists, each trained on 39 vectors or more.
+    lists = max(1, min(int(4 * gallery.size**0.5), gallery.size // 39))
     codes = max(parts for parts in range(1, max(2, gallery.dim // 8 + 1)) if gallery.dim % parts == 0)
-    refined = f",Refine({held})" if held else ""
+    refined = f",Refine({storage})" if storage else ""
     return {
-        "flat": held,
-        "hnsw": f"HNSW{_LINKS},{held}",
-        "ivf": f"IVF{lists},{held}",
+        "flat": storage,
+        "hnsw": f"HNSW{_HNSW_LINKS},{storage}",
+        "ivf": f"IVF{lists},{storage}",
         "ivfpq": f"IVF{lists},PQ{codes}{refined}",
     }[chosen]
 
 
 def _train(index: faiss.Index, gallery: Gallery) -> None:
-    lists, size = faiss.try_extract_index_ivf(index), _DECODERS_TRAINED_ON
+    lists, size = faiss.try_extract_index_ivf(index), _INT8_TRAINING_VECTORS
     if lists is not None:
         lists: Any = faiss.downcast_index(lists)
         lists.cp.niter, lists.cp.min_points_per_centroid = 10, 1
-        size = max(39 * lists.nlist, _DECODERS_TRAINED_ON)
+        size = max(39 * lists.nlist, _INT8_TRAINING_VECTORS)
         if isinstance(lists, faiss.IndexIVFPQ):
             lists.pq.cp.niter, lists.pq.cp.max_points_per_centroid = 10, 39
-            lists.do_polysemous_training = False  # type: ignore[attr-defined]  # for a filter that isn't used; takes minutes
+            # Polysemous training serves a filter that is not used here, and takes minutes.
+            lists.do_polysemous_training = False  # type: ignore[attr-defined]
     if not index.is_trained:
-        index.train(gallery.at(gallery.sample(size)))  # type: ignore[call-arg]
+        index.train(gallery.vectors_at(gallery.sample(size)))  # type: ignore[call-arg]
 
 
 def _fill(index: Any, gallery: Gallery) -> None:
-    """Adds all vectors; memory is taken once, as adding batch by batch would move and hold them twice."""
+    """Adds all vectors to memory that is reserved once.
+
+    Adding batch by batch would grow the memory, and hold every vector twice while it moves.
+    """
     if isinstance(index, faiss.IndexRefine):
         _fill_lists(faiss.downcast_index(index.base_index), gallery)
         _fill_codes(faiss.downcast_index(index.refine_index), gallery)
-        index.ntotal = gallery.rows
+        index.ntotal = gallery.size
     elif isinstance(index, faiss.IndexIVF):
         _fill_lists(index, gallery)
     else:
@@ -176,46 +175,46 @@ def _fill(index: Any, gallery: Gallery) -> None:
 
 
 def _fill_codes(index: Any, gallery: Gallery) -> None:
-    held: Any = faiss.downcast_index(index.storage) if isinstance(index, faiss.IndexHNSW) else index
-    held.codes.resize(gallery.rows * held.code_size)
-    held.codes.resize(0)  # what it took, it keeps
-    for vectors in gallery.vectors():
+    flat: Any = faiss.downcast_index(index.storage) if isinstance(index, faiss.IndexHNSW) else index
+    flat.codes.resize(gallery.size * flat.code_size)
+    flat.codes.resize(0)  # a C++ vector keeps its memory when it shrinks
+    for vectors in gallery.chunks():
         index.add(vectors)  # type: ignore[call-arg]
 
 
 def _fill_lists(index: Any, gallery: Gallery) -> None:
-    assigned = [index.quantizer.search(vectors, 1)[1].ravel() for vectors in gallery.vectors()]
-    for place, size in enumerate(np.bincount(np.concatenate(assigned), minlength=index.nlist).tolist()):
-        index.invlists.resize(place, size)
-        index.invlists.resize(place, 0)
-    for vectors, places in zip(gallery.vectors(), assigned, strict=True):
-        index.add_core(len(vectors), faiss.swig_ptr(vectors), None, faiss.swig_ptr(places), None)
+    assigned = [index.quantizer.search(vectors, 1)[1].ravel() for vectors in gallery.chunks()]
+    for number, size in enumerate(np.bincount(np.concatenate(assigned), minlength=index.nlist).tolist()):
+        index.invlists.resize(number, size)
+        index.invlists.resize(number, 0)
+    for vectors, lists in zip(gallery.chunks(), assigned, strict=True):
+        index.add_core(len(vectors), faiss.swig_ptr(vectors), None, faiss.swig_ptr(lists), None)
 
 
 def _tune(
     index: faiss.Index, settings: Index, gallery: Gallery, k: int, setting: str
 ) -> tuple[dict[str, int], float]:
-    """Sets the cheapest of the ways to search that reaches the target; they're tried from the cheapest on."""
-    asked = gallery.sample(TUNED_ON)
-    queries, itself = gallery.at(asked), np.column_stack([np.arange(len(asked)), asked])
-    truth = ground_truth.neighbours(gallery.metric, queries, itself, gallery.vectors(), k)
+    """Sets the cheapest search parameters that reach the recall target; returns them and the recall."""
+    sampled = gallery.sample(TUNING_VECTORS)
+    queries, self_matches = gallery.vectors_at(sampled), np.column_stack([np.arange(len(sampled)), sampled])
+    truth = ground_truth.neighbours(gallery.metric, queries, self_matches, gallery.chunks(), k)
     best = -1.0
-    for parameters in _ways(index, gallery.rows, k):
+    for parameters in _parameter_grid(index, gallery.size, k):
         _set(index, parameters)
-        reached = ground_truth.recall(exact.nearest(index, queries, k, itself)[0], truth, k)
+        reached = ground_truth.recall(exact.nearest(index, queries, k, self_matches)[0], truth, k)
         if reached >= settings.target:
-            _forget_places(index)
+            _drop_direct_map(index)
             return parameters, reached
         best = max(best, reached)
-    advice = "say storage: float32" if settings.storage != "float32" else "say index: flat"
+    advice = "set storage: float32" if settings.storage != "float32" else "set index: flat"
     raise UserError(
-        f"{setting}.recall_target is {settings.target}, but index: {settings.index} with storage: {settings.storage} reaches "
-        f"{best:.3f} on this gallery at most; lower the target or {advice}"
+        f"{setting}.recall_target is {settings.target}, but index: {settings.index} with storage: "
+        f"{settings.storage} reaches {best:.3f} on this gallery at most; lower the target or {advice}"
     )
 
 
-def _ways(index: Any, rows: int, k: int) -> list[dict[str, int]]:
-    """Search parameters, by rising work."""
+def _parameter_grid(index: Any, rows: int, k: int) -> list[dict[str, int]]:
+    """The search parameters to try, from the least work to the most."""
     if isinstance(index, faiss.IndexHNSW):
         return [
             {"efSearch": width} for width in _steps(k + exact.MARGIN, max(rows, k + exact.MARGIN), 2**0.5)
@@ -225,9 +224,8 @@ def _ways(index: Any, rows: int, k: int) -> list[dict[str, int]]:
         return [{"nprobe": width} for width in _steps(1, lists.nlist, 2**0.5)]
     pairs = itertools.product(_steps(1, lists.nlist, 2), (1, 2, 4, 8, 16, 32))
     refined = faiss.downcast_index(index.refine_index).code_size  # type: ignore[union-attr]
-    ordered = sorted(
-        (p * rows / lists.nlist * lists.code_size + f * k * refined, p, f) for p, f in pairs
-    )  # bytes looked at
+    # By the bytes that a search reads.
+    ordered = sorted((p * rows / lists.nlist * lists.code_size + f * k * refined, p, f) for p, f in pairs)
     return [{"nprobe": width, "k_factor": factor} for _, width, factor in ordered]
 
 
@@ -248,8 +246,8 @@ def _set(index: Any, parameters: dict[str, int]) -> None:
         index.k_factor = parameters["k_factor"]
 
 
-def _forget_places(index: faiss.Index) -> None:
-    """Drops what `search.vectors_at` made for itself, which isn't to be in the file."""
+def _drop_direct_map(index: faiss.Index) -> None:
+    """Drops the map from images to lists, which `exact.vectors_at` makes and the file must not hold."""
     lists = faiss.try_extract_index_ivf(index)
     if lists is not None:
         lists.make_direct_map(False)

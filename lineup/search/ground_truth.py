@@ -1,6 +1,4 @@
-"""What an approximate index should have found: exact neighbours of some queries, over a gallery that is read
-as a stream.
-"""
+"""The exact neighbours of some queries, by which an approximate index is judged."""
 
 from __future__ import annotations
 
@@ -16,12 +14,18 @@ from lineup.search.exact import Metric, Positions, Vectors
 def neighbours(
     metric: Metric, queries: Vectors, excluded: Positions, batches: Iterable[Vectors], k: int
 ) -> Positions:
-    """As `search.nearest` finds them in a flat index of all batches; -1 behind a ranking's end. Holds one
-    batch at a time.
+    """The k nearest gallery images of each query, as `exact.nearest` ranks them in one flat index.
 
-    queries: float32 [Q, D], batches: float32 [n, D] each, both as `search.prepare` gave them -> int64 [Q, k].
+    Holds one batch of the gallery at a time.
+
+    Args:
+        queries: float32 [Q, D], as `exact.prepare` returns them.
+        excluded: int64 [E, 2] of (query, gallery position).
+        batches: the gallery, float32 [n, D] each, as `exact.prepare` returns them.
+    Returns:
+        int64 [Q, k], positions in the gallery; -1 behind a ranking's end.
     """
-    places = np.full((len(queries), k), -1, np.int64)
+    best = np.full((len(queries), k), -1, np.int64)
     scores = np.full((len(queries), k), -np.inf, np.float32)
     start = 0
     for vectors in batches:
@@ -29,25 +33,31 @@ def neighbours(
             continue
         index = faiss.IndexFlat(vectors.shape[1], exact.faiss_metric(metric))
         index.add(vectors)  # type: ignore[call-arg]
-        here = (excluded[:, 1] >= start) & (excluded[:, 1] < start + len(vectors))
-        found, near = exact.nearest(index, queries, k, excluded[here] - [0, start])
-        found, near = np.where(found >= 0, found + start, -1), np.where(found >= 0, near, -np.inf)
-        places, scores = np.concatenate([places, found], axis=1), np.concatenate([scores, near], axis=1)
-        order = np.argsort(-scores, axis=1, kind="stable")[:, :k]  # stable: earlier batches hold lower places
-        places, scores = np.take_along_axis(places, order, axis=1), np.take_along_axis(scores, order, axis=1)
+        in_batch = (excluded[:, 1] >= start) & (excluded[:, 1] < start + len(vectors))
+        near, near_scores = exact.nearest(index, queries, k, excluded[in_batch] - [0, start])
+        near_scores = np.where(near >= 0, near_scores, -np.inf)
+        near = np.where(near >= 0, near + start, -1)
+        best, scores = np.concatenate([best, near], axis=1), np.concatenate([scores, near_scores], axis=1)
+        # A stable sort keeps equal scores in the order of their positions: earlier batches hold lower ones.
+        order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+        best, scores = np.take_along_axis(best, order, axis=1), np.take_along_axis(scores, order, axis=1)
         start += len(vectors)
-    return places
+    return best
 
 
-def recall(found: Positions, truth: Positions, k: int) -> float:
-    """recall@k: share of the first k of `truth` that is among the first k found, mean over queries; both
-    int64 [Q, K], -1 for none.
+def recall(positions: Positions, truth: Positions, k: int) -> float:
+    """recall@k: the share of the k exact neighbours that are among the first k ranked, mean over queries.
 
-    As in ann-benchmarks, but that equal scores count in the order of the images, as both were ranked in.
+    As ann-benchmarks defines it, except that equal scores count in the order of the images' ids, by which
+    both rankings are ordered.
+
+    Args:
+        positions: int64 [Q, K], what was ranked; -1 for none.
+        truth: int64 [Q, K], the exact neighbours; -1 for none. Queries without any are left out of the mean.
     """
-    found, truth = found[:, :k], truth[:, :k]
+    positions, truth = positions[:, :k], truth[:, :k]
     rows = np.arange(len(truth))[:, None]
-    width = int(max(found.max(initial=0), truth.max(initial=0))) + 1
-    hits = np.isin(rows * width + truth, (rows * width + found)[found >= 0]) & (truth >= 0)
+    width = int(max(positions.max(initial=0), truth.max(initial=0))) + 1
+    hits = np.isin(rows * width + truth, (rows * width + positions)[positions >= 0]) & (truth >= 0)
     wanted = (truth >= 0).sum(axis=1)
     return float(np.mean(hits.sum(axis=1)[wanted > 0] / wanted[wanted > 0])) if (wanted > 0).any() else 1.0

@@ -1,8 +1,7 @@
-"""Test photos that look like a training photo: resized, cropped or compressed again, so that neither bytes
-nor pixels agree.
+"""Test photos that are near copies of a training photo: resized, cropped or compressed again.
 
-Vectors find the candidates, whatever the size of the collection; pixels tell a copy from a photo of the same
-kind of thing.
+Neither bytes nor pixels of a near copy are equal. Vectors find the candidates, in a collection of any size;
+pixels then distinguish a copy from a photo of the same kind of thing.
 """
 
 from __future__ import annotations
@@ -22,22 +21,30 @@ from lineup.storage import embeddings, parquet
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
-SIDE = 24  # pixels of a view: what is left of a photo at any size and quality
-SAME_PICTURE = 0.95  # of `agreement`
-_SHARES = (0.95, 0.9, 0.85, 0.8, 0.7, 0.6)  # of a photo's sides that a crop may have left
-_STEPS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the way that a crop can be moved
-_EMPTY = np.empty((0, 2), np.int64)
+# Side of a view in pixels: so few are much the same at any size and quality of the photo.
+SIDE = 24
+# The `agreement` from which two pictures count as the same.
+SAME_PICTURE = 0.95
+# The crops that are compared: what share of a photo's sides is left, and where the crop lies between the
+# edges.
+_CROP_SHARES = (0.95, 0.9, 0.85, 0.8, 0.7, 0.6)
+_CROP_OFFSETS = (0.0, 0.25, 0.5, 0.75, 1.0)
+_NO_EXCLUSIONS = np.empty((0, 2), np.int64)
 
 
 def nearest(test: Path, train: Path) -> tuple[Floats, Ints]:
-    """Each test image's nearest training image: cosine, -inf where there is none, and its place in the order
-    of the ids; both [N].
+    """Each test image's nearest training image; of equally near ones the first.
 
-    test, train: folders of embeddings. Holds one shard of training vectors, and a batch of test vectors. Of
-    equal ones the first is taken, so the result depends on the vectors alone.
+    Holds one shard of training vectors and one batch of test vectors in memory.
+
+    Args:
+        test, train: folders of embeddings.
+    Returns:
+        The cosine, float32 [N], and the training image's position in the order of the ids, int64 [N]; -inf
+        and -1 where there is no training image.
     """
     count = parquet.count_rows(test)
-    best, place = np.full(count, -np.inf, np.float32), np.full(count, -1, np.int64)
+    best, position = np.full(count, -np.inf, np.float32), np.full(count, -1, np.int64)
     before = 0
     for shard in parquet.shards(train):
         rows = pq.read_metadata(shard).num_rows
@@ -53,16 +60,14 @@ def nearest(test: Path, train: Path) -> tuple[Floats, Ints]:
         done = 0
         for ids, vectors in chain.from_iterable(map(_vectors, parquet.shards(test))):
             positions, scores = exact.nearest(
-                index, exact.prepare("cosine", ids, vectors, str(test)), 1, _EMPTY
+                index, exact.prepare("cosine", ids, vectors, str(test)), 1, _NO_EXCLUSIONS
             )
             here = slice(done, done := done + len(ids))
             better = scores[:, 0] > best[here]
-            best[here], place[here] = (
-                np.where(better, scores[:, 0], best[here]),
-                np.where(better, before + positions[:, 0], place[here]),
-            )
+            best[here] = np.where(better, scores[:, 0], best[here])
+            position[here] = np.where(better, before + positions[:, 0], position[here])
         before += rows
-    return best, place
+    return best, position
 
 
 def _vectors(shard: Path) -> Iterator[exact.Batch]:
@@ -70,11 +75,10 @@ def _vectors(shard: Path) -> Iterator[exact.Batch]:
 
 
 def agreement(a: Image.Image, b: Image.Image) -> float:
-    """How alike the pixels of two RGB pictures are, -1..1: the highest correlation of one with the other or a
-    crop of it.
+    """How alike two RGB pictures are, -1..1: the highest correlation of one with the other or a crop of it.
 
-    Grey, at SIDE x SIDE pixels; brightness and contrast don't count; either may be mirrored. 0 for a picture
-    of one colour.
+    Compared in grey at SIDE x SIDE pixels, also mirrored; brightness and contrast do not count. A picture of
+    one colour gives 0.
     """
     crops = [_views(picture) for picture in (a, b)]
     whole = [views[:1] for views in crops]
@@ -84,13 +88,15 @@ def agreement(a: Image.Image, b: Image.Image) -> float:
 
 
 def _views(picture: Image.Image) -> npt.NDArray[np.float64]:
-    """The picture and its crops, of mean 0 and length 1: float64 [1 + crops, SIDE * SIDE], the whole first."""
+    """The whole picture and its crops, each with mean 0 and length 1: float64 [1 + crops, SIDE * SIDE]."""
     side = 4 * SIDE
-    grey = picture.convert("L").resize(
-        (side, side), Image.Resampling.BOX
-    )  # once: the many crops are then cheap
+    # Reduced once, so that the many crops are cheap.
+    grey = picture.convert("L").resize((side, side), Image.Resampling.BOX)
     boxes = [(0.0, 0.0, 1.0)] + [
-        ((1 - share) * x, (1 - share) * y, share) for share in _SHARES for x in _STEPS for y in _STEPS
+        ((1 - share) * x, (1 - share) * y, share)
+        for share in _CROP_SHARES
+        for x in _CROP_OFFSETS
+        for y in _CROP_OFFSETS
     ]
     corners = [(x * side, y * side, (x + share) * side, (y + share) * side) for x, y, share in boxes]
     views = [grey.resize((SIDE, SIDE), Image.Resampling.BOX, box) for box in corners]

@@ -1,5 +1,5 @@
-"""The search page: a local web server over the rows that are computed here.
+"""The search page: a local web server for the rows that are computed here.
 
-`app` is what it answers over HTTP, `rooms` the rows kept ready to answer; page/ holds the template, the style
-and the script. Nothing of a request ever becomes part of a path.
+`app` routes the requests, and `row_pool` keeps the rows that are searched in memory; page/ holds the
+template, the style and the script. No part of a request ever becomes part of a path.
 """

@@ -1,4 +1,4 @@
-"""What the page asks of a row, and what it shows: JSON of the gallery's nearest images."""
+"""A search of the page, from what the page sends to the JSON that it shows."""
 
 from __future__ import annotations
 
@@ -11,105 +11,113 @@ import numpy as np
 
 from lineup import paths
 from lineup.photos import prepared_images
-from lineup.serving import row_pool, row_search
-from lineup.serving.decoder import Photo
-from lineup.serving.gallery_photos import Gallery
-from lineup.serving.query_encoder import Model, Vectors
-from lineup.serving.row_search import Row
+from lineup.serving import row_pool
+from lineup.serving.decoder import DecodedPhoto
+from lineup.serving.gallery_photos import GalleryPhotos
+from lineup.serving.query_encoder import QueryEncoder, Vectors
+from lineup.serving.row_search import EmbedQuery, Row
 from lineup.serving.security import Refusal
 
 
 @dataclass(frozen=True)
-class Asked:
-    """itself: the position of the gallery's image that it is, None if it is none; left_out: positions of
-    those that are no answers.
+class ResolvedQuery:
+    """A query, and what the gallery knows of it.
 
-    decoding_seconds: what decoding it took before.
+    embed: gives its vector by one model.
+    position: of the gallery image that it is; None if the gallery does not have it.
+    excluded: positions of the images that are left out as the query itself.
+    decoding_seconds: how long it took to decode its photo.
     """
 
-    vector: row_search.Question
-    itself: int | None = None
-    left_out: Sequence[int] = ()
+    embed: EmbedQuery
+    position: int | None = None
+    excluded: Sequence[int] = ()
     decoding_seconds: float = 0
 
 
-Question = Callable[[Gallery], Asked]
+ResolveQuery = Callable[[GalleryPhotos], ResolvedQuery]
 
 
-def photo(decoded: Photo) -> Question:
-    def ask(searched: Gallery) -> Asked:
-        position = searched.position(decoded.image_id)
-        return Asked(
-            lambda model: model.of_prepared(decoded.image_id, decoded.content),
-            position,
+def photo_query(decoded: DecodedPhoto) -> ResolveQuery:
+    """A photo from outside the gallery, which may be among its own results."""
+
+    def resolve(photos: GalleryPhotos) -> ResolvedQuery:
+        return ResolvedQuery(
+            lambda encoder: encoder.embed_prepared(decoded.image_id, decoded.content),
+            photos.position(decoded.image_id),
             decoding_seconds=decoded.seconds,
         )
 
-    return ask
+    return resolve
 
 
-def words(text: str) -> Question:
+def text_query(text: str) -> ResolveQuery:
+    """Raises Refusal if there is no text."""
     if not text.strip():
         raise Refusal(400, "there are no words to search with; type some")
-    return lambda _: Asked(lambda model: model.of_words(text.strip()))
+    return lambda _: ResolvedQuery(lambda encoder: encoder.embed_text(text.strip()))
 
 
-def own_image(image_id: str) -> Question:
-    """One of the gallery's; neither it nor what else counts as it is among the answers."""
+def gallery_query(image_id: str) -> ResolveQuery:
+    """One of the gallery's images; neither it nor what else counts as it is among the results."""
 
-    def ask(searched: Gallery) -> Asked:
-        position = searched.position(image_id)
+    def resolve(photos: GalleryPhotos) -> ResolvedQuery:
+        position = photos.position(image_id)
         if position is None:
-            raise Refusal(404, "the gallery has no such image; it may have been taken out")
-        return Asked(
-            lambda model: model.of_image(position),
+            raise Refusal(404, "the gallery has no such image; it may have been removed")
+        return ResolvedQuery(
+            lambda encoder: encoder.gallery_vector(position),
             position,
-            searched.itself(image_id, searched.pixels_id(position)),
+            photos.self_matches(image_id, photos.pixels_id(position)),
         )
 
-    return ask
+    return resolve
 
 
-def answer(row: Row, question: Question, k: int) -> dict[str, Any]:
-    """Raises UserError or Refusal.
+def search(row: Row, resolve: ResolveQuery, k: int) -> dict[str, Any]:
+    """The k nearest photos of a row, as the page shows them. Raises UserError or Refusal.
 
-    asked: the gallery's image that was searched with, null if there is none.
+    query_image is the gallery image that was searched with, null if it was none.
     """
-    asked, embedding = question(row.searched), 0.0
+    query, embedding_seconds = resolve(row.photos), 0.0
 
-    def vector(model: Model) -> Vectors:
-        nonlocal embedding
+    def timed_embed(encoder: QueryEncoder) -> Vectors:
+        nonlocal embedding_seconds
         start = time.perf_counter()
-        made = asked.vector(model)
-        embedding += time.perf_counter() - start
-        return made
+        vector = query.embed(encoder)
+        embedding_seconds += time.perf_counter() - start
+        return vector
 
     start = time.perf_counter()
-    found = row.nearest(vector, k, asked.left_out)
+    results = row.nearest(timed_embed, k, query.excluded)
     seconds = time.perf_counter() - start
-    itself = None if asked.itself is None else row.searched.image(asked.itself)
+    query_image = None if query.position is None else row.photos.photo(query.position)
     return {
-        "model": row.model,
-        "metric": row.metric,
-        "gallery": len(row.searched.ids),
-        "asked": itself and asdict(itself),
-        "copies_left_out": max(0, len(asked.left_out) - 1),  # beside the one that was asked with
-        "answers": [{**asdict(a.image), "score": a.score, "same_file": a.image == itself} for a in found],
-        "embed_ms": round((asked.decoding_seconds + embedding) * 1000, 1),
-        "search_ms": round((seconds - embedding) * 1000, 1),
+        "row": row.name,
+        "score_meaning": row.search.score_meaning,
+        "gallery": len(row.photos.ids),
+        "query_image": query_image and asdict(query_image),
+        "excluded_copies": max(0, len(query.excluded) - 1),  # without the query itself
+        "results": [
+            {**asdict(result.photo), "score": result.score, "same_file": result.photo == query_image}
+            for result in results
+        ],
+        "embed_ms": round((query.decoding_seconds + embedding_seconds) * 1000, 1),
+        "search_ms": round((seconds - embedding_seconds) * 1000, 1),
     }
 
 
-def starters(searched: Gallery, count: int) -> list[dict[str, Any]]:
-    """Gallery images to begin with, spread evenly over the ids, which are in no order of their own."""
-    places = np.unique(np.linspace(0, len(searched.ids) - 1, min(count, len(searched.ids))).astype(int))
-    return [asdict(searched.image(int(place))) for place in places]
+def starters(photos: GalleryPhotos, count: int) -> list[dict[str, Any]]:
+    """Gallery photos to start from, spread evenly over the ids, whose order means nothing."""
+    size = len(photos.ids)
+    positions = np.unique(np.linspace(0, size - 1, min(count, size)).astype(int))
+    return [asdict(photos.photo(int(position))) for position in positions]
 
 
-def warm_up(opened: row_pool.Rooms, row: str) -> None:
-    """Loads a row and sends one picture through it, so that the first answer is as fast as the next."""
-    ready = opened.row(row)
-    image_id = ready.searched.ids[0].as_py()
+def warm_up(pool: row_pool.RowPool, row: str) -> None:
+    """Loads a row and searches with one photo, so that the first search is as fast as the next."""
+    loaded = pool.row(row)
+    image_id = loaded.photos.ids[0].as_py()
     data = prepared_images.read(paths.images("test"), image_id)
     if data is not None:
-        answer(ready, photo(Photo(image_id, data, 0)), 1)
+        search(loaded, photo_query(DecodedPhoto(image_id, data, 0)), 1)

@@ -1,4 +1,4 @@
-"""What the search page's server answers: the page, the gallery's pictures, and searches."""
+"""The routes of the search page's server: the page, the gallery's images, and searches."""
 
 from __future__ import annotations
 
@@ -17,76 +17,79 @@ from lineup import paths
 from lineup.photos import prepared_images
 from lineup.serving import api, row_pool
 from lineup.serving.limits import Limits
+from lineup.serving.row_pool import RowPool
 from lineup.serving.searches import Searches
-from lineup.serving.security import Guard, Refusal, tell_faults
+from lineup.serving.security import Guard, Refusal, report_errors
 from lineup.settings.params import Params
 
-MAX_CHARACTERS = 1_000  # text towers read some 60 to 80 tokens
-SHOWN, MOST_SHOWN = 24, 96
-STARTERS = 12  # gallery images to begin with
+MAX_TEXT_CHARACTERS = 1_000  # text towers read some 60 to 80 tokens
+DEFAULT_RESULTS, MAX_RESULTS = 24, 96
+STARTERS = 12
 
 _PAGE = Path(__file__).parent / "page"
-_CACHED = (
-    "private, max-age=600"  # what an id's picture looks like changes with preprocess.shorter_side_px only
-)
+# The image of an id changes only with preprocess.shorter_side_px.
+_IMAGE_CACHE_CONTROL = "private, max-age=600"
 
-Depth = Annotated[int, Query(ge=1, le=MOST_SHOWN)]
+Depth = Annotated[int, Query(ge=1, le=MAX_RESULTS)]
 ImageId = Annotated[str, Query(pattern=r"^[0-9a-f]{64}$")]
-Words = Annotated[str, Query(min_length=1, max_length=MAX_CHARACTERS)]
+Words = Annotated[str, Query(min_length=1, max_length=MAX_TEXT_CHARACTERS)]
 
 
 def create(params: Params, first: str, names: Collection[str], limits: Limits) -> ASGIApp:
-    """first: the row that the page opens with.
+    """The server's app.
 
-    It is loaded at once, the others when they're asked. names: see `guard.Guard`.
+    Args:
+        first: the row that the page opens with. It is loaded at once, the others when they are searched.
+        names: by which the server is known; see `security.Guard`.
     """
-    opened = row_pool.Rooms(params)
-    searches = Searches(params, opened, limits)
+    pool = RowPool(params)
+    searches = Searches(params, pool, limits)
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=lambda _: searches.open(first))
-    tell_faults(app)
+    report_errors(app)
     app.mount("/static", StaticFiles(directory=_PAGE / "static"))
-    _add_page(app, params, first, opened, limits.picture_bytes)
+    _add_page(app, params, first, pool, limits.picture_bytes)
     _add_searches(app, searches)
     return Guard(app, names)
 
 
-def _add_page(app: FastAPI, params: Params, first: str, opened: row_pool.Rooms, max_bytes: int) -> None:
+def _add_page(app: FastAPI, params: Params, first: str, pool: RowPool, max_bytes: int) -> None:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_PAGE), autoescape=True, undefined=jinja2.StrictUndefined
     )
     page = environment.get_template("index.html.j2")
     limits = {
         "max_bytes": max_bytes,
-        "max_characters": MAX_CHARACTERS,
-        "shown": SHOWN,
-        "most_shown": MOST_SHOWN,
+        "max_characters": MAX_TEXT_CHARACTERS,
+        "default_results": DEFAULT_RESULTS,
+        "max_results": MAX_RESULTS,
     }
 
     @app.get("/")
     def index() -> HTMLResponse:
-        searched, offers = opened.gallery(), [asdict(row) for row in row_pool.offers(params)]
-        data = {"rows": offers, "first": first, "starters": api.starters(searched, STARTERS), **limits}
-        return HTMLResponse(page.render(data=data, gallery=len(searched.ids)))
+        photos, rows = pool.photos(), [asdict(info) for info in row_pool.row_infos(params)]
+        data = {"rows": rows, "first": first, "starters": api.starters(photos, STARTERS), **limits}
+        return HTMLResponse(page.render(data=data, gallery=len(photos.ids)))
 
     @app.get("/images/{image_id}")
-    def picture(image_id: str) -> Response:
-        known = opened.gallery().position(image_id) is not None
+    def image(image_id: str) -> Response:
+        known = pool.photos().position(image_id) is not None
         data = prepared_images.read(paths.images("test"), image_id) if known else None
         if data is None:
             raise Refusal(404, "the gallery has no such image")
-        return Response(data, media_type=prepared_images.media_type(data), headers={"Cache-Control": _CACHED})
+        headers = {"Cache-Control": _IMAGE_CACHE_CONTROL}
+        return Response(data, media_type=prepared_images.media_type(data), headers=headers)
 
 
 def _add_searches(app: FastAPI, searches: Searches) -> None:
     @app.get("/search/image")
-    async def search_image(request: Request, model: str, image_id: ImageId, k: Depth = SHOWN) -> Any:
-        """From one of the gallery's own images."""
-        return await searches.by_question(request, model, api.own_image(image_id), k)
+    async def search_image(request: Request, row: str, image_id: ImageId, k: Depth = DEFAULT_RESULTS) -> Any:
+        """With one of the gallery's own images."""
+        return await searches.by_query(request, row, api.gallery_query(image_id), k)
 
     @app.get("/search/words")
-    async def search_words(request: Request, model: str, words: Words, k: Depth = SHOWN) -> Any:
-        return await searches.by_question(request, model, api.words(words), k)
+    async def search_words(request: Request, row: str, words: Words, k: Depth = DEFAULT_RESULTS) -> Any:
+        return await searches.by_query(request, row, api.text_query(words), k)
 
     @app.post("/search/photo")
-    async def search_photo(request: Request, model: str, k: Depth = SHOWN) -> Any:
-        return await searches.by_photo(request, model, k)
+    async def search_photo(request: Request, row: str, k: Depth = DEFAULT_RESULTS) -> Any:
+        return await searches.by_photo(request, row, k)

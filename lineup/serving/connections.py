@@ -1,6 +1,4 @@
-"""A client's connection to the page's server: uvicorn's own, which waits only so long for what the client has
-to send or to read.
-"""
+"""Connections of the page's server: uvicorn's own, with deadlines for clients to send and to read."""
 
 from __future__ import annotations
 
@@ -22,18 +20,20 @@ def protocol(limits: Limits) -> type[Connection]:
 
 
 class Connection(H11Protocol):
-    """Beside uvicorn's own time for a connection without a request, timeout_keep_alive.
+    """A connection with deadlines, besides uvicorn's timeout_keep_alive for one without a request.
 
-    A connection too many is closed at once: while it waited for its request it would hold an open file.
+    A connection beyond the limit is closed at once: while it waited for its request it would hold an open
+    file.
     """
 
     limits: ClassVar[Limits]
     shares: ClassVar[Shares]
-    _sending: asyncio.TimerHandle | None = (
-        None  # by when the client has to send its header, or more of its upload
-    )
-    _reading: asyncio.TimerHandle | None = None  # by when the client has to read what was answered
-    _state: object = None  # what the client was doing when _sending was set
+    # By when the client has to send its header, or more of its upload.
+    _sending: asyncio.TimerHandle | None = None
+    # By when the client has to read its response.
+    _reading: asyncio.TimerHandle | None = None
+    # What the client was doing when _sending was set.
+    _state: object = None
     _upload_ends: float = 0
     _counted = False
 
@@ -43,9 +43,8 @@ class Connection(H11Protocol):
         if not self._counted:
             transport.abort()
             return
-        transport.set_write_buffer_limits(
-            0
-        )  # pause_writing is called as soon as the client lets anything wait
+        # With 0, pause_writing is called as soon as the client leaves anything unread.
+        transport.set_write_buffer_limits(0)
         self._expect_more()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -63,7 +62,7 @@ class Connection(H11Protocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._reading = self.loop.call_later(self.limits.answer_seconds, self.transport.abort)
+        self._reading = self.loop.call_later(self.limits.response_seconds, self.transport.abort)
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -76,18 +75,18 @@ class Connection(H11Protocol):
     def shutdown(self) -> None:
         super().shutdown()
         if self.cycle is not None and not self.cycle.response_complete:
-            self.transport.abort()  # the request learns that its client is gone, and ends without a word
+            self.transport.abort()  # ends the request, as if its client had left
 
     @property
     def _address(self) -> str:
         return self.client[0] if self.client else ""
 
     def _expect_more(self) -> None:
-        """Sets the time by which the client has to send on; none while it waits for an answer."""
+        """Sets the time by which the client has to send more; none while it waits for a response."""
         state, now = self.conn.their_state, self.loop.time()
         entered, self._state = state is not self._state, state
         if state is h11.IDLE and not entered:
-            return  # a header has one deadline, however many bytes come one by one
+            return  # a header has one deadline, even if its bytes come one by one
         if self._sending is not None:
             self._sending.cancel()
         self._sending = None
@@ -107,19 +106,18 @@ class Connection(H11Protocol):
                 f"the request's header did not arrive within {self.limits.header_seconds:g} s; send it again",
             )
         else:
-            self.transport.abort()  # browsers open connections in advance
+            self.transport.abort()  # a connection that the browser opened in advance
 
     def _upload_is_late(self) -> None:
-        whole = self.loop.time() >= self._upload_ends
         reason = (
-            f"not whole after {self.limits.upload_seconds:g} s"
-            if whole
+            f"not complete after {self.limits.upload_seconds:g} s"
+            if self.loop.time() >= self._upload_ends
             else f"nothing came for {self.limits.silent_seconds:g} s"
         )
         self._refuse(408, f"the upload was ended ({reason}); send it again")
 
     def _refuse(self, status: int, sentence: str) -> None:
-        """Answers the request that is being received, unless it has been, and hangs up."""
+        """Refuses the request that is being received, unless it has its response already, and hangs up."""
         if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             self.transport.abort()
             return
@@ -133,8 +131,7 @@ class Connection(H11Protocol):
         for event in (response, h11.Data(data=body), h11.EndOfMessage()):
             self.transport.write(self.conn.send(event) or b"")
         self.transport.close()
-        if (
-            self.cycle is not None
-        ):  # else the app would answer once more before it learns that the client is gone
+        # Otherwise the app would respond once more before it learns that the client is gone.
+        if self.cycle is not None:
             self.cycle.disconnected = True
             self.cycle.message_event.set()

@@ -1,9 +1,8 @@
-"""Decodes what strangers send in worker processes, each of which is ended where a picture takes it too long,
-or breaks it.
+"""Decodes the pictures that strangers send, in worker processes.
 
-A decoder can't be stopped inside a thread. The processes are kept for the next picture. What they hand back
-is no pickle, and is
-quick to decode: this process decodes nothing that strangers sent.
+A picture may take its decoder too long, or break it, and a thread cannot be stopped: such a process is killed
+and replaced. The server itself decodes nothing that strangers sent. A worker hands back the pixels in a file
+that is quick to decode, never a pickle.
 """
 
 from __future__ import annotations
@@ -32,18 +31,16 @@ from lineup.photos import decoding
 from lineup.photos.decoding import BadImage
 from lineup.serving.limits import Limits
 
-_REQUEST = struct.Struct(">Q")  # bytes of the file, which follows
-_ANSWER = struct.Struct(
-    ">?Q"
-)  # whether it was decoded, and the bytes of what follows: an encoded picture, or why not
+# Precedes a file: its number of bytes.
+_REQUEST = struct.Struct(">Q")
+# Precedes a reply: whether the file was decoded, and the number of bytes of the picture, or of the reason why
+# not.
+_REPLY = struct.Struct(">?Q")
 
 
 @dataclass(frozen=True)
-class Photo:
-    """A file that was decoded.
-
-    content: its picture as preprocess would hand it on; seconds: what that took.
-    """
+class DecodedPhoto:
+    """image_id: of the file; content: its picture as preprocess prepares it; seconds: how long that took."""
 
     image_id: str
     content: bytes
@@ -51,7 +48,7 @@ class Photo:
 
 
 class Decoders:
-    """`limits.decodings` worker processes; any thread may ask, and waits while all are busy."""
+    """`limits.decodings` worker processes. Any thread may use them, and waits while all are busy."""
 
     def __init__(self, limits: Limits, shorter_side_px: int) -> None:
         self._workers = [_Worker(limits, shorter_side_px) for _ in range(limits.decodings)]
@@ -59,13 +56,13 @@ class Decoders:
         for worker in self._workers:
             self._idle.put(worker)
 
-    def prepare(self, data: bytes | bytearray) -> Photo:
-        """Raises BadImage, also where the picture takes too long or too much memory."""
+    def prepare(self, data: bytes | bytearray) -> DecodedPhoto:
+        """Raises BadImage, also if the picture takes too long or too much memory."""
         worker = self._idle.get()
         try:
             start = time.perf_counter()
             content = worker.prepare(data)
-            return Photo(hashlib.sha256(data).hexdigest(), content, time.perf_counter() - start)
+            return DecodedPhoto(hashlib.sha256(data).hexdigest(), content, time.perf_counter() - start)
         finally:
             self._idle.put(worker)
 
@@ -75,7 +72,7 @@ class Decoders:
 
 
 class _Worker:
-    """A process of this file's `main`. For one thread at a time."""
+    """A process that runs this file's `main`; for one thread at a time."""
 
     def __init__(self, limits: Limits, shorter_side_px: int) -> None:
         self._seconds = limits.decoding_seconds
@@ -92,7 +89,7 @@ class _Worker:
             "OPENBLAS_NUM_THREADS": "1",
         }
         pipe = subprocess.PIPE
-        # In a session of its own: Ctrl-C is the server's to handle.
+        # In a session of its own, so that Ctrl-C reaches the server alone.
         return subprocess.Popen(
             self._command, stdin=pipe, stdout=pipe, env=environment, start_new_session=True
         )
@@ -114,20 +111,23 @@ class _Worker:
         self._process.wait()
 
     def _ask(self, data: bytes | bytearray) -> tuple[bool, bytes]:
-        """OSError or EOFError if the process ends meanwhile."""
+        """Whether the picture was decoded, and its content or the reason why not.
+
+        Raises OSError or EOFError if the process ends meanwhile.
+        """
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin and stdout
         stdin.write(_REQUEST.pack(len(data)))
         stdin.write(data)
         stdin.flush()
-        decoded, size = _ANSWER.unpack(_read(stdout, _ANSWER.size))
+        decoded, size = _REPLY.unpack(_read(stdout, _REPLY.size))
         return decoded, _read(stdout, size)
 
     def _restart(self) -> int:
-        """How the process ended: minus the signal, or its exit status."""
+        """Replaces the process; returns how it ended: minus the signal, or its exit status."""
         self._process.kill()
         for pipe in (self._process.stdin, self._process.stdout):
-            with suppress(OSError):  # of what it didn't read
+            with suppress(OSError):  # for what the process has not read
                 pipe.close()  # type: ignore[union-attr]
         status = self._process.wait()
         if not self._closed:
@@ -136,10 +136,10 @@ class _Worker:
 
     def _reason(self, status: int) -> str:
         if status == -signal.SIGALRM:
-            return f"takes more than {self._seconds:g} s to decode; save it anew, as an ordinary JPEG"
+            return f"takes more than {self._seconds:g} s to decode; save it again as an ordinary JPEG"
         if status == -signal.SIGKILL:
-            return "was given up, most likely for want of memory; choose a smaller one"
-        return f"breaks its decoder (status {status}); save it anew, as an ordinary JPEG"
+            return "was given up, most likely for lack of memory; choose a smaller one"
+        return f"breaks its decoder (status {status}); save it again as an ordinary JPEG"
 
 
 def _read(stream: IO[bytes], size: int) -> bytes:
@@ -150,9 +150,9 @@ def _read(stream: IO[bytes], size: int) -> bytes:
 
 
 def main(shorter_side_px: int, max_pixels: int, seconds: float, memory_bytes: int) -> None:
-    """The worker: a picture at a time from stdin, EOFError at its end.
+    """The worker: decodes one picture after the other from stdin, until EOFError at its end.
 
-    The kernel ends it where one takes longer than `seconds`.
+    The kernel kills it if a picture takes longer than `seconds`.
     """
     threading.Thread(target=_end_with_parent, daemon=True).start()
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
@@ -164,7 +164,7 @@ def main(shorter_side_px: int, max_pixels: int, seconds: float, memory_bytes: in
         signal.setitimer(signal.ITIMER_REAL, seconds)
         decoded, content = _prepare(data, shorter_side_px, max_pixels)
         signal.setitimer(signal.ITIMER_REAL, 0)
-        stdout.write(_ANSWER.pack(decoded, len(content)))
+        stdout.write(_REPLY.pack(decoded, len(content)))
         stdout.write(content)
         stdout.flush()
 
@@ -186,22 +186,22 @@ def _prepare(data: bytes, shorter_side_px: int, max_pixels: int) -> tuple[bool, 
 
 
 def _uncompressed(rgb: Image.Image) -> bytes:
-    """The same pixels, in a file that is quick to decode whoever made it."""
+    """The same pixels in a file that is quick to decode."""
     buffer = io.BytesIO()
     rgb.save(buffer, "PPM")
     return buffer.getvalue()
 
 
 def _end_with_parent() -> None:
-    """Its end of stdin is closed then, and by nothing else."""
+    """Ends this process once the server has ended, by which alone the other end of stdin is closed."""
     parent = select.poll()
-    parent.register(sys.stdin, 0)  # only for that; what comes is for `main` to read
+    parent.register(sys.stdin, 0)  # waits for that only; `main` reads what is sent
     parent.poll()
     os._exit(1)
 
 
 def _bound_memory(size: int) -> None:
-    """Bytes beside what is in use now; where the system doesn't say or bound it, pixels alone are bounded."""
+    """Limits this process to `size` bytes more than it uses now, on systems that can."""
     with suppress(OSError, ValueError):
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         limit = pages * resource.getpagesize() + size

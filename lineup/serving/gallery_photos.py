@@ -1,4 +1,4 @@
-"""The gallery as its images are known by: what a search from outside the pipeline answers with."""
+"""The gallery's photos by what people know them by: label and paths."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from lineup.storage import parquet
 
 
 @dataclass(frozen=True)
-class Image:
-    """One of the gallery. label: None if unknown; paths: every file with its bytes, relative to data/raw."""
+class GalleryPhoto:
+    """label: None if it is unknown; paths: of every file with its bytes, relative to data/raw."""
 
     image_id: str
     label: str | None
@@ -24,42 +24,42 @@ class Image:
 
 
 @dataclass(frozen=True)
-class Gallery:
-    """The images searched in: schemas.MANIFEST's image_id, label, paths and pixels_id, one chunk each, sorted
-    by id.
+class GalleryPhotos:
+    """The images searched in.
 
-    exclude: what counts as the photo that is asked with, as in the pipeline's rankings.
+    table: schemas.MANIFEST's image_id, label, paths and pixels_id, one chunk each, sorted by id.
+    exclude: what counts as the query itself, as in the pipeline's rankings.
     """
 
-    rows: pa.Table
+    table: pa.Table
     exclude: Exclude
 
     @property
     def ids(self) -> pa.ChunkedArray:
-        return self.rows.column("image_id")
+        return self.table.column("image_id")
 
     def position(self, image_id: str) -> int | None:
-        """Its place in the order of the ids; None if the gallery has no such image."""
-        place = bisect_left(range(len(self.ids)), image_id, key=lambda i: self.ids[i].as_py())
-        return place if place < len(self.ids) and self.ids[place].as_py() == image_id else None
+        """The image's position in the order of the ids; None if the gallery has no such image."""
+        position = bisect_left(range(len(self.ids)), image_id, key=lambda i: self.ids[i].as_py())
+        known = position < len(self.ids) and self.ids[position].as_py() == image_id
+        return position if known else None
 
     def pixels_id(self, position: int) -> str:
-        return self.rows.column("pixels_id")[position].as_py()
+        return self.table.column("pixels_id")[position].as_py()
 
-    def itself(self, image_id: str, pixels_id: str) -> list[int]:
-        """The positions of what counts as the photo with these ids, which is no answer to itself."""
+    def self_matches(self, image_id: str, pixels_id: str) -> list[int]:
+        """The positions of the images that count as the query itself, if the query has these ids."""
         column, value = ("pixels_id", pixels_id) if self.exclude == "pixels" else ("image_id", image_id)
-        return np.flatnonzero(
-            pc.call_function("equal", [self.rows.column(column), value]).to_numpy()
-        ).tolist()
+        equal = pc.call_function("equal", [self.table.column(column), value])
+        return np.flatnonzero(equal.to_numpy()).tolist()
 
-    def image(self, position: int) -> Image:
-        return Image(*(self.rows.column(name)[position].as_py() for name in ("image_id", "label", "paths")))
+    def photo(self, position: int) -> GalleryPhoto:
+        columns = (self.table.column(name) for name in ("image_id", "label", "paths"))
+        return GalleryPhoto(*(column[position].as_py() for column in columns))
 
 
-def read(exclude: Exclude) -> Gallery:
-    """UserError if nothing is prepared."""
-    manifest = parquet.read_table(
-        paths.manifest("test"), columns=["image_id", "split", "label", "paths", "pixels_id"]
-    )
-    return Gallery(manifest.filter(pc.field("split") == "gallery").combine_chunks(), exclude)
+def read(exclude: Exclude) -> GalleryPhotos:
+    """The gallery of the test manifest. UserError if nothing is prepared."""
+    columns = ["image_id", "split", "label", "paths", "pixels_id"]
+    manifest = parquet.read_table(paths.manifest("test"), columns=columns)
+    return GalleryPhotos(manifest.filter(pc.field("split") == "gallery").combine_chunks(), exclude)

@@ -1,4 +1,4 @@
-"""How much of the page's server its clients may use: together, and each one alone. A client is an address."""
+"""How much of the page's server its clients may use, together and each alone. A client is an IP address."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from fastapi import Request
 
 @dataclass(frozen=True)
 class Limits:
-    """What all clients may have at once, and one alone (`_of_client`); how long the server waits for them;
-    what one picture may take.
+    """What all clients may use at once, and one of them (`_of_client`); how long the server waits for them.
 
-    header_seconds: for a whole header; silent_seconds: without a byte of an upload; upload_seconds: for a
-    whole one; answer_seconds: for a client to read its answer. decodings: at once; decoding_bytes: of memory,
-    beside what the worker needs for itself.
+    header_seconds: until a request's header is complete. silent_seconds: without a byte of an upload.
+    upload_seconds: until an upload is complete. response_seconds: until a client has read its response.
+    decodings: worker processes. decoding_seconds, decoding_pixels: of one picture. decoding_bytes: memory for
+    one picture, besides what the worker itself needs.
     """
 
-    connections: int = 128  # macOS lets a process have 256 files open
+    # macOS lets a process have 256 files open.
+    connections: int = 128
     connections_of_client: int = 48
     searches: int = 64
     searches_of_client: int = 16
@@ -28,7 +29,7 @@ class Limits:
     header_seconds: float = 10
     silent_seconds: float = 10
     upload_seconds: float = 120
-    answer_seconds: float = 60
+    response_seconds: float = 60
     decodings: int = 2
     decoding_seconds: float = 10
     decoding_pixels: int = 64_000_000  # cameras and phones: 12 to 61 million
@@ -36,14 +37,14 @@ class Limits:
 
 
 class Shares:
-    """What clients use together: `total` of it, and one client at most `of_client`. For one thread."""
+    """An amount that clients share: `total` for all, and at most `of_client` for one. For one thread."""
 
     def __init__(self, total: int, of_client: int) -> None:
         self._total, self._of_client = total, of_client
         self._taken: Counter[str] = Counter()
 
     def take(self, client: str, amount: int = 1) -> bool:
-        """Whether there is so much left; if there is, it is taken until `give`."""
+        """Takes the amount until `give`, if so much is left; returns whether it is."""
         if self._taken.total() + amount > self._total or self._taken[client] + amount > self._of_client:
             return False
         self._taken[client] += amount
@@ -56,5 +57,5 @@ class Shares:
 
 
 def address(request: Request) -> str:
-    """By which its client is known."""
+    """The IP address of the request's client."""
     return request.client.host if request.client else ""

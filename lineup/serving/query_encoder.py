@@ -1,6 +1,4 @@
-"""A model's side of a search from outside the pipeline: its encoder for a photo, its text tower for words,
-its index.
-"""
+"""Brings a query into the space of one model: with its encoder for photos, or its text tower for texts."""
 
 from __future__ import annotations
 
@@ -23,7 +21,7 @@ from lineup.engines.engine import Engine, Network
 from lineup.errors import UserError
 from lineup.photos import decoding
 from lineup.search import exact, gallery
-from lineup.serving.gallery_photos import Gallery
+from lineup.serving.gallery_photos import GalleryPhotos
 from lineup.settings.params import Params
 from lineup.storage import embeddings, files
 
@@ -31,10 +29,8 @@ Vectors = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
-class Model:
-    """A row of `models`: its index in memory, its encoder and its text tower from the first question for them
-    on.
-    """
+class QueryEncoder:
+    """A row of `models`: its index, and its encoder and text tower, which are loaded when first used."""
 
     name: str
     index: faiss.Index
@@ -42,46 +38,43 @@ class Model:
     device: torch.device
     shorter_side_px: int
 
-    def of_photo(self, data: bytes) -> Vectors:
-        """A file's bytes -> float32 [1, D], prepared and embedded as the pipeline does.
+    def embed_image(self, data: bytes) -> Vectors:
+        """A photo's file, prepared and embedded as in the pipeline: float32 [1, D]. Raises BadImage."""
+        prepared = decoding.prepare(data, self.shorter_side_px).replacement or data
+        return self.embed_prepared(hashlib.sha256(data).hexdigest(), prepared)
 
-        Raises images.BadImage.
-        """
-        return self.of_prepared(
-            hashlib.sha256(data).hexdigest(), decoding.prepare(data, self.shorter_side_px).replacement or data
-        )
-
-    def of_prepared(self, image_id: str, prepared: bytes) -> Vectors:
-        """A file's id and its prepared picture -> float32 [1, D]."""
+    def embed_prepared(self, image_id: str, prepared: bytes) -> Vectors:
+        """A prepared image -> float32 [1, D]."""
         [batch] = inference.vectors(self._network, [(image_id, prepared)], 1, 1)
         return self._searchable(batch.vectors)
 
-    def of_words(self, words: str) -> Vectors:
-        """float32 [1, D]. UserError if the row has no text tower, or a metric that words can't be searched
-        by.
+    def embed_text(self, text: str) -> Vectors:
+        """A text -> float32 [1, D].
+
+        Raises:
+            UserError: the row has no text tower, or a metric by which texts cannot be searched with.
         """
         if self.metric != "cosine":
             raise UserError(
-                f"models.{self.name}: search.metric is {self.metric}, and texts and photos are alike by their angle only; "
-                "add a row with metric: cosine"
+                f"models.{self.name}: search.metric is {self.metric}, but texts and photos "
+                "can be compared by cosine only; add a row with metric: cosine"
             )
         with torch.inference_mode():
-            vectors = self._text.module(self._text.tokenize([words])).float().numpy()
+            vectors = self._text.module(self._text.tokenize([text])).float().numpy()
         return self._searchable(vectors)
 
-    def of_image(self, position: int) -> Vectors:
-        """float32 [1, D] of the gallery's own image, as it is in the index."""
+    def gallery_vector(self, position: int) -> Vectors:
+        """The vector of a gallery image as the index stores it, float32 [1, D]."""
         return exact.vectors_at(self.index, np.array([position]))
 
     @cached_property
     def _network(self) -> Network:
-        """torch's, for one image at a time: the pipeline's shape of several gives the same but for rounding,
-        much later.
+        """The network in torch, for one image at a time.
+
+        The pipeline's shape of several images gives the same vectors up to rounding, but takes longer.
         """
-        return replace(
-            engines.prepare(Engine("torch", "float32", self.device), encoders.load(paths.model(self.name))),
-            shape=1,
-        )
+        encoder = encoders.load(paths.model(self.name))
+        return replace(engines.prepare(Engine("torch", "float32", self.device), encoder), shape=1)
 
     @cached_property
     def _text(self) -> TextEncoder:
@@ -90,42 +83,46 @@ class Model:
     def _searchable(self, vectors: Vectors) -> Vectors:
         if vectors.shape[1] != self.index.d:
             raise UserError(
-                f"{paths.index(self.name)}: has {self.index.d} dimensions, the encoder {vectors.shape[1]}; run `dvc repro`"
+                f"{paths.index(self.name)}: has {self.index.d} dimensions, but the encoder "
+                f"{vectors.shape[1]}; run `dvc repro`"
             )
         return exact.prepare(self.metric, ["you gave"], vectors, self.name)
 
 
 def has_text(model: str, params: Params) -> bool:
-    """Whether the row can be asked with words: fine-tuning the images' tower leaves the text tower behind."""
+    """Whether the row can be searched with a text. Fine-tuning on images leaves the text tower behind."""
     return (
         params.models[model].search.metric == "cosine" and (paths.model(model) / encoders.TEXT_FILE).exists()
     )
 
 
-def check(model: str, metric: exact.Metric, ids: pa.ChunkedArray) -> faiss.Index:
-    """The row's index. ids: of the gallery's images.
+def checked_index(model: str, metric: exact.Metric, ids: pa.ChunkedArray) -> faiss.Index:
+    """The row's index, after a check that index, embeddings and encoder belong together.
 
-    UserError if index, embeddings or encoder aren't there, or don't belong together, as when `dvc repro` was
-    stopped halfway.
+    They do not after a `dvc repro` that was stopped halfway.
+
+    Args:
+        ids: of the gallery's images.
+    Raises:
+        UserError: one of them does not exist, or does not belong to the others.
     """
     index, folder = exact.load(paths.index(model), metric, len(ids)), paths.embeddings(model)
-    gallery.check_ids(folder, ids)
-    origin, built = embeddings.origin(folder), files.read_json(paths.costs("index", model))
-    if any(built.get(fact) != value for fact, value in gallery.read_from(folder).items()):
+    gallery.check_same_images(folder, {"gallery": ids})
+    weights, built = embeddings.origin(folder).weights_sha256, files.read_json(paths.costs("index", model))
+    if any(built.get(key) != value for key, value in gallery.identity(folder).items()):
         raise UserError(
             f"{paths.index(model)}: the gallery has changed since it was built; run `dvc repro` to go on"
         )
-    if files.read_json(paths.model(model) / encoders.FACTS_FILE)["weights_sha256"] != origin.weights_sha256:
+    if files.read_json(paths.model(model) / encoders.FACTS_FILE)["weights_sha256"] != weights:
         raise UserError(
             f"{paths.model(model)}: has changed since it embedded {folder}; run `dvc repro` to go on"
         )
     return index
 
 
-def load(model: str, params: Params, searched: Gallery) -> Model:
-    """A row of params.models. UserError as `check` raises it."""
+def load(model: str, params: Params, photos: GalleryPhotos) -> QueryEncoder:
+    """A row of params.models. UserError as `checked_index` raises it."""
     metric = params.models[model].search.metric
-    index = check(model, metric, searched.ids)
-    return Model(
-        model, index, metric, inference.choose_device(params.embed.device), params.preprocess.shorter_side_px
-    )
+    index = checked_index(model, metric, photos.ids)
+    device = inference.choose_device(params.embed.device)
+    return QueryEncoder(model, index, metric, device, params.preprocess.shorter_side_px)

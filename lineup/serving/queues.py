@@ -1,4 +1,4 @@
-"""Work that requests wait for, so that no client holds up the others for long."""
+"""A queue for the work of requests in which no client holds up the others for long."""
 
 from __future__ import annotations
 
@@ -18,20 +18,22 @@ Result = TypeVar("Result")
 
 
 class FairQueue:
-    """Some threads, and for each client one piece of work at a time: nobody waits for more than one of each
-    other client's.
+    """Some threads, and one task of each client at a time.
+
+    A task waits for at most one task of each other client.
     """
 
     def __init__(self, threads: int, name: str) -> None:
         self._pool = ThreadPoolExecutor(threads, name)
-        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._client_locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def run(self, request: Request, work: Callable[[], Result]) -> Result:
-        """What `work` returns or raises.
+        """Does the work in a thread; returns or raises what it does.
 
-        ClientDisconnect if the client leaves first; work that has not begun by then is dropped.
+        Raises:
+            ClientDisconnect: the client left first. Work that has not begun by then is dropped.
         """
-        result = asyncio.ensure_future(self._in_turn(address(request), work))
+        result = asyncio.ensure_future(self._after_own_work(address(request), work))
         left = asyncio.ensure_future(_client_left(request))
         try:
             await asyncio.wait((result, left), return_when=asyncio.FIRST_COMPLETED)
@@ -43,23 +45,24 @@ class FairQueue:
             left.cancel()
 
     def begin(self, work: Callable[[], object]) -> None:
-        """The server's own, for which no request waits."""
+        """Begins work of the server's own, for which no request waits."""
         self._pool.submit(work)
 
     def close(self) -> None:
-        """Waits for what has begun."""
+        """Drops the work that waits, and waits for the work that has begun."""
         self._pool.shutdown(cancel_futures=True)
 
-    async def _in_turn(self, client: str, work: Callable[[], Result]) -> Result:
-        turn, loop = self._turns.setdefault(client, asyncio.Lock()), asyncio.get_running_loop()
-        await turn.acquire()
+    async def _after_own_work(self, client: str, work: Callable[[], Result]) -> Result:
+        lock, loop = self._client_locks.setdefault(client, asyncio.Lock()), asyncio.get_running_loop()
+        await lock.acquire()
         begun = self._pool.submit(work)
 
         def release(_: object) -> None:
             with suppress(RuntimeError):  # the server has ended
-                loop.call_soon_threadsafe(turn.release)
+                loop.call_soon_threadsafe(lock.release)
 
-        begun.add_done_callback(release)  # not when the client leaves: its work goes on
+        # Not when the client leaves: work that has begun goes on.
+        begun.add_done_callback(release)
         return await asyncio.wrap_future(begun)
 
 

@@ -1,4 +1,4 @@
-"""The rows of params.yaml that can be asked here, and the few that are in memory."""
+"""The rows of params.yaml that can be searched here, and the few that are in memory."""
 
 from __future__ import annotations
 
@@ -10,25 +10,29 @@ from pathlib import Path
 from lineup import paths
 from lineup.encoders import encoder as encoders
 from lineup.errors import UserError
-from lineup.search import exact, gallery
+from lineup.search import exact
 from lineup.serving import gallery_photos, query_encoder, row_search
-from lineup.serving.gallery_photos import Gallery
+from lineup.serving.gallery_photos import GalleryPhotos
 from lineup.settings.params import Params
-from lineup.settings.refinement import Whitening
+from lineup.settings.refinement import RefinementSettings
 from lineup.storage import files
 
-IN_MEMORY = 2  # rows: comparing two by turns loads nothing twice
+# Two, so that comparing two rows by turns loads nothing twice.
+MAX_ROWS_IN_MEMORY = 2
 
+# Time of the last change and size of some files.
 _Stamp = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
-class Offer:
+class RowInfo:
     """What the page says of a row.
 
-    made_of: a refinement's method and models, else empty; ready: its files are here, and of the gallery as it
-    is; fault: why not, else empty; text: it can be asked with words; random: weights are, so its answers mean
-    nothing.
+    made_of: a refinement's method and models; empty for a model.
+    ready: the row's files exist here, and are of the present gallery.
+    fault: why the row is not ready; empty if it is.
+    text: the row can be searched with a text.
+    random: the encoder's weights are random, so its rankings mean nothing.
     """
 
     name: str
@@ -39,12 +43,12 @@ class Offer:
     random: bool
 
 
-def offers(params: Params) -> list[Offer]:
-    """In the order of params.yaml."""
-    return [_offer(row, params) for row in (*params.models, *params.refinements)]
+def row_infos(params: Params) -> list[RowInfo]:
+    """One for each row, in the order of params.yaml."""
+    return [_row_info(row, params) for row in (*params.models, *params.refinements)]
 
 
-def _offer(row: str, params: Params) -> Offer:
+def _row_info(row: str, params: Params) -> RowInfo:
     models, fault = row_search.models_of(row, params), _fault(row, params)
     ready, refinement = not fault, params.refinements.get(row)
     made_of = f"{refinement.method.replace('_', ' ')} of {' and '.join(models)}" if refinement else ""
@@ -52,58 +56,68 @@ def _offer(row: str, params: Params) -> Offer:
     random = ready and any(
         files.read_json(paths.model(model) / encoders.FACTS_FILE).get("random") for model in models
     )
-    return Offer(row, made_of, ready, fault, text, random)
+    return RowInfo(row, made_of, ready, fault, text, random)
 
 
 def check(row: str, params: Params) -> None:
-    """UserError names the first file that is missing, or that isn't of the gallery as it is."""
+    """UserError if the row is not ready; the sentence names the first file that is at fault."""
     if fault := _fault(row, params):
         raise UserError(fault)
 
 
 def _fault(row: str, params: Params) -> str:
-    """Why a row can't be asked, in a sentence; empty if it can."""
+    """Why a row cannot be searched, in a sentence; empty if it can."""
     models = tuple((model, params.models[model].search.metric) for model in row_search.models_of(row, params))
     try:
-        return _misfit(models, _whitened(row, params), _stamp(*_files(row, params)))
+        return _misfit(models, _own_spaces(row, params), _stamp(*_files(row, params)))
     except UserError as error:
         return str(error)
 
 
-@functools.lru_cache(maxsize=256)  # a page asks for all rows, and each reads its ids
-def _misfit(models: tuple[tuple[str, exact.Metric], ...], whitened: tuple[str, ...], stamp: _Stamp) -> str:
-    """As `_fault`, of files that are there; stamp: theirs."""
+# The page shows all rows, and each check reads ids: the results are cached until a file changes.
+@functools.lru_cache(maxsize=256)
+def _misfit(
+    models: tuple[tuple[str, exact.Metric], ...],
+    own_spaces: tuple[tuple[str, RefinementSettings], ...],
+    stamp: _Stamp,
+) -> str:
+    """Which of a row's files does not belong to the others, in a sentence; empty if all do.
+
+    models: those that embed the row's queries. own_spaces: refinements with an index of their own. stamp: of
+    all files that are read.
+    """
     ids = gallery_photos.read("bytes").ids
     try:
         for model, metric in models:
-            query_encoder.check(model, metric, ids)
-        for row in whitened:
-            gallery.check_ids(paths.embeddings(row), ids)
+            query_encoder.checked_index(model, metric, ids)
+        for row, settings in own_spaces:
+            row_search.check_own_space(row, settings, ids)
     except UserError as error:
         return str(error)
     return ""
 
 
-def _whitened(row: str, params: Params) -> tuple[str, ...]:
-    """The whitenings that a row is made of, itself among them: those have vectors of their own."""
+def _own_spaces(row: str, params: Params) -> tuple[tuple[str, RefinementSettings], ...]:
+    """The refinements with an index of their own among the row and what it is made of."""
     settings = params.refinements.get(row)
     if settings is None:
         return ()
-    parts = dict.fromkeys((*_whitened(settings.first, params), *_whitened(settings.second, params)))
-    return (*parts, row) if isinstance(settings, Whitening) else tuple(parts)
+    sources = dict.fromkeys((*_own_spaces(settings.first, params), *_own_spaces(settings.second, params)))
+    return (*sources, (row, settings)) if settings.builds_index else tuple(sources)
 
 
 def _files(row: str, params: Params) -> tuple[Path, ...]:
+    """The files and folders by whose change a row is loaded again."""
     if row in params.models:
         encoder, built = paths.model(row) / encoders.FACTS_FILE, paths.costs("index", row)
         return paths.manifest("test"), paths.index(row), paths.embeddings(row), encoder, built
     settings = params.refinements[row]
-    own = (paths.embeddings(row),) if isinstance(settings, Whitening) else ()
+    own = (paths.embeddings(row), paths.refinement(row)) if settings.builds_index else ()
     return (*_files(settings.first, params), *_files(settings.second, params), paths.QRELS, *own)
 
 
-class Rooms:
-    """Opens rows when they're first asked, and again when `dvc repro` has changed their files.
+class RowPool:
+    """Loads rows when they are first searched, and again when `dvc repro` has changed their files.
 
     For one thread.
     """
@@ -111,34 +125,39 @@ class Rooms:
     def __init__(self, params: Params) -> None:
         self._params = params
         self._rows: OrderedDict[str, tuple[_Stamp, row_search.Row]] = OrderedDict()
-        self._gallery: tuple[_Stamp, Gallery] | None = None
+        self._photos: tuple[_Stamp, GalleryPhotos] | None = None
 
-    def gallery(self) -> Gallery:
+    def photos(self) -> GalleryPhotos:
         """UserError if nothing is prepared."""
         stamp = _stamp(paths.manifest("test"))
-        if self._gallery is None or self._gallery[0] != stamp:
-            self._gallery = stamp, gallery_photos.read(self._params.relevance.exclude)
-        return self._gallery[1]
+        if self._photos is None or self._photos[0] != stamp:
+            self._photos = stamp, gallery_photos.read(self._params.relevance.exclude)
+        return self._photos[1]
 
     def row(self, row: str) -> row_search.Row:
-        """A model or refinement of params. UserError says which of its files isn't there, or doesn't fit.
+        """A row of params. A refinement shares the rows that it is made of with the pool.
 
-        A refinement shares what it is made of with the rows that are kept.
+        Raises:
+            UserError: one of its files does not exist, or does not belong to the others.
         """
         stamp = _stamp(*_files(row, self._params))
-        kept = self._rows.pop(row, None)
-        if kept is None or kept[0] != stamp:
-            while row in self._params.models and len(self._rows) >= IN_MEMORY:
-                self._rows.popitem(last=False)  # the one asked longest ago
-            kept = stamp, row_search.open_row(row, self._params, self.gallery(), self.row)
-        self._rows[row] = kept
-        while len(self._rows) > IN_MEMORY:
-            self._rows.popitem(last=False)
-        return kept[1]
+        loaded = self._rows.pop(row, None)
+        if loaded is None or loaded[0] != stamp:
+            while row in self._params.models and len(self._rows) >= MAX_ROWS_IN_MEMORY:
+                self._drop_oldest()
+            loaded = stamp, row_search.open_row(row, self._params, self.photos(), self.row)
+        self._rows[row] = loaded
+        while len(self._rows) > MAX_ROWS_IN_MEMORY:
+            self._drop_oldest()
+        return loaded[1]
+
+    def _drop_oldest(self) -> None:
+        """Drops the row that was searched longest ago."""
+        self._rows.popitem(last=False)
 
 
 def _stamp(*files: Path) -> _Stamp:
     try:
         return tuple((state.st_mtime_ns, state.st_size) for state in (file.stat() for file in files))
     except FileNotFoundError as error:
-        raise UserError(f"{error.filename}: is not there; run `dvc repro`, or `dvc pull` it") from None
+        raise UserError(f"{error.filename}: does not exist; run `dvc repro`, or `dvc pull` it") from None

@@ -1,7 +1,6 @@
-"""Asking a row's gallery by hand, outside the pipeline: with a photo, with words, or with one of its own
-images.
+"""Searches a row's gallery outside the pipeline: with a photo, a text, or one of the gallery's own images.
 
-A refinement answers a new question as it does the pipeline's: no method needs more than the question and the
+A refinement ranks a new query as it ranks the pipeline's: no method needs more than the query and the
 gallery.
 """
 
@@ -10,171 +9,172 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import faiss
 import numpy as np
+import pyarrow as pa
 
 from lineup import paths
 from lineup.evaluation import relevance
 from lineup.refinements import refinement as refinements
-from lineup.refinements import whitening
-from lineup.refinements.refinement import Found, Space, Task
-from lineup.search import approximate, exact, gallery
+from lineup.refinements.hits import Hits
+from lineup.refinements.refinement import LearnedSpace, Refinement, RefinementInput, VectorSpace
+from lineup.search import exact, gallery
 from lineup.search.exact import Positions
 from lineup.serving import query_encoder
-from lineup.serving.gallery_photos import Gallery, Image
-from lineup.serving.query_encoder import Model, Vectors
+from lineup.serving.gallery_photos import GalleryPhoto, GalleryPhotos
+from lineup.serving.query_encoder import QueryEncoder, Vectors
 from lineup.settings.params import Params
-from lineup.settings.refinement import Approximate, KReciprocal, QueryExpansion, Refinement, Whitening
+from lineup.settings.refinement import RefinementSettings
 
-Question = Callable[[Model], Vectors]  # the vector of what is asked, float32 [1, D], by a model
-_ASKED = np.array(["you gave"])
+# Gives a query's vector by one model, float32 [1, D].
+EmbedQuery = Callable[[QueryEncoder], Vectors]
+
+_QUERY_IDS = np.array(["you gave"])
+_SCORE_MEANINGS = {
+    "cosine": "cosine similarity, 1 is the same direction",
+    "l2": "minus the squared distance, 0 is the same vector",
+}
 
 
 @dataclass(frozen=True)
-class Answer:
+class ScoredPhoto:
     """score: higher is nearer, as in a ranking."""
 
-    image: Image
+    photo: GalleryPhoto
     score: float
 
 
 @dataclass(frozen=True, eq=False)
 class ModelSearch:
-    """A row of `models`, searched."""
+    """A row of `models`, as it is searched."""
 
-    model: Model
+    encoder: QueryEncoder
 
     @property
-    def score_kind(self) -> str:
-        return self.model.metric
+    def score_meaning(self) -> str:
+        return _SCORE_MEANINGS[self.encoder.metric]
 
-    def found(self, question: Question, k: int, excluded: Positions) -> Found:
-        return Found(*exact.nearest(self.model.index, question(self.model), k, excluded))
+    def hits(self, embed: EmbedQuery, k: int, excluded: Positions) -> Hits:
+        return Hits(*exact.nearest(self.encoder.index, embed(self.encoder), k, excluded))
 
-    def space(self, question: Question) -> Space:
-        return Space(self.model.metric, _ASKED, question(self.model), self.model.index)
+    def space(self, embed: EmbedQuery) -> VectorSpace:
+        return VectorSpace(self.encoder.metric, _QUERY_IDS, embed(self.encoder), self.encoder.index)
 
 
 @dataclass(frozen=True, eq=False)
 class RefinedSearch:
-    """A row of `refinements`, from its `from` and `with`.
+    """A row of `refinements`, as it is searched.
 
-    depth: of the rankings it is made of; projection: a whitening's.
+    first, second: its `from` and `with`. depth: of the rankings that it is made of.
+    learned, index: where it is searched, if it has an index of its own.
     """
 
-    settings: Refinement
+    method: Refinement[Any]
     first: ModelSearch | RefinedSearch
     second: ModelSearch | RefinedSearch
     depth: int
+    learned: LearnedSpace | None = None
     index: faiss.Index | None = None
-    projection: whitening.Projection | None = None
 
     @property
-    def score_kind(self) -> str:
-        return (
-            self.second.score_kind
-            if hasattr(refinements.method(self.settings), "queries")
-            else self.settings.method
-        )
+    def score_meaning(self) -> str:
+        return self.method.SCORE_MEANING or self.second.score_meaning
 
-    def found(self, question: Question, k: int, excluded: Positions) -> Found:
+    def hits(self, embed: EmbedQuery, k: int, excluded: Positions) -> Hits:
         depth = max(k, self.depth)
-        first = self.first.found(question, depth, excluded)
-        second = first if self.second is self.first else self.second.found(question, depth, excluded)
-        space = (
-            self.space(question)
-            if isinstance(self.settings, QueryExpansion | KReciprocal | Whitening | Approximate)
-            else None
-        )
-        positions, scores = refinements.refine(self.settings, Task(first, second, space, excluded, depth))
-        return Found(positions[:, :k], scores[:, :k])
+        first = self.first.hits(embed, depth, excluded)
+        second = first if self.second is self.first else self.second.hits(embed, depth, excluded)
+        space = self.space(embed) if self.method.settings.needs_vectors else None
+        positions, scores = self.method.rank(RefinementInput(first, second, space, excluded, depth))
+        return Hits(positions[:, :k], scores[:, :k])
 
-    def space(self, question: Question) -> Space:
-        """Where the method compares vectors: that of `with`, in the row's own index if it has one, or a
-        whitening's own.
-        """
-        source = self.second.space(question)
-        if self.index is None:
+    def space(self, embed: EmbedQuery) -> VectorSpace:
+        """Where the method compares vectors: the row's own space if it has one, else that of `with`."""
+        source = self.second.space(embed)
+        if self.learned is None or self.index is None:
             return source
-        if self.projection is None:
-            return replace(source, index=self.index)
-        vectors = exact.prepare(
-            source.metric, _ASKED, self.projection.apply(source.queries), "the whitened query"
-        )
-        return Space(source.metric, _ASKED, vectors, self.index)
+        vectors = source.queries
+        if self.method.settings.makes_vectors:
+            transformed = self.learned.transform(vectors)
+            vectors = exact.prepare(source.metric, _QUERY_IDS, transformed, "the query in the row's space")
+        return replace(source, queries=vectors, index=self.index)
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row that can be asked, and the images it finds."""
+    """A row that can be searched, and the photos of its gallery."""
 
-    model: str
-    searched: Gallery
+    name: str
+    photos: GalleryPhotos
     search: ModelSearch | RefinedSearch
 
-    @property
-    def metric(self) -> str:
-        """What kind of score its answers have: cosine, l2, or a refinement's method that scores in its own
-        way.
-        """
-        return self.search.score_kind
+    def nearest(self, embed: EmbedQuery, k: int, excluded: Sequence[int] = ()) -> list[ScoredPhoto]:
+        """The k nearest photos, nearest first; each model embeds the query once.
 
-    def nearest(self, question: Question, k: int, without: Sequence[int] = ()) -> list[Answer]:
-        """The k nearest, nearest first.
-
-        Without: positions of images to leave out. Each model is asked once.
+        excluded: positions of photos to leave out.
         """
-        excluded = np.array([[0, position] for position in without], np.int64).reshape(-1, 2)
-        [positions], [scores] = self.search.found(functools.cache(question), k, excluded)
-        pairs = zip(positions, scores, strict=True)
+        pairs = np.array([[0, position] for position in excluded], np.int64).reshape(-1, 2)
+        [positions], [scores] = self.search.hits(functools.cache(embed), k, pairs)
         return [
-            Answer(self.searched.image(int(position)), float(score))
-            for position, score in pairs
+            ScoredPhoto(self.photos.photo(int(position)), float(score))
+            for position, score in zip(positions, scores, strict=True)
             if position >= 0
         ]
 
 
 def models_of(row: str, params: Params) -> list[str]:
-    """The models that answer for a row, each once: itself, or what a refinement is made of."""
+    """The models that embed a row's queries, each once: itself, or those that a refinement is made of."""
     if row in params.models:
         return [row]
-    parts = (params.refinements[row].first, params.refinements[row].second)
-    return list(dict.fromkeys(model for part in parts for model in models_of(part, params)))
+    sources = (params.refinements[row].first, params.refinements[row].second)
+    return list(dict.fromkeys(model for source in sources for model in models_of(source, params)))
 
 
-def open_row(row: str, params: Params, searched: Gallery, opened: Callable[[str], Row] | None = None) -> Row:
-    """Loads a row. opened: gives the rows it is made of.
+def check_own_space(row: str, settings: RefinementSettings, ids: pa.ChunkedArray) -> None:
+    """Checks what the `refine` stage wrote for a refinement that has an index of its own.
 
-    UserError if a file is not there, or is of other images.
+    Args:
+        ids: of the gallery's images.
+    Raises:
+        UserError: it does not exist, or is not of these images or of the vectors that the row is made of.
+    """
+    if settings.makes_vectors:
+        gallery.check_same_images(paths.embeddings(row), {"gallery": ids})
+    if settings.builds_index:
+        refinements.check_learned(paths.refinement(row), row, paths.embeddings(settings.second))
+
+
+def open_row(
+    row: str, params: Params, photos: GalleryPhotos, open_source: Callable[[str], Row] | None = None
+) -> Row:
+    """Loads a row; nothing is learned or built.
+
+    Args:
+        open_source: gives the rows that a refinement is made of; by default they are loaded, too.
+    Raises:
+        UserError: a file does not exist, or is of other images.
     """
     if row in params.models:
-        return Row(row, searched, ModelSearch(query_encoder.load(row, params, searched)))
+        return Row(row, photos, ModelSearch(query_encoder.load(row, params, photos)))
     settings = params.refinements[row]
-    opened = functools.cache(opened or (lambda part: open_row(part, params, searched)))
-    first, second = opened(settings.first).search, opened(settings.second).search
-    relevant = relevance.load_relevance(params.relevance.exclude)
-    depth = relevant.required_depth(params.retrieve.depth, *params.score.cutoffs)
-    metric = params.models[models_of(row, params)[0]].search.metric
-    if isinstance(settings, Approximate):  # built again, the same: the refine stage keeps none
-        indexed = gallery.to_index(paths.embeddings(settings.second), metric)
-        index = approximate.build(
-            settings, indexed, params.retrieve.depth, f"{paths.PARAMS}: refinements.{row}"
-        ).index
-        return Row(row, searched, RefinedSearch(settings, first, second, depth, index))
-    if not isinstance(settings, Whitening):
-        return Row(row, searched, RefinedSearch(settings, first, second, depth))
-    gallery.check_ids(paths.embeddings(row), searched.ids)
-    index = gallery.index(paths.embeddings(row), metric)
-    return Row(
-        row, searched, RefinedSearch(settings, first, second, depth, index, _projection(settings, params))
+    open_source = functools.cache(open_source or (lambda source: open_row(source, params, photos)))
+    first, second = open_source(settings.first).search, open_source(settings.second).search
+    depth = relevance.load_relevance(params.relevance.exclude).required_depth(
+        params.retrieve.depth, *params.score.cutoffs
     )
+    search = RefinedSearch(refinements.create(settings), first, second, depth)
+    if settings.builds_index:
+        check_own_space(row, settings, photos.ids)
+        search = _with_own_index(row, search, refinements.metric_of(row, params))
+    return Row(row, photos, search)
 
 
-def _projection(settings: Whitening, params: Params) -> whitening.Projection:
-    """Learned again on the same vectors: what the refine stage applied is not kept."""
-    source, metric = (
-        paths.embeddings(settings.first),
-        params.models[models_of(settings.first, params)[0]].search.metric,
-    )
-    return whitening.learn(gallery.prepared(source, metric), gallery.dim(source), settings.dim)
+def _with_own_index(row: str, search: RefinedSearch, metric: exact.Metric) -> RefinedSearch:
+    settings = search.method.settings
+    source = row if settings.makes_vectors else settings.second
+    vectors = gallery.open_gallery(paths.embeddings(source), metric)
+    learned = search.method.load(paths.refinement(row), metric, vectors.size)
+    assert learned is not None, "a method that builds an index loads it"
+    return replace(search, learned=learned, index=learned.index(vectors))

@@ -1,4 +1,4 @@
-"""Requests become searches: each gets its share of uploads, of decoders and of the one thread that searches."""
+"""Searches for requests: each gets its share of uploads, of decoders and of the one searching thread."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from fastapi import Request
 
 from lineup import paths
 from lineup.errors import suggest
-from lineup.serving import api, row_pool
+from lineup.serving import api
 from lineup.serving.decoder import Decoders
 from lineup.serving.limits import Limits, Shares, address
 from lineup.serving.queues import FairQueue
+from lineup.serving.row_pool import RowPool
 from lineup.serving.security import Refusal
 from lineup.serving.uploads import Uploads
 from lineup.settings.params import Params
 
 
 class Searches:
-    def __init__(self, params: Params, opened: row_pool.Rooms, limits: Limits) -> None:
-        self._rows, self._opened = {*params.models, *params.refinements}, opened
+    def __init__(self, params: Params, pool: RowPool, limits: Limits) -> None:
+        self._rows, self._pool = {*params.models, *params.refinements}, pool
         self._shares = Shares(limits.searches, limits.searches_of_client)
         self._uploads = Uploads(limits)
         self._decoders = Decoders(limits, params.preprocess.shorter_side_px)
         self._decoding = FairQueue(limits.decodings, "decoding")
-        self._searching = FairQueue(
-            1, "searching"
-        )  # each uses all cores, rooms are for one thread, and memory stays bounded
+        # One thread: a search uses all cores, the pool is for one thread, and memory stays bounded.
+        self._searching = FairQueue(1, "searching")
 
     @asynccontextmanager
     async def open(self, first: str) -> AsyncIterator[None]:
-        """first: the row that is loaded at once, so that its first answer is as fast as the next."""
-        self._searching.begin(lambda: api.warm_up(self._opened, first))
+        """Loads the row `first` at once, so that the first search of it is as fast as the next."""
+        self._searching.begin(lambda: api.warm_up(self._pool, first))
         try:
             yield
         finally:
@@ -41,28 +41,26 @@ class Searches:
             self._decoding.close()
             self._searching.close()
 
-    async def by_question(
-        self, request: Request, model: str, question: api.Question, k: int
-    ) -> dict[str, Any]:
-        """Raises Refusal, UserError, or ClientDisconnect; see `answers.answer`."""
+    async def by_query(self, request: Request, row: str, resolve: api.ResolveQuery, k: int) -> dict[str, Any]:
+        """The JSON of `api.search`. Raises Refusal, UserError or ClientDisconnect."""
         with self._share(request):
-            return await self._answer(request, self._known(model), question, k)
+            return await self._search(request, self._known(row), resolve, k)
 
-    async def by_photo(self, request: Request, model: str, k: int) -> dict[str, Any]:
-        """The body is the file; its content says what it is. Raises BadImage, too."""
-        model = self._known(model)
+    async def by_photo(self, request: Request, row: str, k: int) -> dict[str, Any]:
+        """As `by_query`, with the photo whose file is the request's body. Raises BadImage, too."""
+        row = self._known(row)
         with self._share(request):
             async with self._uploads.body(request) as data:
                 photo = await self._decoding.run(request, lambda: self._decoders.prepare(data))
-            return await self._answer(request, model, api.photo(photo), k)
+            return await self._search(request, row, api.photo_query(photo), k)
 
-    async def _answer(self, request: Request, model: str, question: api.Question, k: int) -> dict[str, Any]:
-        return await self._searching.run(request, lambda: api.answer(self._opened.row(model), question, k))
+    async def _search(self, request: Request, row: str, resolve: api.ResolveQuery, k: int) -> dict[str, Any]:
+        return await self._searching.run(request, lambda: api.search(self._pool.row(row), resolve, k))
 
-    def _known(self, model: str) -> str:
-        if model not in self._rows:
-            raise Refusal(404, f"{paths.PARAMS}: models.{model} is unknown{suggest(model, self._rows)}")
-        return model
+    def _known(self, row: str) -> str:
+        if row not in self._rows:
+            raise Refusal(404, f"{paths.PARAMS}: row {row!r} is unknown{suggest(row, self._rows)}")
+        return row
 
     @contextmanager
     def _share(self, request: Request) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""What the page's server refuses, and how it says so: {"error": a sentence} with the fitting status."""
+"""Which requests the page's server refuses, and how it reports errors: {"error": a sentence} and a status."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from lineup.errors import UserError
 from lineup.photos.decoding import BadImage
 
-# Nothing but this server's own files runs or loads in the page; blob: is the picture that the user chose.
+# The page runs and loads this server's own files only; blob: is the picture that the user chose.
 _HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -29,7 +30,7 @@ _HEADERS = {
 
 
 class Refusal(Exception):
-    """A request that can't be answered, and why, in a sentence."""
+    """A request that is refused; the sentence says why."""
 
     def __init__(self, status: int, sentence: str) -> None:
         super().__init__(sentence)
@@ -37,18 +38,19 @@ class Refusal(Exception):
 
 
 class Guard:
-    """Lets those requests through to an app that are meant for this server, and locks down what is answered.
+    """Lets only requests through that are meant for this server, and adds security headers to all responses.
 
-    A page of another site can't ask. Its name for this server isn't among `names` (DNS rebinding; an IP
-    address can't be rebound, so each is accepted), and its requests say where they come from.
+    A page of another site cannot search here. By DNS rebinding it may reach this server, but then under a
+    name that is not among `names`; any IP address is accepted, as it cannot be rebound. And browsers say in a
+    request's headers which site it comes from.
     """
 
     def __init__(self, app: ASGIApp, names: Collection[str]) -> None:
-        """names: of this server, as an address may have them, lower case."""
+        """names: by which browsers know this server, in lower case."""
         self._app, self._names = app, names
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_locked_down(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 headers.update(_HEADERS)
@@ -56,27 +58,27 @@ class Guard:
             await send(message)
 
         fault = self._fault(Headers(scope=scope), scope["path"]) if scope["type"] == "http" else None
-        await (fault or self._app)(scope, receive, send_locked_down)
+        await (fault or self._app)(scope, receive, send_with_headers)
 
     def _fault(self, headers: Headers, path: str) -> JSONResponse | None:
-        asked = headers.get("host", "")
-        host = _hostname(asked)
+        named = headers.get("host", "")
+        host = _hostname(named)
         if not host:
-            return _told(400, "the Host header names no host")
+            return _error(400, "the Host header names no host")
         if host not in self._names and not _is_ip_address(host):
-            return _told(
+            return _error(
                 400,
-                f"this server isn't known as {host!r}; use its IP address, or start it with --name {host}",
+                f"this server is not known as {host!r}; use its IP address, or start it with --name {host}",
             )
         foreign = headers.get("sec-fetch-site") in ("cross-site", "same-site") and path != "/"
         origin = headers.get("origin")
-        if foreign or (origin is not None and origin.partition("://")[2] != asked):
-            return _told(403, "this was asked by a page of another site, which may not search here")
+        if foreign or (origin is not None and origin.partition("://")[2] != named):
+            return _error(403, "this request comes from a page of another site, which may not search here")
         return None
 
 
 def _hostname(host: str) -> str:
-    """Of a Host header: without port and brackets, in lower case; empty if there is none."""
+    """The name in a Host header, without port and brackets, in lower case; empty if there is none."""
     try:
         return (urlsplit(f"//{host}").hostname or "").removesuffix(".")
     except ValueError:
@@ -91,28 +93,26 @@ def _is_ip_address(host: str) -> bool:
     return True
 
 
-def tell_faults(app: FastAPI) -> None:
-    """What an app raises becomes an answer."""
-    app.add_exception_handler(Refusal, lambda _, error: _told(error.status, str(error)))  # type: ignore[attr-defined]
-    app.add_exception_handler(
-        ClientDisconnect,
-        lambda _, error: _told(408, "the client left"),  # nobody reads it
-    )
-    app.add_exception_handler(BadImage, lambda _, error: _told(415, f"this picture {error}"))
-    app.add_exception_handler(UserError, lambda _, error: _told(409, str(error)))
-    app.add_exception_handler(RequestValidationError, lambda _, error: _told(400, _first_fault(error)))  # type: ignore[arg-type]
+def report_errors(app: FastAPI) -> None:
+    """Turns what the app raises into responses."""
+    app.add_exception_handler(Refusal, lambda _, error: _error(error.status, str(error)))  # type: ignore[attr-defined]
+    # Nobody reads this response.
+    app.add_exception_handler(ClientDisconnect, lambda _, error: _error(408, "the client left"))
+    app.add_exception_handler(BadImage, lambda _, error: _error(415, f"this picture {error}"))
+    app.add_exception_handler(UserError, lambda _, error: _error(409, str(error)))
+    app.add_exception_handler(RequestValidationError, lambda _, error: _error(400, _first_fault(error)))  # type: ignore[arg-type]
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(
-        Exception, lambda _, error: _told(500, "something broke here; the terminal of lineup serve says what")
+        Exception, lambda _, error: _error(500, "the server failed; the terminal of `lineup serve` shows why")
     )
 
 
 def _http_error(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    return _told(error.status_code, str(error.detail).lower())
+    return _error(error.status_code, str(error.detail).lower())
 
 
-def _told(status: int, sentence: str) -> JSONResponse:
+def _error(status: int, sentence: str) -> JSONResponse:
     return JSONResponse({"error": sentence}, status)
 
 

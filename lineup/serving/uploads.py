@@ -1,4 +1,4 @@
-"""The pictures that clients send: of a limited size, alone and together."""
+"""Receives the pictures that clients send, whose size is limited, of each and of all together."""
 
 from __future__ import annotations
 
@@ -18,10 +18,14 @@ class Uploads:
 
     @asynccontextmanager
     async def body(self, request: Request) -> AsyncIterator[bytearray]:
-        """A request's body. Raises Refusal, and ClientDisconnect if it doesn't arrive.
+        """A request's body, which counts as the client's until the context ends.
 
-        What is refused is not read here; uvicorn reads on and throws it away, as a browser shows an answer
-        only after it has sent all.
+        The body of a refused request is not read here. uvicorn reads and discards it, since a browser shows a
+        response only after it has sent everything.
+
+        Raises:
+            Refusal: the picture is too large, or too many are being sent.
+            ClientDisconnect: the client left before all had arrived.
         """
         too_large = Refusal(
             413, f"this picture has more than {self._limit // 2**20} MB; choose a smaller one"

@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError, model_validator
 from lineup import paths
 from lineup.errors import UserError, suggest
 from lineup.settings import prepared_size, refinement, yaml_file
-from lineup.settings.refinement import Refinement
+from lineup.settings.refinement import RefinementSettings
 from lineup.settings.schema import SHA256_PATTERN, WEIGHTS_PATTERN, RowName, Strict, explain
 from lineup.settings.search import Index
 from lineup.settings.training import NoObjective, Objective, Train, settings_of
@@ -187,7 +187,7 @@ class Params(Strict):
     score: Score = Score()
     near_copies: NearCopies = NearCopies()
     models: dict[RowName, Model] = Field(min_length=1)
-    refinements: dict[RowName, Refinement] = Field(
+    refinements: dict[RowName, RefinementSettings] = Field(
         default={}, description="rows made of what other rows computed"
     )
 

@@ -2,15 +2,18 @@
 
 `from` is the row whose ranking is refined. `with` is the other row of a fusion, or the row whose vectors a
 method compares; a method of one row has the same name in both. What a row hands on to others is its ranking
-and, if it is a model or a whitening, its vectors. So a fusion can be re-ranked by the vectors of one of its
-models.
+and, if it is a model or a refinement that makes vectors, its vectors. So a fusion can be re-ranked by the
+vectors of one of its models.
+
+A method's settings are one class here, which also declares what the method needs and makes. The method itself
+is lineup/refinements/<method>.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from graphlib import CycleError, TopologicalSorter
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -19,22 +22,41 @@ from lineup.settings.schema import Strict
 from lineup.settings.search import Index
 
 
-class _Rows(Strict):
+class MethodSettings(Strict):
+    """The two rows that a refinement is made of, and what its method declares.
+
+    one_row: `from` and `with` must be the same row.
+    needs_vectors: the method compares the vectors of `with`.
+    makes_vectors: the row has vectors of its own, which others can refine.
+    builds_index: the row's own index is searched, instead of the indexes of the rows that it is made of.
+    searches_second: a query costs the search of `with`, too, since its ranking is needed.
+    """
+
+    one_row: ClassVar[bool] = False
+    needs_vectors: ClassVar[bool] = False
+    makes_vectors: ClassVar[bool] = False
+    builds_index: ClassVar[bool] = False
+    searches_second: ClassVar[bool] = True
+
     first: str = Field(alias="from")
     second: str = Field(alias="with")
 
+    def ranks_read(self) -> dict[str, int]:
+        """How deep the ranking of `from` must be: ranks by the name of the setting that asks for them."""
+        return {}
 
-class ReciprocalRankFusion(_Rows):
-    """Ranks are added up as 1 / (k + rank); scores don't count."""
+
+class ReciprocalRankFusion(MethodSettings):
+    """Ranks are added up as 1 / (k + rank); scores do not count."""
 
     method: Literal["reciprocal_rank_fusion"]
     k: int = Field(default=60, ge=0, le=100_000, description="the larger, the less the first ranks stand out")
 
 
-class ScoreFusion(_Rows):
+class ScoreFusion(MethodSettings):
     """Scores, normalised per query, are averaged.
 
-    An image that only one row found counts as the other's last.
+    An image that only one row ranked counts as the other's last.
     """
 
     method: Literal["score_fusion"]
@@ -42,16 +64,25 @@ class ScoreFusion(_Rows):
     normalisation: Literal["min_max", "z"] = "min_max"
 
 
-class QueryExpansion(_Rows):
-    """alpha-QE: the query and its n nearest, weighted by similarity to the power of alpha, are searched with."""
+class QueryExpansion(MethodSettings):
+    """alpha-QE: searches with the query plus its n nearest, weighted by similarity to the power of alpha."""
+
+    needs_vectors = True
+    searches_second = False
 
     method: Literal["query_expansion"]
     n: int = Field(default=3, ge=1, le=1_000)
     alpha: float = Field(default=3.0, ge=0, le=100, description="0: a plain average")
 
+    def ranks_read(self) -> dict[str, int]:
+        return {"n": self.n}
 
-class KReciprocal(_Rows):
+
+class KReciprocal(MethodSettings):
     """Re-ranking by k-reciprocal encoding of the query and its first candidates."""
+
+    needs_vectors = True
+    searches_second = False
 
     method: Literal["k_reciprocal"]
     k1: int = Field(
@@ -74,16 +105,30 @@ class KReciprocal(_Rows):
         description="how many are re-ranked; memory and time grow with its square",
     )
 
+    def ranks_read(self) -> dict[str, int]:
+        """By default `candidates` takes as many as there are; if it is set, there must be so many."""
+        candidates = {"candidates": self.candidates} if "candidates" in self.model_fields_set else {}
+        return {"k1": self.k1, **candidates}
 
-class Whitening(_Rows):
+
+class Whitening(MethodSettings):
     """PCA of the gallery's vectors to `dim` dimensions of equal variance."""
+
+    one_row = True
+    needs_vectors = True
+    makes_vectors = True
+    builds_index = True
 
     method: Literal["whitening"]
     dim: int = Field(ge=1, le=65_536)
 
 
-class Approximate(_Rows, Index):
+class Approximate(MethodSettings, Index):
     """The row's vectors searched with an approximate index, beside their exact search."""
+
+    one_row = True
+    needs_vectors = True
+    builds_index = True
 
     method: Literal["approximate"]
 
@@ -91,22 +136,23 @@ class Approximate(_Rows, Index):
     def _is_approximate(self) -> Approximate:
         if self.exact:
             raise ValueError(
-                "index: flat with storage: float32 is exact; say hnsw, ivf, ivfpq or auto, or another storage"
+                "index: flat with storage: float32 is exact; set index to hnsw, ivf, ivfpq or auto, "
+                "or set another storage"
             )
         return self
 
 
-Refinement = Annotated[
+RefinementSettings = Annotated[
     ReciprocalRankFusion | ScoreFusion | QueryExpansion | KReciprocal | Whitening | Approximate,
     Field(discriminator="method"),
 ]
 
-_USE_VECTORS = (QueryExpansion, KReciprocal, Whitening, Approximate)
 
+def check(models: Collection[str], refinements: Mapping[str, RefinementSettings]) -> None:
+    """Checks that every refinement can be made, in some order, of rows that hand on what it needs.
 
-def check(models: Collection[str], refinements: Mapping[str, Refinement]) -> None:
-    """ValueError with place, fault and fix unless every row can be made, in some order, of others that hand
-    on what it needs.
+    Raises:
+        ValueError: one cannot; the sentence has place, fault and fix.
     """
     for row in refinements:
         if row in models:
@@ -130,16 +176,19 @@ def _check_circles(made_of: Mapping[str, tuple[str, str]]) -> None:
         start = rows.index(next(row for row in made_of if row in rows))
         circle = [*rows[start:], *rows[: start + 1]]
         raise ValueError(
-            f"refinements.{circle[0]} is made of itself ({' -> '.join(circle)}); a row can only be made of rows that don't need it"
+            f"refinements.{circle[0]} is made of itself ({' -> '.join(circle)}); a row can only be made "
+            "of rows that do not need it"
         ) from None
 
 
-def _check_vectors(row: str, settings: Refinement, refinements: Mapping[str, Refinement]) -> None:
-    if isinstance(settings, Whitening | Approximate) and settings.first != settings.second:
-        raise ValueError(f"refinements.{row}: {settings.method} is of one row; say with: {settings.first}")
+def _check_vectors(
+    row: str, settings: RefinementSettings, refinements: Mapping[str, RefinementSettings]
+) -> None:
+    if settings.one_row and settings.first != settings.second:
+        raise ValueError(f"refinements.{row}: {settings.method} is of one row; set with: {settings.first}")
     other = refinements.get(settings.second)
-    if isinstance(settings, _USE_VECTORS) and other is not None and not isinstance(other, Whitening):
+    if settings.needs_vectors and other is not None and not other.makes_vectors:
         raise ValueError(
-            f"refinements.{row}.with is {settings.second!r}, a {other.method}, which has no vectors for {settings.method}; "
-            f"name a model or a whitening, perhaps {other.second!r}"
+            f"refinements.{row}.with is {settings.second!r}, a {other.method}, which has no vectors for "
+            f"{settings.method}; name a model or a refinement that makes vectors, perhaps {other.second!r}"
         )

@@ -11,12 +11,14 @@ from lineup.settings.schema import Strict
 Kind = Literal["flat", "hnsw", "ivf", "ivfpq", "auto"]
 Storage = Literal["float32", "float16", "int8", "pq"]
 
-RECALL_TARGET = 0.95  # where an approximate index names none
+DEFAULT_RECALL_TARGET = 0.95
 
 
 class Index(Strict):
+    """Which index searches a gallery, and how it stores the vectors."""
+
     index: Kind = Field(
-        description="flat compares every vector; hnsw, ivf and ivfpq only some; auto goes by the gallery's size"
+        description="flat compares every vector, the others only some; auto goes by the gallery's size"
     )
     recall_target: float | None = Field(
         default=None, gt=0, le=1, description="of recall@k against exact search; default: 0.95"
@@ -33,14 +35,16 @@ class Index(Strict):
             )
         if self.storage == "pq" and self.index != "ivfpq":
             raise ValueError(
-                f"storage: pq goes with index: ivfpq; with index: {self.index} say float32, float16 or int8"
+                f"storage: pq goes with index: ivfpq; with index: {self.index} set float32, float16 or int8"
             )
         return self
 
     @property
     def exact(self) -> bool:
+        """Whether the search compares every vector, at full precision."""
         return self.index == "flat" and self.storage == "float32"
 
     @property
     def target(self) -> float:
-        return RECALL_TARGET if self.recall_target is None else self.recall_target
+        """The recall to reach against exact search."""
+        return DEFAULT_RECALL_TARGET if self.recall_target is None else self.recall_target

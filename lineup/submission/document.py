@@ -53,16 +53,6 @@ def names(manifest: pa.Table, split: Literal["query", "gallery"], naming: Naming
     return result
 
 
-def check_same_images(ranking: Ranking, queries: Names, gallery: Names, source: str) -> None:
-    """UserError unless the ranking, read from `source`, is of the photos that have names."""
-    same_queries = set(ranking.query_ids.tolist()) == queries.keys()
-    if not same_queries or not set(ranking.gallery_ids.tolist()) <= gallery.keys():
-        raise UserError(
-            f"{source}: ranks other images than {paths.manifest('test')} holds; "
-            "run `dvc repro` to search again"
-        )
-
-
 def nearest_names(
     ranking: Ranking,
     queries: Names,

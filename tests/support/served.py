@@ -193,7 +193,7 @@ def answer(connection: socket.socket) -> tuple[int, dict[str, Any]]:
 def upload(size: int, data: bytes = b"", *headers: str) -> bytes:
     """A request to search with a photo, which says that it has `size` bytes."""
     lines = [
-        "POST /search/photo?model=mobilenet_v2 HTTP/1.1",
+        "POST /search/photo?row=mobilenet_v2 HTTP/1.1",
         "Host: localhost",
         "Connection: close",
         f"Content-Length: {size}",

@@ -1,87 +1,88 @@
-// The page's state is what is asked, of which model, and how many answers are shown; its address tells all but a photo.
+// The page's state is the query, the row that is searched and the number of results. Its address holds them all, except
+// for the number and a photo.
 const data = JSON.parse(document.getElementById("data").textContent);
 const rows = new Map(data.rows.map((row) => [row.name, row]));
-const photos = []; // asked in this tab, by number: "back" finds them again
+const photos = []; // that were searched with in this tab, by number, so that "back" finds them again
 const at = (id) => document.getElementById(id);
 
-let state; // {model, shown, question}; question: null, {image}, {words} or {photo}
-let running = null; // the search whose answer is waited for
+let state; // {row, count, query}; query: null, {image}, {words} or {photo}
+let running = null; // the AbortController of the search that is under way
 
 function stateOfAddress() {
-  const asked = new URLSearchParams(location.search);
-  const model = rows.get(asked.get("model"))?.ready ? asked.get("model") : data.first;
+  const parameters = new URLSearchParams(location.search);
+  const row = rows.get(parameters.get("row"))?.ready ? parameters.get("row") : data.first;
   const photo = history.state?.photo;
-  let question = null;
-  if (asked.has("image")) question = { image: asked.get("image") };
-  else if (asked.has("words")) question = { words: asked.get("words") };
-  else if (photo !== undefined && photos[photo]) question = { photo };
-  return { model, shown: data.shown, question };
+  let query = null;
+  if (parameters.has("image")) query = { image: parameters.get("image") };
+  else if (parameters.has("words")) query = { words: parameters.get("words") };
+  else if (photo !== undefined && photos[photo]) query = { photo };
+  return { row, count: data.default_results, query };
 }
 
-function address(model, question) {
-  const asked = new URLSearchParams({ model });
-  if (question?.image) asked.set("image", question.image);
-  if (question?.words) asked.set("words", question.words);
-  return `/?${asked}`;
+function address(row, query) {
+  const parameters = new URLSearchParams({ row });
+  if (query?.image) parameters.set("image", query.image);
+  if (query?.words) parameters.set("words", query.words);
+  return `/?${parameters}`;
 }
 
 function go(change) {
-  state = { ...state, shown: data.shown, ...change };
-  history.pushState({ photo: state.question?.photo }, "", address(state.model, state.question));
+  state = { ...state, count: data.default_results, ...change };
+  history.pushState({ photo: state.query?.photo }, "", address(state.row, state.query));
   show();
 }
 
 async function show() {
   running?.abort();
-  const mine = (running = new AbortController());
-  describeModel();
+  const controller = (running = new AbortController());
+  describeRow();
   at("error").hidden = true;
-  if (state.question === null) return showStart();
-  showQuestion(null);
+  if (state.query === null) return showStart();
+  showQuery(null);
   at("results").setAttribute("aria-busy", "true");
   at("title").textContent = "Searching…";
   at("status").textContent = "";
   try {
-    const answer = await search(state, mine.signal);
-    if (running !== mine) return;
-    showAnswer(answer);
+    const response = await search(state, controller.signal);
+    if (running !== controller) return;
+    showResults(response);
   } catch (error) {
-    if (running !== mine) return;
-    showError(error instanceof Refused ? error.message : "the server doesn't answer; is `lineup serve` still running?");
+    if (running !== controller) return;
+    showError(error instanceof Refused ? error.message : "the server does not respond; is `lineup serve` still running?");
   }
   at("results").setAttribute("aria-busy", "false");
 }
 
 class Refused extends Error {}
 
-async function search({ model, shown, question }, signal) {
-  const asked = new URLSearchParams({ model, k: shown });
-  let sent = { signal };
+async function search({ row, count, query }, signal) {
+  const parameters = new URLSearchParams({ row, k: count });
+  let request = { signal };
   let kind = "photo";
-  if (question.image) {
+  if (query.image) {
     kind = "image";
-    asked.set("image_id", question.image);
-  } else if (question.words) {
+    parameters.set("image_id", query.image);
+  } else if (query.words) {
     kind = "words";
-    asked.set("words", question.words);
+    parameters.set("words", query.words);
   } else {
-    sent = { signal, method: "POST", body: photos[question.photo], headers: { "Content-Type": "application/octet-stream" } };
+    request = { signal, method: "POST", body: photos[query.photo], headers: { "Content-Type": "application/octet-stream" } };
   }
-  if (sent.body && sent.body.size > data.max_bytes) {
+  if (request.body && request.body.size > data.max_bytes) {
     throw new Refused(`this picture has more than ${data.max_bytes / 2 ** 20} MB; choose a smaller one`);
   }
-  const response = await fetch(`/search/${kind}?${asked}`, sent);
-  const answer = await response.json();
-  if (!response.ok) throw new Refused(answer.error);
-  return answer;
+  const response = await fetch(`/search/${kind}?${parameters}`, request);
+  const content = await response.json();
+  if (!response.ok) throw new Refused(content.error);
+  return content;
 }
 
 function showWords() {
-  at("words").value = state.question?.words ?? "";
+  at("words").value = state.query?.words ?? "";
 }
 
 function showStart() {
-  at("asked").hidden = at("more").hidden = true;
+  at("query").hidden = at("more").hidden = true;
   at("results").setAttribute("aria-busy", "false");
   at("title").textContent = "Start from one of these";
   at("status").textContent = "Or choose a picture above.";
@@ -89,18 +90,18 @@ function showStart() {
   document.title = "Lineup search";
 }
 
-// What was asked: at once, and again with what the gallery knows of it.
-function showQuestion(known) {
-  const { question } = state;
-  const file = photos[question.photo];
-  const name = question.words ? `“${question.words}”` : file ? file.name || "the pasted picture" : (known?.label ?? "an image of the gallery");
-  const picture = at("asked-picture");
-  at("asked").hidden = false;
-  at("asked-title").textContent = name;
-  at("asked-path").textContent = known ? known.paths.join(" | ") : "";
-  picture.hidden = !question.image && !file;
+// Shows the query: at once, and again with its gallery image, if it is one.
+function showQuery(image) {
+  const { query } = state;
+  const file = photos[query.photo];
+  const name = query.words ? `“${query.words}”` : file ? file.name || "the pasted picture" : (image?.label ?? "an image of the gallery");
+  const picture = at("query-picture");
+  at("query").hidden = false;
+  at("query-title").textContent = name;
+  at("query-path").textContent = image ? image.paths.join(" | ") : "";
+  picture.hidden = !query.image && !file;
   picture.alt = `Searched with: ${name}`;
-  const source = question.image ? `/images/${encodeURIComponent(question.image)}` : file ? pictureOf(file) : "";
+  const source = query.image ? `/images/${encodeURIComponent(query.image)}` : file ? pictureOf(file) : "";
   if (source && picture.getAttribute("src") !== source) picture.src = source;
   document.title = `${name}: Lineup search`;
 }
@@ -111,48 +112,49 @@ function pictureOf(file) {
   return addresses.get(file);
 }
 
-function showAnswer(answer) {
-  showQuestion(answer.asked);
-  const { answers, asked, metric } = answer;
-  const alike = asked?.label != null ? answers.filter((image) => image.label === asked.label && !image.same_file).length : null;
+function showResults(response) {
+  const { results, query_image: image } = response;
+  showQuery(image);
+  const alike = image?.label != null ? results.filter((result) => result.label === image.label && !result.same_file).length : null;
   const labels = alike === null ? "" : ` ${alike} of them share its label.`;
-  at("title").textContent = answers.length === 1 ? "The nearest image" : `The ${answers.length} nearest images`;
-  const copies = answer.copies_left_out ? ` Left out: ${answer.copies_left_out} more with the same pixels.` : "";
-  at("status").textContent = `Found in ${Math.max(1, Math.round(answer.embed_ms + answer.search_ms))} ms.${labels}${copies} Score: ${SCORES[metric]}.`;
-  at("cards").replaceChildren(...answers.map((image, place) => card(image, place + 1)));
-  at("more").hidden = answers.length < state.shown || state.shown >= data.most_shown;
+  at("title").textContent = results.length === 1 ? "The nearest image" : `The ${results.length} nearest images`;
+  const copies = response.excluded_copies ? ` Left out: ${response.excluded_copies} more with the same pixels.` : "";
+  const milliseconds = Math.max(1, Math.round(response.embed_ms + response.search_ms));
+  at("status").textContent = `Found in ${milliseconds} ms.${labels}${copies} Score: ${response.score_meaning}.`;
+  at("cards").replaceChildren(...results.map((result, index) => card(result, index + 1)));
+  at("more").hidden = results.length < state.count || state.count >= data.max_results;
 }
 
 function showError(sentence) {
-  at("title").textContent = "No answer";
+  at("title").textContent = "No results";
   at("status").textContent = "";
-  const begins = /^[a-z']+ /.test(sentence) ? sentence[0].toUpperCase() : sentence[0]; // a path stays as it is written
-  at("error").textContent = `${begins}${sentence.slice(1)}.`;
+  const first = /^[a-z']+ /.test(sentence) ? sentence[0].toUpperCase() : sentence[0]; // a path keeps its spelling
+  at("error").textContent = `${first}${sentence.slice(1)}.`;
   at("error").hidden = false;
   at("cards").replaceChildren();
   at("more").hidden = true;
 }
 
-function element(name, kind, text) {
-  const made = document.createElement(name);
-  made.className = kind;
-  if (text !== undefined) made.textContent = text;
-  return made;
+function element(tag, className, text) {
+  const created = document.createElement(tag);
+  created.className = className;
+  if (text !== undefined) created.textContent = text;
+  return created;
 }
 
-// Names of files and labels may be long without a space: lines may end after these characters.
-function breakable(name, kind, text) {
-  const made = element(name, kind);
-  text.split(/(?<=[_/.-])/).forEach((part) => made.append(part, document.createElement("wbr")));
-  return made;
+// File names and labels may be long without a space: these characters allow a line break after them.
+function breakable(tag, className, text) {
+  const created = element(tag, className);
+  text.split(/(?<=[_/.-])/).forEach((part) => created.append(part, document.createElement("wbr")));
+  return created;
 }
 
-// A gallery image as a link that searches on from it; also in a new tab.
+// A gallery image as a link that searches with it, also in a new tab.
 function card(image, rank) {
   const item = document.createElement("li");
   const link = element("a", "card");
   const picture = document.createElement("img");
-  link.href = address(state.model, { image: image.image_id });
+  link.href = address(state.row, { image: image.image_id });
   link.dataset.image = image.image_id;
   picture.loading = "lazy";
   picture.src = `/images/${image.image_id}`;
@@ -164,7 +166,7 @@ function card(image, rank) {
     link.append(figures);
   }
   link.append(image.label === null ? element("span", "label unlabelled", "no label") : breakable("span", "label", image.label));
-  if (image.same_file) link.append(element("span", "note", "the very same file"));
+  if (image.same_file) link.append(element("span", "note", "the same file"));
   const more = image.paths.length > 1 ? ` and ${image.paths.length - 1} more` : "";
   const path = breakable("span", "path", image.paths[0] + more);
   path.title = image.paths.join("\n");
@@ -173,32 +175,25 @@ function card(image, rank) {
   return item;
 }
 
-const SCORES = {
-  cosine: "cosine similarity, 1 is the same direction",
-  l2: "minus the squared distance, 0 is the same vector",
-  reciprocal_rank_fusion: "sum of the reciprocal ranks in both rankings",
-  score_fusion: "weighted sum of both rankings' normalised scores",
-  k_reciprocal: "minus the k-reciprocal distance, 0 shares every neighbour",
-};
 const score = (value) => (Math.abs(value) < 10 ? value.toFixed(3) : value.toPrecision(4));
 
-function describeModel() {
-  const row = rows.get(state.model);
-  at("model").value = state.model;
+function describeRow() {
+  const row = rows.get(state.row);
+  at("row").value = state.row;
   at("random").hidden = !row.random;
   at("words-form").hidden = !row.text;
   at("no-text").hidden = row.text;
   const others = data.rows.filter((other) => other.text).map((other) => other.name);
-  const way = others.length ? `choose ${others.join(" or ")} to search with words` : "words need a row with a text tower, as CLIP has one";
-  at("no-text").textContent = `${row.name} knows pictures only; ${way}.`;
+  const hint = others.length ? `choose ${others.join(" or ")} to search with words` : "words need a row with a text tower, such as CLIP's";
+  at("no-text").textContent = `${row.name} can be searched with pictures only; ${hint}.`;
   at("made-of").hidden = !row.made_of;
-  at("made-of").textContent = `${row.name}: ${row.made_of}, as for the pipeline's queries.`;
+  at("made-of").textContent = `${row.name}: ${row.made_of}, as in the pipeline.`;
 }
 
-function askPhoto(file) {
+function searchWithFile(file) {
   if (!file) return;
   photos.push(file);
-  go({ question: { photo: photos.length - 1 } });
+  go({ query: { photo: photos.length - 1 } });
 }
 
 function start() {
@@ -209,35 +204,35 @@ function start() {
     at(row.made_of ? "refinements" : "models").append(option);
   }
   at("refinements").hidden = !data.rows.some((row) => row.made_of);
-  const absent = data.rows.filter((row) => !row.ready).map((row) => row.name);
-  at("absent").hidden = absent.length === 0;
-  at("absent").title = data.rows.map((row) => row.fault).filter(Boolean).join("\n");
-  at("absent").textContent = `Not computed here: ${absent.join(", ")}. Run dvc repro, or dvc pull, and load this page again.`;
+  const notReady = data.rows.filter((row) => !row.ready).map((row) => row.name);
+  at("not-ready").hidden = notReady.length === 0;
+  at("not-ready").title = data.rows.map((row) => row.fault).filter(Boolean).join("\n");
+  at("not-ready").textContent = `Not computed here: ${notReady.join(", ")}. Run dvc repro, or dvc pull, and reload this page.`;
   at("words").maxLength = data.max_characters;
-  at("model").addEventListener("change", () => go({ model: at("model").value }));
+  at("row").addEventListener("change", () => go({ row: at("row").value }));
   at("file").addEventListener("change", () => {
-    askPhoto(at("file").files[0]);
-    at("file").value = ""; // the same file may be chosen again
+    searchWithFile(at("file").files[0]);
+    at("file").value = ""; // so that choosing the same file again is a change
   });
   at("words-form").addEventListener("submit", (event) => {
     event.preventDefault();
     const words = at("words").value.trim();
-    if (words) go({ question: { words } });
+    if (words) go({ query: { words } });
   });
   at("cards").addEventListener("click", (event) => {
     const link = event.target.closest("a.card");
     if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
     event.preventDefault();
-    go({ question: { image: link.dataset.image } });
+    go({ query: { image: link.dataset.image } });
     at("results").focus({ preventScroll: true });
     scrollTo(0, 0);
   });
   at("more").addEventListener("click", () => {
-    state.shown = Math.min(data.most_shown, state.shown * 2);
+    state.count = Math.min(data.max_results, state.count * 2);
     show();
   });
-  at("asked-picture").addEventListener("error", () => (at("asked-picture").hidden = true)); // TIFF, say: browsers don't show it
-  takeDropsAndPastes();
+  at("query-picture").addEventListener("error", () => (at("query-picture").hidden = true)); // such as TIFF, which browsers do not show
+  listenForDropsAndPastes();
   addEventListener("popstate", () => {
     state = stateOfAddress();
     showWords();
@@ -248,7 +243,7 @@ function start() {
   show();
 }
 
-function takeDropsAndPastes() {
+function listenForDropsAndPastes() {
   const holdsFile = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
   addEventListener("dragover", (event) => {
     if (!holdsFile(event)) return;
@@ -262,11 +257,11 @@ function takeDropsAndPastes() {
     at("veil").hidden = true;
     if (!holdsFile(event)) return;
     event.preventDefault();
-    askPhoto(event.dataTransfer.files[0]);
+    searchWithFile(event.dataTransfer.files[0]);
   });
   addEventListener("paste", (event) => {
     const file = [...event.clipboardData.files].find((each) => each.type.startsWith("image/"));
-    if (file) askPhoto(file);
+    if (file) searchWithFile(file);
   });
 }
 

@@ -8,7 +8,7 @@ from lineup import launch
 def main() -> None:
     """The console script.
 
-    It exits with 0, 1 (a fault, told in a sentence), 2 (wrong usage) or 130 (Ctrl-C).
+    It exits with 0, 1 (a fault, explained in a sentence), 2 (wrong usage) or 130 (Ctrl-C).
     """
     launch.begin()
     from lineup import cli

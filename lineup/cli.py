@@ -74,9 +74,9 @@ def check_row(row: str, params: Params, rows: Rows) -> None:
         other = "models" if rows == "refinements" else "refinements"
         raise UserError(f"{paths.PARAMS}: {row} is a row of {other}; use a row of {rows} here")
     if row not in known:
-        place = f"row {row!r}" if rows == "all" else f"{rows}.{row}"
+        where = f"row {row!r}" if rows == "all" else f"{rows}.{row}"
         raise UserError(
-            f"{paths.PARAMS}: {place} is unknown{suggest(row, known) if known else '; there are none'}"
+            f"{paths.PARAMS}: {where} is unknown{suggest(row, known) if known else '; there are none'}"
         )
 
 

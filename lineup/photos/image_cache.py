@@ -40,7 +40,7 @@ class FileRecord:
         width, height: in pixels, upright.
         format: as the content says, such as JPEG.
         prepared_id: SHA-256 of the bytes that are stored in the file's place; empty if its own are.
-        problem: why the file is no usable image, as the end of a sentence; else empty.
+        problem: why the file is not a usable image, as the end of a sentence; else empty.
         note: what the owner of a usable file should know, as the end of a sentence; else empty.
     """
 

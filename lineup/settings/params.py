@@ -264,8 +264,8 @@ def check_sections(path: Path, params: Params) -> None:
             continue
         defaults = ", ".join(f"{key}: {_as_yaml(getattr(section, key))}" for key in missing)
         example = f"{{{defaults}}}" if isinstance(section, Strict | dict) else section
-        place = f"{name}.{missing[0]}" if has_section else name
-        raise UserError(f"{path}: {place} is missing, which DVC needs; set `{name}: {example}`")
+        where = f"{name}.{missing[0]}" if has_section else name
+        raise UserError(f"{path}: {where} is missing, which DVC needs; set `{name}: {example}`")
 
 
 def _as_yaml(value: Any) -> Any:

@@ -111,9 +111,8 @@ def _parts(row: str, refine: StageCosts, first: str, sources: Mapping[str, RowCo
                 parts[name] = part.model_copy(update={"query_ms": part.transform_ms})
             else:
                 parts[name] = part
-    if refine.get(
-        "builds_index"
-    ):  # It is searched instead of the sources; their vectors are transformed all the same.
+    if refine.get("builds_index"):
+        # That index is searched instead of the sources'; the queries' vectors are transformed all the same.
         parts = {
             name: part.model_copy(update={"dim": 0, "index_mb": 0.0, "query_ms": part.transform_ms})
             for name, part in parts.items()

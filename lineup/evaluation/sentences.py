@@ -10,11 +10,11 @@ from lineup.evaluation.rich_text import Code, Data, Strong, Text, names
 from lineup.evaluation.row_metrics import RowMetrics
 
 TITLE = "Which model finds the right picture?"
-# Below so many clusters, neither a bootstrap nor a randomisation test is exact.
+# With fewer clusters than this, intervals and p values are rough.
 FEW_CLUSTERS = 20
 
 
-class List(NamedTuple):
+class Listing(NamedTuple):
     """A sentence and the items that it introduces; without items it stands alone."""
 
     introduction: Text
@@ -108,13 +108,13 @@ def verdict(compared: Comparison) -> Text:
     return (*text, " Of these, ", Code(fastest.name), f" embeds fastest, {speed}.")
 
 
-def measured_on(compared: Comparison) -> List:
+def measured_on(compared: Comparison) -> Listing:
     """Where and how rows were measured, with the rows of each setup where there are several."""
     setups = comparison.measurement_setups(compared)
     if len(setups) == 1:
-        return List(("All rows ", *_setup(next(iter(setups))), "."), [])
+        return Listing(("All rows ", *_setup(next(iter(setups))), "."), [])
     items: list[Text] = [(*names(rows), ": ", *_setup(setup)) for setup, rows in setups.items()]
-    return List(("Measured in different places, so speeds of different ones can't be compared:",), items)
+    return Listing(("Measured in different places, so speeds of different ones can't be compared:",), items)
 
 
 def _setup(setup: MeasurementSetup) -> Text:

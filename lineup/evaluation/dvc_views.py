@@ -1,0 +1,98 @@
+"""What `dvc metrics` and `dvc plots` show: the rows' figures, their curves, and the pairs' significance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from lineup.evaluation.comparison import Pair
+from lineup.evaluation.metrics import MAIN_METRIC
+from lineup.evaluation.pairs import Queries
+from lineup.evaluation.row_metrics import RowMetrics
+
+CURVE_DEPTH = 100
+QUALITY_DECIMALS = 4
+COST_DECIMALS = {
+    "dim": 0,
+    "parameters": 0,
+    "gflops": 2,
+    "images_per_second": 1,
+    "query_ms": 4,
+    "index_mb": 3,
+    "peak_memory_mb": 1,
+    "peak_gpu_memory_mb": 1,
+    "train_minutes": 2,
+}
+
+Rows = Mapping[str, RowMetrics]
+
+
+class CsvTable(NamedTuple):
+    header: Sequence[str]
+    lines: Sequence[Sequence[object]]
+
+
+def metrics(rows: Rows) -> dict[str, dict[str, float]]:
+    """What `dvc metrics` shows: {row: {metric: value}}, means over queries and costs.
+
+    The main metric is there as a mean over labels, too; a cost that was not measured is left out.
+    """
+    values = {}
+    for name, row in rows.items():
+        quality = {metric: round(average.mean, QUALITY_DECIMALS) for metric, average in row.quality.items()}
+        over_labels = row.quality[MAIN_METRIC].mean_over_labels if quality else None
+        if over_labels is not None:
+            quality[f"{MAIN_METRIC}_mean_over_labels"] = round(over_labels, QUALITY_DECIMALS)
+        measured = {cost: getattr(row.costs, cost) for cost in COST_DECIMALS}
+        costs = {
+            cost: round(value, COST_DECIMALS[cost] or None)
+            for cost, value in measured.items()
+            if value is not None
+        }
+        recall = row.costs.search.ann_recall if row.costs.search else {}
+        values[name] = quality | costs | {f"ann_recall_{k}": share for k, share in recall.items()}
+    return values
+
+
+def significance_table(compared: Sequence[Pair]) -> CsvTable:
+    """A line per pair and metric; an interval that does not exist is empty."""
+    lines = [
+        [pair.metric, pair.a, pair.b, *(f"{value:.6f}" if np.isfinite(value) else "" for value in pair[3:])]
+        for pair in compared
+    ]
+    return CsvTable(("metric", "model_a", "model_b", "difference", "low", "high", "p", "p_holm"), lines)
+
+
+def top_k_curves(rows: Rows, queries: Queries) -> CsvTable:
+    """A line per row and k, up to the rankings' depth; none where nothing was scored."""
+    lines = []
+    for name, table in queries.items():
+        # A rank that is NaN, as no relevant image is in the ranking, is not <= k.
+        first_hit = table.column("first_hit").to_numpy()[table.column("relevant").to_numpy() > 0]
+        depth = min(rows[name].depth, CURVE_DEPTH) if len(first_hit) else 0
+        lines += [[name, k, f"{np.mean(first_hit <= k):.6f}"] for k in range(1, depth + 1)]
+    return CsvTable(("model", "k", "top_k"), lines)
+
+
+def accuracy_cost(rows: Rows) -> CsvTable:
+    """A line per row that has a speed and a quality: the ends of an interval that it lacks are its mean."""
+    lines = []
+    for name, row in rows.items():
+        speed, quality = row.costs.images_per_second, row.quality.get(MAIN_METRIC)
+        if speed is not None and quality:
+            low, high = (quality.mean if end is None else end for end in (quality.low, quality.high))
+            lines.append([name, f"{speed:.1f}", *(f"{value:.4f}" for value in (quality.mean, low, high))])
+    return CsvTable(("model", "images_per_second", MAIN_METRIC, "low", "high"), lines)
+
+
+def training_curves(rows: Rows) -> CsvTable:
+    """A line per fine-tuned row and epoch. Epoch 0 is the encoder before training, which has no loss."""
+    columns = ("epoch", "map_at_r", "loss", "learning_rate")
+    lines = []
+    for name, row in rows.items():
+        for epoch in row.costs.training_curve:
+            values = [getattr(epoch, column) for column in columns]
+            lines.append([name, *("" if value is None else f"{value:.6g}" for value in values)])
+    return CsvTable(("model", *columns), lines)

@@ -30,7 +30,9 @@ def submit(
     queries, gallery = document.names(manifest, "query", naming), document.names(manifest, "gallery", naming)
     ranking = rankings.read_ranking(paths.ranking(row))
     answers = relevance.read(manifest, parquet.read_table(paths.QRELS), params.relevance.exclude)
-    relevance.gallery_positions(ranking, answers, str(paths.ranking(row)))  # refuses a ranking of other images
+    relevance.gallery_positions(
+        ranking, answers, str(paths.ranking(row))
+    )  # refuses a ranking of other images
     found = document.nearest_names(
         ranking, queries, gallery, answers.left_out_copies(), k, params.retrieve.depth
     )

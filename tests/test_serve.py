@@ -678,7 +678,10 @@ def test_a_client_that_sends_a_byte_now_and_then_is_not_waited_for(
 
 def test_a_client_that_does_not_read_its_answers_is_not_waited_for(project: Path) -> None:
     image = f"GET /images/{manifest('gallery')[0]['image_id']} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
-    with served.serving_here(Limits(response_seconds=0.3)) as (url, server), served.connect(url) as connection:
+    with (
+        served.serving_here(Limits(response_seconds=0.3)) as (url, server),
+        served.connect(url) as connection,
+    ):
         connection.settimeout(0.1)
         with pytest.raises((ConnectionError, TimeoutError)):
             for _ in range(10_000):

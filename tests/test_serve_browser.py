@@ -214,9 +214,9 @@ def test_the_keyboard_suffices(page: Page) -> None:
         ActionChains(page.browser).send_keys(Keys.TAB).perform()
         here = page.browser.switch_to.active_element
         visited.append(here.get_attribute("id") or here.get_attribute("class") or here.tag_name)
-    assert [name for name in visited if name in ("skip", "model", "file", "card")] == [
+    assert [name for name in visited if name in ("skip", "row", "file", "card")] == [
         "skip",
-        "model",
+        "row",
         "file",
         "card",
     ]

@@ -129,7 +129,8 @@ def max_costs(one: PartCosts, other: PartCosts) -> PartCosts:
     They differ where one of the rows no longer uses a part's index or search, which then cost it 0.
     """
     pairs = {name: (getattr(one, name), getattr(other, name)) for name in PartCosts.model_fields}
-    return PartCosts(**{name: None if None in pair else max(pair) for name, pair in pairs.items()})
+    larger: dict[str, Any] = {name: None if None in pair else max(pair) for name, pair in pairs.items()}
+    return PartCosts(**larger)
 
 
 def combined_throughput(speeds: Sequence[float | None]) -> float | None:

@@ -71,7 +71,7 @@ def ways(encoder: Encoder, files: list[Path], settings: Embed, name: str) -> dic
     """What is measured, by name; each computes every photo once."""
     module, transform = encoder.module.eval(), encoder.transform
     prepared, threads = paths.images("test"), machine.threads()
-    first = job.settle(paths.trained("row"), prepared, settings, lambda *_: 0)
+    first = job.settle(paths.model("row"), prepared, settings, lambda *_: 0)
     network = first.network
     assert network is not None
     group = [
@@ -153,13 +153,13 @@ def lay_out(spec: dict[str, str], photos: list[bytes]) -> tuple[Encoder, list[Pa
     fetched = library.fetch(
         Spec.model_validate({**spec, "weights": "none", "allow_random": True, "image_size": 224})
     )
-    encoders.save(paths.trained("row"), fetched.module, fetched.facts)
+    encoders.save(paths.model("row"), fetched.module, fetched.facts)
     write_prepared(paths.images("test"), [("gallery", photo) for photo in photos])
     folder = Path("photos")
     folder.mkdir(exist_ok=True)
     for number, photo in enumerate(photos):
         (folder / f"{number:04}.jpg").write_bytes(photo)
-    return encoders.load(paths.trained("row")), sorted(folder.iterdir())
+    return encoders.load(paths.model("row")), sorted(folder.iterdir())
 
 
 def measure(name: str, folder: Path | None, settings: Embed, asked: int | None) -> None:
@@ -181,7 +181,7 @@ def measure(name: str, folder: Path | None, settings: Embed, asked: int | None) 
             if run:
                 seconds[way].append(time.perf_counter() - start)
     speeds = {way: len(photos) / statistics.median(times) for way, times in seconds.items()}
-    engine = job.settle(paths.trained("row"), paths.images("test"), settings, lambda *_: 0).engine
+    engine = job.settle(paths.model("row"), paths.images("test"), settings, lambda *_: 0).engine
     print(f"\n{name} at 224 px, {len(photos)} photos, {engine.described}, {engine.precision}")
     print(f"{'':22} images/s   lineup is   target   runs, s")
     for way, speed in speeds.items():

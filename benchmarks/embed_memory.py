@@ -71,7 +71,7 @@ def lay_out(folder: Path, count: int) -> None:
     )
     torch.manual_seed(0)
     fetched = encoders.library(ENCODER["library"]).fetch(Encoder.model_validate(ENCODER))
-    encoders.save(folder / paths.trained("a"), fetched.module, fetched.facts)
+    encoders.save(folder / paths.model("a"), fetched.module, fetched.facts)
     row = {"encoder": ENCODER, "objective": {"name": "none"}, "search": {"metric": "cosine", "index": "flat"}}
     (folder / "params.yaml").write_text(
         yaml.safe_dump({"embed": {"device": "cpu"}, "models": {"a": row}}), encoding="utf-8"

@@ -215,7 +215,7 @@ def some_photos(source: Path, folder: Path, keep: Callable[[int], bool]) -> int:
 def new_photos(real: Path, folder: Path) -> Iterator[str]:
     """Start-up: the same stage with one photo, which takes its libraries, its weights and one batch."""
     row = "mobilenet_v2"
-    for name in (paths.PARAMS, paths.trained(row)):
+    for name in (paths.PARAMS, paths.model(row), paths.weights(row)):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (shutil.copytree if (real / name).is_dir() else shutil.copy2)(real / name, folder / name)
     source = real / paths.images("test")

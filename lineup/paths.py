@@ -46,7 +46,7 @@ def weights(model: str) -> Path:
     return Path("data/weights") / model
 
 
-def trained(model: str) -> Path:
+def model(model: str) -> Path:
     return Path("data/models") / model
 
 

@@ -1,6 +1,6 @@
 """train@model: fine-tunes the row's encoder with its objective.
 
-With `objective: {name: none}` passes the weights on.
+With `objective: {name: none}`, the row's model is a pointer to the fetched weights.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def main(argv: list[str] | None = None) -> None:
     model, params = cli.start("train", argv)
     objective = params.models[model].objective
     if isinstance(objective, NoObjective):
-        none.pass_on(paths.weights(model), paths.trained(model), log_csv([]))
+        none.point_to_weights(paths.weights(model), paths.model(model), log_csv([]))
         files.write_json(paths.costs("train", model), {"row": model, "minutes": 0.0, "note": None})
         return
     try:
@@ -91,11 +91,11 @@ def _train(model: str, objective: Trained, params: Params) -> None:
     checkpoint.prune(cache, sources.checkpoint)
     result = loop.train(objective, settings, encoder, manifest, sources, params.seed)
     encoders.save(
-        paths.trained(model),
+        paths.model(model),
         result.module,
         result.facts | {"trained": {**decides, "best_epoch": result.progress.best_epoch}},
     )
-    files.write_text(paths.trained(model) / "log.csv", log_csv(result.progress.log))
+    files.write_text(paths.model(model) / "log.csv", log_csv(result.progress.log))
     files.write_json(
         paths.costs("train", model), {"row": model, **costs(result), "fingerprint": sources.checkpoint.name}
     )

@@ -56,8 +56,8 @@ def place(row: str, spec: dict[str, Any] = SQUEEZENET, seed: int = 0, **facts: A
     """A fetched encoder where `train` would leave it."""
     torch.manual_seed(seed)
     fetched = encoders.library(spec["library"]).fetch(Encoder.model_validate(spec))
-    encoders.save(paths.trained(row), fetched.module, {**fetched.facts, "resize_px": 64, **facts})
-    return encoders.load(paths.trained(row))
+    encoders.save(paths.model(row), fetched.module, {**fetched.facts, "resize_px": 64, **facts})
+    return encoders.load(paths.model(row))
 
 
 def settings(rows: tuple[str, ...] = ("a", "b"), **embed_settings: Any) -> None:
@@ -318,20 +318,20 @@ def test_a_killed_run_is_resumed_where_it_stopped() -> None:
 
 
 def change_a_weight() -> None:
-    module = encoders.load(paths.trained("a")).module
+    module = encoders.load(paths.model("a")).module
     with torch.no_grad():
         next(module.parameters()).view(-1)[0] += 1e-3
-    encoders.save(paths.trained("a"), module, facts("a"))
+    encoders.save(paths.model("a"), module, facts("a"))
 
 
 def facts(row: str) -> dict[str, Any]:
-    return json.loads((paths.trained(row) / "encoder.json").read_text())
+    return json.loads((paths.model(row) / "encoder.json").read_text())
 
 
 def change_facts(change: Callable[[dict[str, Any]], Any]) -> None:
     told = facts("a")
     change(told)
-    files.write_json(paths.trained("a") / "encoder.json", told)
+    files.write_json(paths.model("a") / "encoder.json", told)
 
 
 DECIDES: dict[str, Callable[[pytest.MonkeyPatch], object]] = {
@@ -574,7 +574,7 @@ def test_code_that_dvc_embeds_again_for_decides_what_is_kept(monkeypatch: pytest
         "code_digest",
         lambda *files: digested.extend(str(file.relative_to(ROOT)) for file in files) or "",
     )
-    job.ingredients(paths.trained("a"), Engine("openvino", "float32", torch.device("cpu")))
+    job.ingredients(paths.model("a"), Engine("openvino", "float32", torch.device("cpu")))
     deps = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["embed"]["do"]["deps"]
     code = {dep.replace("${item.encoder.library}", "torchvision") for dep in deps if dep.endswith(".py")}
     others = {f"lineup/engines/{name}.py" for name in ("onnxruntime", "torch")}
@@ -600,11 +600,11 @@ def test_a_measurement_that_is_damaged_in_any_way_counts_as_none(content: bytes 
     ("damage", "told"),
     [
         (
-            lambda: (paths.trained("a") / encoders.FACTS_FILE).write_text("{"),
+            lambda: (paths.model("a") / encoders.FACTS_FILE).write_text("{"),
             "data/models/a/encoder.json: is damaged; run `dvc checkout",
         ),
         (
-            lambda: (paths.trained("a") / encoders.WEIGHTS_FILE).unlink(),
+            lambda: (paths.model("a") / encoders.WEIGHTS_FILE).unlink(),
             "data/models/a: model.safetensors is not there",
         ),
         (
@@ -625,7 +625,7 @@ def test_damaged_input_is_told(damage: Callable[[], None], told: str) -> None:
 def test_damaged_weights_are_told() -> None:
     place("a")
     prepare(PHOTOS[:3])
-    file = paths.trained("a") / "model.safetensors"
+    file = paths.model("a") / "model.safetensors"
     tensors = load_file(file)
     save_file({name: tensor + 1 for name, tensor in tensors.items()}, file)
     with pytest.raises(UserError, match=r"data/models/a: model\.safetensors is damaged"):

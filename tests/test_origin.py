@@ -188,7 +188,7 @@ def test_an_index_of_fewer_images_is_told_with_both_numbers(project: list[Image]
 
 
 def test_an_encoder_that_has_been_trained_again_is_told(project: list[Image]) -> None:
-    files.write_json(paths.trained("a") / "encoder.json", {"weights_sha256": "f" * 64})
+    files.write_json(paths.model("a") / "encoder.json", {"weights_sha256": "f" * 64})
     with pytest.raises(
         UserError,
         match=r"data/models/a: has changed since it embedded data/embeddings/a; run `dvc repro` to go on",

@@ -47,7 +47,7 @@ FILE = BYTES + 40  # with its digest, height and width
 def place(row: str, seed: int = 0, **spec: Any) -> None:
     torch.manual_seed(seed)
     fetched = encoders.library(SPEC["library"]).fetch(Encoder.model_validate(SPEC | spec))
-    encoders.save(paths.trained(row), fetched.module, {**fetched.facts, "resize_px": 64})
+    encoders.save(paths.model(row), fetched.module, {**fetched.facts, "resize_px": 64})
 
 
 def settings(**embed_settings: Any) -> None:

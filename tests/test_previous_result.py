@@ -54,7 +54,7 @@ def place(folder: Path, photos: list[bytes], seed: int = 0) -> None:
     write_prepared(folder / paths.images("test"), [("gallery", photo) for photo in photos])
     torch.manual_seed(seed)
     fetched = encoders.library("torchvision").fetch(Encoder.model_validate(ENCODER))
-    encoders.save(folder / paths.trained("a"), fetched.module, {**fetched.facts, "resize_px": 64})
+    encoders.save(folder / paths.model("a"), fetched.module, {**fetched.facts, "resize_px": 64})
 
 
 def repro(folder: Path) -> dict[str, Any]:

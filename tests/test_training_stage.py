@@ -18,6 +18,9 @@ import yaml
 
 from lineup import paths
 from lineup.encoders import encoder as encoders
+from lineup.encoders import model_folder
+from lineup.errors import UserError
+from lineup.storage import files
 from lineup.training import checkpoint as checkpoints
 from lineup.training import loop
 from stages import train
@@ -61,20 +64,50 @@ def command(folder: Path) -> subprocess.Popen[bytes]:
     )
 
 
-def test_no_objective_passes_the_folder_on_byte_for_byte(folder: Path) -> None:
+def test_no_objective_points_to_the_weights_and_copies_none(folder: Path) -> None:
     write_params(folder, {"name": "none"})
-    (folder / paths.weights("row") / "text.safetensors").write_bytes(b"a text tower")
-    (folder / paths.weights("row") / "tokenizer").mkdir()
-    (folder / paths.weights("row") / "tokenizer" / "vocab.json").write_bytes(b"{}")
+    fetched = project.tree(folder / paths.weights("row"))
     train.main(["--row", "row"])
-    passed = project.tree(folder / paths.trained("row"))
-    assert passed.pop("log.csv") == b"epoch,loss,map_at_r,learning_rate,drawn,drawn_so_far,idle\n"
-    assert passed == project.tree(folder / paths.weights("row"))
+    model = project.tree(folder / paths.model("row"))
+    assert model["log.csv"] == b"epoch,loss,map_at_r,learning_rate,drawn,drawn_so_far,idle\n"
+    assert model.keys() == {"log.csv", model_folder.POINTER_FILE} and sum(map(len, model.values())) < 500
+    assert model_folder.resolve(paths.model("row")) == paths.weights("row")
+    assert project.tree(folder / paths.weights("row")) == fetched
     assert json.loads((folder / paths.costs("train", "row")).read_text()) == {
         "row": "row",
         "minutes": 0.0,
         "note": None,
     }
+
+
+def test_a_trained_row_has_its_own_folder_also_where_it_pointed_to_weights_before(folder: Path) -> None:
+    for objective in ({"name": "none"}, {"name": "arcface"}):
+        write_params(folder, objective)
+        train.main(["--row", "row"])
+    assert model_folder.resolve(paths.model("row")) == paths.model("row")
+
+
+def test_a_pointer_to_weights_that_have_changed_is_refused(folder: Path) -> None:
+    write_params(folder, {"name": "none"})
+    train.main(["--row", "row"])
+    encoder = folder / paths.weights("row") / encoders.FACTS_FILE
+    files.write_json(encoder, {"weights_sha256": "f" * 64})
+    with pytest.raises(
+        UserError, match=r"^data/models/row: points to other weights than data/weights/row holds"
+    ):
+        model_folder.resolve(paths.model("row"))
+    encoder.unlink()
+    with pytest.raises(UserError, match=r"^data/weights/row/encoder.json: "):
+        model_folder.resolve(paths.model("row"))
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}"])
+def test_a_pointer_that_is_damaged_is_refused(folder: Path, content: str) -> None:
+    file = folder / paths.model("row") / model_folder.POINTER_FILE
+    file.parent.mkdir(parents=True)
+    file.write_text(content, encoding="utf-8")
+    with pytest.raises(UserError, match=r"^data/models/row/pointer.json: is damaged; "):
+        model_folder.resolve(paths.model("row"))
 
 
 def test_no_objective_needs_no_torch(folder: Path) -> None:
@@ -89,7 +122,7 @@ def test_a_row_is_trained_and_says_how(folder: Path) -> None:
     write_params(folder, {"name": "arcface", "scale": 16, "dim": 12, "images_per_epoch": 16})
     assert not (folder / "data/prepared/test").exists(), "no test image can reach a training"
     train.main(["--row", "row"])
-    loaded = encoders.load(folder / paths.trained("row"))
+    loaded = encoders.load(folder / paths.model("row"))
     before = encoders.load(folder / paths.weights("row"))
     assert loaded.dim == 12 and loaded.facts["weights_sha256"] != before.facts["weights_sha256"]
     assert loaded.facts["trained"]["encoder"]["weights_sha256"] == before.facts["weights_sha256"]
@@ -99,7 +132,7 @@ def test_a_row_is_trained_and_says_how(folder: Path) -> None:
         "margin": 0.5,
         "class_vectors": "imprinted",
     }
-    with (folder / paths.trained("row") / "log.csv").open() as file:
+    with (folder / paths.model("row") / "log.csv").open() as file:
         log = list(csv.DictReader(file))
     assert (
         [entry["epoch"] for entry in log] == ["0", "1", "2"]
@@ -129,7 +162,7 @@ def test_equal_trainings_give_the_same_bytes_interrupted_or_not(
     """Of the whole folder: what was measured stands in the costs."""
     write_params(folder, {"name": "arcface", "epochs": 3})
     train.main(["--row", "row"])
-    first = project.tree(folder / paths.trained("row"))
+    first = project.tree(folder / paths.model("row"))
     save = checkpoints.save
 
     def dies_after_the_second_epoch(*state: Any) -> None:
@@ -139,7 +172,7 @@ def test_equal_trainings_give_the_same_bytes_interrupted_or_not(
 
     for interrupted in (False, True):
         shutil.rmtree(folder / paths.CACHE)
-        shutil.rmtree(folder / paths.trained("row"))
+        shutil.rmtree(folder / paths.model("row"))
         if interrupted:
             monkeypatch.setattr(checkpoints, "save", dies_after_the_second_epoch)
             with pytest.raises(KeyboardInterrupt):
@@ -147,7 +180,7 @@ def test_equal_trainings_give_the_same_bytes_interrupted_or_not(
             monkeypatch.undo()
             monkeypatch.chdir(folder)
         train.main(["--row", "row"])
-        assert project.tree(folder / paths.trained("row")) == first
+        assert project.tree(folder / paths.model("row")) == first
 
 
 def test_settings_that_decide_nothing_keep_the_result_and_others_don_t(folder: Path) -> None:
@@ -165,7 +198,7 @@ def test_settings_that_decide_nothing_keep_the_result_and_others_don_t(folder: P
 
 def trained_weights(folder: Path) -> bytes:
     train.main(["--row", "row"])
-    return (folder / paths.trained("row") / encoders.WEIGHTS_FILE).read_bytes()
+    return (folder / paths.model("row") / encoders.WEIGHTS_FILE).read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -212,15 +245,15 @@ def test_code_that_dvc_trains_again_for_decides_what_is_kept(
 def test_a_users_mistake_ends_in_one_sentence(folder: Path) -> None:
     write_params(folder, {"name": "arcface", "labels_per_batch": 50})
     process = command(folder)
-    told = process.communicate()[1].decode()
+    message = process.communicate()[1].decode()
     assert process.returncode == 1
-    assert told.splitlines()[-1].startswith(
+    assert message.splitlines()[-1].startswith(
         "error: params.yaml: models.row.objective: labels_per_batch is 50, but there are 8 labels"
     )
-    assert "Traceback" not in told
+    assert "Traceback" not in message
 
 
-def test_what_cant_be_trained_is_told_before_torch_is_loaded(folder: Path) -> None:
+def test_what_cant_be_trained_is_refused_before_torch_is_loaded(folder: Path) -> None:
     write_params(folder, {"name": "arcface", "labels_per_batch": 50})
     code = """
 import sys
@@ -240,10 +273,10 @@ def test_killed_at_any_point_it_ends_with_the_same_bytes(folder: Path) -> None:
     write_params(folder, {"name": "contrastive", "epochs": 6, "images_per_epoch": 256})
     process = command(folder)
     assert process.wait() == 0
-    whole = (folder / paths.trained("row") / encoders.WEIGHTS_FILE).read_bytes()
+    whole = (folder / paths.model("row") / encoders.WEIGHTS_FILE).read_bytes()
     for path in (folder / paths.CACHE / "training").iterdir():
         (path / "checkpoint.safetensors").unlink()
-    (folder / paths.trained("row") / encoders.WEIGHTS_FILE).unlink()
+    (folder / paths.model("row") / encoders.WEIGHTS_FILE).unlink()
     killed = 0
     for _ in range(2):
         seen = {
@@ -261,6 +294,6 @@ def test_killed_at_any_point_it_ends_with_the_same_bytes(folder: Path) -> None:
                 break
             time.sleep(0.005)
         process.wait()
-    assert killed == 2 and not (folder / paths.trained("row") / encoders.WEIGHTS_FILE).exists()
+    assert killed == 2 and not (folder / paths.model("row") / encoders.WEIGHTS_FILE).exists()
     assert command(folder).wait() == 0
-    assert (folder / paths.trained("row") / encoders.WEIGHTS_FILE).read_bytes() == whole
+    assert (folder / paths.model("row") / encoders.WEIGHTS_FILE).read_bytes() == whole

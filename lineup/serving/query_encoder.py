@@ -17,6 +17,7 @@ import torch
 from lineup import paths
 from lineup.embedding import inference
 from lineup.encoders import encoder as encoders
+from lineup.encoders import model_folder
 from lineup.encoders.encoder import TextEncoder
 from lineup.engines import engine as engines
 from lineup.engines.engine import Engine, Network
@@ -78,14 +79,12 @@ class Model:
         """torch's, for one image at a time: the pipeline's shape of several gives the same but for rounding,
         much later.
         """
-        return replace(
-            engines.prepare(Engine("torch", "float32", self.device), encoders.load(paths.trained(self.name))),
-            shape=1,
-        )
+        encoder = encoders.load(model_folder.resolve(paths.model(self.name)))
+        return replace(engines.prepare(Engine("torch", "float32", self.device), encoder), shape=1)
 
     @cached_property
     def _text(self) -> TextEncoder:
-        return encoders.load_text(paths.trained(self.name))
+        return encoders.load_text(model_folder.resolve(paths.model(self.name)))
 
     def _searchable(self, vectors: Vectors) -> Vectors:
         if vectors.shape[1] != self.index.d:
@@ -99,7 +98,7 @@ def has_text(model: str, params: Params) -> bool:
     """Whether the row can be asked with words: fine-tuning the images' tower leaves the text tower behind."""
     return (
         params.models[model].search.metric == "cosine"
-        and (paths.trained(model) / encoders.TEXT_FILE).exists()
+        and (model_folder.resolve(paths.model(model)) / encoders.TEXT_FILE).exists()
     )
 
 
@@ -116,9 +115,10 @@ def check(model: str, metric: exact.Metric, ids: pa.ChunkedArray) -> faiss.Index
         raise UserError(
             f"{paths.index(model)}: the gallery has changed since it was built; run `dvc repro` to go on"
         )
-    if files.read_json(paths.trained(model) / encoders.FACTS_FILE)["weights_sha256"] != origin.weights_sha256:
+    facts = files.read_json(model_folder.resolve(paths.model(model)) / encoders.FACTS_FILE)
+    if facts["weights_sha256"] != origin.weights_sha256:
         raise UserError(
-            f"{paths.trained(model)}: has changed since it embedded {folder}; run `dvc repro` to go on"
+            f"{paths.model(model)}: has changed since it embedded {folder}; run `dvc repro` to go on"
         )
     return index
 

@@ -133,7 +133,7 @@ def write_vectors(row: str, images: Sequence[Image], part: Part = "test", dim: i
 
 def write_embeddings(row: str, images: Sequence[Image], **costs: Any) -> None:
     write_vectors(row, images)
-    files.write_json(paths.trained(row) / "encoder.json", {"weights_sha256": WEIGHTS})
+    files.write_json(paths.model(row) / "encoder.json", {"weights_sha256": WEIGHTS})
     files.write_json(
         paths.costs("embed", row), {**EMBED_COSTS, "row": row, "fingerprint": FINGERPRINT, **costs}
     )

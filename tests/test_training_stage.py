@@ -21,8 +21,8 @@ from lineup.encoders import encoder as encoders
 from lineup.encoders import model_folder
 from lineup.errors import UserError
 from lineup.storage import files
+from lineup.training import cache_key
 from lineup.training import checkpoint as checkpoints
-from lineup.training import loop
 from stages import train
 from tests.support import project
 from tests.support import training_photos as scene
@@ -224,7 +224,7 @@ def test_code_that_dvc_trains_again_for_decides_what_is_kept(
     write_params(folder, {"name": "arcface"})
     digested: list[str] = []
     monkeypatch.setattr(
-        loop,
+        cache_key,
         "code_digest",
         lambda *files: digested.extend(str(file.relative_to(project.ROOT)) for file in files) or "",
     )

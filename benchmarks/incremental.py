@@ -222,7 +222,7 @@ def new_photos(real: Path, folder: Path) -> Iterator[str]:
     The start-up is the same stage with one photo: it imports libraries, loads weights and computes one batch.
     """
     row = "mobilenet_v2"
-    for name in (paths.PARAMS, paths.model(row)):
+    for name in (paths.PARAMS, paths.model(row), paths.weights(row)):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (shutil.copytree if (real / name).is_dir() else shutil.copy2)(real / name, folder / name)
     source = real / paths.images("test")

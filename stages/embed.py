@@ -17,6 +17,7 @@ from lineup.embedding import dvc_cache, job
 from lineup.embedding.job import Work
 from lineup.embedding.vector_cache import VectorCache
 from lineup.encoders import encoder as encoders
+from lineup.encoders import model_folder
 from lineup.fingerprint import fingerprint
 from lineup.settings import prepared_size
 from lineup.storage import files
@@ -84,7 +85,7 @@ def main(argv: list[str] | None = None) -> None:
     model, params = cli.start("embed", argv)
     pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own keeps what was freed of the photos' bytes
     start = time.perf_counter()
-    folder, photos = paths.model(model), paths.images("test")
+    folder, photos = model_folder.resolve(paths.model(model)), paths.images("test")
     facts = files.read_json(folder / encoders.FACTS_FILE)
     prepared_size.check(model, facts["resize_px"], params.preprocess.shorter_side_px)
     vectors = job.settle(folder, photos, params.embed, partial(restore, model))

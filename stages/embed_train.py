@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from lineup import cli, paths
 from lineup.embedding import dvc_cache, job
+from lineup.encoders import model_folder
 
 log = logging.getLogger(__name__)
 
@@ -18,7 +19,7 @@ log = logging.getLogger(__name__)
 def main(argv: list[str] | None = None) -> None:
     model, params = cli.start("embed_train", argv)
     pa.set_memory_pool(pa.system_memory_pool())  # as embed does
-    folder, photos = paths.model(model), paths.images("train")
+    folder, photos = model_folder.resolve(paths.model(model)), paths.images("train")
     vectors = job.settle(
         folder, photos, params.embed, lambda key, cache: dvc_cache.restore(model, key, cache, "train")
     )

@@ -1,13 +1,13 @@
-"""train@model: fine-tunes the row's encoder with its objective.
+"""train@row: fine-tunes the row's encoder with its objective.
 
-With `objective: {name: none}` passes the weights on.
+With `objective: {name: none}`, the row's model is a pointer to the fetched weights.
 """
 
 from __future__ import annotations
 
 import os
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 from lineup import cli, machine, paths
 from lineup.errors import UserError
@@ -19,87 +19,115 @@ from lineup.settings.training import NoObjective, Trained, settings_of
 from lineup.storage import csv_files, files
 from lineup.training import data
 
-if TYPE_CHECKING:  # torch is imported where something is trained: passing weights on takes no time
+if TYPE_CHECKING:  # torch is imported only where something is trained: a pointer takes no time to write
     from lineup.training.checkpoint import Epoch
     from lineup.training.loop import Result
 
-LOG: tuple[str, ...] = ("epoch", "loss", "map_at_r", "learning_rate", "drawn", "drawn_so_far", "idle")
+LOG_COLUMNS = ("epoch", "loss", "map_at_r", "learning_rate", "drawn", "drawn_so_far", "idle")
 
 
-def log_csv(entries: list[Epoch]) -> str:
-    """One line per epoch; epoch 0 is the encoder before training, which has no loss.
+@dataclass(frozen=True)
+class TrainCosts:
+    """What a training took, over all its interruptions, and what the comparison has to say of it.
 
-    No times: equal trainings give equal bytes.
+    Args:
+        row: the row's name.
+        minutes: how long it ran.
+        note: what a reader of the comparison has to know; None where there is nothing.
+        epochs: how many it trained to their end.
+        best_epoch: the epoch whose weights are kept.
+        images_per_second: of its steps, each view of an image counted; None where there was no step.
+        peak_memory_mb: the most memory that the process has held.
+        device: the name of what it was trained on.
+        curve: a record per epoch.
+        fingerprint: of all that decides the weights.
+    """
+
+    row: str
+    minutes: float
+    note: str | None
+    epochs: int
+    best_epoch: float
+    images_per_second: float | None
+    peak_memory_mb: float
+    device: str
+    curve: list[dict[str, float | None]]
+    fingerprint: str
+
+
+def log_csv(epochs: list[Epoch]) -> str:
+    """A line per epoch; epoch 0 is the encoder before training, which has no loss.
+
+    It holds no times, so that equal trainings give equal bytes.
     """
     lines = (
-        [None if (value := getattr(entry, name)) is None else f"{value:.6g}" for name in LOG]
-        for entry in entries
+        [None if (value := getattr(epoch, name)) is None else f"{value:.6g}" for name in LOG_COLUMNS]
+        for epoch in epochs
     )
-    return csv_files.csv_text(LOG, lines)
+    return csv_files.csv_text(LOG_COLUMNS, lines)
 
 
-def costs(result: Result) -> dict[str, Any]:
-    """What the training took, over all its interruptions, and what the table should say of it."""
+def costs(row: str, result: Result, fingerprint: str) -> TrainCosts:
+    """What a training took. Values of the curve are rounded to six digits."""
     progress = result.progress
-    return {
-        "minutes": round(progress.seconds / 60, 3),
-        "note": result.note,
-        "epochs": progress.epoch,
-        "best_epoch": progress.best_epoch,
-        "images_per_second": round(progress.images / progress.training_seconds, 2)
+    curve = [
+        {name: value if value is None else float(f"{value:.6g}") for name, value in asdict(epoch).items()}
+        for epoch in progress.log
+    ]
+    return TrainCosts(
+        row=row,
+        minutes=round(progress.seconds / 60, 3),
+        note=result.note,
+        epochs=progress.epoch,
+        best_epoch=progress.best_epoch,
+        images_per_second=round(progress.images / progress.training_seconds, 2)
         if progress.training_seconds
         else None,
-        "peak_memory_mb": round(machine.peak_memory_mb(), 1),
-        "device": result.device,
-        "curve": [
-            {name: value if value is None else float(f"{value:.6g}") for name, value in asdict(entry).items()}
-            for entry in progress.log
-        ],
-    }
+        peak_memory_mb=round(machine.peak_memory_mb(), 1),
+        device=result.device,
+        curve=curve,
+        fingerprint=fingerprint,
+    )
 
 
 def main(argv: list[str] | None = None) -> None:
-    model, params = cli.start("train", argv)
-    objective = params.models[model].objective
+    row, params = cli.start("train", argv)
+    objective = params.models[row].objective
     if isinstance(objective, NoObjective):
-        none.pass_on(paths.weights(model), paths.model(model), log_csv([]))
-        files.write_json(paths.costs("train", model), {"row": model, "minutes": 0.0, "note": None})
+        none.point_to_weights(paths.weights(row), paths.model(row), log_csv([]))
+        files.write_json(paths.costs("train", row), {"row": row, "minutes": 0.0, "note": None})
         return
     try:
-        _train(model, objective, params)
+        _train(row, objective, params)
     except UserError as error:
-        raise UserError(f"{paths.PARAMS}: models.{model}.objective: {error}") from None
+        raise UserError(f"{paths.PARAMS}: models.{row}.objective: {error}") from None
 
 
-def _train(model: str, objective: Trained, params: Params) -> None:
+def _train(row: str, objective: Trained, params: Params) -> None:
     settings = settings_of(params.train, objective)
     manifest = data.read_manifest(paths.manifest("train"))
     training_photos.check(objective.needs, settings, data.counts(manifest))  # before torch is loaded
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what CUDA needs to be repeatable
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it CUDA does not repeat its results
     from lineup.encoders import encoder as encoders
     from lineup.training import checkpoint, loop
+    from lineup.training.cache_key import cache_key
+    from lineup.training.deadline import Deadline
 
-    encoder = encoders.load(paths.weights(model))
+    encoder, photos = encoders.load(paths.weights(row)), paths.images("train")
     resize_px = max(encoder.facts["resize_px"], settings.image_size or 0)
-    if fault := prepared_size.fault(model, resize_px, params.preprocess.shorter_side_px):
+    if fault := prepared_size.fault(row, resize_px, params.preprocess.shorter_side_px):
         raise UserError(fault)
-    decides = loop.ingredients(
-        objective, settings, encoder.facts, manifest, paths.images("train"), params.seed
-    )
+    key = cache_key(objective, settings, encoder.facts, manifest, photos, params.seed)
     cache = paths.CACHE / "training"
-    sources = loop.Sources(paths.weights(model), paths.images("train"), cache / fingerprint(decides))
-    files.mark_used(sources.checkpoint)
-    checkpoint.prune(cache, sources.checkpoint)
-    result = loop.train(objective, settings, encoder, manifest, sources, params.seed)
-    encoders.save(
-        paths.model(model),
-        result.module,
-        result.facts | {"trained": {**decides, "best_epoch": result.progress.best_epoch}},
-    )
-    files.write_text(paths.model(model) / "log.csv", log_csv(result.progress.log))
-    files.write_json(
-        paths.costs("train", model), {"row": model, **costs(result), "fingerprint": sources.checkpoint.name}
-    )
+    folders = loop.Folders(paths.weights(row), photos, cache / fingerprint(key))
+    files.mark_used(folders.checkpoint)
+    checkpoint.prune(cache, folders.checkpoint)
+    deadline = Deadline(60 * settings.max_minutes)
+    result = loop.train(objective, settings, encoder, manifest, folders, params.seed, deadline)
+    trained = {**key, "best_epoch": result.progress.best_epoch}
+    encoders.save(paths.model(row), result.module, result.facts | {"trained": trained})
+    files.write_text(paths.model(row) / "log.csv", log_csv(result.progress.log))
+    files.write_json(paths.costs("train", row), asdict(costs(row, result, folders.checkpoint.name)))
 
 
 if __name__ == "__main__":

@@ -108,6 +108,7 @@ DECIDES_NOTHING = {
     "lineup.embedding.dvc_cache",
     "lineup.embedding.pixel_cache",
     "lineup.embedding.vector_cache",
+    "lineup.encoders.model_folder",
     "lineup.errors",
     "lineup.fingerprint",
     "lineup.launch",

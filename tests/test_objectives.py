@@ -16,17 +16,22 @@ from torch import nn
 
 from lineup.errors import UserError
 from lineup.objectives import clip, metric_loss, none
-from lineup.objectives import objective as objectives
+from lineup.objectives.objective import Context, Objective, load_objective
 from lineup.settings.training import Needs
 from tests.support.training_photos import objective
 
 NAMES = ("ant", "bee", "cow_calf", "dog-face")
 
 
-def built(name: str, dim: int, labels: tuple[str, ...] = NAMES, **settings: Any) -> nn.Module:
+def build(name: str, dim: int, **settings: Any) -> Objective:
     torch.manual_seed(0)
-    context = objectives.Context(dim, labels, {}, None)
-    return objectives.objective(name).build(objective(name, **settings), context)
+    context = Context(dim, NAMES, {}, None)
+    return load_objective(name).build(objective(name, **settings), context)
+
+
+def built(name: str, dim: int, **settings: Any) -> nn.Module:
+    """The objective's loss."""
+    return build(name, dim, **settings).loss
 
 
 def unit(*degrees: float) -> torch.Tensor:
@@ -47,8 +52,8 @@ def batch() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def above_zero(values: list[float]) -> float:
-    kept = [value for value in values if value > 0]
-    return sum(kept) / len(kept) if kept else 0.0
+    positive = [value for value in values if value > 0]
+    return sum(positive) / len(positive) if positive else 0.0
 
 
 def test_contrastive_by_hand() -> None:
@@ -106,24 +111,25 @@ def test_arcface_is_the_papers_equation(batch: tuple[torch.Tensor, torch.Tensor]
     scale, margin = 16.0, 0.4
     loss: Any = built("arcface", 5, scale=scale, margin=margin)
     centres = loss.W.detach().numpy()  # [D, classes]
-    told = []
+    losses = []
     for vector, label in zip(vectors.numpy(), labels.tolist(), strict=True):
         cosines = vector @ centres / np.linalg.norm(vector) / np.linalg.norm(centres, axis=0)
         logits = scale * cosines
         logits[label] = scale * math.cos(math.acos(cosines[label]) + margin)
-        told.append(-math.log(math.exp(logits[label]) / sum(map(math.exp, logits))))
-    assert loss(vectors, labels).item() == pytest.approx(np.mean(told), rel=1e-4)
+        losses.append(-math.log(math.exp(logits[label]) / sum(map(math.exp, logits))))
+    assert loss(vectors, labels).item() == pytest.approx(np.mean(losses), rel=1e-4)
 
 
 @pytest.mark.parametrize(("name", "settings"), [("arcface", {}), ("softmax", {"temperature": 0.1})])
 def test_imprinted_class_vectors_start_at_the_labels_own_images(name: str, settings: dict[str, Any]) -> None:
     """Each label's vector right behind its images: the loss is at once below that of chance."""
-    loss: Any = built(name, 4, **settings)
+    objective = build(name, 4, **settings)
     vectors, labels = torch.eye(4).repeat(2, 1), torch.arange(4).repeat(2)
-    by_chance = loss(vectors, labels).item()
-    loss.imprint(torch.eye(4))
-    assert loss(vectors, labels).item() < by_chance / 2
-    assert not hasattr(built("arcface", 4, class_vectors="random"), "imprint")
+    by_chance = objective.loss(vectors, labels).item()
+    assert objective.imprint is not None
+    objective.imprint(torch.eye(4))
+    assert objective.loss(vectors, labels).item() < by_chance / 2
+    assert build("arcface", 4, class_vectors="random").imprint is None
 
 
 def test_simclr_has_the_closed_form_of_two_pairs() -> None:
@@ -149,7 +155,7 @@ def test_softmax_is_smoothed_cross_entropy(
     vectors, labels = batch
     loss: Any = built("softmax", 5, temperature=temperature, label_smoothing=0.2)
     weight = loss.classifier.weight.detach().numpy()
-    told = []
+    losses = []
     for vector, label in zip(vectors.numpy(), labels.tolist(), strict=True):
         if temperature is None:
             logits = weight @ vector + loss.classifier.bias.detach().numpy()
@@ -158,8 +164,8 @@ def test_softmax_is_smoothed_cross_entropy(
         log_shares = logits - math.log(sum(map(math.exp, logits)))
         target = np.full(4, 0.2 / 4)
         target[label] += 0.8
-        told.append(-(target * log_shares).sum())
-    assert loss(vectors, labels).item() == pytest.approx(np.mean(told), rel=1e-4)
+        losses.append(-(target * log_shares).sum())
+    assert loss(vectors, labels).item() == pytest.approx(np.mean(losses), rel=1e-4)
 
 
 def test_clip_with_one_image_per_label_is_the_papers_symmetric_loss() -> None:
@@ -184,13 +190,13 @@ def test_clips_text_tower_reads_the_labels() -> None:
         and not torch.allclose(vectors[0], vectors[1])
         and not torch.allclose(vectors[1], vectors[2])
     )
-    assert clip.spoken("dog-face_with  hat") == "dog face with hat"
+    assert clip.label_to_text("dog-face_with  hat") == "dog face with hat"
 
 
 NEEDED = {"HistogramLoss": {"n_bins": 10}, "RankedListLoss": {"margin": 0.4, "Tn": 1.0}}
 
 
-@pytest.mark.parametrize("name", sorted(metric_loss.known()))
+@pytest.mark.parametrize("name", sorted(metric_loss.supported()))
 def test_every_loss_of_the_shelf_gives_a_gradient(
     batch: tuple[torch.Tensor, torch.Tensor], name: str
 ) -> None:
@@ -202,7 +208,7 @@ def test_every_loss_of_the_shelf_gives_a_gradient(
 
 
 @pytest.mark.parametrize(
-    ("loss", "arguments", "told"),
+    ("loss", "arguments", "sentence"),
     [
         (
             "ProxyAnchorLos",
@@ -218,16 +224,16 @@ def test_every_loss_of_the_shelf_gives_a_gradient(
         ("ContrastiveLoss", {"pos_margin": [1]}, "arguments: ContrastiveLoss refuses them"),
     ],
 )
-def test_a_wrong_loss_is_told(loss: str, arguments: dict[str, Any], told: str) -> None:
+def test_a_wrong_loss_is_refused(loss: str, arguments: dict[str, Any], sentence: str) -> None:
     with pytest.raises(UserError) as error:
         built("metric_loss", 5, loss=loss, arguments=arguments)
-    assert told in str(error.value)
+    assert sentence in str(error.value)
 
 
-@pytest.mark.parametrize("name", sorted(metric_loss.known()))
+@pytest.mark.parametrize("name", sorted(metric_loss.supported()))
 def test_losses_that_hold_a_vector_per_label_are_known_by_name(name: str) -> None:
     """params.yaml is checked without the library."""
-    holds_vectors = bool(metric_loss.arguments_of(name) & {"embedding_size", "descriptors_dim"})
+    holds_vectors = bool(metric_loss.argument_names(name) & {"embedding_size", "descriptors_dim"})
     assert objective("metric_loss", loss=name).needs == Needs(pairs=not holds_vectors)
 
 
@@ -241,12 +247,12 @@ def test_a_text_tower_of_any_width_has_heads_that_fit(
 # What a training is kept by
 
 
+FOLDER = Path(none.__file__).parent
+
+
 @pytest.mark.parametrize(
     "file",
-    sorted(
-        {*Path(objectives.__file__).parent.glob("[!_]*.py")}
-        - {Path(none.__file__), Path(objectives.__file__)}
-    ),
+    sorted({*FOLDER.glob("[!_]*.py")} - {FOLDER / "none.py", FOLDER / "objective.py"}),
     ids=lambda file: file.stem,
 )
 def test_packages_are_what_an_objective_imports(file: Path) -> None:
@@ -258,4 +264,4 @@ def test_packages_are_what_an_objective_imports(file: Path) -> None:
         {name for name in imported if not name.startswith("lineup")} - sys.stdlib_module_names - {"torch"}
     )
     owners = importlib.metadata.packages_distributions()
-    assert {owners[name][0] for name in outside} == set(objectives.objective(file.stem).PACKAGES)
+    assert {owners[name][0] for name in outside} == set(load_objective(file.stem).PACKAGES)

@@ -235,7 +235,7 @@ def test_a_picture_that_cant_be_searched_with_is_told(
             "words",
             {"words": "pizza"},
             409,
-            "data/models/mobilenet_v2: mobilenet_v2 has no text tower; search with a photo, or ",
+            "data/weights/mobilenet_v2: mobilenet_v2 has no text tower; search with a photo, or ",
         ),
         ("words", {"words": "  ", "row": "clip"}, 400, "there are no words to search with; type some"),
         ("words", {"words": "", "row": "clip"}, 400, "words: string should have at least 1 character"),

@@ -164,7 +164,8 @@ def test_a_corrupt_remote_object_is_found_and_computed_again(first: Path, tmp_pa
     # whole.
     done = run("dvc", "repro", *PULL, cwd=theirs, check=False)
     assert done.returncode and "data/embeddings/raw_pixels_l2" in done.stderr
-    run("dvc", "pull", "data/models/raw_pixels_l2", "data/prepared/test/images", cwd=theirs)
+    inputs = ("data/models/raw_pixels_l2", "data/weights/raw_pixels_l2", "data/prepared/test/images")
+    run("dvc", "pull", *inputs, cwd=theirs)
     assert repro(theirs, "--force", "--single-item", "embed@raw_pixels_l2") == ["embed@raw_pixels_l2"]
     assert repro(theirs, *PULL)[:3] == CHANGED
     assert tree(theirs / "data/embeddings/raw_pixels_l2") == tree(mine / "data/embeddings/raw_pixels_l2")

@@ -1,5 +1,6 @@
-"""The training loop on a small set of pictures: it learns, repeats itself, resumes, stops in time, and keeps
-its hands off labels.
+"""The training loop on a small set of images.
+
+It learns, repeats itself, resumes, stops in time, and uses no label that it may not know.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ import torch
 from lineup.encoders import encoder as encoders
 from lineup.errors import UserError
 from lineup.objectives import clip
-from lineup.objectives import objective as objectives
+from lineup.objectives.objective import Context
 from lineup.photos import decoding
 from lineup.settings import params, training
 from lineup.training import checkpoint as checkpoints
-from lineup.training import data, decoded_images, loop, validation
+from lineup.training import data, decoded_images, epochs, loop, validation
 from lineup.training.augmentation import Augment
+from lineup.training.deadline import Deadline
+from lineup.training.trainer import Step, Trainer
 from tests.support import hub_repositories
 from tests.support import training_photos as scene
 from tests.support.training_photos import objective
@@ -40,12 +43,11 @@ def score_on_training_labels(root: Path, encoder: Any) -> float:
     settings = settings_of(objective("arcface"))
     parts = data.split(manifest, settings, training.Needs(), 0)
     wanted = {str(manifest.ids[row]): int(row) for row in parts.train}
-    kept = [
-        photo for photo in decoding.prepared(root / "data/prepared/train/images") if photo.image_id in wanted
-    ]
+    images = root / "data/prepared/train/images"
+    photos = [photo for photo in decoding.prepared(images) if photo.image_id in wanted]
     transform = encoders.load(root / "encoder").transform
-    pixels = np.stack([transform(decoding.decode(photo.data)).numpy() for photo in kept])
-    labels = np.array([manifest.labels[wanted[photo.image_id]] for photo in kept])
+    pixels = np.stack([transform(decoding.decode(photo.data)).numpy() for photo in photos])
+    labels = np.array([manifest.labels[wanted[photo.image_id]] for photo in photos])
     score = validation.retrieval_score(encoder, pixels, labels, torch.device("cpu"))
     assert score is not None
     return score
@@ -70,8 +72,8 @@ LEARNERS: dict[str, dict[str, Any]] = {
 def test_every_objective_learns_eight_labels_by_heart(
     root: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The last epoch is looked at, not the one that is best on two other labels."""
-    monkeypatch.setattr(loop._Run, "_is_best", lambda self, entry: True)
+    """Without a score the last epoch is kept, not the one that is best on two other labels."""
+    monkeypatch.setattr(epochs, "retrieval_score", lambda *_: None)
     start = score_on_training_labels(root, encoders.load(root / "encoder").module)
     result = scene.run(root, objective(name, **LEARNERS[name]), str(tmp_path), epochs=8, images_per_epoch=64)
     learned = score_on_training_labels(root, result.module)
@@ -93,39 +95,39 @@ class Killed(Exception):
     pass
 
 
+class KilledBefore(Deadline):
+    """Ends a training by an exception before one of its steps, the first being number 1."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(float("inf"))
+        self.steps, self.last = 0, step
+
+    def has_passed(self) -> bool:
+        self.steps += 1
+        if self.steps == self.last:
+            raise Killed
+        return False
+
+
 @pytest.mark.parametrize("name", ["contrastive", "arcface", "clip"])
-def test_an_interrupted_training_ends_with_the_same_weights(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_an_interrupted_training_ends_with_the_same_weights(root: Path, tmp_path: Path, name: str) -> None:
     row = objective(name, epochs=4, ema=0.9, dim=8)
     whole = scene.run(root, row, str(tmp_path / "whole"))
-    step, steps = loop._Run._step, []
-
-    def dies_in_the_third_epoch(self: Any, *batch: torch.Tensor) -> tuple[float, float]:
-        steps.append(1)
-        if len(steps) == 6:
-            raise Killed
-        return step(self, *batch)
-
-    monkeypatch.setattr(loop._Run, "_step", dies_in_the_third_epoch)
-    with pytest.raises(Killed):
-        scene.run(root, row, str(tmp_path / "broken"))
-    monkeypatch.undo()
+    with pytest.raises(Killed):  # in the third epoch: each has two steps
+        scene.run(root, row, str(tmp_path / "broken"), deadline=KilledBefore(step=6))
+    saved = checkpoints.load(tmp_path / "broken")
+    assert saved is not None and saved[0].epoch == 2
     resumed = scene.run(root, row, str(tmp_path / "broken"))
-    assert len(steps) == 6, "two steps an epoch: it died in the third"
     assert scene.weights(resumed) == scene.weights(whole)
-    told = [
+    logs = [
         [dataclasses.replace(entry, seconds=0.0) for entry in run.progress.log] for run in (whole, resumed)
     ]
-    assert told[0] == told[1] and len(told[0]) == 5
+    assert logs[0] == logs[1] and len(logs[0]) == 5
 
 
-def test_a_finished_training_is_not_repeated(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_finished_training_is_not_repeated(root: Path, tmp_path: Path) -> None:
     first = scene.run(root, objective("contrastive"), str(tmp_path))
-    monkeypatch.setattr(loop._Run, "_step", lambda *_: pytest.fail("trained again"))
-    again = scene.run(root, objective("contrastive"), str(tmp_path))
+    again = scene.run(root, objective("contrastive"), str(tmp_path), deadline=KilledBefore(step=1))
     assert scene.weights(again) == scene.weights(first) and again.progress == first.progress
 
 
@@ -155,34 +157,31 @@ def test_a_checkpoint_that_is_damaged_in_any_way_is_begun_again(
     assert scene.weights(again) == scene.weights(first) and again.progress.images == first.progress.images
 
 
-class Clock:
-    """Stops a training before the given step of an epoch (from 1), as the real clock does once the limit has
-    passed.
-    """
+class StopsBefore(Deadline):
+    """Passes before a step of an epoch, both from 1, of a training that has two steps an epoch."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, epoch: int, step: int) -> None:
-        run_pass, run_step, taken = loop._Run._pass, loop._Run._step, []
+    def __init__(self, epoch: int, step: int) -> None:
+        super().__init__(float("inf"))
+        self.steps_left = 2 * (epoch - 1) + step
 
-        def counted_pass(run: Any, number: int, *rest: Any) -> Any:
-            taken.clear()
-            run.deadline = 0.0 if (number, step) == (epoch, 1) else float("inf")
-            run.stops_here = number == epoch
-            return run_pass(run, number, *rest)
+    def has_passed(self) -> bool:
+        self.steps_left -= 1
+        return self.steps_left <= 0
 
-        def counted_step(run: Any, *batch: torch.Tensor) -> tuple[float, float]:
-            taken.append(1)
-            if run.stops_here and len(taken) == step - 1:
-                run.deadline = 0.0
-            return run_step(run, *batch)
 
-        monkeypatch.setattr(loop._Run, "_pass", counted_pass)
-        monkeypatch.setattr(loop._Run, "_step", counted_step)
+def test_a_deadline_counts_the_time_of_earlier_runs() -> None:
+    clock = iter([100.0, 130.0, 130.0, 130.5])
+    deadline = Deadline(60, lambda: next(clock))
+    assert deadline.seconds() == 30
+    deadline.add_earlier(30)
+    assert not deadline.has_passed(), "60 seconds are allowed, and 60 have gone by"
+    assert deadline.has_passed()
 
 
 def scored(monkeypatch: pytest.MonkeyPatch, *scores: float | None) -> None:
     """What validation gives: of the start, then of each epoch."""
     left = iter(scores)
-    monkeypatch.setattr(loop, "retrieval_score", lambda *_: next(left))
+    monkeypatch.setattr(epochs, "retrieval_score", lambda *_: next(left))
 
 
 def log_of(result: loop.Result) -> list[tuple[float, float | None]]:
@@ -193,9 +192,9 @@ def test_what_is_kept_of_a_training_that_is_stopped_in_its_first_epoch_is_valida
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So that the curve has its point, and the table says what it did to the encoder."""
-    Clock(monkeypatch, epoch=1, step=2)
     scored(monkeypatch, 0.5, 0.4)
-    stopped = scene.run(root, objective("contrastive", epochs=50), str(tmp_path))
+    deadline = StopsBefore(epoch=1, step=2)
+    stopped = scene.run(root, objective("contrastive", epochs=50), str(tmp_path), deadline=deadline)
     assert log_of(stopped) == [(0, 0.5), (0.5, 0.4)] and stopped.progress.log[1].loss is not None
     assert stopped.note == (
         "stopped by max_minutes at epoch 0.5 of 50, kept epoch 0.5; no better than its start on held-out labels (0.500, then 0.400)"
@@ -216,9 +215,9 @@ def test_a_training_without_time_for_a_step_is_not_called_trained(root: Path, tm
 def test_an_epoch_that_the_clock_stops_is_validated_and_kept_if_it_is_better(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, score: float, kept: float
 ) -> None:
-    Clock(monkeypatch, epoch=3, step=2)
     scored(monkeypatch, 0.4, 0.5, 0.7, score)
-    stopped = scene.run(root, objective("contrastive", epochs=50), str(tmp_path))
+    deadline = StopsBefore(epoch=3, step=2)
+    stopped = scene.run(root, objective("contrastive", epochs=50), str(tmp_path), deadline=deadline)
     assert (
         log_of(stopped) == [(0, 0.4), (1, 0.5), (2, 0.7), (2.5, score)]
         and stopped.progress.best_epoch == kept
@@ -228,16 +227,12 @@ def test_an_epoch_that_the_clock_stops_is_validated_and_kept_if_it_is_better(
 
 @pytest.mark.parametrize("step", [1, 2], ids=["between two epochs", "within an epoch"])
 @pytest.mark.parametrize("epoch", [1, 2])
-def test_more_time_goes_on_where_less_time_ended(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epoch: int, step: int
-) -> None:
+def test_more_time_goes_on_where_less_time_ended(root: Path, tmp_path: Path, epoch: int, step: int) -> None:
     """With the weights and the log of a training that was never stopped."""
     row = objective("arcface", epochs=3, ema=0.9)
     whole = scene.run(root, row, str(tmp_path / "whole"))
-    Clock(monkeypatch, epoch, step)
-    short = scene.run(root, row, str(tmp_path / "short"))
+    short = scene.run(root, row, str(tmp_path / "short"), deadline=StopsBefore(epoch, step))
     assert short.progress.log[-1].epoch == epoch - 1 + (step - 1) / 2
-    monkeypatch.undo()
     longer = scene.run(root, row, str(tmp_path / "short"))
     assert scene.weights(longer) == scene.weights(whole) and longer.note == whole.note
     assert log_of(longer) == log_of(whole)
@@ -262,7 +257,7 @@ def test_a_perfect_start_neither_chooses_an_epoch_nor_ends_the_training(
     )
 
 
-def test_a_training_that_spoils_a_perfect_start_is_told(
+def test_a_training_that_spoils_a_perfect_start_is_noted(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scored(monkeypatch, 1.0, 0.9, 0.8)
@@ -273,12 +268,10 @@ def test_a_training_that_spoils_a_perfect_start_is_told(
     )
 
 
-def test_without_labels_to_hold_out_the_last_epoch_is_kept_and_said(
+def test_without_labels_to_hold_out_the_last_epoch_is_kept_and_noted(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Of ten labels, one was held out, which found itself: map_at_r 1.000 by construction, so that epoch 1
-    was kept.
-    """
+    """A single held-out label would score 1.000 by construction, so that epoch 1 would be kept."""
     scene.write(tmp_path, scene.photos())
     scene.write_encoder(tmp_path / "encoder")
     row = objective("arcface", labels_per_batch=10, validation_share=0.1, patience=1, epochs=3)
@@ -312,7 +305,7 @@ def test_validation_that_can_t_tell_gives_no_score(root: Path, labels: list[int]
     assert (score is None) == (fault is not None)
 
 
-def test_epochs_without_an_active_pair_are_told(
+def test_epochs_without_an_active_pair_are_noted(
     root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """No two vectors of unit length are farther apart than a positive margin of 1.99, nor nearer than a
@@ -334,13 +327,13 @@ def test_epochs_without_an_active_pair_are_told(
 def test_simclr_never_uses_labels(root: Path, tmp_path: Path) -> None:
     row = objective("simclr", validation_share=0.4)
     with_labels = scene.run(root, row, str(tmp_path / "a"))
-    made = scene.photos()
-    labels = [photo.label for photo in made]
+    photos = scene.photos()
+    labels = [photo.label for photo in photos]
     np.random.default_rng(5).shuffle(labels)
     shuffled, without = tmp_path / "shuffled", tmp_path / "without"
-    for folder, given in ((shuffled, labels), (without, [None] * len(made))):
+    for folder, given in ((shuffled, labels), (without, [None] * len(photos))):
         scene.write(
-            folder, [scene.Photo(label, photo.data) for label, photo in zip(given, made, strict=True)]
+            folder, [scene.Photo(label, photo.data) for label, photo in zip(given, photos, strict=True)]
         )
         scene.write_encoder(folder / "encoder")
     assert scene.weights(scene.run(shuffled, row)) == scene.weights(with_labels)
@@ -362,12 +355,13 @@ def test_held_out_labels_never_reach_a_batch(
     """The pixels of every batch are looked up among those of all images."""
     row = objective("contrastive", epochs=3, augmentation={"crop": 1, "flip": 0, "colour": 0})
     seen: list[torch.Tensor] = []
-    step = loop._Run._step
-    monkeypatch.setattr(
-        loop._Run,
-        "_step",
-        lambda self, pixels, labels: (seen.append(pixels.clone()), step(self, pixels, labels))[1],
-    )
+    step = Trainer.step
+
+    def spy(trainer: Trainer, images: torch.Tensor, labels: torch.Tensor) -> Step:
+        seen.append(images.clone())
+        return step(trainer, images, labels)
+
+    monkeypatch.setattr(Trainer, "step", spy)
     scene.run(root, row, str(tmp_path))
     manifest = data.read_manifest(root / "data/prepared/train/manifest.parquet")
     everything = data.Parts(np.arange(len(manifest.ids)), np.array([], np.int64), None, ())
@@ -408,15 +402,13 @@ def test_clip_trains_an_encoders_own_text_tower_along_and_leaves_it_behind(tmp_p
     encoders.save(tmp_path / "encoder", fetched.module, fetched.facts, fetched.text, fetched.files)
     scene.write(tmp_path, scene.photos())
     row: Any = objective("clip", learning_rate=1e-3)
-    tower: Any = clip.build(
-        row,
-        objectives.Context(
-            fetched.facts["dim"], ("a", "b"), encoders.load(tmp_path / "encoder").facts, tmp_path / "encoder"
-        ),
-    )
-    assert isinstance(tower.projection, torch.nn.Identity), "images and texts share a space already"
-    assert {id(p) for p in tower.text.parameters()} == {id(p) for p in tower.pretrained.parameters()}
-    assert tower.log_scale.item() == pytest.approx(fetched.facts["logit_scale"]), (
+    facts = encoders.load(tmp_path / "encoder").facts
+    built = clip.build(row, Context(facts["dim"], ("a", "b"), facts, tmp_path / "encoder"))
+    loss: Any = built.loss
+    assert isinstance(loss.projection, torch.nn.Identity), "images and texts share a space already"
+    assert built.pretrained is not None
+    assert {id(p) for p in loss.text.parameters()} == {id(p) for p in built.pretrained.parameters()}
+    assert loss.log_scale.item() == pytest.approx(fetched.facts["logit_scale"]), (
         "it goes on where the checkpoint ended"
     )
     result = scene.run(tmp_path, row)
@@ -467,7 +459,7 @@ def test_a_headed_encoder_is_read_back_as_it_was_trained(root: Path, tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("photos", "row", "told"),
+    ("photos", "row", "sentence"),
     [
         (
             scene.photos(6),
@@ -508,8 +500,8 @@ def test_a_headed_encoder_is_read_back_as_it_was_trained(root: Path, tmp_path: P
         ),
     ],
 )
-def test_what_cant_be_trained_is_told_in_a_sentence(
-    tmp_path: Path, photos: list[scene.Photo], row: dict[str, Any], told: str
+def test_what_cant_be_trained_is_refused_in_a_sentence(
+    tmp_path: Path, photos: list[scene.Photo], row: dict[str, Any], sentence: str
 ) -> None:
     if row.get("device") == "cuda" and torch.cuda.is_available():
         pytest.skip("this machine has CUDA")
@@ -517,7 +509,7 @@ def test_what_cant_be_trained_is_told_in_a_sentence(
     scene.write_encoder(tmp_path / "encoder")
     with pytest.raises(UserError) as error:
         scene.run(tmp_path, objective(**row))
-    assert told in str(error.value) and "\n" not in str(error.value)
+    assert sentence in str(error.value) and "\n" not in str(error.value)
 
 
 def test_single_images_can_be_skipped_or_don_t_matter(tmp_path: Path) -> None:
@@ -527,7 +519,7 @@ def test_single_images_can_be_skipped_or_don_t_matter(tmp_path: Path) -> None:
         assert scene.run(tmp_path, row, row.name).progress.finished
 
 
-def test_a_network_of_one_size_is_told(root: Path, tmp_path: Path) -> None:
+def test_a_network_of_one_size_refuses_another(root: Path, tmp_path: Path) -> None:
     spec = params.Encoder(library="timm", name="test_vit_relpos", weights="none", allow_random=True)
     fetched = encoders.library("timm").fetch(spec)
     encoders.save(tmp_path / "encoder", fetched.module, fetched.facts)
@@ -545,4 +537,4 @@ def test_two_processes_may_prune_at_once(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(Path, "is_dir", lambda _: True)
     checkpoints.prune(tmp_path, tmp_path / "19")
     monkeypatch.undo()
-    assert len([*tmp_path.iterdir()]) == checkpoints._KEPT + 1
+    assert len([*tmp_path.iterdir()]) == checkpoints._MAX_OTHER_CHECKPOINTS + 1

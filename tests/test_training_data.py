@@ -59,14 +59,14 @@ def test_a_batch_holds_p_labels_with_k_images_each(
         epoch
     )
     assert len(batches) == max(1, len(labels) // (chosen * per_label))
-    for rows, told in batches:
-        assert labels[rows].tolist() == told.tolist()
+    for rows, batch_labels in batches:
+        assert labels[rows].tolist() == batch_labels.tolist()
         assert (
-            Counter(told.tolist()) == {label: per_label for label in set(told.tolist())}
-            and len(set(told.tolist())) == chosen
+            Counter(batch_labels.tolist()) == {label: per_label for label in set(batch_labels.tolist())}
+            and len(set(batch_labels.tolist())) == chosen
         )
-        for label in set(told.tolist()):
-            different = len(set(rows[told == label].tolist()))
+        for label in set(batch_labels.tolist()):
+            different = len(set(rows[batch_labels == label].tolist()))
             assert different == min(per_label, counts[label]), "no image twice while there are others"
 
 
@@ -104,21 +104,23 @@ def test_no_photo_of_a_large_label_is_drawn_twice_before_all_were_drawn() -> Non
     assert set(later) == set(range(287)) and Counter(later).most_common(1)[0][1] == 2
 
 
-def test_every_label_has_its_turn_before_one_has_its_next_over_epochs() -> None:
+def test_every_label_is_drawn_before_one_is_drawn_again_over_epochs() -> None:
     """33 labels, 32 in a batch: the one that is left over begins the next batch."""
     labels = manifest([4] * 33).labels
     batches = [
-        set(told.tolist()) for epoch in range(1, 12) for _, told in sampling(labels, len(labels)).epoch(epoch)
+        set(batch_labels.tolist())
+        for epoch in range(1, 12)
+        for _, batch_labels in sampling(labels, len(labels)).epoch(epoch)
     ]
-    turns = Counter(label for told in batches[:33] for label in told)
-    assert len(batches) == 22 and max(turns.values()) - min(turns.values()) <= 1
+    draws = Counter(label for batch in batches[:33] for label in batch)
+    assert len(batches) == 22 and max(draws.values()) - min(draws.values()) <= 1
 
 
-def test_without_labels_every_image_has_its_turn_over_epochs() -> None:
+def test_without_labels_every_image_is_drawn_before_one_is_drawn_again_over_epochs() -> None:
     of = sampling(None, 23, batch_size=5)
     in_a_row = drawn(of, range(1, 11))
     assert all(sorted(in_a_row[start : start + 23]) == list(range(23)) for start in range(0, 200 - 23, 23))
-    assert all(told.tolist() == [0, 1, 2, 3, 4] for _, told in of.epoch(1))
+    assert all(labels.tolist() == [0, 1, 2, 3, 4] for _, labels in of.epoch(1))
 
 
 @pytest.mark.parametrize(
@@ -169,7 +171,7 @@ def test_two_labels_at_least_are_held_out_or_none(counts: list[int], how: dict[s
 
 
 @pytest.mark.parametrize(
-    ("labels", "told"),
+    ("labels", "fault_and_fix"),
     [
         (3, "there are 3 labels to train on; set it to 3 or less, or add labels"),
         (
@@ -180,10 +182,10 @@ def test_two_labels_at_least_are_held_out_or_none(counts: list[int], how: dict[s
         (1, "there is 1 label to train on; add labels"),
     ],
 )
-def test_too_few_labels_are_told_with_what_to_set(labels: int, told: str) -> None:
+def test_too_few_labels_are_refused_with_what_to_set(labels: int, fault_and_fix: str) -> None:
     with pytest.raises(UserError) as error:
         data.split(manifest([3] * labels), Train(), Needs(), 0)
-    assert str(error.value) == f"labels_per_batch is 32, but {told}"
+    assert str(error.value) == f"labels_per_batch is 32, but {fault_and_fix}"
 
 
 def test_images_without_a_label_are_left_out_where_labels_count() -> None:
@@ -213,9 +215,11 @@ def test_the_middle_square_is_kept(size: tuple[int, int]) -> None:
 
 def test_a_row_says_what_differs_from_train() -> None:
     defaults = Train(epochs=7, learning_rate=0.5, augmentation=training.Augmentation(flip=0, blur=0))
-    told = training.settings_of(defaults, objective("arcface", learning_rate=0.1, augmentation={"blur": 0.3}))
-    assert (told.epochs, told.learning_rate) == (7, 0.1)
-    assert (told.augmentation.flip, told.augmentation.blur) == (0, 0.3)
+    row = objective("arcface", learning_rate=0.1, augmentation={"blur": 0.3})
+    merged = training.settings_of(defaults, row)
+    assert (merged.epochs, merged.learning_rate) == (7, 0.1)
+    assert (merged.augmentation.flip, merged.augmentation.blur) == (0, 0.3)
+    assert merged.batch_size == Train().batch_size and merged.augmentation.crop == Train().augmentation.crop
 
 
 ROW: dict[str, Any] = {
@@ -226,7 +230,7 @@ ROW: dict[str, Any] = {
 
 
 @pytest.mark.parametrize(
-    ("objective", "told"),
+    ("objective", "sentence"),
     [
         ({"name": "arcfac"}, "models.row.objective.name is 'arcfac'; did you mean 'arcface'?"),
         ({"name": "arcface", "margn": 0.3}, "models.row.objective.margn is unknown; did you mean 'margin'?"),
@@ -249,9 +253,9 @@ ROW: dict[str, Any] = {
         ({"name": "none", "epochs": 3}, "models.row.objective.epochs is unknown"),
     ],
 )
-def test_a_fault_in_an_objective_is_told(tmp_path: Path, objective: dict[str, Any], told: str) -> None:
+def test_a_fault_in_an_objective_is_named(tmp_path: Path, objective: dict[str, Any], sentence: str) -> None:
     file = tmp_path / "params.yaml"
     file.write_text(yaml.safe_dump({"models": {"row": {**ROW, "objective": objective}}}), encoding="utf-8")
     with pytest.raises(UserError) as error:
         params.load(file)
-    assert told in str(error.value)
+    assert sentence in str(error.value)

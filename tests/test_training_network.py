@@ -11,20 +11,20 @@ from torch import nn
 from torch.nn import functional
 
 from lineup.encoders import encoder as encoders
-from lineup.training import network
+from lineup.training.network import PixelScaling, infer_scaling, label_centres
 from tests.support import training_photos as scene
 
 
 def test_training_pixels_are_scaled_as_the_encoders_own_transform_does(tmp_path: Path) -> None:
     scene.write_encoder(tmp_path / "encoder")
     encoder = encoders.load(tmp_path / "encoder")
-    look = network.look(encoder, None)
+    scaling = infer_scaling(encoder, None)
     colour = (200, 30, 90)
     own = encoder.transform(Image.new("RGB", (32, 32), colour))
     pixels = torch.tensor(colour, dtype=torch.uint8)[None, :, None, None].expand(1, 3, 32, 32)
-    assert look.size == 32 and torch.allclose(look.normalise(pixels)[0], own, atol=1e-4)
-    assert np.allclose(look.mean.flatten(), encoder.facts["mean"], atol=1e-4)
-    assert np.allclose(look.std.flatten(), encoder.facts["std"], atol=1e-4)
+    assert scaling.size == 32 and torch.allclose(scaling.normalise(pixels)[0], own, atol=1e-4)
+    assert np.allclose(scaling.mean.flatten(), encoder.facts["mean"], atol=1e-4)
+    assert np.allclose(scaling.std.flatten(), encoder.facts["std"], atol=1e-4)
 
 
 def test_label_centres_are_the_naive_means_of_the_first_three() -> None:
@@ -33,8 +33,8 @@ def test_label_centres_are_the_naive_means_of_the_first_three() -> None:
     pixels = rng.integers(0, 256, (len(labels), 3, 4, 4)).astype(np.uint8)
     torch.manual_seed(0)
     module = nn.Sequential(nn.Flatten(), nn.Linear(48, 5))
-    look = network.Look(4, torch.full((3, 1, 1), 0.5), torch.full((3, 1, 1), 0.25))
-    centres = network.label_centres(module, pixels, labels, look)
+    scaling = PixelScaling(4, torch.full((3, 1, 1), 0.5), torch.full((3, 1, 1), 0.25))
+    centres = label_centres(module, pixels, labels, scaling)
     for label in range(3):
         vectors = []
         for row in np.flatnonzero(labels == label)[:3]:

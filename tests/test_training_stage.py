@@ -18,8 +18,11 @@ import yaml
 
 from lineup import paths
 from lineup.encoders import encoder as encoders
+from lineup.encoders import model_folder
+from lineup.errors import UserError
+from lineup.storage import files
+from lineup.training import cache_key
 from lineup.training import checkpoint as checkpoints
-from lineup.training import loop
 from stages import train
 from tests.support import project
 from tests.support import training_photos as scene
@@ -61,20 +64,50 @@ def command(folder: Path) -> subprocess.Popen[bytes]:
     )
 
 
-def test_no_objective_passes_the_folder_on_byte_for_byte(folder: Path) -> None:
+def test_no_objective_points_to_the_weights_and_copies_none(folder: Path) -> None:
     write_params(folder, {"name": "none"})
-    (folder / paths.weights("row") / "text.safetensors").write_bytes(b"a text tower")
-    (folder / paths.weights("row") / "tokenizer").mkdir()
-    (folder / paths.weights("row") / "tokenizer" / "vocab.json").write_bytes(b"{}")
+    fetched = project.tree(folder / paths.weights("row"))
     train.main(["--row", "row"])
-    passed = project.tree(folder / paths.model("row"))
-    assert passed.pop("log.csv") == b"epoch,loss,map_at_r,learning_rate,drawn,drawn_so_far,idle\n"
-    assert passed == project.tree(folder / paths.weights("row"))
+    model = project.tree(folder / paths.model("row"))
+    assert model["log.csv"] == b"epoch,loss,map_at_r,learning_rate,drawn,drawn_so_far,idle\n"
+    assert model.keys() == {"log.csv", model_folder.POINTER_FILE} and sum(map(len, model.values())) < 500
+    assert model_folder.resolve(paths.model("row")) == paths.weights("row")
+    assert project.tree(folder / paths.weights("row")) == fetched
     assert json.loads((folder / paths.costs("train", "row")).read_text()) == {
         "row": "row",
         "minutes": 0.0,
         "note": None,
     }
+
+
+def test_a_trained_row_has_its_own_folder_also_where_it_pointed_to_weights_before(folder: Path) -> None:
+    for objective in ({"name": "none"}, {"name": "arcface"}):
+        write_params(folder, objective)
+        train.main(["--row", "row"])
+    assert model_folder.resolve(paths.model("row")) == paths.model("row")
+
+
+def test_a_pointer_to_weights_that_have_changed_is_refused(folder: Path) -> None:
+    write_params(folder, {"name": "none"})
+    train.main(["--row", "row"])
+    encoder = folder / paths.weights("row") / encoders.FACTS_FILE
+    files.write_json(encoder, {"weights_sha256": "f" * 64})
+    with pytest.raises(
+        UserError, match=r"^data/models/row: points to other weights than data/weights/row holds"
+    ):
+        model_folder.resolve(paths.model("row"))
+    encoder.unlink()
+    with pytest.raises(UserError, match=r"^data/weights/row/encoder.json: "):
+        model_folder.resolve(paths.model("row"))
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}"])
+def test_a_pointer_that_is_damaged_is_refused(folder: Path, content: str) -> None:
+    file = folder / paths.model("row") / model_folder.POINTER_FILE
+    file.parent.mkdir(parents=True)
+    file.write_text(content, encoding="utf-8")
+    with pytest.raises(UserError, match=r"^data/models/row/pointer.json: is damaged; "):
+        model_folder.resolve(paths.model("row"))
 
 
 def test_no_objective_needs_no_torch(folder: Path) -> None:
@@ -191,7 +224,7 @@ def test_code_that_dvc_trains_again_for_decides_what_is_kept(
     write_params(folder, {"name": "arcface"})
     digested: list[str] = []
     monkeypatch.setattr(
-        loop,
+        cache_key,
         "code_digest",
         lambda *files: digested.extend(str(file.relative_to(project.ROOT)) for file in files) or "",
     )
@@ -212,15 +245,15 @@ def test_code_that_dvc_trains_again_for_decides_what_is_kept(
 def test_a_users_mistake_ends_in_one_sentence(folder: Path) -> None:
     write_params(folder, {"name": "arcface", "labels_per_batch": 50})
     process = command(folder)
-    told = process.communicate()[1].decode()
+    message = process.communicate()[1].decode()
     assert process.returncode == 1
-    assert told.splitlines()[-1].startswith(
+    assert message.splitlines()[-1].startswith(
         "error: params.yaml: models.row.objective: labels_per_batch is 50, but there are 8 labels"
     )
-    assert "Traceback" not in told
+    assert "Traceback" not in message
 
 
-def test_what_cant_be_trained_is_told_before_torch_is_loaded(folder: Path) -> None:
+def test_what_cant_be_trained_is_refused_before_torch_is_loaded(folder: Path) -> None:
     write_params(folder, {"name": "arcface", "labels_per_batch": 50})
     code = """
 import sys

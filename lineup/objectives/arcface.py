@@ -9,29 +9,28 @@ import math
 
 import torch
 from pytorch_metric_learning import losses
-from torch import nn
 
-from lineup.objectives.objective import Context
+from lineup.objectives.objective import Context, Objective
 from lineup.settings.training import ArcFace
 
 PACKAGES = ("pytorch-metric-learning",)
 
 
-class ImprintedArcFace(losses.ArcFaceLoss):
-    """ArcFace whose class vectors start at the classes' own images. Source: Qi, Brown & Lowe, CVPR 2018.
+def build(settings: ArcFace, context: Context) -> Objective:
+    """Cross entropy of scale * cos(theta + margin) for the image's own label, scale * cos(theta) for others.
 
-    From random ones a pretrained network first unlearns what it knew.
+    theta is the angle between an image's vector and a label's. With `class_vectors: imprinted` the labels'
+    vectors start at the mean direction of their images (Qi, Brown & Lowe, CVPR 2018). From random ones, a
+    pretrained network first unlearns what it knew.
     """
+    loss = losses.ArcFaceLoss(
+        num_classes=len(context.labels),
+        embedding_size=context.dim,
+        margin=math.degrees(settings.margin),  # type: ignore[arg-type]  (annotated as int)
+        scale=settings.scale,  # type: ignore[arg-type]
+    )
 
-    def imprint(self, centres: torch.Tensor) -> None:
-        """centres: float32 [classes, D]."""
-        self.W.data.copy_(centres.T)
+    def imprint(centres: torch.Tensor) -> None:
+        loss.W.data.copy_(centres.T)  # [D, labels]
 
-
-def build(settings: ArcFace, context: Context) -> nn.Module:
-    """Cross entropy of scale * cos(theta + margin) for the own class against scale * cos(theta) for the
-    others.
-    """
-    margin_degrees = math.degrees(settings.margin)
-    kind = ImprintedArcFace if settings.class_vectors == "imprinted" else losses.ArcFaceLoss
-    return kind(len(context.labels), context.dim, margin=margin_degrees, scale=settings.scale)  # type: ignore[arg-type]
+    return Objective(loss, imprint=imprint if settings.class_vectors == "imprinted" else None)

@@ -1,4 +1,7 @@
-"""CLIP: an image finds its label's text, a text its images. Source: Radford et al., ICML 2021, figure 3."""
+"""CLIP: an image finds the text of its label, and a text finds its images.
+
+Source: Radford et al., ICML 2021, figure 3.
+"""
 
 from __future__ import annotations
 
@@ -10,25 +13,25 @@ from torch import nn
 from torch.nn import functional
 
 from lineup.encoders import encoder as encoders
-from lineup.objectives.objective import Context
+from lineup.objectives.objective import Context, Objective
 from lineup.settings.training import CLIP
 
-PACKAGES = ("open_clip_torch",)  # its tokenizer
+PACKAGES = ("open_clip_torch",)  # for its tokenizer
 
-_TEMPERATURE, _LARGEST_SCALE = 0.07, 100.0  # as in the paper, section 2.5
+_FIRST_TEMPERATURE, _LARGEST_SCALE = 0.07, 100.0  # section 2.5 of the paper
 
 
 class SmallTextTower(nn.Module):
-    """A text transformer for the training labels alone, from random weights: CLIP's, but with only the tokens
-    that occur.
+    """A text transformer for the training labels alone, which starts from random weights.
 
-    forward: label numbers int64 [N] -> float32 [N, width].
+    It is built as CLIP's own, with a vocabulary of only those tokens that occur in the labels' texts.
+    forward: labels int64 [N] -> float32 [N, width].
     """
 
     def __init__(self, texts: list[str], width: int, layers: int) -> None:
         super().__init__()
         tokens = SimpleTokenizer(context_length=77)(texts)  # [texts, 77]; its vocabulary ships in the package
-        end = tokens.argmax(dim=1)  # the end of a text is the highest token
+        end = tokens.argmax(dim=1)  # the token that ends a text has the highest number
         _, compact = tokens[:, : int(end.max()) + 1].unique(return_inverse=True)
         self.register_buffer("tokens", compact, persistent=False)  # [texts, L]
         self.register_buffer("end", end, persistent=False)
@@ -57,72 +60,71 @@ class SmallTextTower(nn.Module):
 
 
 class OwnTextTower(nn.Module):
-    """The text tower that an encoder was trained with. forward: label numbers int64 [N] -> float32 [N, D]."""
+    """The text tower that an encoder was trained with. forward: labels int64 [N] -> float32 [N, D]."""
 
     def __init__(self, encoder: encoders.TextEncoder, texts: list[str]) -> None:
         super().__init__()
         self.module, self.tokenize, self.texts = encoder.module, encoder.tokenize, texts
 
     def forward(self, labels: torch.Tensor) -> torch.Tensor:
-        tokens = self.tokenize(
-            [self.texts[label] for label in labels.tolist()]
-        )  # a tensor, or transformers' several by name
+        tokens = self.tokenize([self.texts[label] for label in labels.tolist()])
         if isinstance(tokens, torch.Tensor):
             return self.module(tokens.to(labels.device)).float()
+        # A tokenizer of transformers gives several tensors, by name.
         return self.module({name: tensor.to(labels.device) for name, tensor in tokens.items()}).float()
 
 
 class CLIPLoss(nn.Module):
-    """The mean of both directions' cross entropies over cosines times a learned scale.
+    """The mean of two cross entropies, image to text and text to image, of cosines times a learned scale.
 
-    With several images of a label in a batch, an image has one right text, and a text shares its target
-    evenly among its images; with one each, this is CLIP's loss. Where the encoder has a text tower of its own
-    and no new head, the vectors are compared as they are; else a projection, which is dropped afterwards,
-    leads into the texts' space.
+    Where a batch holds several images of a label, an image has one right text, and a text's target is shared
+    evenly among its images. With one image of each label this is the paper's loss.
+
+    Images and texts are compared as they are where the encoder has a text tower of its own and no new head.
+    Elsewhere a projection maps the images' vectors into the texts' space; it is dropped after training.
     """
 
     def __init__(self, settings: CLIP, context: Context) -> None:
         super().__init__()
-        texts = [settings.prompt.replace("{label}", spoken(label)) for label in context.labels]
-        own = "text_sha256" in context.facts
-        self.text: nn.Module = (
+        texts = [settings.prompt.replace("{label}", label_to_text(label)) for label in context.labels]
+        own_tower = (
             OwnTextTower(encoders.load_text(context.folder), texts)
-            if own
-            else SmallTextTower(texts, settings.text_width, settings.text_layers)
+            if "text_sha256" in context.facts and context.folder
+            else None
         )
+        self.text: nn.Module = own_tower or SmallTextTower(texts, settings.text_width, settings.text_layers)
         text_dim = settings.text_width
-        if own:
+        if own_tower:
             with torch.inference_mode():
-                text_dim = self.text(torch.zeros(1, dtype=torch.int64)).shape[1]
-        together = own and "head" not in context.facts and text_dim == context.dim
-        self.projection = nn.Identity() if together else nn.Linear(context.dim, text_dim, bias=False)
-        start = -math.log(settings.temperature or _TEMPERATURE)
-        if own and settings.temperature is None:
-            start = context.facts.get("logit_scale", start)
-        self.log_scale = nn.Parameter(torch.tensor(start))
-
-    @property
-    def pretrained(self) -> nn.Module | None:
-        return self.text if isinstance(self.text, OwnTextTower) else None
+                text_dim = own_tower(torch.zeros(1, dtype=torch.int64)).shape[1]
+        shares_space = own_tower is not None and "head" not in context.facts and text_dim == context.dim
+        self.projection = nn.Identity() if shares_space else nn.Linear(context.dim, text_dim, bias=False)
+        first_scale = -math.log(settings.temperature or _FIRST_TEMPERATURE)
+        if own_tower and settings.temperature is None:
+            first_scale = context.facts.get("logit_scale", first_scale)
+        self.log_scale = nn.Parameter(torch.tensor(first_scale))
 
     def forward(self, vectors: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """vectors: [B, D]; labels: int64 [B] -> scalar."""
-        present, own_text = labels.unique(return_inverse=True)  # [T], [B]
+        present, text_of_image = labels.unique(return_inverse=True)  # [T], [B]
         images, texts = (
             functional.normalize(self.projection(vectors)),
             functional.normalize(self.text(present)),
         )
         scale = self.log_scale.exp().clamp(max=_LARGEST_SCALE)
         logits = scale * images @ texts.T  # [B, T]
-        own_images = functional.one_hot(own_text, len(present)).T.float()  # [T, B]
-        of_texts = functional.cross_entropy(logits.T, own_images / own_images.sum(dim=1, keepdim=True))
-        return (functional.cross_entropy(logits, own_text) + of_texts) / 2
+        images_of_text = functional.one_hot(text_of_image, len(present)).T.float()  # [T, B]
+        targets = images_of_text / images_of_text.sum(dim=1, keepdim=True)
+        text_to_image = functional.cross_entropy(logits.T, targets)
+        return (functional.cross_entropy(logits, text_of_image) + text_to_image) / 2
 
 
-def spoken(label: str) -> str:
-    """A folder's name as words: "dog-face" -> "dog face"."""
+def label_to_text(label: str) -> str:
+    """A label, which is a folder's name, as words: "dog-face" -> "dog face"."""
     return " ".join(label.replace("_", " ").replace("-", " ").split())
 
 
-def build(settings: CLIP, context: Context) -> nn.Module:
-    return CLIPLoss(settings, context)
+def build(settings: CLIP, context: Context) -> Objective:
+    """The loss, with the encoder's own text tower where it has one."""
+    loss = CLIPLoss(settings, context)
+    return Objective(loss, pretrained=loss.text if isinstance(loss.text, OwnTextTower) else None)

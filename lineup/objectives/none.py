@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
+from lineup.encoders import model_folder
 from lineup.storage import files
 
 
-def pass_on(source: Path, target: Path, log_header: str) -> None:
-    """Copies an encoder's folder byte for byte, and adds a log.csv of no epochs."""
-    files.read_json(source / "encoder.json")  # UserError where nothing was fetched
+def point_to_weights(weights: Path, model: Path, log_header: str) -> None:
+    """Writes a model's folder that points to fetched weights, with the log of a training of no epochs.
+
+    Raises:
+        UserError: nothing was fetched, or its encoder.json is damaged.
+    """
+    pointer = model_folder.pointer_to(weights)
 
     def write(folder: Path) -> None:
-        shutil.copytree(
-            source, folder, copy_function=shutil.copyfile
-        )  # a text tower's tokenizer is a folder of its own
-        (folder / "log.csv").write_text(log_header, encoding="utf-8", newline="\n")
+        model_folder.write_pointer(folder, pointer)
+        files.write_text(folder / "log.csv", log_header)
 
-    files.replace_atomically(target, write)
+    files.replace_atomically(model, write)

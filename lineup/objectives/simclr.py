@@ -1,6 +1,6 @@
-"""SimCLR: two views of an image find each other (NT-Xent).
+"""SimCLR: two views of an image find each other (NT-Xent). Labels are never used.
 
-Labels are never used. Source: Chen et al., ICML 2020, equation 1.
+Source: Chen et al., ICML 2020, equation 1.
 """
 
 from __future__ import annotations
@@ -9,15 +9,16 @@ import torch
 from pytorch_metric_learning import losses
 from torch import nn
 
-from lineup.objectives.objective import Context
+from lineup.objectives.objective import Context, Objective
 from lineup.settings.training import SimCLR
 
 PACKAGES = ("pytorch-metric-learning",)
 
 
 class SimCLRLoss(nn.Module):
-    """NT-Xent behind a projection of two layers, which is dropped afterwards: the vectors before it retrieve
-    better (section 4.2).
+    """NT-Xent on the output of a projection of two layers.
+
+    The projection is dropped after training: the vectors before it retrieve better (section 4.2).
     """
 
     def __init__(self, settings: SimCLR, context: Context) -> None:
@@ -30,9 +31,10 @@ class SimCLRLoss(nn.Module):
         self.loss = losses.NTXentLoss(temperature=settings.temperature)
 
     def forward(self, vectors: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-        """vectors: [2B, D]; images: int64 [2B], which two are views of one image -> scalar."""
+        """vectors: [2B, D]; images: int64 [2B], equal for the two views of one image -> scalar."""
         return self.loss(self.projection(vectors), images)
 
 
-def build(settings: SimCLR, context: Context) -> nn.Module:
-    return SimCLRLoss(settings, context)
+def build(settings: SimCLR, context: Context) -> Objective:
+    """The loss, with a projection whose weights start at random."""
+    return Objective(SimCLRLoss(settings, context))

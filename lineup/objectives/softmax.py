@@ -1,6 +1,6 @@
 """Classification into the training labels.
 
-Source of the cosine variant: Zhai & Wu, BMVC 2019 (normalised softmax).
+Source of the variant with cosines: Zhai & Wu, BMVC 2019 (normalised softmax).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from lineup.objectives.objective import Context
+from lineup.objectives.objective import Context, Objective
 from lineup.settings.training import Softmax
 
 PACKAGES = ()
@@ -29,7 +29,7 @@ class LinearSoftmax(nn.Module):
 
 
 class CosineSoftmax(nn.Module):
-    """Cross entropy of cosines with class vectors divided by a temperature, with label smoothing."""
+    """Cross entropy of cosines with the labels' vectors divided by a temperature, with label smoothing."""
 
     def __init__(self, temperature: float, settings: Softmax, context: Context) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class CosineSoftmax(nn.Module):
         self.classifier = nn.Linear(context.dim, len(context.labels), bias=False)
 
     def imprint(self, centres: torch.Tensor) -> None:
-        """centres: float32 [classes, D], where the class vectors start.
+        """Starts each label's vector at the mean direction of its images: centres, float32 [labels, D].
 
         Source: Qi, Brown & Lowe, CVPR 2018.
         """
@@ -47,13 +47,13 @@ class CosineSoftmax(nn.Module):
         """vectors: [B, D]; labels: int64 [B] -> scalar."""
         cosines = functional.linear(
             functional.normalize(vectors), functional.normalize(self.classifier.weight)
-        )  # [B, classes]
+        )  # [B, labels]
         return functional.cross_entropy(cosines / self.temperature, labels, label_smoothing=self.smoothing)
 
 
-def build(settings: Softmax, context: Context) -> nn.Module:
-    return (
-        LinearSoftmax(settings, context)
-        if settings.temperature is None
-        else CosineSoftmax(settings.temperature, settings, context)
-    )
+def build(settings: Softmax, context: Context) -> Objective:
+    """A linear classifier, or, where a temperature is set, one of cosines."""
+    if settings.temperature is None:
+        return Objective(LinearSoftmax(settings, context))
+    loss = CosineSoftmax(settings.temperature, settings, context)
+    return Objective(loss, imprint=loss.imprint)

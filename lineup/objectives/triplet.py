@@ -1,4 +1,4 @@
-"""Triplet network: margin loss over mined triplets.
+"""Triplet network: a margin loss over mined triplets.
 
 Source: Schroff, Kalenichenko & Philbin, CVPR 2015 (FaceNet).
 """
@@ -9,21 +9,23 @@ import torch
 from pytorch_metric_learning import losses, miners
 from torch import nn
 
-from lineup.objectives.objective import Context
+from lineup.objectives.objective import Context, Objective
 from lineup.settings.training import Triplet
 
 PACKAGES = ("pytorch-metric-learning",)
 
 
 class TripletLoss(nn.Module):
-    """max(d(a, p) - d(a, n) + margin, 0), averaged over the mined triplets; d: Euclidean, of L2-normalised
-    vectors.
+    """max(d(a, p) - d(a, n) + margin, 0), averaged over mined triplets: anchor a, positive p, negative n.
 
-    semihard: negatives behind the positive but within the margin; hard: each anchor's farthest positive and
-    nearest negative (Hermans et al., 2017); all: every triplet that violates the margin. Where a batch has no
-    semi-hard
-    triplet, all violating ones count: otherwise a collapsed network (all distances equal) would never get a
-        gradient.
+    d is the Euclidean distance of L2-normalised vectors. Which triplets of a batch count:
+
+    - semihard: those whose negative is farther from the anchor than the positive, but within the margin.
+    - hard: for each anchor its farthest positive and nearest negative (Hermans et al., 2017).
+    - all: every triplet that violates the margin.
+
+    Where a batch has no semi-hard triplet, all that violate the margin count. Otherwise a collapsed network,
+    which gives all images one vector, would never get a gradient.
     """
 
     def __init__(self, settings: Triplet) -> None:
@@ -47,5 +49,6 @@ class TripletLoss(nn.Module):
         return self.loss(vectors, labels, triplets)
 
 
-def build(settings: Triplet, context: Context) -> nn.Module:
-    return TripletLoss(settings)
+def build(settings: Triplet, context: Context) -> Objective:
+    """The loss, which has no weights of its own."""
+    return Objective(TripletLoss(settings))

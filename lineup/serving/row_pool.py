@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lineup import paths
 from lineup.encoders import encoder as encoders
+from lineup.encoders import model_folder
 from lineup.errors import UserError
 from lineup.search import exact
 from lineup.serving import gallery_photos, query_encoder, row_search
@@ -54,7 +55,8 @@ def _row_info(row: str, params: Params) -> RowInfo:
     made_of = f"{refinement.method.replace('_', ' ')} of {' and '.join(models)}" if refinement else ""
     text = ready and all(query_encoder.has_text(model, params) for model in models)
     random = ready and any(
-        files.read_json(paths.model(model) / encoders.FACTS_FILE).get("random") for model in models
+        files.read_json(model_folder.resolve(paths.model(model)) / encoders.FACTS_FILE).get("random")
+        for model in models
     )
     return RowInfo(row, made_of, ready, fault, text, random)
 
@@ -109,7 +111,8 @@ def _own_spaces(row: str, params: Params) -> tuple[tuple[str, RefinementSettings
 def _files(row: str, params: Params) -> tuple[Path, ...]:
     """The files and folders by whose change a row is loaded again."""
     if row in params.models:
-        encoder, built = paths.model(row) / encoders.FACTS_FILE, paths.costs("index", row)
+        encoder = model_folder.resolve(paths.model(row)) / encoders.FACTS_FILE
+        built = paths.costs("index", row)
         return paths.manifest("test"), paths.index(row), paths.embeddings(row), encoder, built
     settings = params.refinements[row]
     own = (paths.embeddings(row), paths.refinement(row)) if settings.builds_index else ()

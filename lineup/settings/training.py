@@ -1,6 +1,13 @@
-"""The `objective` of a row, and `train`: the settings of the training loop that every row starts from.
+"""The settings of training: a row's `objective`, and the section `train` that every trained row starts from.
 
-A row's objective may hold any setting of `train` too; there it counts for this row alone.
+A setting of the training loop, such as `epochs`, may come from three places. The first that has it counts:
+
+1. the row's `objective` in params.yaml, for this row alone;
+2. the section `train` of params.yaml, for every row;
+3. the default of the class `Train`.
+
+`settings_of` puts them together. A setting of an objective itself, such as ArcFace's `margin`, comes from the
+row's `objective`, or is the default of the objective's class.
 """
 
 from __future__ import annotations
@@ -18,97 +25,106 @@ Positive = Annotated[float, Field(gt=0)]
 
 
 class Augmentation(Strict):
-    """How training images are varied, image by image."""
+    """How each training image is varied at random."""
 
     crop: float = Field(
         default=0.5,
         gt=0,
         le=1,
-        description="smallest share of the area that a random crop keeps; 1: no cropping",
+        description="the smallest share of an image's area that a random crop keeps; 1 crops nothing",
     )
-    flip: Share = Field(default=0.5, description="probability of mirroring left and right")
+    flip: Share = Field(default=0.5, description="probability that left and right are swapped")
     colour: float = Field(
         default=0.4,
         ge=0,
         le=1,
-        description="strength of random brightness, contrast, saturation; a quarter of it for hue",
+        description="strength of random brightness, contrast and saturation; a quarter of it for hue",
     )
-    grey: Share = Field(default=0.1, description="probability of losing all colour")
+    grey: Share = Field(default=0.1, description="probability that an image becomes grey")
     blur: Share = Field(default=0.1, description="probability of a Gaussian blur")
 
 
 class Train(Strict):
-    """The loop: sampling, optimiser, validation, clock."""
+    """The training loop: its length, optimiser, batches, network, validation, images and device."""
 
     epochs: int = Field(default=10, ge=1, le=10_000)
     max_minutes: float = Field(
-        default=60, gt=0, description="the row's clock: training stops there and keeps the best so far"
+        default=60, gt=0, description="training stops after so long, and keeps its best epoch so far"
     )
     learning_rate: float = Field(
-        default=3e-4, gt=0, lt=10, description="of new parts: an embedding head, an objective's own weights"
+        default=3e-4, gt=0, lt=10, description="of new weights: an embedding head's, an objective's own"
     )
     backbone_lr_scale: float = Field(
-        default=1.0, ge=0, le=10, description="the network's learning rate, in parts of learning_rate"
+        default=1.0,
+        ge=0,
+        le=10,
+        description="the fetched network's learning rate, as a multiple of learning_rate",
     )
     weight_decay: float = Field(default=0.01, ge=0, lt=1)
     warmup_share: Share = Field(
         default=0.1,
-        description="share of all steps in which the learning rate rises; then it follows a cosine to 0",
+        description="share of all steps in which the learning rate rises; then it falls to 0 along a cosine",
     )
     max_gradient_norm: Positive = 5.0
     labels_per_batch: int = Field(default=32, ge=2, le=65_536)
     images_per_label: int = Field(default=2, ge=1, le=1_024)
     batch_size: int = Field(
-        default=64, ge=2, le=65_536, description="images; only where labels are not used (simclr)"
+        default=64, ge=2, le=65_536, description="images of a batch where labels are not used (simclr)"
     )
     images_per_epoch: int | None = Field(
-        default=None, ge=2, description="default: as many as there are to train on"
+        default=None, ge=2, description="default: the number of images to train on"
     )
     on_single_image: Literal["fail", "skip"] = Field(
-        default="fail", description="labels with one image, where an objective compares pairs"
+        default="fail", description="what to do with a label of one image where an objective compares pairs"
     )
     dim: int | None = Field(
-        default=None, ge=2, le=65_536, description="a linear embedding head of this size behind the network"
+        default=None, ge=2, le=65_536, description="adds a linear embedding head with so many dimensions"
     )
     freeze: int = Field(
-        default=0, ge=0, description="the network's first n layers that have weights stay as they are"
+        default=0, ge=0, description="how many layers keep their weights, counted from the first that has any"
     )
     batch_norm: Literal["train", "frozen"] = Field(
-        default="train", description="frozen: the running statistics are used and kept"
+        default="train", description="frozen: batch norms use their running statistics and keep them"
     )
     ema: float | None = Field(
-        default=None, gt=0, lt=1, description="decay of a moving average of the weights, which is then kept"
+        default=None,
+        gt=0,
+        lt=1,
+        description="decay of a moving average of the weights, which then takes their place",
     )
     validation_share: float = Field(
         default=0.1,
         gt=0,
         lt=1,
-        description="share of the labels held out of training, two at least; none where these would be missed",
+        description="share of the labels that are held out, at least two; none where too few would be left",
     )
     patience: int | None = Field(
-        default=None, ge=1, description="stop after so many epochs without a better map_at_r"
+        default=None, ge=1, description="stops after so many epochs without a better map_at_r"
     )
     image_size: int | None = Field(
-        default=None, ge=16, le=2048, description="pixels, for training only; default: the encoder's own"
+        default=None, ge=16, le=2048, description="pixels, in training only; default: the encoder's own"
     )
     augmentation: Augmentation = Augmentation()
     memory_mb: int = Field(
         default=4096,
         ge=1,
-        description="decoded images are kept in memory up to this, else in a file that is mapped",
+        description="decoded images that take more are mapped from a file",
     )
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        default="auto", description="auto: mixed on CUDA, else float32"
+        default="auto", description="auto: mixed precision on CUDA, else float32"
     )
 
 
 @dataclass(frozen=True)
 class Needs:
-    """What a batch must hold. labels: of images, for sampling and for the loss; pairs: two images of a label;
-    views: augmented copies of an image.
+    """What a batch must hold for an objective.
 
-    Without labels the loss gets numbers 0..B/views-1 that only say which views show one image.
+    Args:
+        labels: whether the objective knows labels, for its batches and its loss. Without them the loss gets
+            the numbers 0 to B/views - 1, which only say which views show the same image.
+        pairs: whether it compares two images of one label.
+        views: how many augmented copies of an image it compares.
     """
 
     labels: bool = True
@@ -116,8 +132,8 @@ class Needs:
     views: int = 1
 
 
-class _Trained(Train):
-    """An objective with weights to train: its own settings, and any of `train` for its row alone."""
+class _TrainedObjective(Train):
+    """An objective that trains weights: its own settings, and any setting of `train` for its row alone."""
 
     @property
     def needs(self) -> Needs:
@@ -130,19 +146,22 @@ class NoObjective(Strict):
     name: Literal["none"]
 
 
-class Softmax(_Trained):
-    """Classification into the training labels; the classifier is dropped afterwards."""
+class Softmax(_TrainedObjective):
+    """Classification into the training labels; the classifier is dropped after training."""
 
     name: Literal["softmax"]
     temperature: float | None = Field(
-        default=None, gt=0, description="set: cosines divided by this are classified, not dot products"
+        default=None,
+        gt=0,
+        description="where it is set, cosines divided by it are classified instead of dot products",
     )
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
 
 
-class Contrastive(_Trained):
-    """Siamese networks: pairs of one label are drawn together, others pushed beyond a margin (Euclidean, of
-    unit vectors: 0..2).
+class Contrastive(_TrainedObjective):
+    """Siamese networks: pairs of one label are pulled together, other pairs pushed apart beyond a margin.
+
+    Margins are Euclidean distances of unit vectors, 0..2.
     """
 
     name: Literal["contrastive"]
@@ -154,8 +173,11 @@ class Contrastive(_Trained):
         return Needs(pairs=True)
 
 
-class Triplet(_Trained):
-    """Anchor nearer to its positive than to its negative by a margin (Euclidean, of unit vectors: 0..2)."""
+class Triplet(_TrainedObjective):
+    """Triplet network: an anchor gets nearer to its positive than to its negative by a margin.
+
+    The margin is a Euclidean distance of unit vectors, 0..2.
+    """
 
     name: Literal["triplet"]
     margin: float = Field(default=0.2, gt=0, le=2)
@@ -166,19 +188,20 @@ class Triplet(_Trained):
         return Needs(pairs=True)
 
 
-class ArcFace(_Trained):
-    """Softmax over cosines with an additive angular margin."""
+class ArcFace(_TrainedObjective):
+    """ArcFace: softmax over cosines with an additive angular margin."""
 
     name: Literal["arcface"]
     margin: float = Field(default=0.5, ge=0, lt=3.14159, description="radians")
     scale: Positive = 64.0
     class_vectors: Literal["imprinted", "random"] = Field(
-        default="imprinted", description="start: the label's mean vector, or chance"
+        default="imprinted",
+        description="where a label's vector starts: at the mean of its images, or at random",
     )
 
 
-class SimCLR(_Trained):
-    """Two views of one image find each other among all others of the batch. Labels are never used."""
+class SimCLR(_TrainedObjective):
+    """SimCLR: two views of an image find each other among all others of the batch, without labels."""
 
     name: Literal["simclr"]
     temperature: Positive = 0.1
@@ -189,18 +212,22 @@ class SimCLR(_Trained):
         return Needs(labels=False, views=2)
 
 
-class CLIP(_Trained):
-    """An image finds its label's text, a text its images."""
+class CLIP(_TrainedObjective):
+    """CLIP: an image finds the text of its label, and a text finds its images."""
 
     name: Literal["clip"]
     prompt: str = Field(
-        default="a photo of a {label}", description="{label} is the label, with spaces for _ and -"
+        default="a photo of a {label}",
+        description="a label's text; {label} is the label with spaces for _ and -",
     )
     temperature: Positive | None = Field(
-        default=None, description="where its learning starts; default: the checkpoint's own, or 0.07"
+        default=None, description="where the learned temperature starts; default: the encoder's own, or 0.07"
     )
     text_width: int = Field(
-        default=256, ge=32, le=4_096, description="of the small text transformer, where the encoder has none"
+        default=256,
+        ge=32,
+        le=4_096,
+        description="width of the small text transformer that is used where the encoder has no text tower",
     )
     text_layers: int = Field(default=2, ge=1, le=48)
 
@@ -211,24 +238,23 @@ class CLIP(_Trained):
         return self
 
 
-CLASS_WISE_LOSSES = (
-    frozenset(  # of pytorch-metric-learning: they hold a vector per label, and need no two images of one
-        f"{name}Loss"
-        for name in (
-            *("ArcFace", "CosFace", "LargeMarginSoftmax", "NormalizedSoftmax", "P2SGrad"),
-            *("ProxyAnchor", "ProxyNCA", "SoftTriple", "SphereFace", "SubCenterArcFace"),
-        )
+# The losses of pytorch-metric-learning that hold a vector per label, and so need no two images of one label.
+CLASS_WISE_LOSSES = frozenset(
+    f"{name}Loss"
+    for name in (
+        *("ArcFace", "CosFace", "LargeMarginSoftmax", "NormalizedSoftmax", "P2SGrad"),
+        *("ProxyAnchor", "ProxyNCA", "SoftTriple", "SphereFace", "SubCenterArcFace"),
     )
 )
 
 
-class MetricLoss(_Trained):
-    """Any loss of pytorch-metric-learning by its class name."""
+class MetricLoss(_TrainedObjective):
+    """Any loss of pytorch-metric-learning, by its class name."""
 
     name: Literal["metric_loss"]
     loss: str
     arguments: dict[str, Any] = Field(
-        default={}, description="of the loss's constructor, but num_classes and embedding_size"
+        default={}, description="of the loss's constructor, without num_classes and embedding_size"
     )
 
     @property
@@ -237,7 +263,7 @@ class MetricLoss(_Trained):
 
     @field_validator("arguments")
     @classmethod
-    def _arguments_can_be_written_down(cls, arguments: dict[str, Any]) -> dict[str, Any]:
+    def _arguments_are_json(cls, arguments: dict[str, Any]) -> dict[str, Any]:
         try:
             json.dumps(arguments, allow_nan=False)
         except (TypeError, ValueError):
@@ -250,10 +276,12 @@ Objective = Annotated[NoObjective | Trained, Field(discriminator="name")]
 
 
 def settings_of(defaults: Train, row: Train) -> Train:
-    """The loop's settings for a row: what its objective says, else what `train` says."""
-    augmentation = {
-        **defaults.augmentation.model_dump(),
-        **row.augmentation.model_dump(include=row.augmentation.model_fields_set),
-    }
-    said = {name: getattr(row, name) for name in row.model_fields_set & Train.model_fields.keys()}
-    return Train(**{**defaults.model_dump(), **said, "augmentation": augmentation})
+    """The training loop's settings for a row, `augmentation` included.
+
+    Args:
+        defaults: the section `train` of params.yaml, where what it leaves out is the class's default.
+        row: the row's objective; only what params.yaml sets in it counts.
+    """
+    own = row.model_dump(include=set(Train.model_fields), exclude_unset=True)
+    augmentation = {**defaults.augmentation.model_dump(), **own.get("augmentation", {})}
+    return Train(**{**defaults.model_dump(), **own, "augmentation": augmentation})

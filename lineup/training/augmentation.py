@@ -1,4 +1,4 @@
-"""Random variation of training images, and the only use of torchvision beside its encoders."""
+"""Random variation of training images; nothing but this file and its encoders uses torchvision."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lineup.settings.training import Augmentation
 
 
 class Augment:
-    """One image uint8 [3, S, S] -> uint8 [3, size, size], varied by torch's random numbers."""
+    """Varies images at random: uint8 [3, S, S] -> uint8 [3, size, size]."""
 
     def __init__(self, settings: Augmentation, size: int) -> None:
         colour, strength = settings.colour, min(settings.colour, 0.99)
@@ -25,19 +25,19 @@ class Augment:
         if settings.grey:
             steps.append(v2.RandomGrayscale(settings.grey))
         if settings.blur:
-            # A kernel of a tenth of the image, as SimCLR's paper has it (appendix A).
+            # The kernel is a tenth of the image wide, as in appendix A of SimCLR's paper.
             steps.append(
                 v2.RandomApply([v2.GaussianBlur(max(3, size // 10 | 1), sigma=(0.1, 2.0))], p=settings.blur)
             )
         self.transform = v2.Compose(steps)
 
     def batch(self, images: np.ndarray, seed: int) -> torch.Tensor:
-        """uint8 [B, 3, S, S] -> uint8 [B, 3, size, size].
+        """uint8 [B, 3, S, S] -> uint8 [B, 3, size, size], each image varied on its own.
 
-        Each image varied on its own, the same for the same seed.
+        Equal seeds give equal images.
         """
         threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # images are small: waking threads for each costs more than it gains
+        torch.set_num_threads(1)  # images are small: to wake threads for each costs more than they save
         try:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)

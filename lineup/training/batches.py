@@ -1,8 +1,7 @@
 """The batches of a training: which images an epoch draws, and how they are varied.
 
-Every label has its turn before one has its next, and so does every image of a label, over the epochs. What an
-epoch draws
-follows from images, seed and epoch alone: in whichever process, resumed or not.
+Over the epochs, every label is drawn before one is drawn again, and so is every image of a label. What an
+epoch draws follows from images, seed and epoch alone: in whichever process, resumed or not.
 """
 
 from __future__ import annotations
@@ -20,18 +19,24 @@ from lineup.settings.training import Train
 from lineup.training.augmentation import Augment
 from lineup.training.data import Rows
 
-_LABELS, _IMAGES, _IMAGES_OF_LABEL = (
-    2,
-    3,
-    4,
-)  # what else, beside the seed, makes their random numbers different ones
+Plan = list[
+    tuple[Rows, Rows]
+]  # of each batch: positions among the training images, labels that the loss gets
+
+# Each kind of draw has random numbers of its own, from the seed and its number here.
+_DRAW_LABELS, _DRAW_IMAGES, _DRAW_IMAGES_OF_LABEL = 2, 3, 4
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """labels: int64 [count], of every training image, each of 0..max at least once.
+    """Which images the batches of a training draw.
 
-    None where they may not be used.
+    Args:
+        labels: int64 [count], of every training image, each of 0..max at least once; None where an objective
+            may not know labels.
+        count: the number of training images.
+        settings: the training loop's, for this row.
+        seed: the pipeline's.
     """
 
     labels: Rows | None
@@ -41,7 +46,7 @@ class Sampling:
 
     @property
     def steps(self) -> int:
-        """Batches of an epoch."""
+        """How many batches an epoch has."""
         batch = (
             self.settings.batch_size
             if self.labels is None
@@ -49,36 +54,35 @@ class Sampling:
         )
         return max(1, (self.settings.images_per_epoch or self.count) // batch)
 
-    def epoch(self, number: int) -> list[tuple[Rows, Rows]]:
-        """Its batches, number 1 being the first: positions among the training images, and the labels that the
-        loss gets.
-        """
+    def epoch(self, number: int) -> Plan:
+        """The batches of an epoch; the first is number 1."""
         first, last = (number - 1) * self.steps, number * self.steps
         if self.labels is None:
             size = self.settings.batch_size
             return [
                 (rows, np.arange(size))
-                for rows in in_turn(self.count, size, first, last, (self.seed, _IMAGES))
+                for rows in in_turn(self.count, size, first, last, (self.seed, _DRAW_IMAGES))
             ]
         of_steps = self._labels_of_steps(first, last)  # [steps, P]
-        begun, drawn = self._turns(first), np.bincount(of_steps.ravel(), minlength=len(self._by_label))
+        before = self._draws_of_labels(first)
+        now = np.bincount(of_steps.ravel(), minlength=len(self._by_label))
         by_label = [
-            self._images_of(label, begun[label], begun[label] + drawn[label])
-            for label in np.flatnonzero(drawn).tolist()
+            self._images_of(label, before[label], before[label] + now[label])
+            for label in np.flatnonzero(now).tolist()
         ]
         rows = np.empty((of_steps.size, self.settings.images_per_label), np.int64)  # [steps * P, K]
         rows[np.argsort(of_steps, axis=None, kind="stable")] = np.concatenate(by_label)
-        numbers = np.repeat(of_steps, self.settings.images_per_label, axis=1)  # [steps, P * K]
-        return [*zip(rows.reshape(numbers.shape), numbers, strict=True)]
+        labels = np.repeat(of_steps, self.settings.images_per_label, axis=1)  # [steps, P * K]
+        return [*zip(rows.reshape(labels.shape), labels, strict=True)]
 
     def images_drawn(self, steps: int) -> int:
-        """How many different images the first `steps` batches of the training hold."""
+        """How many different images are in the first `steps` batches of the training."""
         if self.labels is None:
             return min(self.count, steps * self.settings.batch_size)
-        turns = self._turns(steps)
+        draws = self._draws_of_labels(steps)
         return sum(
-            min(len(images), int(turn) * self.settings.images_per_label)
-            for images, turn in zip(self._by_label, turns, strict=True)
+            min(len(images), int(count) * self.settings.images_per_label)
+            for images, count in zip(self._by_label, draws, strict=True)
         )
 
     @cached_property
@@ -87,10 +91,12 @@ class Sampling:
         return np.split(np.argsort(self.labels, kind="stable"), np.cumsum(np.bincount(self.labels))[:-1])
 
     def _labels_of_steps(self, first: int, last: int) -> Rows:
-        return in_turn(len(self._by_label), self.settings.labels_per_batch, first, last, (self.seed, _LABELS))
+        return in_turn(
+            len(self._by_label), self.settings.labels_per_batch, first, last, (self.seed, _DRAW_LABELS)
+        )
 
-    def _turns(self, steps: int) -> Rows:
-        """How often each label was drawn in the first `steps` batches: int64 [labels]."""
+    def _draws_of_labels(self, steps: int) -> Rows:
+        """How often each label is drawn in the first `steps` batches: int64 [labels]."""
         count, chosen = len(self._by_label), self.settings.labels_per_batch
         period = _draws_per_period(count, chosen)
         whole = steps // period
@@ -98,22 +104,26 @@ class Sampling:
         return since + whole * (period * chosen // count)
 
     def _images_of(self, label: int, first: int, last: int) -> Rows:
-        """What the draws of a label take: [last - first, K]; where it has fewer than K images, all of them,
-        and some again.
+        """The images of a label's draws `first` to `last` - 1: int64 [last - first, K].
+
+        A label with fewer than K images gives all of them, and some again.
         """
-        images, wanted = self._by_label[label], self.settings.images_per_label
-        size = min(len(images), wanted)
-        draws = in_turn(len(images), size, first, last, (self.seed, _IMAGES_OF_LABEL, label))
-        return images[draws[:, np.arange(wanted) % size]]
+        images, per_draw = self._by_label[label], self.settings.images_per_label
+        size = min(len(images), per_draw)
+        draws = in_turn(len(images), size, first, last, (self.seed, _DRAW_IMAGES_OF_LABEL, label))
+        return images[draws[:, np.arange(per_draw) % size]]
 
 
 def in_turn(count: int, size: int, first: int, last: int, key: tuple[int, ...]) -> Rows:
-    """Draws `first` to `last` - 1 of an endless sequence of draws: int64 [last - first, size], different
-    numbers below `count`.
+    """Draws `first` to `last` - 1 of an endless sequence of draws of `size` different numbers below `count`.
 
-    The sequence is one random permutation of all numbers after another, so each is drawn before one is drawn
-    again.
-    key: names the sequence; the same key gives the same one.
+    The sequence is one random permutation of all numbers after another, so that each number is drawn before
+    one is drawn again.
+
+    Args:
+        key: names the sequence; equal keys give equal sequences.
+    Returns:
+        int64 [last - first, size].
     """
     period = _draws_per_period(count, size)
     draws = [np.empty((0, size), np.int64)]
@@ -125,65 +135,71 @@ def in_turn(count: int, size: int, first: int, last: int, key: tuple[int, ...]) 
 
 
 def _draws_per_period(count: int, size: int) -> int:
-    """The fewest draws in which permutations end where a draw does: after them each number was drawn equally
-    often.
+    """The fewest draws after which each number has been drawn equally often.
+
+    There the end of a permutation is the end of a draw.
     """
     return count // math.gcd(count, size)
 
 
 def _draws_of_period(count: int, size: int, first: int, last: int, rng: np.random.Generator) -> Rows:
-    """As `in_turn`, of a single period, whose permutations follow from the one before."""
-    wanted: list[Rows] = []
-    skipped, length, begun = (
-        0,
-        0,
-        np.empty(0, np.int64),
-    )  # begun: what the draw holds in which a permutation ended
+    """As `in_turn`, for one period: each of its permutations follows from the one before."""
+    permutations: list[Rows] = []
+    skipped, length = 0, 0
+    unfinished = np.empty(0, np.int64)  # the numbers of the draw in which the last permutation ended
     while length < last * size:
         order = rng.permutation(count)
-        if len(begun):
-            order = _others_first(order, begun, size - len(begun))
+        if len(unfinished):
+            order = _with_others_first(order, unfinished, size - len(unfinished))
         length += count
-        begun = order[count - length % size :]
+        unfinished = order[count - length % size :]
         if length <= first * size:
             skipped = length
         else:
-            wanted.append(order)
-    return np.concatenate(wanted)[first * size - skipped : last * size - skipped].reshape(-1, size)
+            permutations.append(order)
+    return np.concatenate(permutations)[first * size - skipped : last * size - skipped].reshape(-1, size)
 
 
-def _others_first(order: Rows, begun: Rows, needed: int) -> Rows:
-    """A permutation whose first `needed` numbers aren't among `begun`: one draw holds both."""
-    free, behind = np.ones(len(order), bool), np.ones(len(order), bool)
-    free[begun] = False
-    front = np.flatnonzero(free[order])[:needed]
-    behind[front] = False
-    return np.concatenate([order[front], order[behind]])
+def _with_others_first(order: Rows, taken: Rows, needed: int) -> Rows:
+    """The permutation with `needed` numbers moved to its front that are not among `taken`.
+
+    They complete a draw that holds `taken` already.
+    """
+    is_free, is_behind = np.ones(len(order), bool), np.ones(len(order), bool)
+    is_free[taken] = False
+    front = np.flatnonzero(is_free[order])[:needed]
+    is_behind[front] = False
+    return np.concatenate([order[front], order[is_behind]])
 
 
 class Batches(Dataset):
-    """The batches of one epoch, each made from (seed, epoch, step) alone, in whichever process.
+    """The batches of one epoch. Each follows from seed, epoch and step alone, in whichever process.
 
-    pixels: uint8 [N, 3, S, S]; plan: of `Sampling.epoch`; views: augmented copies of an image; seed: and the
-        epoch's number.
+    Args:
+        pixels: uint8 [N, 3, S, S], of the training images.
+        plan: which images the batches hold, as `Sampling.epoch` gives it.
+        augment: how an image is varied.
+        views: how many augmented copies of an image a batch holds.
+        seed_and_epoch: the pipeline's seed, and the number of the epoch.
     """
 
     def __init__(
         self,
         pixels: npt.NDArray[np.uint8],
-        plan: list[tuple[Rows, Rows]],
+        plan: Plan,
         augment: Augment,
         views: int,
-        seed: tuple[int, int],
+        seed_and_epoch: tuple[int, int],
     ) -> None:
-        self.pixels, self.plan, self.augment, self.views, self.seed = pixels, plan, augment, views, seed
+        self.pixels, self.plan, self.augment, self.views = pixels, plan, augment, views
+        self.seed_and_epoch = seed_and_epoch
 
     def __len__(self) -> int:
         return len(self.plan)
 
     def __getitem__(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """images uint8 [V*B, 3, size, size], all first views, then all second ones; labels int64 [V*B]."""
+        """Images, uint8 [V*B, 3, size, size], first views before second ones; their labels, int64 [V*B]."""
         rows, labels = self.plan[step]
-        seed = np.random.SeedSequence([*self.seed, step]).generate_state(1, np.uint32)[0]
-        images_of_step = self.augment.batch(np.concatenate([self.pixels[rows]] * self.views), int(seed))
-        return images_of_step, torch.from_numpy(np.tile(labels, self.views))
+        seed = np.random.SeedSequence([*self.seed_and_epoch, step]).generate_state(1, np.uint32)[0]
+        images = self.augment.batch(np.concatenate([self.pixels[rows]] * self.views), int(seed))
+        return images, torch.from_numpy(np.tile(labels, self.views))

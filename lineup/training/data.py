@@ -1,7 +1,7 @@
-"""Which images a training sees, and which of them validate.
+"""Which images a network is trained on, and which are held out to validate it.
 
-Everything follows from ids, labels and the seed: neither order of files nor an earlier run has a say. Imports
-no torch.
+Both follow from ids, labels and seed alone, not from the order of files or from earlier runs. This file
+imports no torch: the `train` stage refuses photos that a row can't be trained on before it loads torch.
 """
 
 from __future__ import annotations
@@ -24,9 +24,12 @@ Rows = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Manifest:
-    """The images to train on.
+    """The training images.
 
-    ids: str [N], sorted; labels: int64 [N] into names, -1 where there is none; names: sorted.
+    Args:
+        ids: str [N], sorted.
+        labels: int64 [N], positions in `names`; -1 where an image has no label.
+        names: the labels' names, sorted.
     """
 
     ids: npt.NDArray[np.str_]
@@ -34,19 +37,21 @@ class Manifest:
     names: tuple[str, ...]
 
     def digest(self) -> str:
-        """SHA-256 of all images and their labels."""
-        told = hashlib.sha256()
+        """SHA-256, in hex, of all images and their labels."""
+        digest = hashlib.sha256()
         for image_id, label in zip(self.ids.tolist(), self.labels.tolist(), strict=True):
-            told.update(json.dumps([image_id, self.names[label] if label >= 0 else None]).encode())
-        return told.hexdigest()
+            digest.update(json.dumps([image_id, self.names[label] if label >= 0 else None]).encode())
+        return digest.hexdigest()
 
 
 @dataclass(frozen=True)
 class Parts:
-    """Rows of the manifest, sorted: what is trained on and what validates.
+    """The images to train on and those held out, as sorted rows of the manifest.
 
-    labels: int64 [len(train)] into names, which are sorted; None and () where an objective may not know
-        labels.
+    Args:
+        train, validation: the rows of each part.
+        labels: int64 [len(train)], positions in `names`; None where an objective may not know labels.
+        names: the labels that are trained on, sorted; empty where an objective may not know labels.
     """
 
     train: Rows
@@ -56,6 +61,7 @@ class Parts:
 
 
 def read_manifest(path: Path) -> Manifest:
+    """The images of the manifest that `preprocess` wrote."""
     table = parquet.read_table(path, columns=["image_id", "label"])
     labels = table.column("label").to_pylist()
     names = sorted({label for label in labels if label is not None})
@@ -65,14 +71,15 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def counts(manifest: Manifest) -> Counter[str | None]:
-    """Images of each label; of None those without one."""
+    """How many images each label has; under None, how many have no label."""
     return Counter(manifest.names[label] if label >= 0 else None for label in manifest.labels.tolist())
 
 
 def split(manifest: Manifest, settings: Train, needs: Needs, seed: int) -> Parts:
-    """Holds labels out for validation (images, where an objective may not know labels).
+    """Holds labels out for validation, or images where an objective may not know labels.
 
-    UserError if too little is left.
+    Raises:
+        UserError: too few images or labels are left to train on.
     """
     training_photos.check(needs, settings, counts(manifest))
     rng = np.random.default_rng([seed, 1])
@@ -84,12 +91,12 @@ def split(manifest: Manifest, settings: Train, needs: Needs, seed: int) -> Parts
     several = np.flatnonzero(images > 1)
     usable = several if needs.pairs else np.arange(len(images))
     held = rng.permutation(several)[: training_photos.held_out_labels(len(several), len(usable), settings)]
-    kept = np.setdiff1d(usable, held)
-    train = np.flatnonzero(np.isin(manifest.labels, kept))
-    labels = np.searchsorted(kept, manifest.labels[train])
+    trained = np.setdiff1d(usable, held)
+    train = np.flatnonzero(np.isin(manifest.labels, trained))
+    labels = np.searchsorted(trained, manifest.labels[train])
     return Parts(
         train,
         np.flatnonzero(np.isin(manifest.labels, held)),
         labels,
-        tuple(manifest.names[label] for label in kept),
+        tuple(manifest.names[label] for label in trained),
     )

@@ -1,7 +1,6 @@
-"""Every training image decoded once: into memory, or, where that would be too much, into a file that is
-mapped.
+"""The pixels of all training images, each decoded once: in memory, or in a mapped file where they don't fit.
 
-Either way batches take their pixels from one array, so the budget of memory has no say in the result.
+Batches take their pixels from one array in either case, so that the memory budget changes no result.
 """
 
 from __future__ import annotations
@@ -26,15 +25,17 @@ from lineup.photos import decoding
 from lineup.storage import parquet
 from lineup.training.data import Manifest, Parts
 
-_MARGIN = 1.15  # stored images are this much larger than a crop of them is shown
-_AT_ONCE = 256
+_STORED_PER_SHOWN_PX = 1.15  # stored images are a little larger than the crops that the network sees
+_IMAGES_PER_READ = 256
 
 
 @dataclass(frozen=True)
 class Pixels:
-    """train: uint8 [N, 3, S, S], a bit larger than crops of them.
+    """The decoded images.
 
-    Validation: float32 [M, 3, H, W], as the encoder sees them.
+    Args:
+        train: uint8 [N, 3, S, S], a little larger than the crops that the network sees.
+        validation: float32 [M, 3, H, W], as the encoder's transform makes them.
     """
 
     train: npt.NDArray[np.uint8]
@@ -50,39 +51,44 @@ def decode(
     memory_mb: int,
     scratch: Path,
 ) -> Pixels:
-    """The pixels of both parts, in one pass over the prepared shards; beyond memory_mb in nameless files on
-    `scratch`'s disk.
+    """Decodes both parts in one pass over the prepared shards.
 
-    size: pixels that a crop is shown at. UserError if the disk has no room.
+    Args:
+        folder: the shards.
+        manifest: the images in them.
+        parts: which of them are trained on and which are held out.
+        transform: the encoder's.
+        size: the side of the crops that the network sees, in pixels.
+        memory_mb: pixels that take more than this are mapped from files without a name.
+        scratch: a folder on the disk for those files.
+    Raises:
+        UserError: that disk has no room for them.
     """
-    stored = math.ceil(size * _MARGIN)
+    stored = math.ceil(size * _STORED_PER_SHOWN_PX)
     seen = tuple(transform(Image.new("RGB", (size, size))).shape)
     shapes = (len(parts.train), 3, stored, stored), (len(parts.validation), *seen)
     required = math.prod(shapes[0]) + 4 * math.prod(shapes[1])
     disk = None if required <= memory_mb * 10**6 else _with_room(scratch, required)
     pixels = Pixels(_array(shapes[0], np.uint8, disk), _array(shapes[1], np.float32, disk))
-    of_train = {manifest.ids[row].item(): i for i, row in enumerate(parts.train)}
-    of_validation = {manifest.ids[row].item(): i for i, row in enumerate(parts.validation)}
+    train = {manifest.ids[row].item(): position for position, row in enumerate(parts.train)}
+    validation = {manifest.ids[row].item(): position for position, row in enumerate(parts.validation)}
 
     def put(image_id: str, content: bytes) -> int:
         image = decoding.decode(content)
-        if image_id in of_train:
-            pixels.train[of_train[image_id]] = square(image, stored)
+        if image_id in train:
+            pixels.train[train[image_id]] = square(image, stored)
         else:
-            pixels.validation[of_validation[image_id]] = transform(image).numpy()
+            pixels.validation[validation[image_id]] = transform(image).numpy()
         return 1
 
     done = 0
     with ThreadPoolExecutor(machine.threads(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        for batch in parquet.read_shards(folder, ["image_id", "image"], _AT_ONCE):
+        for batch in parquet.read_shards(folder, ["image_id", "image"], _IMAGES_PER_READ):
             ids, contents = (column.to_pylist() for column in batch.columns)
-            wanted = [
-                pair
-                for pair in zip(ids, contents, strict=True)
-                if pair[0] in of_train or pair[0] in of_validation
-            ]
-            done += sum(pool.map(lambda pair: put(*pair), wanted))
-    assert done == len(of_train) + len(of_validation), f"{done} images are prepared, the manifest names more"
+            images = zip(ids, contents, strict=True)
+            used = [image for image in images if image[0] in train or image[0] in validation]
+            done += sum(pool.map(lambda image: put(*image), used))
+    assert done == len(train) + len(validation), f"{done} images are prepared, the manifest names more"
     return pixels
 
 
@@ -101,13 +107,18 @@ def _with_room(folder: Path, required: int) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free
     if free < required:
-        told = f"decoded images take {required / 1e9:.1f} GB, more than memory_mb allows, and the disk has {free / 1e9:.1f} GB free"
-        raise UserError(f"{told}; free some, or lower image_size")
+        raise UserError(
+            f"decoded images take {required / 1e9:.1f} GB, more than memory_mb allows, and the disk has "
+            f"{free / 1e9:.1f} GB free; free some, or lower image_size"
+        )
     return folder
 
 
 def _array(shape: tuple[int, ...], kind: Any, disk: Path | None) -> npt.NDArray[Any]:
-    """In memory, or mapped from a file without a name, which goes when the process ends, however it ends."""
+    """An array in memory, or mapped from a file on `disk`.
+
+    The file has no name, so it is gone when the process ends, however it ends.
+    """
     if disk is None or 0 in shape:
         return np.empty(shape, kind)
     with tempfile.TemporaryFile(dir=disk) as file:

@@ -1,6 +1,4 @@
-"""What of a network is trained and how: its input, heads, frozen layers, precision, and each parameter's
-learning rate.
-"""
+"""How a network is trained: its input, head, frozen layers, precision, and each parameter's learning rate."""
 
 from __future__ import annotations
 
@@ -18,27 +16,42 @@ from torch.nn import functional
 from lineup.encoders import encoder as encoders
 from lineup.encoders.encoder import Encoder
 from lineup.errors import UserError
+from lineup.objectives.objective import Objective
 from lineup.settings.training import Train
+
+_IMAGES_PER_CENTRE = 3
+_BATCH_NORMS = (nn.modules.batchnorm._BatchNorm,)
 
 
 @dataclass(frozen=True)
-class Look:
-    """How an encoder sees pixels. size: side in pixels; mean, std: [3, 1, 1], of pixels in 0..1."""
+class PixelScaling:
+    """How an encoder sees pixels.
+
+    Args:
+        size: the side of the square that it sees, in pixels.
+        mean, std: float32 [3, 1, 1], by which pixels in 0..1 are scaled.
+    """
 
     size: int
     mean: torch.Tensor
     std: torch.Tensor
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
-        """[B, 3, S, S] of 0..255 -> float32, as the encoder's own transform scales it."""
+        """[B, 3, S, S] of 0..255 -> float32, scaled as the encoder's own transform does."""
         mean, std = self.mean.to(images.device), self.std.to(images.device)
         return ((images.float() / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
-def look(encoder: Encoder, image_size: int | None) -> Look:
-    """What the encoder's own transform does to black and to white; so it holds for every library.
+def infer_scaling(encoder: Encoder, image_size: int | None) -> PixelScaling:
+    """How an encoder scales pixels, from what its transform makes of a black and of a white image.
 
-    image_size: to train at, if not the encoder's own. UserError where the network takes its own size only.
+    So it holds for the transforms of every library.
+
+    Args:
+        encoder: the fetched one.
+        image_size: the size to train at, in pixels; None for the encoder's own.
+    Raises:
+        UserError: the network takes images of its own size only.
     """
     side = 64
     black, white = (encoder.transform(Image.new("RGB", (side, side), (value,) * 3)) for value in (0, 255))
@@ -53,31 +66,27 @@ def look(encoder: Encoder, image_size: int | None) -> Look:
             raise UserError(
                 f"image_size is {size}, but this network takes {min(black.shape[1:])} only; leave it out"
             ) from None
-    return Look(size, mean[:, None, None], std[:, None, None])
+    return PixelScaling(size, mean[:, None, None], std[:, None, None])
 
 
-def precision(wanted: str, device: torch.device) -> torch.dtype | None:
-    """The type of mixed precision, None for plain float32.
+def precision(setting: str, device: torch.device) -> torch.dtype | None:
+    """The type that a step computes with beside float32; None where it computes in float32 alone.
 
-    auto: float32 on a CPU; bfloat16 on CUDA, float16 where it has none.
+    `auto` is float32 on a CPU, and on CUDA bfloat16, or float16 where the GPU lacks it.
     """
-    if wanted == "auto":
-        wanted = (
+    if setting == "auto":
+        setting = (
             "float32"
             if device.type == "cpu"
             else "bfloat16"
             if torch.cuda.is_bf16_supported(including_emulation=False)
             else "float16"
         )
-    return {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}[wanted]
+    return {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}[setting]
 
 
-_CENTRE_IMAGES = 3
-_BATCH_NORMS = (nn.modules.batchnorm._BatchNorm,)
-
-
-def headed(encoder: Encoder, dim: int | None) -> tuple[nn.Module, dict[str, Any]]:
-    """The network to train and its facts: with `dim`, a linear head of that size behind it."""
+def add_head(encoder: Encoder, dim: int | None) -> tuple[nn.Module, dict[str, Any]]:
+    """The network to train, and its record: with `dim`, a linear head to so many dimensions is added."""
     if dim is None:
         return encoder.module, dict(encoder.facts)
     head = {"in_dim": encoder.dim, "dim": dim}
@@ -85,99 +94,114 @@ def headed(encoder: Encoder, dim: int | None) -> tuple[nn.Module, dict[str, Any]
 
 
 def freeze(module: nn.Module, settings: Train) -> list[nn.Module]:
-    """The first `freeze` layers that hold weights themselves, in the network's order; their weights get no
-    gradient.
+    """Freezes the first layers, `settings.freeze` of those that hold weights themselves, and returns them.
 
-    With a learning rate of 0 that's the whole network: its batch statistics would change it still.
+    The layers are counted in the network's order. The weights of frozen layers get no gradient. With a
+    backbone_lr_scale of 0 the whole network is frozen: its batch statistics would change it otherwise.
+
+    Raises:
+        UserError: the network has no more layers than that.
     """
-    layers = settings.freeze
     own = [layer for layer in module.modules() if next(layer.parameters(recurse=False), None) is not None]
-    if layers >= len(own):
+    if settings.freeze >= len(own):
         raise UserError(
-            f"freeze is {layers}, but the network has {len(own)} layers with weights; leave at least one to train"
+            f"freeze is {settings.freeze}, but the network has {len(own)} layers with weights; "
+            "leave at least one to train"
         )
     if settings.backbone_lr_scale == 0:
         module.requires_grad_(False)
         return [module]
-    for layer in own[:layers]:
+    for layer in own[: settings.freeze]:
         for parameter in layer.parameters(recurse=False):
             parameter.requires_grad_(False)
-    return own[:layers]
+    return own[: settings.freeze]
 
 
 def label_centres(
-    module: nn.Module, pixels: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64], look: Look
+    module: nn.Module, pixels: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64], scaling: PixelScaling
 ) -> torch.Tensor:
-    """The mean direction of each label's first few images as the network sees them now: float32 [labels, D].
+    """The mean direction of the vectors of each label's first few images.
 
-    pixels: uint8 [N, 3, S, S]; labels: int64 [N], each of 0..max at least once.
+    Args:
+        module: the network, [B, 3, S, S] -> [B, D].
+        pixels: uint8 [N, 3, S, S].
+        labels: int64 [N], each of 0..max at least once.
+        scaling: how the network sees pixels.
+    Returns:
+        float32 [labels, D], of unit length.
     """
     device = next(module.parameters()).device
     order = np.argsort(labels, kind="stable")
     starts = np.searchsorted(labels[order], np.arange(labels.max() + 1))
-    rows = order[(np.arange(len(order)) - starts[labels[order]]) < _CENTRE_IMAGES]
+    rows = order[(np.arange(len(order)) - starts[labels[order]]) < _IMAGES_PER_CENTRE]
     sums: torch.Tensor | None = None
     module.eval()
     with torch.inference_mode():
-        for some in np.array_split(rows, max(1, len(rows) // 64)):
-            shown = functional.interpolate(
-                torch.from_numpy(pixels[some]).to(device).float(), (look.size, look.size), mode="bilinear"
-            )
-            vectors = functional.normalize(module(look.normalise(shown)).float())
+        for batch in np.array_split(rows, max(1, len(rows) // 64)):
+            images = torch.from_numpy(pixels[batch]).to(device).float()
+            images = functional.interpolate(images, (scaling.size, scaling.size), mode="bilinear")
+            vectors = functional.normalize(module(scaling.normalise(images)).float())
             sums = torch.zeros(len(starts), vectors.shape[1], device=device) if sums is None else sums
-            sums.index_add_(0, torch.from_numpy(labels[some]).to(device), vectors)
+            sums.index_add_(0, torch.from_numpy(labels[batch]).to(device), vectors)
     assert sums is not None
     return functional.normalize(sums)
 
 
-def training_mode(module: nn.Module, frozen: list[nn.Module], batch_norm: str) -> None:
-    """Training mode, but for frozen layers; with batch_norm "frozen" no batch's statistics count either."""
+def train_mode(module: nn.Module, frozen: list[nn.Module], batch_norm: str) -> None:
+    """Puts the network into training mode, and its frozen layers into evaluation mode.
+
+    With batch_norm "frozen" so are all batch norms, which then keep their running statistics.
+    """
     module.train()
-    for layer in [
-        *frozen,
-        *(m for m in module.modules() if batch_norm == "frozen" and isinstance(m, _BATCH_NORMS)),
-    ]:
+    norms = [layer for layer in module.modules() if isinstance(layer, _BATCH_NORMS)]
+    for layer in [*frozen, *(norms if batch_norm == "frozen" else [])]:
         layer.eval()
 
 
 def optimiser(
-    module: nn.Module, backbone: nn.Module, objective: nn.Module, settings: Train
+    module: nn.Module, backbone: nn.Module, objective: Objective, settings: Train
 ) -> torch.optim.AdamW:
-    """AdamW; each group's "peak" is its highest learning rate. Biases and norms don't decay (as in timm and
-    nanoGPT).
+    """AdamW over all weights that are trained; a group's "peak" is its highest learning rate.
 
-    module: backbone, perhaps with a head. What isn't the backbone's is new and gets the full learning rate,
-    and so does what an objective adds, but for a network that it names as `pretrained`.
+    The learning rate of weights that were trained before, the backbone's and those of `objective.pretrained`,
+    is scaled by backbone_lr_scale; a new head and the objective's other weights get the full rate. Biases and
+    norms don't decay, as in timm and nanoGPT.
+
+    Args:
+        module: the backbone, perhaps with a head.
+        backbone: the fetched network.
+        objective: what the network is trained with.
+        settings: the training loop's, for this row.
+    Raises:
+        UserError: no weight is left to train.
     """
-    trained_before = [backbone, getattr(objective, "pretrained", None)]
-    old = {
-        id(parameter)
-        for network in trained_before
-        if network is not None
-        for parameter in network.parameters()
-    }
+    pretrained = [
+        *backbone.parameters(),
+        *(objective.pretrained.parameters() if objective.pretrained else []),
+    ]
+    pretrained_ids = {id(parameter) for parameter in pretrained}
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for parameter in [*module.parameters(), *objective.parameters()]:
+    for parameter in [*module.parameters(), *objective.loss.parameters()]:
         if parameter.requires_grad:
-            peak = settings.learning_rate * (settings.backbone_lr_scale if id(parameter) in old else 1)
-            groups.setdefault((peak, settings.weight_decay if parameter.ndim > 1 else 0.0), []).append(
-                parameter
-            )
-    kept = [
-        {"params": params, "lr": peak, "peak": peak, "weight_decay": decay}
-        for (peak, decay), params in groups.items()
+            scale = settings.backbone_lr_scale if id(parameter) in pretrained_ids else 1
+            decay = settings.weight_decay if parameter.ndim > 1 else 0.0
+            groups.setdefault((settings.learning_rate * scale, decay), []).append(parameter)
+    trained = [
+        {"params": parameters, "lr": peak, "peak": peak, "weight_decay": decay}
+        for (peak, decay), parameters in groups.items()
         if peak > 0
     ]
-    if not kept:
+    if not trained:
         raise UserError(
             "backbone_lr_scale is 0 and there is no head or objective weight to train; set dim or raise it"
         )
-    return torch.optim.AdamW(kept, fused=True)
+    return torch.optim.AdamW(trained, fused=True)
 
 
 def rate(step: int, steps: int, warmup_share: float) -> float:
-    """The learning rate of a step (0..steps-1) as a share of its peak: a linear rise, then half a cosine down
-    to 0.
+    """The learning rate of a step, 0 to `steps` - 1, as a share of its peak.
+
+    It rises linearly during the warm-up, then follows half a cosine down to 0.
     """
     warmup = warmup_share * steps
     if step + 1 < warmup:

@@ -12,49 +12,57 @@ from torch import nn
 from lineup.evaluation import metrics
 from lineup.search import exact
 
-_BATCH = 64
+PERFECT_SCORE = 1.0  # of map_at_r
+_BATCH_SIZE = 64
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """labels: int64 [M], of the images held out, -1 where there is none.
+    """The images held out of training.
 
-    Choose: whether they may choose the epoch that is kept.
+    Args:
+        labels: int64 [M], of the images; -1 where an image has none.
+        may_choose: whether their score may choose the epoch whose weights are kept.
     """
 
     labels: npt.NDArray[np.int64]
-    choose: bool
+    may_choose: bool
 
     @property
-    def unvalidated(self) -> str | None:
-        """Why they can't tell a good encoder from a bad one; None where they can."""
+    def fault(self) -> str | None:
+        """Why these images can't tell a good encoder from a bad one; None where they can."""
         return why_no_score(self.labels)
 
 
 def retrieval_score(
     module: nn.Module, images: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], device: torch.device
 ) -> float | None:
-    """map_at_r with each image as a query among all others, by cosine; None where it would tell nothing
-    (`why_no_score`).
+    """map_at_r by cosine, with each image as a query among all others.
 
-    images: float32 [M, 3, H, W], as the encoder is used; labels: int64 [M], -1 where there is none.
+    Args:
+        module: the network, [B, 3, H, W] -> [B, D].
+        images: float32 [M, 3, H, W], as the encoder's transform makes them.
+        labels: int64 [M]; -1 where an image has none.
+        device: where the network is.
+    Returns:
+        0..1; None where the score would say nothing of the network (`why_no_score`).
     """
     if why_no_score(labels):
         return None
-    total = _others_of_its_label(labels)
+    num_relevant = _others_of_its_label(labels)
     ids = [str(i) for i in range(len(labels))]
     vectors = exact.prepare("cosine", ids, embed(module, images, device), "validation")
     index = exact.build("cosine", vectors.shape[1], len(vectors), [(ids, vectors)], "validation")
-    itself = np.stack([np.arange(len(ids))] * 2, axis=1)
-    positions, _ = exact.nearest(index, vectors, int(total.max()), itself)
+    self_matches = np.stack([np.arange(len(ids))] * 2, axis=1)
+    positions, _ = exact.nearest(index, vectors, int(num_relevant.max()), self_matches)
     relevant = (labels[positions] == labels[:, None]) & (positions >= 0) & (labels >= 0)[:, None]
-    return float(np.nanmean(metrics.map_at_r(relevant, total)))
+    return float(np.nanmean(metrics.map_at_r(relevant, num_relevant)))
 
 
 def why_no_score(labels: npt.NDArray[np.int64]) -> str | None:
     """Why held-out images can't tell a good encoder from a bad one; None where they can.
 
-    labels: int64 [M], -1 where there is none.
+    labels: int64 [M]; -1 where an image has none.
     """
     if not len(labels):
         return "too few labels to hold two out"
@@ -65,7 +73,7 @@ def why_no_score(labels: npt.NDArray[np.int64]) -> str | None:
 
 
 def _others_of_its_label(labels: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """How many other images have an image's label: int64 [M]."""
+    """How many other images share an image's label: int64 [M]."""
     return np.where(labels >= 0, np.bincount(labels + 1)[labels + 1] - 1, 0)
 
 
@@ -76,8 +84,8 @@ def embed(
     module.eval()
     vectors = []
     with torch.inference_mode():
-        for start in range(0, len(images), _BATCH):
-            batch = torch.from_numpy(np.ascontiguousarray(images[start : start + _BATCH])).to(
+        for start in range(0, len(images), _BATCH_SIZE):
+            batch = torch.from_numpy(np.ascontiguousarray(images[start : start + _BATCH_SIZE])).to(
                 device, memory_format=torch.channels_last
             )
             vectors.append(module(batch).float().cpu().numpy())

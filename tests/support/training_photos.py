@@ -1,4 +1,4 @@
-"""A small training set: pictures of made-up things, prepared as `preprocess` would, and a tiny encoder."""
+"""A small training set of generated images, prepared as `preprocess` would, and a tiny encoder."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from lineup.encoders import encoder as encoders
 from lineup.settings import params, training
 from lineup.storage import parquet, schemas
 from lineup.training import data, loop
+from lineup.training.deadline import Deadline
 
 SIDE = 40
 _OBJECTIVE = TypeAdapter(training.Objective)
@@ -36,13 +37,13 @@ class Photo:
 def photos(labels: int = 10, each: int = 4, seed: int = 0) -> list[Photo]:
     """Per label a pattern of coloured blocks; its images differ in brightness and noise."""
     rng = np.random.default_rng(seed)
-    made = []
+    generated = []
     for label in range(labels):
         pattern = rng.integers(0, 256, (4, 4, 3)).repeat(SIDE // 4, 0).repeat(SIDE // 4, 1)
         for _ in range(each):
             pixels = pattern * rng.uniform(0.6, 1.0) + rng.normal(0, 12, pattern.shape)
-            made.append(Photo(f"thing_{label}", _png(pixels)))
-    return made
+            generated.append(Photo(f"thing_{label}", _png(pixels)))
+    return generated
 
 
 def _png(pixels: np.ndarray) -> bytes:
@@ -51,9 +52,9 @@ def _png(pixels: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def write(root: Path, made: list[Photo]) -> None:
+def write(root: Path, images: list[Photo]) -> None:
     """data/prepared/train below `root`."""
-    ordered = sorted(made, key=lambda photo: photo.image_id)
+    ordered = sorted(images, key=lambda photo: photo.image_id)
     folder = root / "data/prepared/train"
     ids, labels = [photo.image_id for photo in ordered], [photo.label for photo in ordered]
     count = len(ordered)
@@ -97,13 +98,19 @@ def objective(name: str, **settings: Any) -> training.Trained:
 
 
 def run(
-    root: Path, row: training.Trained, cache: str = "checkpoint", seed: int = 0, **defaults: Any
+    root: Path,
+    row: training.Trained,
+    cache: str = "checkpoint",
+    seed: int = 0,
+    deadline: Deadline | None = None,
+    **defaults: Any,
 ) -> loop.Result:
     """Trains on what `write` and `write_encoder` put below `root`, as stages/train.py does."""
     settings = training.settings_of(training.Train(**{**FAST, **defaults}), row)
     manifest = data.read_manifest(root / "data/prepared/train/manifest.parquet")
-    sources = loop.Sources(root / "encoder", root / "data/prepared/train/images", root / cache)
-    return loop.train(row, settings, encoders.load(root / "encoder"), manifest, sources, seed)
+    folders = loop.Folders(root / "encoder", root / "data/prepared/train/images", root / cache)
+    deadline = deadline or Deadline(60 * settings.max_minutes)
+    return loop.train(row, settings, encoders.load(root / "encoder"), manifest, folders, seed, deadline)
 
 
 FAST: dict[str, Any] = {

@@ -1,0 +1,64 @@
+"""What decides the weights that a training ends with: the key under which its checkpoints are cached."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from lineup.encoders import encoder as encoders
+from lineup.evaluation import metrics
+from lineup.fingerprint import code_digest
+from lineup.objectives.objective import load_objective, objective_code
+from lineup.photos import decoding, image_headers, pixel_values
+from lineup.search import exact
+from lineup.settings import training_photos
+from lineup.settings.training import Train, Trained
+from lineup.storage import parquet
+from lineup.training.data import Manifest
+from lineup.training.trainer import choose_device
+
+# Settings that decide no weight. With more time, a training resumes where its deadline stopped it.
+_DECIDING_NOTHING = {"max_minutes", "memory_mb", "device"}
+_CODE_DECIDING_NOTHING = {"__init__.py", "notes.py"}
+
+
+def cache_key(
+    row: Trained, settings: Train, facts: dict[str, Any], manifest: Manifest, photos: Path, seed: int
+) -> dict[str, Any]:
+    """All that decides the weights that a training ends with, as JSON; its fingerprint names the checkpoint.
+
+    Args:
+        row: the row's objective.
+        settings: the training loop's, for this row.
+        facts: the fetched encoder's record.
+        manifest: the training images.
+        photos: the folder of their prepared shards.
+        seed: the pipeline's.
+    """
+    training = [
+        file for file in sorted(Path(__file__).parent.glob("*.py")) if file.name not in _CODE_DECIDING_NOTHING
+    ]
+    modules = [decoding, exact, image_headers, metrics, pixel_values, training_photos]
+    modules += [encoders, encoders.library(facts["library"])]
+    code = [*training, *(Path(str(module.__file__)) for module in modules), *objective_code(row.name)]
+    packages = load_objective(row.name).PACKAGES
+    return {
+        "encoder": {name: fact for name, fact in facts.items() if name not in encoders.NOT_DECIDING},
+        "text": {name: facts.get(name) for name in sorted(encoders.OF_TEXT)},
+        "objective": row.model_dump(mode="json", exclude=set(Train.model_fields)),
+        "needs": asdict(row.needs),
+        "settings": settings.model_dump(mode="json", exclude=_DECIDING_NOTHING),
+        "seed": seed,
+        "images": manifest.digest(),
+        "preparation": _preparation(photos),
+        "device": choose_device(settings.device).type,
+        "versions": encoders.versions(*facts["versions"], "torchvision", *packages),
+        "code": code_digest(*code),
+    }
+
+
+def _preparation(photos: Path) -> str:
+    """How `preprocess` prepared the images, as their shards say."""
+    metadata = parquet.read_schema(parquet.shards(photos)[0]).metadata or {}
+    return metadata.get(b"preparation", b"").decode()

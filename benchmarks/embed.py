@@ -5,7 +5,7 @@ Takes about 12 minutes on two cores, 2 to 6 a model.
 All weights are RANDOM: speed is measured here, nothing else. Photos: those of a folder, as preprocess leaves them; else made here,
 512 x 384 px. Each way computes the same photos from their files, the ways take turns, medians count.
 
-lineup        lineup.embedding.job.compute: prepared images on disk -> vectors in the side cache, what the stage does
+lineup        lineup.embedding.computation.compute: prepared images on disk -> vectors in the local cache, what the stage does
 pixels written, read    the same where the photos' pixels are kept for the next row, and where an earlier row has kept them
 ceiling       the same engine with the same threads on tensors in memory: no file, no decoding, nothing kept
 notebook      what the notebooks did: CNNs in batches of 32, CLIP one image at a time; PIL, the transform, the network, eager
@@ -40,9 +40,10 @@ from torch.utils.data import DataLoader, Dataset
 from benchmarks import command
 from benchmarks.full_size_encoders import clip as write_clip
 from lineup import cli, machine, paths
-from lineup.embedding import inference, job
-from lineup.encoders import encoder as encoders
-from lineup.encoders.encoder import Encoder
+from lineup.embedding import computation, inference, job
+from lineup.embedding.vector_cache import VectorCache
+from lineup.encoders import encoder_folder, libraries
+from lineup.encoders.encoder import Encoder, Transform
 from lineup.photos import decoding
 from lineup.settings.params import Embed
 from lineup.settings.params import Encoder as Spec
@@ -70,8 +71,8 @@ Way = Callable[[], Any]
 def ways(encoder: Encoder, files: list[Path], settings: Embed, name: str) -> dict[str, Way]:
     """What is measured, by name; each computes every photo once."""
     module, transform = encoder.module.eval(), encoder.transform
-    prepared, threads = paths.images("test"), machine.threads()
-    first = job.settle(paths.trained("row"), prepared, settings, lambda *_: 0)
+    threads = machine.threads()
+    first = job.prepare_job("row", "test", settings)
     network = first.network
     assert network is not None
     group = [
@@ -82,9 +83,9 @@ def ways(encoder: Encoder, files: list[Path], settings: Embed, name: str) -> dic
 
     def lineup(measured: int) -> None:
         with tempfile.TemporaryDirectory() as folder:
-            cache = job.VectorCache(Path(folder), encoder.dim)
-            empty = replace(first, cache=cache, lacking=len(files))
-            assert job.compute(empty, prepared, settings, measured).computed == len(files)
+            cache = VectorCache(Path(folder), encoder.dim)
+            empty = replace(first, cache=cache, missing=len(files))
+            assert computation.compute(empty, settings, measured).computed == len(files)
 
     def keeping() -> None:
         shutil.rmtree(paths.CACHE / "pixels", ignore_errors=True)
@@ -123,7 +124,7 @@ def ways(encoder: Encoder, files: list[Path], settings: Embed, name: str) -> dic
 
 
 class _Photos(Dataset[torch.Tensor]):
-    def __init__(self, files: list[Path], transform: encoders.Transform) -> None:
+    def __init__(self, files: list[Path], transform: Transform) -> None:
         self.files, self.transform = files, transform
 
     def __len__(self) -> int:
@@ -149,17 +150,17 @@ def _sentence_transformers(files: list[Path]) -> Way:
 def lay_out(spec: dict[str, str], photos: list[bytes]) -> tuple[Encoder, list[Path]]:
     """A fetched encoder with random weights and the prepared photos, where embed looks for them; the photos as files, too."""
     torch.manual_seed(0)
-    library = encoders.library(spec["library"])
+    library = libraries.library(spec["library"])
     fetched = library.fetch(
         Spec.model_validate({**spec, "weights": "none", "allow_random": True, "image_size": 224})
     )
-    encoders.save(paths.trained("row"), fetched.module, fetched.facts)
+    encoder_folder.save(paths.trained("row"), fetched.module, fetched.config)
     write_prepared(paths.images("test"), [("gallery", photo) for photo in photos])
     folder = Path("photos")
     folder.mkdir(exist_ok=True)
     for number, photo in enumerate(photos):
         (folder / f"{number:04}.jpg").write_bytes(photo)
-    return encoders.load(paths.trained("row")), sorted(folder.iterdir())
+    return encoder_folder.load(paths.trained("row")), sorted(folder.iterdir())
 
 
 def measure(name: str, folder: Path | None, settings: Embed, asked: int | None) -> None:
@@ -181,7 +182,7 @@ def measure(name: str, folder: Path | None, settings: Embed, asked: int | None) 
             if run:
                 seconds[way].append(time.perf_counter() - start)
     speeds = {way: len(photos) / statistics.median(times) for way, times in seconds.items()}
-    engine = job.settle(paths.trained("row"), paths.images("test"), settings, lambda *_: 0).engine
+    engine = job.prepare_job("row", "test", settings).engine
     print(f"\n{name} at 224 px, {len(photos)} photos, {engine.described}, {engine.precision}")
     print(f"{'':22} images/s   lineup is   target   runs, s")
     for way, speed in speeds.items():

@@ -76,24 +76,24 @@ def _train(model: str, objective: Trained, params: Params) -> None:
     manifest = data.read_manifest(paths.manifest("train"))
     training_photos.check(objective.needs, settings, data.counts(manifest))  # before torch is loaded
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what CUDA needs to be repeatable
-    from lineup.encoders import encoder as encoders
+    from lineup.encoders import encoder_folder
     from lineup.training import checkpoint, loop
 
-    encoder = encoders.load(paths.weights(model))
-    resize_px = max(encoder.facts["resize_px"], settings.image_size or 0)
+    encoder = encoder_folder.load(paths.weights(model))
+    resize_px = max(encoder.config.resize_px, settings.image_size or 0)
     if fault := prepared_size.fault(model, resize_px, params.preprocess.shorter_side_px):
         raise UserError(fault)
     decides = loop.ingredients(
-        objective, settings, encoder.facts, manifest, paths.images("train"), params.seed
+        objective, settings, encoder.config, manifest, paths.images("train"), params.seed
     )
     cache = paths.CACHE / "training"
     sources = loop.Sources(paths.weights(model), paths.images("train"), cache / fingerprint(decides))
     checkpoint.prune(cache, sources.checkpoint)
     result = loop.train(objective, settings, encoder, manifest, sources, params.seed)
-    encoders.save(
+    encoder_folder.save(
         paths.trained(model),
         result.module,
-        result.facts | {"trained": {**decides, "best_epoch": result.progress.best_epoch}},
+        result.facts.model_copy(update={"trained": {**decides, "best_epoch": result.progress.best_epoch}}),
     )
     files.write_text(paths.trained(model) / "log.csv", log_csv(result.progress.log))
     files.write_json(

@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import nn
 
+from lineup.encoders.encoder_config import EncoderConfig
 from lineup.errors import UserError
 from lineup.objectives import clip, metric_loss, none
 from lineup.objectives import objective as objectives
@@ -25,7 +26,7 @@ NAMES = ("ant", "bee", "cow_calf", "dog-face")
 
 def built(name: str, dim: int, labels: tuple[str, ...] = NAMES, **settings: Any) -> nn.Module:
     torch.manual_seed(0)
-    context = objectives.Context(dim, labels, {}, None)
+    context = objectives.Context(dim, labels, EncoderConfig.model_construct(), None)
     return objectives.objective(name).build(objective(name, **settings), context)
 
 

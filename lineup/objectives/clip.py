@@ -9,7 +9,8 @@ from open_clip.tokenizer import SimpleTokenizer
 from torch import nn
 from torch.nn import functional
 
-from lineup.encoders import encoder as encoders
+from lineup.encoders.encoder import TextEncoder
+from lineup.encoders.encoder_folder import load_text
 from lineup.objectives.objective import Context
 from lineup.settings.training import CLIP
 
@@ -59,7 +60,7 @@ class SmallTextTower(nn.Module):
 class OwnTextTower(nn.Module):
     """The text tower that an encoder was trained with. forward: label numbers int64 [N] -> float32 [N, D]."""
 
-    def __init__(self, encoder: encoders.TextEncoder, texts: list[str]) -> None:
+    def __init__(self, encoder: TextEncoder, texts: list[str]) -> None:
         super().__init__()
         self.module, self.tokenize, self.texts = encoder.module, encoder.tokenize, texts
 
@@ -84,9 +85,9 @@ class CLIPLoss(nn.Module):
     def __init__(self, settings: CLIP, context: Context) -> None:
         super().__init__()
         texts = [settings.prompt.replace("{label}", spoken(label)) for label in context.labels]
-        own = "text_sha256" in context.facts
+        own = context.facts.text_sha256 is not None
         self.text: nn.Module = (
-            OwnTextTower(encoders.load_text(context.folder), texts)
+            OwnTextTower(load_text(context.folder), texts)
             if own
             else SmallTextTower(texts, settings.text_width, settings.text_layers)
         )
@@ -94,11 +95,11 @@ class CLIPLoss(nn.Module):
         if own:
             with torch.inference_mode():
                 text_dim = self.text(torch.zeros(1, dtype=torch.int64)).shape[1]
-        together = own and "head" not in context.facts and text_dim == context.dim
+        together = own and context.facts.head is None and text_dim == context.dim
         self.projection = nn.Identity() if together else nn.Linear(context.dim, text_dim, bias=False)
         start = -math.log(settings.temperature or _TEMPERATURE)
-        if own and settings.temperature is None:
-            start = context.facts.get("logit_scale", start)
+        if own and settings.temperature is None and context.facts.logit_scale is not None:
+            start = context.facts.logit_scale
         self.log_scale = nn.Parameter(torch.tensor(start))
 
     @property

@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
+from lineup.encoders.encoder_config import EncoderConfig
+
 
 @dataclass(frozen=True)
 class Context:
@@ -32,7 +34,7 @@ class Context:
 
     dim: int
     labels: tuple[str, ...]
-    facts: dict[str, Any]
+    facts: EncoderConfig
     folder: Any
 
 

@@ -16,9 +16,10 @@ import torch
 
 from lineup import paths
 from lineup.embedding import inference
-from lineup.encoders import encoder as encoders
+from lineup.encoders import encoder_folder
 from lineup.encoders.encoder import TextEncoder
-from lineup.engines import engine as engines
+from lineup.encoders.encoder_config import CONFIG_FILE
+from lineup.engines import conversion
 from lineup.engines.engine import Engine, Network
 from lineup.errors import UserError
 from lineup.photos import decoding
@@ -79,13 +80,15 @@ class Model:
         much later.
         """
         return replace(
-            engines.prepare(Engine("torch", "float32", self.device), encoders.load(paths.trained(self.name))),
+            conversion.prepare(
+                Engine("torch", "float32", self.device), encoder_folder.load(paths.trained(self.name))
+            ),
             shape=1,
         )
 
     @cached_property
     def _text(self) -> TextEncoder:
-        return encoders.load_text(paths.trained(self.name))
+        return encoder_folder.load_text(paths.trained(self.name))
 
     def _searchable(self, vectors: Vectors) -> Vectors:
         if vectors.shape[1] != self.index.d:
@@ -99,7 +102,7 @@ def has_text(model: str, params: Params) -> bool:
     """Whether the row can be asked with words: fine-tuning the images' tower leaves the text tower behind."""
     return (
         params.models[model].search.metric == "cosine"
-        and (paths.trained(model) / encoders.TEXT_FILE).exists()
+        and (paths.trained(model) / encoder_folder.TEXT_FILE).exists()
     )
 
 
@@ -116,7 +119,7 @@ def check(model: str, metric: exact.Metric, ids: pa.ChunkedArray) -> faiss.Index
         raise UserError(
             f"{paths.index(model)}: the gallery has changed since it was built; run `dvc repro` to go on"
         )
-    if files.read_json(paths.trained(model) / encoders.FACTS_FILE)["weights_sha256"] != origin.weights_sha256:
+    if files.read_json(paths.trained(model) / CONFIG_FILE)["weights_sha256"] != origin.weights_sha256:
         raise UserError(
             f"{paths.trained(model)}: has changed since it embedded {folder}; run `dvc repro` to go on"
         )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lineup import paths
-from lineup.encoders import encoder as encoders
+from lineup.encoders.encoder_config import CONFIG_FILE
 from lineup.errors import UserError
 from lineup.search import exact, gallery
 from lineup.serving import gallery_photos, query_encoder, row_search
@@ -50,7 +50,7 @@ def _offer(row: str, params: Params) -> Offer:
     made_of = f"{refinement.method.replace('_', ' ')} of {' and '.join(models)}" if refinement else ""
     text = ready and all(query_encoder.has_text(model, params) for model in models)
     random = ready and any(
-        files.read_json(paths.trained(model) / encoders.FACTS_FILE).get("random") for model in models
+        files.read_json(paths.trained(model) / CONFIG_FILE).get("random") for model in models
     )
     return Offer(row, made_of, ready, fault, text, random)
 
@@ -95,7 +95,7 @@ def _whitened(row: str, params: Params) -> tuple[str, ...]:
 
 def _files(row: str, params: Params) -> tuple[Path, ...]:
     if row in params.models:
-        encoder, built = paths.trained(row) / encoders.FACTS_FILE, paths.costs("index", row)
+        encoder, built = paths.trained(row) / CONFIG_FILE, paths.costs("index", row)
         return paths.manifest("test"), paths.index(row), paths.embeddings(row), encoder, built
     settings = params.refinements[row]
     own = (paths.embeddings(row),) if isinstance(settings, Whitening) else ()

@@ -22,8 +22,9 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from lineup import machine
-from lineup.encoders import encoder as encoders
+from lineup.encoders import encoder_config, encoder_folder, libraries
 from lineup.encoders.encoder import Encoder
+from lineup.encoders.encoder_config import EncoderConfig
 from lineup.errors import UserError
 from lineup.evaluation import metrics
 from lineup.fingerprint import code_digest
@@ -65,14 +66,14 @@ class Result:
     """
 
     module: nn.Module
-    facts: dict[str, Any]
+    facts: EncoderConfig
     progress: Progress
     note: str | None
     device: str
 
 
 def ingredients(
-    row: Trained, settings: Train, facts: dict[str, Any], manifest: data.Manifest, photos: Path, seed: int
+    row: Trained, settings: Train, facts: EncoderConfig, manifest: data.Manifest, photos: Path, seed: int
 ) -> dict[str, Any]:
     """All that decides the weights that a training ends with.
 
@@ -85,10 +86,10 @@ def ingredients(
     ]
     objective = objectives.objective(row.name)
     shared = (decoding, exact, image_headers, metrics, pixel_values, training_photos)
-    modules = (*shared, encoders, encoders.library(facts["library"]), objectives, objective)
+    modules = (*shared, objectives, objective)
     return {
-        "encoder": {name: fact for name, fact in facts.items() if name not in encoders.NOT_DECIDING},
-        "text": {name: facts.get(name) for name in sorted(encoders.OF_TEXT)},
+        "encoder": facts.deciding(),
+        "text": {name: facts.to_json().get(name) for name in sorted(encoder_config.TEXT_FIELDS)},
         "objective": row.model_dump(mode="json", exclude=set(Train.model_fields)),
         "needs": asdict(row.needs),
         "settings": settings.model_dump(mode="json", exclude={"max_minutes", "memory_mb", "device"}),
@@ -98,8 +99,13 @@ def ingredients(
         .get(b"preparation", b"")
         .decode(),
         "device": choose_device(settings.device).type,
-        "versions": encoders.versions(*facts["versions"], "torchvision", *objective.PACKAGES),
-        "code": code_digest(*own, *(Path(str(module.__file__)) for module in modules)),
+        "versions": libraries.versions(*facts.versions, "torchvision", *objective.PACKAGES),
+        "code": code_digest(
+            *own,
+            *encoder_folder.CODE,
+            libraries.source_file(facts.library),
+            *(Path(str(module.__file__)) for module in modules),
+        ),
     }
 
 
@@ -115,7 +121,7 @@ def train(
     _deterministic(seed)
     module, facts = network.headed(encoder, settings.dim)
     look = network.look(encoder, settings.image_size)
-    context = objectives.Context(facts["dim"], parts.names, facts, sources.encoder)
+    context = objectives.Context(facts.dim, parts.names, facts, sources.encoder)
     objective = objectives.objective(row.name).build(row, context)
     held_out = HeldOut(manifest.labels[parts.validation], row.needs.labels)
     run = _Run(module, encoder.module, objective, settings, look, held_out, seed)
@@ -139,11 +145,8 @@ def train(
         if run.device.type == "cpu"
         else torch.cuda.get_device_name()
     )
-    image_facts = {
-        name: fact for name, fact in facts.items() if name not in encoders.OF_TEXT
-    }  # the text tower stays behind
     note = notes.note(run.progress, settings, run.stopped, held_out.unvalidated)
-    return Result(run.best_module(), image_facts, run.progress, note, named)
+    return Result(run.best_module(), facts.without_text(), run.progress, note, named)
 
 
 def choose_device(wanted: str) -> torch.device:

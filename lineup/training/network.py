@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +14,9 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional
 
-from lineup.encoders import encoder as encoders
 from lineup.encoders.encoder import Encoder
+from lineup.encoders.encoder_config import EncoderConfig, Head
+from lineup.encoders.meta_init import with_head
 from lineup.errors import UserError
 from lineup.settings.training import Train
 
@@ -76,12 +76,13 @@ _CENTRE_IMAGES = 3
 _BATCH_NORMS = (nn.modules.batchnorm._BatchNorm,)
 
 
-def headed(encoder: Encoder, dim: int | None) -> tuple[nn.Module, dict[str, Any]]:
+def headed(encoder: Encoder, dim: int | None) -> tuple[nn.Module, EncoderConfig]:
     """The network to train and its facts: with `dim`, a linear head of that size behind it."""
     if dim is None:
-        return encoder.module, dict(encoder.facts)
-    head = {"in_dim": encoder.dim, "dim": dim}
-    return encoders.with_head(encoder.module, encoder.dim, dim), {**encoder.facts, "head": head, "dim": dim}
+        return encoder.module, encoder.config
+    head = Head(in_dim=encoder.dim, dim=dim)
+    config = encoder.config.model_copy(update={"head": head, "dim": dim})
+    return with_head(encoder.module, encoder.dim, dim), config
 
 
 def freeze(module: nn.Module, settings: Train) -> list[nn.Module]:

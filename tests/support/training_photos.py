@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from pydantic import TypeAdapter
 
-from lineup.encoders import encoder as encoders
+from lineup.encoders import encoder_folder, libraries
 from lineup.settings import params, training
 from lineup.storage import parquet, schemas
 from lineup.training import data, loop
@@ -86,8 +86,10 @@ def write_encoder(folder: Path, image_size: int = 32, **settings: Any) -> None:
         **settings,
     )
     torch.manual_seed(0)
-    fetched = encoders.library("timm").fetch(spec)
-    encoders.save(folder, fetched.module, {**fetched.facts, "resize_px": fetched.facts["image_size"]})
+    fetched = libraries.library("timm").fetch(spec)
+    encoder_folder.save(
+        folder, fetched.module, fetched.config.model_copy(update={"resize_px": fetched.config.image_size})
+    )
 
 
 def objective(name: str, **settings: Any) -> training.Trained:
@@ -103,7 +105,7 @@ def run(
     settings = training.settings_of(training.Train(**{**FAST, **defaults}), row)
     manifest = data.read_manifest(root / "data/prepared/train/manifest.parquet")
     sources = loop.Sources(root / "encoder", root / "data/prepared/train/images", root / cache)
-    return loop.train(row, settings, encoders.load(root / "encoder"), manifest, sources, seed)
+    return loop.train(row, settings, encoder_folder.load(root / "encoder"), manifest, sources, seed)
 
 
 FAST: dict[str, Any] = {

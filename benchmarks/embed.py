@@ -7,8 +7,8 @@ All weights are RANDOM: this measures speed and nothing else. The photos are tho
 stores them, or are made here (512 x 384 px). Each way computes the same photos from their files. The ways
 take turns, and medians count.
 
-lineup          lineup.embedding.job.compute, as the stage runs it: from prepared images on disk to vectors in
-                the local cache
+lineup          lineup.embedding.computation.compute, as the stage runs it: from prepared images on disk to
+                vectors in the local cache
 pixels written  the same, while the photos' decoded pixels are cached for the next row
 pixels read     the same, where an earlier row has cached the pixels
 ceiling         the same engine with the same threads on tensors in memory: no file, no decoding, no cache
@@ -46,9 +46,10 @@ from torch.utils.data import DataLoader, Dataset
 from benchmarks import command
 from benchmarks.full_size_encoders import clip as write_clip
 from lineup import cli, machine, paths
-from lineup.embedding import inference, job
-from lineup.encoders import encoder as encoders
-from lineup.encoders.encoder import Encoder
+from lineup.embedding import computation, inference, job
+from lineup.embedding.vector_cache import VectorCache
+from lineup.encoders import encoder_folder, libraries
+from lineup.encoders.encoder import Encoder, Transform
 from lineup.photos import decoding
 from lineup.settings.params import Embed
 from lineup.settings.params import Encoder as Spec
@@ -76,8 +77,8 @@ Way = Callable[[], Any]
 def ways(encoder: Encoder, files: list[Path], settings: Embed, name: str) -> dict[str, Way]:
     """The ways that are compared, by name; each computes every photo once."""
     module, transform = encoder.module.eval(), encoder.transform
-    prepared, threads = paths.images("test"), machine.threads()
-    first = job.settle(paths.model("row"), prepared, settings, lambda *_: 0)
+    threads = machine.threads()
+    first = job.prepare_job("row", "test", settings)
     network = first.network
     assert network is not None
     group = [
@@ -88,9 +89,9 @@ def ways(encoder: Encoder, files: list[Path], settings: Embed, name: str) -> dic
 
     def lineup(measured: int) -> None:
         with tempfile.TemporaryDirectory() as folder:
-            cache = job.VectorCache(Path(folder), encoder.dim)
-            empty = replace(first, cache=cache, lacking=len(files))
-            assert job.compute(empty, prepared, settings, measured).computed == len(files)
+            cache = VectorCache(Path(folder), encoder.dim)
+            empty = replace(first, cache=cache, missing=len(files))
+            assert computation.compute(empty, settings, measured).computed == len(files)
 
     def keeping() -> None:
         shutil.rmtree(paths.CACHE / "pixels", ignore_errors=True)
@@ -130,7 +131,7 @@ def ways(encoder: Encoder, files: list[Path], settings: Embed, name: str) -> dic
 
 
 class _Photos(Dataset[torch.Tensor]):
-    def __init__(self, files: list[Path], transform: encoders.Transform) -> None:
+    def __init__(self, files: list[Path], transform: Transform) -> None:
         self.files, self.transform = files, transform
 
     def __len__(self) -> int:
@@ -159,17 +160,17 @@ def lay_out(spec: dict[str, str], photos: list[bytes]) -> tuple[Encoder, list[Pa
     Returns the encoder, and the photos as single files.
     """
     torch.manual_seed(0)
-    library = encoders.library(spec["library"])
+    library = libraries.library(spec["library"])
     fetched = library.fetch(
         Spec.model_validate({**spec, "weights": "none", "allow_random": True, "image_size": 224})
     )
-    encoders.save(paths.model("row"), fetched.module, fetched.facts)
+    encoder_folder.save(paths.model("row"), fetched.module, fetched.config)
     write_prepared(paths.images("test"), [("gallery", photo) for photo in photos])
     folder = Path("photos")
     folder.mkdir(exist_ok=True)
     for number, photo in enumerate(photos):
         (folder / f"{number:04}.jpg").write_bytes(photo)
-    return encoders.load(paths.model("row")), sorted(folder.iterdir())
+    return encoder_folder.load(paths.model("row")), sorted(folder.iterdir())
 
 
 def measure(name: str, folder: Path | None, settings: Embed, asked: int | None) -> None:
@@ -194,7 +195,7 @@ def measure(name: str, folder: Path | None, settings: Embed, asked: int | None) 
             if run:
                 seconds[way].append(time.perf_counter() - start)
     speeds = {way: len(photos) / statistics.median(times) for way, times in seconds.items()}
-    engine = job.settle(paths.model("row"), paths.images("test"), settings, lambda *_: 0).engine
+    engine = job.prepare_job("row", "test", settings).engine
     print(f"\n{name} at 224 px, {len(photos)} photos, {engine.described}, {engine.precision}")
     print(f"{'':22} images/s   lineup is   target   runs, s")
     for way, speed in speeds.items():

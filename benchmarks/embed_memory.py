@@ -28,7 +28,7 @@ from PIL import Image
 
 from benchmarks import command
 from lineup import cli, paths
-from lineup.encoders import encoder as encoders
+from lineup.encoders import encoder_folder, libraries
 from lineup.settings.params import Encoder
 from lineup.storage import parquet, schemas
 
@@ -72,8 +72,8 @@ def lay_out(folder: Path, count: int) -> None:
         folder / paths.images("test"), schemas.IMAGES, batches, count, schemas.IMAGES_PER_SHARD
     )
     torch.manual_seed(0)
-    fetched = encoders.library(ENCODER["library"]).fetch(Encoder.model_validate(ENCODER))
-    encoders.save(folder / paths.model("a"), fetched.module, fetched.facts)
+    fetched = libraries.library(ENCODER["library"]).fetch(Encoder.model_validate(ENCODER))
+    encoder_folder.save(folder / paths.model("a"), fetched.module, fetched.config)
     row = {"encoder": ENCODER, "objective": {"name": "none"}, "search": {"metric": "cosine", "index": "flat"}}
     (folder / "params.yaml").write_text(
         yaml.safe_dump({"embed": {"device": "cpu"}, "models": {"a": row}}), encoding="utf-8"

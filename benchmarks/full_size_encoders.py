@@ -42,8 +42,8 @@ _FETCH = (
     + """
 import json, sys, time
 from stages import fetch
-from lineup.encoders import encoder as encoders, hub
-encoders.library(sys.argv[2])
+from lineup.encoders import libraries
+libraries.library(sys.argv[2])
 before, start = wipe(), time.perf_counter()
 fetch.main(["--row", sys.argv[1]])
 print(json.dumps({"seconds": time.perf_counter() - start, "memory": mark() - before}))
@@ -64,15 +64,15 @@ from pathlib import Path
 import torch
 from lineup import machine
 from lineup.embedding import inference
-from lineup.encoders import encoder as encoders
-from lineup.engines import engine as engines
+from lineup.encoders import encoder_folder, libraries
+from lineup.engines import conversion, selection
 from lineup.settings.params import Embed
 from tests.support.hub_project import photo
-encoders.library(sys.argv[2])
+libraries.library(sys.argv[2])
 before, count = wipe(), int(sys.argv[3])
-encoder = encoders.load(Path("data/weights") / sys.argv[1])
+encoder = encoder_folder.load(Path("data/weights") / sys.argv[1])
 with torch.inference_mode():  # mapped weights are in memory only after they were used
-    encoder.module(torch.zeros(1, 3, encoder.facts["image_size"], encoder.facts["image_size"]))
+    encoder.module(torch.zeros(1, 3, encoder.config.image_size, encoder.config.image_size))
 loaded = mark() - before
 photos = []
 for number in range(count):
@@ -80,8 +80,8 @@ for number in range(count):
     photo(320, 240, number).save(data, "JPEG")
     photos.append((str(number), data.getvalue()))
 pixels = [encoder.transform(photo(320, 240, number)) for number in range(4)]
-engine = engines.candidates(Embed(device=sys.argv[4]))[0]
-network = engines.prepare(engine, encoder, pixels, 16, machine.threads())
+engine = selection.candidates(Embed(device=sys.argv[4]))[0]
+network = conversion.prepare(engine, encoder, pixels, 16, machine.threads())
 del encoder
 converted, held = mark() - before, mark("VmRSS") - before
 times = []

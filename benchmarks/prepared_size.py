@@ -23,7 +23,8 @@ from PIL import Image
 
 from benchmarks import command
 from lineup import paths
-from lineup.encoders import encoder as encoders
+from lineup.encoders import libraries, measurement
+from lineup.encoders.encoder import Encoder
 from lineup.errors import UserError
 from lineup.photos import decoding
 from lineup.settings import params
@@ -52,17 +53,19 @@ def photo(folder: Path, width: int, height: int, chance: random.Random) -> bytes
     return buffer.getvalue()
 
 
-def encoder(row: str, image_size: int) -> encoders.Encoder:
+def encoder(row: str, image_size: int) -> Encoder:
     spec = params.load().models[row].encoder.model_copy(update={"image_size": image_size})
-    library = encoders.library(spec.library)
+    library = libraries.library(spec.library)
     fetched = library.fetch(spec)
-    transform = library.transform(fetched.facts)
-    return encoders.Encoder(
-        fetched.module.eval(), transform, {"resize_px": encoders.resize_px(transform, image_size)}
+    transform = library.transform(fetched.config)
+    return Encoder(
+        fetched.module.eval(),
+        transform,
+        fetched.config.model_copy(update={"resize_px": measurement.resize_px(transform, image_size)}),
     )
 
 
-def vector(network: encoders.Encoder, content: bytes) -> npt.NDArray[np.float32]:
+def vector(network: Encoder, content: bytes) -> npt.NDArray[np.float32]:
     """The vector of an encoded photo: float32 [D], of length 1."""
     with torch.inference_mode():
         embedding = network.module(network.transform(decoding.decode(content))[None])[0]
@@ -78,7 +81,7 @@ def main() -> None:
     for image_size in IMAGE_SIZES_PX:
         networks = [encoder(row, image_size) for row in NETWORKS]
         chance = random.Random(0)
-        resized = ", ".join(str(network.facts["resize_px"]) for network in networks)
+        resized = ", ".join(str(network.config.resize_px) for network in networks)
         print(f"\nnetworks of {image_size} px, which resize to {resized} px")
         print(
             f"{'shape':>6} "
@@ -98,7 +101,7 @@ def main() -> None:
                     expected = vector(network, original)
                     for margin in MARGINS:
                         stored = (
-                            decoding.prepare(original, round(margin * network.facts["resize_px"])).replacement
+                            decoding.prepare(original, round(margin * network.config.resize_px)).replacement
                             or original
                         )
                         cosines[margin].append(float(expected @ vector(network, stored)))

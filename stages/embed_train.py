@@ -1,6 +1,6 @@
-"""embed_train@model: one vector per training photo, for the rows that `near_copies.rows` names.
+"""embed_train@row: one vector per training photo, for the rows that `near_copies.rows` names.
 
-Computes only what no earlier run has.
+Computes only those that no earlier run has computed.
 """
 
 from __future__ import annotations
@@ -10,22 +10,18 @@ import logging
 import pyarrow as pa
 
 from lineup import cli, paths
-from lineup.embedding import dvc_cache, job
-from lineup.encoders import model_folder
+from lineup.embedding import computation, job
 
 log = logging.getLogger(__name__)
 
 
 def main(argv: list[str] | None = None) -> None:
-    model, params = cli.start("embed_train", argv)
-    pa.set_memory_pool(pa.system_memory_pool())  # as embed does
-    folder, photos = model_folder.resolve(paths.model(model)), paths.images("train")
-    vectors = job.settle(
-        folder, photos, params.embed, lambda key, cache: dvc_cache.restore(model, key, cache, "train")
-    )
-    work = job.compute(vectors, photos, params.embed)
-    if rows := job.write(model, "train", vectors):
-        log.info("%s: %d training photos, %d of them computed now", model, rows, work.computed)
+    row, params = cli.start("embed_train", argv)
+    pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own pool holds on to the freed bytes of photos
+    embedded = job.prepare_job(row, "train", params.embed)
+    stats = computation.compute(embedded, params.embed)
+    if rows := job.write(embedded):
+        log.info("%s: %d training photos, %d of them computed now", row, rows, stats.computed)
     else:
         log.warning(
             "%s holds no training photo; there is nothing that test photos could be copies of",

@@ -1,6 +1,6 @@
-"""fetch@model: the row's encoder, with weights and all facts that rebuild it.
+"""fetch@row: the row's encoder, as a folder of its weights and encoder.json.
 
-The only stage that may need the network.
+No other stage may use the network.
 """
 
 from __future__ import annotations
@@ -11,46 +11,44 @@ from dataclasses import replace
 import torch
 
 from lineup import cli, paths
-from lineup.encoders import encoder as encoders
+from lineup.encoders import encoder_folder, libraries, measurement
 from lineup.encoders.encoder import Fetched
 from lineup.errors import UserError, explained
 from lineup.settings import prepared_size
-from lineup.settings.params import Encoder
+from lineup.settings.params import Encoder as EncoderSettings
 
 log = logging.getLogger(__name__)
 
+# Of `weights: none`. The seed of params.yaml would fetch every row again when it changes.
+RANDOM_WEIGHTS_SEED = 0
 
-def fetch(spec: Encoder) -> Fetched:
-    """The network that a row names, with the licence that the row states, if it does, else the one that its
-    source states.
-    """
-    torch.manual_seed(
-        0
-    )  # for `weights: none`; not the seed of params.yaml, which would fetch every row again
-    library = encoders.library(spec.library)
+
+def fetch(spec: EncoderSettings) -> Fetched:
+    """The encoder that a row names, with `resize_px` measured, and the row's licence where it states one."""
+    torch.manual_seed(RANDOM_WEIGHTS_SEED)
+    library = libraries.library(spec.library)
     fetched = library.fetch(spec)
     with explained(f"name: {spec.library} can't prepare photos as {spec.name} says"):
-        resize_px = encoders.resize_px(library.transform(fetched.facts), fetched.facts["image_size"])
+        transform = library.transform(fetched.config)
+        resize_px = measurement.resize_px(transform, fetched.config.image_size)
+    licence = spec.licence or fetched.config.licence
     return replace(
-        fetched,
-        facts=fetched.facts | {"resize_px": resize_px} | ({"licence": spec.licence} if spec.licence else {}),
+        fetched, config=fetched.config.model_copy(update={"resize_px": resize_px, "licence": licence})
     )
 
 
 def main(argv: list[str] | None = None) -> None:
-    model, params = cli.start("fetch", argv)
+    row, params = cli.start("fetch", argv)
     try:
-        fetched = fetch(params.models[model].encoder)
+        fetched = fetch(params.models[row].encoder)
     except UserError as error:
-        raise UserError(f"{paths.PARAMS}: models.{model}.encoder.{error}") from None
-    prepared_size.check(model, fetched.facts["resize_px"], params.preprocess.shorter_side_px)
-    encoders.save(paths.weights(model), fetched.module, fetched.facts, fetched.text, fetched.files)
-    facts = fetched.facts
-    if facts["random"]:
-        log.warning("%s has random weights: it is a baseline of chance, not a result", model)
-    log.info(
-        "%s of %s: %d dimensions at %d px", facts["name"], facts["library"], facts["dim"], facts["image_size"]
-    )
+        raise UserError(f"{paths.PARAMS}: models.{row}.encoder.{error}") from None
+    config = fetched.config
+    prepared_size.check(row, config.resize_px, params.preprocess.shorter_side_px)
+    encoder_folder.save(paths.weights(row), fetched.module, config, fetched.text, fetched.files)
+    if config.random:
+        log.warning("%s has random weights: it is a baseline of chance, not a result", row)
+    log.info("%s of %s: %d dimensions at %d px", config.name, config.library, config.dim, config.image_size)
 
 
 if __name__ == "__main__":

@@ -108,16 +108,16 @@ def _train(row: str, objective: Trained, params: Params) -> None:
     manifest = data.read_manifest(paths.manifest("train"))
     training_photos.check(objective.needs, settings, data.counts(manifest))  # before torch is loaded
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it CUDA does not repeat its results
-    from lineup.encoders import encoder as encoders
+    from lineup.encoders import encoder_folder
     from lineup.training import checkpoint, loop
     from lineup.training.cache_key import cache_key
     from lineup.training.deadline import Deadline
 
-    encoder, photos = encoders.load(paths.weights(row)), paths.images("train")
-    resize_px = max(encoder.facts["resize_px"], settings.image_size or 0)
+    encoder, photos = encoder_folder.load(paths.weights(row)), paths.images("train")
+    resize_px = max(encoder.config.resize_px, settings.image_size or 0)
     if fault := prepared_size.fault(row, resize_px, params.preprocess.shorter_side_px):
         raise UserError(fault)
-    key = cache_key(objective, settings, encoder.facts, manifest, photos, params.seed)
+    key = cache_key(objective, settings, encoder.config, manifest, photos, params.seed)
     cache = paths.CACHE / "training"
     folders = loop.Folders(paths.weights(row), photos, cache / fingerprint(key))
     files.mark_used(folders.checkpoint)
@@ -125,7 +125,8 @@ def _train(row: str, objective: Trained, params: Params) -> None:
     deadline = Deadline(60 * settings.max_minutes)
     result = loop.train(objective, settings, encoder, manifest, folders, params.seed, deadline)
     trained = {**key, "best_epoch": result.progress.best_epoch}
-    encoders.save(paths.model(row), result.module, result.facts | {"trained": trained})
+    config = result.config.model_copy(update={"trained": trained})
+    encoder_folder.save(paths.model(row), result.module, config)
     files.write_text(paths.model(row) / "log.csv", log_csv(result.progress.log))
     files.write_json(paths.costs("train", row), asdict(costs(row, result, folders.checkpoint.name)))
 

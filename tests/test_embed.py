@@ -27,14 +27,16 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from lineup import paths
-from lineup.embedding import inference, job, vector_cache
-from lineup.encoders import encoder as encoders
-from lineup.engines import engine as engines
+from lineup.embedding import cache_key, inference, missing_photos, vector_cache
+from lineup.encoders import encoder_config, encoder_folder, libraries, measurement
+from lineup.encoders.encoder import Encoder
+from lineup.encoders.encoder_config import EncoderConfig, read_config
+from lineup.engines import conversion
 from lineup.engines.engine import Engine
 from lineup.errors import UserError
 from lineup.photos import decoding
 from lineup.settings import prepared_size
-from lineup.settings.params import Encoder
+from lineup.settings.params import Encoder as EncoderSettings
 from lineup.storage import embeddings, files, parquet, schemas
 from stages import embed
 from tests.support import project as scratch
@@ -52,12 +54,14 @@ SQUEEZENET: dict[str, Any] = {
 PHOTOS = [photograph(seed) for seed in range(37)]
 
 
-def place(row: str, spec: dict[str, Any] = SQUEEZENET, seed: int = 0, **facts: Any) -> encoders.Encoder:
+def place(row: str, spec: dict[str, Any] = SQUEEZENET, seed: int = 0, **facts: Any) -> Encoder:
     """A fetched encoder where `train` would leave it."""
     torch.manual_seed(seed)
-    fetched = encoders.library(spec["library"]).fetch(Encoder.model_validate(spec))
-    encoders.save(paths.model(row), fetched.module, {**fetched.facts, "resize_px": 64, **facts})
-    return encoders.load(paths.model(row))
+    fetched = libraries.library(spec["library"]).fetch(EncoderSettings.model_validate(spec))
+    encoder_folder.save(
+        paths.model(row), fetched.module, fetched.config.model_copy(update={"resize_px": 64, **facts})
+    )
+    return encoder_folder.load(paths.model(row))
 
 
 def settings(rows: tuple[str, ...] = ("a", "b"), **embed_settings: Any) -> None:
@@ -172,12 +176,12 @@ def test_a_wide_photo_has_the_vector_of_its_original(shape: tuple[int, int]) -> 
 
     Shrunk by the longer side, as it was, the cosine fell to 0.9 at 4:1 and to 0.6 at 12:1.
     """
-    spec = Encoder.model_validate(
+    spec = EncoderSettings.model_validate(
         scratch.demo_params("mobilenet_v2", image_size=64)["models"]["mobilenet_v2"]["encoder"]
     )
-    fetched = encoders.library(spec.library).fetch(spec)
-    transform = encoders.library(spec.library).transform(fetched.facts)
-    stored_px = prepared_size.required_px(encoders.resize_px(transform, 64))
+    fetched = libraries.library(spec.library).fetch(spec)
+    transform = libraries.library(spec.library).transform(fetched.config)
+    stored_px = prepared_size.required_px(measurement.resize_px(transform, 64))
     original = photograph(7, 160 * shape[0], 160 * shape[1])
     replacement = decoding.prepare(original, stored_px).replacement
     assert replacement is not None
@@ -199,17 +203,15 @@ def test_no_images_give_an_empty_table() -> None:
 
 
 def by_torch(
-    encoder: encoders.Encoder, photos: Iterable[tuple[str, bytes]], batch_size: int, threads: int
+    encoder: Encoder, photos: Iterable[tuple[str, bytes]], batch_size: int, threads: int
 ) -> Iterator[inference.Batch]:
-    network = engines.prepare(
+    network = conversion.prepare(
         Engine("torch", "float32", torch.device("cpu")), encoder, batch_size=batch_size, threads=threads
     )
     return inference.vectors(network, photos, batch_size, threads)
 
 
-def embedded(
-    encoder: encoders.Encoder, photos: list[bytes], batch_size: int, threads: int
-) -> dict[str, bytes]:
+def embedded(encoder: Encoder, photos: list[bytes], batch_size: int, threads: int) -> dict[str, bytes]:
     named = [(identify(photo), photo) for photo in photos]
     done = by_torch(encoder, named, batch_size, threads)
     return {
@@ -318,10 +320,10 @@ def test_a_killed_run_is_resumed_where_it_stopped() -> None:
 
 
 def change_a_weight() -> None:
-    module = encoders.load(paths.model("a")).module
+    module = encoder_folder.load(paths.model("a")).module
     with torch.no_grad():
         next(module.parameters()).view(-1)[0] += 1e-3
-    encoders.save(paths.model("a"), module, facts("a"))
+    encoder_folder.save(paths.model("a"), module, read_config(paths.model("a")))
 
 
 def facts(row: str) -> dict[str, Any]:
@@ -342,8 +344,8 @@ DECIDES: dict[str, Callable[[pytest.MonkeyPatch], object]] = {
     "pooling": lambda _: change_facts(lambda told: told.update(pooling="cls")),
     "precision": lambda _: settings(precision="bfloat16"),
     "engine": lambda _: settings(engine="onnxruntime"),
-    "a library's version": lambda patch: patch.setattr(encoders, "versions", lambda *_: {"torch": "9.9"}),
-    "code of the transform": lambda patch: patch.setattr(job, "code_digest", lambda *_: "another"),
+    "a library's version": lambda patch: patch.setattr(libraries, "versions", lambda *_: {"torch": "9.9"}),
+    "code of the transform": lambda patch: patch.setattr(cache_key, "code_digest", lambda *_: "another"),
 }
 
 
@@ -443,9 +445,9 @@ class Unconvertible(nn.Module):
 
 
 def load_unconvertible(monkeypatch: pytest.MonkeyPatch) -> None:
-    load = encoders.load
+    load = encoder_folder.load
     monkeypatch.setattr(
-        encoders, "load", lambda folder: dataclasses.replace(load(folder), module=Unconvertible())
+        encoder_folder, "load", lambda folder: dataclasses.replace(load(folder), module=Unconvertible())
     )
 
 
@@ -471,7 +473,7 @@ def test_an_engine_that_is_named_and_can_not_compute_a_row_is_told(monkeypatch: 
     prepare(PHOTOS[:9])
     load_unconvertible(monkeypatch)
     settings(engine="openvino")
-    told = r"^params\.yaml: embed\.engine: openvino can't compute data/models/a \(.+\); say engine: auto or torch$"
+    told = r"^params\.yaml: embed\.engine: openvino can't compute data/models/a \(.+\); set engine: auto or torch$"
     with pytest.raises(UserError, match=told):
         run()
 
@@ -514,10 +516,10 @@ def test_a_vector_that_is_none_names_its_image(value: float, told: str) -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (8, 8), "white").save(buffer, "PNG")
     bright = buffer.getvalue()
-    encoder = encoders.Encoder(
+    encoder = Encoder(
         Broken(value),
         lambda image: torch.from_numpy(np.asarray(image)[:4, :4] / 255.0).permute(2, 0, 1).float(),
-        {},
+        EncoderConfig.model_construct(image_size=4),
     )
     photos = [(identify(photo), photo) for photo in (*PHOTOS[:11], bright)]
     done = by_torch(encoder, photos, 8, 1)
@@ -570,15 +572,17 @@ def test_code_that_dvc_embeds_again_for_decides_what_is_kept(monkeypatch: pytest
     place("a")
     digested: list[str] = []
     monkeypatch.setattr(
-        job,
+        cache_key,
         "code_digest",
         lambda *files: digested.extend(str(file.relative_to(ROOT)) for file in files) or "",
     )
-    job.ingredients(paths.model("a"), Engine("openvino", "float32", torch.device("cpu")))
+    cache_key.vector_key_parts(paths.model("a"), Engine("openvino", "float32", torch.device("cpu")))
     deps = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["embed"]["do"]["deps"]
     code = {dep.replace("${item.encoder.library}", "torchvision") for dep in deps if dep.endswith(".py")}
+    names = ("cache_key", "computation", "job", "measurement", "missing_photos")
+    orchestration = {"stages/embed.py", *(f"lineup/embedding/{name}.py" for name in names)}
     others = {f"lineup/engines/{name}.py" for name in ("onnxruntime", "torch")}
-    assert {*digested} == code - {"stages/embed.py", "lineup/embedding/job.py"} - others
+    assert {*digested} == code - orchestration - others
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", None])
@@ -600,12 +604,12 @@ def test_a_measurement_that_is_damaged_in_any_way_counts_as_none(content: bytes 
     ("damage", "told"),
     [
         (
-            lambda: (paths.model("a") / encoders.FACTS_FILE).write_text("{"),
+            lambda: (paths.model("a") / encoder_config.CONFIG_FILE).write_text("{"),
             "data/models/a/encoder.json: is damaged; run `dvc checkout",
         ),
         (
-            lambda: (paths.model("a") / encoders.WEIGHTS_FILE).unlink(),
-            "data/models/a: model.safetensors is not there",
+            lambda: (paths.model("a") / encoder_folder.WEIGHTS_FILE).unlink(),
+            "data/models/a: model.safetensors does not exist",
         ),
         (
             lambda: next(paths.images("test").iterdir()).write_bytes(b"PAR1"),
@@ -664,7 +668,7 @@ def test_missing_inputs_are_told() -> None:
 def test_memory_ahead_of_the_network_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Images are read as they are needed: what is given out, what is under way, and one part more."""
     monkeypatch.setattr("lineup.engines.torch.CPU_SHAPE", 2)
-    monkeypatch.setattr(inference, "AT_ONCE", 2)
+    monkeypatch.setattr(inference, "IMAGES_PER_TASK", 2)
     read: list[str] = []
 
     def photos() -> Iterator[tuple[str, bytes]]:
@@ -681,8 +685,8 @@ def test_only_row_groups_with_missing_images_are_read(monkeypatch: pytest.Monkey
     encoder = place("a")
     prepare(PHOTOS[:6])
     cache = vector_cache.VectorCache(Path("cache"), encoder.dim)
-    assert len(list(job.missing_photos(paths.images("test"), cache))) == 6
+    assert len(list(missing_photos.read(paths.images("test"), cache))) == 6
     ids = vector_cache.raw_ids(sorted(identify(photo) for photo in PHOTOS[:6]))
     cache.add(ids, np.ones((6, encoder.dim), np.float32))
     monkeypatch.setattr(pq.ParquetFile, "iter_batches", lambda *_, **__: pytest.fail("image bytes were read"))
-    assert list(job.missing_photos(paths.images("test"), cache)) == []
+    assert list(missing_photos.read(paths.images("test"), cache)) == []

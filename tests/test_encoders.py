@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -22,11 +22,22 @@ from safetensors.torch import save_file
 from torch import nn
 from torchvision import models, transforms
 
-from lineup.encoders import encoder as encoders
-from lineup.encoders import weights
+from lineup.encoders import encoder_folder, libraries, measurement, weights
+from lineup.encoders.encoder import Encoder, Fetched
+from lineup.encoders.encoder_config import EncoderConfig
 from lineup.errors import UserError
-from lineup.settings.params import Encoder
+from lineup.settings.params import Encoder as EncoderSettings
 from tests.support.photographs import photograph
+
+if TYPE_CHECKING:  # pyright checks that the file of each library keeps its contract
+    from lineup.encoders import open_clip as open_clip_file
+    from lineup.encoders import timm as timm_file
+    from lineup.encoders import torchvision as torchvision_file
+    from lineup.encoders import transformers as transformers_file
+    from lineup.encoders.encoder import Library, TextLibrary
+
+    LIBRARIES: tuple[Library, ...] = (torchvision_file, timm_file)
+    TEXT_LIBRARIES: tuple[TextLibrary, ...] = (open_clip_file, transformers_file)
 
 MOBILENET = {
     "library": "torchvision",
@@ -69,15 +80,15 @@ SLOW = {
 FAMILIES = [*FAST, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
 
 
-def fetch(**row: Any) -> encoders.Fetched:
-    spec = Encoder.model_validate(row)
+def fetch(**row: Any) -> Fetched:
+    spec = EncoderSettings.model_validate(row)
     torch.manual_seed(0)
-    return encoders.library(spec.library).fetch(spec)
+    return libraries.library(spec.library).fetch(spec)
 
 
-def stored(folder: Path, fetched: encoders.Fetched) -> encoders.Encoder:
-    encoders.save(folder, fetched.module, fetched.facts)
-    return encoders.load(folder)
+def stored(folder: Path, fetched: Fetched) -> Encoder:
+    encoder_folder.save(folder, fetched.module, fetched.config)
+    return encoder_folder.load(folder)
 
 
 def pictures() -> list[Image.Image]:
@@ -86,7 +97,7 @@ def pictures() -> list[Image.Image]:
     return [Image.open(io.BytesIO(photograph(seed, *size))).convert("RGB") for seed, size in enumerate(sizes)]
 
 
-def vectors(encoder: encoders.Encoder) -> torch.Tensor:
+def vectors(encoder: Encoder) -> torch.Tensor:
     with torch.inference_mode():
         return encoder.module(torch.stack([encoder.transform(picture) for picture in pictures()]))
 
@@ -111,7 +122,7 @@ def test_mobilenet_v2_agrees_with_torchvision(tmp_path: Path) -> None:
         )
     assert_equal_vectors(vectors(encoder), reference)
     assert encoder.dim == 1280
-    assert encoder.facts["source"]["record"] == "MobileNet_V2_Weights.IMAGENET1K_V1"
+    assert encoder.config.source["record"] == "MobileNet_V2_Weights.IMAGENET1K_V1"
 
 
 def test_efficientnet_lite0_agrees_with_timm(tmp_path: Path) -> None:
@@ -125,7 +136,7 @@ def test_efficientnet_lite0_agrees_with_timm(tmp_path: Path) -> None:
     with torch.inference_mode():
         features = network.forward_features(torch.stack([preset(picture) for picture in pictures()]))  # type: ignore[operator, misc]
     assert_equal_vectors(vectors(encoder), features.mean(dim=(2, 3)))
-    assert encoder.facts["mean"] == encoder.facts["std"] == [0.5, 0.5, 0.5]
+    assert encoder.config.mean == encoder.config.std == [0.5, 0.5, 0.5]
 
 
 def test_the_weights_do_what_they_were_trained_for() -> None:
@@ -146,13 +157,13 @@ def test_the_weights_do_what_they_were_trained_for() -> None:
 @pytest.mark.parametrize("name", FAMILIES)
 def test_vectors_are_the_input_of_the_last_layer(name: str) -> None:
     dim, layer = {**FAST, **SLOW}[name]
-    spec = Encoder(library="torchvision", name=name, weights="none", allow_random=True)
+    spec = EncoderSettings(library="torchvision", name=name, weights="none", allow_random=True)
     torch.manual_seed(0)
-    fetched = encoders.library("torchvision").fetch(spec)
-    assert fetched.facts["dim"] == dim
-    assert fetched.facts["random"] is True
+    fetched = libraries.library("torchvision").fetch(spec)
+    assert fetched.config.dim == dim
+    assert fetched.config.random is True
     torch.manual_seed(0)
-    whole = models.get_model(name, weights=None, **fetched.facts["options"]).eval()
+    whole = models.get_model(name, weights=None, **fetched.config.options).eval()
     seen: list[torch.Tensor] = []
     if layer is None:  # SqueezeNet: average of the features that its last convolution sees
         whole.get_submodule("features").register_forward_hook(
@@ -160,7 +171,7 @@ def test_vectors_are_the_input_of_the_last_layer(name: str) -> None:
         )
     else:
         whole.get_submodule(layer).register_forward_pre_hook(lambda _, args: seen.append(args[0]))
-    size = fetched.facts["image_size"]
+    size = fetched.config.image_size
     pixels = torch.rand(2, 3, size, size)
     with torch.inference_mode():
         whole(pixels)
@@ -173,8 +184,8 @@ def test_vectors_are_the_input_of_the_last_layer(name: str) -> None:
 def test_every_transform_is_torchvision_s_own(name: str) -> None:
     record = next(iter(models.get_model_weights(name)))
     preset = record.transforms()
-    facts = {
-        "transform": {
+    config = EncoderConfig.model_construct(
+        transform={
             "resize": preset.resize_size[0],
             "crop": preset.crop_size[0],
             "interpolation": preset.interpolation.value,
@@ -182,28 +193,31 @@ def test_every_transform_is_torchvision_s_own(name: str) -> None:
             "mean": preset.mean,
             "std": preset.std,
         }
-    }
+    )
     picture = pictures()[0]
-    assert torch.equal(encoders.library("torchvision").transform(facts)(picture), preset(picture))
+    assert torch.equal(libraries.library("torchvision").transform(config)(picture), preset(picture))
 
 
 def test_image_size_keeps_the_share_that_is_cropped() -> None:
-    facts = fetch(**MOBILENET, image_size=128).facts
-    assert (facts["transform"]["resize"], facts["transform"]["crop"]) == (146, 128)  # 128 * 256 / 224 = 146.3
-    assert facts["image_size"] == 128
-    assert facts["options"] == {}
+    config = fetch(**MOBILENET, image_size=128).config
+    assert (config.transform["resize"], config.transform["crop"]) == (146, 128)  # 128 * 256 / 224 = 146.3
+    assert config.image_size == 128
+    assert config.options == {}
 
 
 @pytest.mark.parametrize("image_size", [None, 48, 640])
 @pytest.mark.parametrize("name", ["mobilenet_v2", "inception_v3", "efficientnet_b1", "regnet_y_16gf"])
 def test_the_size_that_torchvision_resizes_to_is_measured(name: str, image_size: int | None) -> None:
-    own = encoders.library("torchvision")
+    own: Any = libraries.library("torchvision")
     for record in models.get_model_weights(name):
         how = own._transform(
             record.transforms(),
-            Encoder(library="torchvision", name=name, weights="hub", image_size=image_size),
+            EncoderSettings(library="torchvision", name=name, weights="hub", image_size=image_size),
         )
-        assert encoders.resize_px(own.transform({"transform": how}), how["crop"]) == how["resize"]
+        assert (
+            measurement.resize_px(own.transform(EncoderConfig.model_construct(transform=how)), how["crop"])
+            == how["resize"]
+        )
 
 
 @pytest.mark.parametrize("crop_mode", ["center", "squash", "border"])
@@ -218,10 +232,10 @@ def test_the_size_that_timm_resizes_to_is_measured(size: int, crop_pct: float, c
         "crop_pct": crop_pct,
         "crop_mode": crop_mode,
     }
-    transform = encoders.library("timm").transform(
-        {"transform": {**how, "mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.4]}}
+    transform = libraries.library("timm").transform(
+        EncoderConfig.model_construct(transform={**how, "mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.4]})
     )
-    assert encoders.resize_px(transform, size) == math.floor(size / crop_pct)
+    assert measurement.resize_px(transform, size) == math.floor(size / crop_pct)
 
 
 @pytest.mark.parametrize("resize_mode", ["shortest", "longest", "squash"])
@@ -236,8 +250,11 @@ def test_the_size_that_open_clip_resizes_to_is_measured(size: int, resize_mode: 
         "resize_mode": resize_mode,
     }
     assert (
-        encoders.resize_px(
-            encoders.library("open_clip").transform({"transform": {**how, "fill_color": 0}}), size
+        measurement.resize_px(
+            libraries.library("open_clip").transform(
+                EncoderConfig.model_construct(transform={**how, "fill_color": 0})
+            ),
+            size,
         )
         == size
     )
@@ -246,7 +263,7 @@ def test_the_size_that_open_clip_resizes_to_is_measured(size: int, resize_mode: 
 def test_a_transform_that_resizes_nothing_is_refused() -> None:
     crop_alone = transforms.Compose([transforms.CenterCrop(32), transforms.ToTensor()])
     with pytest.raises(UserError, match="crops photos without resizing"):
-        encoders.resize_px(crop_alone, 32)
+        measurement.resize_px(crop_alone, 32)
 
 
 def test_mean_and_std_may_be_overridden(tmp_path: Path) -> None:
@@ -256,20 +273,20 @@ def test_mean_and_std_may_be_overridden(tmp_path: Path) -> None:
 
 
 def test_gflops_are_those_of_the_literature() -> None:
-    assert fetch(**MOBILENET).facts["gflops"] == pytest.approx(
+    assert fetch(**MOBILENET).config.gflops == pytest.approx(
         2 * 0.300, rel=0.01
     )  # 300 million multiply-adds, Sandler et al. 2018
 
 
 def test_gflops_count_attention() -> None:
-    facts = fetch(library="timm", name="vit_tiny_patch16_224", weights="none", allow_random=True).facts
-    assert facts["gflops"] == pytest.approx(
+    config = fetch(library="timm", name="vit_tiny_patch16_224", weights="none", allow_random=True).config
+    assert config.gflops == pytest.approx(
         2 * 1.26, rel=0.03
     )  # 1.26 billion multiply-adds, Touvron et al. 2021, with attention
 
 
 def test_position_embeddings_are_interpolated_to_another_size() -> None:
-    own = encoders.library("torchvision")
+    own: Any = libraries.library("torchvision")
     tensors = {"encoder.pos_embedding": torch.randn(1, 7 * 7 + 1, 8), "conv_proj.weight": torch.randn(2)}
     resized = own._resized("vit_b_32", 128, tensors)
     assert resized["encoder.pos_embedding"].shape == (1, 4 * 4 + 1, 8)
@@ -319,7 +336,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Pa
 
 def test_torchvision_s_downloads_are_checked(server: tuple[Path, str]) -> None:
     folder, url = server
-    own = encoders.library("torchvision")
+    own: Any = libraries.library("torchvision")
     data = b"weights"
     name = f"net-{hashlib.sha256(data).hexdigest()[:8]}.pth"
     (folder / name).write_bytes(data)
@@ -354,8 +371,8 @@ def test_a_hub_s_weights_are_loaded(server: tuple[Path, str], monkeypatch: pytes
     )
     fetched = fetch(library="torchvision", name="squeezenet1_1", weights="hub", image_size=64)
     assert torch.equal(fetched.module.state_dict()["features.0.weight"], trained["features.0.weight"])
-    assert fetched.facts["random"] is False
-    assert fetched.facts["source"]["sha256"] == hashlib.sha256(buffer.getvalue()).hexdigest()
+    assert fetched.config.random is False
+    assert fetched.config.source["sha256"] == hashlib.sha256(buffer.getvalue()).hexdigest()
 
 
 # --- timm: its `test_` networks have every architecture's shape and a tenth of a million weights
@@ -373,10 +390,10 @@ def test_a_timm_file_is_rebuilt(tmp_path: Path, name: str, image_size: int | Non
     encoder = stored(
         tmp_path / "encoder", fetch(library="timm", name=name, weights=f"file:{file}", image_size=image_size)
     )
-    assert encoder.facts["source"]["sha256"] == weights.digest(file)
+    assert encoder.config.source["sha256"] == weights.digest(file)
     config = timm.data.resolve_model_data_config(whole)
     size = image_size or config["input_size"][-1]
-    assert encoder.facts["image_size"] == size
+    assert encoder.config.image_size == size
     preset = timm.data.create_transform(**{**config, "input_size": (3, size, size)}, is_training=False)
     if config["input_size"][-1] != size and hasattr(whole, "pos_embed"):
         whole.set_input_size(img_size=size)  # type: ignore[operator]
@@ -400,13 +417,13 @@ def test_a_network_that_computes_with_its_weights_or_has_windows_is_rebuilt(
 ) -> None:
     fetched = fetch(library="timm", name=name, weights="none", allow_random=True, image_size=size)
     with torch.inference_mode():
-        pixels = torch.rand(1, 3, fetched.facts["image_size"], fetched.facts["image_size"])
+        pixels = torch.rand(1, 3, fetched.config.image_size, fetched.config.image_size)
         assert_equal_vectors(stored(tmp_path, fetched).module(pixels), fetched.module.eval()(pixels))
 
 
 def test_a_network_that_draws_at_random_is_refused() -> None:
     with pytest.raises(UserError, match="another vector each time"):
-        encoders.measure(Noisy(), 16)
+        measurement.measure(Noisy(), 16)
 
 
 class Noisy(nn.Module):
@@ -432,7 +449,7 @@ class Noisy(nn.Module):
         ({"name": "resnet50.a1_in2k"}, "did you mean 'a1_in"),
         (
             {"name": "resnet50.a1_in1k", "weights": "hub:a2_in1k", "sha256": None},
-            "name one tag, in either place",
+            "name one tag, in either of them",
         ),
         ({"assign_by": "name"}, "`assign_by: order` would fit"),
         ({"name": "test_resnet"}, "tensors of the file don't fit"),
@@ -474,18 +491,18 @@ def test_saving_twice_gives_the_same_bytes_and_loading_the_same_vectors(tmp_path
         fetched = fetch(
             library="torchvision", name="squeezenet1_1", weights="none", allow_random=True, image_size=64
         )
-        encoders.save(tmp_path / name, fetched.module, fetched.facts)
+        encoder_folder.save(tmp_path / name, fetched.module, fetched.config)
     files = [
         {path.name: path.read_bytes() for path in sorted((tmp_path / name).iterdir())} for name in ("a", "b")
     ]
     assert files[0] == files[1]
     assert set(files[0]) == {"model.safetensors", "encoder.json"}
-    encoder = encoders.load(tmp_path / "a")
+    encoder = encoder_folder.load(tmp_path / "a")
     assert np.array_equal(
-        vectors(encoder).numpy(), vectors(encoders.Encoder(fetched.module, encoder.transform, {})).numpy()
+        vectors(encoder).numpy(), vectors(Encoder(fetched.module, encoder.transform, encoder.config)).numpy()
     )
-    assert encoder.facts["weights_sha256"] == weights.digest(tmp_path / "a" / "model.safetensors")
-    assert encoder.facts["parameters"] == sum(p.numel() for p in encoder.module.parameters())
+    assert encoder.config.weights_sha256 == weights.digest(tmp_path / "a" / "model.safetensors")
+    assert encoder.config.parameters == sum(p.numel() for p in encoder.module.parameters())
 
 
 def test_a_weight_that_changed_on_the_disk_is_refused_and_not_loaded(tmp_path: Path) -> None:
@@ -493,8 +510,8 @@ def test_a_weight_that_changed_on_the_disk_is_refused_and_not_loaded(tmp_path: P
     fetched = fetch(
         library="torchvision", name="squeezenet1_1", weights="none", allow_random=True, image_size=64
     )
-    encoders.save(tmp_path / "a", fetched.module, fetched.facts)
-    file = tmp_path / "a" / encoders.WEIGHTS_FILE
+    encoder_folder.save(tmp_path / "a", fetched.module, fetched.config)
+    file = tmp_path / "a" / encoder_folder.WEIGHTS_FILE
     content = bytearray(file.read_bytes())
     content[-2] ^= 1
     file.write_bytes(content)
@@ -502,7 +519,7 @@ def test_a_weight_that_changed_on_the_disk_is_refused_and_not_loaded(tmp_path: P
         UserError,
         match=r"a: model.safetensors is damaged \(not the file of encoder.json\); `dvc checkout --force` it",
     ):
-        encoders.load(tmp_path / "a")
+        encoder_folder.load(tmp_path / "a")
     file.unlink()
-    with pytest.raises(UserError, match=r"model.safetensors is not there"):
-        encoders.load(tmp_path / "a")
+    with pytest.raises(UserError, match=r"model.safetensors does not exist"):
+        encoder_folder.load(tmp_path / "a")

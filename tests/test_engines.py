@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -20,9 +20,10 @@ from PIL import Image
 from torch import nn
 
 from lineup.embedding import inference
-from lineup.encoders import encoder as encoders
+from lineup.encoders import libraries
 from lineup.encoders.encoder import Encoder
-from lineup.engines import engine as engines
+from lineup.encoders.encoder_config import EncoderConfig
+from lineup.engines import conversion, selection
 from lineup.engines.engine import CannotConvert, Engine
 from lineup.engines.lookup_transform import fused
 from lineup.errors import UserError
@@ -30,6 +31,14 @@ from lineup.settings.params import Embed
 from lineup.settings.params import Encoder as Spec
 from tests.support.photographs import identify, photograph
 from tests.support.project import ROOT
+
+if TYPE_CHECKING:  # pyright checks that the file of each engine keeps its contract
+    from lineup.engines import onnxruntime as onnxruntime_file
+    from lineup.engines import openvino as openvino_file
+    from lineup.engines import torch as torch_file
+    from lineup.engines.engine import EngineLibrary
+
+    ENGINES: tuple[EngineLibrary, ...] = (torch_file, openvino_file, onnxruntime_file)
 
 CPU = torch.device("cpu")
 PHOTOS = [photograph(seed) for seed in range(20)]
@@ -51,8 +60,8 @@ def of_library(library: str, name: str, image_size: int | None = None) -> Callab
                 "image_size": image_size,
             }
         )
-        fetched = encoders.library(library).fetch(spec)
-        return Encoder(fetched.module, encoders.library(library).transform(fetched.facts), fetched.facts)
+        fetched = libraries.library(library).fetch(spec)
+        return Encoder(fetched.module, libraries.library(library).transform(fetched.config), fetched.config)
 
     return make
 
@@ -88,7 +97,7 @@ def transformer(kind: str) -> Encoder:
     def transform(image: Image.Image) -> torch.Tensor:
         return torch.from_numpy(np.asarray(image.resize((32, 32)), np.float32) / 255).permute(2, 0, 1)
 
-    return Encoder(Vector(made), transform, {"image_size": 32})
+    return Encoder(Vector(made), transform, EncoderConfig.model_construct(image_size=32))
 
 
 ENCODERS: dict[str, Callable[[], Encoder]] = {
@@ -111,7 +120,7 @@ def vectors(
     threads: int = 1,
 ) -> Any:
     tried = [inference.decoded(photo, encoder.transform) for photo in NAMED[:4]]
-    network = engines.prepare(Engine(engine, precision, CPU), encoder, tried, batch_size, threads)
+    network = conversion.prepare(Engine(engine, precision, CPU), encoder, tried, batch_size, threads)
     return {
         i: v
         for batch in inference.vectors(network, photos, batch_size, threads)
@@ -190,7 +199,7 @@ def test_bfloat16_keeps_the_direction_within_its_tolerance(name: str, engine: st
     exact = plain(encoder)
     found = vectors(encoder, engine, "bfloat16")
     assert all(vector.dtype == np.float32 for vector in found.values())
-    assert engines.PARITY["bfloat16"] <= min(cosines(found, exact)) < 0.9999999, (
+    assert conversion.PARITY["bfloat16"] <= min(cosines(found, exact)) < 0.9999999, (
         "less precise, but not by more than stated"
     )
 
@@ -201,7 +210,7 @@ def test_bfloat16_keeps_the_direction_within_its_tolerance(name: str, engine: st
 def names(**settings: Any) -> list[tuple[str, str]]:
     return [
         (engine.name, engine.precision)
-        for engine in engines.candidates(Embed.model_validate({"device": "cpu", **settings}))
+        for engine in selection.candidates(Embed.model_validate({"device": "cpu", **settings}))
     ]
 
 
@@ -241,20 +250,20 @@ def test_an_engine_that_is_named_but_not_installed_is_told(monkeypatch: pytest.M
     [
         (
             {"engine": "torch", "precision": "float16"},
-            "torch computes on a processor in float32 or bfloat16, not in float16; say precision: ",
+            "torch computes on a processor in float32 or bfloat16, not in float16; set precision: ",
         ),
-        ({"precision": "float16"}, "not in float16; say precision: float32 or bfloat16"),
+        ({"precision": "float16"}, "not in float16; set precision: float32 or bfloat16"),
         (
             {"engine": "openvino", "precision": "float16"},
             "openvino computes on a processor in float32 or bfloat16, not in float16",
         ),
         (
             {"engine": "onnxruntime", "precision": "bfloat16"},
-            "in float32, not in bfloat16; say precision: float32, or engine: openvino or torch",
+            "in float32, not in bfloat16; set precision: float32, or engine: openvino or torch",
         ),
         (
             {"engine": "onnxruntime", "precision": "float16"},
-            "in float32, not in float16; say precision: float32 or bfloat16",
+            "in float32, not in float16; set precision: float32 or bfloat16",
         ),
     ],
 )
@@ -267,12 +276,12 @@ def test_engines_for_processors_are_refused_on_a_gpu(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     with pytest.raises(
         UserError,
-        match=r"embed\.engine: openvino computes on processors only; say device: cpu, or engine: auto",
+        match=r"embed\.engine: openvino computes on processors only; set device: cpu, or engine: auto",
     ):
         names(engine="openvino", device="cuda")
     assert names(device="auto") == [("torch", "float32")]
     assert names(device="auto", precision="float16") == [("torch", "float16")]
-    assert [engine.device.type for engine in engines.candidates(Embed(engine="openvino"))] == ["cpu"]
+    assert [engine.device.type for engine in selection.candidates(Embed(engine="openvino"))] == ["cpu"]
 
 
 # --- what an engine can't compute
@@ -303,7 +312,7 @@ def small(module: nn.Module) -> Encoder:
     return Encoder(
         module,
         lambda image: torch.from_numpy(np.asarray(image.resize((8, 8)), np.float32) / 255).permute(2, 0, 1),
-        {"image_size": 8},
+        EncoderConfig.model_construct(image_size=8),
     )
 
 

@@ -12,7 +12,7 @@ import yaml
 from safetensors.torch import load_file
 
 from lineup import paths
-from lineup.encoders import encoder as encoders
+from lineup.encoders import encoder_folder
 from lineup.errors import UserError
 from stages import fetch
 from tests.support.project import ROOT, demo_params, run
@@ -49,7 +49,7 @@ def test_the_demo_s_rows_are_fetched_without_network_and_with_one_result() -> No
     for row in params["models"]:
         fetch.main(["--row", row])
         facts[row] = json.loads((paths.weights(row) / "encoder.json").read_text())
-        assert encoders.load(paths.weights(row)).dim == 1280
+        assert encoder_folder.load(paths.weights(row)).dim == 1280
         assert facts[row]["random"] is False
         assert facts[row]["source"]["sha256"] == params["models"][row]["encoder"]["sha256"]
         assert facts[row]["image_size"] == 64
@@ -94,7 +94,7 @@ def test_only_what_embeds_is_kept() -> None:
             {"name": "squeezenet1_2"},
             r"models\.a\.encoder\.name: torchvision has no .*did you mean 'squeezenet1_[01]'",
         ),
-        ({"weights": "file:mine.pth"}, r"models\.a\.encoder\.weights: mine\.pth is not there"),
+        ({"weights": "file:mine.pth"}, r"models\.a\.encoder\.weights: mine\.pth does not exist"),
         (
             {"weights": "hub:V9", "allow_random": False},
             r"models\.a\.encoder\.weights: torchvision has no 'V9'",

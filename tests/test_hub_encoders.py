@@ -18,8 +18,8 @@ import timm.data
 import torch
 import transformers as tf
 
-from lineup.encoders import encoder as encoders
-from lineup.encoders import transformers
+from lineup.encoders import encoder_folder, transformers
+from lineup.encoders.encoder_config import EncoderConfig, read_config
 from lineup.engines.lookup_transform import LookUp, fused
 from tests.support import hub_repositories, local_hub
 from tests.support.hub_project import PHOTOS, fetch, row, write
@@ -118,7 +118,7 @@ def ours(project: Path) -> Any:
     """row -> float32 [N, D] of the photos."""
 
     def embed(name: str) -> np.ndarray:
-        encoder = encoders.load(project / "data/weights" / name)
+        encoder = encoder_folder.load(project / "data/weights" / name)
         with torch.inference_mode():
             return encoder.module(torch.stack([encoder.transform(photo) for photo in PHOTOS])).numpy()
 
@@ -147,18 +147,18 @@ def close(one: np.ndarray, other: torch.Tensor) -> None:
     "name", [name for name, settings in ROWS.items() if settings["encoder"]["library"] == "transformers"]
 )
 def test_an_image_processor_in_steps_gives_its_own_bytes(project: Path, name: str) -> None:
-    """Up to the 8-bit pixels, which follow from the facts that they are kept under, and from there on by a
-    look-up.
-    """
-    facts = json.loads((project / "data/weights" / name / "encoder.json").read_text())
+    """The 8-bit pixels follow from `config.transform` alone, and the rest is a look-up."""
+    config = read_config(project / "data/weights" / name)
     whole, in_steps = (
-        transformers.transform(facts),
-        fused(transformers.transform({"transform": facts["transform"]})),
+        transformers.transform(config),
+        fused(transformers.transform(EncoderConfig.model_construct(transform=config.transform))),
     )
     # DINOv3's resizes numbers that are scaled already.
     assert isinstance(in_steps, transformers.Processed if name.startswith("dinov3") else LookUp)
     for photo in PHOTOS:
-        pixels = in_steps.numbers(in_steps.pixels(photo)) if isinstance(in_steps, LookUp) else in_steps(photo)
+        pixels = (
+            in_steps.to_tensor(in_steps.pixels(photo)) if isinstance(in_steps, LookUp) else in_steps(photo)
+        )
         assert torch.equal(pixels, whole(photo))
 
 
@@ -213,7 +213,7 @@ def published(folder: Path, library_of_row: str, options: dict[str, Any]) -> Any
 def test_a_row_s_transform_is_the_published_one(hub: local_hub.Hub, project: Path, name: str) -> None:
     repo, options = PUBLISHED[name]
     reference = published(repository(hub, repo), ROWS[name]["encoder"]["library"], options)
-    ours = encoders.load(project / "data/weights" / name).transform
+    ours = encoder_folder.load(project / "data/weights" / name).transform
     for photo in PHOTOS:
         assert torch.equal(ours(photo), reference(photo)), photo.size
 
@@ -337,7 +337,7 @@ def test_text_towers_give_get_text_features(
     folder = repository(hub, f"tiny/{name}")
     model, tokenizer = tf.AutoModel.from_pretrained(folder), tf.AutoTokenizer.from_pretrained(folder)
     longest = model.config.text_config.max_position_embeddings
-    text = encoders.load_text(project / "data/weights" / name)
+    text = encoder_folder.load_text(project / "data/weights" / name)
     tokens = tokenizer(TEXTS, padding=padding, truncation=True, max_length=longest, return_tensors="pt")
     with torch.inference_mode():
         close(text.module(text.tokenize(TEXTS)).numpy(), model.get_text_features(**tokens).pooler_output)
@@ -347,7 +347,7 @@ def test_open_clips_text_tower_gives_encode_text(hub: local_hub.Hub, project: Pa
     folder = repository(hub, "tiny/open-clip")
     model, _ = library(folder)
     tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
-    text = encoders.load_text(project / "data/weights/open_clip")
+    text = encoder_folder.load_text(project / "data/weights/open_clip")
     with torch.inference_mode():
         close(text.module(text.tokenize(TEXTS)).numpy(), model.encode_text(tokenizer(TEXTS)))
 
@@ -355,9 +355,9 @@ def test_open_clips_text_tower_gives_encode_text(hub: local_hub.Hub, project: Pa
 def test_embedding_images_holds_no_text_tower(project: Path) -> None:
     for name in ("clip", "siglip", "open_clip"):
         folder = project / "data/weights" / name
-        own = set(encoders.load(folder).module.state_dict())
+        own = set(encoder_folder.load(folder).module.state_dict())
         assert not [key for key in own if "text" in key or "token" in key or "logit" in key]
-        assert not own & set(encoders.load_text(folder).module.state_dict())
+        assert not own & set(encoder_folder.load_text(folder).module.state_dict())
 
 
 def test_facts_say_where_an_encoder_comes_from(hub: local_hub.Hub, project: Path) -> None:

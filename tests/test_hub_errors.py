@@ -21,8 +21,9 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import stages.fetch
-from lineup.encoders import encoder as encoders
+from lineup.encoders import encoder_folder
 from lineup.encoders import hub as hub_of_encoders
+from lineup.encoders.encoder import Fetched
 from lineup.errors import UserError
 from lineup.settings.params import Encoder
 from tests.support import hub_repositories, local_hub
@@ -47,7 +48,7 @@ for line in sys.stdin:
             code, _ = 2, print("Traceback:", repr(error), file=sys.stderr)
     print(json.dumps([code, told.getvalue()]), flush=True)
 """
-WAYS_OUT = 'go online and run again, or `dvc pull` what a teammate pushed, or name a copy of yours with weights: "file:..."'
+HINT = 'go online and run again, or `dvc pull` what a teammate pushed, or use a copy of yours with weights: "file:..."'
 Fetch = Callable[..., tuple[int, str]]
 
 
@@ -145,13 +146,13 @@ def test_what_the_hub_refuses(
             ("tiny/gated is gated: accept its terms at http://127.0.0.1", "/tiny/gated, then set HF_TOKEN"),
         )
     elif case == "announced only":
-        hub.faults.missing_files, expected = True, ("tiny/vit can't be fetched", "it answered 404", WAYS_OUT)
+        hub.faults.missing_files, expected = True, ("tiny/vit can't be fetched", "it answered 404", HINT)
     else:
         hub.faults.status = int(case)
         expected = (
             "tiny/vit can't be fetched from http://127.0.0.1",
             "500" if case == "500" else "access is refused, 403",
-            WAYS_OUT,
+            HINT,
         )
     try:
         code, told = run(**asked)
@@ -229,7 +230,7 @@ def _edit(file: str, **content: Any) -> Callable[[Path], None]:
             "tiny/changed needs code of its own, which is never run",
         ),
         (_edit("config.json", num_hidden_layers=3), {}, "tiny/changed has no tensor for "),
-        (_edit("config.json"), {"pooling": None}, "pooling is missing for vit: say cls"),
+        (_edit("config.json"), {"pooling": None}, "pooling is missing for vit; set cls"),
     ],
 )
 def test_repositories_that_are_not_fit(
@@ -276,7 +277,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], P
     return {key: make(root / "-".join(key)) for key, make in SETTINGS.items()}
 
 
-def fetch_folder(library: str, folder: Path, **settings: Any) -> encoders.Fetched:
+def fetch_folder(library: str, folder: Path, **settings: Any) -> Fetched:
     spec = Encoder(library=library, name="mine", weights=f"file:{folder}", **settings)  # type: ignore[arg-type]
     return stages.fetch.fetch(spec)
 
@@ -340,7 +341,7 @@ def test_a_tokenizer_that_cannot_be_loaded_is_told_and_leaves_the_image_tower(
     folder = hub_repositories.siglip(tmp_path / "mine")
     overwrite(folder / file, wrong)
     fetched = fetch_folder("transformers", folder)
-    assert fetched.text is None and fetched.facts["text"] is None
+    assert fetched.text is None and fetched.config.text is None
     assert "the tokenizer of" in caplog.text and "so this row can't be searched with texts" in caplog.text
 
 
@@ -372,7 +373,7 @@ def test_a_pull_request_that_adds_safetensors_is_named_and_taken(
     sentence(
         told,
         "tiny/pickled has no model.safetensors",
-        "say revision: refs/pr/7, a pull request that adds them",
+        "set revision: refs/pr/7, a pull request that adds them",
     )
     assert not [file for file in hub.files_read() if file.endswith(".bin")]
     code, told = run(name="tiny/pickled", pooling="cls", revision="refs/pr/7")
@@ -388,7 +389,7 @@ def test_a_pooler_that_the_checkpoint_lacks_is_not_made_up(
     hub.add("tiny/bare", hub_repositories.vit_without_pooler(tmp_path / "bare"))
     code, told = run(name="tiny/bare", pooling="pooler")
     assert code == 1
-    sentence(told, "tiny/bare has no tensor for pooler.dense.bias", "say pooling: cls or mean")
+    sentence(told, "tiny/bare has no tensor for pooler.dense.bias", "use pooling: cls or mean")
 
 
 def test_a_class_token_that_is_not_there_is_not_made_up(
@@ -398,7 +399,7 @@ def test_a_class_token_that_is_not_there_is_not_made_up(
     hub.add("tiny/resnet", hub_repositories.resnet(tmp_path / "resnet"))
     code, told = run(name="tiny/resnet", pooling="cls")
     assert code == 1
-    sentence(told, "pooling: cls is for networks with a class token, and resnet has none; say mean or pooler")
+    sentence(told, "pooling: cls is for networks with a class token, and resnet has none; use mean or pooler")
 
 
 def test_a_hash_is_checked_for_timms_repositories_too(
@@ -422,10 +423,10 @@ def test_a_mean_counts_where_a_processor_does_not_normalise(
     for asked, mean, value in (({}, 0.0, 1.0), ({"mean": [0.4] * 3, "std": [0.2] * 3}, 0.4, 3.0)):
         code, told = run(name="tiny/plain", pooling="cls", **asked)
         assert code == 0, told
-        encoder = encoders.load(project / "data/weights/row")
-        assert encoder.facts["mean"] == [mean] * 3 and float(
-            encoder.transform(white).mean()
-        ) == pytest.approx(value, abs=1e-5)
+        encoder = encoder_folder.load(project / "data/weights/row")
+        assert encoder.config.mean == [mean] * 3 and float(encoder.transform(white).mean()) == pytest.approx(
+            value, abs=1e-5
+        )
 
 
 def test_pooling_is_refused_where_the_library_decides(
@@ -538,9 +539,8 @@ def test_what_open_clip_s_text_tower_needs_comes_from_the_hub_by_the_same_way(
     )
     assert "error" not in done.stderr, done.stderr
     texts, published = ["a photo of pizza", "apple"], HFTokenizer(str(repository), context_length=77)
-    assert torch.equal(
-        encoders.load_text(tmp_path / "data/weights" / rows[0]).tokenize(texts), published(texts)
-    )
+    tokens = encoder_folder.load_text(tmp_path / "data/weights" / rows[0]).tokenize(texts)
+    assert isinstance(tokens, torch.Tensor) and torch.equal(tokens, published(texts))
     facts = json.loads((tmp_path / "data/weights" / rows[1] / "encoder.json").read_text())
     assert facts["config"]["text_cfg"]["hf_model_name"] == "tiny/text" and facts["text"] is None
 
@@ -557,7 +557,7 @@ def test_a_download_that_failed_is_whole_after_the_next_run(
     finally:
         hub.faults = local_hub.Faults()
     assert code == 1
-    sentence(told, "tiny/stopped can't be fetched", "the download broke off", WAYS_OUT)
+    sentence(told, "tiny/stopped can't be fetched", "the download broke off", HINT)
     assert not (project / "data/weights/row").exists()
     assert run(name="tiny/stopped", pooling="cls")[0] == 0
     facts = json.loads((project / "data/weights/row/encoder.json").read_text())
@@ -578,7 +578,7 @@ def test_a_slow_body_is_waited_for_and_a_silent_one_is_not(
     finally:
         hub.faults = local_hub.Faults()
     assert code == 1
-    sentence(told, "tiny/silent can't be fetched", "it doesn't answer in time", WAYS_OUT)
+    sentence(told, "tiny/silent can't be fetched", "it doesn't answer in time", HINT)
 
 
 def test_damaged_bytes_are_noticed(driver: tuple[local_hub.Hub, Path, Fetch], repositories: Path) -> None:
@@ -612,7 +612,7 @@ def test_without_network_and_without_a_cache(hub: local_hub.Hub, folder: Path) -
         done.stderr,
         "models.vit.encoder.weights: tiny/vit can't be fetched from",
         "HF_HUB_OFFLINE is set",
-        WAYS_OUT,
+        HINT,
     )
     assert hub.requests == []
     with socket.socket() as taken:  # a port where nobody listens
@@ -624,7 +624,7 @@ def test_without_network_and_without_a_cache(hub: local_hub.Hub, folder: Path) -
         "tiny/vit can't be fetched from http://127.0.0.1",
         "it can't be reached",
         "refused",
-        WAYS_OUT,
+        HINT,
     )
     done = fetch(folder, "http://hub.invalid", "vit")
     assert done.returncode == 1
@@ -632,7 +632,7 @@ def test_without_network_and_without_a_cache(hub: local_hub.Hub, folder: Path) -
         done.stderr,
         "tiny/vit can't be fetched from http://hub.invalid",
         "its address can't be found",
-        WAYS_OUT,
+        HINT,
     )
 
 

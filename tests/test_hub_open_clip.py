@@ -18,7 +18,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from lineup.encoders import encoder as encoders
+from lineup.encoders import encoder_folder
 from tests.support import local_hub
 from tests.support.hub_project import PHOTOS, environment, fetch, row, write
 
@@ -77,7 +77,9 @@ def test_a_pretrained_tag_gives_what_open_clip_gives(hub: local_hub.Hub, tmp_pat
         capture_output=True,
     )
     reference = np.load(tmp_path / "reference.npz")
-    encoder, text = (load(tmp_path / "data/weights/clip") for load in (encoders.load, encoders.load_text))
+    encoder, text = (
+        load(tmp_path / "data/weights/clip") for load in (encoder_folder.load, encoder_folder.load_text)
+    )
     with torch.inference_mode():
         images = encoder.module(torch.stack([encoder.transform(photo) for photo in PHOTOS]))  # type: ignore[union-attr]
         texts = text.module(text.tokenize(TEXTS))  # type: ignore[union-attr]
@@ -98,7 +100,7 @@ def test_a_single_file_gives_what_its_architecture_s_tag_gives(hub: local_hub.Hu
         reference_of, cwd=tmp_path, env=environment(tmp_path, hub.url), check=True, capture_output=True
     )
     reference = np.load(tmp_path / "reference.npz")
-    encoder = encoders.load(tmp_path / "data/weights/file")
+    encoder = encoder_folder.load(tmp_path / "data/weights/file")
     pixels = torch.stack([encoder.transform(photo) for photo in PHOTOS])
     assert np.array_equal(pixels.numpy(), reference["pixels"])
     with torch.inference_mode():
@@ -118,7 +120,7 @@ def test_a_single_file_gives_what_its_architecture_s_tag_gives(hub: local_hub.Hu
         ),
         (
             {"name": "ViT-B-32", "weights": "hub:openai"},
-            "name: openai was trained with another activation than ViT-B-32's; say name: ViT-B-32-q",
+            "name: openai was trained with another activation than ViT-B-32's; use name: ViT-B-32-q",
         ),
         ({"name": "ViT-B-32", "weights": "hub"}, "open_clip takes name: ViT-B-32 with weights: hub:TAG"),
         ({"name": "hf-hub:tiny/none", "weights": "hub"}, "name: there is no tiny/none on http://127.0.0.1"),

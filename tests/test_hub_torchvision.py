@@ -20,7 +20,7 @@ import pytest
 import torch
 from torchvision import models
 
-from lineup.encoders import encoder as encoders
+from lineup.encoders import encoder_folder
 from tests.support import local_hub
 from tests.support.hub_project import PHOTOS, environment, row, write
 
@@ -103,7 +103,7 @@ def test_features_are_those_before_the_last_layer(
         model.load_state_dict(torch.load(files[name], weights_only=True))
         model.fc = torch.nn.Identity()  # the documented way to a ResNet's features
         preset = record.transforms()
-        encoder = encoders.load(project / "data/weights" / name)
+        encoder = encoder_folder.load(project / "data/weights" / name)
         with torch.inference_mode():
             expected = model.eval()(torch.stack([preset(photo) for photo in PHOTOS])).numpy()
             np.testing.assert_allclose(

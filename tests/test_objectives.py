@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import nn
 
+from lineup.encoders.encoder_config import EncoderConfig
 from lineup.errors import UserError
 from lineup.objectives import clip, metric_loss, none
 from lineup.objectives.objective import Context, Objective, load_objective
@@ -25,7 +26,7 @@ NAMES = ("ant", "bee", "cow_calf", "dog-face")
 
 def build(name: str, dim: int, **settings: Any) -> Objective:
     torch.manual_seed(0)
-    context = Context(dim, NAMES, {}, None)
+    context = Context(dim, NAMES, EncoderConfig.model_construct(), None)
     return load_objective(name).build(objective(name, **settings), context)
 
 

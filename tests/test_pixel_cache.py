@@ -21,9 +21,10 @@ from PIL import Image
 
 from lineup import paths
 from lineup.commands import cache_usage
-from lineup.embedding import job, pixel_cache
+from lineup.embedding import computation, pixel_cache
 from lineup.embedding.pixel_cache import PixelCache, Pixels
-from lineup.encoders import encoder as encoders
+from lineup.encoders import encoder_folder, libraries
+from lineup.encoders.encoder_config import EncoderConfig
 from lineup.engines.lookup_transform import LookUp, fused
 from lineup.photos import decoding
 from lineup.settings.params import Encoder
@@ -46,8 +47,8 @@ FILE = BYTES + 40  # with its digest, height and width
 
 def place(row: str, seed: int = 0, **spec: Any) -> None:
     torch.manual_seed(seed)
-    fetched = encoders.library(SPEC["library"]).fetch(Encoder.model_validate(SPEC | spec))
-    encoders.save(paths.model(row), fetched.module, {**fetched.facts, "resize_px": 64})
+    fetched = libraries.library(SPEC["library"]).fetch(Encoder.model_validate(SPEC | spec))
+    encoder_folder.save(paths.model(row), fetched.module, fetched.config.model_copy(update={"resize_px": 64}))
 
 
 def settings(**embed_settings: Any) -> None:
@@ -73,8 +74,8 @@ def kept() -> dict[str, int]:
 @pytest.fixture(autouse=True)
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    compute = job.compute
-    monkeypatch.setattr(job, "compute", lambda *arguments: compute(*arguments, measured=MEASURED))
+    compute = computation.compute
+    monkeypatch.setattr(computation, "compute", lambda *arguments: compute(*arguments, measured=MEASURED))
     settings()
     write_prepared(paths.images("test"), [("gallery", photo) for photo in PHOTOS])
     return tmp_path
@@ -187,14 +188,14 @@ def test_the_list_of_the_local_cache_describes_the_pixels() -> None:
     ],
     ids=lambda spec: spec["library"],
 )
-def test_a_transform_follows_from_the_facts_that_pixels_are_kept_under(spec: dict[str, Any]) -> None:
-    library = encoders.library(spec["library"])
-    facts = library.fetch(Encoder.model_validate(spec)).facts
+def test_pixels_follow_from_the_part_of_the_config_that_is_in_their_key(spec: dict[str, Any]) -> None:
+    library = libraries.library(spec["library"])
+    config = library.fetch(Encoder.model_validate(spec)).config
     photo = decoding.decode(PHOTOS[0])
-    whole = library.transform(facts)(photo)
-    look_up = fused(library.transform({"transform": facts["transform"]}))
+    whole = library.transform(config)(photo)
+    look_up = fused(library.transform(EncoderConfig.model_construct(transform=config.transform)))
     assert isinstance(look_up, LookUp)
-    assert torch.equal(look_up.numbers(look_up.pixels(photo)), whole)
+    assert torch.equal(look_up.to_tensor(look_up.pixels(photo)), whole)
 
 
 # --- the cache itself

@@ -18,7 +18,7 @@ import yaml
 from lineup import paths
 from lineup.embedding import dvc_cache
 from lineup.embedding.vector_cache import VectorCache
-from lineup.encoders import encoder as encoders
+from lineup.encoders import encoder_folder, libraries
 from lineup.settings.params import Encoder
 from tests.support.photographs import photograph, write_prepared
 from tests.support.project import ROOT, run, tree
@@ -53,8 +53,10 @@ def place(folder: Path, photos: list[bytes], seed: int = 0) -> None:
     """What preprocess and train leave."""
     write_prepared(folder / paths.images("test"), [("gallery", photo) for photo in photos])
     torch.manual_seed(seed)
-    fetched = encoders.library("torchvision").fetch(Encoder.model_validate(ENCODER))
-    encoders.save(folder / paths.model("a"), fetched.module, {**fetched.facts, "resize_px": 64})
+    fetched = libraries.library("torchvision").fetch(Encoder.model_validate(ENCODER))
+    encoder_folder.save(
+        folder / paths.model("a"), fetched.module, fetched.config.model_copy(update={"resize_px": 64})
+    )
 
 
 def repro(folder: Path) -> dict[str, Any]:

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from lineup.encoders import encoder as encoders
+from lineup.encoders import encoder_folder, libraries
+from lineup.encoders.encoder_config import TEXT_FIELDS
 from lineup.errors import UserError
 from lineup.objectives import clip
 from lineup.objectives.objective import Context
@@ -45,7 +46,7 @@ def score_on_training_labels(root: Path, encoder: Any) -> float:
     wanted = {str(manifest.ids[row]): int(row) for row in parts.train}
     images = root / "data/prepared/train/images"
     photos = [photo for photo in decoding.prepared(images) if photo.image_id in wanted]
-    transform = encoders.load(root / "encoder").transform
+    transform = encoder_folder.load(root / "encoder").transform
     pixels = np.stack([transform(decoding.decode(photo.data)).numpy() for photo in photos])
     labels = np.array([manifest.labels[wanted[photo.image_id]] for photo in photos])
     score = validation.retrieval_score(encoder, pixels, labels, torch.device("cpu"))
@@ -74,7 +75,7 @@ def test_every_objective_learns_eight_labels_by_heart(
 ) -> None:
     """Without a score the last epoch is kept, not the one that is best on two other labels."""
     monkeypatch.setattr(epochs, "retrieval_score", lambda *_: None)
-    start = score_on_training_labels(root, encoders.load(root / "encoder").module)
+    start = score_on_training_labels(root, encoder_folder.load(root / "encoder").module)
     result = scene.run(root, objective(name, **LEARNERS[name]), str(tmp_path), epochs=8, images_per_epoch=64)
     learned = score_on_training_labels(root, result.module)
     assert start < 0.6
@@ -199,7 +200,7 @@ def test_what_is_kept_of_a_training_that_is_stopped_in_its_first_epoch_is_valida
     assert stopped.note == (
         "stopped by max_minutes at epoch 0.5 of 50, kept epoch 0.5; no better than its start on held-out labels (0.500, then 0.400)"
     )
-    start = encoders.load(root / "encoder").module.state_dict()
+    start = encoder_folder.load(root / "encoder").module.state_dict()
     assert scene.weights(stopped) != {name: tensor.numpy().tobytes() for name, tensor in start.items()}
 
 
@@ -207,7 +208,7 @@ def test_a_training_without_time_for_a_step_is_not_called_trained(root: Path, tm
     stopped = scene.run(root, objective("contrastive", epochs=50), str(tmp_path), max_minutes=1e-9)
     assert stopped.note == "stopped by max_minutes before its first step, so it isn't trained"
     assert [entry.epoch for entry in stopped.progress.log] == [0]
-    start = encoders.load(root / "encoder").module.state_dict()
+    start = encoder_folder.load(root / "encoder").module.state_dict()
     assert scene.weights(stopped) == {name: tensor.numpy().tobytes() for name, tensor in start.items()}
 
 
@@ -297,7 +298,7 @@ def test_without_labels_to_hold_out_the_last_epoch_is_kept_and_noted(
 def test_validation_that_can_t_tell_gives_no_score(root: Path, labels: list[int], fault: str | None) -> None:
     """simclr holds images out, whatever their labels."""
     module, pixels = (
-        encoders.load(root / "encoder").module,
+        encoder_folder.load(root / "encoder").module,
         np.random.default_rng(0).random((len(labels), 3, 32, 32), np.float32),
     )
     score = validation.retrieval_score(module, pixels, np.array(labels, np.int64), torch.device("cpu"))
@@ -365,7 +366,7 @@ def test_held_out_labels_never_reach_a_batch(
     scene.run(root, row, str(tmp_path))
     manifest = data.read_manifest(root / "data/prepared/train/manifest.parquet")
     everything = data.Parts(np.arange(len(manifest.ids)), np.array([], np.int64), None, ())
-    transform = encoders.load(root / "encoder").transform
+    transform = encoder_folder.load(root / "encoder").transform
     whole = decoded_images.decode(
         root / "data/prepared/train/images", manifest, everything, transform, 32, 100, tmp_path
     )
@@ -398,24 +399,24 @@ def test_clip_trains_an_encoders_own_text_tower_along_and_leaves_it_behind(tmp_p
     spec = params.Encoder(
         library="transformers", name="tiny-clip", weights=f"file:{hub_repositories.clip(tmp_path / 'hub')}"
     )
-    fetched = encoders.library("transformers").fetch(spec)
-    encoders.save(tmp_path / "encoder", fetched.module, fetched.facts, fetched.text, fetched.files)
+    fetched = libraries.library("transformers").fetch(spec)
+    encoder_folder.save(tmp_path / "encoder", fetched.module, fetched.config, fetched.text, fetched.files)
     scene.write(tmp_path, scene.photos())
     row: Any = objective("clip", learning_rate=1e-3)
-    facts = encoders.load(tmp_path / "encoder").facts
-    built = clip.build(row, Context(facts["dim"], ("a", "b"), facts, tmp_path / "encoder"))
+    config = encoder_folder.load(tmp_path / "encoder").config
+    built = clip.build(row, Context(config.dim, ("a", "b"), config, tmp_path / "encoder"))
     loss: Any = built.loss
     assert isinstance(loss.projection, torch.nn.Identity), "images and texts share a space already"
     assert built.pretrained is not None
     assert {id(p) for p in loss.text.parameters()} == {id(p) for p in built.pretrained.parameters()}
-    assert loss.log_scale.item() == pytest.approx(fetched.facts["logit_scale"]), (
+    assert loss.log_scale.item() == pytest.approx(fetched.config.logit_scale), (
         "it goes on where the checkpoint ended"
     )
     result = scene.run(tmp_path, row)
-    assert not encoders.OF_TEXT & result.facts.keys()
+    assert not TEXT_FIELDS & result.config.model_fields_set
     assert scene.weights(result) != {
         name: t.numpy().tobytes()
-        for name, t in encoders.load(tmp_path / "encoder").module.state_dict().items()
+        for name, t in encoder_folder.load(tmp_path / "encoder").module.state_dict().items()
     }
 
 
@@ -426,7 +427,7 @@ def test_clip_trains_an_encoders_own_text_tower_along_and_leaves_it_behind(tmp_p
 def test_frozen_layers_keep_their_weights(
     root: Path, tmp_path: Path, settings: dict[str, Any], changed: bool
 ) -> None:
-    before = encoders.load(root / "encoder").module
+    before = encoder_folder.load(root / "encoder").module
     names = [
         name
         for name, layer in before.named_modules()
@@ -446,13 +447,13 @@ def test_frozen_layers_keep_their_weights(
     if "dim" in settings:  # nor do batch statistics move, without batch_norm: frozen
         alone = scene.run(root, objective("arcface", **settings), str(tmp_path / "alone")).module.state_dict()
         assert all(torch.equal(tensor, alone[f"0.{name}"]) for name, tensor in before.state_dict().items())
-    assert ("head" in result.facts) == ("dim" in settings)
+    assert (result.config.head is not None) == ("dim" in settings)
 
 
 def test_a_headed_encoder_is_read_back_as_it_was_trained(root: Path, tmp_path: Path) -> None:
     result = scene.run(root, objective("arcface", dim=8), str(tmp_path / "cache"))
-    encoders.save(tmp_path / "model", result.module, result.facts)
-    loaded = encoders.load(tmp_path / "model")
+    encoder_folder.save(tmp_path / "model", result.module, result.config)
+    loaded = encoder_folder.load(tmp_path / "model")
     pixels = torch.rand(2, 3, 32, 32)
     with torch.inference_mode():
         assert torch.allclose(loaded.module(pixels), result.module(pixels), atol=1e-6) and loaded.dim == 8
@@ -521,8 +522,8 @@ def test_single_images_can_be_skipped_or_don_t_matter(tmp_path: Path) -> None:
 
 def test_a_network_of_one_size_refuses_another(root: Path, tmp_path: Path) -> None:
     spec = params.Encoder(library="timm", name="test_vit_relpos", weights="none", allow_random=True)
-    fetched = encoders.library("timm").fetch(spec)
-    encoders.save(tmp_path / "encoder", fetched.module, fetched.facts)
+    fetched = libraries.library("timm").fetch(spec)
+    encoder_folder.save(tmp_path / "encoder", fetched.module, fetched.config)
     scene.write(tmp_path, scene.photos())
     with pytest.raises(UserError, match="image_size is 80, but this network takes 160 only"):
         scene.run(tmp_path, objective("arcface", image_size=80))

@@ -10,21 +10,21 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional
 
-from lineup.encoders import encoder as encoders
+from lineup.encoders import encoder_folder
 from lineup.training.network import PixelScaling, infer_scaling, label_centres
 from tests.support import training_photos as scene
 
 
 def test_training_pixels_are_scaled_as_the_encoders_own_transform_does(tmp_path: Path) -> None:
     scene.write_encoder(tmp_path / "encoder")
-    encoder = encoders.load(tmp_path / "encoder")
+    encoder = encoder_folder.load(tmp_path / "encoder")
     scaling = infer_scaling(encoder, None)
     colour = (200, 30, 90)
     own = encoder.transform(Image.new("RGB", (32, 32), colour))
     pixels = torch.tensor(colour, dtype=torch.uint8)[None, :, None, None].expand(1, 3, 32, 32)
     assert scaling.size == 32 and torch.allclose(scaling.normalise(pixels)[0], own, atol=1e-4)
-    assert np.allclose(scaling.mean.flatten(), encoder.facts["mean"], atol=1e-4)
-    assert np.allclose(scaling.std.flatten(), encoder.facts["std"], atol=1e-4)
+    assert np.allclose(scaling.mean.flatten(), encoder.config.mean, atol=1e-4)
+    assert np.allclose(scaling.std.flatten(), encoder.config.std, atol=1e-4)
 
 
 def test_label_centres_are_the_naive_means_of_the_first_three() -> None:

@@ -17,8 +17,7 @@ import pytest
 import yaml
 
 from lineup import paths
-from lineup.encoders import encoder as encoders
-from lineup.encoders import model_folder
+from lineup.encoders import encoder_config, encoder_folder, model_folder
 from lineup.errors import UserError
 from lineup.storage import files
 from lineup.training import cache_key
@@ -90,7 +89,7 @@ def test_a_trained_row_has_its_own_folder_also_where_it_pointed_to_weights_befor
 def test_a_pointer_to_weights_that_have_changed_is_refused(folder: Path) -> None:
     write_params(folder, {"name": "none"})
     train.main(["--row", "row"])
-    encoder = folder / paths.weights("row") / encoders.FACTS_FILE
+    encoder = folder / paths.weights("row") / encoder_config.CONFIG_FILE
     files.write_json(encoder, {"weights_sha256": "f" * 64})
     with pytest.raises(
         UserError, match=r"^data/models/row: points to other weights than data/weights/row holds"
@@ -122,11 +121,12 @@ def test_a_row_is_trained_and_says_how(folder: Path) -> None:
     write_params(folder, {"name": "arcface", "scale": 16, "dim": 12, "images_per_epoch": 16})
     assert not (folder / "data/prepared/test").exists(), "no test image can reach a training"
     train.main(["--row", "row"])
-    loaded = encoders.load(folder / paths.model("row"))
-    before = encoders.load(folder / paths.weights("row"))
-    assert loaded.dim == 12 and loaded.facts["weights_sha256"] != before.facts["weights_sha256"]
-    assert loaded.facts["trained"]["encoder"]["weights_sha256"] == before.facts["weights_sha256"]
-    assert loaded.facts["trained"]["objective"] == {
+    loaded = encoder_folder.load(folder / paths.model("row"))
+    before = encoder_folder.load(folder / paths.weights("row"))
+    assert loaded.dim == 12 and loaded.config.weights_sha256 != before.config.weights_sha256
+    trained = loaded.config.trained
+    assert trained and trained["encoder"]["weights_sha256"] == before.config.weights_sha256
+    assert trained["objective"] == {
         "name": "arcface",
         "scale": 16,
         "margin": 0.5,
@@ -198,7 +198,7 @@ def test_settings_that_decide_nothing_keep_the_result_and_others_don_t(folder: P
 
 def trained_weights(folder: Path) -> bytes:
     train.main(["--row", "row"])
-    return (folder / paths.model("row") / encoders.WEIGHTS_FILE).read_bytes()
+    return (folder / paths.model("row") / encoder_folder.WEIGHTS_FILE).read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -210,9 +210,9 @@ def test_an_encoder_that_sees_photos_otherwise_is_trained_anew(folder: Path, cha
     """With the same weights, which a changed image_size doesn't touch."""
     write_params(folder, {"name": "arcface"})
     first = trained_weights(folder)
-    before = encoders.load(folder / paths.weights("row")).facts["weights_sha256"]
+    before = encoder_folder.load(folder / paths.weights("row")).config.weights_sha256
     scene.write_encoder(folder / paths.weights("row"), **change)
-    assert encoders.load(folder / paths.weights("row")).facts["weights_sha256"] == before
+    assert encoder_folder.load(folder / paths.weights("row")).config.weights_sha256 == before
     second = trained_weights(folder)
     shutil.rmtree(folder / paths.CACHE)
     assert trained_weights(folder) == second != first
@@ -273,10 +273,10 @@ def test_killed_at_any_point_it_ends_with_the_same_bytes(folder: Path) -> None:
     write_params(folder, {"name": "contrastive", "epochs": 6, "images_per_epoch": 256})
     process = command(folder)
     assert process.wait() == 0
-    whole = (folder / paths.model("row") / encoders.WEIGHTS_FILE).read_bytes()
+    whole = (folder / paths.model("row") / encoder_folder.WEIGHTS_FILE).read_bytes()
     for path in (folder / paths.CACHE / "training").iterdir():
         (path / "checkpoint.safetensors").unlink()
-    (folder / paths.model("row") / encoders.WEIGHTS_FILE).unlink()
+    (folder / paths.model("row") / encoder_folder.WEIGHTS_FILE).unlink()
     killed = 0
     for _ in range(2):
         seen = {
@@ -294,6 +294,6 @@ def test_killed_at_any_point_it_ends_with_the_same_bytes(folder: Path) -> None:
                 break
             time.sleep(0.005)
         process.wait()
-    assert killed == 2 and not (folder / paths.model("row") / encoders.WEIGHTS_FILE).exists()
+    assert killed == 2 and not (folder / paths.model("row") / encoder_folder.WEIGHTS_FILE).exists()
     assert command(folder).wait() == 0
-    assert (folder / paths.model("row") / encoders.WEIGHTS_FILE).read_bytes() == whole
+    assert (folder / paths.model("row") / encoder_folder.WEIGHTS_FILE).read_bytes() == whole

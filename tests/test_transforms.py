@@ -20,7 +20,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torchvision import models
 
-from lineup.encoders import encoder as encoders
+from lineup.encoders import libraries
+from lineup.encoders.encoder_config import EncoderConfig
 from lineup.errors import UserError
 from lineup.settings.params import Encoder
 from tests.support import hub_repositories
@@ -48,9 +49,10 @@ def presets_of_torchvision() -> list[Any]:
 
 @pytest.mark.parametrize("record", presets_of_torchvision(), ids=str)
 def test_every_transform_of_torchvision_is_its_own(record: Any) -> None:
-    own = encoders.library("torchvision")
+    own: Any = libraries.library("torchvision")
     spec = Encoder(library="torchvision", name="any", weights="hub")
-    same_pixels(own.transform({"transform": own._transform(record.transforms(), spec)}), record.transforms())
+    config = EncoderConfig.model_construct(transform=own._transform(record.transforms(), spec))
+    same_pixels(own.transform(config), record.transforms())
 
 
 def record_of_timm(name: str) -> dict[str, Any]:
@@ -72,16 +74,18 @@ def records_of_timm() -> dict[str, dict[str, Any]]:
 
 @pytest.mark.parametrize(("name", "config"), records_of_timm().items())
 def test_every_transform_of_timm_is_its_own(name: str, config: dict[str, Any]) -> None:
-    own = encoders.library("timm")
+    own: Any = libraries.library("timm")
     how = own._transform(record_of_timm(name), Encoder(library="timm", name=name, weights="hub"))
-    same_pixels(own.transform({"transform": how}), timm.data.create_transform(**config, is_training=False))
+    ours = own.transform(EncoderConfig.model_construct(transform=how))
+    same_pixels(ours, timm.data.create_transform(**config, is_training=False))
 
 
 @pytest.mark.parametrize(
     "name", [name for name in open_clip.list_models() if open_clip.list_pretrained_tags_by_model(name)]
 )
 def test_a_file_of_any_architecture_of_open_clip_gets_the_transform_of_its_tags(name: str) -> None:
-    own, config = encoders.library("open_clip"), open_clip.get_model_config(name)
+    own: Any = libraries.library("open_clip")
+    config = open_clip.get_model_config(name)
     assert config is not None
     size = config["vision_cfg"]["image_size"]
     for tag in open_clip.list_pretrained_tags_by_model(name):
@@ -93,7 +97,8 @@ def test_a_file_of_any_architecture_of_open_clip_gets_the_transform_of_its_tags(
         asked = tag if name in ("ViT-L-14", "ViT-H-14-quickgelu") else None  # whose tags differ
         spec = Encoder(library="open_clip", name=name, weights="file:x", transform=asked)
         record = open_clip.get_pretrained_cfg(name, own._tag(spec, config))
-        ours = own.transform({"transform": own._preprocess(record, spec) | {"size": size}})
+        preprocess = own._preprocess(record, spec) | {"size": size}
+        ours = own.transform(EncoderConfig.model_construct(transform=preprocess))
         assert torch.equal(ours(PHOTOS[0]), published(PHOTOS[0]))
 
 
@@ -275,7 +280,7 @@ def test_a_tag_of_another_activation_is_told_as_that() -> None:
     """open_clip does list it."""
     with pytest.raises(
         UserError,
-        match="openai was trained with another activation than ViT-B-32's; say name: ViT-B-32-quickgelu",
+        match="openai was trained with another activation than ViT-B-32's; use name: ViT-B-32-quickgelu",
     ):
         fetch(library="open_clip", name="ViT-B-32", weights="file:mine.safetensors", transform="openai")
 
@@ -290,7 +295,7 @@ def test_an_architecture_of_which_open_clip_lists_no_checkpoint_needs_mean_and_s
     }
     with pytest.raises(UserError, match=r"mean and std are missing.*open_clip_config\.json"):
         fetch(**row)
-    with pytest.raises(UserError, match="say mean and std instead"):
+    with pytest.raises(UserError, match="set mean and std instead"):
         fetch(**row, transform="openai")
     assert tiny == {}
 

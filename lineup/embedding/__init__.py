@@ -1,1 +1,1 @@
-"""From prepared images to vectors, and the caches of vectors and pixels."""
+"""Prepared images to vectors, and the caches of vectors and pixels."""

@@ -1,9 +1,8 @@
-"""The vectors of a row's last result, out of the DVC cache: for a clone whose side cache is empty but that
-ran `dvc pull`.
+"""The vectors of a row's last result, from the DVC cache.
 
-DVC removes a stage's outs before it runs the stage; dvc.lock still names them by hash, and the DVC cache
-still has them. Whatever is missing, damaged, or was computed in another way isn't used: the vectors are
-computed again.
+A clone that ran `dvc pull` has them there, while its local cache is empty. DVC removes a stage's outs before
+it runs the stage, but dvc.lock still names them by their hash, and the DVC cache still has them. What is
+missing, damaged, or was computed in another way isn't used: those vectors are computed again.
 """
 
 from __future__ import annotations
@@ -29,30 +28,31 @@ from lineup.storage import embeddings
 LOCK = Path("dvc.lock")
 
 
-def restore(model: str, fingerprint: str, cache: VectorCache, part: Part = "test") -> int:
-    """Puts the vectors of the row's last result into `cache`, if they have this fingerprint.
+def restore(row: str, fingerprint: str, cache: VectorCache, part: Part = "test") -> int:
+    """Adds the vectors of the row's last result to `cache`, if they have this fingerprint.
 
-    How many were new there.
+    Returns:
+        how many were not in the cache.
     """
-    outs = _outs(f"embed@{model}" if part == "test" else f"embed_train@{model}")
-    listing = outs.get(paths.embeddings(model, part).as_posix())
+    outs = _outs(f"embed@{row}" if part == "test" else f"embed_train@{row}")
+    listing = outs.get(paths.embeddings(row, part).as_posix())
     objects = _dvc_cache() if listing else None
     if not listing or objects is None:
         return 0
-    return sum(_take(file, fingerprint, cache) for file in _files(objects, listing))
+    return sum(_add_vectors(file, fingerprint, cache) for file in _files(objects, listing))
 
 
-def costs(model: str, fingerprint: str) -> dict[str, Any] | None:
-    """What that result cost, as `embed` wrote it."""
-    hashed = _outs(f"embed@{model}").get(paths.costs("embed", model).as_posix())
-    objects = _dvc_cache() if hashed else None
-    content = _read(objects, hashed) if hashed and objects else None
-    told = json.loads(content) if content else {}
-    return told if told.get("fingerprint") == fingerprint else None
+def costs(row: str, fingerprint: str) -> dict[str, Any] | None:
+    """The content of the costs file of that result; None if it is missing, or has another fingerprint."""
+    md5 = _outs(f"embed@{row}").get(paths.costs("embed", row).as_posix())
+    objects = _dvc_cache() if md5 else None
+    content = _read(objects, md5) if md5 and objects else None
+    written = json.loads(content) if content else {}
+    return written if written.get("fingerprint") == fingerprint else None
 
 
 def _outs(stage: str) -> dict[str, str]:
-    """Path -> MD5 (of a folder: of its listing) of a stage's outs, as dvc.lock has them."""
+    """The MD5 of a stage's outs by path, from dvc.lock; the MD5 of a folder is that of its listing."""
     try:
         lock = yaml.load(LOCK.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         return {out["path"]: out["md5"] for out in lock["stages"][stage]["outs"]}
@@ -61,9 +61,9 @@ def _outs(stage: str) -> dict[str, str]:
 
 
 def _dvc_cache() -> Path | None:
-    """The folder of DVC's objects; a team may share one elsewhere."""
-    told = subprocess.run([sys.executable, "-m", "dvc", "cache", "dir"], capture_output=True, check=False)
-    return Path(os.fsdecode(told.stdout.strip())) / "files" / "md5" if told.returncode == 0 else None
+    """The folder of DVC's objects, which a team may share elsewhere; None if DVC can't say."""
+    dvc = subprocess.run([sys.executable, "-m", "dvc", "cache", "dir"], capture_output=True, check=False)
+    return Path(os.fsdecode(dvc.stdout.strip())) / "files" / "md5" if dvc.returncode == 0 else None
 
 
 def _object(objects: Path, md5: str) -> Path:
@@ -71,7 +71,7 @@ def _object(objects: Path, md5: str) -> Path:
 
 
 def _read(objects: Path, md5: str) -> bytes | None:
-    """A small object, unless it is missing or damaged."""
+    """The content of a small object; None if it is missing or damaged."""
     try:
         content = _object(objects, md5).read_bytes()
     except OSError:
@@ -81,7 +81,7 @@ def _read(objects: Path, md5: str) -> bytes | None:
 
 
 def _files(objects: Path, listing: str) -> list[Path]:
-    """The intact files of a folder."""
+    """The intact files of the folder with this listing."""
     content = _read(objects, listing)
     files = (
         [(_object(objects, entry["md5"]), entry["md5"]) for entry in json.loads(content)] if content else []
@@ -97,8 +97,9 @@ def _md5(path: Path) -> str | None:
         return None
 
 
-def _take(file: Path, fingerprint: str, cache: VectorCache) -> int:
-    taken = 0
+def _add_vectors(file: Path, fingerprint: str, cache: VectorCache) -> int:
+    """Adds the vectors of a Parquet file to the cache, and returns how many were not there."""
+    added = 0
     try:
         with pq.ParquetFile(file) as parquet:
             metadata = parquet.schema_arrow.metadata or {}
@@ -111,10 +112,10 @@ def _take(file: Path, fingerprint: str, cache: VectorCache) -> int:
                 batch_size=cache.merged_rows, columns=["image_id", "prepared_id", "embedding"]
             ):
                 keys = vector_cache.keys(rows)
-                lacking = ~cache.has(keys)
-                if lacking.any():
-                    cache.add(keys[lacking], embeddings.vectors_of(rows.column("embedding"))[lacking])
-                    taken += int(lacking.sum())
+                missing = ~cache.has(keys)
+                if missing.any():
+                    cache.add(keys[missing], embeddings.vectors_of(rows.column("embedding"))[missing])
+                    added += int(missing.sum())
     except pa.ArrowInvalid:
-        return taken
-    return taken
+        return added
+    return added

@@ -1,4 +1,9 @@
-"""Encoded images through a network, so that a vector depends on the image and the network alone."""
+"""Encoded images through a network, so that a vector depends on the image and the network alone.
+
+The network always sees batches of one shape. On a CPU it always computes with one thread (engines/engine.py
+says why), and so threads share the images and not the layers. A vector depends neither on the batch size nor
+on how many threads or images there are.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from typing import Literal, TypeVar
+from typing import Literal, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +22,7 @@ import torch
 from lineup import paths
 from lineup.embedding.pixel_cache import PixelCache
 from lineup.encoders.encoder import Transform
-from lineup.engines import engine as engines
+from lineup.engines import conversion, selection
 from lineup.engines.engine import Network
 from lineup.engines.lookup_transform import LookUp
 from lineup.errors import UserError
@@ -27,9 +32,10 @@ from lineup.settings.params import Embed
 In = TypeVar("In")
 Out = TypeVar("Out")
 Vectors = npt.NDArray[np.float32]
-# Images, or more, that a thread is given; one by one, handing over took a tenth of MobileNetV2's time; 16 and
-# 32 save no more.
-AT_ONCE = 8
+EncodedImage: TypeAlias = tuple[str, bytes]  # image_id, and the bytes of a file
+# The least number of images in a thread's task. With one each, handing them over took a tenth of
+# MobileNetV2's time; 16 and 32 save no more.
+IMAGES_PER_TASK = 8
 
 
 @dataclass(frozen=True)
@@ -42,72 +48,100 @@ class Batch:
 
 def vectors(
     network: Network,
-    photos: Iterable[tuple[str, bytes]],
+    images: Iterable[EncodedImage],
     batch_size: int,
     threads: int,
-    kept: PixelCache | None = None,
+    pixel_cache: PixelCache | None = None,
 ) -> Iterator[Batch]:
-    """The vectors of encoded images, in their order, about `batch_size` at a time.
+    """The vectors of images, in their order, about `batch_size` at a time.
 
-    threads: processors to use. The network always sees one shape, and on a processor always one thread
-    (lineup/engines/engine.py says why). So threads share the images, not the layers, and a vector depends
-    neither on batch_size nor on how many threads or images there are. On a processor each thread decodes its
-    images and computes their vectors: none waits for another's. On a GPU batch_size is the shape, and the
-        threads decode ahead while it computes.
-    kept: pixels of the network's transform, taken where they are there, and kept where not.
-    UserError names the image whose vector is not finite, or zero.
+    Args:
+        batch_size: on a GPU the network's shape is used in its place.
+        threads: processors to use.
+        pixel_cache: of the network's transform. Pixels that it lacks are added.
+    Raises:
+        UserError: names the image that can't be decoded, or whose vector is zero or not finite.
     """
-    gpu = network.engine.device.type != "cpu"
-
-    def pixels_of(photo: tuple[str, bytes]) -> tuple[str, torch.Tensor]:
-        return photo[0], decoded(photo, network.transform, kept)
-
-    def vectors_of(images_now: list[tuple[str, torch.Tensor]]) -> Batch:
-        pixels = engines.padded([image for _, image in images_now], network.shape, pinned=gpu)
-        batch = Batch([image_id for image_id, _ in images_now], network.forward(pixels)[: len(images_now)])
-        _check(batch)
-        return batch
-
-    def decoded_and_computed(photos_now: list[tuple[str, bytes]]) -> Batch:
-        return _one(
-            [
-                vectors_of([pixels_of(photo) for photo in group])
-                for group in _grouped(photos_now, network.shape)
-            ]
-        )
-
-    workers = (
-        threads if gpu else threads + 2
-    )  # as some wait for one another's Python, and for the engine; a fifth faster on two cores
-    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        if gpu:
-            ready = _ordered(pool, pixels_of, photos, 2 * network.shape)
-            yield from (vectors_of(group) for group in _grouped(ready, network.shape))
-        else:
-            parts = _grouped(photos, max(network.shape, AT_ONCE))
-            yield from _joined(_ordered(pool, decoded_and_computed, parts, workers + 1), batch_size)
+    if network.engine.device.type == "cpu":
+        return _vectors_on_cpu(network, images, batch_size, threads, pixel_cache)
+    return _vectors_on_gpu(network, images, threads, pixel_cache)
 
 
-def decoded(photo: tuple[str, bytes], transform: Transform, kept: PixelCache | None = None) -> torch.Tensor:
-    """(image_id, encoded bytes) -> float32 [3, H, W].
+def _vectors_on_cpu(
+    network: Network,
+    images: Iterable[EncodedImage],
+    batch_size: int,
+    threads: int,
+    pixel_cache: PixelCache | None,
+) -> Iterator[Batch]:
+    """Each thread decodes its own images and computes their vectors, so that none waits for another's."""
 
-    kept: as in `vectors`. UserError names an image that can't be decoded.
+    def embed(group: list[EncodedImage]) -> Batch:
+        return _joined([_forward(network, decode(part)) for part in _grouped(group, network.shape)])
+
+    def decode(part: list[EncodedImage]) -> list[tuple[str, torch.Tensor]]:
+        return [(image[0], decoded(image, network.transform, pixel_cache)) for image in part]
+
+    # Some threads wait for one another's Python, and for the engine. Two more are a fifth faster on two
+    # cores.
+    workers = threads + 2
+    with _single_threaded_pool(workers) as pool:
+        groups = _grouped(images, max(network.shape, IMAGES_PER_TASK))
+        yield from _rebatched(_in_order(pool, embed, groups, workers + 1), batch_size)
+
+
+def _vectors_on_gpu(
+    network: Network, images: Iterable[EncodedImage], threads: int, pixel_cache: PixelCache | None
+) -> Iterator[Batch]:
+    """The threads decode ahead while the GPU computes."""
+
+    def decode(image: EncodedImage) -> tuple[str, torch.Tensor]:
+        return image[0], decoded(image, network.transform, pixel_cache)
+
+    with _single_threaded_pool(threads) as pool:
+        pixels = _in_order(pool, decode, images, 2 * network.shape)
+        for group in _grouped(pixels, network.shape):
+            yield _forward(network, group, pinned=True)
+
+
+def _single_threaded_pool(workers: int) -> ThreadPoolExecutor:
+    """Threads in each of which torch computes with that thread alone."""
+    return ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
+
+
+def _forward(network: Network, images: list[tuple[str, torch.Tensor]], pinned: bool = False) -> Batch:
+    """The vectors of at most `network.shape` images. UserError if one is zero or not finite."""
+    pixels = conversion.padded([image for _, image in images], network.shape, pinned=pinned)
+    batch = Batch([image_id for image_id, _ in images], network.forward(pixels)[: len(images)])
+    _check(batch)
+    return batch
+
+
+def decoded(image: EncodedImage, transform: Transform, pixel_cache: PixelCache | None = None) -> torch.Tensor:
+    """What the network sees of an image: float32 [3, H, W].
+
+    Args:
+        pixel_cache: see `vectors`.
+    Raises:
+        UserError: names an image that can't be decoded.
     """
-    image_id, content = photo
+    image_id, content = image
     try:
-        if kept and isinstance(transform, LookUp):
-            return transform.numbers(kept.take(content, lambda: transform.pixels(decoding.decode(content))))
+        if pixel_cache and isinstance(transform, LookUp):
+            pixels = pixel_cache.take(content, lambda: transform.pixels(decoding.decode(content)))
+            return transform.to_tensor(pixels)
         return transform(decoding.decode(content))
     except decoding.BadImage as error:
         raise UserError(f"{_named(image_id)} {error}; run `dvc repro -f preprocess`") from None
 
 
-def _ordered(
+def _in_order(
     pool: ThreadPoolExecutor, function: Callable[[In], Out], items: Iterable[In], ahead: int
 ) -> Iterator[Out]:
-    """function(item) of each item, in order, computed by the pool.
+    """function(item) of each item, in their order, computed by the pool.
 
-    At most `ahead` are under way or wait to be taken.
+    Args:
+        ahead: the largest number of results that are being computed or wait to be taken.
     """
     items = iter(items)
     pending = deque(pool.submit(function, item) for item in islice(items, ahead))
@@ -127,19 +161,19 @@ def _grouped(items: Iterable[In], size: int) -> Iterator[list[In]]:
         yield group
 
 
-def _joined(parts: Iterable[Batch], least: int) -> Iterator[Batch]:
-    """Parts put together to at least so many images."""
+def _rebatched(parts: Iterable[Batch], least: int) -> Iterator[Batch]:
+    """Parts joined to batches of at least `least` images; the last may have fewer."""
     gathered: list[Batch] = []
     for part in parts:
         gathered.append(part)
         if sum(len(one.ids) for one in gathered) >= least:
-            yield _one(gathered)
+            yield _joined(gathered)
             gathered = []
     if gathered:
-        yield _one(gathered)
+        yield _joined(gathered)
 
 
-def _one(parts: list[Batch]) -> Batch:
+def _joined(parts: list[Batch]) -> Batch:
     return Batch(
         [image_id for part in parts for image_id in part.ids],
         np.concatenate([part.vectors for part in parts]),
@@ -147,18 +181,20 @@ def _one(parts: list[Batch]) -> Batch:
 
 
 def _check(batch: Batch) -> None:
+    """Raises UserError if a vector is zero or not finite, with the first such image."""
     finite = np.all(np.isfinite(batch.vectors), axis=1)
     bad = np.logical_or(~finite, ~batch.vectors.any(axis=1))
     if bad.any():
         row = int(np.argmax(bad))
         fault = "only zeros" if finite[row] else "numbers that are not finite"
         raise UserError(
-            f"{_named(batch.ids[row])} gets a vector of {fault}; take that photo out, or check the row's weights, mean and std"
+            f"{_named(batch.ids[row])} gets a vector of {fault}; "
+            "remove that photo, or check the row's weights, mean and std"
         )
 
 
 def _named(image_id: str) -> str:
-    """An image as the user knows it: by its path, where the manifest tells it."""
+    """An image's path in data/raw and its id; the id alone where the manifest lacks it."""
     manifest = paths.manifest("test")
     if manifest.exists():
         table = pq.read_table(manifest, columns=["paths"], filters=[("image_id", "=", image_id)])
@@ -168,5 +204,5 @@ def _named(image_id: str) -> str:
 
 
 def choose_device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
-    """UserError if a GPU is asked for that isn't there."""
-    return engines.candidates(Embed(device=wanted, engine="torch"))[0].device
+    """Where torch computes. Raises UserError if a GPU is asked for and there is none."""
+    return selection.candidates(Embed(device=wanted, engine="torch"))[0].device

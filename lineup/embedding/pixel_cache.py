@@ -1,11 +1,11 @@
-"""Photos as a network's transform leaves them, before it scales them to numbers: kept for the next row that
-sees them the same way.
+"""The 8-bit pixels of photos after a network's transform, before they are scaled to numbers.
 
-Many rows do: a network and what was fine-tuned from it, and each row that is trained again.
-`.cache/pixels/<fingerprint>/<2 hex digits>/<SHA-256 of the encoded bytes>` holds the SHA-256 of the rest,
-height and width, and the 8-bit pixels: a file that is damaged in any way is not used. Files appear by a
-rename and hold the same bytes whoever writes them: processes may share them. Nothing is ever waited for here,
-and nothing fails: what isn't kept is decoded again.
+Rows that have the same transform share them: a network and what was fine-tuned from it, and each row that is
+trained again. `.cache/pixels/<fingerprint>/<2 hex digits>/<SHA-256 of the encoded bytes>` holds the SHA-256
+of the rest of the file, height and width, and the pixels. A file that is damaged in any way counts as absent.
+
+Files appear by a rename, and hold the same bytes whoever writes them, so processes may share them. The cache
+never waits and never fails: pixels that aren't cached are decoded again.
 """
 
 from __future__ import annotations
@@ -29,31 +29,38 @@ from lineup.storage.blobs import BlobStore
 from lineup.storage.files import IN_USE_SECONDS
 
 Pixels = npt.NDArray[np.uint8]  # [H, W, RGB]
-SPARED_BYTES = 5 * 10**9  # left free on the disk
-_FACTS = "ingredients.json"  # written anew by each run that uses the folder: its age tells when that was
+# Bytes of the disk that the cache leaves free.
+SPARED_BYTES = 5 * 10**9
+# Each run that uses a fingerprint's folder writes this file, and so its age is that of the last use.
+_KEY_PARTS_FILE = "ingredients.json"
 _SIZE = struct.Struct("<2I")
 
 
 class PixelCache:
     """The pixels of one fingerprint.
 
-    facts: what decides them, to be shown; max_bytes: of all fingerprints together, the others of which make
-    room once they weren't used for a day; required_bytes: of the photos that a run has, so many at most.
+    Args:
+        key_parts: what decides the pixels, as JSON, for people to read.
+        max_bytes: of the pixels of all fingerprints. Those of others are removed for this one's, if they
+            weren't used for a day.
+        required_bytes: what the photos of this run take at most.
     """
 
-    def __init__(self, folder: Path, facts: dict[str, Any], max_bytes: float, required_bytes: int) -> None:
+    def __init__(
+        self, folder: Path, key_parts: dict[str, Any], max_bytes: float, required_bytes: int
+    ) -> None:
         self.folder = folder
-        self._counting = threading.Lock()
+        self._lock = threading.Lock()
         self._store = BlobStore(folder)
         try:
             self._store.remove_abandoned()
-            files.write_json(folder / _FACTS, facts)
-            self._room = _room(folder, max_bytes, required_bytes)
-        except OSError:  # a full disk, or another process that takes the folder away just now
-            self._room = 0
+            files.write_json(folder / _KEY_PARTS_FILE, key_parts)
+            self._free_bytes = _make_room(folder, max_bytes, required_bytes)
+        except OSError:  # a full disk, or another process that removes the folder just now
+            self._free_bytes = 0
 
     def take(self, content: bytes, make: Callable[[], Pixels]) -> Pixels:
-        """An encoded image's pixels: the cached ones, or what `make` gives, cached where there is room."""
+        """An encoded image's cached pixels, or those that `make` returns, cached if there is room."""
         key = hashlib.sha256(content).hexdigest()
         cached = self._store.read(key)
         if cached is not None:
@@ -64,22 +71,23 @@ class PixelCache:
         return pixels
 
     def _reserve(self, needed: int) -> bool:
-        with self._counting:
-            fits = self._room >= needed
-            self._room -= needed if fits else 0
+        with self._lock:
+            fits = self._free_bytes >= needed
+            self._free_bytes -= needed if fits else 0
         return fits
 
     def _write(self, key: str, pixels: Pixels) -> None:
         try:
             self._store.write(key, _SIZE.pack(*pixels.shape[:2]), np.ascontiguousarray(pixels).data)
-        except OSError:  # a full disk, or a folder that another process takes away: the vectors don't need it
-            self._room = 0
+        except OSError:  # a full disk, or a folder that another process removes: the vectors don't need it
+            self._free_bytes = 0
 
 
-def _room(folder: Path, max_bytes: float, required_bytes: int) -> float:
-    """Bytes that may be added to `folder`.
+def _make_room(folder: Path, max_bytes: float, required_bytes: int) -> float:
+    """Removes the pixels of other fingerprints, the least recently used first, until `required_bytes` fit.
 
-    Takes away others for it, first those whose last use is longest ago.
+    Returns:
+        the number of bytes that may be added to `folder`.
     """
     files.remove_abandoned(folder.parent)
     sizes = {one: _bytes(one) for one in folder.parent.glob("[!.]*")}
@@ -87,14 +95,14 @@ def _room(folder: Path, max_bytes: float, required_bytes: int) -> float:
     for one in sorted(sizes, key=_last_used):
         if sum(sizes.values()) + missing <= max_bytes or time.time() - _last_used(one) < IN_USE_SECONDS:
             break
-        with suppress(OSError):  # another process takes it away
+        with suppress(OSError):  # another process removes it
             files.remove_folder(one)
         del sizes[one]
     return min(max_bytes - sum(sizes.values()), shutil.disk_usage(folder).free - SPARED_BYTES)
 
 
 def _bytes(folder: Path) -> int:
-    """About: files that other processes add or take away at the same time may be missed."""
+    """The size of a folder, without files that other processes add or remove at the same time."""
     total = 0
     for part in folder.glob("??"):
         with suppress(OSError):
@@ -104,6 +112,6 @@ def _bytes(folder: Path) -> int:
 
 def _last_used(folder: Path) -> float:
     try:
-        return (folder / _FACTS).stat().st_mtime
+        return (folder / _KEY_PARTS_FILE).stat().st_mtime
     except OSError:
         return 0.0

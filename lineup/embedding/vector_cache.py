@@ -1,10 +1,10 @@
-"""Vectors that were computed before, by image: append-only files under `.cache/vectors/<fingerprint>/`.
+"""Cached vectors by image, in files under `.cache/vectors/<fingerprint>/` that are added and never changed.
 
-A file ("piece") holds some images' ids and vectors, sorted by id, and is named after the SHA-256 of its
-content: a piece that is damaged in any way is not used, its vectors are computed again. Pieces appear by a
-    rename, so that any number of
-processes can add at once. Memory: about 150 bytes per id that is kept, plus a few times one piece (at most 16
-    MB).
+A file ("piece") holds some images' keys and vectors, sorted by key, and is named after its SHA-256.
+A piece that is damaged in any way counts as absent, and its vectors are computed again. Pieces appear by a
+rename, and so any number of processes can add at once.
+
+Memory: about 150 bytes for each cached vector, and a few times the largest piece (16 MB).
 """
 
 from __future__ import annotations
@@ -24,35 +24,41 @@ from lineup.storage import files
 
 Ids = npt.NDArray[np.bytes_]  # S32: the 32 bytes of a SHA-256
 Vectors = npt.NDArray[np.float32]
+# The size up to which small pieces are merged, and the number of small pieces from which on they are.
 MERGED_BYTES = 2**24
 MOST_SMALL_PIECES = 256
 _SUFFIX = ".safetensors"
 
 
 def raw_ids(ids: Iterable[str]) -> Ids:
-    """64 hex digits each -> S32 [N]; sorts and compares as the text does."""
+    """Ids of 64 hex digits each as S32 [N], which sort and compare as the ids do."""
     return np.frombuffer(bytes.fromhex("".join(ids)), dtype="S32")
 
 
 def keys(images: pa.RecordBatch) -> Ids:
-    """What a vector is kept under, S32 [N]: an image's id; half of it and of the prepared bytes' id where
-    those aren't its own.
+    """The keys under which the vectors of images are cached. Keys sort as the ids do.
 
-    images: N rows with image_id and prepared_id. Keys sort as the ids do. An image that is shrunk to another
-    size than before has another key.
+    The key of an image is its image_id. If preprocess has shrunk it, the key is the first half of its
+    image_id and the first half of the prepared bytes' id. So an image that is shrunk to another size has
+    another key.
+
+    Args:
+        images: N rows with image_id and prepared_id.
+    Returns:
+        S32 [N].
     """
-    kept = raw_ids(images.column("image_id").to_pylist()).view(np.uint8).reshape(-1, 32).copy()
+    keys = raw_ids(images.column("image_id").to_pylist()).view(np.uint8).reshape(-1, 32).copy()
     prepared = images.column("prepared_id").to_pylist()
     replaced = [row for row, digest in enumerate(prepared) if digest is not None]
     if replaced:
-        kept[replaced, 16:] = (
+        keys[replaced, 16:] = (
             raw_ids(prepared[row] for row in replaced).view(np.uint8).reshape(-1, 32)[:, :16]
         )
-    return kept.view("S32").reshape(-1)
+    return keys.view("S32").reshape(-1)
 
 
 class VectorCache:
-    """The vectors of one fingerprint; `dim` is their length."""
+    """The vectors of one fingerprint, each of `dim` numbers."""
 
     def __init__(self, folder: Path, dim: int) -> None:
         self.folder, self.dim = folder, dim
@@ -65,53 +71,51 @@ class VectorCache:
         self._scan()
 
     def has(self, ids: Ids) -> npt.NDArray[np.bool_]:
-        """ids: S32 [N] -> bool [N]."""
-        known, _, _ = self._located()
+        """Which of the ids have a vector: S32 [N] -> bool [N]."""
+        known, _, _ = self._locations()
         if not len(known):
             return np.zeros(len(ids), bool)
         return known[np.minimum(np.searchsorted(known, ids), len(known) - 1)] == ids
 
     def add(self, ids: Ids, vectors: Vectors) -> None:
         """Stores a finished batch. ids: S32 [N]; vectors: float32 [N, D]."""
-        name, kept = self._write(ids, vectors)
-        self._pieces[name], self._index = kept, None
+        name, written = self._write(ids, vectors)
+        self._pieces[name], self._index = written, None
         if sum(self._is_small(ids) for ids in self._pieces.values()) > MOST_SMALL_PIECES:
             self.merge()
 
     def read(self, ids: Ids) -> Vectors:
-        """ids: S32 [N], sorted and all there -> float32 [N, D]. Reads each piece once for a call."""
+        """The vectors of ids, all of which are cached: S32 [N], sorted -> float32 [N, D]."""
         for _ in range(3):
             try:
                 return self._read(ids)
-            except (OSError, SafetensorError, KeyError):  # another process has merged a piece just now
+            except (OSError, SafetensorError, KeyError):  # another process has just merged a piece
                 self._scan()
         raise UserError(f"{self.folder}: was changed while it was read; run again")
 
     def merge(self) -> None:
-        """Puts small pieces together.
-
-        One that another process is reading stays readable there as part of a larger one.
-        """
+        """Merges small pieces. A process that reads one of them finds its vectors in the merged piece."""
         small = sorted(name for name, ids in self._pieces.items() if self._is_small(ids))
         for group in self._groups(small):
             try:
                 parts = [self._load(name) for name in group]
-            except (OSError, SafetensorError):
-                self._scan()  # another process merges them
+            except (OSError, SafetensorError):  # another process merges them
+                self._scan()
                 return
-            merged, kept = self._write(
+            merged, written = self._write(
                 np.concatenate([ids for ids, _ in parts]), np.concatenate([vectors for _, vectors in parts])
             )
             for name in group:
                 if name != merged:
                     (self.folder / name).unlink(missing_ok=True)
                     del self._pieces[name]
-            self._pieces[merged], self._index = kept, None
+            self._pieces[merged], self._index = written, None
 
     def _is_small(self, ids: Ids) -> bool:
         return len(ids) <= self.merged_rows // 2
 
     def _groups(self, names: list[str]) -> Iterator[list[str]]:
+        """Pieces that make one of at most `merged_rows` rows."""
         group: list[str] = []
         rows = 0
         for name in names:
@@ -124,16 +128,17 @@ class VectorCache:
             yield group
 
     def _scan(self) -> None:
-        """Looks for pieces that this process doesn't know, and forgets those that are gone."""
-        there = {path.name for path in self.folder.glob(f"*{_SUFFIX}")}
-        pieces = {name: ids for name, ids in self._pieces.items() if name in there}
-        for name in sorted(there - pieces.keys()):
+        """Adds the pieces that other processes have written, and forgets those that are gone."""
+        present = {path.name for path in self.folder.glob(f"*{_SUFFIX}")}
+        pieces = {name: ids for name, ids in self._pieces.items() if name in present}
+        for name in sorted(present - pieces.keys()):
             ids = self._intact_ids(name)
             if ids is not None:
                 pieces[name] = ids
         self._pieces, self._index = pieces, None
 
     def _intact_ids(self, name: str) -> Ids | None:
+        """The ids of a piece; None if it is missing or damaged."""
         try:
             with (self.folder / name).open("rb") as stream:
                 if hashlib.file_digest(stream, "sha256").hexdigest() + _SUFFIX != name:
@@ -146,20 +151,21 @@ class VectorCache:
         return ids.reshape(-1).view("S32") if fits else None
 
     def _write(self, ids: Ids, vectors: Vectors) -> tuple[str, Ids]:
+        """Writes a piece, and returns its name and its ids, sorted and each once."""
         assert vectors.shape == (len(ids), self.dim), vectors.shape
-        kept, first = np.unique(ids, return_index=True)
+        unique, first = np.unique(ids, return_index=True)
         rows = np.ascontiguousarray(vectors[first], dtype=np.float32)
-        content = save({"ids": kept.view(np.uint8).reshape(-1, 32), "vectors": rows})
+        content = save({"ids": unique.view(np.uint8).reshape(-1, 32), "vectors": rows})
         name = hashlib.sha256(content).hexdigest() + _SUFFIX
         files.replace_atomically(self.folder / name, lambda temporary: temporary.write_bytes(content))
-        return name, kept
+        return name, unique
 
     def _load(self, name: str) -> tuple[Ids, Vectors]:
         with safe_open(self.folder / name, framework="numpy") as piece:
             return piece.get_tensor("ids").reshape(-1).view("S32"), piece.get_tensor("vectors")
 
-    def _located(self) -> tuple[Ids, npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-        """All ids, sorted, with the place of each: number of its piece, and row therein."""
+    def _locations(self) -> tuple[Ids, npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+        """All ids, sorted, and for each the number of its piece in `_names`, and its row in that piece."""
         if self._index is None:
             self._names = sorted(self._pieces)
             parts = [self._pieces[name] for name in self._names]
@@ -175,15 +181,17 @@ class VectorCache:
         return self._index
 
     def _read(self, ids: Ids) -> Vectors:
-        known, pieces, rows = self._located()
-        place = np.searchsorted(known, ids)
-        if len(ids) and (not len(known) or not np.array_equal(known[np.minimum(place, len(known) - 1)], ids)):
-            raise KeyError("some ids are not kept")
+        known, pieces, rows = self._locations()
+        position = np.searchsorted(known, ids)
+        if len(ids) and (
+            not len(known) or not np.array_equal(known[np.minimum(position, len(known) - 1)], ids)
+        ):
+            raise KeyError("some ids have no vector")
         vectors = np.empty((len(ids), self.dim), np.float32)
-        for number in np.unique(pieces[place]):
-            here = np.flatnonzero(pieces[place] == number)
-            wanted = rows[place[here]]
+        for number in np.unique(pieces[position]):
+            in_piece = np.flatnonzero(pieces[position] == number)
+            wanted = rows[position[in_piece]]
             first, last = int(wanted.min()), int(wanted.max())
             with safe_open(self.folder / self._names[number], framework="numpy") as piece:
-                vectors[here] = piece.get_slice("vectors")[first : last + 1][wanted - first]
+                vectors[in_piece] = piece.get_slice("vectors")[first : last + 1][wanted - first]
         return vectors

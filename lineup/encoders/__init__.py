@@ -1,1 +1,1 @@
-"""Networks that map an image to a vector: one library of encoders per file, and what they share."""
+"""Networks that map an image to a vector: one library per file, and what the libraries share."""

@@ -1,8 +1,7 @@
-"""Repositories of the Hugging Face hub: fetched at one commit, checked, and every failure told in one
-sentence.
+"""Repositories of the Hugging Face hub: fetched at one commit, checked, and with errors of one sentence.
 
-Everything goes through huggingface_hub, so HF_HUB_OFFLINE, HF_ENDPOINT, HF_TOKEN, HF_HOME, proxies and
-existing caches work as its documentation says, and a download that broke off is resumed by the next run.
+Everything goes through huggingface_hub. So HF_HUB_OFFLINE, HF_ENDPOINT, HF_TOKEN, HF_HOME, proxies and
+existing caches work as its documentation says, and the next run resumes a download that broke off.
 """
 
 from __future__ import annotations
@@ -22,19 +21,23 @@ from typing import Any
 from huggingface_hub import constants, errors, get_repo_discussions, metadata_load, snapshot_download
 
 from lineup.encoders import weights
+from lineup.encoders.encoder_config import JsonObject
 from lineup.errors import UserError
 
-WAYS_OUT = 'go online and run again, or `dvc pull` what a teammate pushed, or name a copy of yours with weights: "file:..."'
+HINT = (
+    "go online and run again, or `dvc pull` what a teammate pushed, "
+    'or use a copy of yours with weights: "file:..."'
+)
 _CARD = "README.md"
-_MOST_SETTINGS_MB, _MOST_LEVELS = 16, 64
+_MAX_SETTINGS_MB, _MAX_JSON_LEVELS = 16, 64
 
 
 def _no_retry(record: logging.LogRecord) -> bool:
     return not re.search("thrown while requesting|^Retrying in", record.getMessage())
 
 
-# huggingface_hub logs each attempt: what becomes of them is in the error, if they all fail. The rest it
-# prints twice, by itself and by way of our own log, which is enough.
+# huggingface_hub logs each attempt, and raises an error if all of them fail: the error is enough. It prints
+# everything else twice, with a handler of its own and through our log, which is enough, too.
 logging.getLogger("huggingface_hub.utils._http").addFilter(_no_retry)
 logging.getLogger("huggingface_hub").handlers.clear()
 
@@ -43,7 +46,9 @@ logging.getLogger("huggingface_hub").handlers.clear()
 class Snapshot:
     """A repository's files at one commit.
 
-    commit: null for a folder that came from no hub; hashes: SHA-256 by name.
+    Attributes:
+        commit: None for a folder of the user's.
+        hashes: SHA-256 of each file, by its path in the folder.
     """
 
     folder: Path
@@ -54,8 +59,8 @@ class Snapshot:
     def has(self, *names: str) -> bool:
         return any((self.folder / name).is_file() for name in names)
 
-    def source(self) -> dict[str, Any]:
-        """The facts on where an encoder came from."""
+    def source(self) -> JsonObject:
+        """What `EncoderConfig.source` says of an encoder from this repository."""
         hashes = {name: digest for name, digest in self.hashes.items() if name != _CARD}
         safetensors = [digest for name, digest in hashes.items() if name.endswith(".safetensors")]
         return {
@@ -65,16 +70,18 @@ class Snapshot:
             "sha256": safetensors[0] if len(safetensors) == 1 else None,
         }
 
-    def settings(self, name: str) -> dict[str, Any]:
-        """What a JSON file holds.
+    def settings(self, name: str) -> JsonObject:
+        """The content of a JSON file.
 
-        UserError where it isn't one of settings, or so large or deep that who reads it would choke.
+        Raises UserError if it isn't a JSON object, or is so large or deep that a library would run out of
+        memory or stack.
         """
         path = self.folder / name
         fault = f"weights: {name} of {self.repository}"
-        if path.stat().st_size > _MOST_SETTINGS_MB * 2**20:
+        if path.stat().st_size > _MAX_SETTINGS_MB * 2**20:
             raise UserError(
-                f"{fault} is larger than {_MOST_SETTINGS_MB} MB, which settings never are; choose another checkpoint"
+                f"{fault} is larger than {_MAX_SETTINGS_MB} MB, which settings never are; "
+                "choose another checkpoint"
             )
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
@@ -82,20 +89,19 @@ class Snapshot:
             content = None
         if not isinstance(content, dict) or not _is_shallow(content):
             raise UserError(
-                f"{fault} is damaged: it must be a JSON object of at most {_MOST_LEVELS} levels; choose another checkpoint, or mend a copy"
+                f"{fault} is damaged: it must be a JSON object of at most {_MAX_JSON_LEVELS} levels; "
+                "choose another checkpoint, or correct a copy"
             )
         return content
 
     def licence(self) -> str | None:
-        """As the repository's card states it: "apache-2.0", "other (dinov3-license)"; null where it states
-        none.
-        """
+        """What the repository's card states: "apache-2.0", "other (dinov3-license)", or None."""
         try:
             card = metadata_load(self.folder / _CARD) or {}
-        except Exception:  # a card is for people: whatever is wrong with it, the weights are as they are
+        except Exception:  # the card is for people to read, and its faults don't touch the weights
             return None
         licence, name = card.get("license"), card.get("license_name")
-        # Texts alone: YAML of a few bytes may print as gigabytes.
+        # Only strings are taken, because YAML of a few bytes may print as gigabytes.
         stated = ", ".join(
             part for part in (licence if isinstance(licence, list) else [licence]) if isinstance(part, str)
         )
@@ -104,7 +110,7 @@ class Snapshot:
 
 def _is_shallow(content: Any) -> bool:
     level = [content]
-    for _ in range(_MOST_LEVELS):
+    for _ in range(_MAX_JSON_LEVELS):
         level = [
             child for parent in level for child in (parent.values() if isinstance(parent, dict) else parent)
         ]
@@ -113,74 +119,79 @@ def _is_shallow(content: Any) -> bool:
 
 
 def snapshot(repository: str, revision: str | None, patterns: Sequence[str]) -> Snapshot:
-    """The files of a repository that match, at the commit that `revision` (default: main) points to now.
+    """A repository's files that match, at the commit that `revision` (default: main) points to now.
 
-    Files are in huggingface_hub's cache, and checked. UserError says why they can't be had, and the ways out.
+    They are in huggingface_hub's cache, and checked. Raises UserError if they can't be fetched.
     """
     allowed = [*patterns, _CARD]
-    with told(repository, revision):
+    with translate_errors(repository, revision):
         folder = Path(snapshot_download(repository, revision=revision, allow_patterns=allowed))
     return Snapshot(folder, repository, folder.name, _hashes(folder, allowed))
 
 
 def folder(path: str, patterns: Sequence[str]) -> Snapshot:
-    """A repository's files in a folder of the user's own ("file:models/clip")."""
-    place = Path(path).expanduser()
-    if not place.is_dir():
+    """A repository's files in a folder of the user's ("file:models/clip")."""
+    own = Path(path).expanduser()
+    if not own.is_dir():
         raise UserError(
-            f"weights: {place} is no folder; it must hold the files of a repository, as save_pretrained writes them"
+            f"weights: {own} is not a folder; "
+            "it must hold the files of a repository, as save_pretrained writes them"
         )
-    return Snapshot(place, path, None, _hashes(place, [*patterns, _CARD]))
+    return Snapshot(own, path, None, _hashes(own, [*patterns, _CARD]))
 
 
 def safetensors_elsewhere(repository: str) -> str:
-    """Where a repository without safetensors has them: "say revision: refs/pr/7", the open pull request that
-    adds them.
+    """A hint at the revision of a repository that has safetensors: "set revision: refs/pr/7, ...".
 
-    The hub's own robot opens one for most repositories of pickled weights.
+    Hugging Face's robot opens a pull request that adds them to most repositories of pickled weights.
     """
     try:
-        offers = get_repo_discussions(repository, discussion_type="pull_request", discussion_status="open")
-        found = next((offer.git_reference for offer in offers if "safetensors" in offer.title.lower()), None)
-    except (
-        Exception
-    ):  # a hint alone: whatever keeps it from being found, the sentence that it belongs to is told
-        found = None
+        requests = get_repo_discussions(repository, discussion_type="pull_request", discussion_status="open")
+        revision = next(
+            (request.git_reference for request in requests if "safetensors" in request.title.lower()), None
+        )
+    except Exception:  # the hint is left out, and the error that it belongs to is reported all the same
+        revision = None
     return (
-        f"say revision: {found}, a pull request that adds them"
-        if found
-        else "name a revision that has them, if there is one"
+        f"set revision: {revision}, a pull request that adds them"
+        if revision
+        else "set a revision that has them, if there is one"
     )
 
 
-def _hashes(place: Path, patterns: Sequence[str]) -> dict[str, str]:
-    """Of the files that match, by name.
+def _hashes(folder: Path, patterns: Sequence[str]) -> dict[str, str]:
+    """SHA-256 of the files that match, by their path in the folder.
 
-    UserError if one isn't what the hub says it is, before anything reads it.
+    Raises UserError if a file isn't the one that the hub has, before anything reads it.
     """
-    inside = {path.relative_to(place).as_posix(): path for path in sorted(place.rglob("*")) if path.is_file()}
+    files = {
+        path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()
+    }
     return {
         name: _checked_digest(path)
-        for name, path in inside.items()
+        for name, path in files.items()
         if any(fnmatch(name, pattern) for pattern in patterns)
     }
 
 
 def _checked_digest(path: Path) -> str:
-    """A file's SHA-256, compared with the hub's own, after which the cache names large files."""
+    """A file's SHA-256. The cache names a large file after the hub's own SHA-256, which is compared."""
     digest, cached_as = weights.digest(path), path.resolve().name
     if path.is_symlink() and re.fullmatch(r"[0-9a-f]{64}", cached_as) and cached_as != digest:
         raise UserError(
-            f"weights: {path} is damaged (its SHA-256 begins {digest[:8]}, not {cached_as[:8]}); remove it and run again"
+            f"weights: {path} is damaged (its SHA-256 begins {digest[:8]}, not {cached_as[:8]}); "
+            "remove it and run again"
         )
     return digest
 
 
 @contextmanager
-def told(what: str, revision: str | None = None, hub: str | None = None) -> Iterator[None]:
-    """Turns what goes wrong on the way to a hub into a UserError.
+def translate_errors(what: str, revision: str | None = None, hub: str | None = None) -> Iterator[None]:
+    """Turns an error on the way to a hub into a UserError.
 
-    what: the repository or file; hub: default, HF_ENDPOINT.
+    Args:
+        what: the repository or file that is fetched.
+        hub: its address, by default that of HF_ENDPOINT.
     """
     try:
         yield
@@ -194,28 +205,35 @@ def told(what: str, revision: str | None = None, hub: str | None = None) -> Iter
 
 
 def _reason(error: BaseException, what: str, revision: str | None, hub: str) -> str | None:
-    """The sentence for an error, or for the one that caused it; null if it isn't about a hub."""
+    """The sentence for an error, or for the one that caused it; None if it isn't about a hub."""
     chain = _causes(error)
     for cause in chain:
         if isinstance(cause, errors.GatedRepoError):
-            return f"weights: {what} is gated: accept its terms at {hub}/{what}, then set HF_TOKEN to a token of that account"
+            return (
+                f"weights: {what} is gated: accept its terms at {hub}/{what}, "
+                "then set HF_TOKEN to a token of that account"
+            )
         if isinstance(cause, errors.RepositoryNotFoundError):
-            return f"name: there is no {what} on {hub}, or it is private: mind its spelling, or set HF_TOKEN to a token that may read it"
+            return (
+                f"name: there is no {what} on {hub}, or it is private: check its spelling, "
+                "or set HF_TOKEN to a token that may read it"
+            )
         if isinstance(cause, errors.RevisionNotFoundError):
-            return f"revision: {what} on {hub} has no revision '{revision or constants.DEFAULT_REVISION}'; see {hub}/{what}/commits/main"
+            missing = revision or constants.DEFAULT_REVISION
+            return f"revision: {what} on {hub} has no revision '{missing}'; see {hub}/{what}/commits/main"
         if isinstance(cause, errors.HFValidationError):
-            return f"name: '{what}' is no repository's name; it must look like organisation/repository"
+            return f"name: '{what}' is not a repository's name; it must look like organisation/repository"
     for cause in chain:
-        why = _why(cause)
-        if why:
-            return f"weights: {what} can't be fetched from {hub} ({why}); {WAYS_OUT}"
+        fault = _network_fault(cause)
+        if fault:
+            return f"weights: {what} can't be fetched from {hub} ({fault}); {HINT}"
     return None
 
 
-def _why(cause: BaseException) -> str | None:
-    """A few words on a network's error.
+def _network_fault(cause: BaseException) -> str | None:
+    """An error of the network, in a few words; None for other errors.
 
-    Classes are told by name: huggingface_hub changed its HTTP library before.
+    Classes are compared by name, because huggingface_hub has changed its HTTP library before.
     """
     kinds, message = {kind.__name__ for kind in type(cause).__mro__}, str(cause)
     if isinstance(cause, OSError) and cause.errno == errno.ENOSPC:
@@ -244,16 +262,16 @@ def _why(cause: BaseException) -> str | None:
         return f"it can't be reached: {message}"
     broken = re.match("Consistency check failed|invalid hash value|retrieval incomplete", message)
     if broken or kinds & {"RemoteProtocolError", "ReadError", "IncompleteRead", "ConnectionError"}:
-        return "the download broke off; the next run goes on where it can"
+        return "the download broke off; the next run resumes it where it can"
     if isinstance(cause, errors.FileMetadataError):
-        return "what answers there is no hub"
+        return "the server is not a Hugging Face hub"
     if isinstance(cause, errors.LocalEntryNotFoundError):
         return "the cache has no complete copy"
     return None
 
 
 def _causes(error: BaseException) -> list[BaseException]:
-    """The first cause first: what huggingface_hub raises on top tells less."""
+    """An error and its causes, the first cause first: huggingface_hub's error on top says less."""
     chain: list[BaseException] = []
     current: BaseException | None = error
     while current is not None and current not in chain:

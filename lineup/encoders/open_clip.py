@@ -1,6 +1,4 @@
-"""Encoders of open_clip: any architecture with any pretrained tag, and repositories with a configuration of
-their own.
-"""
+"""Encoders of open_clip: each architecture with each of its tags, and repositories with their own config."""
 
 from __future__ import annotations
 
@@ -8,7 +6,7 @@ import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import open_clip
 import torch
@@ -18,19 +16,20 @@ from open_clip.tokenizer import HFTokenizer
 from open_clip.transform import PreprocessCfg, image_transform_v2, merge_preprocess_dict
 from torch import nn
 
-from lineup.encoders import encoder as encoders
 from lineup.encoders import hub, records, weights
 from lineup.encoders.encoder import Fetched, Tokenizer, Transform
+from lineup.encoders.encoder_config import EncoderConfig, JsonObject
+from lineup.encoders.libraries import versions
+from lineup.encoders.measurement import measure
+from lineup.encoders.meta_init import on_meta_device
 from lineup.errors import UserError, explained, suggest
-from lineup.settings.params import Encoder
+from lineup.settings.params import Encoder as EncoderSettings
 
 REPOSITORY = "hf-hub:"
 _CONFIG = "open_clip_config.json"
 _TOKENIZER = ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "added_tokens.json", "*.model")
-_PREPARED = {
-    "mean",
-    "std",
-}  # what a checkpoint must say about its images; the rest has defaults of open_clip's own
+# What a repository must state of its images; open_clip has defaults for the rest.
+_REQUIRED_PREPROCESS = {"mean", "std"}
 
 
 class ImageVectors(nn.Module):
@@ -42,7 +41,7 @@ class ImageVectors(nn.Module):
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         output = self.visual(pixels)
-        return output[0] if isinstance(output, tuple) else output  # CoCa's tower gives its tokens too
+        return output[0] if isinstance(output, tuple) else output  # CoCa's tower returns its tokens, too
 
 
 class TextVectors(nn.Module):
@@ -59,22 +58,45 @@ class TextVectors(nn.Module):
 
 @dataclass
 class _Checkpoint:
-    """What a row names. config: the architecture; preprocess: of its images; file: null for random weights."""
+    """What a row names.
 
-    config: dict[str, Any]
-    preprocess: dict[str, Any]
+    Attributes:
+        config: open_clip's settings of the architecture.
+        preprocess: open_clip's settings of the transform.
+        file: the weights, None for random ones.
+        source: see `EncoderConfig.source`.
+        tokenizer: the folder of the checkpoint's own tokenizer; None for the architecture's.
+    """
+
+    config: JsonObject
+    preprocess: JsonObject
     file: Path | None
-    source: dict[str, Any]
+    source: JsonObject
     licence: str | None = None
-    tokenizer: Path | None = None  # a folder that has its own; null: the architecture's
+    tokenizer: Path | None = None
 
 
-def fetch(spec: Encoder) -> Fetched:
+class _Text(NamedTuple):
+    """A text tower.
+
+    Attributes:
+        settings: the config's `text`.
+        logit_scale: the logarithm of what cosines are multiplied by.
+        module: tokens int64 [N, L] -> [N, D].
+        files: content of the tokenizer's files, by path in the encoder's folder.
+    """
+
+    settings: JsonObject
+    logit_scale: float
+    module: nn.Module
+    files: dict[str, bytes]
+
+
+def fetch(spec: EncoderSettings) -> Fetched:
     checkpoint = _checkpoint(spec)
     config = checkpoint.config
-    config["vision_cfg"]["timm_model_pretrained"] = config["text_cfg"]["hf_model_pretrained"] = (
-        False  # weights come from the checkpoint
-    )
+    # All weights come from the checkpoint.
+    config["vision_cfg"]["timm_model_pretrained"] = config["text_cfg"]["hf_model_pretrained"] = False
     if spec.image_size:
         config["vision_cfg"]["image_size"] = spec.image_size
     model = _model(spec, checkpoint)
@@ -82,58 +104,70 @@ def fetch(spec: Encoder) -> Fetched:
     height, width = (size, size) if isinstance(size, int) else size
     if height != width:
         raise UserError(
-            f"name: {spec.name} takes images of {height} x {width}, and only square ones are supported; choose another"
+            f"name: {spec.name} takes images of {height} x {width}, and only square ones are supported; "
+            "choose another"
         )
     with explained(f"name: open_clip can't tell how {spec.name} prepares photos"):
-        preprocess = _preprocess(checkpoint.preprocess, spec) | {"size": height}
-    facts: dict[str, Any] = {
-        "library": "open_clip",
-        "name": spec.name,
-        "source": {"weights": spec.weights, **checkpoint.source},
-        "random": checkpoint.file is None,
-        "config": config,
-        "image_size": height,
-        "mean": preprocess["mean"],
-        "std": preprocess["std"],
-        "transform": preprocess,
-        "licence": checkpoint.licence,
-        "versions": encoders.versions("open_clip_torch", "timm", "torchvision"),
-    }
-    text, files = _text(spec, checkpoint, model, facts)
+        preprocess: JsonObject = {**_preprocess(checkpoint.preprocess, spec), "size": height}
+    text = _text(spec, checkpoint, model)
     module = ImageVectors(model.visual).eval()
-    return Fetched(module, {**facts, **encoders.measure(module, height)}, text, files)
+    measured = measure(module, height)
+    scale: JsonObject = {"logit_scale": text.logit_scale} if text else {}
+    encoder_config = EncoderConfig(
+        library="open_clip",
+        name=spec.name,
+        source={"weights": spec.weights, **checkpoint.source},
+        random=checkpoint.file is None,
+        config=config,
+        image_size=height,
+        mean=preprocess["mean"],
+        std=preprocess["std"],
+        transform=preprocess,
+        licence=checkpoint.licence,
+        versions=versions("open_clip_torch", "timm", "torchvision"),
+        dim=measured.dim,
+        gflops=measured.gflops,
+        text=text.settings if text else None,
+        **scale,
+    )
+    if text is None:
+        return Fetched(module, encoder_config)
+    return Fetched(module, encoder_config, text.module, text.files)
 
 
-def build(facts: dict[str, Any]) -> nn.Module:
-    """float32 [B, 3, H, W] -> [B, D]; without the text tower."""
-    config = facts["config"]
+def build(config: EncoderConfig) -> nn.Module:
+    """The image tower: float32 [B, 3, H, W] -> [B, D]."""
+    settings = config.config
     return ImageVectors(
-        _build_vision_tower(config["embed_dim"], config["vision_cfg"], config.get("quick_gelu", False))
+        _build_vision_tower(settings["embed_dim"], settings["vision_cfg"], settings.get("quick_gelu", False))
     )
 
 
-def build_text(facts: dict[str, Any]) -> nn.Module:
-    """int64 [N, L] -> [N, D]; without the image tower."""
-    config = facts["config"]
+def build_text(config: EncoderConfig) -> nn.Module:
+    """The text tower: tokens int64 [N, L] -> [N, D]."""
+    return _text_tower(config.config)
+
+
+def _text_tower(settings: JsonObject) -> nn.Module:
     return TextVectors(
-        _build_text_tower(config["embed_dim"], config["text_cfg"], config.get("quick_gelu", False))
+        _build_text_tower(settings["embed_dim"], settings["text_cfg"], settings.get("quick_gelu", False))
     )
 
 
-def transform(facts: dict[str, Any]) -> Transform:
+def transform(config: EncoderConfig) -> Transform:
     """open_clip's own transform for inference."""
-    how = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in facts["transform"].items()
+    settings = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in config.transform.items()
     }
-    return image_transform_v2(PreprocessCfg(**how), is_train=False)  # type: ignore[return-value]
+    return image_transform_v2(PreprocessCfg(**settings), is_train=False)  # type: ignore[return-value]
 
 
-def tokenizer(facts: dict[str, Any], folder: Path) -> Tokenizer:
-    """texts -> int64 [N, L], as open_clip's get_tokenizer makes it from a repository in a folder."""
+def tokenizer(config: EncoderConfig, folder: Path) -> Tokenizer:
+    """Texts -> tokens int64 [N, L], by open_clip's tokenizer for the files that `fetch` handed over."""
     return open_clip.get_tokenizer(f"local-dir:{folder / 'tokenizer'}")
 
 
-def _checkpoint(spec: Encoder) -> _Checkpoint:
+def _checkpoint(spec: EncoderSettings) -> _Checkpoint:
     scheme, _, rest = spec.weights.partition(":")
     if spec.name.startswith(REPOSITORY):
         return _repository(
@@ -153,15 +187,14 @@ def _checkpoint(spec: Encoder) -> _Checkpoint:
     if scheme == "none":
         return _Checkpoint(config, preprocess, None, {"record": tag, "sha256": None})
     path = weights.find(spec.weights)
-    weights.read(path, spec.sha256)  # checks the hash, and that nothing but tensors is in it
+    weights.read(path, spec.sha256)  # to check the hash, and that the file holds nothing but tensors
     return _Checkpoint(config, preprocess, path, {"record": tag, "sha256": weights.digest(path)})
 
 
-def _tag(spec: Encoder, config: dict[str, Any]) -> str | None:
-    """The architecture's tag whose transform a single file gets; null for the transform of open_clip's own
-    trainings.
+def _tag(spec: EncoderSettings, config: JsonObject) -> str | None:
+    """The tag whose transform the weights of a single file get; None for open_clip's default transform.
 
-    UserError if nothing says which transform it is.
+    Raises UserError if nothing states which transform the file was trained with.
     """
     listed = {
         tag: open_clip.get_pretrained_cfg(spec.name, tag)
@@ -177,38 +210,40 @@ def _tag(spec: Encoder, config: dict[str, Any]) -> str | None:
     if transforms:
         return records.tag(spec, transforms)
     if spec.transform:
-        raise UserError(f"transform: open_clip lists no checkpoint of {spec.name}; say mean and std instead")
+        raise UserError(f"transform: open_clip lists no checkpoint of {spec.name}; set mean and std instead")
     if spec.weights != "none" and not (spec.mean and spec.std):
         default = PreprocessCfg()
         raise UserError(
-            f"mean and std are missing: open_clip lists no checkpoint of {spec.name} that tells them; say how the file was trained, "
-            f"as open_clip does by default with mean: {[*default.mean]} and std: {[*default.std]}, or name a folder that has its {_CONFIG}"
+            f"mean and std are missing: open_clip lists no checkpoint of {spec.name} that states them; "
+            f"set those that the file was trained with (open_clip's default is mean: {[*default.mean]} and "
+            f"std: {[*default.std]}), or name a folder that has its {_CONFIG}"
         )
     return None
 
 
-def _preprocess(record: dict[str, Any], spec: Encoder) -> dict[str, Any]:
-    """open_clip's settings of a transform as a record states them, with the row's own mean and std where it
-    names some.
-    """
+def _preprocess(record: JsonObject, spec: EncoderSettings) -> JsonObject:
+    """A record's settings of the transform, with the row's own mean and std where it states them."""
     stated = merge_preprocess_dict(PreprocessCfg(), record)
     return stated | {"mean": list(spec.mean or stated["mean"]), "std": list(spec.std or stated["std"])}
 
 
-def _activation(settings: dict[str, Any]) -> str:
+def _activation(settings: JsonObject) -> str:
     return "QuickGELU" if settings.get("quick_gelu") else "GELU"
 
 
-def _check_activation(spec: Encoder, tag: str, record: dict[str, Any], config: dict[str, Any]) -> None:
+def _check_activation(spec: EncoderSettings, tag: str, record: JsonObject, config: JsonObject) -> None:
     if _activation(record) != _activation(config):
         other = spec.name.removesuffix("-quickgelu") if config.get("quick_gelu") else f"{spec.name}-quickgelu"
         raise UserError(
-            f"name: {tag} was trained with another activation than {spec.name}'s; say name: {other}"
+            f"name: {tag} was trained with another activation than {spec.name}'s; use name: {other}"
         )
 
 
-def _patterns(spec: Encoder) -> tuple[str, ...]:
-    """Pickled weights are asked for only where the row vouches for them by their hash."""
+def _patterns(spec: EncoderSettings) -> tuple[str, ...]:
+    """A repository's files that are downloaded.
+
+    Pickled weights are among them only where the row vouches for them by their hash.
+    """
     return (
         _CONFIG,
         "open_clip_model.safetensors",
@@ -217,23 +252,25 @@ def _patterns(spec: Encoder) -> tuple[str, ...]:
     )
 
 
-def _repository(snapshot: hub.Snapshot, spec: Encoder) -> _Checkpoint:
+def _repository(snapshot: hub.Snapshot, spec: EncoderSettings) -> _Checkpoint:
     """A repository as open_clip's push_to_hf_hub writes it, or a folder with its files."""
     records.refuse_transform(spec, snapshot.repository)
     if not snapshot.has(_CONFIG):
         raise UserError(
-            f"name: {snapshot.repository} has no {_CONFIG}, so it is not for open_clip; perhaps for transformers or timm"
+            f"name: {snapshot.repository} has no {_CONFIG}, so it is not for open_clip; "
+            "perhaps for transformers or timm"
         )
     content = snapshot.settings(_CONFIG)
     config: Any = content.get("model_cfg")
     preprocess = content.get("preprocess_cfg")
-    known = isinstance(config, dict) and all(
+    has_towers = isinstance(config, dict) and all(
         isinstance(config.get(tower), dict) for tower in ("vision_cfg", "text_cfg")
     )
-    if not known or not isinstance(preprocess, dict) or not preprocess.keys() >= _PREPARED:
+    if not has_towers or not isinstance(preprocess, dict) or not preprocess.keys() >= _REQUIRED_PREPROCESS:
+        missing = "preprocess_cfg with mean and std" if has_towers else "model_cfg"
         raise UserError(
-            f"name: {_CONFIG} of {snapshot.repository} lacks {'preprocess_cfg with mean and std' if known else 'model_cfg'}; "
-            "choose another checkpoint, or mend a copy of it and name that with weights: file:"
+            f"name: {_CONFIG} of {snapshot.repository} lacks {missing}; "
+            "choose another checkpoint, or correct a copy of it and use weights: file:"
         )
     tokenizer = snapshot.folder if snapshot.has("tokenizer.json", "tokenizer_config.json") else None
     return _Checkpoint(
@@ -241,8 +278,8 @@ def _repository(snapshot: hub.Snapshot, spec: Encoder) -> _Checkpoint:
     )
 
 
-def _tagged(spec: Encoder, config: dict[str, Any], tag: str) -> _Checkpoint:
-    """One of the architecture's pretrained tags, as open_clip lists them, with its own preprocessing."""
+def _tagged(spec: EncoderSettings, config: JsonObject, tag: str) -> _Checkpoint:
+    """One of the architecture's pretrained tags, as open_clip lists them, with its own transform."""
     listed = open_clip.get_pretrained_cfg(spec.name, tag)
     if not listed:
         tags = open_clip.list_pretrained_tags_by_model(spec.name)
@@ -251,7 +288,8 @@ def _tagged(spec: Encoder, config: dict[str, Any], tag: str) -> _Checkpoint:
     repository, _, file = listed["hf_hub"].rpartition("/")
     if not repository:
         raise UserError(
-            f"weights: {tag} of {spec.name} is on no hub but {listed['url']}; get the file and name it with weights: file:"
+            f"weights: {tag} of {spec.name} is on no hub but {listed['url']}; "
+            "download the file and use weights: file:"
         )
     snapshot = hub.snapshot(repository, spec.revision, (*_patterns(spec), *_safe_names(file, spec)))
     return _Checkpoint(
@@ -259,10 +297,10 @@ def _tagged(spec: Encoder, config: dict[str, Any], tag: str) -> _Checkpoint:
     )
 
 
-def _safe_names(file: str, spec: Encoder) -> tuple[str, ...]:
-    """A tag may name its own file.
+def _safe_names(file: str, spec: EncoderSettings) -> tuple[str, ...]:
+    """The files that may be opened in place of `file`, which a tag names; empty if it names none.
 
-    The safetensors beside it is taken, or itself where the row vouches for it.
+    It is the safetensors file beside it, and the file itself where the row vouches for it by its hash.
     """
     if not file:
         return ()
@@ -272,7 +310,8 @@ def _safe_names(file: str, spec: Encoder) -> tuple[str, ...]:
     )
 
 
-def _weights_file(snapshot: hub.Snapshot, spec: Encoder, file: str = "") -> Path:
+def _weights_file(snapshot: hub.Snapshot, spec: EncoderSettings, file: str = "") -> Path:
+    """The weights in a snapshot. Raises UserError if there are none that may be opened."""
     for name in (
         *_safe_names(file, spec),
         *(n for n in _patterns(spec) if n.endswith((".safetensors", ".bin"))),
@@ -283,33 +322,33 @@ def _weights_file(snapshot: hub.Snapshot, spec: Encoder, file: str = "") -> Path
                 weights.read(path, spec.sha256)
             return path
     raise UserError(
-        f"weights: {snapshot.repository} has no safetensors, and pickled weights are opened only if you vouch for them with sha256:; "
-        "name a revision that has them, or a copy of yours with weights: file:"
+        f"weights: {snapshot.repository} has no safetensors, "
+        "and pickled weights are opened only if you vouch for them with sha256:; "
+        "set a revision that has safetensors, or use a copy with weights: file:"
     )
 
 
-def _model(spec: Encoder, checkpoint: _Checkpoint) -> Any:
-    """open_clip's whole network, with its weights in memory once."""
+def _model(spec: EncoderSettings, checkpoint: _Checkpoint) -> Any:
+    """open_clip's network of both towers, with its weights in memory once."""
     config, file = checkpoint.config, checkpoint.file
     if file is None:
         with explained(f"name: open_clip can't build {spec.name}"):
             return _create(config).eval()
     with explained(f"weights: {file.name} doesn't fit {spec.name}"):
-        return encoders.empty(lambda: _loaded(config, str(file))).float().eval()
+        return on_meta_device(lambda: _loaded(config, str(file))).float().eval()
 
 
-def _loaded(config: dict[str, Any], file: str) -> Any:
+def _loaded(config: JsonObject, file: str) -> Any:
     model = _create(config)
     load_checkpoint(model, file)
     return model
 
 
-def _create(config: dict[str, Any]) -> Any:
-    """The network of a configuration, as open_clip's factory chooses its class."""
+def _create(config: JsonObject) -> Any:
+    """The network of a configuration, of the class that open_clip's factory chooses."""
     options = {name: value for name, value in config.items() if name != "custom_text"}
-    if name := config["text_cfg"].get(
-        "hf_model_name"
-    ):  # open_clip would ask the hub for it by itself, again and again
+    if name := config["text_cfg"].get("hf_model_name"):
+        # open_clip would ask the hub for this config each time that a network is built.
         options["text_cfg"] = {
             **config["text_cfg"],
             "hf_model_name": str(hub.snapshot(name, None, ("config.json",)).folder),
@@ -325,17 +364,11 @@ def _create(config: dict[str, Any]) -> Any:
     return kind(**options)
 
 
-def _text(
-    spec: Encoder, checkpoint: _Checkpoint, model: Any, facts: dict[str, Any]
-) -> tuple[nn.Module | None, dict[str, bytes]]:
-    """The text tower and its tokenizer's files.
-
-    Adds the facts `text` (null for a network of another library) and `logit_scale`.
-    """
-    facts["text"] = None
+def _text(spec: EncoderSettings, checkpoint: _Checkpoint, model: Any) -> _Text | None:
+    """The text tower of `model`; None where it is a network of another library, or CoCa's."""
     config = checkpoint.config
     if "hf_model_name" in config["text_cfg"] or "multimodal_cfg" in config:
-        return None, {}
+        return None
     files = {f"tokenizer/{_CONFIG}": json.dumps({"model_cfg": config}, indent=1, sort_keys=True).encode()}
     if name := config["text_cfg"].get("hf_tokenizer_name"):
         source = checkpoint.tokenizer or hub.snapshot(name, None, ("config.json", *_TOKENIZER)).folder
@@ -349,13 +382,15 @@ def _text(
                 for path in sorted(Path(folder).iterdir())
                 if path.is_file()
             }
-    facts["text"] = {"context_length": config["text_cfg"].get("context_length", 77)}
-    facts["logit_scale"] = float(model.logit_scale.detach())
-    module = encoders.empty(lambda: build_text(facts))
-    own = (
-        model.text.state_dict() if hasattr(model, "text") else model.state_dict()
-    )  # CLIP keeps its text tower's parts itself
+    module = on_meta_device(lambda: _text_tower(config))
+    # The class CLIP has no text tower: the tower's parts are its own.
+    own = model.text.state_dict() if hasattr(model, "text") else model.state_dict()
     module.load_state_dict(
         {name: own[name.removeprefix("text.")] for name in module.state_dict()}, assign=True
     )
-    return module.eval(), files
+    return _Text(
+        settings={"context_length": config["text_cfg"].get("context_length", 77)},
+        logit_scale=float(model.logit_scale.detach()),
+        module=module.eval(),
+        files=files,
+    )

@@ -9,21 +9,25 @@ from typing import Any
 
 import timm
 import timm.data
+import torch
 from torch import nn
 
-from lineup.encoders import encoder as encoders
 from lineup.encoders import hub, records, weights
 from lineup.encoders.encoder import Fetched, Transform
+from lineup.encoders.encoder_config import EncoderConfig, JsonObject
+from lineup.encoders.libraries import versions
+from lineup.encoders.measurement import measure
+from lineup.encoders.meta_init import on_meta_device
 from lineup.errors import UserError, explained, suggest
-from lineup.settings.params import Encoder
+from lineup.settings.params import Encoder as EncoderSettings
 
 REPOSITORY = "hf-hub:"
-_FOLDER = "local-dir:"  # timm's own word for a repository's files in a folder
+_FOLDER = "local-dir:"  # timm's prefix for a repository's files in a folder
 _WEIGHTS = ("model.safetensors", "open_clip_model.safetensors")
 _FILES = ("config.json", *_WEIGHTS)
 
 
-def fetch(spec: Encoder) -> Fetched:
+def fetch(spec: EncoderSettings) -> Fetched:
     snapshot, name = _source(spec)
     module, arguments = (
         _pretrained(name, snapshot, spec)
@@ -34,50 +38,60 @@ def fetch(spec: Encoder) -> Fetched:
     if not snapshot and spec.weights != "none":
         file = weights.read(weights.find(spec.weights), spec.sha256)
         weights.assign(module, file.tensors, spec.assign_by)
-    trained: dict[str, Any] = module.pretrained_cfg  # type: ignore[assignment]
+    trained: JsonObject = module.pretrained_cfg  # type: ignore[assignment]
     with explained(f"name: timm can't tell from its record how {spec.name} prepares photos"):
-        how = _transform(trained, spec)
-    made_for, size = trained["input_size"][-1], how["input_size"][-1]
-    options = arguments | _resize(module, spec.name, made_for, size, arguments)
-    facts: dict[str, Any] = {
-        "library": "timm",
-        "name": spec.name,
-        "architecture": trained["architecture"],
-        "options": options,
-        "source": {
+        settings = _transform(trained, spec)
+    native_px, size = trained["input_size"][-1], settings["input_size"][-1]
+    options = arguments | _resize(module, spec.name, native_px, size, arguments)
+    measured = measure(module, size)
+    config = EncoderConfig(
+        library="timm",
+        name=spec.name,
+        architecture=trained["architecture"],
+        options=options,
+        source={
             "weights": spec.weights,
             "record": ".".join(filter(None, (trained["architecture"], trained.get("tag")))),
             **(snapshot.source() if snapshot else {"sha256": file.sha256 if file else None}),
         },
-        "random": spec.weights == "none",
-        "image_size": size,
-        "mean": how["mean"],
-        "std": how["std"],
-        "transform": how,
-        # A file of one's own may have another licence than timm's record says.
-        "licence": (snapshot.licence() or trained.get("license")) if snapshot else None,
-        "versions": encoders.versions("timm", "torchvision"),  # timm's transforms are made of torchvision's
-    }
-    return Fetched(module, {**facts, **encoders.measure(module, size)})
+        random=spec.weights == "none",
+        image_size=size,
+        mean=settings["mean"],
+        std=settings["std"],
+        transform=settings,
+        licence=_licence(snapshot, trained),
+        versions=versions("timm", "torchvision"),  # timm's transforms are made of torchvision's
+        dim=measured.dim,
+        gflops=measured.gflops,
+    )
+    return Fetched(module, config)
 
 
-def build(facts: dict[str, Any]) -> nn.Module:
+def build(config: EncoderConfig) -> nn.Module:
     """The network up to its pooled features: float32 [B, 3, H, W] -> [B, D]."""
-    return timm.create_model(facts["architecture"], pretrained=False, num_classes=0, **facts["options"])
+    return timm.create_model(config.architecture, pretrained=False, num_classes=0, **config.options)
 
 
-def transform(facts: dict[str, Any]) -> Transform:
+def transform(config: EncoderConfig) -> Transform:
     """timm's own transform for evaluation, from its record of how the checkpoint was trained."""
-    config = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in facts["transform"].items()
+    settings = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in config.transform.items()
     }
-    return timm.data.create_transform(**config, is_training=False)  # type: ignore[return-value]
+    return timm.data.create_transform(**settings, is_training=False)  # type: ignore[return-value]
 
 
-def _source(spec: Encoder) -> tuple[hub.Snapshot | None, str]:
-    """The repository that the weights are in, null for a single file or none.
+def _licence(snapshot: hub.Snapshot | None, trained: JsonObject) -> str | None:
+    """None for a single file, which may have another licence than timm's record states."""
+    if snapshot is None:
+        return None
+    stated = snapshot.licence() or trained.get("license")
+    return stated if isinstance(stated, str) else None
 
-    And the name by which timm creates the network.
+
+def _source(spec: EncoderSettings) -> tuple[hub.Snapshot | None, str]:
+    """The repository with the weights, and the name by which timm creates the network.
+
+    The repository is None for weights from a single file, or random ones.
     """
     scheme, _, rest = spec.weights.partition(":")
     if spec.name.startswith(REPOSITORY):
@@ -88,7 +102,7 @@ def _source(spec: Encoder) -> tuple[hub.Snapshot | None, str]:
     if scheme == "hub" and rest:
         if tag not in ("", rest):
             raise UserError(
-                f"weights: {spec.weights} doesn't go with name: {spec.name}; name one tag, in either place"
+                f"weights: {spec.weights} doesn't go with name: {spec.name}; name one tag, in either of them"
             )
         tag = rest
     _check_name(architecture, tag)
@@ -98,13 +112,14 @@ def _source(spec: Encoder) -> tuple[hub.Snapshot | None, str]:
     record: Any = timm.get_pretrained_cfg(name)
     if not record.hf_hub_id:
         raise UserError(
-            f"weights: timm has {name} on no hub, only at {record.url}; get that file and name it: file:, with sha256:"
+            f"weights: timm has {name} on no hub, only at {record.url}; "
+            "download that file and use weights: file:, with its sha256:"
         )
     return _with_weights(hub.snapshot(record.hf_hub_id, spec.revision, _FILES)), name
 
 
-def _repository(snapshot: hub.Snapshot, spec: Encoder) -> tuple[hub.Snapshot, str]:
-    """A repository as timm's push_to_hf_hub writes it, or a folder with its files."""
+def _repository(snapshot: hub.Snapshot, spec: EncoderSettings) -> tuple[hub.Snapshot, str]:
+    """What `_source` returns for a repository of timm's push_to_hf_hub, or a folder with its files."""
     records.refuse_transform(spec, snapshot.repository)
     return _with_weights(snapshot), f"{_FOLDER}{snapshot.folder}"
 
@@ -113,15 +128,16 @@ def _with_weights(snapshot: hub.Snapshot) -> hub.Snapshot:
     if not snapshot.has(*_WEIGHTS):
         raise UserError(
             f"weights: {snapshot.repository} has no safetensors, and pickled weights are never opened; "
-            "convert a copy and name it with file:"
+            "convert a copy and use weights: file:"
         )
     return snapshot
 
 
-def _transforms(architecture: str, tag: str, spec: Encoder) -> dict[str, dict[str, Any]]:
-    """By tag, how this row would prepare photos.
+def _transforms(architecture: str, tag: str, spec: EncoderSettings) -> dict[str, JsonObject]:
+    """The transform that this row would have by each of the architecture's tags, timm's default first.
 
-    Of one tag alone, if there is one. timm's default comes first.
+    Args:
+        tag: the only one to list; empty for all.
     """
     default = timm.get_pretrained_cfg(architecture)
     assert default is not None, architecture
@@ -130,15 +146,16 @@ def _transforms(architecture: str, tag: str, spec: Encoder) -> dict[str, dict[st
     return {tag: _transform(record.to_dict(), spec) for tag, record in named.items() if record is not None}
 
 
-def _transform(record: dict[str, Any], spec: Encoder) -> dict[str, Any]:
-    """A record's transform as timm resolves it, with the row's own size, mean and std where it names some."""
+def _transform(record: JsonObject, spec: EncoderSettings) -> JsonObject:
+    """A record's transform as timm resolves it, with the row's size, mean and std where it states them."""
     config = {
         key: _plain(value) for key, value in timm.data.resolve_data_config(pretrained_cfg=record).items()
     }
     channels, height, width = config["input_size"]
     if channels != 3 or height != width:
         raise UserError(
-            f"name: {spec.name} takes images of {channels} x {height} x {width}, and only 3 x N x N is supported; choose another"
+            f"name: {spec.name} takes images of {channels} x {height} x {width}, "
+            "and only 3 x N x N is supported; choose another"
         )
     size = spec.image_size or width
     return config | {
@@ -148,28 +165,27 @@ def _transform(record: dict[str, Any], spec: Encoder) -> dict[str, Any]:
     }
 
 
-def _pretrained(name: str, snapshot: hub.Snapshot, spec: Encoder) -> tuple[nn.Module, dict[str, Any]]:
+def _pretrained(name: str, snapshot: hub.Snapshot, spec: EncoderSettings) -> tuple[nn.Module, JsonObject]:
     """The network in float32 with the weights of a snapshot, and the arguments that build it."""
     file = next(snapshot.folder / file for file in _WEIGHTS if snapshot.has(file))
     if spec.sha256:
         weights.read(file, spec.sha256)
     arguments = _model_arguments(snapshot) if name.startswith(_FOLDER) else {}
     arguments = {key: value for key, value in arguments.items() if key != "num_classes"}
-    # This very file, as a state dict: timm might take another one of the folder, or what a repository's
-    # config.json names.
+    # Without this, timm might take another file of the folder, or one that the repository's config.json
+    # names.
     overlay = {"source": None, "state_dict": None, "file": str(file), "custom_load": False}
     make: Any = partial(
         timm.create_model, name, pretrained=True, num_classes=0, pretrained_cfg_overlay=overlay
     )
     with explained(f"weights: timm can't load {snapshot.repository}"):
-        return encoders.empty(make).float(), arguments
+        return on_meta_device(make).float(), arguments
 
 
-def _model_arguments(snapshot: hub.Snapshot) -> dict[str, Any]:
-    """The arguments that a repository's config.json says to build the network with, as timm's push_to_hf_hub
-    writes it.
+def _model_arguments(snapshot: hub.Snapshot) -> JsonObject:
+    """The arguments that build the network, from a config.json as timm's push_to_hf_hub writes it.
 
-    UserError if it doesn't say how photos are prepared, which timm would guess.
+    Raises UserError if config.json doesn't say how photos are prepared: timm would guess it.
     """
     content = snapshot.settings("config.json") if snapshot.has("config.json") else {}
     record = content.get("pretrained_cfg", content)
@@ -179,12 +195,14 @@ def _model_arguments(snapshot: hub.Snapshot) -> dict[str, Any]:
         or not {"input_size", "mean", "std"} <= record.keys()
     ):
         raise UserError(
-            f"name: config.json of {snapshot.repository} lacks a timm architecture with input_size, mean and std; choose another"
+            f"name: config.json of {snapshot.repository} lacks a timm architecture "
+            "with input_size, mean and std; choose another"
         )
     arguments = content.get("model_args") or {}
     if not isinstance(arguments, dict):
         raise UserError(
-            f"name: model_args in config.json of {snapshot.repository} must be settings by name; choose another"
+            f"name: model_args in config.json of {snapshot.repository} must be settings by name; "
+            "choose another"
         )
     return arguments
 
@@ -199,7 +217,7 @@ def _check_name(architecture: str, tag: str) -> None:
 
 
 def _tags(architecture: str) -> list[str]:
-    """Of the weights that timm lists for it."""
+    """The tags of the weights that timm lists for an architecture."""
     return [name.partition(".")[2] for name in timm.list_pretrained(f"{architecture}.*")]
 
 
@@ -208,25 +226,27 @@ def _with_tag(architecture: str, tag: str) -> str:
 
 
 def _nearest(word: str) -> str:
-    told = suggest(word, timm.list_models())
+    """A hint at the closest name, else at how to list the thousand or so that there are."""
+    hint = suggest(word, timm.list_models())
     return (
-        told
-        if "did you mean" in told
+        hint
+        if "did you mean" in hint
         else "; `python -c 'import timm; print(timm.list_models())'` lists them"
     )
 
 
-def _resize(module: Any, name: str, made_for: int, size: int, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Fits a network that takes one image size only to another.
+def _resize(module: Any, name: str, native_px: int, size: int, arguments: JsonObject) -> JsonObject:
+    """Changes a network that takes images of `native_px` pixels only to take images of `size` pixels.
 
-    Returns the arguments that build it so, on top of `arguments`.
+    Returns:
+        the arguments that build such a network, on top of `arguments`.
     """
-    if size == made_for or not module.pretrained_cfg.get("fixed_input_size", False):
+    if size == native_px or not module.pretrained_cfg.get("fixed_input_size", False):
         return {}
     options = {"img_size": size}
     try:
         module.set_input_size(img_size=(size, size), **_trained_window(module))
-        built = encoders.empty(
+        built = on_meta_device(
             partial(
                 timm.create_model,
                 module.pretrained_cfg["architecture"],
@@ -237,19 +257,20 @@ def _resize(module: Any, name: str, made_for: int, size: int, arguments: dict[st
         )
     except (AttributeError, AssertionError, RuntimeError, ValueError, TypeError) as error:
         raise UserError(
-            f"image_size: {name} takes {made_for} px only ({error}); leave image_size out"
+            f"image_size: {name} takes {native_px} px only ({error}); leave image_size out"
         ) from None
     if _shapes(built) != _shapes(module):
         raise UserError(
-            f"image_size: {name} takes {made_for} px only (its windows change with the size); leave image_size out"
+            f"image_size: {name} takes {native_px} px only (its windows change with the size); "
+            "leave image_size out"
         )
     return options
 
 
-def _trained_window(module: Any) -> dict[str, Any]:
-    """Swin's attention looks at windows of one size, which timm would change with the image's.
+def _trained_window(module: Any) -> JsonObject:
+    """The argument that keeps the size of Swin's attention windows, which its weights are for.
 
-    Its weights are for that one.
+    timm would change it with the size of the image. Empty for networks without such windows.
     """
     windows = {getattr(part, "window_size", None) for part in module.modules()} - {None}
     takes = inspect.signature(module.set_input_size).parameters
@@ -260,9 +281,10 @@ def _trained_window(module: Any) -> dict[str, Any]:
     )
 
 
-def _shapes(module: nn.Module) -> dict[str, Any]:
+def _shapes(module: nn.Module) -> dict[str, torch.Size]:
     return {name: tensor.shape for name, tensor in module.state_dict().items()}
 
 
 def _plain(value: Any) -> Any:
+    """A value as JSON reads it back."""
     return list(value) if isinstance(value, tuple) else value

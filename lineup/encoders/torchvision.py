@@ -12,64 +12,72 @@ from torchvision import models
 from torchvision import transforms as T
 from torchvision.models.vision_transformer import interpolate_embeddings
 
-from lineup.encoders import encoder as encoders
 from lineup.encoders import hub, records, weights
 from lineup.encoders.encoder import Fetched, Transform
+from lineup.encoders.encoder_config import EncoderConfig, JsonObject
+from lineup.encoders.libraries import versions
+from lineup.encoders.measurement import measure
 from lineup.errors import UserError, suggest
-from lineup.settings.params import Encoder
+from lineup.settings.params import Encoder as EncoderSettings
 
-# Settings that a checkpoint's own builder makes and that aren't among its tensors.
-_OPTIONS: dict[str, dict[str, Any]] = {
+# Arguments that torchvision sets when it builds a network for a checkpoint.
+_OPTIONS: dict[str, JsonObject] = {
     "googlenet": {"transform_input": True, "aux_logits": False, "init_weights": False},
     "inception_v3": {"transform_input": True, "aux_logits": False, "init_weights": False},
 }
-# The argument by which a network that is made for one image size is told another.
+# The argument that sets the image size of a network which takes one size only.
 _SIZE_ARGUMENT = {"vit": "image_size", "maxvit": "input_size"}
 
 
 class _Checkpoint(NamedTuple):
-    """record: torchvision's entry on how it was trained; file: null for random weights."""
+    """record: torchvision's entry on how it was trained; file: None for random weights."""
 
     record: models.WeightsEnum
     file: weights.WeightsFile | None
 
 
-def fetch(spec: Encoder) -> Fetched:
+def fetch(spec: EncoderSettings) -> Fetched:
     known = models.list_models(module=models)
     if spec.name not in known:
         raise UserError(
             f"name: torchvision has no classification model '{spec.name}'{suggest(spec.name, known)}"
         )
     record, file = _checkpoint(spec)
-    how = _transform(record.transforms(), spec)
-    size = how["crop"]
-    facts: dict[str, Any] = {
-        "library": "torchvision",
-        "name": spec.name,
-        "options": _options(spec.name, size),
-        "source": {"weights": spec.weights, "record": str(record), "sha256": file.sha256 if file else None},
-        "random": file is None,
-        "image_size": size,
-        "mean": how["mean"],
-        "std": how["std"],
-        "transform": how,
-        "licence": None,  # torchvision records none per checkpoint
-        "versions": encoders.versions("torchvision"),
-    }
-    module = build(facts)
+    steps = _transform(record.transforms(), spec)
+    size = steps["crop"]
+    options = _options(spec.name, size)
+    module = _network(spec.name, options, size)
     if file:
         weights.assign(module, _resized(spec.name, size, file.tensors), spec.assign_by)
-    return Fetched(module, {**facts, **encoders.measure(module, size)})
+    measured = measure(module, size)
+    config = EncoderConfig(
+        library="torchvision",
+        name=spec.name,
+        options=options,
+        source={"weights": spec.weights, "record": str(record), "sha256": file.sha256 if file else None},
+        random=file is None,
+        image_size=size,
+        mean=steps["mean"],
+        std=steps["std"],
+        transform=steps,
+        licence=None,  # torchvision states none per checkpoint
+        versions=versions("torchvision"),
+        dim=measured.dim,
+        gflops=measured.gflops,
+    )
+    return Fetched(module, config)
 
 
-def build(facts: dict[str, Any]) -> nn.Module:
+def build(config: EncoderConfig) -> nn.Module:
     """The network up to the input of its last layer: float32 [B, 3, H, W] -> [B, D]."""
+    return _network(config.name, config.options, config.image_size)
+
+
+def _network(name: str, options: JsonObject, image_size: int) -> nn.Module:
     try:
-        module = models.get_model(facts["name"], weights=None, **facts["options"])
+        module = models.get_model(name, weights=None, **options)
     except (ValueError, RuntimeError, AssertionError) as error:
-        raise UserError(
-            f"image_size: torchvision can't build {facts['name']} for {facts['image_size']} px ({error})"
-        ) from None
+        raise UserError(f"image_size: torchvision can't build {name} for {image_size} px ({error})") from None
     layers = list(module.named_modules())
     # SqueezeNet's classifier is a convolution before its pooling; every other network ends in a linear layer.
     linear = [name for name, layer in layers if isinstance(layer, nn.Linear)]
@@ -79,24 +87,27 @@ def build(facts: dict[str, Any]) -> nn.Module:
     return module
 
 
-def transform(facts: dict[str, Any]) -> Transform:
-    """The steps of torchvision's own preset for classification: shorter side to `resize`, centre crop, mean
-    and std.
+def transform(config: EncoderConfig) -> Transform:
+    """The steps of torchvision's preset for classification.
+
+    The shorter side is resized to `resize`, the centre is cropped, and mean and std are applied.
     """
-    how = facts["transform"]
+    steps = config.transform
     return T.Compose(
         [
-            T.Resize(how["resize"], T.InterpolationMode(how["interpolation"]), antialias=how["antialias"]),
-            T.CenterCrop(how["crop"]),
+            T.Resize(
+                steps["resize"], T.InterpolationMode(steps["interpolation"]), antialias=steps["antialias"]
+            ),
+            T.CenterCrop(steps["crop"]),
             T.PILToTensor(),
             T.ConvertImageDtype(torch.float32),
-            T.Normalize(how["mean"], how["std"]),
+            T.Normalize(steps["mean"], steps["std"]),
         ]
     )
 
 
-def _transform(preset: Any, spec: Encoder) -> dict[str, Any]:
-    """A record's transform, with the row's own size, mean and std where it names some."""
+def _transform(preset: Any, spec: EncoderSettings) -> JsonObject:
+    """A record's transform, with the row's own size, mean and std where it states them."""
     crop, resize = preset.crop_size[0], preset.resize_size[0]
     size = spec.image_size or crop
     return {
@@ -109,7 +120,7 @@ def _transform(preset: Any, spec: Encoder) -> dict[str, Any]:
     }
 
 
-def _options(name: str, size: int) -> dict[str, Any]:
+def _options(name: str, size: int) -> JsonObject:
     argument = _SIZE_ARGUMENT.get(name.partition("_")[0])
     return dict(_OPTIONS.get(name, {})) | (
         {} if argument is None else {argument: size if argument == "image_size" else [size, size]}
@@ -117,7 +128,7 @@ def _options(name: str, size: int) -> dict[str, Any]:
 
 
 def _resized(name: str, size: int, tensors: weights.Tensors) -> weights.Tensors:
-    """A vision transformer's position embeddings for another image size."""
+    """A file's tensors with a vision transformer's position embeddings interpolated to `size` pixels."""
     if not name.startswith("vit_"):
         return tensors
     patch = int(name.rpartition("_")[2])
@@ -129,7 +140,7 @@ def _resized(name: str, size: int, tensors: weights.Tensors) -> weights.Tensors:
         ) from None
 
 
-def _checkpoint(spec: Encoder) -> _Checkpoint:
+def _checkpoint(spec: EncoderSettings) -> _Checkpoint:
     listed = {record.name: record for record in models.get_model_weights(spec.name)}
     scheme, _, tag = spec.weights.partition(":")
     if scheme == "hub":
@@ -147,22 +158,27 @@ def _checkpoint(spec: Encoder) -> _Checkpoint:
 
 
 def _hash_prefix(url: str) -> str:
-    """torchvision's files are named after the first digits of their SHA-256."""
-    found = re.search(r"-([0-9a-f]{8,})\.pth$", url)
-    return found.group(1) if found else "no hash"
+    """The first digits of a file's SHA-256, which torchvision puts into its name."""
+    match = re.search(r"-([0-9a-f]{8,})\.pth$", url)
+    return match.group(1) if match else "no hash"
 
 
 def download(url: str, sha256: str | None = None) -> tuple[Path, str]:
-    """The file of one of torchvision's URLs, by way of torch.hub's cache, and its hash once it was checked."""
+    """The file of one of torchvision's URLs, through torch.hub's cache, and a SHA-256 to check it by.
+
+    Args:
+        sha256: what the row states. The default is the file's own, whose first digits agree with its name.
+    """
     prefix = _hash_prefix(url)
     path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
-        with hub.told(path.name, hub=url.rpartition("/")[0]):
+        with hub.translate_errors(path.name, hub=url.rpartition("/")[0]):
             torch.hub.download_url_to_file(url, str(path), hash_prefix=prefix, progress=False)
     actual = weights.digest(path)
     if not actual.startswith(prefix):
         raise UserError(
-            f"weights: {path} is damaged (its SHA-256 begins {actual[:8]}, not {prefix}); remove it and run again"
+            f"weights: {path} is damaged (its SHA-256 begins {actual[:8]}, not {prefix}); "
+            "remove it and run again"
         )
     return path, sha256 or actual

@@ -1,6 +1,4 @@
-"""Encoders of transformers: CLIP, SigLIP, ViT, DINOv2, DINOv3, and what else AutoModel loads with an image
-processor.
-"""
+"""Encoders of transformers: CLIP, SigLIP, ViT, DINOv2, DINOv3, and others with an image processor."""
 
 from __future__ import annotations
 
@@ -8,9 +6,9 @@ import inspect
 import json
 import logging
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy.typing as npt
 import torch
@@ -26,13 +24,16 @@ from transformers import (
     PreTrainedModel,
 )
 
-from lineup.encoders import encoder as encoders
 from lineup.encoders import hub
-from lineup.encoders.encoder import Fetched, Tokenizer, Transform
+from lineup.encoders.encoder import Fetched, Tokenizer, Tokens, Transform
+from lineup.encoders.encoder_config import EncoderConfig, JsonObject
+from lineup.encoders.libraries import versions
+from lineup.encoders.measurement import measure
+from lineup.encoders.meta_init import on_meta_device
 from lineup.errors import UserError, explained
-from lineup.settings.params import Encoder
+from lineup.settings.params import Encoder as EncoderSettings
 
-# Never pickles: those are not asked for, so they are not even downloaded.
+# Pickles are missing in this list, and so they are not even downloaded.
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "model-?????-of-?????.safetensors")
 _PROCESSOR = ("preprocessor_config.json", "processor_config.json")
 _TOKENIZER = (
@@ -44,10 +45,10 @@ _TOKENIZER = (
     "spiece.model",
     "*.spm",
 )
-_CLS_TOKENS = ("cls_token", "class_token", "class_embedding")  # as its parameter is called
-_LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-# Trained on text that was always filled up to the full length, as their documentation says.
-_PADDED_TO_THE_END = ("siglip", "siglip2")
+_CLS_PARAMETERS = ("cls_token", "class_token", "class_embedding")
+_LOCAL: JsonObject = {"local_files_only": True, "trust_remote_code": False}
+# Model types that were trained on texts padded to the full length, as their documentation says.
+_PADDED_TO_MAX_LENGTH = ("siglip", "siglip2")
 
 log = logging.getLogger(__name__)
 transformers.logging.set_verbosity_error()
@@ -55,11 +56,12 @@ transformers.logging.disable_progress_bar()
 
 
 class ImageVectors(nn.Module):
-    """pixels: float32 [B, 3, H, W] -> [B, D]: `get_image_features` of a dual encoder, else the pooled last
-    hidden state.
+    """pixels: float32 [B, 3, H, W] -> [B, D].
+
+    It is `get_image_features` of a dual encoder, and else the pooled last hidden state.
     """
 
-    def __init__(self, model: PreTrainedModel, pooling: str | None, options: dict[str, bool]) -> None:
+    def __init__(self, model: PreTrainedModel, pooling: str | None, options: Mapping[str, bool]) -> None:
         super().__init__()
         self.model, self.pooling, self.options = model, pooling, options
 
@@ -75,7 +77,7 @@ class ImageVectors(nn.Module):
         return hidden.mean((2, 3)) if hidden.ndim == 4 else hidden[:, -self._patches(pixels) :].mean(1)
 
     def _patches(self, pixels: torch.Tensor) -> int:
-        """How many tokens at the end are patches of the image; CLS and register tokens come before them."""
+        """Number of tokens that are patches of the image; CLS and register tokens come before them."""
         patch = getattr(self.model.config, "patch_size", None)
         return (pixels.shape[2] // patch) * (pixels.shape[3] // patch) if isinstance(patch, int) else 0
 
@@ -94,7 +96,8 @@ class TextVectors(nn.Module):
 class Processed:
     """RGB image -> float32 [3, H, W] by an image processor.
 
-    transforms: the same in steps, as a Compose has them.
+    Attributes:
+        transforms: the same in two steps, as torchvision's Compose has them.
     """
 
     def __init__(self, processor: Any) -> None:
@@ -104,12 +107,12 @@ class Processed:
         return _pixels(self._processor, image)
 
     def _sized(self, image: Image.Image) -> npt.NDArray[Any]:
-        """[H, W, RGB], of 8 bits where the processor resizes such."""
+        """[H, W, RGB], of 8 bits where the processor resizes 8-bit images."""
         return _pixels(self._processor, image, do_rescale=False, do_normalize=False).permute(1, 2, 0).numpy()
 
 
 class Rescaled:
-    """RGB image -> float32 [3, H, W] of its size: an image processor's last step alone."""
+    """RGB image -> float32 [3, H, W] of the same size: an image processor's last step alone."""
 
     def __init__(self, processor: Any) -> None:
         self._processor = processor
@@ -123,7 +126,21 @@ class Rescaled:
         return _pixels(self._processor, image, **self._off)
 
 
-def fetch(spec: Encoder) -> Fetched:
+class _Text(NamedTuple):
+    """A dual encoder's text tower.
+
+    Attributes:
+        settings: the config's `text`.
+        module: what the tokenizer gives -> [N, D].
+        files: content of the tokenizer's files, by path in the encoder's folder.
+    """
+
+    settings: JsonObject
+    module: nn.Module
+    files: dict[str, bytes]
+
+
+def fetch(spec: EncoderSettings) -> Fetched:
     snapshot = _snapshot(spec)
     config = _config(snapshot)
     processor = _processor(snapshot, spec)
@@ -131,107 +148,117 @@ def fetch(spec: Encoder) -> Fetched:
     dual = hasattr(_model_class(config), "get_image_features")
     pooling = _pooling(spec, config, dual)
     model = _pretrained(snapshot, config, pooling)
-    if pooling == "cls" and not any(name.endswith(_CLS_TOKENS) for name, _ in model.named_parameters()):
+    if pooling == "cls" and not any(name.endswith(_CLS_PARAMETERS) for name, _ in model.named_parameters()):
         raise UserError(
-            f"pooling: cls is for networks with a class token, and {config.model_type} has none; say mean or pooler"
+            f"pooling: cls is for networks with a class token, and {config.model_type} has none; "
+            "use mean or pooler"
         )
     options = {"interpolate_pos_encoding": True} if spec.image_size and _interpolates(model, dual) else {}
-    facts: dict[str, Any] = {
-        "library": "transformers",
-        "name": spec.name,
-        "source": {"weights": spec.weights, **snapshot.source()},
-        "random": False,
-        "config": _lasting(json.loads(model.config.to_json_string(use_diff=False))),
-        "pooling": pooling,
-        "image_parts": _called(model, "get_image_features", pixel_values=_blank(size), **options)
-        if dual
-        else None,
-        "options": options,
-        "image_size": size,
-        "mean": list(processor.image_mean),
-        "std": list(processor.image_std),
-        "transform": {
+    settings = _without_machine_facts(json.loads(model.config.to_json_string(use_diff=False)))
+    image_parts = (
+        _used_submodules(model, "get_image_features", pixel_values=_blank(size), **options) if dual else None
+    )
+    text = _text(snapshot, model, settings) if dual else None
+    module = _rebuild_part(
+        model, lambda: ImageVectors(_network(settings, pooling, image_parts), pooling, options)
+    )
+    measured = measure(module, size)
+    encoder_config = EncoderConfig(
+        library="transformers",
+        name=spec.name,
+        source={"weights": spec.weights, **snapshot.source()},
+        random=False,
+        config=settings,
+        pooling=pooling,
+        image_parts=image_parts,
+        options=options,
+        image_size=size,
+        mean=list(processor.image_mean),
+        std=list(processor.image_std),
+        transform={
             "processor": type(processor).__name__,
-            **_lasting(json.loads(processor.to_json_string())),
+            **_without_machine_facts(json.loads(processor.to_json_string())),
         },
-        "licence": snapshot.licence(),
-        "versions": encoders.versions("transformers", "torchvision", "tokenizers"),
-    }
-    text, files = _text(snapshot, model, facts) if dual else (None, {})
-    module = _part(model, build, facts)
-    return Fetched(module, {**facts, **encoders.measure(module, size)}, text, files)
+        licence=snapshot.licence(),
+        versions=versions("transformers", "torchvision", "tokenizers"),
+        dim=measured.dim,
+        gflops=measured.gflops,
+        **(_text_fields(model, text) if dual else {}),
+    )
+    if text is None:
+        return Fetched(module, encoder_config)
+    return Fetched(module, encoder_config, text.module, text.files)
 
 
-def build(facts: dict[str, Any]) -> nn.Module:
-    """float32 [B, 3, H, W] -> [B, D]; without the text tower."""
-    return ImageVectors(_only(facts, facts["image_parts"]), facts["pooling"], facts["options"])
+def build(config: EncoderConfig) -> nn.Module:
+    """The image tower: float32 [B, 3, H, W] -> [B, D]."""
+    network = _network(config.config, config.pooling, config.image_parts)
+    return ImageVectors(network, config.pooling, config.options)
 
 
-def build_text(facts: dict[str, Any]) -> nn.Module:
-    """What `tokenizer` gives -> [B, D]; without the image tower."""
-    return TextVectors(_only(facts, facts["text"]["parts"]))
+def build_text(config: EncoderConfig) -> nn.Module:
+    """The text tower: what `tokenizer` gives -> [N, D]."""
+    assert config.text is not None, config.name
+    return TextVectors(_network(config.config, config.pooling, config.text["parts"]))
 
 
-def transform(facts: dict[str, Any]) -> Transform:
+def transform(config: EncoderConfig) -> Transform:
     """The checkpoint's own image processor."""
-    how = dict(facts["transform"])
-    return Processed(getattr(transformers, how.pop("processor")).from_dict(how))
+    settings = dict(config.transform)
+    return Processed(getattr(transformers, settings.pop("processor")).from_dict(settings))
 
 
-def tokenizer(facts: dict[str, Any], folder: Path) -> Tokenizer:
-    """texts -> token ids [N, L] and what else the text tower takes.
+def tokenizer(config: EncoderConfig, folder: Path) -> Tokenizer:
+    """Texts -> token ids [N, L] and the text tower's other inputs, by name.
 
-    Longer texts are cut at its last position.
+    Texts that are longer than the tower's last position are cut there.
     """
+    assert config.text is not None, config.name
+    padding, max_length = config.text["padding"], config.text["max_length"]
     own = AutoTokenizer.from_pretrained(folder / "tokenizer", **_LOCAL)
 
-    def tokenize(texts: list[str]) -> Mapping[str, torch.Tensor]:
-        how = facts["text"]
-        return dict(
-            own(
-                texts,
-                padding=how["padding"],
-                truncation=True,
-                max_length=how["max_length"],
-                return_tensors="pt",
-            )
-        )
+    def tokenize(texts: list[str]) -> Tokens:
+        return dict(own(texts, padding=padding, truncation=True, max_length=max_length, return_tensors="pt"))
 
     return tokenize
 
 
-def _snapshot(spec: Encoder) -> hub.Snapshot:
+def _snapshot(spec: EncoderSettings) -> hub.Snapshot:
+    """The row's repository. Raises UserError if it lacks what transformers needs."""
     scheme, _, rest = spec.weights.partition(":")
     patterns = ("config.json", *_WEIGHTS, *_PROCESSOR, *_TOKENIZER)
     if scheme not in ("hub", "file"):
         raise UserError(
-            f"weights: {spec.weights} is not for transformers, whose networks come with a checkpoint; say hub or file:<folder>"
+            f"weights: {spec.weights} is not for transformers, whose networks come with a checkpoint; "
+            "use hub or file:<folder>"
         )
     if spec.sha256 is not None:
         raise UserError(
-            "sha256 is for one file, and transformers takes a repository; pin it with revision: <commit> instead"
+            "sha256 is for one file, and transformers takes a repository; "
+            "pin it with revision: <commit> instead"
         )
-    found = (
+    snapshot = (
         hub.snapshot(spec.name, spec.revision, patterns) if scheme == "hub" else hub.folder(rest, patterns)
     )
-    if not found.has("config.json"):
+    if not snapshot.has("config.json"):
         raise UserError(
-            f"name: {found.repository} has no config.json, so it is not for transformers; perhaps for timm or open_clip"
+            f"name: {snapshot.repository} has no config.json, so it is not for transformers; "
+            "perhaps for timm or open_clip"
         )
-    if not found.has(*_PROCESSOR):
+    if not snapshot.has(*_PROCESSOR):
         raise UserError(
-            f"name: {found.repository} doesn't say how its images are prepared (no {_PROCESSOR[0]}); choose a checkpoint that does, "
-            "or add the file to a copy of it and name that with weights: file:"
+            f"name: {snapshot.repository} doesn't say how its images are prepared (no {_PROCESSOR[0]}); "
+            "choose a checkpoint that does, or add the file to a copy of it and use weights: file:"
         )
     for name in ("config.json", *_PROCESSOR):
-        if found.has(name):
-            found.settings(name)
-    if not found.has("model.safetensors", "model.safetensors.index.json"):
+        if snapshot.has(name):
+            snapshot.settings(name)
+    if not snapshot.has("model.safetensors", "model.safetensors.index.json"):
         raise UserError(
-            f"weights: {found.repository} has no model.safetensors, and pickled weights are never opened; "
-            f"{hub.safetensors_elsewhere(spec.name)}, or convert a copy and name that with weights: file:"
+            f"weights: {snapshot.repository} has no model.safetensors, and pickled weights are never opened; "
+            f"{hub.safetensors_elsewhere(spec.name)}, or convert a copy and use weights: file:"
         )
-    return found
+    return snapshot
 
 
 def _config(snapshot: hub.Snapshot) -> PreTrainedConfig:
@@ -243,21 +270,23 @@ def _config(snapshot: hub.Snapshot) -> PreTrainedConfig:
             if "trust_remote_code" not in str(error):
                 raise
             raise UserError(
-                f"name: {snapshot.repository} needs code of its own, which is never run; choose another checkpoint"
+                f"name: {snapshot.repository} needs code of its own, which is never run; "
+                "choose another checkpoint"
             ) from None
     return config
 
 
-def _processor(snapshot: hub.Snapshot, spec: Encoder) -> Any:
-    """The image processor, with the row's own size, mean and std where it names some."""
+def _processor(snapshot: hub.Snapshot, spec: EncoderSettings) -> Any:
+    """The image processor, with the row's own size, mean and std where it states them."""
     with explained(f"name: the image processor of {snapshot.repository} can't be loaded"):
         processor: Any = AutoImageProcessor.from_pretrained(snapshot.folder, **_LOCAL)
-    if not getattr(processor, "do_normalize", True):  # it may name a mean and std all the same
+    if not getattr(processor, "do_normalize", True):  # it may state a mean and std nevertheless
         processor.do_normalize = bool(spec.mean or spec.std)
         processor.image_mean, processor.image_std = [0.0] * 3, [1.0] * 3
     if getattr(processor, "image_mean", None) is None or getattr(processor, "image_std", None) is None:
         raise UserError(
-            f"mean: the image processor of {snapshot.repository} names no mean and std; choose another checkpoint"
+            f"mean: the image processor of {snapshot.repository} names no mean and std; "
+            "choose another checkpoint"
         )
     if spec.image_size:
         _resize(processor, spec.image_size)
@@ -267,21 +296,24 @@ def _processor(snapshot: hub.Snapshot, spec: Encoder) -> Any:
 
 
 def _resize(processor: Any, size: int) -> None:
-    """Another size of the image; what is resized first and cropped then keeps its proportion."""
+    """Sets another size of the image; a size before cropping is scaled in proportion."""
     crop = dict(processor.crop_size or {}) if getattr(processor, "do_center_crop", False) else {}
     before = {key: value for key, value in dict(processor.size or {}).items() if value}
-    made_for = crop.get("height") or before.get("height") or before.get("shortest_edge")
-    if made_for is None or not set(before) <= {"height", "width", "shortest_edge"}:
+    native_px = crop.get("height") or before.get("height") or before.get("shortest_edge")
+    if native_px is None or not set(before) <= {"height", "width", "shortest_edge"}:
         raise UserError(f"image_size: can't be set for an image processor with size {before}; leave it out")
     processor.size = type(processor.size)(
-        **{key: round(value * size / made_for) for key, value in before.items()}
+        **{key: round(value * size / native_px) for key, value in before.items()}
     )
     if crop:
         processor.crop_size = type(processor.crop_size)(height=size, width=size)
 
 
-def _image_size(processor: Any, spec: Encoder) -> int:
-    """The side of what the processor gives, which must be one square whatever the photo."""
+def _image_size(processor: Any, spec: EncoderSettings) -> int:
+    """The side in pixels of the processor's output.
+
+    Raises UserError unless that is a square of one size, whatever the photo.
+    """
     with explained(f"name: the image processor of {spec.name} can't prepare a photo"):
         shapes = {
             tuple(_pixels(processor, Image.new("RGB", size, (90, 120, 150))).shape)
@@ -290,24 +322,27 @@ def _image_size(processor: Any, spec: Encoder) -> int:
     shape = next(iter(shapes))
     if len(shapes) > 1 or len(shape) != 3 or shape[0] != 3 or shape[1] != shape[2]:
         raise UserError(
-            f"name: the image processor of {spec.name} doesn't give one square RGB image, but {sorted(shapes)}; choose another"
+            f"name: the image processor of {spec.name} doesn't give one square RGB image, "
+            f"but {sorted(shapes)}; choose another"
         )
     return shape[1]
 
 
 def _pixels(processor: Any, image: Image.Image, **options: bool) -> torch.Tensor:
-    """[3, H, W], float32 unless an option says otherwise."""
+    """The processor's output for one image: [3, H, W], float32 unless an option says otherwise."""
     return processor(images=image, return_tensors="pt", **options)["pixel_values"][0]
 
 
-def _pooling(spec: Encoder, config: PreTrainedConfig, dual: bool) -> str | None:
+def _pooling(spec: EncoderSettings, config: PreTrainedConfig, dual: bool) -> str | None:
     if dual and spec.pooling:
         raise UserError(
-            f"pooling: {spec.pooling} is not for {config.model_type}, whose get_image_features gives the vector; remove it"
+            f"pooling: {spec.pooling} is not for {config.model_type}, "
+            "whose get_image_features gives the vector; remove it"
         )
     if not dual and not spec.pooling:
         raise UserError(
-            f"pooling is missing for {config.model_type}: say cls (first token, usual for ViT and DINO), mean (of the patches) or pooler"
+            f"pooling is missing for {config.model_type}; "
+            "set cls (first token, usual for ViT and DINO), mean (of the patches) or pooler"
         )
     return spec.pooling
 
@@ -315,7 +350,7 @@ def _pooling(spec: Encoder, config: PreTrainedConfig, dual: bool) -> str | None:
 def _pretrained(snapshot: hub.Snapshot, config: PreTrainedConfig, pooling: str | None) -> PreTrainedModel:
     """The network in float32.
 
-    UserError where a tensor is missing, which transformers would fill with random numbers.
+    Raises UserError if a tensor is missing: transformers would fill it with random numbers.
     """
     with explained(f"weights: transformers can't load {snapshot.repository}"):
         model, info = AutoModel.from_pretrained(
@@ -330,18 +365,22 @@ def _pretrained(snapshot: hub.Snapshot, config: PreTrainedConfig, pooling: str |
     missing = sorted(info["missing_keys"])
     if missing:
         hint = (
-            "; say pooling: cls or mean"
+            "; use pooling: cls or mean"
             if pooling == "pooler" and any("pooler" in name for name in missing)
             else ""
         )
         raise UserError(
-            f"weights: {snapshot.repository} has no tensor for {', '.join(missing[:3])} ({len(missing)} missing){hint}"
+            f"weights: {snapshot.repository} has no tensor for {', '.join(missing[:3])} "
+            f"({len(missing)} missing){hint}"
         )
     return model.eval()
 
 
 def _without_pooler(config: PreTrainedConfig, pooling: str | None) -> dict[str, bool]:
-    """Many checkpoints have no pooler; where it isn't asked for, none is built."""
+    """The argument that builds a network without its pooler, which many checkpoints lack.
+
+    Empty where the pooler gives the vector, or the network has none.
+    """
     if (
         pooling in (None, "pooler")
         or "add_pooling_layer" not in inspect.signature(_model_class(config).__init__).parameters
@@ -351,38 +390,44 @@ def _without_pooler(config: PreTrainedConfig, pooling: str | None) -> dict[str, 
 
 
 def _model_class(config: PreTrainedConfig) -> Any:
-    found = transformers.MODEL_MAPPING[type(config)]
-    return found[0] if isinstance(found, (tuple, list)) else found
+    classes = transformers.MODEL_MAPPING[type(config)]
+    return classes[0] if isinstance(classes, (tuple, list)) else classes
 
 
 def _interpolates(model: PreTrainedModel, dual: bool) -> bool:
-    """Whether position embeddings are only fitted to another image size on demand.
+    """Whether the network has to be asked to interpolate its position embeddings.
 
-    Others do so themselves, or have none.
+    Other networks do so by themselves, or have none.
     """
     method: Any = model.get_image_features if dual else model.forward
     return "interpolate_pos_encoding" in inspect.signature(method).parameters
 
 
-def _only(facts: dict[str, Any], parts: list[str] | None) -> PreTrainedModel:
-    """The network of `facts`, with just those of its parts; None: all."""
-    options = dict(facts["config"])
+def _network(settings: JsonObject, pooling: str | None, parts: list[str] | None) -> PreTrainedModel:
+    """The network of a config.json; parts: the submodules to keep, None for all."""
+    options = dict(settings)
     config = AutoConfig.for_model(options.pop("model_type"), **options)
-    model = AutoModel.from_config(config, dtype=torch.float32, **_without_pooler(config, facts["pooling"]))
+    model = AutoModel.from_config(config, dtype=torch.float32, **_without_pooler(config, pooling))
     if parts is not None:
-        for name in [name for name, _ in model.named_children() if name not in parts]:
-            delattr(model, name)
-        model._parameters.clear()  # a temperature and the like: they scale similarities of images and texts
+        _keep_submodules(model, parts)
     return model
 
 
-def _called(model: PreTrainedModel, method: str, **inputs: Any) -> list[str]:
-    """The parts of a network that one of its methods uses."""
-    called: list[str] = []
+def _keep_submodules(model: PreTrainedModel, parts: list[str]) -> None:
+    """Removes all other submodules, and the network's own parameters.
+
+    Those are a temperature and the like, which only scale similarities of images and texts.
+    """
+    for name in [name for name, _ in model.named_children() if name not in parts]:
+        delattr(model, name)
+    model._parameters.clear()
+
+
+def _used_submodules(model: PreTrainedModel, method: str, **inputs: Any) -> list[str]:
+    """Names of the network's submodules that one of its methods uses, in the order of their use."""
+    used: list[str] = []
     hooks = [
-        child.register_forward_pre_hook(
-            lambda *_, name=name: called.append(name) if name not in called else None
-        )
+        child.register_forward_pre_hook(lambda *_, name=name: used.append(name) if name not in used else None)
         for name, child in model.named_children()
     ]
     try:
@@ -394,42 +439,37 @@ def _called(model: PreTrainedModel, method: str, **inputs: Any) -> list[str]:
     finally:
         for hook in hooks:
             hook.remove()
-    return called
+    return used
 
 
-def _part(model: PreTrainedModel, make: Any, facts: dict[str, Any]) -> nn.Module:
-    """What `make` (`build`, `build_text`) rebuilds from the facts, sharing the model's tensors."""
-    module = encoders.empty(lambda: make(facts))
+def _rebuild_part(model: PreTrainedModel, make: Callable[[], nn.Module]) -> nn.Module:
+    """The tower that `make` builds, with the model's own tensors."""
+    module = on_meta_device(make)
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     module.load_state_dict({name: tensors[name] for name in module.state_dict()}, assign=True)
     return module.eval()
 
 
-def _text(
-    snapshot: hub.Snapshot, model: PreTrainedModel, facts: dict[str, Any]
-) -> tuple[nn.Module | None, dict[str, bytes]]:
-    """The text tower and its tokenizer's files.
+def _text(snapshot: hub.Snapshot, model: PreTrainedModel, settings: JsonObject) -> _Text | None:
+    """A dual encoder's text tower; None where the repository has no text tower or no tokenizer.
 
-    Nothing where a checkpoint has none of its own. Adds the facts `text` and `logit_scale`.
+    Args:
+        settings: of the network, as `_network` takes them.
     """
-    facts["text"] = None
     if not hasattr(model, "get_text_features") or not any(
         "token" in name or "vocab" in name for name in snapshot.hashes
     ):
-        return None, {}
+        return None
     try:
         with explained(f"the tokenizer of {snapshot.repository} can't be loaded"):
             own = AutoTokenizer.from_pretrained(snapshot.folder, **_LOCAL)
     except UserError as error:
         log.warning("%s, so this row can't be searched with texts", error)
-        return None, {}
-    kind = model.config.model_type
-    longest = model.config.get_text_config().max_position_embeddings
-    how = {"padding": "max_length" if kind in _PADDED_TO_THE_END else True, "max_length": longest}
-    if isinstance(scale := getattr(model, "logit_scale", None), torch.Tensor):
-        facts["logit_scale"] = float(scale.detach())
-    tokens = dict(own(["a photo"], truncation=True, return_tensors="pt", **how))
-    facts["text"] = {**how, "parts": _called(model, "get_text_features", **tokens)}
+        return None
+    padding = "max_length" if model.config.model_type in _PADDED_TO_MAX_LENGTH else True
+    lengths = {"padding": padding, "max_length": model.config.get_text_config().max_position_embeddings}
+    tokens = dict(own(["a photo"], truncation=True, return_tensors="pt", **lengths))
+    parts = _used_submodules(model, "get_text_features", **tokens)
     with tempfile.TemporaryDirectory() as folder:
         own.save_pretrained(folder)
         files = {
@@ -437,16 +477,24 @@ def _text(
             for path in sorted(Path(folder).iterdir())
             if path.is_file()
         }
-    return _part(model, build_text, facts), files
+    module = _rebuild_part(model, lambda: TextVectors(_network(settings, None, parts)))
+    return _Text({**lengths, "parts": parts}, module, files)
 
 
-def _lasting(settings: Any) -> Any:
-    """Without what differs between machines: the folder that a configuration was read from, the version that
-    read it.
-    """
+def _text_fields(model: PreTrainedModel, text: _Text | None) -> JsonObject:
+    """A dual encoder's fields `text` and, where it has both a text tower and a scale, `logit_scale`."""
+    if text is None:
+        return {"text": None}
+    scale = getattr(model, "logit_scale", None)
+    scaled = {"logit_scale": float(scale.detach())} if isinstance(scale, torch.Tensor) else {}
+    return {"text": text.settings, **scaled}
+
+
+def _without_machine_facts(settings: Any) -> Any:
+    """Settings without the folder that they were read from, and the version that read them."""
     if isinstance(settings, dict):
         return {
-            key: _lasting(value)
+            key: _without_machine_facts(value)
             for key, value in settings.items()
             if key not in ("_name_or_path", "transformers_version")
         }
@@ -454,7 +502,7 @@ def _lasting(settings: Any) -> Any:
 
 
 def _vector(output: Any) -> torch.Tensor:
-    """Since transformers 5, `get_*_features` give an output whose `pooler_output` is the projected vector."""
+    """The projected vectors: since transformers 5, `get_*_features` wrap them as `pooler_output`."""
     return output if isinstance(output, torch.Tensor) else output.pooler_output
 
 

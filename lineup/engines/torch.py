@@ -14,7 +14,8 @@ from lineup.errors import UserError
 
 PACKAGES = ()
 PRECISIONS = {"cpu": ("float32", "bfloat16"), "cuda": ("float32", "bfloat16", "float16")}
-CPU_SHAPE = 8  # images; larger ones are no faster, and take more memory
+# Images in each call on a CPU. Larger batches are no faster, and take more memory.
+CPU_SHAPE = 8
 
 
 def cpu_shape(module: nn.Module) -> int:
@@ -24,11 +25,11 @@ def cpu_shape(module: nn.Module) -> int:
 def compile(
     module: nn.Module, pixels: torch.Tensor, precision: str, device: torch.device, threads: int
 ) -> Forward:
-    """The module in the layout that its convolutions are fastest in; other precisions than float32 by torch's
-    own casts.
+    """The module in the memory layout in which convolutions are fastest.
 
-    Which of its kernels oneDNN takes, and so the last bit, follows from the shape and the number of threads
-    (tried): a thread that calls the result is set to compute alone.
+    Other precisions than float32 are torch's autocast. oneDNN chooses a kernel, and with it the last bit, by
+    the shape and the number of threads (tried). So the threads that call the result must each be set to
+    compute alone.
     """
     _keep_freed_memory()
     torch.backends.cudnn.benchmark = False
@@ -48,19 +49,19 @@ def compile(
                 )
         except torch.cuda.OutOfMemoryError:
             raise UserError(
-                f"{paths.PARAMS}: embed.batch_size {len(pixels)} doesn't fit the GPU's memory; halve it"
+                f"{paths.PARAMS}: embed.batch_size {len(pixels)} doesn't fit into the GPU's memory; halve it"
             ) from None
 
     return forward
 
 
 def _keep_freed_memory() -> None:
-    """Lets glibc reuse the memory of activations; by default it returns each to the system and gets it back,
-    zeroed, at once.
+    """Lets glibc reuse the memory of activations, for the whole process. Without glibc nothing happens.
 
-    That took more than half of the processor time of a forward pass. Without glibc nothing happens.
+    By default glibc returns such memory to the system and gets it back, zeroed, at once. That took more than
+    half of the processor time of a forward pass.
     """
-    trim_threshold, mmap_max = -1, -4  # malloc.h: M_TRIM_THRESHOLD, M_MMAP_MAX
+    trim_threshold, mmap_max = -1, -4  # M_TRIM_THRESHOLD and M_MMAP_MAX of malloc.h
     with suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(mmap_max, 0)

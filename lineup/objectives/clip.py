@@ -12,7 +12,8 @@ from open_clip.tokenizer import SimpleTokenizer
 from torch import nn
 from torch.nn import functional
 
-from lineup.encoders import encoder as encoders
+from lineup.encoders.encoder import TextEncoder
+from lineup.encoders.encoder_folder import load_text
 from lineup.objectives.objective import Context, Objective
 from lineup.settings.training import CLIP
 
@@ -62,7 +63,7 @@ class SmallTextTower(nn.Module):
 class OwnTextTower(nn.Module):
     """The text tower that an encoder was trained with. forward: labels int64 [N] -> float32 [N, D]."""
 
-    def __init__(self, encoder: encoders.TextEncoder, texts: list[str]) -> None:
+    def __init__(self, encoder: TextEncoder, texts: list[str]) -> None:
         super().__init__()
         self.module, self.tokenize, self.texts = encoder.module, encoder.tokenize, texts
 
@@ -88,8 +89,8 @@ class CLIPLoss(nn.Module):
         super().__init__()
         texts = [settings.prompt.replace("{label}", label_to_text(label)) for label in context.labels]
         own_tower = (
-            OwnTextTower(encoders.load_text(context.folder), texts)
-            if "text_sha256" in context.facts and context.folder
+            OwnTextTower(load_text(context.folder), texts)
+            if context.config.text_sha256 is not None and context.folder
             else None
         )
         self.text: nn.Module = own_tower or SmallTextTower(texts, settings.text_width, settings.text_layers)
@@ -97,11 +98,11 @@ class CLIPLoss(nn.Module):
         if own_tower:
             with torch.inference_mode():
                 text_dim = own_tower(torch.zeros(1, dtype=torch.int64)).shape[1]
-        shares_space = own_tower is not None and "head" not in context.facts and text_dim == context.dim
+        shares_space = own_tower is not None and context.config.head is None and text_dim == context.dim
         self.projection = nn.Identity() if shares_space else nn.Linear(context.dim, text_dim, bias=False)
         first_scale = -math.log(settings.temperature or _FIRST_TEMPERATURE)
-        if own_tower and settings.temperature is None:
-            first_scale = context.facts.get("logit_scale", first_scale)
+        if own_tower and settings.temperature is None and context.config.logit_scale is not None:
+            first_scale = context.config.logit_scale
         self.log_scale = nn.Parameter(torch.tensor(first_scale))
 
     def forward(self, vectors: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -18,6 +18,8 @@ from typing import Any, Protocol, cast
 import torch
 from torch import nn
 
+from lineup.encoders.encoder_config import EncoderConfig
+
 
 @dataclass(frozen=True)
 class Context:
@@ -26,13 +28,13 @@ class Context:
     Args:
         dim: D, the number of dimensions of the encoder's vectors.
         labels: the names of the training labels; the integer labels of a batch are positions in it.
-        facts: the encoder's record, as encoder.json has it.
+        config: the encoder's record, as encoder.json has it.
         folder: the fetched encoder's folder, which may hold a text tower; None where there is no encoder.
     """
 
     dim: int
     labels: tuple[str, ...]
-    facts: dict[str, Any]
+    config: EncoderConfig
     folder: Path | None
 
 

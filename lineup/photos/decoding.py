@@ -340,6 +340,7 @@ def _decode_without_end(data: bytes) -> ImageFile.ImageFile:
         BadImage: a pixel is missing.
     """
     start = data.rstrip(_JPEG_END[:1])  # After half a marker, all that follows would be ignored.
+    image = None
     try:
         image = _ended_jpeg(start)
         expected = pixels_id(image)
@@ -348,7 +349,7 @@ def _decode_without_end(data: bytes) -> ImageFile.ImageFile:
         )
     except OSError:
         complete = False
-    if not complete:
+    if image is None or not complete:
         raise BadImage("is truncated")
     return image
 

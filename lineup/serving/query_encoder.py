@@ -14,10 +14,9 @@ import torch
 
 from lineup import paths
 from lineup.embedding import inference
-from lineup.encoders import encoder as encoders
-from lineup.encoders import model_folder
+from lineup.encoders import encoder_config, encoder_folder, model_folder
 from lineup.encoders.encoder import TextEncoder
-from lineup.engines import engine as engines
+from lineup.engines import conversion
 from lineup.engines.engine import Engine, Network
 from lineup.errors import UserError
 from lineup.photos import decoding
@@ -74,12 +73,12 @@ class QueryEncoder:
 
         The pipeline's shape of several images gives the same vectors up to rounding, but takes longer.
         """
-        encoder = encoders.load(model_folder.resolve(paths.model(self.name)))
-        return replace(engines.prepare(Engine("torch", "float32", self.device), encoder), shape=1)
+        encoder = encoder_folder.load(model_folder.resolve(paths.model(self.name)))
+        return replace(conversion.prepare(Engine("torch", "float32", self.device), encoder), shape=1)
 
     @cached_property
     def _text(self) -> TextEncoder:
-        return encoders.load_text(model_folder.resolve(paths.model(self.name)))
+        return encoder_folder.load_text(model_folder.resolve(paths.model(self.name)))
 
     def _searchable(self, vectors: Vectors) -> Vectors:
         if vectors.shape[1] != self.index.d:
@@ -94,7 +93,7 @@ def has_text(model: str, params: Params) -> bool:
     """Whether the row can be searched with a text. Fine-tuning on images leaves the text tower behind."""
     return (
         params.models[model].search.metric == "cosine"
-        and (model_folder.resolve(paths.model(model)) / encoders.TEXT_FILE).exists()
+        and (model_folder.resolve(paths.model(model)) / encoder_folder.TEXT_FILE).exists()
     )
 
 
@@ -115,7 +114,7 @@ def checked_index(model: str, metric: exact.Metric, ids: pa.ChunkedArray) -> fai
         raise UserError(
             f"{paths.index(model)}: the gallery has changed since it was built; run `dvc repro` to go on"
         )
-    facts = files.read_json(model_folder.resolve(paths.model(model)) / encoders.FACTS_FILE)
+    facts = files.read_json(model_folder.resolve(paths.model(model)) / encoder_config.CONFIG_FILE)
     if facts["weights_sha256"] != weights:
         raise UserError(
             f"{paths.model(model)}: has changed since it embedded {folder}; run `dvc repro` to go on"

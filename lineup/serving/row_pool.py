@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lineup import paths
-from lineup.encoders import encoder as encoders
-from lineup.encoders import model_folder
+from lineup.encoders import encoder_config, model_folder
 from lineup.errors import UserError
 from lineup.search import exact
 from lineup.serving import gallery_photos, query_encoder, row_search
@@ -55,7 +54,7 @@ def _row_info(row: str, params: Params) -> RowInfo:
     made_of = f"{refinement.method.replace('_', ' ')} of {' and '.join(models)}" if refinement else ""
     text = ready and all(query_encoder.has_text(model, params) for model in models)
     random = ready and any(
-        files.read_json(model_folder.resolve(paths.model(model)) / encoders.FACTS_FILE).get("random")
+        files.read_json(model_folder.resolve(paths.model(model)) / encoder_config.CONFIG_FILE).get("random")
         for model in models
     )
     return RowInfo(row, made_of, ready, fault, text, random)
@@ -111,7 +110,7 @@ def _own_spaces(row: str, params: Params) -> tuple[tuple[str, RefinementSettings
 def _files(row: str, params: Params) -> tuple[Path, ...]:
     """The files and folders by whose change a row is loaded again."""
     if row in params.models:
-        encoder = model_folder.resolve(paths.model(row)) / encoders.FACTS_FILE
+        encoder = model_folder.resolve(paths.model(row)) / encoder_config.CONFIG_FILE
         built = paths.costs("index", row)
         return paths.manifest("test"), paths.index(row), paths.embeddings(row), encoder, built
     settings = params.refinements[row]

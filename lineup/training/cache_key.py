@@ -6,7 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from lineup.encoders import encoder as encoders
+from lineup.encoders import encoder_folder, libraries
+from lineup.encoders.encoder_config import TEXT_FIELDS, EncoderConfig
 from lineup.evaluation import metrics
 from lineup.fingerprint import code_digest
 from lineup.objectives.objective import load_objective, objective_code
@@ -24,14 +25,14 @@ _CODE_DECIDING_NOTHING = {"__init__.py", "notes.py"}
 
 
 def cache_key(
-    row: Trained, settings: Train, facts: dict[str, Any], manifest: Manifest, photos: Path, seed: int
+    row: Trained, settings: Train, config: EncoderConfig, manifest: Manifest, photos: Path, seed: int
 ) -> dict[str, Any]:
     """All that decides the weights that a training ends with, as JSON; its fingerprint names the checkpoint.
 
     Args:
         row: the row's objective.
         settings: the training loop's, for this row.
-        facts: the fetched encoder's record.
+        config: the fetched encoder's.
         manifest: the training images.
         photos: the folder of their prepared shards.
         seed: the pipeline's.
@@ -40,12 +41,12 @@ def cache_key(
         file for file in sorted(Path(__file__).parent.glob("*.py")) if file.name not in _CODE_DECIDING_NOTHING
     ]
     modules = [decoding, exact, image_headers, metrics, pixel_values, training_photos]
-    modules += [encoders, encoders.library(facts["library"])]
     code = [*training, *(Path(str(module.__file__)) for module in modules), *objective_code(row.name)]
+    code += [*encoder_folder.CODE, libraries.source_file(config.library)]
     packages = load_objective(row.name).PACKAGES
     return {
-        "encoder": {name: fact for name, fact in facts.items() if name not in encoders.NOT_DECIDING},
-        "text": {name: facts.get(name) for name in sorted(encoders.OF_TEXT)},
+        "encoder": config.deciding(),
+        "text": {name: config.to_json().get(name) for name in sorted(TEXT_FIELDS)},
         "objective": row.model_dump(mode="json", exclude=set(Train.model_fields)),
         "needs": asdict(row.needs),
         "settings": settings.model_dump(mode="json", exclude=_DECIDING_NOTHING),
@@ -53,7 +54,7 @@ def cache_key(
         "images": manifest.digest(),
         "preparation": _preparation(photos),
         "device": choose_device(settings.device).type,
-        "versions": encoders.versions(*facts["versions"], "torchvision", *packages),
+        "versions": libraries.versions(*config.versions, "torchvision", *packages),
         "code": code_digest(*code),
     }
 

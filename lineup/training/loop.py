@@ -9,14 +9,13 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
 from lineup import machine
-from lineup.encoders import encoder as encoders
 from lineup.encoders.encoder import Encoder
+from lineup.encoders.encoder_config import EncoderConfig
 from lineup.objectives.objective import Context, load_objective
 from lineup.settings.training import Train, Trained
 from lineup.training import checkpoint as checkpoints
@@ -54,14 +53,14 @@ class Result:
 
     Args:
         module: the network with its best weights, on the CPU.
-        facts: the encoder's record, without its text tower's.
+        config: the encoder's configuration, without its text tower.
         progress: the log, the times, the best epoch.
         note: what a reader of the comparison has to know; None where there is nothing.
         device: the name of what it was trained on.
     """
 
     module: nn.Module
-    facts: dict[str, Any]
+    config: EncoderConfig
     progress: Progress
     note: str | None
     device: str
@@ -91,9 +90,9 @@ def train(
     """
     parts = data.split(manifest, settings, row.needs, seed)
     _make_deterministic(seed)
-    module, facts = network.add_head(encoder, settings.dim)
+    module, config = network.add_head(encoder, settings.dim)
     scaling = network.infer_scaling(encoder, settings.image_size)
-    context = Context(facts["dim"], parts.names, facts, folders.encoder)
+    context = Context(config.dim, parts.names, config, folders.encoder)
     objective = load_objective(row.name).build(row, context)
     held_out = HeldOut(manifest.labels[parts.validation], row.needs.labels)
     trainer = Trainer(module, encoder.module, objective, settings, scaling)
@@ -113,9 +112,10 @@ def train(
         inputs = Inputs(pixels, sampling, row.needs.views, held_out)
         stopped = train_epochs(trainer, progress, best, inputs, deadline, folders.checkpoint)
     # The text tower stays behind: its vectors no longer match those of the trained network.
-    image_facts = {name: fact for name, fact in facts.items() if name not in encoders.OF_TEXT}
     remark = note(progress, settings, stopped, held_out.fault)
-    return Result(trainer.finish(best.tensors), image_facts, progress, remark, _device_name(trainer.device))
+    return Result(
+        trainer.finish(best.tensors), config.without_text(), progress, remark, _device_name(trainer.device)
+    )
 
 
 def _make_deterministic(seed: int) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +12,9 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional
 
-from lineup.encoders import encoder as encoders
 from lineup.encoders.encoder import Encoder
+from lineup.encoders.encoder_config import EncoderConfig, Head
+from lineup.encoders.meta_init import with_head
 from lineup.errors import UserError
 from lineup.objectives.objective import Objective
 from lineup.settings.training import Train
@@ -85,12 +85,13 @@ def precision(setting: str, device: torch.device) -> torch.dtype | None:
     return {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}[setting]
 
 
-def add_head(encoder: Encoder, dim: int | None) -> tuple[nn.Module, dict[str, Any]]:
-    """The network to train, and its record: with `dim`, a linear head to so many dimensions is added."""
+def add_head(encoder: Encoder, dim: int | None) -> tuple[nn.Module, EncoderConfig]:
+    """The network to train, and its configuration; with `dim`, it gets a linear head to that size."""
     if dim is None:
-        return encoder.module, dict(encoder.facts)
-    head = {"in_dim": encoder.dim, "dim": dim}
-    return encoders.with_head(encoder.module, encoder.dim, dim), {**encoder.facts, "head": head, "dim": dim}
+        return encoder.module, encoder.config
+    head = Head(in_dim=encoder.dim, dim=dim)
+    config = encoder.config.model_copy(update={"head": head, "dim": dim})
+    return with_head(encoder.module, encoder.dim, dim), config
 
 
 def freeze(module: nn.Module, settings: Train) -> list[nn.Module]:

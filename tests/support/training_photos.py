@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from pydantic import TypeAdapter
 
-from lineup.encoders import encoder as encoders
+from lineup.encoders import encoder_folder, libraries
 from lineup.settings import params, training
 from lineup.storage import parquet, schemas
 from lineup.training import data, loop
@@ -87,8 +87,10 @@ def write_encoder(folder: Path, image_size: int = 32, **settings: Any) -> None:
         **settings,
     )
     torch.manual_seed(0)
-    fetched = encoders.library("timm").fetch(spec)
-    encoders.save(folder, fetched.module, {**fetched.facts, "resize_px": fetched.facts["image_size"]})
+    fetched = libraries.library("timm").fetch(spec)
+    encoder_folder.save(
+        folder, fetched.module, fetched.config.model_copy(update={"resize_px": fetched.config.image_size})
+    )
 
 
 def objective(name: str, **settings: Any) -> training.Trained:
@@ -110,7 +112,7 @@ def run(
     manifest = data.read_manifest(root / "data/prepared/train/manifest.parquet")
     folders = loop.Folders(root / "encoder", root / "data/prepared/train/images", root / cache)
     deadline = deadline or Deadline(60 * settings.max_minutes)
-    return loop.train(row, settings, encoders.load(root / "encoder"), manifest, folders, seed, deadline)
+    return loop.train(row, settings, encoder_folder.load(root / "encoder"), manifest, folders, seed, deadline)
 
 
 FAST: dict[str, Any] = {

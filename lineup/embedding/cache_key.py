@@ -1,0 +1,63 @@
+"""What decides a vector, and what decides the pixels that a network sees: the keys of the local cache.
+
+A key's parts are JSON. `lineup.fingerprint.fingerprint` makes the key of them, and the cache's folder shows
+them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lineup.embedding import inference
+from lineup.encoders import encoder_folder, libraries
+from lineup.encoders.encoder_config import JsonObject, read_config
+from lineup.engines import conversion, engine, lookup_transform, selection, tracing
+from lineup.engines.engine import Engine
+from lineup.fingerprint import code_digest
+from lineup.photos import decoding
+
+KEY_PARTS_FILE = "ingredients.json"
+
+
+def vector_key_parts(folder: Path, computed_by: Engine) -> JsonObject:
+    """All that decides a vector besides the image.
+
+    Args:
+        folder: of the encoder. UserError if its weights aren't those that encoder.json names.
+    """
+    config = read_config(folder)
+    encoder_folder.check_file(folder, encoder_folder.WEIGHTS_FILE, config.weights_sha256)
+    modules = (inference, lookup_transform, engine, selection, conversion, tracing)
+    return {
+        "encoder": config.deciding(),
+        "versions": libraries.versions(*config.versions, *computed_by.library.PACKAGES),
+        "code": code_digest(
+            *decoding.CODE,
+            *encoder_folder.CODE,
+            libraries.source_file(config.library),
+            *(Path(str(module.__file__)) for module in modules),
+            Path(engine.__file__).with_name(f"{computed_by.name}.py"),
+        ),
+        "engine": computed_by.name,
+        "precision": computed_by.precision,
+        "device": computed_by.device.type,
+    }
+
+
+def pixel_key_parts(folder: Path) -> JsonObject:
+    """All that decides an image's pixels besides the image: what an encoder's transform follows from."""
+    config = read_config(folder)
+    return {
+        "encoder": {
+            "library": config.library,
+            "image_size": config.image_size,
+            "transform": config.transform,
+        },
+        "versions": libraries.versions(*config.versions),
+        "code": code_digest(
+            *decoding.CODE,
+            *encoder_folder.CODE,
+            libraries.source_file(config.library),
+            Path(lookup_transform.__file__),
+        ),
+    }

@@ -1,0 +1,120 @@
+"""Computes the vectors that are missing; each is in the cache as soon as its batch is done."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from lineup import machine, paths
+from lineup.embedding import inference, missing_photos
+from lineup.embedding.inference import EncodedImage
+from lineup.embedding.job import EmbedJob
+from lineup.embedding.pixel_cache import PixelCache
+from lineup.engines.engine import Network
+from lineup.engines.lookup_transform import LookUp
+from lineup.settings.params import Embed
+
+# The number of images, at the start of a run, whose speed is measured. To decode so many takes seconds.
+MEASURED_IMAGES = 4_096
+# With fewer images after the first batch, those that were under way when that batch was done would count for
+# too much, and the first batch is measured, too.
+MIN_IMAGES_AFTER_FIRST_BATCH = 512
+
+
+@dataclass(frozen=True)
+class EmbedStats:
+    """What a run did.
+
+    Attributes:
+        images: how many there are.
+        computed: of those, how many had no vector before.
+        measured_images: how many were computed in `measured_seconds`; 0 if nothing was computed.
+    """
+
+    images: int
+    computed: int
+    measured_images: int = 0
+    measured_seconds: float = 0.0
+
+
+def compute(job: EmbedJob, embed: Embed, measured: int = MEASURED_IMAGES) -> EmbedStats:
+    """Computes all vectors that are missing.
+
+    The first `measured` images are decoded without the cache of pixels, so that a row's speed doesn't depend
+    on other rows.
+    """
+    if job.network is None:
+        return EmbedStats(job.images, 0)
+    with tqdm(total=job.missing, unit="image", disable=None) as progress:
+        computation = _Computation(job, job.network, embed.batch_size, progress)
+        images, seconds = _measure(computation.batches(measured, None))
+        if job.missing > measured:
+            rest = computation.batches(None, _pixel_cache(job, job.network, embed))
+            deque(rest, maxlen=0)
+    job.cache.merge()
+    return EmbedStats(job.images, job.missing, images, seconds)
+
+
+def _measure(batches: Iterable[int]) -> tuple[int, float]:
+    """Runs through batches, and returns how many images took how many seconds.
+
+    The first batch is left out where enough images follow it.
+
+    Args:
+        batches: the number of images in each batch, once it is done.
+    """
+    start = time.perf_counter()
+    sizes, times = [], []
+    for size in batches:
+        sizes.append(size)
+        times.append(time.perf_counter() - start)
+    if sum(sizes[1:]) < MIN_IMAGES_AFTER_FIRST_BATCH:
+        return sum(sizes), max(times, default=0.0)
+    return sum(sizes[1:]), times[-1] - times[0]
+
+
+class _Computation:
+    """One pass over the images whose vectors are missing."""
+
+    def __init__(self, job: EmbedJob, network: Network, batch_size: int, progress: tqdm) -> None:
+        self._job, self._network, self._batch_size, self._progress = job, network, batch_size, progress
+        self._keys: dict[str, bytes] = {}  # of the images that were read and have no vector yet
+        self._images = self._read()
+
+    def _read(self) -> Iterator[EncodedImage]:
+        for photo in missing_photos.read(paths.images(self._job.part), self._job.cache):
+            self._keys[photo.image_id] = photo.key
+            yield photo.image_id, photo.content
+
+    def batches(self, images: int | None, pixel_cache: PixelCache | None) -> Iterator[int]:
+        """Computes and caches the vectors of the next images, None for all that are left.
+
+        Yields:
+            the number of images in each batch, once it is done.
+        """
+        some = islice(self._images, images)
+        for batch in inference.vectors(self._network, some, self._batch_size, machine.threads(), pixel_cache):
+            keys = np.array([self._keys.pop(image_id) for image_id in batch.ids], "S32")
+            self._job.cache.add(keys, batch.vectors)
+            self._progress.update(len(batch.ids))
+            yield len(batch.ids)
+
+
+def _pixel_cache(job: EmbedJob, network: Network, embed: Embed) -> PixelCache | None:
+    """None where the settings allow no disk for it, or the transform doesn't lead through 8-bit pixels."""
+    if not embed.pixel_cache_gb or not isinstance(network.transform, LookUp):
+        return None
+    bytes_per_image = network.transform.pixels(Image.new("RGB", (64, 64))).nbytes
+    return PixelCache(
+        paths.CACHE / "pixels" / job.pixel_key,
+        job.pixel_key_parts,
+        embed.pixel_cache_gb * 1e9,
+        job.images * bytes_per_image,
+    )

@@ -56,7 +56,7 @@ def test_a_second_run_executes_nothing(folder: Path) -> None:
 
 
 def test_results_and_dvc_cache_share_their_bytes_on_disk(finished: Path) -> None:
-    """By hard links, where the file system has no copy-on-write links; such a file can't be written in place."""
+    """By hard links; such a file cannot be written in place."""
     for file in sorted((finished / "data/embeddings").rglob("*.parquet")):
         assert file.stat().st_nlink == 2 and not file.stat().st_mode & 0o222
 

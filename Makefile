@@ -11,7 +11,7 @@ CONSTRAINTS ?= -c constraints.txt
 
 .PHONY: help install install-all demo test bench lint check remote use serve clean
 help:
-	@echo "make demo                      install, lay out the demo photos, run every model, print the table"
+	@echo "make demo                      install, lay out the demo photos, run every row, print the table"
 	@echo "make test                      install the rest, run the tests"
 	@echo "make lint                      ruff, deptry, import contracts, pyright"
 	@echo "make bench                     list the benchmarks; make bench NAME=embed runs one"

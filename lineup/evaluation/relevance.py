@@ -20,7 +20,7 @@ from lineup.settings.params import Exclude
 from lineup.storage import parquet, rankings
 
 IntArray = npt.NDArray[np.int64]
-COLUMNS = ["image_id", "split", "label", "pixels_id"]  # of schemas.MANIFEST
+COLUMNS = ["image_id", "split", "label", "pixels_id"]  # the columns of schemas.MANIFEST that are read
 
 _IDS_CONVERTED_AT_ONCE = 65_536
 

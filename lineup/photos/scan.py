@@ -43,7 +43,7 @@ Examined = tuple[str, FileRecord | None]
 _FILES_PER_TASK = 8
 # Tasks that are queued at a time; memory must not grow with the number of files.
 _TASKS_PER_WORKER = 3
-# Of the memory that is free, for all photos that are decoded at a time.
+# The share of the free memory for all photos that are decoded at a time.
 _MEMORY_SHARE = 0.5
 _NO_FILE = -1
 _LIKELY_CAUSE = "a worker process was killed, most likely because memory ran out"

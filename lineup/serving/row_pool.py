@@ -17,7 +17,7 @@ from lineup.settings.params import Params
 from lineup.settings.refinement import RefinementSettings
 from lineup.storage import files
 
-# Two, so that comparing two rows by turns loads nothing twice.
+# Two rows can be compared by searching them alternately, without loading either again.
 MAX_ROWS_IN_MEMORY = 2
 
 # Time of the last change and size of some files.
@@ -26,7 +26,7 @@ _Stamp = tuple[tuple[int, int], ...]
 
 @dataclass(frozen=True)
 class RowInfo:
-    """What the page says of a row.
+    """What the page shows of a row.
 
     made_of: a refinement's method and models; empty for a model.
     ready: the row's files exist here, and are of the present gallery.

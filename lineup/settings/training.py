@@ -122,7 +122,7 @@ class Needs:
 
     Args:
         labels: whether the objective knows labels, for its batches and its loss. Without them the loss gets
-            the numbers 0 to B/views - 1, which only say which views show the same image.
+            the numbers 0 to B/views - 1, which only tell which views show the same image.
         pairs: whether it compares two images of one label.
         views: how many augmented copies of an image it compares.
     """

@@ -15,7 +15,7 @@ import psutil
 
 from lineup.errors import UserError, naming
 
-# A folder of the local cache that was used so lately is never removed: a run may still need it.
+# A folder of the local cache that was used within this time is never removed: a run may still need it.
 IN_USE_SECONDS = 24 * 3600
 
 # What to do about a damaged result.

@@ -131,13 +131,13 @@ def snapshot(repository: str, revision: str | None, patterns: Sequence[str]) -> 
 
 def folder(path: str, patterns: Sequence[str]) -> Snapshot:
     """A repository's files in a folder of the user's ("file:models/clip")."""
-    own = Path(path).expanduser()
-    if not own.is_dir():
+    user_folder = Path(path).expanduser()
+    if not user_folder.is_dir():
         raise UserError(
-            f"weights: {own} is not a folder; "
+            f"weights: {user_folder} is not a folder; "
             "it must hold the files of a repository, as save_pretrained writes them"
         )
-    return Snapshot(own, path, None, _hashes(own, [*patterns, _CARD]))
+    return Snapshot(user_folder, path, None, _hashes(user_folder, [*patterns, _CARD]))
 
 
 def safetensors_elsewhere(repository: str) -> str:

@@ -52,7 +52,7 @@ class QueryEncoder:
         """A text -> float32 [1, D].
 
         Raises:
-            UserError: the row has no text tower, or a metric by which texts cannot be searched with.
+            UserError: the row has no text tower, or a metric that texts cannot be searched by.
         """
         if self.metric != "cosine":
             raise UserError(

@@ -30,7 +30,7 @@ class Preprocess(Strict):
         default=512,
         ge=32,
         le=16384,
-        description="a photo is shrunk until its shorter side has so many pixels",
+        description="a photo is shrunk until its shorter side has this many pixels",
     )
     on_bad_image: Literal["skip", "fail"] = "skip"
 

@@ -106,7 +106,7 @@ class KReciprocal(MethodSettings):
     )
 
     def ranks_read(self) -> dict[str, int]:
-        """By default `candidates` takes as many as there are; if it is set, there must be so many."""
+        """The default of `candidates` may exceed the ranking's depth; a value that is set must not."""
         candidates = {"candidates": self.candidates} if "candidates" in self.model_fields_set else {}
         return {"k1": self.k1, **candidates}
 

@@ -97,7 +97,7 @@ def nearest_names(
 
 
 def _fix(k: int, ranked: int, depth: int) -> str:
-    """What to do where a ranking has only so many photos."""
+    """What to do where a ranking has only `ranked` photos."""
     if ranked == 0:
         return f"the query itself and its junk don't count: put other photos into {_GALLERY}"
     if depth < k:

@@ -22,7 +22,7 @@ Rows = Literal["models", "refinements", "all"]
 
 
 def start(stage: str, argv: list[str] | None = None, rows: Rows = "models") -> tuple[str, Params]:
-    """Parses a stage's options, and starts the row that they name. Returns as `start_row`."""
+    """Parses a stage's options, and starts the row that they name. Returns what `start_row` returns."""
     parser = argparse.ArgumentParser(prog=f"python -m stages.{stage}")
     add_row(parser.add_mutually_exclusive_group(required=True))
     return start_row(stage, row_of(parser.parse_args(argv)), rows)
@@ -55,7 +55,7 @@ def start_row(stage: str, row: str, rows: Rows) -> tuple[str, Params]:
     Returns:
         The row's name and all settings.
     Raises:
-        UserError: params.yaml has a fault, or no such row among `rows`.
+        UserError: params.yaml has a fault, or its `rows` lack this row.
     """
     params = start_stage(stage, exclusive=False)
     check_row(row, params, rows)
@@ -64,7 +64,7 @@ def start_row(stage: str, row: str, rows: Rows) -> tuple[str, Params]:
 
 
 def check_row(row: str, params: Params, rows: Rows) -> None:
-    """Raises UserError, with the most similar name, if `rows` of params.yaml has no such row."""
+    """Raises UserError, which suggests the most similar name, if the `rows` of params.yaml lack this row."""
     known = {
         "models": {*params.models},
         "refinements": {*params.refinements},
@@ -85,7 +85,7 @@ def start_stage(stage: str, exclusive: bool = True) -> Params:
 
     Args:
         stage: its name, which precedes each line of its log.
-        exclusive: wait while another process runs it here.
+        exclusive: whether to wait while another process runs it here.
     """
     logging.basicConfig(level=logging.INFO, format=f"{stage}: %(message)s", stream=sys.stderr, force=True)
     for library in ("httpx", "httpx2", "faiss", "timm", "PIL", "urllib3", "filelock"):
@@ -99,7 +99,7 @@ def start_stage(stage: str, exclusive: bool = True) -> Params:
 
 
 def no_options(stage: str, argv: Sequence[str] | None) -> None:
-    """Parses the command line of a stage without options: --help says so, anything else is refused."""
+    """Parses the command line of a stage that takes no options: only --help is accepted."""
     argparse.ArgumentParser(
         prog=f"python -m stages.{stage}", description="Takes no options; params.yaml has the settings."
     ).parse_args(argv)

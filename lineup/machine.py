@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-# Of control groups, version 2 and version 1.
+# Where control groups state the limit, in version 2 and in version 1.
 _CONTAINER_LIMITS = (
     Path("/sys/fs/cgroup/memory.max"),
     Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),

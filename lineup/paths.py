@@ -89,5 +89,5 @@ def report_row(row: str) -> Path:
 
 
 def near_copies(model: str) -> Path:
-    """Pairs of a test photo and a training photo that look alike, and the latter's thumbnails."""
+    """Pairs of a test photo and a training photo that look alike, with thumbnails of the training photos."""
     return Path("data/report/near_copies") / model

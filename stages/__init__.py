@@ -1,8 +1,8 @@
-"""Lineup's rooms: one module per pipeline stage, run as `python -m stages.<name>`."""
+"""The stages of the pipeline: one module each, run as `python -m stages.<name>`."""
 
 import sys
 
-if sys.argv[:1] == ["-m"]:  # so Python looks for what it runs, which it imports after this package
+if sys.argv[:1] == ["-m"]:  # its value while Python looks up the stage, which it imports next
     from lineup import launch
 
     launch.begin()

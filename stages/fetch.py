@@ -19,7 +19,7 @@ from lineup.settings.params import Encoder as EncoderSettings
 
 log = logging.getLogger(__name__)
 
-# Of `weights: none`. The seed of params.yaml would fetch every row again when it changes.
+# Seeds the weights of `weights: none`. With the seed of params.yaml, a new seed would fetch every row again.
 RANDOM_WEIGHTS_SEED = 0
 
 

@@ -130,9 +130,9 @@ def read_hits(row: str, images: Relevance) -> Hits:
 
 
 def index_costs(learned: LearnedSpace | None, space: VectorSpace | None) -> dict[str, Any]:
-    """What the row's costs say of its own index; nothing if it has none.
+    """The part of the row's costs that its own index causes; empty if it has none.
 
-    To be called before a search: in one, an inverted file makes a map that the saved index does not have.
+    Call it before any search, which adds to an inverted file a map that the saved index does not have.
     """
     if learned is None or space is None:
         return {}
@@ -151,7 +151,7 @@ def index_recalls(
     hits: Hits,
     cutoffs: set[int],
 ) -> dict[str, Any]:
-    """For the row's costs: how much of the exact search an approximate index finds; nothing of any other."""
+    """For the row's costs: how much of the exact search an approximate index finds; empty for others."""
     if learned is None or learned.setup is None or source is None or given.space is None:
         return {}
     queries = given.space.queries

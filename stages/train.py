@@ -19,7 +19,7 @@ from lineup.settings.training import NoObjective, Trained, settings_of
 from lineup.storage import csv_files, files
 from lineup.training import data
 
-if TYPE_CHECKING:  # torch is imported only where something is trained: a pointer takes no time to write
+if TYPE_CHECKING:  # importing torch takes seconds, which a row that is not trained need not wait for
     from lineup.training.checkpoint import Epoch
     from lineup.training.loop import Result
 
@@ -28,7 +28,7 @@ LOG_COLUMNS = ("epoch", "loss", "map_at_r", "learning_rate", "drawn", "drawn_so_
 
 @dataclass(frozen=True)
 class TrainCosts:
-    """What a training took, over all its interruptions, and what the comparison has to say of it.
+    """What a training took, over all its interruptions, and a note on it for the comparison.
 
     Args:
         row: the row's name.

@@ -1,4 +1,4 @@
-"""A disk without room, or that fails: one sentence that names the file, nothing lost, and the next run
+"""A disk that is full, or that fails: one sentence that names the file, nothing lost, and the next run
 completes to the same bytes.
 
 On a small disk where one can be mounted; else with a limit to the size of files, which strikes the same
@@ -27,8 +27,8 @@ DISK = 64 * 2**20
 FULL = "the disk is full; free some space"
 LIMITED = "a file is larger than the disk or `ulimit -f` allows; raise the limit"
 
-# stage, the folder without room, and the part of the side cache that was lost before, so that it is written
-# again
+# The stage, the folder on a full disk, and the part of the local cache that was removed before, so that it is
+# written again.
 CASES = [
     ("preprocess", ".cache/prepared", ".cache/prepared"),
     ("preprocess", "data/prepared", None),
@@ -72,11 +72,11 @@ def small_disk(place: Path, inodes: int = 100_000) -> Iterator[bool]:
             subprocess.run(["umount", str(place)], check=True)
 
 
-def fill(place: Path, room: int) -> Path:
-    """Leaves so many bytes on the disk at `place`; the file to remove when room is wanted."""
-    filler = place / "something else.tmp"
+def fill(mount: Path, free_bytes: int) -> Path:
+    """Leaves `free_bytes` on the disk at `mount`; returns the file whose removal frees the rest."""
+    filler = mount / "something else.tmp"
     with filler.open("wb") as file:
-        file.write(bytes(shutil.disk_usage(place).free - room))
+        file.write(bytes(shutil.disk_usage(mount).free - free_bytes))
     return filler
 
 

@@ -372,7 +372,7 @@ def test_what_is_used_all_the_same_is_noted_and_not_skipped(
     write_params(home, on_bad_image="fail")
     fill(2)
     put("test/gallery/no end.jpg", encoded(pattern(), "JPEG")[:-2])
-    for _ in range(2):  # decoded, and from the side cache
+    for _ in range(2):  # decoded, and from the local cache
         preprocess.main()
         assert rows(paths.PROBLEMS) == [
             {"path": "test/gallery/no end.jpg", "problem": "lacks its end, but none of its pixels"}
@@ -723,7 +723,7 @@ def test_an_image_is_prepared_within_the_memory_that_it_takes(tmp_path: Path) ->
         yield
 
     cache = image_cache.ImageCache.open(tmp_path, 512)
-    for _ in range(2):  # from the side cache it takes none
+    for _ in range(2):  # from the local cache it takes none
         assert cache.examine(picture(1, 100), room).width == 100
     assert taken == [decoding.working_memory(picture(1, 100))] and taken[0] > 4 * 100 * 100
 

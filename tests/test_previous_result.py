@@ -89,7 +89,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def clone(first: Path, tmp_path: Path) -> Iterator[Path]:
-    """A teammate's clone after `dvc pull`: no side cache; then one photo more."""
+    """A teammate's clone after `dvc pull`: no local cache; then one photo more."""
     folder = tmp_path / "clone"
     run("git", "clone", "-q", str(first), str(folder), cwd=tmp_path)
     dvc(folder, "pull", "-q")

@@ -1,4 +1,4 @@
-"""The side cache of vectors: kept at once, found again, never half-read, safe for several processes."""
+"""The local cache of vectors: written at once, read back, never half-read, safe for several processes."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ import click
 COMMANDS = {
     "check": "Check params.yaml.",
     "demo": "Lay out the demo's photos as data/raw.",
-    "use": "Put a preset in place as params.yaml.",
+    "use": "Replace params.yaml with a preset.",
     "show": "Print the last comparison.",
     "search": "Search the gallery with a photo or a text.",
     "serve": "Open the search page.",

@@ -1,4 +1,4 @@
-"""`lineup use`: puts a preset in the place of params.yaml, and keeps a copy of the settings it replaces."""
+"""`lineup use`: replaces params.yaml with a preset, and keeps a copy of the settings that were there."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from lineup.storage import files
 PRESETS = Path("presets")
 
 
-def put_in_place(preset: str) -> Path | None:
+def use_preset(preset: str) -> Path | None:
     """Copies presets/<preset>.yaml to params.yaml.
 
     Returns:
-        Where the replaced settings were copied to; None if they are a preset's, or were copied before.
+        Where the replaced settings were copied to; None if they equal a preset or an earlier copy.
     Raises:
-        UserError: there is no such preset.
+        UserError: the preset does not exist.
     """
     known = {file.stem: file for file in sorted(PRESETS.glob("*.yaml"))}
     if preset not in known:
@@ -37,7 +37,7 @@ def put_in_place(preset: str) -> Path | None:
 
 
 def _free_name() -> Path:
-    """params.yaml.before, or, where that exists, the same with the first free number."""
+    """params.yaml.before, or, if that exists, params.yaml.before.<the first free number from 2>."""
     name, number = Path(f"{paths.PARAMS}.before"), 1
     while name.exists():
         number += 1
@@ -48,11 +48,11 @@ def _free_name() -> Path:
 @click.command("use")
 @click.argument("preset")
 def command(preset: str) -> None:
-    """Put a preset in place as params.yaml.
+    """Replace params.yaml with a preset.
 
     PRESET is the name of a file in presets/, without .yaml. Settings of your own are copied first.
     """
-    if backup := put_in_place(preset):
+    if backup := use_preset(preset):
         click.echo(f"copied your {paths.PARAMS} to {backup}")
     click.echo(
         f"{paths.PARAMS} is now {PRESETS}/{preset}.yaml; put your photos into {paths.RAW} and run: dvc repro"

@@ -21,16 +21,16 @@ from lineup.engines.engine import Network
 from lineup.engines.lookup_transform import LookUp
 from lineup.settings.params import Embed
 
-# The number of images, at the start of a run, whose speed is measured. To decode so many takes seconds.
+# The number of images, at the start of a run, whose speed is measured. Decoding them takes seconds.
 MEASURED_IMAGES = 4_096
-# With fewer images after the first batch, those that were under way when that batch was done would count for
-# too much, and the first batch is measured, too.
+# The first batch is left out of the measurement only if at least this many images follow it. Of fewer, too
+# large a share would have been under way already when it was done.
 MIN_IMAGES_AFTER_FIRST_BATCH = 512
 
 
 @dataclass(frozen=True)
 class EmbedStats:
-    """What a run did.
+    """What a run computed, and how fast.
 
     Attributes:
         images: how many there are.
@@ -85,7 +85,7 @@ class _Computation:
 
     def __init__(self, job: EmbedJob, network: Network, batch_size: int, progress: tqdm) -> None:
         self._job, self._network, self._batch_size, self._progress = job, network, batch_size, progress
-        self._keys: dict[str, bytes] = {}  # of the images that were read and have no vector yet
+        self._keys: dict[str, bytes] = {}  # the cache key of each image that was read and has no vector yet
         self._images = self._read()
 
     def _read(self) -> Iterator[EncodedImage]:

@@ -1,8 +1,8 @@
 """The vectors of a row's last result, from the DVC cache.
 
 A clone that ran `dvc pull` has them there, while its local cache is empty. DVC removes a stage's outs before
-it runs the stage, but dvc.lock still names them by their hash, and the DVC cache still has them. What is
-missing, damaged, or was computed in another way isn't used: those vectors are computed again.
+it runs the stage, but dvc.lock still names them by their hash, and the DVC cache still has them. Files that
+are missing, damaged, or have another fingerprint are not used: their vectors are computed again.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def restore(row: str, fingerprint: str, cache: VectorCache, part: Part = "test")
     """Adds the vectors of the row's last result to `cache`, if they have this fingerprint.
 
     Returns:
-        how many were not in the cache.
+        How many of them were not in the cache.
     """
     outs = _outs(f"embed@{row}" if part == "test" else f"embed_train@{row}")
     listing = outs.get(paths.embeddings(row, part).as_posix())
@@ -43,7 +43,7 @@ def restore(row: str, fingerprint: str, cache: VectorCache, part: Part = "test")
 
 
 def costs(row: str, fingerprint: str) -> dict[str, Any] | None:
-    """The content of the costs file of that result; None if it is missing, or has another fingerprint."""
+    """The costs file of the row's last result; None if it is missing, damaged or of another fingerprint."""
     md5 = _outs(f"embed@{row}").get(paths.costs("embed", row).as_posix())
     objects = _dvc_cache() if md5 else None
     content = _read(objects, md5) if md5 and objects else None
@@ -61,7 +61,7 @@ def _outs(stage: str) -> dict[str, str]:
 
 
 def _dvc_cache() -> Path | None:
-    """The folder of DVC's objects, which a team may share elsewhere; None if DVC can't say."""
+    """The folder of DVC's objects, which may lie outside the repository; None if `dvc cache dir` fails."""
     dvc = subprocess.run([sys.executable, "-m", "dvc", "cache", "dir"], capture_output=True, check=False)
     return Path(os.fsdecode(dvc.stdout.strip())) / "files" / "md5" if dvc.returncode == 0 else None
 
@@ -98,7 +98,7 @@ def _md5(path: Path) -> str | None:
 
 
 def _add_vectors(file: Path, fingerprint: str, cache: VectorCache) -> int:
-    """Adds the vectors of a Parquet file to the cache, and returns how many were not there."""
+    """Adds the vectors of a Parquet file to the cache, and returns how many of them were new."""
     added = 0
     try:
         with pq.ParquetFile(file) as parquet:

@@ -82,8 +82,8 @@ def _vectors_on_cpu(
     def decode(part: list[EncodedImage]) -> list[tuple[str, torch.Tensor]]:
         return [(image[0], decoded(image, network.transform, pixel_cache)) for image in part]
 
-    # Some threads wait for one another's Python, and for the engine. Two more are a fifth faster on two
-    # cores.
+    # Threads wait for Python's lock and for the engine: two threads more than cores are a fifth faster on
+    # two cores.
     workers = threads + 2
     with _single_threaded_pool(workers) as pool:
         groups = _grouped(images, max(network.shape, IMAGES_PER_TASK))
@@ -161,12 +161,12 @@ def _grouped(items: Iterable[In], size: int) -> Iterator[list[In]]:
         yield group
 
 
-def _rebatched(parts: Iterable[Batch], least: int) -> Iterator[Batch]:
-    """Parts joined to batches of at least `least` images; the last may have fewer."""
+def _rebatched(parts: Iterable[Batch], min_images: int) -> Iterator[Batch]:
+    """Parts joined to batches of at least `min_images` images; the last may have fewer."""
     gathered: list[Batch] = []
     for part in parts:
         gathered.append(part)
-        if sum(len(one.ids) for one in gathered) >= least:
+        if sum(len(batch.ids) for batch in gathered) >= min_images:
             yield _joined(gathered)
             gathered = []
     if gathered:

@@ -100,7 +100,7 @@ def _job_for(engine: Engine, row: str, part: Part, batch_size: int) -> EmbedJob:
 
 
 def _fill_cache(row: str, part: Part, key: str, cache: VectorCache) -> Count:
-    """If vectors are missing, adds those of the row's last result, and counts what is missing still."""
+    """If vectors are missing, adds those of the row's last result, and counts what is still missing."""
     counted = missing_photos.count(paths.images(part), cache)
     restored = dvc_cache.restore(row, key, cache, part) if counted.missing else 0
     if not restored:
@@ -114,7 +114,7 @@ def _fill_cache(row: str, part: Part, key: str, cache: VectorCache) -> Count:
 def _network(folder: Path, photos: Path, engine: Engine, batch_size: int) -> Network:
     """The encoder, converted. Raises CannotConvert.
 
-    It is tried on the first images that there are, so that the result is the same whichever of them are new.
+    It is checked on the first images of the part, cached or not, so that every run gets the same result.
     """
     encoder = encoder_folder.load(folder)
     first = islice(decoding.prepared(photos, conversion.PARITY_IMAGES), conversion.PARITY_IMAGES)

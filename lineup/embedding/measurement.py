@@ -64,7 +64,7 @@ def update(folder: Path, images: int, seconds: float, device: torch.device) -> M
 
     Args:
         folder: of the row's vectors in the cache.
-        images: how many were computed in so many seconds; 0 if nothing was measured.
+        images: how many were computed in `seconds`; 0 if nothing was measured.
     """
     earlier = read(folder)
     if earlier.measured_images > images or not images:

@@ -55,12 +55,12 @@ class PixelCache:
         try:
             self._store.remove_abandoned()
             files.write_json(folder / _KEY_PARTS_FILE, key_parts)
-            self._free_bytes = _make_room(folder, max_bytes, required_bytes)
+            self._free_bytes = _evict_others(folder, max_bytes, required_bytes)
         except OSError:  # a full disk, or another process that removes the folder just now
             self._free_bytes = 0
 
     def take(self, content: bytes, make: Callable[[], Pixels]) -> Pixels:
-        """An encoded image's cached pixels, or those that `make` returns, cached if there is room."""
+        """An encoded image's cached pixels, or those that `make` returns, cached if they fit."""
         key = hashlib.sha256(content).hexdigest()
         cached = self._store.read(key)
         if cached is not None:
@@ -83,21 +83,21 @@ class PixelCache:
             self._free_bytes = 0
 
 
-def _make_room(folder: Path, max_bytes: float, required_bytes: int) -> float:
+def _evict_others(folder: Path, max_bytes: float, required_bytes: int) -> float:
     """Removes the pixels of other fingerprints, the least recently used first, until `required_bytes` fit.
 
     Returns:
-        the number of bytes that may be added to `folder`.
+        The number of bytes that may be added to `folder`.
     """
     files.remove_abandoned(folder.parent)
-    sizes = {one: _bytes(one) for one in folder.parent.glob("[!.]*")}
+    sizes = {cached: _bytes(cached) for cached in folder.parent.glob("[!.]*")}
     missing = max(0, required_bytes - sizes.get(folder, 0))
-    for one in sorted(sizes, key=_last_used):
-        if sum(sizes.values()) + missing <= max_bytes or time.time() - _last_used(one) < IN_USE_SECONDS:
+    for cached in sorted(sizes, key=_last_used):
+        if sum(sizes.values()) + missing <= max_bytes or time.time() - _last_used(cached) < IN_USE_SECONDS:
             break
         with suppress(OSError):  # another process removes it
-            files.remove_folder(one)
-        del sizes[one]
+            files.remove_folder(cached)
+        del sizes[cached]
     return min(max_bytes - sum(sizes.values()), shutil.disk_usage(folder).free - SPARED_BYTES)
 
 

@@ -24,7 +24,7 @@ from lineup.storage import files
 
 Ids = npt.NDArray[np.bytes_]  # S32: the 32 bytes of a SHA-256
 Vectors = npt.NDArray[np.float32]
-# The size up to which small pieces are merged, and the number of small pieces from which on they are.
+# The largest size of a merged piece, and the number of small pieces above which they are merged.
 MERGED_BYTES = 2**24
 MOST_SMALL_PIECES = 256
 _SUFFIX = ".safetensors"

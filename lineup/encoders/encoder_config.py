@@ -1,4 +1,4 @@
-"""What encoder.json says of an encoder: all that rebuilds it, and what the comparison shows of it."""
+"""The content of encoder.json: all that rebuilds an encoder, and what the comparison shows of it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from lineup.storage.files import REPAIR, read_json
 CONFIG_FILE = "encoder.json"
 # How the text tower is built, and the scale of cosines that a dual encoder was trained with.
 TEXT_FIELDS = frozenset({"text", "text_sha256", "text_files", "logit_scale"})
-# A vector follows from all other fields. `versions` are those at the time of the fetch, and a cache key takes
-# those that run; the weights count by `weights_sha256`.
+# Fields that don't decide a vector. `versions` are those at the time of the fetch; a cache key takes the
+# installed ones instead. The weights are identified by `weights_sha256`.
 NOT_DECIDING = (
     frozenset({"source", "random", "resize_px", "gflops", "licence", "parameters", "versions"}) | TEXT_FIELDS
 )
@@ -66,7 +66,7 @@ class EncoderConfig(BaseModel):
     random: bool
     dim: int
     image_size: int
-    # The transform states them once more, and checks them: they are written as the checkpoint has them.
+    # Not validated, so they are written as the checkpoint has them; the transform repeats and checks them.
     mean: SkipValidation[list[float]]
     std: SkipValidation[list[float]]
     transform: JsonObject

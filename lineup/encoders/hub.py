@@ -1,7 +1,7 @@
-"""Repositories of the Hugging Face hub: fetched at one commit, checked, and with errors of one sentence.
+"""Repositories of the Hugging Face hub, fetched at one commit and checked; each error is one sentence.
 
 Everything goes through huggingface_hub. So HF_HUB_OFFLINE, HF_ENDPOINT, HF_TOKEN, HF_HOME, proxies and
-existing caches work as its documentation says, and the next run resumes a download that broke off.
+existing caches work as it documents, and the next run resumes an interrupted download.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ _CARD = "README.md"
 _MAX_SETTINGS_MB, _MAX_JSON_LEVELS = 16, 64
 
 
-def _no_retry(record: logging.LogRecord) -> bool:
+def _is_not_about_retries(record: logging.LogRecord) -> bool:
     return not re.search("thrown while requesting|^Retrying in", record.getMessage())
 
 
-# huggingface_hub logs each attempt, and raises an error if all of them fail: the error is enough. It prints
-# everything else twice, with a handler of its own and through our log, which is enough, too.
-logging.getLogger("huggingface_hub.utils._http").addFilter(_no_retry)
+# huggingface_hub logs each failed attempt, and raises an error once all have failed: the error is enough. Its
+# handler would print what our own log prints already.
+logging.getLogger("huggingface_hub.utils._http").addFilter(_is_not_about_retries)
 logging.getLogger("huggingface_hub").handlers.clear()
 
 
@@ -60,7 +60,7 @@ class Snapshot:
         return any((self.folder / name).is_file() for name in names)
 
     def source(self) -> JsonObject:
-        """What `EncoderConfig.source` says of an encoder from this repository."""
+        """The `EncoderConfig.source` of an encoder from this repository."""
         hashes = {name: digest for name, digest in self.hashes.items() if name != _CARD}
         safetensors = [digest for name, digest in hashes.items() if name.endswith(".safetensors")]
         return {
@@ -101,7 +101,7 @@ class Snapshot:
         except Exception:  # the card is for people to read, and its faults don't touch the weights
             return None
         licence, name = card.get("license"), card.get("license_name")
-        # Only strings are taken, because YAML of a few bytes may print as gigabytes.
+        # Only strings are taken, because a few bytes of YAML (nested aliases) can expand to gigabytes.
         stated = ", ".join(
             part for part in (licence if isinstance(licence, list) else [licence]) if isinstance(part, str)
         )
@@ -131,13 +131,13 @@ def snapshot(repository: str, revision: str | None, patterns: Sequence[str]) -> 
 
 def folder(path: str, patterns: Sequence[str]) -> Snapshot:
     """A repository's files in a folder of the user's ("file:models/clip")."""
-    own = Path(path).expanduser()
-    if not own.is_dir():
+    user_folder = Path(path).expanduser()
+    if not user_folder.is_dir():
         raise UserError(
-            f"weights: {own} is not a folder; "
+            f"weights: {user_folder} is not a folder; "
             "it must hold the files of a repository, as save_pretrained writes them"
         )
-    return Snapshot(own, path, None, _hashes(own, [*patterns, _CARD]))
+    return Snapshot(user_folder, path, None, _hashes(user_folder, [*patterns, _CARD]))
 
 
 def safetensors_elsewhere(repository: str) -> str:
@@ -150,7 +150,7 @@ def safetensors_elsewhere(repository: str) -> str:
         revision = next(
             (request.git_reference for request in requests if "safetensors" in request.title.lower()), None
         )
-    except Exception:  # the hint is left out, and the error that it belongs to is reported all the same
+    except Exception:  # only the hint is lost; the error that it belongs to is still reported
         revision = None
     return (
         f"set revision: {revision}, a pull request that adds them"
@@ -271,7 +271,7 @@ def _network_fault(cause: BaseException) -> str | None:
 
 
 def _causes(error: BaseException) -> list[BaseException]:
-    """An error and its causes, the first cause first: huggingface_hub's error on top says less."""
+    """An error and its causes, root cause first, as huggingface_hub's outer errors are less specific."""
     chain: list[BaseException] = []
     current: BaseException | None = error
     while current is not None and current not in chain:

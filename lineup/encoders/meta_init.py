@@ -32,7 +32,7 @@ def on_meta_device(make: Callable[[], Network]) -> Network:
 
 @contextmanager
 def _meta_parameters() -> Iterator[None]:
-    """Inside it, parameters are registered on `meta`, and `load_state_dict` replaces them by the file's own.
+    """In the block, parameters are registered on `meta`, and `load_state_dict` replaces them by the file's.
 
     Buffers stay real, because those that aren't persistent (causal masks, position ids) come from no file. It
     patches nn.Module for the whole process while it lasts, as accelerate's init_empty_weights does.

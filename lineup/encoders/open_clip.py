@@ -383,10 +383,10 @@ def _text(spec: EncoderSettings, checkpoint: _Checkpoint, model: Any) -> _Text |
                 if path.is_file()
             }
     module = on_meta_device(lambda: _text_tower(config))
-    # The class CLIP has no text tower: the tower's parts are its own.
-    own = model.text.state_dict() if hasattr(model, "text") else model.state_dict()
+    # The class CLIP holds the parts of its text tower itself.
+    tensors = model.text.state_dict() if hasattr(model, "text") else model.state_dict()
     module.load_state_dict(
-        {name: own[name.removeprefix("text.")] for name in module.state_dict()}, assign=True
+        {name: tensors[name.removeprefix("text.")] for name in module.state_dict()}, assign=True
     )
     return _Text(
         settings={"context_length": config["text_cfg"].get("context_length", 77)},

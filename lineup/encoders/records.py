@@ -1,7 +1,7 @@
 """The library's record whose transform the weights of a single file get.
 
 A library lists several checkpoints of most networks, each under a tag and with a transform of its own. A file
-doesn't say which of them it is like.
+doesn't tell which of them it belongs to.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ _OPTIONS: dict[str, JsonObject] = {
     "googlenet": {"transform_input": True, "aux_logits": False, "init_weights": False},
     "inception_v3": {"transform_input": True, "aux_logits": False, "init_weights": False},
 }
-# The argument that sets the image size of a network which takes one size only.
+# The argument that sets the image size, by the family of networks that accept only one size.
 _SIZE_ARGUMENT = {"vit": "image_size", "maxvit": "input_size"}
 
 
@@ -107,7 +107,7 @@ def transform(config: EncoderConfig) -> Transform:
 
 
 def _transform(preset: Any, spec: EncoderSettings) -> JsonObject:
-    """A record's transform, with the row's own size, mean and std where it states them."""
+    """A record's transform, with the row's own size, mean and std where params.yaml sets them."""
     crop, resize = preset.crop_size[0], preset.resize_size[0]
     size = spec.image_size or crop
     return {
@@ -158,7 +158,7 @@ def _checkpoint(spec: EncoderSettings) -> _Checkpoint:
 
 
 def _hash_prefix(url: str) -> str:
-    """The first digits of a file's SHA-256, which torchvision puts into its name."""
+    """The first digits of a file's SHA-256, from its name, or "no hash", which no digest begins with."""
     match = re.search(r"-([0-9a-f]{8,})\.pth$", url)
     return match.group(1) if match else "no hash"
 
@@ -167,7 +167,7 @@ def download(url: str, sha256: str | None = None) -> tuple[Path, str]:
     """The file of one of torchvision's URLs, through torch.hub's cache, and a SHA-256 to check it by.
 
     Args:
-        sha256: what the row states. The default is the file's own, whose first digits agree with its name.
+        sha256: what the row states. By default, the file's own digest, which must agree with its name.
     """
     prefix = _hash_prefix(url)
     path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]

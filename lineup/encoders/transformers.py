@@ -154,7 +154,7 @@ def fetch(spec: EncoderSettings) -> Fetched:
             "use mean or pooler"
         )
     options = {"interpolate_pos_encoding": True} if spec.image_size and _interpolates(model, dual) else {}
-    settings = _without_machine_facts(json.loads(model.config.to_json_string(use_diff=False)))
+    settings = _without_origin(json.loads(model.config.to_json_string(use_diff=False)))
     image_parts = (
         _used_submodules(model, "get_image_features", pixel_values=_blank(size), **options) if dual else None
     )
@@ -177,7 +177,7 @@ def fetch(spec: EncoderSettings) -> Fetched:
         std=list(processor.image_std),
         transform={
             "processor": type(processor).__name__,
-            **_without_machine_facts(json.loads(processor.to_json_string())),
+            **_without_origin(json.loads(processor.to_json_string())),
         },
         licence=snapshot.licence(),
         versions=versions("transformers", "torchvision", "tokenizers"),
@@ -490,11 +490,11 @@ def _text_fields(model: PreTrainedModel, text: _Text | None) -> JsonObject:
     return {"text": text.settings, **scaled}
 
 
-def _without_machine_facts(settings: Any) -> Any:
-    """Settings without the folder that they were read from, and the version that read them."""
+def _without_origin(settings: Any) -> Any:
+    """Settings without the folder that they were read from and the version of transformers that read them."""
     if isinstance(settings, dict):
         return {
-            key: _without_machine_facts(value)
+            key: _without_origin(value)
             for key, value in settings.items()
             if key not in ("_name_or_path", "transformers_version")
         }

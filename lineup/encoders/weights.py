@@ -137,33 +137,33 @@ def assign(module: nn.Module, tensors: Tensors, assign_by: Literal["name", "orde
         assign_by: "name", or "order" for a file whose names differ. Then shapes and the names' last parts
             must agree, and tensors that aren't used come last.
     Returns:
-        the names of the file's tensors that aren't used, such as those of a classifier.
+        The names of the file's tensors that aren't used, such as those of a classifier.
     Raises:
         UserError: names the first few tensors that are missing, or have another shape.
     """
-    own = module.state_dict()
+    expected = module.state_dict()
     if not any(_COUNTER in name for name in tensors):
-        own = {name: tensor for name, tensor in own.items() if _COUNTER not in name}
+        expected = {name: tensor for name, tensor in expected.items() if _COUNTER not in name}
     pairs = (
-        dict(zip(own, tensors, strict=False))
+        dict(zip(expected, tensors, strict=False))
         if assign_by == "order"
-        else {name: name for name in own if name in tensors}
+        else {name: name for name in expected if name in tensors}
     )
-    missing = [name for name in own if name not in pairs]
+    missing = [name for name in expected if name not in pairs]
     if missing:
-        hint = _order_hint(own, tensors) if assign_by == "name" else ""
-        raise UserError(f"weights: the file has no tensor for {_first_few(missing)} of {len(own)}{hint}")
+        hint = _order_hint(expected, tensors) if assign_by == "name" else ""
+        raise UserError(f"weights: the file has no tensor for {_first_few(missing)} of {len(expected)}{hint}")
     unfit = [
-        f"{name} {_shape(own[name])}: {file_name} {_shape(tensors[file_name])}"
+        f"{name} {_shape(expected[name])}: {file_name} {_shape(tensors[file_name])}"
         for name, file_name in pairs.items()
-        if own[name].shape != tensors[file_name].shape
+        if expected[name].shape != tensors[file_name].shape
         or (assign_by == "order" and _leaf(name) != _leaf(file_name))
     ]
     if unfit:
         raise UserError(
             f"weights: tensors of the file don't fit the network's (network: file): {_first_few(unfit)}"
         )
-    fitting = {name: tensors[file_name].to(own[name].dtype) for name, file_name in pairs.items()}
+    fitting = {name: tensors[file_name].to(expected[name].dtype) for name, file_name in pairs.items()}
     module.load_state_dict(with_versions(module, fitting), strict=False)
     used = set(pairs.values())
     return [name for name in tensors if name not in used]

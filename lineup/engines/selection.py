@@ -14,8 +14,8 @@ from lineup.settings.params import Embed
 
 # The order in which `auto` prefers engines, by images/s of MobileNetV2, ResNet50 and CLIP ViT-B/32 at 224 px
 # in float32, on two cores with AVX-512 (medians of three): openvino 230, 23.6, 19.9; onnxruntime 224, 23.1,
-# 18.8; torch 98, 16.6, 17.5. It isn't measured when it is used, because vectors must not depend on what else
-# a machine does.
+# 18.8; torch 98, 16.6, 17.5. The order is fixed rather than measured on each machine, because vectors must
+# not depend on a machine's load.
 AUTO = ("openvino", "onnxruntime", "torch")
 
 

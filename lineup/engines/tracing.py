@@ -26,7 +26,7 @@ def cpu_shape(module: nn.Module) -> int:
 
 @contextmanager
 def tracing(module: nn.Module) -> Iterator[None]:
-    """Inside it, a module is traced without gradients, and with attention as separate operations.
+    """In the block, a module is traced without gradients, and with attention as separate operations.
 
     torch's fast path for attention is one operation, which no other engine has.
     """

@@ -100,7 +100,7 @@ def shown_metrics(rows: Mapping[str, RowMetrics], cutoffs: Iterable[int]) -> tup
 
 
 def compare(rows: Mapping[str, RowMetrics], metric_names: Sequence[str], pairs: Iterable[Pair]) -> Comparison:
-    """Orders the rows, and says of each how it compares with the best one.
+    """Orders the rows, and compares each of them with the best one.
 
     Args:
         rows: by name, all scored on the same queries and gallery.

@@ -20,7 +20,7 @@ from lineup.settings.params import Exclude
 from lineup.storage import parquet, rankings
 
 IntArray = npt.NDArray[np.int64]
-COLUMNS = ["image_id", "split", "label", "pixels_id"]  # of schemas.MANIFEST
+COLUMNS = ["image_id", "split", "label", "pixels_id"]  # the columns of schemas.MANIFEST that are read
 
 _IDS_CONVERTED_AT_ONCE = 65_536
 
@@ -109,7 +109,7 @@ class Relevance:
 
     def same_bytes(self) -> IntArray:
         """Queries whose file is in the gallery, too: int [S, 2] of (query, gallery image)."""
-        # Not intersect1d, which copies and sorts the gallery's ids: half a gigabyte for a million.
+        # intersect1d would copy and sort the gallery's ids: half a gigabyte for a million.
         ids = self.query_ids.astype(np.bytes_)
         positions = np.minimum(np.searchsorted(self.gallery_ids, ids), len(self.gallery_ids) - 1)
         queries = np.flatnonzero(self.gallery_ids[positions] == ids)

@@ -27,7 +27,7 @@ class Strong:
     spans: tuple[str | Code | Data, ...]
 
 
-Span = str | Code | Data | Strong  # a str is a sentence of this program's own
+Span = str | Code | Data | Strong  # a str is text of ours, which needs no mark
 Text = tuple[Span, ...]
 
 

@@ -112,7 +112,7 @@ def _parts(row: str, refine: StageCosts, first: str, sources: Mapping[str, RowCo
             else:
                 parts[name] = part
     if refine.get("builds_index"):
-        # That index is searched instead of the sources'; the queries' vectors are transformed all the same.
+        # The refinement's own index replaces its sources' indexes, but queries are still transformed.
         parts = {
             name: part.model_copy(update={"dim": 0, "index_mb": 0.0, "query_ms": part.transform_ms})
             for name, part in parts.items()
@@ -124,7 +124,7 @@ def _parts(row: str, refine: StageCosts, first: str, sources: Mapping[str, RowCo
 
 
 def max_costs(one: PartCosts, other: PartCosts) -> PartCosts:
-    """What a part costs that both rows of a refinement are made of: the larger of the two figures, each.
+    """The costs of a part that both rows of a refinement share: of each figure the larger value.
 
     They differ where one of the rows no longer uses a part's index or search, which then cost it 0.
     """

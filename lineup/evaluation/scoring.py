@@ -111,10 +111,10 @@ def summarise(
     """The row's metrics: how many queries were scored, why others were not, how well, and at what cost.
 
     Args:
-        quality: of `averages`.
+        quality: what `averages` returned.
         depth: of the rankings.
         judged: the lines of qrels.csv.
-        enlarged: of `count_enlarged`.
+        enlarged: what `count_enlarged` returned.
     """
     scored = scores.num_relevant > 0
     unlabelled = relevance.query_labels < 0 if relevance.source != "qrels" else np.zeros_like(scored)
@@ -177,7 +177,7 @@ def _paths_and_labels(manifest: pa.Table, split: str) -> tuple[list[str], list[s
 
 
 def _joined(image_paths: list[str]) -> str:
-    """The paths of an image in one text: some of them where it lies under thousands, as a placeholder may."""
+    """The paths of an image in one text; only the first ones where there are many, as of a placeholder."""
     if len(image_paths) > _PATHS_SHOWN:
         image_paths = [*image_paths[:_PATHS_SHOWN], f"and {len(image_paths) - _PATHS_SHOWN:,} more"]
     return " | ".join(image_paths)

@@ -1,4 +1,4 @@
-"""What the comparison says in words: the task, the verdict, the notes, and how to read the tables."""
+"""The sentences of the comparison: the task, the verdict, the notes, and how to read the tables."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ def cost(compared: Comparison) -> Table:
 
 
 def figure(value: float | None, digits: int) -> str:
-    """A number with so many decimals, and commas between thousands."""
+    """A number with this many decimals, and commas between thousands."""
     return NO_FIGURE if value is None else f"{value:,.{digits}f}"
 
 

@@ -41,7 +41,7 @@ MAX_JPEG2000_PACKETS = 20_000_000
 # The most memory that prepare() was measured to take, with the decoder's own. 16-bit colour whose values are
 # scaled takes 13 bytes per pixel.
 _PEAK_BYTES_PER_PIXEL = {"WEBP": 18, "JPEG2000": 20}
-_PEAK_BYTES_PER_PIXEL_ELSE = 13
+_OTHER_PEAK_BYTES_PER_PIXEL = 13
 
 # Every browser shows images of these formats and modes as decode() does, so their bytes are stored unchanged.
 _STORED_FORMATS = ("JPEG", "PNG", "WEBP")
@@ -69,7 +69,7 @@ _RISING, _FALLING = bytes(range(0x01, 0xFF)), bytes(range(0xFE, 0x00, -1))
 _JPEG_TAILS = (_RISING, _FALLING, *(bytes((0xFF, 0xD0 + restart)) + _RISING for restart in range(8)))
 _JPEG_END = b"\xff\xd9"
 
-# Odd metadata of a photo that decodes well concerns nobody; what does not decode raises.
+# Pillow warns of odd metadata, which does no harm if the photo decodes; if it doesn't, Pillow raises.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
@@ -91,7 +91,7 @@ class Preparation:
 
     Attributes:
         width, height: in pixels, upright.
-        replacement: the bytes to store in the file's place; None if its own are stored.
+        replacement: the bytes to store instead of the file's own; None to store those.
         note: what the owner of a usable file should know, as the end of a sentence; else empty.
     """
 
@@ -117,7 +117,7 @@ def decode(data: bytes) -> Image.Image:
 
 
 def prepare(data: bytes, shorter_side_px: int) -> Preparation:
-    """What to know of a file, and what to store in its place.
+    """What to know of a file, and what to store instead of its bytes.
 
     Its bytes are replaced if its shorter side has more than `shorter_side_px`, or if browsers may not show
     its format. Pixels change only where the image is shrunk.
@@ -169,7 +169,7 @@ def working_memory(data: bytes) -> int:
         image = _open(data)
     except Exception:  # prepare() will give the reason.
         return 0
-    per_pixel = _PEAK_BYTES_PER_PIXEL.get(str(image.format), _PEAK_BYTES_PER_PIXEL_ELSE)
+    per_pixel = _PEAK_BYTES_PER_PIXEL.get(str(image.format), _OTHER_PEAK_BYTES_PER_PIXEL)
     return image.width * image.height * per_pixel
 
 

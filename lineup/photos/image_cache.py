@@ -1,4 +1,4 @@
-"""The local cache of preprocess: what was learned from a file's bytes, and the bytes stored in their place.
+"""The local cache of preprocess: what was learned from a file's bytes, and the bytes stored instead.
 
 `.cache/prepared/<fingerprint>/` is a store of blobs, one under each image_id: a line of JSON with the file's
 record, then the replacement of the file's bytes where there is one.
@@ -23,10 +23,10 @@ from lineup.photos import decoding
 from lineup.photos.decoding import BadImage
 from lineup.storage.blobs import BlobStore
 
-MAX_FILE_BYTES = 512 * 2**20  # A film among the photos must not be read into memory.
+MAX_FILE_BYTES = 512 * 2**20  # A video among the photos must not be read into memory.
 _DECODERS = ("jpg", "libjpeg_turbo", "jpg_2000", "zlib", "zlib_ng", "libtiff", "webp", "avif")
 
-# Entered with the bytes of memory that preparing an image takes; they count as taken until it is left.
+# Maps the bytes of memory that preparing an image takes to a context that reserves them.
 ReserveMemory = Callable[[int], AbstractContextManager[object]]
 
 
@@ -38,8 +38,8 @@ class FileRecord:
         image_id: SHA-256 of the bytes, in hex.
         pixels_id: SHA-256 of the upright RGB pixels and their size, in hex.
         width, height: in pixels, upright.
-        format: as the content says, such as JPEG.
-        prepared_id: SHA-256 of the bytes that are stored in the file's place; empty if its own are.
+        format: according to the content, such as JPEG.
+        prepared_id: SHA-256 of the bytes that are stored instead of the file's own; empty if those are.
         problem: why the file is not a usable image, as the end of a sentence; else empty.
         note: what the owner of a usable file should know, as the end of a sentence; else empty.
     """

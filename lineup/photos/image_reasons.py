@@ -42,7 +42,7 @@ def not_opened(data: bytes) -> str:
     if not name:
         return _NOT_AN_IMAGE
     try:
-        Image.OPEN[name][0](io.BytesIO(data), "")  # The error of the format's own plug-in says more.
+        Image.OPEN[name][0](io.BytesIO(data), "")  # The format's own plug-in raises a more specific error.
     except Exception as error:
         return not_decoded(error, data)
     return f"is a damaged {_SPELLING.get(name, name)}"
@@ -78,7 +78,7 @@ def _reason_in_tags(data: bytes) -> str:
         stream.seek(tags.next)
         tags.load(stream)
         number = tags[_TIFF_COMPRESSION_TAG] if tags else None
-    except Exception:  # It is too damaged to say.
+    except Exception:  # The tags are too damaged to tell.
         return ""
     if number is None:  # In most files, the tags come after the pixels.
         return "is truncated"

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from lineup.errors import UserError
 
 _SCHEMA = """
-CREATE TABLE file (             -- every file of a split, known by its name and the tables alone
+CREATE TABLE file (             -- every file of a split, before any is opened
     path TEXT PRIMARY KEY,      -- below data/raw
     split TEXT NOT NULL,        -- train | query | gallery
     label TEXT,                 -- null: unknown
@@ -34,17 +34,17 @@ CREATE TABLE judgement (        -- qrels.csv
 CREATE TABLE photo (            -- every readable file
     path TEXT PRIMARY KEY,
     split TEXT NOT NULL,
-    part TEXT AS (iif(split = 'train', 'train', 'test')),  -- a new test photo must retrain nothing
+    part TEXT AS (iif(split = 'train', 'train', 'test')),  -- so that a new test photo retrains nothing
     label TEXT,
     image_id TEXT NOT NULL, pixels_id TEXT NOT NULL,
     width INTEGER NOT NULL, height INTEGER NOT NULL, format TEXT NOT NULL,
-    prepared_id TEXT            -- null: its own bytes are stored
+    prepared_id TEXT            -- null: the file's own bytes are stored
 ) WITHOUT ROWID;
 
 CREATE TABLE problem (
     path TEXT NOT NULL, problem TEXT NOT NULL,
     skipped INTEGER NOT NULL,   -- a file of a split that can't be used
-    unread INTEGER NOT NULL     -- it is outside the splits; if neither, the file is used, and this is a note
+    unread INTEGER NOT NULL     -- a file outside the splits; if both are 0, the file is used: a mere note
 );
 
 CREATE TABLE leak (kind TEXT NOT NULL, path_a TEXT NOT NULL, path_b TEXT NOT NULL, across TEXT NOT NULL);
@@ -55,7 +55,7 @@ CREATE VIEW judged AS           -- judgements of readable photos, with their ima
     JOIN photo AS gallery ON gallery.path = judgement.gallery;
 """
 
-# A picture under two labels in one part gets none. The photos of an image come one after the other.
+# A picture that has two labels within a part gets no label. Photos of the same image come in succession.
 _IMAGES = """
 WITH doubtful AS (
     SELECT pixels_id FROM photo WHERE part = :part GROUP BY pixels_id HAVING min(label) != max(label)
@@ -99,7 +99,7 @@ def temporary() -> Iterator[sqlite3.Connection]:
         register.executescript(f"PRAGMA journal_mode = OFF; PRAGMA temp_store = FILE; {_SCHEMA}")
         yield register
     except sqlite3.OperationalError as error:
-        # A quota, `ulimit -f` or the folder: SQLite does not say which.
+        # The cause is a quota, `ulimit -f` or the folder; SQLite's message does not tell which.
         if "disk I/O error" in str(error) or "unable to open" in str(error):
             raise UserError(
                 "SQLite's temporary file can't be written; free some space, raise the quota or `ulimit -f`, "
@@ -124,7 +124,7 @@ def scalar(register: sqlite3.Connection, query: str, *parameters: str) -> int:
 def add_problem(
     register: sqlite3.Connection, path: str, problem: str, skipped: bool = False, unread: bool = False
 ) -> None:
-    """Adds a row to the table `problem`; neither skipped nor unread: the file is used, and this is a note."""
+    """Adds a row to the table `problem`; if neither skipped nor unread, the file is used all the same."""
     register.execute("INSERT INTO problem VALUES (?, ?, ?, ?)", (path, problem, skipped, unread))
 
 

@@ -1,7 +1,7 @@
 """Converts images of any of Pillow's modes to 8-bit RGB, in strips where that saves a copy of the picture.
 
-How 16 bits become 8 depends on the number of bits that the values have according to the file. Otherwise a
-picture of 12 bits would be nearly black.
+How 16 bits are reduced to 8 depends on how many bits the values have according to the file: otherwise a
+12-bit picture would be nearly black.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from PIL import Image, ImageFile
 from lineup.photos import image_headers
 
 _STRIP_PIXELS = 2**20
-# 16-bit values that all fit into these are likely to have fewer bits.
+# Where all 16-bit values fit into this many bits, the picture probably has fewer than 16.
 _DARK_BITS = 12
 # Tags of TIFF, and a value of its tag PhotometricInterpretation.
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _DESCRIPTION = 258, 262, 270
@@ -46,7 +46,7 @@ class Depth(NamedTuple):
     stretched: bool = False
 
     def used(self, union: int) -> int:
-        """How many of 16 bits count; 16 if the values contradict what the file states.
+        """How many of the 16 bits are used; 16 if the values contradict what the file states.
 
         Args:
             union: the bitwise OR of all values.
@@ -83,7 +83,7 @@ def depth(image: ImageFile.ImageFile, data: bytes) -> Depth:
     if image.format == "JPEG2000":  # Pillow stretches the values to 16 bits.
         bits = image_headers.jpeg2000_bits(data)
         return Depth(bits, None if bits == 16 else 16)
-    if image.format == "PPM":  # Here, too, by the largest value that the file allows.
+    if image.format == "PPM":  # Pillow stretches these, too, from the largest value that the file allows.
         arguments = image.tile[0].args
         largest = arguments[1] if isinstance(arguments, tuple) else {"I;16B": 65535}.get(str(arguments), 255)
         return Depth(16 if largest > 255 else 8, None if largest == 65535 else 16)
@@ -101,7 +101,7 @@ def _stated_in_tiff(tags: dict[int, object]) -> int | None:
             else set()
         )
         bits = int(max(largest)).bit_length() if largest else 0
-        # Otherwise it is the largest value that occurs, or says nothing.
+        # Any other number is the largest value that occurs, or is meaningless.
         if largest == {2**bits - 1} and bits < 16:
             return _plausible(bits)
     stated = _OME_BITS.search(str(tags.get(_DESCRIPTION, "")))
@@ -112,11 +112,11 @@ def _plausible(bits: int | None) -> int | None:
     return bits if bits is not None and 8 <= bits <= 16 else None
 
 
-def to_8_bits(image: Image.Image, depth: Depth, again: Callable[[], ImageFile.ImageFile]) -> Reduced:
+def to_8_bits(image: Image.Image, depth: Depth, reopen: Callable[[], ImageFile.ImageFile]) -> Reduced:
     """Reduces a loaded image of more than 8 bits a channel; returns any other unchanged.
 
     Args:
-        again: opens the image's file once more, without loading it.
+        reopen: opens the image's file once more, without loading it.
     """
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
         return _grey(image, depth)
@@ -129,7 +129,7 @@ def to_8_bits(image: Image.Image, depth: Depth, again: Callable[[], ImageFile.Im
         return Reduced(image, dark=upper < 2 ** (_DARK_BITS - 8) + (image.format == "PPM"))
     if depth.stated == 16 or upper >> (depth.stated - 8):
         return Reduced(image)
-    lower = _lower_bytes(again())
+    lower = _lower_bytes(reopen())
     return _scaled_colour(image, lower, depth) if lower else Reduced(image, dark=True)
 
 
@@ -139,7 +139,7 @@ def _grey(image: Image.Image, depth: Depth) -> Reduced:
     union = int(np.bitwise_or.reduce(values, axis=None))
     bits = depth.used(union)
     grey = (values >> (bits - 8)).astype(np.uint8)
-    # Pillow itself heeds this tag for 8 bits alone.
+    # Pillow applies this tag to 8-bit images only.
     if image.format == "TIFF" and getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
         grey = 255 - grey
     transparent = image.info.get("transparency")
@@ -153,10 +153,10 @@ def _lower_bytes(image: ImageFile.ImageFile) -> Image.Image | None:
     tiles = []
     for tile in image.tile:
         raw, *others = tile.args if isinstance(tile.args, tuple) else (tile.args,)
-        known = _DEEP_COLOUR.fullmatch(str(raw))
-        if not known:
+        mode = _DEEP_COLOUR.fullmatch(str(raw))
+        if not mode:
             return None
-        raw = f"{known[1]};16{_OTHER_ORDER[known[2]]}"
+        raw = f"{mode[1]};16{_OTHER_ORDER[mode[2]]}"
         tiles.append(tile._replace(args=(raw, *others) if others else raw))
     image.tile = tiles
     image.load()
@@ -171,8 +171,8 @@ def _scaled_colour(image: Image.Image, lower: Image.Image, depth: Depth) -> Redu
         return Reduced(image)
     for box in strips(image):
         values = np.asarray(image.crop(box)).astype(np.uint16) << 8 | np.asarray(lower.crop(box))
-        eight = np.minimum(values >> (bits - 8), 255).astype(np.uint8)  # Alpha may use all 16 bits.
-        image.paste(Image.frombytes(image.mode, (box[2], box[3] - box[1]), eight.tobytes()), box)
+        reduced = np.minimum(values >> (bits - 8), 255).astype(np.uint8)  # Alpha may use all 16 bits.
+        image.paste(Image.frombytes(image.mode, (box[2], box[3] - box[1]), reduced.tobytes()), box)
     return Reduced(image, scaled=True)
 
 

@@ -17,7 +17,7 @@ from lineup.errors import UserError, suggest
 
 _MAX_COMPARED_NAMES = 5_000
 _MAX_LINE_CHARACTERS = 2**20
-_MAX_EMPTY_ROWS = 2**20  # A spreadsheet has so many rows.
+_MAX_EMPTY_ROWS = 2**20  # The number of rows of a spreadsheet.
 
 
 class Names:

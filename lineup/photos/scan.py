@@ -1,8 +1,8 @@
 """Pass 1 of preprocess: worker processes find out what each raw file holds.
 
-The system kills a worker whose photo takes more memory than there is. The photos that the workers were at are
-then left for the end, and examined one at a time, each in a process of its own. One that ends this process,
-too, becomes a problem.
+The system kills a worker whose photo takes more memory than there is. The photos that the workers were
+examining are then left for the end, and examined one at a time, each in a process of its own. A photo that
+ends this process, too, is reported as a problem.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ Examined = tuple[str, FileRecord | None]
 _FILES_PER_TASK = 8
 # Tasks that are queued at a time; memory must not grow with the number of files.
 _TASKS_PER_WORKER = 3
-# Of the memory that is free, for all photos that are decoded at a time.
+# The share of the free memory for all photos that are decoded at a time.
 _MEMORY_SHARE = 0.5
 _NO_FILE = -1
 _LIKELY_CAUSE = "a worker process was killed, most likely because memory ran out"
@@ -67,7 +67,7 @@ def scan_files(
         count: the number of names.
         workers: the number of processes; 0 to work in this one.
     Raises:
-        UserError: a worker was killed that was at no file.
+        UserError: a worker was killed while it examined no file.
     """
     source = enumerate(names)
     tasks = iter(lambda: list(islice(source, _FILES_PER_TASK)), [])
@@ -85,7 +85,7 @@ def scan_files(
 
 
 def _examine(cache: ImageCache, root: Path, tasks: Iterator[list[File]], workers: int) -> Iterator[Examined]:
-    """Starts new workers when one was killed."""
+    """Examines the files of all tasks, with new workers whenever one was killed."""
     if not workers:
         for task in tasks:
             yield from ((name, _examine_file(cache, root, name, nullcontext)) for _, name in task)
@@ -116,7 +116,7 @@ def _start_forkserver() -> None:
 
 
 class _Crew:
-    """Worker processes that share the memory; each writes down the file that it is at."""
+    """Worker processes that share the memory; each records the file that it is examining."""
 
     def __init__(self, cache: ImageCache, root: Path, workers: int) -> None:
         self._current = _processes.RawArray(c_int64, [_NO_FILE] * workers)
@@ -154,7 +154,7 @@ class _Crew:
             return self._pool.submit(_examine_task, task)
 
     def current_files(self, unfinished: Iterable[list[File]]) -> list[File]:
-        """The files that workers were at when they ended."""
+        """The files that workers were examining when they ended."""
         numbers = set(self._current)
         return [file for task in unfinished for file in task if file[0] in numbers]
 

@@ -92,7 +92,7 @@ class LearnedSpace(ABC):
 
     @property
     def note(self) -> str | None:
-        """What the comparison says of it, if anything."""
+        """A note on this space for the comparison, if there is one."""
         return None
 
     @property
@@ -116,7 +116,7 @@ class LearnedSpace(ABC):
 class Refinement(ABC, Generic[Settings]):
     """A method with the settings of one row."""
 
-    # What a score of the ranking means, for the search page; None for the scores of a search.
+    # What a score of the ranking means, for the search page; None if scores are those of a plain search.
     SCORE_MEANING: ClassVar[str | None] = None
 
     def __init__(self, settings: Settings) -> None:

@@ -25,7 +25,7 @@ def index(
 
     Args:
         compared: the rows, from best to worst.
-        charts: of `overview.chart_data`.
+        charts: what `overview.chart_data` returned.
         leaks: rows of leaks.csv, of which the first `leaks_shown` are shown.
     """
     quality, cost = tables.quality(compared), tables.cost(compared)
@@ -58,7 +58,7 @@ def index(
 
 
 def _environment() -> jinja2.Environment:
-    """Templates render a sentence by `{{ text|rich }}`, and ask for a kind of cell by `cell is Estimate`."""
+    """In templates, `{{ text|rich }}` renders a sentence, and `cell is Estimate` tests the type of a cell."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(PAGE),
         autoescape=True,

@@ -1,4 +1,4 @@
-"""What the report's front page says of all rows, from git-tracked figures: it needs no row's large files."""
+"""What the report's front page shows of all rows, from git-tracked figures: it needs no row's large files."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ def label_suspects(figures: Mapping[str, QueryFigures], collection: Collection) 
     suspects = []
     for q, label in enumerate(collection.queries.label.tolist()):
         top_labels = {own.top_label[q] for own in figures.values()}
-        # Judgements may say that an image with another label is relevant.
+        # By judgements, an image with another label may be relevant.
         is_right = any(own.first_hit[q] == 1 for own in figures.values())
         if label < 0 or len(top_labels) > 1 or is_right:
             continue

@@ -25,7 +25,7 @@ from lineup.settings.search import Index, Kind, Storage
 # benchmarks/search.py and benchmarks/scale.py measured these two sizes.
 AUTO_FLAT_BELOW_IMAGES = 10_000
 AUTO_IVF_FROM_IMAGES = 500_000
-TUNING_VECTORS = 500  # of the gallery
+TUNING_GALLERY_VECTORS = 500
 RECALL_QUERIES = 1_000
 PQ_TRAINING_IMAGES = 39 * 256  # FAISS asks for 39 vectors for each of 256 centroids
 _HNSW_LINKS = 32
@@ -195,7 +195,7 @@ def _tune(
     index: faiss.Index, settings: Index, gallery: Gallery, k: int, setting: str
 ) -> tuple[dict[str, int], float]:
     """Sets the cheapest search parameters that reach the recall target; returns them and the recall."""
-    sampled = gallery.sample(TUNING_VECTORS)
+    sampled = gallery.sample(TUNING_GALLERY_VECTORS)
     queries, self_matches = gallery.vectors_at(sampled), np.column_stack([np.arange(len(sampled)), sampled])
     truth = ground_truth.neighbours(gallery.metric, queries, self_matches, gallery.chunks(), k)
     best = -1.0

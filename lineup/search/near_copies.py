@@ -21,7 +21,7 @@ from lineup.storage import embeddings, parquet
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
-# Side of a view in pixels: so few are much the same at any size and quality of the photo.
+# Side of a view in pixels: this small, it hardly depends on the size and quality of the photo.
 SIDE = 24
 # The `agreement` from which two pictures count as the same.
 SAME_PICTURE = 0.95

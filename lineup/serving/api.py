@@ -21,7 +21,7 @@ from lineup.serving.security import Refusal
 
 @dataclass(frozen=True)
 class ResolvedQuery:
-    """A query, and what the gallery knows of it.
+    """A query, and which gallery images count as it.
 
     embed: gives its vector by one model.
     position: of the gallery image that it is; None if the gallery does not have it.
@@ -52,14 +52,14 @@ def photo_query(decoded: DecodedPhoto) -> ResolveQuery:
 
 
 def text_query(text: str) -> ResolveQuery:
-    """Raises Refusal if there is no text."""
+    """A text. Raises Refusal if it is empty."""
     if not text.strip():
         raise Refusal(400, "there are no words to search with; type some")
     return lambda _: ResolvedQuery(lambda encoder: encoder.embed_text(text.strip()))
 
 
 def gallery_query(image_id: str) -> ResolveQuery:
-    """One of the gallery's images; neither it nor what else counts as it is among the results."""
+    """One of the gallery's images; it and all that count as the same are left out of the results."""
 
     def resolve(photos: GalleryPhotos) -> ResolvedQuery:
         position = photos.position(image_id)
@@ -108,7 +108,7 @@ def search(row: Row, resolve: ResolveQuery, k: int) -> dict[str, Any]:
 
 
 def starters(photos: GalleryPhotos, count: int) -> list[dict[str, Any]]:
-    """Gallery photos to start from, spread evenly over the ids, whose order means nothing."""
+    """Gallery photos to offer as first queries, spread evenly over the ids, whose order is arbitrary."""
     size = len(photos.ids)
     positions = np.unique(np.linspace(0, size - 1, min(count, size)).astype(int))
     return [asdict(photos.photo(int(position))) for position in positions]

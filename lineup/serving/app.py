@@ -24,10 +24,10 @@ from lineup.settings.params import Params
 
 MAX_TEXT_CHARACTERS = 1_000  # text towers read some 60 to 80 tokens
 DEFAULT_RESULTS, MAX_RESULTS = 24, 96
-STARTERS = 12
+STARTERS = 12  # gallery images that the page offers as first queries
 
 _PAGE = Path(__file__).parent / "page"
-# The image of an id changes only with preprocess.shorter_side_px.
+# The image behind an id changes only with preprocess.shorter_side_px, so browsers may cache it.
 _IMAGE_CACHE_CONTROL = "private, max-age=600"
 
 Depth = Annotated[int, Query(ge=1, le=MAX_RESULTS)]
@@ -39,8 +39,8 @@ def create(params: Params, first: str, names: Collection[str], limits: Limits) -
     """The server's app.
 
     Args:
-        first: the row that the page opens with. It is loaded at once, the others when they are searched.
-        names: by which the server is known; see `security.Guard`.
+        first: the row that the page opens with. It is loaded at once, any other when it is first searched.
+        names: the host names that requests may address; see `security.Guard`.
     """
     pool = RowPool(params)
     searches = Searches(params, pool, limits)
@@ -83,7 +83,7 @@ def _add_page(app: FastAPI, params: Params, first: str, pool: RowPool, max_bytes
 def _add_searches(app: FastAPI, searches: Searches) -> None:
     @app.get("/search/image")
     async def search_image(request: Request, row: str, image_id: ImageId, k: Depth = DEFAULT_RESULTS) -> Any:
-        """With one of the gallery's own images."""
+        """Searches with one of the gallery's images."""
         return await searches.by_query(request, row, api.gallery_query(image_id), k)
 
     @app.get("/search/words")

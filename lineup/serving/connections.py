@@ -28,9 +28,9 @@ class Connection(H11Protocol):
 
     limits: ClassVar[Limits]
     shares: ClassVar[Shares]
-    # By when the client has to send its header, or more of its upload.
+    # The deadline for the client to send its header, or more of its upload.
     _sending: asyncio.TimerHandle | None = None
-    # By when the client has to read its response.
+    # The deadline for the client to read its response.
     _reading: asyncio.TimerHandle | None = None
     # What the client was doing when _sending was set.
     _state: object = None
@@ -82,7 +82,7 @@ class Connection(H11Protocol):
         return self.client[0] if self.client else ""
 
     def _expect_more(self) -> None:
-        """Sets the time by which the client has to send more; none while it waits for a response."""
+        """Sets the deadline for the client to send more; none while it waits for a response."""
         state, now = self.conn.their_state, self.loop.time()
         entered, self._state = state is not self._state, state
         if state is h11.IDLE and not entered:
@@ -117,7 +117,7 @@ class Connection(H11Protocol):
         self._refuse(408, f"the upload was ended ({reason}); send it again")
 
     def _refuse(self, status: int, sentence: str) -> None:
-        """Refuses the request that is being received, unless it has its response already, and hangs up."""
+        """Refuses the present request, unless its response has begun, and closes the connection."""
         if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             self.transport.abort()
             return

@@ -31,10 +31,10 @@ from lineup.photos import decoding
 from lineup.photos.decoding import BadImage
 from lineup.serving.limits import Limits
 
-# Precedes a file: its number of bytes.
+# The header of a request: the number of bytes of the file that follows.
 _REQUEST = struct.Struct(">Q")
-# Precedes a reply: whether the file was decoded, and the number of bytes of the picture, or of the reason why
-# not.
+# The header of a reply: whether the file was decoded, and the number of bytes that follow: of the picture, or
+# of the reason why not.
 _REPLY = struct.Struct(">?Q")
 
 
@@ -193,7 +193,7 @@ def _uncompressed(rgb: Image.Image) -> bytes:
 
 
 def _end_with_parent() -> None:
-    """Ends this process once the server has ended, by which alone the other end of stdin is closed."""
+    """Ends this process once the server has ended, which alone closes the other end of stdin."""
     parent = select.poll()
     parent.register(sys.stdin, 0)  # waits for that only; `main` reads what is sent
     parent.poll()

@@ -37,7 +37,7 @@ class Limits:
 
 
 class Shares:
-    """An amount that clients share: `total` for all, and at most `of_client` for one. For one thread."""
+    """An amount that clients share: `total` for all, and at most `of_client` for one. Not thread-safe."""
 
     def __init__(self, total: int, of_client: int) -> None:
         self._total, self._of_client = total, of_client

@@ -52,7 +52,7 @@ class QueryEncoder:
         """A text -> float32 [1, D].
 
         Raises:
-            UserError: the row has no text tower, or a metric by which texts cannot be searched with.
+            UserError: the row has no text tower, or a metric that texts cannot be searched by.
         """
         if self.metric != "cosine":
             raise UserError(
@@ -105,7 +105,7 @@ def checked_index(model: str, metric: exact.Metric, ids: pa.ChunkedArray) -> fai
     Args:
         ids: of the gallery's images.
     Raises:
-        UserError: one of them does not exist, or does not belong to the others.
+        UserError: one of the three is missing, or does not belong to the others.
     """
     index, folder = exact.load(paths.index(model), metric, len(ids)), paths.embeddings(model)
     gallery.check_same_images(folder, {"gallery": ids})
@@ -114,8 +114,8 @@ def checked_index(model: str, metric: exact.Metric, ids: pa.ChunkedArray) -> fai
         raise UserError(
             f"{paths.index(model)}: the gallery has changed since it was built; run `dvc repro` to go on"
         )
-    facts = files.read_json(model_folder.resolve(paths.model(model)) / encoder_config.CONFIG_FILE)
-    if facts["weights_sha256"] != weights:
+    config = files.read_json(model_folder.resolve(paths.model(model)) / encoder_config.CONFIG_FILE)
+    if config["weights_sha256"] != weights:
         raise UserError(
             f"{paths.model(model)}: has changed since it embedded {folder}; run `dvc repro` to go on"
         )

@@ -18,7 +18,7 @@ Result = TypeVar("Result")
 
 
 class FairQueue:
-    """Some threads, and one task of each client at a time.
+    """A pool of threads that runs at most one task of each client at a time.
 
     A task waits for at most one task of each other client.
     """
@@ -28,24 +28,24 @@ class FairQueue:
         self._client_locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def run(self, request: Request, work: Callable[[], Result]) -> Result:
-        """Does the work in a thread; returns or raises what it does.
+        """Runs the work in a thread; returns or raises what it does.
 
         Raises:
             ClientDisconnect: the client left first. Work that has not begun by then is dropped.
         """
         result = asyncio.ensure_future(self._after_own_work(address(request), work))
-        left = asyncio.ensure_future(_client_left(request))
+        disconnect = asyncio.ensure_future(_client_left(request))
         try:
-            await asyncio.wait((result, left), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((result, disconnect), return_when=asyncio.FIRST_COMPLETED)
             if not result.done():
                 raise ClientDisconnect
             return result.result()
         finally:
             result.cancel()
-            left.cancel()
+            disconnect.cancel()
 
     def begin(self, work: Callable[[], object]) -> None:
-        """Begins work of the server's own, for which no request waits."""
+        """Begins work of the server itself, for which no request waits."""
         self._pool.submit(work)
 
     def close(self) -> None:
@@ -61,7 +61,7 @@ class FairQueue:
             with suppress(RuntimeError):  # the server has ended
                 loop.call_soon_threadsafe(lock.release)
 
-        # Not when the client leaves: work that has begun goes on.
+        # Not released when the client leaves: work that has begun goes on.
         begun.add_done_callback(release)
         return await asyncio.wrap_future(begun)
 

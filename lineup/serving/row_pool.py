@@ -17,7 +17,7 @@ from lineup.settings.params import Params
 from lineup.settings.refinement import RefinementSettings
 from lineup.storage import files
 
-# Two, so that comparing two rows by turns loads nothing twice.
+# Two rows can be compared by searching them alternately, without loading either again.
 MAX_ROWS_IN_MEMORY = 2
 
 # Time of the last change and size of some files.
@@ -26,7 +26,7 @@ _Stamp = tuple[tuple[int, int], ...]
 
 @dataclass(frozen=True)
 class RowInfo:
-    """What the page says of a row.
+    """What the page shows of a row.
 
     made_of: a refinement's method and models; empty for a model.
     ready: the row's files exist here, and are of the present gallery.
@@ -44,7 +44,7 @@ class RowInfo:
 
 
 def row_infos(params: Params) -> list[RowInfo]:
-    """One for each row, in the order of params.yaml."""
+    """The info of each row, in the order of params.yaml."""
     return [_row_info(row, params) for row in (*params.models, *params.refinements)]
 
 
@@ -108,7 +108,7 @@ def _own_spaces(row: str, params: Params) -> tuple[tuple[str, RefinementSettings
 
 
 def _files(row: str, params: Params) -> tuple[Path, ...]:
-    """The files and folders by whose change a row is loaded again."""
+    """The files and folders that a row is loaded from; if one changes, the row is loaded again."""
     if row in params.models:
         encoder = model_folder.resolve(paths.model(row)) / encoder_config.CONFIG_FILE
         built = paths.costs("index", row)
@@ -121,7 +121,7 @@ def _files(row: str, params: Params) -> tuple[Path, ...]:
 class RowPool:
     """Loads rows when they are first searched, and again when `dvc repro` has changed their files.
 
-    For one thread.
+    Not thread-safe.
     """
 
     def __init__(self, params: Params) -> None:
@@ -137,7 +137,7 @@ class RowPool:
         return self._photos[1]
 
     def row(self, row: str) -> row_search.Row:
-        """A row of params. A refinement shares the rows that it is made of with the pool.
+        """A row of params, loaded if need be. The rows that a refinement is made of come from the pool, too.
 
         Raises:
             UserError: one of its files does not exist, or does not belong to the others.

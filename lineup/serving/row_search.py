@@ -48,7 +48,7 @@ class ScoredPhoto:
 
 @dataclass(frozen=True, eq=False)
 class ModelSearch:
-    """A row of `models`, as it is searched."""
+    """The search of a row of `models`."""
 
     encoder: QueryEncoder
 
@@ -65,7 +65,7 @@ class ModelSearch:
 
 @dataclass(frozen=True, eq=False)
 class RefinedSearch:
-    """A row of `refinements`, as it is searched.
+    """The search of a row of `refinements`.
 
     first, second: its `from` and `with`. depth: of the rankings that it is made of.
     learned, index: where it is searched, if it has an index of its own.

@@ -30,7 +30,7 @@ _HEADERS = {
 
 
 class Refusal(Exception):
-    """A request that is refused; the sentence says why."""
+    """A request that is refused; the sentence gives the reason."""
 
     def __init__(self, status: int, sentence: str) -> None:
         super().__init__(sentence)
@@ -41,8 +41,8 @@ class Guard:
     """Lets only requests through that are meant for this server, and adds security headers to all responses.
 
     A page of another site cannot search here. By DNS rebinding it may reach this server, but then under a
-    name that is not among `names`; any IP address is accepted, as it cannot be rebound. And browsers say in a
-    request's headers which site it comes from.
+    name that is not among `names`; any IP address is accepted, as it cannot be rebound. Moreover,
+    browsers state in a request's headers which site it comes from.
     """
 
     def __init__(self, app: ASGIApp, names: Collection[str]) -> None:

@@ -30,7 +30,7 @@ class Preprocess(Strict):
         default=512,
         ge=32,
         le=16384,
-        description="a photo is shrunk until its shorter side has so many pixels",
+        description="a photo is shrunk until its shorter side has this many pixels",
     )
     on_bad_image: Literal["skip", "fail"] = "skip"
 
@@ -236,7 +236,7 @@ class Params(Strict):
         return self
 
 
-# The settings of a section that dvc.yaml names one by one. Of all other sections it names the whole.
+# Sections of which dvc.yaml names single settings; it names every other section as a whole.
 NEEDED = {"embed": ("device", "engine", "precision"), "score": ("cutoffs",), "near_copies": ("rows",)}
 
 
@@ -244,7 +244,7 @@ def load(path: Path = paths.PARAMS) -> Params:
     """The checked settings.
 
     Raises:
-        UserError: with the place of the first fault and the nearest fix.
+        UserError: the message names the setting, the first fault and the nearest fix.
     """
     document = yaml_file.read(path)
     try:

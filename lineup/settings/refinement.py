@@ -106,7 +106,7 @@ class KReciprocal(MethodSettings):
     )
 
     def ranks_read(self) -> dict[str, int]:
-        """By default `candidates` takes as many as there are; if it is set, there must be so many."""
+        """The default of `candidates` may exceed the ranking's depth; a value that is set must not."""
         candidates = {"candidates": self.candidates} if "candidates" in self.model_fields_set else {}
         return {"k1": self.k1, **candidates}
 
@@ -152,7 +152,7 @@ def check(models: Collection[str], refinements: Mapping[str, RefinementSettings]
     """Checks that every refinement can be made, in some order, of rows that hand on what it needs.
 
     Raises:
-        ValueError: one cannot; the sentence has place, fault and fix.
+        ValueError: one cannot; the message names the setting, the fault and the fix.
     """
     for row in refinements:
         if row in models:
@@ -163,20 +163,20 @@ def check(models: Collection[str], refinements: Mapping[str, RefinementSettings]
                 raise ValueError(
                     f"refinements.{row}.{key} is {other!r}{suggest(other, {*models, *refinements} - {row})}"
                 )
-    _check_circles({row: (settings.first, settings.second) for row, settings in refinements.items()})
+    _check_cycles({row: (settings.first, settings.second) for row, settings in refinements.items()})
     for row, settings in refinements.items():
         _check_vectors(row, settings, refinements)
 
 
-def _check_circles(made_of: Mapping[str, tuple[str, str]]) -> None:
+def _check_cycles(sources: Mapping[str, tuple[str, str]]) -> None:
     try:
-        TopologicalSorter(made_of).prepare()
+        TopologicalSorter(sources).prepare()
     except CycleError as error:
         rows = error.args[1][:0:-1]  # each is made of the next, the last of the first
-        start = rows.index(next(row for row in made_of if row in rows))
-        circle = [*rows[start:], *rows[: start + 1]]
+        start = rows.index(next(row for row in sources if row in rows))
+        cycle = [*rows[start:], *rows[: start + 1]]
         raise ValueError(
-            f"refinements.{circle[0]} is made of itself ({' -> '.join(circle)}); a row can only be made "
+            f"refinements.{cycle[0]} is made of itself ({' -> '.join(cycle)}); a row can only be made "
             "of rows that do not need it"
         ) from None
 

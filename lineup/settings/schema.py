@@ -12,15 +12,15 @@ from pydantic_core import ErrorDetails
 
 from lineup.errors import suggest
 
-# Names of files are made of a row's name, the longest by DVC (.<row>.parquet.<22 letters>.tmp), and a file
-# system takes 255 bytes, or 143 where it encrypts names (eCryptfs).
+# A row's name becomes part of file names, the longest of which is DVC's .<row>.parquet.<22 letters>.tmp. File
+# systems allow 255 bytes for a name, or 143 where names are encrypted (eCryptfs).
 LONGEST_NAME = 100
 RowName = Annotated[str, Field(pattern=r"^[a-z0-9_]+$", max_length=LONGEST_NAME)]
 
 WEIGHTS_PATTERN = r"^(hub|none|(hub|package|file):.+)$"
 SHA256_PATTERN = r"^[0-9a-f]{64}$"
 
-# Settings of version 0.1, as patterns of their whole names, and what they are called since.
+# Settings renamed after version 0.1: a pattern for the old name in full, and the new name.
 RENAMED = (
     (r"preprocess\.(max_side|max_side_px)", "preprocess.shorter_side_px"),
     (r"embed\.pixels_gb", "embed.pixel_cache_gb"),
@@ -34,15 +34,15 @@ RENAMED = (
 class Strict(BaseModel):
     """A group of settings; an unknown key is an error, and values can't be changed once read.
 
-    Types are strict, as YAML reads yes, no, on and off as true and false, and pydantic would take those for
-    1 and 0. Only tuples aren't: YAML knows lists alone.
+    Types are strict because YAML reads yes, no, on and off as booleans, which pydantic would otherwise accept
+    as 1 and 0. Tuples are the exception, as YAML has only lists.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class _Repr(reprlib.Repr):
-    """A value as messages show it: short, whatever it is."""
+    """Formats a value for a message, shortened where it is long or deeply nested."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class _Fault(NamedTuple):
 
     Attributes:
         path: the keys that lead to it; "[key]" comes last where the key itself is at fault.
-        model: in which the last key was looked up; None where that was no model.
+        model: the group of settings in which the last key was looked up; None if it was a list or dict.
         error: as pydantic reports it.
     """
 
@@ -96,10 +96,11 @@ def explain(error: ValidationError, root: type[BaseModel], document: Any) -> str
     Args:
         error: what validating the document raised.
         root: the model it was validated as.
-        document: tells its own keys from the tags that pydantic puts into the path inside a union.
+        document: what was validated. In a union, pydantic adds tags to an error's path; the document shows
+            which parts of the path are keys.
     """
     # A misspelt key is both unknown and missing: the unknown one leads to the fix.
-    errors = sorted(error.errors(include_url=False), key=lambda one: one["type"] != "extra_forbidden")
+    errors = sorted(error.errors(include_url=False), key=lambda details: details["type"] != "extra_forbidden")
     fault = _Fault(*_walk(errors[0]["loc"], root, document), errors[0])
     if fault.path and fault.path[-1] == "[key]":
         sentence = _explain_row_name(fault)
@@ -163,7 +164,7 @@ def _explain_pattern(fault: _Fault) -> str:
 
 
 def _explain_rule(fault: _Fault) -> str:
-    """A rule of our own, whose error is a whole sentence or the end of one."""
+    """One of our own validators failed; its message is a sentence, or ends one that begins with the key."""
     return f"{fault.where}: {fault.context['error']}" if fault.path else str(fault.context["error"])
 
 
@@ -180,7 +181,7 @@ _PATTERN_FIXES = {
     SHA256_PATTERN: "should be 64 hexadecimal digits",
 }
 
-# By pydantic's type of error; whatever is not listed is explained in pydantic's own words.
+# By pydantic's type of error; the message of any other type is pydantic's own.
 _EXPLAIN: dict[str, Callable[[_Fault], str]] = {
     "extra_forbidden": _explain_unknown,
     "missing": lambda fault: f"{fault.where} is missing",
@@ -209,7 +210,7 @@ def _shorten(part: int | str) -> str:
 def _walk(
     loc: tuple[int | str, ...], root: type[BaseModel], document: Any
 ) -> tuple[list[int | str], type[BaseModel] | None]:
-    """The path of a fault without the tags of unions, and the model in which its last key was looked up."""
+    """The path of a fault without the tags of unions, and the group that its last key was looked up in."""
     path: list[int | str] = []
     model: type[BaseModel] | None = root
     annotation: Any = root

@@ -78,7 +78,7 @@ class Train(Strict):
         default="fail", description="what to do with a label of one image where an objective compares pairs"
     )
     dim: int | None = Field(
-        default=None, ge=2, le=65_536, description="adds a linear embedding head with so many dimensions"
+        default=None, ge=2, le=65_536, description="adds a linear embedding head with this many dimensions"
     )
     freeze: int = Field(
         default=0, ge=0, description="how many layers keep their weights, counted from the first that has any"
@@ -99,7 +99,7 @@ class Train(Strict):
         description="share of the labels that are held out, at least two; none where too few would be left",
     )
     patience: int | None = Field(
-        default=None, ge=1, description="stops after so many epochs without a better map_at_r"
+        default=None, ge=1, description="stops after this many epochs without a better map_at_r"
     )
     image_size: int | None = Field(
         default=None, ge=16, le=2048, description="pixels, in training only; default: the encoder's own"
@@ -122,7 +122,7 @@ class Needs:
 
     Args:
         labels: whether the objective knows labels, for its batches and its loss. Without them the loss gets
-            the numbers 0 to B/views - 1, which only say which views show the same image.
+            the numbers 0 to B/views - 1, which only tell which views show the same image.
         pairs: whether it compares two images of one label.
         views: how many augmented copies of an image it compares.
     """

@@ -34,7 +34,7 @@ def read(path: Path) -> dict[Any, Any]:
     """The file's sections.
 
     Raises:
-        UserError: with the place of the fault and the nearest fix.
+        UserError: the message names the file, the fault and the nearest fix.
     """
     try:
         loader = _Loader(_read_text(path))

@@ -15,7 +15,7 @@ import psutil
 
 from lineup.errors import UserError, naming
 
-# A folder of the local cache that was used so lately is never removed: a run may still need it.
+# A folder of the local cache that was used within this time is never removed: a run may still need it.
 IN_USE_SECONDS = 24 * 3600
 
 # What to do about a damaged result.
@@ -54,9 +54,9 @@ def replace_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def mark_used(folder: Path) -> None:
-    """Makes now the last use of a folder of the local cache, which is created where it does not exist.
+    """Records a use of a folder of the local cache, which is created if it does not exist.
 
-    `lineup cache --prune` goes by that time: the latest modification of the folder and of the files in it.
+    `lineup cache --prune` takes the latest modification of the folder or a file in it as the last use.
     """
     folder.mkdir(parents=True, exist_ok=True)
     os.utime(folder)

@@ -177,15 +177,16 @@ def _write_shard(
 
 def _regrouped(parts: Iterable[pa.RecordBatch], size: int) -> Iterator[list[pa.RecordBatch]]:
     """The same rows, `size` at a time; the last group may have fewer."""
-    group, room = list[pa.RecordBatch](), size
+    group, missing_rows = list[pa.RecordBatch](), size
     for part in parts:
         start = 0
         while start < part.num_rows:
-            group.append(part.slice(start, room))
-            start, room = start + group[-1].num_rows, room - group[-1].num_rows
-            if room == 0:
+            group.append(part.slice(start, missing_rows))
+            start += group[-1].num_rows
+            missing_rows -= group[-1].num_rows
+            if missing_rows == 0:
                 yield group
-                group, room = [], size
+                group, missing_rows = [], size
     if group:
         yield group
 

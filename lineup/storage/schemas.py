@@ -14,11 +14,11 @@ MANIFEST = pa.schema(
         ("pixels_id", pa.string()),  # SHA-256 of the upright RGB pixels and their size
         ("width", pa.int32()),  # upright, before shrinking
         ("height", pa.int32()),
-        ("format", pa.string()),  # as the content says: JPEG, PNG, ...
+        ("format", pa.string()),  # according to the content: JPEG, PNG, ...
     ]
 )
 
-# SHA-256 of the bytes that are stored in the place of a file's own; null where its own are stored.
+# SHA-256 of the bytes that are stored instead of a file's own; null where those are stored.
 _PREPARED_ID = ("prepared_id", pa.string())
 
 IMAGES = pa.schema([("image_id", pa.string()), ("split", pa.string()), _PREPARED_ID, ("image", pa.binary())])

@@ -2,7 +2,7 @@
 
 A submission is identified by its URL and its bytes. It is recorded before it is sent. So it is not sent a
 second time unless the user asks for it, whatever happens after that: a time-out, a lost connection, an
-interrupted run. A server that answers 5xx says that it failed, and gets the submission again.
+interrupted run. A response of 5xx means that the server failed, and so it is sent again.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from lineup.errors import UserError
 from lineup.storage import files
 
 RECORDS = paths.CACHE / "submissions"
-_MOST_REPETITIONS = 3
+_MAX_RETRIES = 3
 _CONNECT_SECONDS = 10.0
-_LARGEST_ANSWER_BYTES = 2**20
+_MAX_RESPONSE_BYTES = 2**20
 _CHUNK_BYTES = 8_192
-_CHARACTERS_SHOWN = 300
+_MAX_SHOWN_CHARACTERS = 300
 _SEND_AGAIN = "--again sends it once more"
 
 
@@ -41,7 +41,7 @@ def send(
     Args:
         again: send it even if it was sent there before.
         seconds: how long the server may take to answer.
-        pause_seconds: before the first repetition; each later pause is twice as long.
+        pause_seconds: before the first retry; each later pause is twice as long.
     Returns:
         The accuracy that the server answers with.
     Raises:
@@ -69,7 +69,7 @@ def send(
             f"{_shown(text)}"
         )
     accuracy = _accuracy(text)
-    answer = {"accuracy": accuracy, "answer": text[:_CHARACTERS_SHOWN]}
+    answer = {"accuracy": accuracy, "answer": text[:_MAX_SHOWN_CHARACTERS]}
     files.write_json(record, {"url": address, "time": _now(), "state": "answered", **answer})
     if accuracy is None:
         raise UserError(
@@ -136,27 +136,27 @@ def _post(
 ) -> tuple[requests.Response, str]:
     """The last response and its text, of which only the beginning is read if it is long.
 
-    Every repetition has the same Idempotency-Key: a server that knows the header counts them as one.
+    Every retry has the same Idempotency-Key: a server that knows the header counts them as one.
     A redirect is not followed, since a redirected POST may become a GET, or go to somebody else.
     """
     deadline = time.monotonic() + seconds
-    repeat = urllib3.Retry(
-        total=_MOST_REPETITIONS,
+    retries = urllib3.Retry(
+        total=_MAX_RETRIES,
         connect=0,
         read=0,
         other=0,
         redirect=0,
-        status=_MOST_REPETITIONS,
+        status=_MAX_RETRIES,
         status_forcelist=range(500, 600),
         allowed_methods=["POST"],
         backoff_factor=pause_seconds,
-        respect_retry_after_header=False,  # which may ask for days
+        respect_retry_after_header=False,  # a Retry-After may ask for days
         raise_on_status=False,
     )
     headers = {"Content-Type": "application/json", "Accept": "application/json", "Idempotency-Key": key}
     with requests.Session() as session:
         for scheme in ("http://", "https://"):
-            session.mount(scheme, HTTPAdapter(max_retries=repeat))
+            session.mount(scheme, HTTPAdapter(max_retries=retries))
         with session.post(
             url,
             data=body,
@@ -170,9 +170,9 @@ def _post(
                 received += chunk
                 if time.monotonic() > deadline:
                     raise requests.ReadTimeout("the answer came too slowly")
-                if len(received) > _LARGEST_ANSWER_BYTES:
+                if len(received) > _MAX_RESPONSE_BYTES:
                     break
-            return response, received[:_LARGEST_ANSWER_BYTES].decode("utf-8", errors="replace")
+            return response, received[:_MAX_RESPONSE_BYTES].decode("utf-8", errors="replace")
 
 
 def _reason(error: BaseException) -> str:
@@ -182,7 +182,7 @@ def _reason(error: BaseException) -> str:
         inner = next((argument for argument in error.args if isinstance(argument, BaseException)), None)
     if inner is not None:
         return _reason(inner)
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:_CHARACTERS_SHOWN]
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:_MAX_SHOWN_CHARACTERS]
 
 
 def _accuracy(text: str) -> float | None:
@@ -200,4 +200,4 @@ def _accuracy(text: str) -> float | None:
 def _shown(text: str) -> str:
     if not text.strip():
         return "an empty answer"
-    return repr(text[:_CHARACTERS_SHOWN]) + (" and more" if len(text) > _CHARACTERS_SHOWN else "")
+    return repr(text[:_MAX_SHOWN_CHARACTERS]) + (" and more" if len(text) > _MAX_SHOWN_CHARACTERS else "")

@@ -63,15 +63,15 @@ def nearest_names(
 ) -> dict[str, list[str]]:
     """The k nearest gallery photos of every query photo.
 
-    Files of the same bytes are one image in a ranking. Here each such file of a query has the same answers,
-    and those of a gallery image follow each other.
-    A ranking leaves out the query's own picture in other bytes. The competition's server knows files alone,
-    and counts such a photo as any other. So it comes first: nothing can be nearer.
+    Files with the same bytes are one image in a ranking. Here every file of a query image gets the same
+    photos, and the files of a gallery image follow one another.
+    A ranking leaves out gallery images that show the query's own picture in other bytes. The competition's
+    server counts such a photo like any other. So it comes first here, as nothing can be nearer.
 
     Args:
         copies: {query_id: ids of the gallery images left out for that reason}.
         k: number of names per query photo.
-        depth: retrieve.depth of params.yaml, for the error.
+        depth: retrieve.depth of params.yaml, which an error explains.
     Returns:
         {name of a query photo: k names of gallery photos, nearest first}, sorted.
     Raises:
@@ -85,19 +85,19 @@ def nearest_names(
     nearest: dict[str, list[str]] = {}
     for query_id, positions in zip(ranking.query_ids.tolist(), ranking.positions, strict=True):
         ids = [*copies.get(query_id, ()), *ranking.gallery_ids[positions[positions >= 0]].tolist()]
-        answers = [name for image_id in ids for name in gallery[image_id]][:k]
+        photos = [name for image_id in ids for name in gallery[image_id]][:k]
         for name in queries[query_id]:
-            if len(answers) < k:
+            if len(photos) < k:
                 raise UserError(
-                    f"-k is {k}, but the ranking of query {name!r} ends after {len(answers)} photos; "
-                    f"{_fix(k, len(answers), depth)}"
+                    f"-k is {k}, but the ranking of query {name!r} ends after {len(photos)} photos; "
+                    f"{_fix(k, len(photos), depth)}"
                 )
-            nearest[name] = answers
+            nearest[name] = photos
     return dict(sorted(nearest.items()))
 
 
 def _fix(k: int, ranked: int, depth: int) -> str:
-    """What to do where a ranking has only so many photos."""
+    """What to do where a ranking has only `ranked` photos."""
     if ranked == 0:
         return f"the query itself and its junk don't count: put other photos into {_GALLERY}"
     if depth < k:
@@ -115,17 +115,17 @@ def document(nearest: Mapping[str, Sequence[str]], shape: Shape, group: str | No
         nearest: of `nearest_names`.
         group: the name of the group that submits, in shape "groups" only.
     Raises:
-        UserError: the group's name is missing, cannot be shown, or has no place in the shape.
+        UserError: the group's name is missing, cannot be shown, or is given for shape "list".
     """
     if shape == "list":
         if group is not None:
             raise UserError("--group has no place in --shape list; leave it out")
-        return [{"filename": query, "gallery_images": list(answers)} for query, answers in nearest.items()]
+        return [{"filename": query, "gallery_images": list(photos)} for query, photos in nearest.items()]
     if not group or not group.strip():
         raise UserError("--group is missing: --shape groups names the group that submits; use --group NAME")
     if not group.isprintable():
         raise UserError(f"--group is {group!r}, which holds characters that can't be shown; remove them")
-    return {"groupname": group, "images": {query: list(answers) for query, answers in nearest.items()}}
+    return {"groupname": group, "images": {query: list(photos) for query, photos in nearest.items()}}
 
 
 def encode(content: Any) -> bytes:
@@ -137,9 +137,9 @@ def check(body: bytes, queries: Iterable[str], gallery: Iterable[str], k: int) -
     """Checks the bytes that are sent: every query occurs once, with k different names of the gallery.
 
     Raises:
-        UserError: they say otherwise, of which query and how.
+        UserError: a query breaks this rule; the message names the query and the fault.
     """
-    # Objects as lists of (key, value): a dict would lose a key that is there twice.
+    # Objects as lists of (key, value): a dict would lose a repeated key.
     entries = _entries(json.loads(body, object_pairs_hook=list))
     occurrences, wanted, known = Counter(name for name, _ in entries), set(queries), set(gallery)
     for name in sorted(wanted - occurrences.keys()):
@@ -149,21 +149,21 @@ def check(body: bytes, queries: Iterable[str], gallery: Iterable[str], k: int) -
             raise UserError(f"the submission answers {name!r}, which is not a query")
         if count > 1:
             raise UserError(f"the submission answers the query {name!r} {count} times")
-    for name, answers in entries:
-        unknown = [answer for answer in answers if answer not in known]
+    for name, photos in entries:
+        unknown = [photo for photo in photos if photo not in known]
         if unknown:
             raise UserError(
                 f"the submission answers the query {name!r} with {unknown[0]!r}, which is not in the gallery"
             )
-        if len(answers) != k or len(set(answers)) != k:
+        if len(photos) != k or len(set(photos)) != k:
             raise UserError(
-                f"the submission answers the query {name!r} with {len(set(answers))} different photos "
-                f"of {len(answers)}, not {k}"
+                f"the submission answers the query {name!r} with {len(set(photos))} different photos "
+                f"of {len(photos)}, not {k}"
             )
 
 
 def _entries(content: Any) -> list[tuple[str, list[str]]]:
-    """(query, answers) of a document in either shape, whose objects are lists of (key, value)."""
+    """(query, its photos) of a document in either shape, whose objects are lists of (key, value)."""
     if content and isinstance(content[0], tuple):
         return dict(content)["images"]
     return [(dict(entry)["filename"], dict(entry)["gallery_images"]) for entry in content]

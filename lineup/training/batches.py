@@ -19,11 +19,10 @@ from lineup.settings.training import Train
 from lineup.training.augmentation import Augment
 from lineup.training.data import Rows
 
-Plan = list[
-    tuple[Rows, Rows]
-]  # of each batch: positions among the training images, labels that the loss gets
+# For each batch, positions among the training images, and the labels that the loss gets.
+Plan = list[tuple[Rows, Rows]]
 
-# Each kind of draw has random numbers of its own, from the seed and its number here.
+# Each kind of draw has its own random numbers, which depend on the seed and on the kind's number.
 _DRAW_LABELS, _DRAW_IMAGES, _DRAW_IMAGES_OF_LABEL = 2, 3, 4
 
 
@@ -63,16 +62,16 @@ class Sampling:
                 (rows, np.arange(size))
                 for rows in in_turn(self.count, size, first, last, (self.seed, _DRAW_IMAGES))
             ]
-        of_steps = self._labels_of_steps(first, last)  # [steps, P]
+        drawn_labels = self._labels_of_steps(first, last)  # [steps, P]
         before = self._draws_of_labels(first)
-        now = np.bincount(of_steps.ravel(), minlength=len(self._by_label))
+        now = np.bincount(drawn_labels.ravel(), minlength=len(self._by_label))
         by_label = [
             self._images_of(label, before[label], before[label] + now[label])
             for label in np.flatnonzero(now).tolist()
         ]
-        rows = np.empty((of_steps.size, self.settings.images_per_label), np.int64)  # [steps * P, K]
-        rows[np.argsort(of_steps, axis=None, kind="stable")] = np.concatenate(by_label)
-        labels = np.repeat(of_steps, self.settings.images_per_label, axis=1)  # [steps, P * K]
+        rows = np.empty((drawn_labels.size, self.settings.images_per_label), np.int64)  # [steps * P, K]
+        rows[np.argsort(drawn_labels, axis=None, kind="stable")] = np.concatenate(by_label)
+        labels = np.repeat(drawn_labels, self.settings.images_per_label, axis=1)  # [steps, P * K]
         return [*zip(rows.reshape(labels.shape), labels, strict=True)]
 
     def images_drawn(self, steps: int) -> int:

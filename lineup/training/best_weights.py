@@ -14,7 +14,7 @@ class BestWeights:
     """The weights of the best epoch so far.
 
     Args:
-        progress: the training's; its `best_epoch` says which epoch the weights are of.
+        progress: of the training; its `best_epoch` is the epoch of these weights.
         may_choose: whether the score of the held-out images may choose the epoch.
         tensors: the network's state dict, on the CPU; empty until an epoch was trained.
     """

@@ -60,7 +60,7 @@ class Progress:
         seconds: how long the training has run, over all its interruptions.
         images: the images that its steps have held, each view counted.
         training_seconds: how long those steps took.
-        best_epoch: the epoch whose weights are kept; it is no whole number where the deadline cut it short.
+        best_epoch: the epoch whose weights are kept; 2.4 is the third one, cut short by the deadline.
         finished: whether all epochs are trained, or the patience has run out.
         scaler: the state dict of the gradients' scaler; empty unless the training computes in float16.
         log: the encoder before training, then each epoch.
@@ -100,7 +100,7 @@ def load(folder: Path) -> tuple[Progress, dict[str, Tensors]] | None:
     try:
         with safe_open(folder / _FILE, "pt") as file:
             metadata = file.metadata()
-            flat = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is no mapping)
+            flat = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
         if metadata["sha256"] != _digest(metadata["progress"], flat):
             return None
         written = json.loads(metadata["progress"])

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 class Deadline:
-    """Measures how long a training has run, over all its interruptions, and says when its time is up.
+    """Measures how long a training has run, over all its interruptions, and tells when its time is up.
 
     Args:
         limit_seconds: how long the training may run. Its time starts with this object.
@@ -27,5 +27,5 @@ class Deadline:
         return self._earlier_seconds + self._now() - self._started
 
     def has_passed(self) -> bool:
-        """Whether the training has to stop; it asks before each step."""
+        """Whether the training has to stop; asked before each step."""
         return self.seconds() > self._limit_seconds

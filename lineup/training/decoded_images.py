@@ -62,13 +62,13 @@ def decode(
         memory_mb: pixels that take more than this are mapped from files without a name.
         scratch: a folder on the disk for those files.
     Raises:
-        UserError: that disk has no room for them.
+        UserError: the disk has too little free space for them.
     """
     stored = math.ceil(size * _STORED_PER_SHOWN_PX)
     seen = tuple(transform(Image.new("RGB", (size, size))).shape)
     shapes = (len(parts.train), 3, stored, stored), (len(parts.validation), *seen)
     required = math.prod(shapes[0]) + 4 * math.prod(shapes[1])
-    disk = None if required <= memory_mb * 10**6 else _with_room(scratch, required)
+    disk = None if required <= memory_mb * 10**6 else _with_free_space(scratch, required)
     pixels = Pixels(_array(shapes[0], np.uint8, disk), _array(shapes[1], np.float32, disk))
     train = {manifest.ids[row].item(): position for position, row in enumerate(parts.train)}
     validation = {manifest.ids[row].item(): position for position, row in enumerate(parts.validation)}
@@ -103,7 +103,7 @@ def square(image: Image.Image, side: int) -> npt.NDArray[np.uint8]:
     return np.asarray(resized, np.uint8).transpose(2, 0, 1)
 
 
-def _with_room(folder: Path, required: int) -> Path:
+def _with_free_space(folder: Path, required: int) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free
     if free < required:

@@ -73,7 +73,7 @@ def train_epochs(
     deadline: Deadline,
     checkpoint: Path,
 ) -> bool:
-    """Trains all epochs that are left, and says whether the deadline stopped it."""
+    """Trains all epochs that are left, and returns whether the deadline stopped it."""
     settings, steps = trainer.settings, inputs.sampling.steps
     deadline.add_earlier(progress.seconds)
     if not progress.log:
@@ -127,7 +127,7 @@ def _train_epoch(
     deadline: Deadline,
     bar: tqdm,
 ) -> bool:
-    """Trains and validates one epoch, and says whether the deadline stopped it.
+    """Trains and validates one epoch, and returns whether the deadline stopped it.
 
     An epoch that is cut short has its line in the log, and its weights may be the result of this run. No
     checkpoint holds it.

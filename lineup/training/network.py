@@ -43,9 +43,9 @@ class PixelScaling:
 
 
 def infer_scaling(encoder: Encoder, image_size: int | None) -> PixelScaling:
-    """How an encoder scales pixels, from what its transform makes of a black and of a white image.
+    """How an encoder scales pixels, inferred from its transform of a black and of a white image.
 
-    So it holds for the transforms of every library.
+    This works for the transforms of every library.
 
     Args:
         encoder: the fetched one.
@@ -103,19 +103,21 @@ def freeze(module: nn.Module, settings: Train) -> list[nn.Module]:
     Raises:
         UserError: the network has no more layers than that.
     """
-    own = [layer for layer in module.modules() if next(layer.parameters(recurse=False), None) is not None]
-    if settings.freeze >= len(own):
+    weighted_layers = [
+        layer for layer in module.modules() if next(layer.parameters(recurse=False), None) is not None
+    ]
+    if settings.freeze >= len(weighted_layers):
         raise UserError(
-            f"freeze is {settings.freeze}, but the network has {len(own)} layers with weights; "
+            f"freeze is {settings.freeze}, but the network has {len(weighted_layers)} layers with weights; "
             "leave at least one to train"
         )
     if settings.backbone_lr_scale == 0:
         module.requires_grad_(False)
         return [module]
-    for layer in own[: settings.freeze]:
+    for layer in weighted_layers[: settings.freeze]:
         for parameter in layer.parameters(recurse=False):
             parameter.requires_grad_(False)
-    return own[: settings.freeze]
+    return weighted_layers[: settings.freeze]
 
 
 def label_centres(

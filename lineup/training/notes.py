@@ -1,4 +1,4 @@
-"""What a training says of itself: a note for the comparison, and lines of its log.
+"""What a training reports: a note for the comparison, and lines of its log.
 
 Nothing here decides a weight, so a change of this file trains nothing again from its start.
 """

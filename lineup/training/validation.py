@@ -12,7 +12,7 @@ from torch import nn
 from lineup.evaluation import metrics
 from lineup.search import exact
 
-PERFECT_SCORE = 1.0  # of map_at_r
+PERFECT_SCORE = 1.0  # the highest map_at_r
 _BATCH_SIZE = 64
 
 
@@ -45,7 +45,7 @@ def retrieval_score(
         labels: int64 [M]; -1 where an image has none.
         device: where the network is.
     Returns:
-        0..1; None where the score would say nothing of the network (`why_no_score`).
+        0..1; None where no score could tell networks apart (`why_no_score`).
     """
     if why_no_score(labels):
         return None

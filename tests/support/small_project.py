@@ -86,7 +86,7 @@ def of(folder: Path, part: str) -> list[tuple[str, bytes]]:
 
 
 def abandoned(folder: Path) -> list[Path]:
-    """Temporary files and folders, in the results and in the side cache."""
+    """Temporary files and folders, in the results and in the local cache."""
     return [path for part in ("data", ".cache", "metrics") for path in (folder / part).rglob(".*.tmp")]
 
 

@@ -48,7 +48,7 @@ demo: check
 # Threads that wait must not spin: the processes share the cores.
 test: export OMP_WAIT_POLICY = PASSIVE
 test: install-all
-	python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # Without NAME it lists them. Each compares with an alternative in the same run; benchmarks/RESULTS.md has the figures.
 bench: $(if $(NAME),install-all)

@@ -1,4 +1,4 @@
-"""index@model: the gallery's vectors in a FAISS index, in the order of their ids."""
+"""index@row: the gallery's vectors in a FAISS index, in the order of their ids."""
 
 from __future__ import annotations
 

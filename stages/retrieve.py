@@ -1,4 +1,4 @@
-"""retrieve@model: the nearest gallery images of each query."""
+"""retrieve@row: the nearest gallery images of each query."""
 
 from __future__ import annotations
 

@@ -24,7 +24,11 @@ def sentence(expression: ast.expr) -> str | None:
         return "".join(_part(part) for part in expression.values)
     if isinstance(expression, ast.BinOp) and isinstance(expression.op, ast.Add):
         left, right = sentence(expression.left), sentence(expression.right)
-        return f"{left or _braced(expression.left)}{right or _braced(expression.right)}" if left or right else None
+        return (
+            f"{left or _braced(expression.left)}{right or _braced(expression.right)}"
+            if left or right
+            else None
+        )
     return None
 
 
@@ -52,7 +56,9 @@ def all_messages() -> str:
     for folder in ("lineup", "stages"):
         for file in sorted((ROOT / folder).rglob("*.py")):
             if messages := sorted({*sentences(file)}):
-                blocks.append("\n".join([file.relative_to(ROOT).as_posix(), *(f"    {line}" for line in messages)]))
+                blocks.append(
+                    "\n".join([file.relative_to(ROOT).as_posix(), *(f"    {line}" for line in messages)])
+                )
     return "\n\n".join(blocks) + "\n"
 
 

@@ -17,7 +17,7 @@ COMMANDS = {
     "use": "Replace params.yaml with a preset.",
     "show": "Print the last comparison.",
     "search": "Search the gallery with a photo or a text.",
-    "serve": "Open the search page.",
+    "serve": "Serve the search page.",
     "submit": "Write a row's results as the competition's JSON.",
     "cache": "List the local cache, or prune it.",
 }

@@ -114,7 +114,7 @@ def server(served: ASGIApp, limits: Limits) -> uvicorn.Server:
     "this machine's own names. May be repeated.",
 )
 def command(row: str | None, host: str, port: int, host_names: tuple[str, ...]) -> None:
-    """Open a local page to search the gallery with a photo or a text."""
+    """Serve a local page to search the gallery with a photo or a text."""
     params = cli.start_stage("serve", exclusive=False)
     chosen = choose(params, row)
     with listen(host, port) as listener:

@@ -1,8 +1,8 @@
 """Where a row's network lies: in `data/models/<row>`, or in the fetched weights that this folder points to.
 
-The folder of a row that is trained holds its network, as `encoder_folder.save` writes it. That of a row that isn't
-trained holds a pointer: its network is the fetched one, and weights are too large to copy. Whatever loads a
-row's network asks `resolve` for its folder.
+The folder of a row that is trained holds its network, as `encoder_folder.save` writes it. That of a row that
+is not trained holds a pointer: its network is the fetched one, and weights are too large to copy. Whatever
+loads a row's network asks `resolve` for its folder.
 """
 
 from __future__ import annotations

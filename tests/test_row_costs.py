@@ -69,7 +69,7 @@ ANN = {"index": "hnsw", "storage": "float32", "parameters": {"efSearch": 64}, "r
 def test_an_approximate_index_is_told_and_an_exact_one_is_not() -> None:
     read = {"row": "m", "fingerprint": "f", "images": "i"}
     index, measured = {**read, "dim": 8, "index_mb": 1.0}, {**read, "device": "CPU", "threads": 2, "query_ms": 0.1}
-    for stage, costs in (("embed", read), ("train", {"minutes": 0.0}), ("index", index), ("retrieve", measured)):
+    for stage, costs in (("embed", read), ("train", {"row": "m", "minutes": 0.0}), ("index", index), ("retrieve", measured)):
         tables.write_json(paths.costs(stage, "m"), costs)  # type: ignore[arg-type]
     assert "search" not in row_costs.of_model("m")
     tables.write_json(paths.costs("index", "m"), {**index, "search": ANN})

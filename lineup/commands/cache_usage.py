@@ -65,7 +65,7 @@ def entries(root: Path) -> list[Entry]:
 def expired(
     listed: Iterable[Entry], max_age_days: float, max_gb: float | None, now: float | None = None
 ) -> list[Entry]:
-    """The entries that pruning removes, those first whose last use is longest ago.
+    """The entries that pruning removes, least recently used first.
 
     That is every entry unused for longer than `max_age_days`, then as many more as it takes for the rest to
     fit into `max_gb`. What was used in the last 24 hours always stays, since a run may still need it.
@@ -116,7 +116,7 @@ def _walk(folder: Path) -> Iterator[_FileStatus]:
 
 
 def _last_used(folder: Path, listed: Sequence[_FileStatus]) -> float:
-    """Whatever uses a folder touches it (`files.mark_used`) or writes a file in it."""
+    """When a folder was last used: what uses it either touches it (`files.mark_used`) or writes into it."""
     return max(folder.stat().st_mtime, *(status.st_mtime for _, status in listed), 0.0)
 
 

@@ -17,7 +17,7 @@ from lineup.settings.params import Params
 from lineup.settings.refinement import RefinementSettings
 from lineup.storage import files
 
-# Two rows can be compared by searching them alternately, without loading either again.
+# Enough to compare two rows by searching them alternately: neither is loaded again.
 MAX_ROWS_IN_MEMORY = 2
 
 # Time of the last change and size of some files.
@@ -158,8 +158,9 @@ class RowPool:
         self._rows.popitem(last=False)
 
 
-def _stamp(*files: Path) -> _Stamp:
+def _stamp(*sources: Path) -> _Stamp:
+    """The stamp of some files and folders. UserError if one of them does not exist."""
     try:
-        return tuple((state.st_mtime_ns, state.st_size) for state in (file.stat() for file in files))
+        return tuple((state.st_mtime_ns, state.st_size) for state in (source.stat() for source in sources))
     except FileNotFoundError as error:
-        raise UserError(f"{error.filename}: does not exist; run `dvc repro`, or `dvc pull` it") from None
+        raise files.missing(Path(error.filename)) from None

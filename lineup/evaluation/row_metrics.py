@@ -52,6 +52,44 @@ class Enlarged(_Record):
     resize_px: int
 
 
+class Rate(_Record):
+    """A share of searches, 0..1, with its 95% interval, which is None where all queries have one label."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+class OperatingPoint(_Record):
+    """A threshold for a row's scores, and its errors on labels that it was not chosen on.
+
+    target: the FPIR that it was chosen for; threshold: the score from which on an answer is given, None if no
+    score is high enough.
+    """
+
+    target: float
+    threshold: float | None
+    fpir: Rate
+    fnir: Rate
+
+
+class Identification(_Record):
+    """How well a row tells whether a query has a match at all; see lineup/evaluation/identification.py.
+
+    mated, non_mated: searches with and without a relevant image in the gallery; stand_ins: of the latter, how
+    many are mated queries whose relevant images were left out; unsupported: FPIRs for which there are too few
+    non-mated searches.
+    """
+
+    mated: int
+    non_mated: int
+    stand_ins: int
+    micro_average_precision: Rate
+    recall_at_precision_90: Rate
+    operating_points: tuple[OperatingPoint, ...]
+    unsupported: tuple[float, ...]
+
+
 class TrainingEpoch(BaseModel):
     """An epoch of a row's fine-tuning; epoch 0 is the encoder before training, which has no loss.
 
@@ -133,7 +171,7 @@ class RowMetrics(_Record):
 
     relevance: what decided which images are relevant; unscored: why nothing could be scored, None if it was;
     labels, clusters: of the scored queries, where a query without a label is a cluster of its own; depth: of
-    the rankings; quality: by metric, empty where nothing could be scored.
+    the rankings; quality: by metric, empty where nothing could be scored; identification: None then, too.
     """
 
     row: str
@@ -152,6 +190,7 @@ class RowMetrics(_Record):
     judgements: Judgements | None
     enlarged: Enlarged | None
     quality: dict[str, Average]
+    identification: Identification | None
     costs: RowCosts
 
 

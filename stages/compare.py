@@ -73,6 +73,7 @@ def main(argv: list[str] | None = None) -> None:
     files.write_json(paths.METRICS, dvc_views.metrics(rows))
     csv_files.write_csv(paths.SIGNIFICANCE, *dvc_views.significance_table(pairs))
     csv_files.write_csv(paths.TOP_K_CURVES, *dvc_views.top_k_curves(rows, queries))
+    csv_files.write_csv(paths.IDENTIFICATION_CURVES, *dvc_views.identification_curves(rows))
     csv_files.write_csv(paths.ACCURACY_COST, *dvc_views.accuracy_cost(rows))
     csv_files.write_csv(paths.TRAINING_CURVES, *dvc_views.training_curves(rows))
     files.write_text(paths.COMPARISON, markdown.page(compared))

@@ -59,6 +59,17 @@ def test_worked_by_hand() -> None:
     assert identification.error_curve(some, [0.5, 1.0, 0.1]).tolist() == [3 / 4, 2 / 4, 1.0]
 
 
+def test_curve_and_histograms_worked_by_hand() -> None:
+    some = searches([(0.9, True), (0.7, True), (0.6, False)], [0.8, 0.5, -math.inf] + [0.1] * 9)
+    targets = identification.curve_targets(some)
+    assert targets[0] == 1 and 1 / 12 <= targets[-1] < 1 / 12 * 10**0.1
+    assert np.diff(np.log10(targets)) == pytest.approx(-0.1)
+    bounds, right, non_mated = identification.histograms(some)
+    assert (bounds[0], bounds[-1], len(bounds)) == (0.1, 0.9, identification.HISTOGRAM_BINS + 1)
+    assert (right.sum(), right[-1], right[30]) == (2, 1, 1), "0.7 is three quarters of the way"
+    assert (non_mated.sum(), non_mated[0]) == (11, 9), "a search without an answer has no score"
+
+
 def test_queries_whose_right_answers_are_left_out_stand_in_for_few_non_mated_ones() -> None:
     some = identification.searches(
         first_score=np.array([0.9, 0.8, 0.7, NONE, 0.5]),

@@ -125,6 +125,8 @@ def test_the_page_shows_no_match_below_the_threshold_but_says_how_near_the_best_
 
 def test_a_threshold_chosen_on_photos_is_refused_for_texts(images: list[Image]) -> None:
     row = row_search.open_row("a", params.load(), gallery_photos.read("pixels"))
-    with pytest.raises(UserError, match=r"fpir=0.1: was chosen on photos, and texts have other scores; leave"):
+    with pytest.raises(
+        UserError, match=r"fpir=0.1: was chosen on photos, and texts have other scores; leave"
+    ):
         api.search(row, api.text_query("a slice of pizza"), 5, Threshold(fpir=0.1))
     Threshold(score=0.2).check_text()

@@ -78,6 +78,15 @@ def top_k_curves(rows: Rows, queries: Queries) -> CsvTable:
     return CsvTable(("model", "k", "top_k"), lines)
 
 
+def identification_curves(rows: Rows) -> CsvTable:
+    """A line per row and FPIR: the share of queries with a match that are missed at its threshold."""
+    lines = []
+    for name, row in rows.items():
+        points = row.identification.curve if row.identification else ()
+        lines += [[name, f"{fpir:.6g}", f"{fnir:.6f}"] for fpir, fnir in points]
+    return CsvTable(("model", "fpir", "fnir"), lines)
+
+
 def accuracy_cost(rows: Rows) -> CsvTable:
     """A line per row that has a speed and a quality: the ends of an interval that it lacks are its mean."""
     lines = []

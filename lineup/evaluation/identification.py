@@ -32,6 +32,8 @@ REQUIRED_PRECISION = 0.9
 FALSE_MATCHES_PER_PROMISE = 3
 # With fewer non-mated searches, mated queries stand in: it is what an FPIR of 1% takes.
 FEW_NON_MATED = 300
+HISTOGRAM_BINS = 40
+_CURVE_POINTS_PER_DECADE = 10
 _SPLITS = 200
 _INTERVAL = (0.025, 0.975)
 
@@ -126,11 +128,32 @@ def threshold_at(scores: FloatArray, fpir: float) -> float:
     return float(allowed[-1]) if len(allowed) else np.inf
 
 
-def error_curve(given: Searches, fpir: Sequence[float]) -> FloatArray:
+def error_curve(given: Searches, fpir: Sequence[float] | FloatArray) -> FloatArray:
     """FNIR at the threshold of each FPIR, on the searches that the thresholds were chosen on: float [F]."""
     non_mated, found = given.score[~given.mated], given.score[given.mated & given.right]
     thresholds = [threshold_at(non_mated, target) for target in fpir]
     return np.array([1 - np.sum(found >= threshold) / given.mated.sum() for threshold in thresholds])
+
+
+def curve_targets(given: Searches) -> FloatArray:
+    """FPIRs for a curve: from 1, ten to each power of ten, down to one false match among all searches."""
+    decades = np.log10(max(int(np.sum(~given.mated)), 1))
+    steps = np.arange(int(np.floor(decades * _CURVE_POINTS_PER_DECADE)) + 1)
+    return 10.0 ** (-steps / _CURVE_POINTS_PER_DECADE)
+
+
+def histograms(given: Searches) -> tuple[FloatArray, IntArray, IntArray]:
+    """How scores are distributed: bounds of the bins, float [B + 1], and counts in each, int [B].
+
+    The first counts are of right first answers, the second of the first answers of non-mated searches.
+    """
+    finite = given.score[np.isfinite(given.score)]
+    bounds = np.histogram_bin_edges(finite, HISTOGRAM_BINS)
+    right, non_mated = (
+        np.histogram(given.score[chosen & np.isfinite(given.score)], bounds)[0]
+        for chosen in (given.right, ~given.mated)
+    )
+    return bounds, right, non_mated
 
 
 def is_supported(given: Searches, fpir: float) -> bool:

@@ -73,12 +73,20 @@ class OperatingPoint(_Record):
     fnir: Rate
 
 
+class ScoreHistogram(_Record):
+    """How many first answers have a score between two bounds: right ones, and those of non-mated searches."""
+
+    bounds: tuple[float, ...]
+    right: tuple[int, ...]
+    non_mated: tuple[int, ...]
+
+
 class Identification(_Record):
     """How well a row tells whether a query has a match at all; see lineup/evaluation/identification.py.
 
     mated, non_mated: searches with and without a relevant image in the gallery; stand_ins: of the latter, how
     many are mated queries whose relevant images were left out; unsupported: FPIRs for which there are too few
-    non-mated searches.
+    non-mated searches; curve: (FPIR, FNIR) at thresholds that were chosen on all searches.
     """
 
     mated: int
@@ -88,6 +96,8 @@ class Identification(_Record):
     recall_at_precision_90: Rate
     operating_points: tuple[OperatingPoint, ...]
     unsupported: tuple[float, ...]
+    curve: tuple[tuple[float, float], ...]
+    histogram: ScoreHistogram
 
 
 class TrainingEpoch(BaseModel):

@@ -22,6 +22,7 @@ from lineup.evaluation.row_metrics import (
     Rate,
     RowCosts,
     RowMetrics,
+    ScoreHistogram,
 )
 from lineup.storage import rankings
 
@@ -126,6 +127,8 @@ def identify(
     supported = [target for target in fpir if identification.is_supported(given, target)]
     micro, recall = identification.ranked_figures(given, samples, seed)
     points = identification.operating_points(given, supported, seed)
+    targets = identification.curve_targets(given)
+    bounds, right, non_mated = identification.histograms(given)
     return Identification(
         mated=int(given.mated.sum()),
         non_mated=int((~given.mated).sum()),
@@ -142,6 +145,15 @@ def identify(
             for point in points
         ),
         unsupported=tuple(target for target in fpir if target not in supported),
+        curve=tuple(
+            (round(float(target), DECIMALS), round(float(fnir), DECIMALS))
+            for target, fnir in zip(targets, identification.error_curve(given, targets), strict=True)
+        ),
+        histogram=ScoreHistogram(
+            bounds=tuple(round(float(bound), DECIMALS) for bound in bounds),
+            right=tuple(map(int, right)),
+            non_mated=tuple(map(int, non_mated)),
+        ),
     )
 
 

@@ -115,6 +115,19 @@ def bootstrap_group_intervals(
     return GroupIntervals(*ends[0], *ends[1])
 
 
+def group_means(values: FloatArray, groups: IntArray) -> FloatArray:
+    """The mean of each group of queries.
+
+    Args:
+        values: float [N, M].
+        groups: int [N], codes 0..G-1, each of which occurs.
+    Returns:
+        float [G, M].
+    """
+    sums, sizes = _cluster_sums(values, groups)
+    return sums / sizes[:, None] / _UNITS_PER_ONE
+
+
 def group_contrasts(values: FloatArray, groups: IntArray) -> FloatArray:
     """Columns for `randomisation_test` of "a group's mean is the mean of all queries".
 

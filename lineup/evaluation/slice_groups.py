@@ -113,11 +113,11 @@ def _number_names(values: FloatArray) -> _Names:
 
 
 def _edges(values: FloatArray, distinct: FloatArray) -> FloatArray:
-    """The largest value of each group but the last, ascending: the three quartiles.
+    """The largest value of each group but the last, ascending: those up to the three quartiles.
 
     A value that fills a quarter or more is a group of its own, apart from what is below it.
     """
-    quartiles = np.quantile(values, _QUARTERS, method="inverted_cdf")
+    quartiles = distinct[np.searchsorted(distinct, np.quantile(values, _QUARTERS), side="right") - 1]
     edges = set(quartiles)
     for value in {*quartiles[:-1][quartiles[:-1] == quartiles[1:]], distinct[-1]} & edges:
         edges |= set(distinct[distinct < value][-1:])

@@ -12,11 +12,15 @@ from lineup.evaluation.sentences import Listing
 from lineup.evaluation.slices import Difference, Slice
 
 MOST_SHOWN = 3
+_WHERE_ALL_ARE = (
+    "p is Holm-adjusted for all groups, which are in metrics/slices.csv; "
+    "data/raw/attributes.csv adds attributes of your own."
+)
 _PLAIN_NAME = re.compile(r"[\w .()%/-]+")
 
 
 def weaknesses(compared: Comparison, slices: Sequence[Slice]) -> list[Listing]:
-    """Where the best row is weaker than its mean, and where another row beats it, by more than chance.
+    """Where the best row is below its mean, and where another row beats it, by more than chance.
 
     Empty where there is no best row, or where no attribute says anything.
     """
@@ -29,7 +33,7 @@ def weaknesses(compared: Comparison, slices: Sequence[Slice]) -> list[Listing]:
         trained = {row.name for row in compared.trained}
         others = [each for each in slices if each.model in trained - {best}]
         listings.append(_beaten(best, own, others))
-    return listings
+    return [*listings, Listing((_WHERE_ALL_ARE,), [])]
 
 
 def _weakest(best: str, slices: Iterable[Slice]) -> Listing:
@@ -38,50 +42,50 @@ def _weakest(best: str, slices: Iterable[Slice]) -> Listing:
     if not weaker:
         return Listing(
             (
-                "In no group of queries is ",
                 Code(best),
-                " below its mean by more than chance.",
+                " is below its mean by more than chance in no group of queries.",
             ),
             [],
         )
     items: list[Text] = [
         (
             *_group(each),
-            f": {_mean(each.mean)}, {_difference(each.to_mean)} below its mean of "
-            f"{_mean(each.mean - each.to_mean.value)}; {each.queries:,} queries",
+            f": {_mean(each.mean)}, {_mean(-each.to_mean.value)} below its mean of "
+            f"{_mean(each.mean - each.to_mean.value)} {_certainty(each.to_mean)}; {each.queries:,} queries",
         )
         for each in weaker[:MOST_SHOWN]
     ]
-    return Listing(("Where ", Code(best), f" is weakest{_of(len(weaker))}:"), items)
+    return Listing((Code(best), f" is below its mean by more than chance in {_groups(len(weaker))}:"), items)
 
 
 def _beaten(best: str, own: dict[tuple[str, str], Slice], others: Iterable[Slice]) -> Listing:
     strongest: dict[tuple[str, str], tuple[float, Slice, Difference]] = {}
     for each in others:
-        key, behind = (each.attribute, each.group), each.to_best
-        if behind and _told(behind) and behind.value > strongest.get(key, (0.0,))[0]:
-            strongest[key] = (behind.value, each, behind)
+        key, ahead = (each.attribute, each.group), each.to_best
+        if ahead and _told(ahead) and ahead.value > strongest.get(key, (0.0,))[0]:
+            strongest[key] = (ahead.value, each, ahead)
     beaten = sorted(strongest.values(), key=lambda entry: -entry[0])
     if not beaten:
-        return Listing(
-            ("In no group of queries does another row beat ", Code(best), " by more than chance."), []
-        )
+        return Listing(("No other row beats ", Code(best), " by more than chance in a group of queries."), [])
     items: list[Text] = [
         (
             *_group(each),
             ": ",
             Code(each.model),
-            f" {_mean(each.mean)}, {_difference(behind)} above its "
-            f"{_mean(own[each.attribute, each.group].mean)}; {each.queries:,} queries",
+            f" {_mean(each.mean)}, {_mean(ahead.value)} above "
+            f"{_mean(own[each.attribute, each.group].mean)} {_certainty(ahead)}; {each.queries:,} queries",
         )
-        for _, each, behind in beaten[:MOST_SHOWN]
+        for _, each, ahead in beaten[:MOST_SHOWN]
     ]
-    return Listing(("Where another row beats ", Code(best), f"{_of(len(beaten))}:"), items)
+    return Listing(
+        ("Another row beats ", Code(best), f" by more than chance in {_groups(len(beaten))}:"), items
+    )
 
 
-def _of(count: int) -> str:
-    """Says that there are more than those shown."""
-    return f", {MOST_SHOWN} of {count} groups of queries" if count > MOST_SHOWN else ""
+def _groups(count: int) -> str:
+    if count > MOST_SHOWN:
+        return f"{count} groups of queries, of which these are the {MOST_SHOWN} with the largest difference"
+    return "one group of queries" if count == 1 else f"{count} groups of queries"
 
 
 def _told(difference: Difference) -> bool:
@@ -98,10 +102,10 @@ def _mean(value: float) -> str:
     return f"{value:.3f}"
 
 
-def _difference(difference: Difference) -> str:
-    """The size of a difference with its interval and p."""
+def _certainty(difference: Difference) -> str:
+    """The interval of a difference's size, and p."""
     sign = -1 if difference.value < 0 else 1
     ends = sorted(sign * end for end in (difference.low, difference.high) if end is not None)
-    interval = f" ({' to '.join(map(_mean, ends))})" if ends else ""
-    p = tables.p_value(difference.p_holm) if difference.p_holm is not None else ""
-    return f"{abs(difference.value):.3f}{interval}, {p}"
+    parts = [" to ".join(map(_mean, ends))] if ends else []
+    parts += [tables.p_value(difference.p_holm)] if difference.p_holm is not None else []
+    return f"({', '.join(parts)})"

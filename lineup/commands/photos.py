@@ -3,43 +3,19 @@
 from __future__ import annotations
 
 import difflib
-from collections import Counter
-from collections.abc import Sequence, Set
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import click
 
 from lineup import paths
-from lineup.errors import UserError, printable
-from lineup.layouts import detection, names, placement, plan, record
+from lineup.commands import photos_summary
+from lineup.errors import UserError
+from lineup.layouts import detection, placement, plan, record
 from lineup.layouts.layout import Source
-from lineup.layouts.plan import Plan
 from lineup.layouts.roles import Choices
 from lineup.storage import files
 
 _DEFAULTS = Choices()
-_MAX_SHOWN, _MAX_NAME_CHARACTERS = 3, 60
-_ALTERNATIVES = {
-    "label_folders": " (if the folders mean no label, use --layout flat)",
-    "flat": " (if its folders are labels, use --layout label_folders)",
-}
-_SPLITS = {"train": "train", "query": "queries", "gallery": "gallery"}
-
-
-def read(source: Path, layout: str | None) -> tuple[str, Source]:
-    """Lists the photos of a folder, as the layout of this name or the first that fits understands them.
-
-    Returns:
-        The layout's name and what it read.
-    Raises:
-        UserError: there are no photos.
-    """
-    name, chosen = detection.choose(source, layout)
-    listed = chosen.read(source)
-    if not listed.photos:
-        others = f": {_others(listed.skipped)}" if listed.skipped else ""
-        raise UserError(f"{source}: holds no photos{others}; name the folder that holds them")
-    return name, listed
 
 
 def check_source(source: Path, to: Path) -> None:
@@ -49,23 +25,39 @@ def check_source(source: Path, to: Path) -> None:
             raise UserError(f"{source}: is not a folder; name the folder that holds the photos")
         siblings = [entry.name for entry in source.parent.iterdir()] if source.parent.is_dir() else []
         close = difflib.get_close_matches(source.name, siblings, n=1)
-        hint = (
-            f"did you mean '{source.parent / close[0]}'?"
-            if close
-            else "name the folder that holds the photos"
-        )
-        raise UserError(f"{source}: does not exist; {hint}")
-    inside, outside = source.resolve(), to.resolve()
-    if inside == outside:
+        fix = f"did you mean '{source.parent / close[0]}'?" if close else "name the folder with your photos"
+        raise UserError(f"{source}: does not exist; {fix}")
+    inner, outer = source.resolve(), to.resolve()
+    if inner == outer:
         raise UserError(f"{source}: is {to} itself, which is laid out already; name another folder")
-    if outside in inside.parents:
+    if outer in inner.parents:
         raise UserError(f"{source}: is inside {to}, which `lineup photos` writes; move the photos elsewhere")
-    if inside in outside.parents:
+    if inner in outer.parents:
         raise UserError(f"{source}: holds {to}, too; name the folder that holds nothing but the photos")
 
 
-def lay_out(source: Path, listed: Source, choices: Choices, to: Path, hard_links: bool) -> list[str]:
-    """Lays out the photos as the folder `to`.
+def read(source: Path, layout: str | None) -> tuple[str, Source]:
+    """Lists the photos of a folder.
+
+    Args:
+        layout: its name; None for the first that fits.
+    Returns:
+        The layout's name and what it read.
+    Raises:
+        UserError: the layout is unknown, or the folder has a fault or no photos.
+    """
+    name, chosen = detection.choose(source, layout)
+    listed = chosen.read(source)
+    if not listed.photos:
+        others = photos_summary.skipped(listed.skipped)
+        raise UserError(
+            f"{source}: holds {others or 'no files'}, but no photo; name the folder with your photos"
+        )
+    return name, listed
+
+
+def lay_out(source: Path, listed: Source, choices: Choices, to: Path, placer: placement.Placer) -> list[str]:
+    """Lays out the photos as the folder `to`, or adds those that it lacks.
 
     Returns:
         What was done, a line each.
@@ -76,71 +68,15 @@ def lay_out(source: Path, listed: Source, choices: Choices, to: Path, hard_links
     files.restore_former(root)
     earlier = record.read(root)
     planned = plan.make(listed, choices, root, earlier)
-    new, placer = placement.changes(planned, source, root), placement.Placer(hard_links)
+    new = placement.changes(planned, source, root)
     if new or planned.removed or planned.text_files:
         placement.write(planned, source, root, new, placer)
     return [
-        _done(planned, new, {entry.path for entry in earlier}, placer, to),
-        *summary(planned),
+        photos_summary.written(planned, new, {entry.path for entry in earlier}, placer, to),
+        *photos_summary.splits(planned),
         *planned.notes,
-        *_gone(planned, to),
+        *photos_summary.gone(planned, to),
     ]
-
-
-def _done(planned: Plan, new: Sequence[str], before: Set[str], placer: placement.Placer, to: Path) -> str:
-    """What was written, in one line."""
-    added = sum(path not in before for path in new)
-    counts = {
-        "added" if before else "laid out": added,
-        "replaced, as they have changed": len(new) - added,
-        "with another label than before": planned.relabelled,
-    }
-    parts = [f"{count:,} photos {what}" for what, count in counts.items() if count]
-    ways = ", ".join(f"{count:,} {way}" for way, count in sorted(placer.counts.items()))
-    if parts:
-        return f"{to}: {'; '.join(parts)}" + (f" ({ways})" if ways else "")
-    if planned.text_files:
-        return f"{to}: {', '.join(sorted(planned.text_files))} brought up to date"
-    return f"{to}: nothing to do; all {len(planned.photos):,} photos are there"
-
-
-def _gone(planned: Plan, to: Path) -> list[str]:
-    if not planned.gone:
-        return []
-    shown = ", ".join(printable(entry.source, _MAX_NAME_CHARACTERS) for entry in planned.gone[:_MAX_SHOWN])
-    more = ", …" if len(planned.gone) > _MAX_SHOWN else ""
-    return [
-        f"{len(planned.gone):,} photos of {to} are not in the source any more, and stay ({shown}{more}); to remove "
-        f"them, move {to} away and run this again"
-    ]
-
-
-def summary(planned: Plan) -> list[str]:
-    """A line for each split of data/raw."""
-    photos: Counter[str] = Counter()
-    labels: dict[str, set[str]] = {}
-    for path, photo in planned.photos.items():
-        split = names.role_of(path) or ""
-        photos[split] += 1
-        if photo.label:
-            labels.setdefault(split, set()).add(photo.label)
-    return [
-        f"  {title:<8} {photos[split]:>7,} photos"
-        + (f" of {len(labels[split]):,} labels" if split in labels else "")
-        for split, title in _SPLITS.items()
-        if photos[split]
-    ]
-
-
-def _others(skipped: Sequence[str]) -> str:
-    """How many files were left out, by their endings: "12 files that are no photos (8 .txt, 4 .nef)"."""
-    endings = Counter(PurePosixPath(name).suffix.lower() or "without an ending" for name in skipped)
-    shown = ", ".join(
-        f"{count:,} {printable(ending, _MAX_NAME_CHARACTERS)}"
-        for ending, count in endings.most_common(_MAX_SHOWN)
-    )
-    more = ", …" if len(endings) > _MAX_SHOWN else ""
-    return f"{len(skipped):,} {'file that is no photo' if len(skipped) == 1 else 'files that are no photos'} ({shown}{more})"
 
 
 @click.command("photos")
@@ -170,14 +106,10 @@ def _others(skipped: Sequence[str]) -> str:
 @click.option(
     "--hard-links",
     is_flag=True,
-    help="Where no reflinks can be made: hard links, which take no disk, instead of copies.",
+    help="Where the disk has no reflinks: hard links, which take no space, instead of copies.",
 )
 @click.option(
-    "--to",
-    type=click.Path(path_type=Path),
-    default=paths.RAW,
-    metavar="FOLDER",
-    help=f"Default: {paths.RAW}.",
+    "--to", type=click.Path(path_type=Path), default=paths.RAW, metavar="FOLDER", help="Default: data/raw."
 )
 def command(
     source: Path,
@@ -195,19 +127,8 @@ def command(
     """
     check_source(source, to)
     name, listed = read(source, layout)
-    click.echo(f"{listed.summary}{_ALTERNATIVES.get(name, '')}")
-    for line in lay_out(source, listed, Choices(train_share, queries_per_label, queries), to, hard_links):
+    placer = placement.Placer(hard_links)
+    click.echo(photos_summary.understood(name, listed))
+    choices = Choices(train_share, queries_per_label, queries)
+    for line in (*lay_out(source, listed, choices, to, placer), *photos_summary.next_steps(to, placer)):
         click.echo(line)
-    if listed.skipped:
-        click.echo(f"left out: {_others(listed.skipped)}")
-    click.echo("next: run `lineup check`, then `dvc repro`")
-    click.echo(_version_control(to, hard_links))
-
-
-def _version_control(to: Path, hard_links: bool) -> str:
-    if not hard_links:
-        return f"to share the photos, or to keep their versions: `dvc add {to}`"
-    return (
-        f"to share the photos, or to keep their versions: `dvc add --no-relink {to}`; without --no-relink, DVC would "
-        "make your own photos read-only and part of its cache"
-    )

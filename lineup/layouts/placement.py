@@ -42,10 +42,12 @@ class Placer:
     Attributes:
         hard_links: whether hard links are allowed.
         counts: how many files were reflinked, hard-linked, copied and cropped.
+        copied_bytes: the size of the copies.
     """
 
     hard_links: bool = False
     counts: Counter[str] = field(default_factory=Counter)
+    copied_bytes: int = 0
     _cannot_reflink: set[int] = field(default_factory=set)
 
     def place(self, source: Path, target: Path) -> None:
@@ -59,6 +61,7 @@ class Placer:
         else:
             copy(source, target)
             self.counts["copied"] += 1
+            self.copied_bytes += status.st_size
         os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
 
     def _reflink(self, source: Path, target: Path, device: int) -> bool:
@@ -218,8 +221,8 @@ def _check_space(photos: Iterable[Path], temporary: Path, hard_links: bool) -> N
     if needed > free:
         links = "" if hard_links else ", or use --hard-links, which take none"
         raise UserError(
-            f"the copies of the photos need {needed / 1e9:.1f} GB, but the disk has {free / 1e9:.1f} GB free; free "
-            f"some space{links}"
+            f"the copies of the photos need {needed / 1e9:.1f} GB, and the disk has {free / 1e9:.1f} GB "
+            f"left; free some space{links}"
         )
 
 

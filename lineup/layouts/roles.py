@@ -47,9 +47,8 @@ class Assignment:
 
 def digest(text: str) -> str:
     """64 hex digits that depend on the text alone, in whichever Unicode form the disk has it."""
-    return hashlib.sha256(
-        f"{_SEED}: {unicodedata.normalize('NFC', text)}".encode(errors="surrogateescape")
-    ).hexdigest()
+    normal = f"{_SEED}: {unicodedata.normalize('NFC', text)}"
+    return hashlib.sha256(normal.encode(errors="surrogateescape")).hexdigest()
 
 
 def assign(
@@ -90,14 +89,14 @@ def _without_role(members: Iterable[SourcePhoto], assignment: Assignment) -> lis
 def _check(labels: Mapping[str, Sequence[SourcePhoto]], unlabelled: Sequence[str]) -> None:
     if all(len(members) == 1 for members in labels.values()):
         raise UserError(
-            f"each of the {len(labels):,} labels has one photo, so that no query has a right answer in the "
-            "gallery; use --layout flat to search without labels"
+            f"each of the {len(labels):,} labels has one photo, so that no query has a right answer; "
+            "use --layout flat to search without labels"
         )
     if len(labels) == 1 and not unlabelled:
         [label] = labels
         raise UserError(
-            f"all photos have one label, {printable(label, _MAX_SHOWN_CHARACTERS)!r}, so that every answer is "
-            "right; use --layout flat to search without labels"
+            f"all photos have one label, {printable(label, _MAX_SHOWN_CHARACTERS)!r}, so that every answer "
+            "is right; use --layout flat to search without labels"
         )
 
 
@@ -117,8 +116,8 @@ def _trained_labels(
     if train_share and len(sides) < 2 * MIN_LABELS_PER_SIDE:
         if hashes:
             assignment.notes.append(
-                f"{len(sides)} labels with several photos are too few to train on some and test on others, so "
-                "nothing is for training"
+                f"{len(sides)} labels with several photos are too few to train on some and test on others, "
+                "so that nothing is for training"
             )
         return trained
     if not train_share:

@@ -60,7 +60,7 @@ def lay_out(source: Path, listed: Source, choices: Choices, to: Path, placer: pl
     """Lays out the photos as the folder `to`, or adds those that it lacks.
 
     Returns:
-        What was done, a line each.
+        What was done, and what to do next, a line each.
     Raises:
         UserError: the photos can't make a test, or the folder holds other photos.
     """
@@ -76,6 +76,7 @@ def lay_out(source: Path, listed: Source, choices: Choices, to: Path, placer: pl
         *photos_summary.splits(planned),
         *planned.notes,
         *photos_summary.gone(planned, to),
+        *photos_summary.next_steps(to, placer, placement.shares_files(planned, source, root)),
     ]
 
 
@@ -130,5 +131,5 @@ def command(
     placer = placement.Placer(hard_links)
     click.echo(photos_summary.understood(name, listed))
     choices = Choices(train_share, queries_per_label, queries)
-    for line in (*lay_out(source, listed, choices, to, placer), *photos_summary.next_steps(to, placer)):
+    for line in lay_out(source, listed, choices, to, placer):
         click.echo(line)

@@ -86,15 +86,19 @@ def gone(plan: Plan, to: Path) -> Iterator[str]:
         )
 
 
-def next_steps(to: Path, placer: Placer) -> Iterator[str]:
-    """What to do with the photos."""
+def next_steps(to: Path, placer: Placer, shares_files: bool) -> Iterator[str]:
+    """What to do with the photos.
+
+    Args:
+        shares_files: whether some photos of data/raw are hard links to those of the source.
+    """
     if placer.copied_bytes >= _LARGE_COPY_BYTES:
         yield (
             f"the copies take {placer.copied_bytes / 1e9:.1f} GB, as this disk has no reflinks; "
             "hard links (--hard-links) would take none"
         )
     yield "next: `lineup check`, then `dvc repro`"
-    if placer.hard_links:
+    if shares_files:
         yield (
             f"to keep versions of the photos, or to share them: `dvc add --no-relink {to}` "
             "(without --no-relink, DVC makes the photos of the source read-only, and part of its cache)"

@@ -147,6 +147,22 @@ def _is_placed(photo: SourcePhoto, source: Path, target: Path) -> bool:
     return ours.st_mtime_ns == theirs.st_mtime_ns or _same_bytes(source / photo.name, target)
 
 
+def shares_files(plan: Plan, source: Path, root: Path) -> bool:
+    """Whether data/raw holds hard links to photos of the source."""
+
+    def status(path: Path) -> tuple[int, int] | None:
+        try:
+            file = path.stat()
+        except FileNotFoundError:
+            return None
+        return (file.st_dev, file.st_ino) if file.st_nlink > 1 else None
+
+    return any(
+        (inode := status(root / path)) is not None and inode == status(source / photo.name)
+        for path, photo in plan.photos.items()
+    )
+
+
 def _same_bytes(path: Path, other: Path) -> bool:
     with path.open("rb") as one, other.open("rb") as two:
         while block := one.read(_COMPARED_BYTES):
@@ -192,7 +208,7 @@ def write(
 
 
 def lay_out(pictures: Mapping[str, Path], root: Path) -> None:
-    """Creates a folder that holds some files, by their paths below it."""
+    """Creates a folder that holds copies of files, by their paths below it."""
     placer = Placer()
 
     def build(temporary: Path) -> None:

@@ -9,8 +9,6 @@ import filecmp
 import hashlib
 import importlib.util
 import re
-import shutil
-import tempfile
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -20,8 +18,9 @@ import click
 
 from lineup import paths
 from lineup.errors import UserError
+from lineup.layouts import placement
 from lineup.photos import raw_attributes
-from lineup.storage import csv_files
+from lineup.storage import csv_files, files
 
 QUERY_VENDORS = ("Twtr", "Wind")  # Both draw flat designs.
 GALLERY_VENDORS = ("Appl", "FB", "Goog", "Joy", "Sams")
@@ -148,26 +147,17 @@ def lay_out(pictures: Mapping[str, Path], to: Path) -> bool:
     Raises:
         UserError: the folder holds anything else, which is never touched.
     """
-    to, table = to.resolve(), attributes(pictures).encode()
+    to, table = to.resolve(), attributes(pictures)
+    files.restore_former(to)
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
-        other = _first_difference(pictures, table, to)
+        other = _first_difference(pictures, table.encode(), to)
         if other is None:
             return False
         raise UserError(
             f"{to}: holds something else than this demo ({other}); "
             "move it away, or name another folder with --to"
         )
-    to.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{to.name}.", suffix=".tmp", dir=to.parent))
-    try:
-        temporary.chmod(0o755)
-        for name, picture in pictures.items():
-            (temporary / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(picture, temporary / name)
-        (temporary / raw_attributes.FILE_NAME).write_bytes(table)
-        temporary.rename(to)  # This replaces an empty folder, and fails on a full one.
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    placement.lay_out(pictures, to, {raw_attributes.FILE_NAME: table})
     return True
 
 

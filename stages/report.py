@@ -17,7 +17,7 @@ from lineup import cli, machine, paths
 from lineup.evaluation import comparison, row_metrics
 from lineup.evaluation.relevance import COLUMNS, gallery_positions, read_relevance
 from lineup.photos import decoding, thumbnails
-from lineup.report import collection, html, js_data, overview
+from lineup.report import charts, collection, html, js_data, overview
 from lineup.report.row import row_data
 from lineup.settings.params import Params
 from lineup.storage import csv_files, files, parquet, rankings
@@ -42,15 +42,16 @@ def report(params: Params) -> None:
     figures = {row: overview.read_query_figures(paths.row_queries(row)) for row in rows}
     images = collection.read(read_manifest())
     pairs = overview.read_pairs(paths.SIGNIFICANCE)
-    curves = overview.read_curves(paths.TOP_K_CURVES)
+    curves = charts.read_curves(paths.TOP_K_CURVES)
     leaks = csv_files.read_csv(paths.LEAKS)
     cutoffs = params.score.cutoffs
     compared = comparison.compare(rows, comparison.shown_metrics(rows, cutoffs), pairs)
     data = js_data.assignment("LINEUP", "collection", images.to_json())
     data += js_data.assignment("LINEUP", "queries", overview.query_data(figures, compared, images))
     files.replace_atomically(paths.REPORT_ASSETS, lambda folder: write_assets(folder, data))
-    charts = overview.chart_data(compared, cutoffs, curves, params.near_copies.rows)
-    files.write_text(paths.REPORT, html.index(compared, charts, leaks, overview.LEAKS_SHOWN))
+    made_of = {row: (settings.first, settings.second) for row, settings in params.refinements.items()}
+    drawn = charts.chart_data(compared, cutoffs, curves, params.near_copies.rows, made_of)
+    files.write_text(paths.REPORT, html.index(compared, drawn, leaks, overview.LEAKS_SHOWN))
     log.info("%d rows, open %s", len(rows), paths.REPORT)
 
 

@@ -33,6 +33,7 @@
     });
   }
 
+  if (!byId("labels")) return; // without labels there is no such section
   const STEP = 15;
   let shown = STEP;
   const chooser = byId("labels-model");

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from lineup.evaluation.comparison import Comparison
 from lineup.evaluation.rich_text import Code, Data, Span, Strong
 from lineup.report import js_data
 from lineup.report.figures_table import figures_table
+from lineup.report.first_screen import FirstScreen
 
 PAGE = Path(__file__).parent / "page"
 ASSETS = (
@@ -25,19 +27,32 @@ ASSETS = (
     "tradeoff.js",
     "curves.js",
     "tables.js",
+    "queries.css",
+    "pictures.js",
+    "selection.js",
+    "viewer.js",
+    "slide.js",
     "queries.js",
+    "against.js",
+    "first_screen.js",
     "suspects.js",
     "copies.js",
 )
+NO_ID = "0" * 16
 
 
 def index(
-    compared: Comparison, charts: Mapping[str, Any], leaks: Sequence[Mapping[str, str]], leaks_shown: int
+    compared: Comparison,
+    first: FirstScreen,
+    charts: Mapping[str, Any],
+    leaks: Sequence[Mapping[str, str]],
+    leaks_shown: int,
 ) -> str:
     """The front page.
 
     Args:
         compared: the rows, from best to worst.
+        first: what the page says first.
         charts: what `charts.chart_data` returned.
         leaks: rows of leaks.csv, of which the first `leaks_shown` are shown.
     """
@@ -49,6 +64,9 @@ def index(
             title=sentences.TITLE,
             task=sentences.task(compared.task),
             verdict=sentences.verdict(compared),
+            first=first,
+            scored=bool(compared.metric_names),
+            labelled=bool(compared.metric_names) and compared.task.labels > 0,
             figures=figures_table(compared),
             how_to_read=[
                 measured_on.introduction,
@@ -60,8 +78,15 @@ def index(
             charts_script=Markup(js_data.literal(charts)),
             leaks=leaks[:leaks_shown],
             num_leaks=len(leaks),
+            no_id=NO_ID,
         )
     )
+
+
+def with_id(page: str, data: str) -> tuple[str, str]:
+    """The page with a digest of itself and of its data as its id, and that id."""
+    page_id = hashlib.sha256(f"{page}\0{data}".encode()).hexdigest()[:16]
+    return page.replace(f'data-page="{NO_ID}"', f'data-page="{page_id}"', 1), page_id
 
 
 def _environment() -> jinja2.Environment:

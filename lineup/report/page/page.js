@@ -25,9 +25,14 @@ const Page = (() => {
     build((t) => document.createElementNS("http://www.w3.org/2000/svg", t), tag, attributes, children);
   const byId = (id) => document.getElementById(id);
 
+  // Runs a script; whether it was there.
   function load(source) {
     return new Promise((resolve) => {
-      const script = el("script", { src: source, load: () => resolve(true), error: () => resolve(false) });
+      const done = (loaded) => {
+        script.remove();
+        resolve(loaded);
+      };
+      const script = el("script", { src: source, load: () => done(true), error: () => done(false) });
       document.head.append(script);
     });
   }
@@ -106,10 +111,25 @@ const Page = (() => {
     add();
     box.replaceChildren(...(items.length ? [grid, more] : [el("p", {}, "None.")]));
   }
+  // What a row answers to a query: those it ranks first, and the first right one where it comes later; null until loaded.
+  const MARKS = { 1: ["right", "✓ right"], 0: ["wrong", "✗ wrong"], "?": ["unknown", "? unknown"] };
+  function answers(name, q) {
+    const own = rows[name];
+    if (!own) return null;
+    const first = own.answers[q].map((g, i) => ({ g, score: own.scores[q][i], mark: own.marks[q][i], rank: i + 1 }));
+    const late = own.first[q];
+    return late ? [...first, { rank: late[0], g: late[1], score: late[2], mark: "1" }] : first;
+  }
+  function save(name, blob) {
+    const link = el("a", { href: URL.createObjectURL(blob), download: name });
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+  }
   const score = (value) => (Math.abs(value) >= 100 ? value.toFixed(0) : value.toPrecision(3));
 
   return {
-    charts, rows, matches, missing, data, order, el, svg, byId, number, options, label, picture, path, files, pair, cards, score, loadAll,
+    charts, rows, matches, missing, data, order, el, svg, byId, number, options, label, picture, path, files, pair, cards, score, load, loadAll,
+    MARKS, answers, save, scored: charts.rows.some((row) => row.quality),
     whenever: (listener) => listeners.push(listener),
   };
 })();

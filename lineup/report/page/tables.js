@@ -51,6 +51,7 @@
   // A line may end after a name's underscore.
   const breakable = (name) => name.split("_").flatMap((part, i, parts) => (i < parts.length - 1 ? [`${part}_`, el("wbr")] : [part]));
 
+  if (!byId("labels")) return; // without labels there is no such section
   const STEP = 15, OTHERS_SHOWN = 6; // more columns would not fit into a window of 1280 px
   let shown = STEP;
   const chooser = byId("labels-model");

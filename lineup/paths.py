@@ -35,6 +35,8 @@ CACHE = _local_cache(Path.cwd())
 REPORT = Path("data/report/index.html")
 REPORT_ASSETS = Path("data/report/assets")
 REPORT_THUMBNAILS = Path("data/report/thumbnails")
+REPORT_PICTURES = Path("data/report/pictures")
+REPORT_MADE = Path("data/report/made.js")  # no output of a stage: see lineup/report/made.py
 
 
 def manifest(part: Part) -> Path:
@@ -100,6 +102,11 @@ def row_queries(row: str) -> Path:
 def report_row(row: str) -> Path:
     """A row's data for the report."""
     return Path("data/report/rows") / f"{row}.js"
+
+
+def report_ranks(row: str) -> Path:
+    """The row's rankings in full, in scripts of a few hundred queries each."""
+    return Path("data/report/ranks") / row
 
 
 def near_copies(model: str) -> Path:

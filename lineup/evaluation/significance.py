@@ -97,7 +97,7 @@ def bootstrap_group_intervals(
         return GroupIntervals(*(np.full((group_count, columns), np.nan) for _ in GroupIntervals._fields))
     random = np.random.default_rng(seed)
     means, differences = [], []
-    for counts in _resamples(random, samples, len(sizes)):
+    for counts in resamples(random, samples, len(sizes)):
         group_sums, group_sizes = (
             (counts @ sums).reshape(-1, group_count, columns),
             (counts @ sizes)[..., None],

@@ -105,13 +105,18 @@ def percent(share: float) -> str:
 
 
 def _percentage(rate: Rate) -> Estimate:
-    if rate.low is None or rate.high is None:
-        return Estimate(f"{rate.value:.1%}", "")
-    return Estimate(f"{rate.value:.1%}", f"({100 * rate.low:.1f}-{100 * rate.high:.1f})")
+    return Estimate(f"{rate.value:.1%}", _ends(rate, 100, 1), rate.value, rate.low, rate.high)
 
 
 def _share(rate: Rate) -> Estimate:
+    return Estimate(figure(rate.value, 3), _ends(rate, 1, 3), rate.value, rate.low, rate.high)
+
+
+def _ends(rate: Rate, factor: int, digits: int) -> str:
+    """The interval, "(0.4-1.9)" or, of shares, "(.609-.666)"; empty if there is none."""
     if rate.low is None or rate.high is None:
-        return Estimate(figure(rate.value, 3), "")
-    low, high = (f"{end:.3f}".removeprefix("0") for end in (rate.low, rate.high))
-    return Estimate(f"{rate.value:.3f}", f"({low}-{high})")
+        return ""
+    low, high = (f"{factor * end:.{digits}f}" for end in (rate.low, rate.high))
+    if factor == 1:
+        low, high = low.removeprefix("0"), high.removeprefix("0")
+    return f"({low}-{high})"

@@ -10,7 +10,7 @@ from typing import Any
 
 from lineup.evaluation.comparison import Comparison
 from lineup.evaluation.metrics import MAIN_METRIC
-from lineup.evaluation.row_metrics import RowCosts
+from lineup.evaluation.row_metrics import Identification, RowCosts
 from lineup.storage import csv_files
 
 
@@ -86,6 +86,7 @@ def chart_data(
                 "made_of": [*dict.fromkeys(made_of.get(row.name, ()))],
                 "training": [epoch.model_dump() for epoch in costs.training_curve],
                 "curve": curves.get(row.name, []),
+                "match": _match(row.metrics.identification),
             }
         )
     return {
@@ -94,6 +95,15 @@ def chart_data(
         "cutoffs": sorted(set(cutoffs)) if compared.metric_names else [],
         "matched": list(matched),
     }
+
+
+def _match(identified: Identification | None) -> dict[str, Any] | None:
+    """Which score tells a match from none, as match.js reads it."""
+    if identified is None:
+        return None
+    points = [{"target": point.target, "threshold": point.threshold} for point in identified.operating_points]
+    drawn = identified.model_dump(include={"mated", "non_mated", "stand_ins", "curve", "histogram"})
+    return drawn | {"points": points}
 
 
 def _axis(key: str, cost: Cost) -> dict[str, Any]:

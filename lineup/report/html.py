@@ -10,7 +10,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup, escape
 
-from lineup.evaluation import sentences, tables
+from lineup.evaluation import match_view, sentences, tables
 from lineup.evaluation.comparison import Comparison
 from lineup.evaluation.rich_text import Code, Data, Span, Strong
 from lineup.report import js_data
@@ -35,6 +35,7 @@ ASSETS = (
     "queries.js",
     "against.js",
     "first_screen.js",
+    "match.js",
     "suspects.js",
     "copies.js",
 )
@@ -74,6 +75,7 @@ def index(
                 *sentences.notes(compared),
                 *((line,) for line in sentences.legend(compared)),
             ],
+            match_sentences=match_view.sentences(compared) if match_view.is_shown(compared) else [],
             charts=charts,
             charts_script=Markup(js_data.literal(charts)),
             leaks=leaks[:leaks_shown],

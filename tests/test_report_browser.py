@@ -138,7 +138,7 @@ def test_it_renders_without_a_word_in_the_console_or_a_request_that_leaves(page:
     sizes = page.execute_script(
         "return [...document.querySelectorAll('.asked img')].slice(0, 3).map((i) => [i.complete, i.naturalWidth])"
     )
-    assert sizes == [[True, 128]] * 3
+    assert sizes == [[True, 160]] * 3
 
 
 def test_the_policy_refuses_what_would_leave(page: WebDriver) -> None:
@@ -291,12 +291,23 @@ def test_filters_show_exactly_the_queries_they_name(page: WebDriver, k: int) -> 
         choose(page, "query-filter", name)
         assert sorted(shown_queries(page)) == queries, name
         assert texts(page, "#query-count")[0].startswith(f"{len(queries)} of {len(every)} queries")
-    choose(page, "query-filter", "a-not-b")
     choose(page, "query-a", "blurred")
     choose(page, "query-b", "sharp")
-    assert sorted(shown_queries(page)) == [q for q in every if verdicts[2][q] and not verdicts[0][q]]
-    # Only the two models in question are shown then.
-    assert {text.split()[0] for text in texts(page, ".query .model")} <= {"blurred", "sharp"}
+    for name, (a, b) in {
+        "both": (True, True),
+        "only-a": (True, False),
+        "only-b": (False, True),
+        "neither": (False, False),
+    }.items():
+        choose(page, "query-filter", name)
+        queries = [q for q in every if (verdicts[2][q], verdicts[0][q]) == (a, b)]
+        assert sorted(shown_queries(page)) == queries, name
+        assert texts(page, f".tile.{name} b") == [str(len(queries))]
+        # Only the two rows in question are shown then, A above B.
+        assert [text.split()[0] for text in texts(page, ".query:first-child .model")] in (
+            [],
+            ["blurred", "sharp"],
+        )
 
 
 def test_the_headline_and_the_query_list_count_the_same(

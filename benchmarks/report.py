@@ -105,7 +105,8 @@ def measure_page(browser: WebDriver) -> None:
 
 
 def measure_files() -> None:
-    for folder in (paths.REPORT_ASSETS, paths.report_row("row_0").parent, paths.report_ranks("row_0").parent):
+    rows, ranks = paths.report_row("row_0").parent, paths.report_ranks("row_0").parent
+    for folder in (paths.REPORT_ASSETS, rows, ranks):
         size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
         print(f"{folder}: {size / 1e6:,.0f} MB")
 
@@ -132,7 +133,7 @@ def measure_photos(folder: Path) -> None:
 
 
 def photos(folder: Path) -> Iterator[bytes]:
-    """Sheets of four of the folder's photos, two by two: small photos have then enough pixels to be shrunk."""
+    """Sheets of four of the folder's photos, two by two, since small photos would not be shrunk."""
     names = sorted(file for file in folder.rglob("*") if file.suffix.lower() in (".jpg", ".jpeg", ".png"))
     for start in range(0, len(names) - 3, max(4, len(names) // PHOTOS_MEASURED)):
         four = [decoding.decode(name.read_bytes()) for name in names[start : start + 4]]

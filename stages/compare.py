@@ -70,13 +70,15 @@ def main(argv: list[str] | None = None) -> None:
     check_same_task(rows, queries)
     pairs = compare_pairs(queries, metric_names, params.score.bootstrap_samples, params.seed)
     compared = comparison.compare(rows, metric_names, pairs)
-    files.write_json(paths.METRICS, dvc_views.metrics(rows))
+    files.write_json(paths.METRICS, dvc_views.metrics(rows, metric_names))
     csv_files.write_csv(paths.SIGNIFICANCE, *dvc_views.significance_table(pairs))
     csv_files.write_csv(paths.TOP_K_CURVES, *dvc_views.top_k_curves(rows, queries))
     csv_files.write_csv(paths.ACCURACY_COST, *dvc_views.accuracy_cost(rows))
     csv_files.write_csv(paths.TRAINING_CURVES, *dvc_views.training_curves(rows))
     files.write_text(paths.COMPARISON, markdown.page(compared))
     log.info("%d rows, see %s", len(rows), paths.COMPARISON)
+    if unlisted := row_metrics.unlisted(rows):
+        log.info("%s", unlisted)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from lineup import cli, machine, paths
 from lineup.evaluation import comparison, row_metrics
 from lineup.evaluation.relevance import COLUMNS, gallery_positions, read_relevance
 from lineup.photos import decoding, thumbnails
-from lineup.report import collection, first_screen, html, js_data, made, overview
+from lineup.report import charts, collection, first_screen, html, js_data, made, overview
 from lineup.report.row import rank_parts, row_data
 from lineup.settings.params import Params
 from lineup.storage import csv_files, files, parquet, rankings
@@ -55,7 +55,7 @@ def report(params: Params) -> None:
     figures = {row: overview.read_query_figures(paths.row_queries(row)) for row in rows}
     images = collection.read(read_manifest())
     pairs = overview.read_pairs(paths.SIGNIFICANCE)
-    curves = overview.read_curves(paths.TOP_K_CURVES)
+    curves = charts.read_curves(paths.TOP_K_CURVES)
     leaks = csv_files.read_csv(paths.LEAKS)
     cutoffs = params.score.cutoffs
     compared = comparison.compare(rows, comparison.shown_metrics(rows, cutoffs), pairs)
@@ -63,10 +63,11 @@ def report(params: Params) -> None:
     data += js_data.assignment("LINEUP", "queries", overview.query_data(figures, compared, images))
     data += js_data.assignment("LINEUP", "pairs", first_screen.pairs_json(pairs))
     files.replace_atomically(paths.REPORT_ASSETS, lambda folder: write_assets(folder, data))
-    charts = overview.chart_data(compared, cutoffs, curves, params.near_copies.rows)
+    made_of = {row: (settings.first, settings.second) for row, settings in params.refinements.items()}
+    drawn = charts.chart_data(compared, cutoffs, curves, params.near_copies.rows, made_of)
     blob = made.blob_id(paths.METRICS)
     first = first_screen.first_screen(compared, pairs, images.data_digest, blob)
-    page, page_id = html.with_id(html.index(compared, first, charts, leaks, overview.LEAKS_SHOWN), data)
+    page, page_id = html.with_id(html.index(compared, first, drawn, leaks, overview.LEAKS_SHOWN), data)
     files.write_text(paths.REPORT, page)
     files.write_text(paths.REPORT_MADE, made.script(page_id, Path(), datetime.now(UTC)))
     log.info("%d rows, open %s", len(rows), paths.REPORT)

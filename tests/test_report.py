@@ -26,14 +26,15 @@ from PIL import Image as Pillow
 
 from lineup import paths
 from lineup.errors import UserError
-from lineup.evaluation import comparison, row_metrics
+from lineup.evaluation import comparison, row_metrics, tables
 from lineup.evaluation.comparison import Pair
 from lineup.evaluation.relevance import Relevance
 from lineup.evaluation.rich_text import Code, Strong
+from lineup.evaluation.row_metrics import RowCosts
 from lineup.photos import decoding as prepared_images
 from lineup.photos import thumbnails
+from lineup.report import charts, figures_table, first_screen, html, js_data, made, overview, row
 from lineup.report import collection as report_collection
-from lineup.report import first_screen, html, js_data, made, overview, row
 from lineup.storage import files, parquet, rankings, schemas
 from stages import report
 from tests.support import collection, project, reported
@@ -242,10 +243,71 @@ def test_the_table_has_the_comparisons_figures(folder: Path) -> None:
     quality, cost = markdown[: len(lines) + 1], markdown[len(lines) + 1 :]
     expected = [[*a, *b[2:]] for a, b in zip(quality, cost, strict=True)]
     assert header == expected[0]
-    plain = [[re.sub(r"^[★≈] |,(?= p )", "", cell) for cell in line] for line in lines]
-    assert plain == [
-        [re.sub(r",(?= p )", "", cell).replace("\\", "") for cell in line] for line in expected[1:]
-    ]
+    standing = header.index(tables.AGAINST_THE_BEST)
+    plain = [[" ".join(re.sub(r"^[★≈] ", "", cell).split()) for cell in line] for line in lines]
+    (pair,) = [pair for pair in overview.read_pairs(paths.SIGNIFICANCE) if pair.metric == "map_at_r"]
+    assert (pair.a, pair.b) == ("sharp", "blurred"), "sharp is the best row"
+    for line, cells in zip(plain, expected[1:], strict=True):
+        difference, verdict = line.pop(standing), cells.pop(standing)
+        if verdict != "best":
+            ends = f"({-pair.high:+.3f} to {-pair.low:+.3f})"
+            assert difference == f"{-pair.difference:+.3f} {verdict.replace(',', f' {ends}')}"
+        assert line == [cell.replace("\\", "") for cell in cells]
+
+
+def test_bars_span_their_column_and_rows_are_sorted_by_their_values(folder: Path) -> None:
+    reported.run(two_rows())
+    rows = row_metrics.read_all(("sharp", "blurred"))
+    compared = comparison.compare(rows, ("map_at_r", "top_1"), overview.read_pairs(paths.SIGNIFICANCE))
+    table = figures_table.figures_table(compared)
+    (_, sharp), (_, blurred) = table.lines
+    worst, best = rows["blurred"].quality["map_at_r"], rows["sharp"].quality["map_at_r"]
+    assert worst.low is not None and best.low is not None and best.high is not None
+    assert blurred[1].bar and sharp[1].bar
+    assert blurred[1].bar.low == 0 and sharp[1].bar.high == 100
+    span = best.high - worst.low
+    assert sharp[1].bar.low == pytest.approx(100 * (best.low - worst.low) / span, abs=0.06)
+    assert sharp[1].bar.mean == pytest.approx(100 * (best.mean - worst.low) / span, abs=0.06)
+    assert (sharp[1].value, sharp[2].value) == (best.mean, 0.0)
+    assert blurred[2].value == pytest.approx(worst.mean - best.mean, abs=2e-6)
+    shown = {column.title: column.shown for column in table.columns}
+    assert shown["map_at_r"] and shown["images/s"] and not shown["GFLOPs"] and not shown["dim"]
+
+
+def row_costs(**known: Any) -> RowCosts:
+    fields: dict[str, Any] = {
+        **dict.fromkeys(RowCosts.model_fields),
+        "transform_ms": 0.0,
+        "training_curve": (),
+    }
+    return RowCosts(**fields | {"random": False, "search_device": "CPU", "search_threads": 2} | known)
+
+
+def test_costs_of_a_hand_worked_case() -> None:
+    costs = row_costs(images_per_second=250.0, query_ms=1.5, parameters=2_500_000, train_minutes=0.0)
+    values = {key: cost.of(costs) for key, cost in charts.COSTS.items()}
+    assert values == {
+        "query_total_ms": 5.5,  # 4 ms of a batch's time, and the search
+        "index_mb": None,
+        "parameters": 2.5,
+        "gflops": None,
+        "train_minutes": 0.0,
+        "images_per_second": 250.0,
+    }
+    assert charts.query_total_ms(row_costs(query_ms=1.0)) is None
+    assert charts.query_total_ms(row_costs(images_per_second=250.0)) is None
+
+
+def test_a_cost_that_no_row_has_can_not_be_chosen_and_refinements_name_their_rows(folder: Path) -> None:
+    reported.run(two_rows())
+    rows = row_metrics.read_all(("sharp", "blurred"))
+    compared = comparison.compare(rows, (), ())
+    curves = charts.read_curves(paths.TOP_K_CURVES)
+    data = charts.chart_data(compared, [5, 1], curves, [], {"sharp": ("blurred", "blurred")})
+    assert [row["name"] for row in data["rows"]] == ["blurred", "sharp"]
+    assert [row["made_of"] for row in data["rows"]] == [[], ["blurred"]]
+    assert "train_minutes" not in [cost["key"] for cost in data["costs"]], "nothing was trained"
+    assert len(data["rows"][0]["curve"]) == 24
 
 
 def test_a_sentence_shows_what_isnt_markup_as_text() -> None:

@@ -9,6 +9,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 from selenium.webdriver.chrome.webdriver import WebDriver
+from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select
 
 from lineup import paths
@@ -160,7 +163,7 @@ def test_odd_labels_and_files_are_shown_as_text(page: WebDriver) -> None:
     assert page.execute_script("return window.attacked") is None
     assert (
         page.execute_script(
-            "return document.querySelectorAll('main script, img[src=x], td b:not(.best):not(.tie)').length"
+            "return document.querySelectorAll('main script, img[src=x], td b:not(.best):not(.tie), .chart b').length"
         )
         == 0
     )
@@ -187,6 +190,9 @@ def test_the_table_sorts_by_click_and_by_key(page: WebDriver) -> None:
             for text in texts(page, f".figures tbody tr > :nth-child({number})")
         ]
 
+    def rows() -> list[str]:
+        return texts(page, ".figures tbody th code")
+
     before = column("map_at_r")
     assert before == sorted(before, reverse=True) and len(set(before)) == 3
     button = page.find_element(By.XPATH, "//table[contains(@class, 'figures')]//button[text()='images/s']")
@@ -197,41 +203,228 @@ def test_the_table_sorts_by_click_and_by_key(page: WebDriver) -> None:
     assert column("images/s") == [40.0, 50.0, 200.0]
     assert button.find_element(By.XPATH, "..").get_attribute("aria-sort") == "ascending"
     assert column("map_at_r") != before
-
-
-def test_the_scatter_has_every_row_and_the_front_of_the_best(page: WebDriver) -> None:
-    assert sorted(texts(page, "#scatter .label")) == sorted(ROWS)
-    assert len(texts(page, "#scatter .error")) == 3
-    # sharp is the most accurate, blurred the fastest, and sharp beats middling in both.
-    front = page.execute_script("return document.querySelector('#scatter .front').points.length")
-    assert front == 2
-    read = texts(page, "#scatter title")
-    assert any(text.startswith("blurred: map_at_r 0.") and text.endswith("200.0 images/s") for text in read)
-
-
-def test_curves_are_drawn_and_read(page: WebDriver) -> None:
-    points = page.execute_script(
-        "return [...document.querySelectorAll('#top-k .series')].map((l) => l.points?.length).filter(Boolean)"
+    # By the difference, of which the best row has none.
+    standing = page.find_element(
+        By.XPATH, "//table[contains(@class, 'figures')]//button[.='against the best']"
     )
-    depth = {line["model"]: 0 for line in csv.DictReader(paths.TOP_K_CURVES.open(encoding="utf-8"))}
-    for line in csv.DictReader(paths.TOP_K_CURVES.open(encoding="utf-8")):
-        depth[line["model"]] += 1
-    assert sorted(points) == sorted(depth.values())
-    page.execute_script(
-        "const s = document.getElementById('top-k-at'); s.value = 5; s.dispatchEvent(new Event('input'))"
-    )
-    at_5 = {
-        line["model"]: float(line["top_k"])
-        for line in csv.DictReader(paths.TOP_K_CURVES.open(encoding="utf-8"))
-        if line["k"] == "5"
+    standing.click()
+    assert rows() == list(ROWS)
+    standing.click()
+    assert rows() == list(reversed(ROWS))
+
+
+def test_columns_are_chosen_and_intervals_are_shown_in_figures(page: WebDriver) -> None:
+    def headings() -> list[str]:
+        return page.execute_script(
+            "return [...document.querySelectorAll('.figures thead th')].filter((e) => e.checkVisibility())"
+            ".map((e) => e.textContent)"
+        )
+
+    assert headings() == [
+        "model",
+        "map_at_r",
+        "against the best",
+        "top_1",
+        "top_5",
+        "top_10",
+        "images/s",
+        "query ms",
+        "index MB",
+        "train min",
+        "licence",
+    ]
+    page.execute_script("document.querySelector('.chooser').open = true")
+    boxes = {
+        label.text: label.find_element(By.TAG_NAME, "input")
+        for label in page.find_elements(By.CSS_SELECTOR, "#columns label")
     }
-    assert texts(page, "#top-k-read")[0].split()[0] == "5"
-    for row, value in at_5.items():
-        assert f"{row} {value:.3f}" in texts(page, "#top-k-read span")
-    drawn = page.execute_script(
-        "return [...document.querySelectorAll('#training polyline')].map((l) => l.points.length)"
+    boxes["GFLOPs"].click()
+    boxes["top_5"].click()
+    assert "GFLOPs" in headings() and "top_5" not in headings()
+    cells = page.execute_script(
+        "return [...document.querySelectorAll('.figures tbody tr:first-child > *')].filter((e) => !e.hidden).length"
     )
-    assert drawn == [3, 2]  # map_at_r from epoch 0 on, loss from 1 on
+    assert cells == len(headings()), "a column's cells go with its heading"
+    ends = page.find_element(By.CSS_SELECTOR, ".figures tbody tr:first-child td small.ends")
+    assert ends.size["width"] <= 1
+    boxes["intervals in figures"].click()
+    assert ends.size["width"] > 40 and ends.text.startswith("(.")
+
+
+def test_interval_bars_stand_where_their_figures_are(page: WebDriver) -> None:
+    """Further right is higher, and the ends of all bars of a column are its span."""
+    bars = page.execute_script(
+        "return [...document.querySelectorAll('.figures tbody tr')].map((row) => [...row.cells[1].querySelectorAll('rect')]"
+        ".map((r) => { const box = r.getBoundingClientRect(), cell = r.ownerSVGElement.getBoundingClientRect();"
+        " return [(box.left - cell.left) / cell.width, (box.right - cell.left) / cell.width]; }))"
+    )
+    means = [sum(mean) / 2 for _, mean in bars]
+    assert means == sorted(means, reverse=True) and len(set(means)) == 3
+    assert min(low for (low, _), _ in bars) == pytest.approx(0, abs=0.02)
+    assert max(high for (_, high), _ in bars) == pytest.approx(1, abs=0.02)
+    assert all(low < sum(mean) / 2 < high for (low, high), mean in bars)
+
+
+def test_the_scatter_has_every_row_and_the_front_of_the_best_for_any_cost(page: WebDriver) -> None:
+    options = page.execute_script("return [...document.getElementById('cost').options].map((o) => o.value)")
+    assert options == [
+        "query_total_ms",
+        "index_mb",
+        "parameters",
+        "gflops",
+        "train_minutes",
+        "images_per_second",
+    ]
+    # sharp is the most accurate, blurred the fastest, and sharp beats middling in both. All three have one
+    # network, so that the most accurate one is the front of its size; the others were not trained.
+    fronts = {
+        "images_per_second": "2",
+        "query_total_ms": "2",
+        "parameters": "1",
+        "gflops": "1",
+        "train_minutes": "2",
+    }
+    for cost, front in fronts.items():
+        choose(page, "cost", cost)
+        assert sorted(texts(page, "#scatter .label")) == sorted(ROWS), cost
+        assert len(texts(page, "#scatter .error")) == 3
+        steps = page.find_element(By.CSS_SELECTOR, "#scatter .front")
+        assert steps.get_attribute("data-rows") == front, cost
+        assert page.find_element(By.CSS_SELECTOR, "#scatter .beaten").size["height"] > 20
+    choose(page, "cost", "images_per_second")
+    assert "right is faster" in texts(page, "#tradeoff-note")[0]
+    read = texts(page, "#scatter .point title")
+    assert any(
+        text.startswith("blurred: map_at_r 0.") and text.endswith("images/s, embedding 200") for text in read
+    )
+    assert point(page, "blurred")["x"] > point(page, "sharp")["x"], "200 images/s beside 50"
+    choose(page, "cost", "query_total_ms")
+    assert "left is cheaper" in texts(page, "#tradeoff-note")[0]
+    assert point(page, "blurred")["x"] < point(page, "sharp")["x"]
+    assert point(page, "blurred")["y"] > point(page, "sharp")["y"], "SVG counts from above"
+
+
+def point(page: WebDriver, row: str) -> dict[str, float]:
+    """The centre of a row's point."""
+    return page.execute_script(
+        "const { cx, cy } = document.querySelector(`#scatter .point[data-series='${arguments[0]}'] circle.dot`);"
+        "return { x: cx.baseVal.value, y: cy.baseVal.value }",
+        row,
+    )
+
+
+def test_a_refinement_is_joined_to_the_rows_that_it_is_made_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_browser: WebDriver
+) -> None:
+    """Of the page as it is drawn from its data: here `middling` is made of the other two."""
+    monkeypatch.chdir(tmp_path)
+    reported.run(
+        {row: reported.odd(clustered(4, 2, 2, noise)) for row, noise in zip(ROWS, (1, 1.6, 2.4), strict=True)}
+    )
+    text = paths.REPORT.read_text(encoding="utf-8")
+    head, tail = text.split('"name":"middling"')
+    made = tail.replace('"made_of":[]', '"made_of":["sharp","blurred"]', 1)
+    paths.REPORT.write_text(f'{head}"name":"middling"{made}', encoding="utf-8")
+    page = open_page(one_browser, tmp_path)
+    ends = page.execute_script(
+        "return [...document.querySelectorAll('#scatter .made-of')].map((l) => [l.dataset.series,"
+        " l.x1.baseVal.value, l.y1.baseVal.value, l.x2.baseVal.value, l.y2.baseVal.value])"
+    )
+    middling = point(page, "middling")
+    expected = [
+        ["middling", point(page, row)["x"], point(page, row)["y"], middling["x"], middling["y"]]
+        for row in ("sharp", "blurred")
+    ]
+    assert ends == expected
+
+
+def curves_file() -> dict[str, list[float]]:
+    curves: dict[str, list[float]] = {}
+    for line in csv.DictReader(paths.TOP_K_CURVES.read_text(encoding="utf-8").splitlines()):
+        curves.setdefault(line["model"], []).append(float(line["top_k"]))
+    return curves
+
+
+def test_curves_are_drawn_and_read_at_any_k(page: WebDriver) -> None:
+    curves = curves_file()
+    drawn = page.execute_script(
+        "return [...document.querySelectorAll('#top-k .curve')].map((l) => [l.parentNode.dataset.series, l.points.length])"
+    )
+    assert dict(drawn) == {row: len(curve) for row, curve in curves.items()}
+    labels = {row: page.find_element(By.CSS_SELECTOR, f"#top-k [data-series={row}] .label") for row in ROWS}
+    assert {label.text for label in labels.values()} == set(ROWS)
+    heights = sorted(label.location["y"] for label in labels.values())
+    assert all(b - a >= 13 for a, b in pairwise(heights)), "labels stand apart though the curves meet at 1"
+    for k in (1, 5):
+        page.execute_script(
+            "const s = document.getElementById('top-k-at'); s.value = arguments[0]; s.dispatchEvent(new Event('input'))",
+            k,
+        )
+        assert texts(page, "#top-k-values thead th") == ["model", f"top_{k}"]
+        shown = list(
+            zip(texts(page, "#top-k-values tbody th"), texts(page, "#top-k-values tbody td"), strict=True)
+        )
+        order = sorted(ROWS, key=lambda row: (-curves[row][k - 1], ROWS.index(row)))
+        assert shown == [(row, f"{curves[row][k - 1]:.3f}") for row in order]
+    assert texts(page, "#top-k-read") == ["5"]
+    trained = page.execute_script(
+        "return ['#training', '#losses'].map((id) => [...document.querySelectorAll(`${id} .curve`)].map((l) => l.points.length))"
+    )
+    assert trained == [[3], [2]]  # map_at_r from epoch 0 on, loss from 1 on, for the one row that was trained
+    assert texts(page, "#losses figcaption") == ["sharp 3.00 → 2.50"]
+
+
+def in_the_middle(page: WebDriver, selector: str) -> WebElement:
+    """An element, scrolled to where the header doesn't cover it."""
+    element = page.find_element(By.CSS_SELECTOR, selector)
+    page.execute_script("arguments[0].scrollIntoView({ block: 'center' })", element)
+    return element
+
+
+def test_the_best_are_in_colour_and_others_when_a_reader_asks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_browser: WebDriver
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = [f"row_{i}" for i in range(5)]
+    reported.run({row: clustered(4, 2, 2, 0.8 + 0.5 * i, seed=0) for i, row in enumerate(rows)})
+    page = open_page(one_browser, tmp_path)
+    order = texts(page, ".figures tbody th code")
+
+    def colours(selector: str) -> dict[str, str]:
+        return dict(
+            page.execute_script(
+                "return [...document.querySelectorAll(arguments[0])].map((e) => [e.closest('[data-series]').dataset.series, getComputedStyle(e).stroke])",
+                selector,
+            )
+        )
+
+    def button(row: str) -> WebElement:
+        return page.find_element(By.CSS_SELECTOR, f"#top-k-values [data-series={row}] button")
+
+    drawn = colours("#top-k .curve")
+    grey = drawn[order[4]]
+    assert drawn[order[3]] == grey and len({drawn[row] for row in order[:3]} | {grey}) == 4
+    assert [button(row).get_attribute("aria-pressed") for row in order] == ["true"] * 3 + ["false"] * 2
+
+    button(order[4]).send_keys(Keys.ENTER)
+    drawn = colours("#top-k .curve")
+    assert drawn[order[3]] == grey and drawn[order[4]] not in {grey, *(drawn[row] for row in order[:3])}
+    assert button(order[4]).get_attribute("aria-pressed") == "true"
+    pointer = ActionChains(page)
+    pointer.click(in_the_middle(page, f"#scatter [data-series={order[4]}] .label")).perform()
+    assert button(order[4]).get_attribute("aria-pressed") == "false"
+
+    # Pointing at a row of the table finds it in every chart; the pointer leaves it again.
+    pointer.move_to_element(in_the_middle(page, f".figures tr[data-series={order[3]}] th")).perform()
+    hovered = page.execute_script(
+        "return [...document.querySelectorAll('.hovered')].map((e) => e.dataset.series)"
+    )
+    assert set(hovered) == {order[3]} and len(hovered) >= 5
+    drawn = colours("#top-k .curve")
+    assert drawn[order[4]] == grey != drawn[order[3]]
+    pointer.move_to_element(in_the_middle(page, "#table-title")).perform()
+    assert page.execute_script("return document.querySelectorAll('.hovered').length") == 0
+    assert chromium.console(page) == []
 
 
 @pytest.mark.parametrize(
@@ -259,10 +452,10 @@ def test_a_curve_of_one_point_is_drawn_as_a_dot(
     reported.run({"sharp": reported.odd(clustered(4, 2, 2, 1.2))})
     page = open_page(one_browser, tmp_path)
     drawn = page.execute_script(
-        "return [...document.querySelectorAll('#training polyline')].map((l) => l.points.length)"
+        "return [...document.querySelectorAll('#training-part .curve')].map((l) => l.points.length)"
     )
     assert drawn == lines
-    shown = page.find_elements(By.CSS_SELECTOR, "#training .point .filled")
+    shown = page.find_elements(By.CSS_SELECTOR, "#training-part circle.dot")
     assert len(shown) == dots and all(dot.size["width"] > 5 for dot in shown)
     if curve[-1][0] == 0.4:
         ticks = texts(page, "#training .tick[text-anchor=middle]")
@@ -498,6 +691,15 @@ def test_it_fits_the_window_light_and_dark(page: WebDriver, width: int) -> None:
             )
         )
         assert page.execute_script("return document.documentElement.scrollWidth") <= width
+        if width == 1280:
+            cut_off = page.execute_script(
+                "return [...document.querySelectorAll('.scroll')].filter((e) => e.scrollWidth > e.clientWidth).map((e) => e.id)"
+            )
+            assert cut_off == [], "no column is cut off"
+        charts = page.execute_script(
+            "return [...document.querySelectorAll('.chart svg')].map((e) => e.clientWidth)"
+        )
+        assert len(charts) == 3 and all(200 < drawn <= width for drawn in charts)
         assert (
             page.execute_script("return document.querySelector('#labels-table tbody th').clientWidth") > 100
         )

@@ -26,7 +26,7 @@ def compare_pairs(queries: Queries, metric_names: Sequence[str], samples: int, s
         return []
     first = next(iter(queries.values()))
     scored = first.column("relevant").to_numpy() > 0
-    clusters = significance.cluster_codes(_label_codes(first)[scored])
+    clusters = significance.cluster_codes(label_codes(first)[scored])
     flips = max(FEWEST_FLIPS, FLIPS_PER_PAIR * len(row_pairs))
     compared = []
     for metric in metric_names:
@@ -40,7 +40,7 @@ def compare_pairs(queries: Queries, metric_names: Sequence[str], samples: int, s
     return compared
 
 
-def _label_codes(queries: pa.Table) -> npt.NDArray[np.int64]:
+def label_codes(queries: pa.Table) -> npt.NDArray[np.int64]:
     """A code for each query's label, -1 where it has none: int [Q]."""
     labels = queries.column("label").combine_chunks().dictionary_encode()
     known = np.array([label != "" for label in labels.dictionary.to_pylist()], bool)

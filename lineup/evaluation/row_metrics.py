@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import shlex
+from collections.abc import Container, Iterable
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -180,3 +182,17 @@ def read(row: str) -> RowMetrics:
 def read_all(rows: Iterable[str]) -> dict[str, RowMetrics]:
     """The metrics of several rows, by row. Raises what `read` raises."""
     return {row: read(row) for row in rows}
+
+
+def unlisted(rows: Container[str]) -> str:
+    """A sentence on the files of rows that were removed from params.yaml; empty if there are none.
+
+    No stage reads them, and none removes them: a row that was taken out for a while comes back with its
+    figures.
+    """
+    scored = (path.stem for path in Path().glob(paths.row_metrics("*").as_posix()))
+    removed = sorted(row for row in scored if row not in rows)
+    if not removed:
+        return ""
+    removal = "git rm " + " ".join(f"metrics/*/{shlex.quote(row)}.*" for row in removed)
+    return f"Not compared, since params.yaml lacks them: {', '.join(removed)}. To remove them: {removal}"

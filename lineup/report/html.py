@@ -14,13 +14,18 @@ from lineup.evaluation import sentences, tables
 from lineup.evaluation.comparison import Comparison
 from lineup.evaluation.rich_text import Code, Data, Span, Strong
 from lineup.report import js_data
+from lineup.report.figures_table import figures_table
 from lineup.report.first_screen import FirstScreen
 
 PAGE = Path(__file__).parent / "page"
 ASSETS = (
     "page.css",
+    "figures.css",
     "page.js",
-    "charts.js",
+    "emphasis.js",
+    "axes.js",
+    "tradeoff.js",
+    "curves.js",
     "tables.js",
     "queries.css",
     "pictures.js",
@@ -48,12 +53,9 @@ def index(
     Args:
         compared: the rows, from best to worst.
         first: what the page says first.
-        charts: what `overview.chart_data` returned.
+        charts: what `charts.chart_data` returned.
         leaks: rows of leaks.csv, of which the first `leaks_shown` are shown.
     """
-    quality, cost = tables.quality(compared), tables.cost(compared)
-    # The page joins the two tables; the second one repeats the row's name and its first metric.
-    repeated = 1 + len(compared.metric_names[:1])
     measured_on = sentences.measured_on(compared)
     return (
         _environment()
@@ -65,10 +67,7 @@ def index(
             first=first,
             scored=bool(compared.metric_names),
             labelled=bool(compared.metric_names) and compared.task.labels > 0,
-            header=[*quality.header, *cost.header[repeated:]],
-            against_the_best=tables.AGAINST_THE_BEST,
-            num_quality_columns=len(quality.header),
-            lines=[[*a, *b[repeated:]] for a, b in zip(quality.lines, cost.lines, strict=True)],
+            figures=figures_table(compared),
             how_to_read=[
                 measured_on.introduction,
                 *measured_on.items,
@@ -102,6 +101,7 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters["rich"] = rich
     environment.filters["p_value"] = tables.p_value
+    environment.filters["breakable"] = breakable
     for kind in (tables.RowName, tables.Estimate, tables.Standing, Data):
         environment.tests[kind.__name__] = lambda cell, kind=kind: isinstance(cell, kind)
     return environment
@@ -110,6 +110,11 @@ def _environment() -> jinja2.Environment:
 def rich(spans: Iterable[Span]) -> Markup:
     """A sentence of the comparison as HTML, in which everything but its marked parts is escaped."""
     return Markup("").join(map(_span, spans))
+
+
+def breakable(name: str) -> Markup:
+    """A row's name, in which a line may end after each `_`."""
+    return Markup("_<wbr>").join(name.split("_"))
 
 
 def _span(span: Span) -> Markup:

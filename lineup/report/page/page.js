@@ -1,5 +1,5 @@
 "use strict";
-// What the other scripts share: elements, whose text is only ever set as text; the data files; the styles of series.
+// What the other scripts share: elements, whose text is only ever set as text; the data files.
 
 const Page = (() => {
   const charts = JSON.parse(document.getElementById("charts").textContent);
@@ -73,14 +73,7 @@ const Page = (() => {
     for (const listener of listeners) listener();
   }
 
-  // Colour, dash and marker together identify a series: with more rows than colours, two of one colour differ in dash.
-  const DASHES = ["", "6 3", "2 3", "8 3 2 3"];
-  const MARKERS = ["circle", "square", "triangle", "diamond", "cross"];
   const order = charts.rows.map((row) => row.name);
-  function style(name) {
-    const index = Math.max(order.indexOf(name), 0);
-    return { colour: `var(--series-${index % 8})`, dash: DASHES[(index + Math.floor(index / 8)) % 4], marker: MARKERS[index % 5] };
-  }
 
   const number = (value, digits) => (value === null || value === undefined ? "-" : value.toFixed(digits));
   const options = (select, entries, chosen) =>
@@ -135,7 +128,7 @@ const Page = (() => {
   const score = (value) => (Math.abs(value) >= 100 ? value.toFixed(0) : value.toPrecision(3));
 
   return {
-    charts, rows, matches, missing, data, order, el, svg, byId, style, number, options, label, picture, path, files, pair, cards, score, load, loadAll,
+    charts, rows, matches, missing, data, order, el, svg, byId, number, options, label, picture, path, files, pair, cards, score, load, loadAll,
     MARKS, answers, save, scored: charts.rows.some((row) => row.quality),
     whenever: (listener) => listeners.push(listener),
   };

@@ -1,4 +1,4 @@
-"""report_row@row: a row's rankings as a script that the report's page loads. report: the page itself.
+"""report_row@row: a row's rankings as scripts that the report's page loads. report: the page itself.
 
 The page joins all rows, so it reads git-tracked figures only. Where a row's script is missing, the page says
 so and shows the rest.
@@ -50,7 +50,7 @@ def write_ranks(folder: Path, row: str, parts: Iterable[tuple[int, dict[str, Any
 
 
 def report(params: Params) -> None:
-    """Writes data/report/index.html and assets/, and beside them when and from what they were made."""
+    """Writes data/report/index.html and assets/, and when they were made to a script beside them."""
     rows = row_metrics.read_all((*params.models, *params.refinements))
     figures = {row: overview.read_query_figures(paths.row_queries(row)) for row in rows}
     images = collection.read(read_manifest())
@@ -86,7 +86,7 @@ def write_assets(folder: Path, data: str) -> None:
 
 
 def report_thumbnails() -> None:
-    """Writes data/report/thumbnails/ and pictures/, apart from the page: a changed model changes no picture."""
+    """Writes thumbnails/ and pictures/ of data/report, apart from the page: no model changes a picture."""
     cache = thumbnails.cache_folder(paths.CACHE)
     prepared = decoding.prepared(paths.images("test"))
     count = thumbnails.write(

@@ -1,15 +1,15 @@
-"""Pictures for the report: a small one of each image, in a file of its own, and a larger one, as scripts.
+"""Pictures for the report: a small one of each image, in a file of its own, and a larger one, in a script.
 
-Thumbnails are loose files so that the browser reads only those in view, and DVC stores and pushes only new ones.
-A query's results are spread over all images, so sheets of many thumbnails would have to be read nearly whole for
-one screen.
+Thumbnails are loose files so that the browser reads only those in view, and DVC stores and pushes only new
+ones. A query's results are spread over all images, so sheets of many thumbnails would have to be read nearly
+whole for one screen.
 
-The larger pictures are read one at a time, when somebody looks at one. They are scripts, because a page that was
-opened from disk may draw a picture that came in a script into an image to save, and no other. A script holds the
-pictures whose ids begin with the same three hex digits, so there are at most 4,096 scripts.
+The larger pictures are read when somebody looks at one. They come in scripts, because a page that was opened
+from disk may copy a picture from a script into an image to save, and no other. A script holds the pictures
+whose ids begin with the same three hex digits, so there are at most 4,096 scripts.
 
-DVC removes all pictures before the stage writes them again. The local cache therefore has them too, in the store
-`.cache/thumbnails/<fingerprint>/`, under the SHA-256 of the prepared image's bytes and of the size's name.
+DVC removes all pictures before the stage writes them again. The local cache therefore has them too, in the
+store `.cache/thumbnails/<fingerprint>/`, under the SHA-256 of the size's name and the prepared image's bytes.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ MOST_LEADS = 4
 
 
 class Lead(NamedTuple):
-    """How far the best row is ahead of another under the first metric, as text; `p_holm` is that of their pair."""
+    """How far the best row is ahead of another under the first metric, and the p of their pair."""
 
     row: str
     difference: str
@@ -84,5 +84,5 @@ def _signed(value: float) -> str:
 
 
 def pairs_json(pairs: Iterable[Pair]) -> list[list[str | float | None]]:
-    """What the page's scripts read as LINEUP.pairs: the fields of each pair in order, None where there is none."""
+    """What the page's scripts read as LINEUP.pairs: each pair's fields in order, None for NaN."""
     return [[None if value != value else value for value in pair] for pair in pairs]

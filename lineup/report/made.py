@@ -1,8 +1,8 @@
 """When, where and from which commit a report was made: a script beside the report, and not a part of it.
 
-DVC compares and restores the report by its bytes, so a date in it would be another report on every run, and a
-wrong one once it is restored for an older commit. The script is no output of a stage. It names the page that it
-was written with, and the page shows it only if it is that page.
+DVC compares and restores the report by its bytes. With a date in it, every run would make another report, and
+one that DVC restores for another commit would name the wrong commit. So the script is no output of a stage.
+It names the page that it was written with, and only that page shows it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _WRITTEN_BY_RUNS = (":(exclude,top)metrics", ":(exclude,top)dvc.lock")
 
 
 class Commit(NamedTuple):
-    """The commit that is checked out; changed: files in git that differ from it, without a run's own results."""
+    """The commit that is checked out; changed: files that differ from it, without a run's own results."""
 
     id: str
     changed: list[str]
@@ -61,7 +61,7 @@ def commit_of(folder: Path) -> Commit | None:
 
 
 def blob_id(path: Path) -> str:
-    """The name that git gives to a file's content; `git log --find-object=<name>` shows which commits have it.
+    """The name that git gives to a file's content; `git log --find-object=<name>` shows its commits.
 
     Raises:
         UserError: the file does not exist.

@@ -1081,3 +1081,31 @@ return [...document.querySelectorAll('main *:not(svg *):not(option)')].filter((e
   return (a + 0.05) / (b + 0.05) < 4.5;
 }).map((e) => e.outerHTML.slice(0, 120));
 """
+
+
+def test_a_score_shows_the_pictures_of_both_errors_and_their_counts(page: WebDriver) -> None:
+    lines = figures("middling")
+    choose(page, "match-row", "middling")
+    right = sorted(float(line["top_score"]) for line in lines if line["first_hit"] == "1")
+    # In the widest gap of the middle half, where rounding cannot matter.
+    middle = right[len(right) // 4 : -len(right) // 4]
+    low, high = max(pairwise(middle), key=lambda ends: ends[1] - ends[0])
+    least = (low + high) / 2
+    page.execute_script(
+        "const slider = document.getElementById('match-score');"
+        "slider.value = arguments[0]; slider.dispatchEvent(new Event('input'))",
+        least,
+    )
+    missed = sum(
+        int(line["relevant"]) > 0 and not (line["first_hit"] == "1" and float(line["top_score"]) >= least)
+        for line in lines
+    )
+    matched = sum(line["label"] != "" and float(line["wrong_score"] or -9) >= least for line in lines)
+    assert 0 < missed < len(lines) and 0 < matched < len(lines)
+    until(lambda: f"({missed} of " in texts(page, "#match-errors")[0])
+    assert f"({matched} of " in texts(page, "#match-errors")[0]
+    for box, count in (("match-missed", missed), ("match-false", matched)):
+        assert len(page.find_elements(By.CSS_SELECTOR, f"#{box} .pair-card")) == min(count, 24)
+    assert texts(page, "#match-curve .label") != [] and page.find_elements(
+        By.CSS_SELECTOR, "#match-histogram .bin"
+    )

@@ -19,6 +19,8 @@ IntArray = npt.NDArray[np.int64]
 
 # With fewer clusters, no difference can reach p < 0.05: two of all 2^C flips are as extreme as the clearest.
 FEWEST_LABELS = 6
+# Differences whose p is larger by the first flips are tested with no more.
+FIRST_FLIPS, LEAST_P_OF_FEW_FLIPS = 2_000, 0.1
 # Holm's correction of many slices needs small p values, and more flips to see such values.
 FEWEST_FLIPS = 10_000
 FLIPS_PER_SLICE = 50
@@ -124,9 +126,7 @@ def compute(
             measured.append(each)
     if not measured:
         return []
-    flips = max(FEWEST_FLIPS, FLIPS_PER_SLICE * sum(int(each.told.sum()) for each in measured) * len(rows))
-    p_values = [_p_values(each, columns, behind, clusters, flips, seed) for each in measured]
-    to_mean, to_best = (np.concatenate([pair[kind] for pair in p_values]) for kind in (0, 1))
+    to_mean, to_best = _p_values(measured, columns, behind, clusters, seed)
     told = np.concatenate([each.told for each in measured])
     others = np.array([row != best for row in rows]) & (best is not None)
     for row in range(len(rows)):
@@ -157,16 +157,41 @@ def _measure(
 
 
 def _p_values(
-    measured: _Measured, columns: FloatArray, behind: FloatArray, clusters: IntArray, flips: int, seed: int
+    measured: Sequence[_Measured], columns: FloatArray, behind: FloatArray, clusters: IntArray, seed: int
 ) -> tuple[FloatArray, FloatArray]:
-    """p of "the group's mean is the row's", and of "it is the best row's in the group", float [G, R] each."""
-    codes, shape = measured.grouping.codes, measured.means.shape
-    member = codes[:, None, None] == np.arange(shape[0])[:, None]
+    """p of "the group's mean is the row's", and of "it is the best row's in the group".
+
+    Few flips show which differences can't be told, since Holm's correction makes no p smaller. The others, of
+    all groups together, are tested with as many as the correction takes.
+
+    Returns:
+        float [groups of all groupings, R] each.
+    """
+    sums = [_cluster_sums(each.grouping.codes, columns, behind, clusters) for each in measured]
+    own_clusters = np.arange(len(sums[0]))
+    p = [significance.randomisation_test(each, own_clusters, FIRST_FLIPS, seed) for each in sums]
+    undecided = [each < LEAST_P_OF_FEW_FLIPS for each in p]
+    flips = max(FEWEST_FLIPS, FLIPS_PER_SLICE * sum(each.means.size for each in measured))
+    exact = significance.randomisation_test(
+        np.column_stack([each[:, chosen] for each, chosen in zip(sums, undecided, strict=True)]),
+        own_clusters,
+        flips,
+        seed,
+    )
+    joined = np.concatenate(p)
+    joined[np.concatenate(undecided)] = exact
+    pairs = np.split(joined, np.cumsum([each.size for each in p])[:-1])
+    shaped = [pair.reshape(2, *each.means.shape) for pair, each in zip(pairs, measured, strict=True)]
+    return np.concatenate([pair[0] for pair in shaped]), np.concatenate([pair[1] for pair in shaped])
+
+
+def _cluster_sums(codes: IntArray, columns: FloatArray, behind: FloatArray, clusters: IntArray) -> FloatArray:
+    """What `_p_values` tests, summed over each cluster: float [C, 2 G R]."""
     contrasts = significance.group_contrasts(columns, codes)
+    member = codes[:, None, None] == np.arange(contrasts.shape[1])[:, None]
     tested = np.concatenate([contrasts, np.where(member, behind[:, None, :], 0)], axis=1)
-    p = significance.randomisation_test(tested.reshape(len(codes), -1), clusters, flips, seed)
-    to_mean, to_best = p.reshape(2, *shape)
-    return to_mean, to_best
+    means = significance.group_means(tested.reshape(len(codes), -1), clusters)
+    return means * np.bincount(clusters)[:, None]
 
 
 def _slices(

@@ -73,25 +73,31 @@ HEADER = (
 )
 
 
-class _Measured(NamedTuple):
-    """One grouping, measured; R rows, G groups.
+class _Counts(NamedTuple):
+    """How many queries and labels each group has: int [G]."""
 
-    queries, labels: int [G]; overall: mean over all queries, float [R]; the others: float [G, R].
-    """
-
-    grouping: Grouping
     queries: IntArray
     labels: IntArray
-    means: FloatArray
-    overall: FloatArray
-    to_best: FloatArray
-    intervals: significance.GroupIntervals
-    to_best_intervals: significance.GroupIntervals
 
     @property
     def told(self) -> npt.NDArray[np.bool_]:
         """Whether a group is large enough for its differences to be told from chance: bool [G]."""
         return (self.queries >= FEWEST_QUERIES) & (self.labels >= FEWEST_LABELS)
+
+
+class _Measured(NamedTuple):
+    """One grouping, measured; R rows, G groups.
+
+    overall: mean over all queries, float [R]; the others: float [G, R].
+    """
+
+    grouping: Grouping
+    counts: _Counts
+    means: FloatArray
+    overall: FloatArray
+    to_best: FloatArray
+    intervals: significance.GroupIntervals
+    to_best_intervals: significance.GroupIntervals
 
 
 def compute(
@@ -119,15 +125,15 @@ def compute(
     """
     rows, columns = list(values), np.column_stack(list(values.values()))
     behind = columns - columns[:, [rows.index(best)]] if best else np.zeros_like(columns)
-    measured = []
-    for grouping in groupings:
-        each = _measure(grouping, columns, behind, clusters, samples, seed)
-        if each.told.sum() >= 2:
-            measured.append(each)
+    measured = [
+        _measure(grouping, counts, columns, behind, clusters, samples, seed)
+        for grouping in groupings
+        if (counts := _count(grouping, clusters)).told.sum() >= 2
+    ]
     if not measured:
         return []
     to_mean, to_best = _p_values(measured, columns, behind, clusters, seed)
-    told = np.concatenate([each.told for each in measured])
+    told = np.concatenate([each.counts.told for each in measured])
     others = np.array([row != best for row in rows]) & (best is not None)
     for row in range(len(rows)):
         to_mean[told, row] = significance.holm(to_mean[told, row])
@@ -135,16 +141,25 @@ def compute(
     to_best[compared] = significance.holm(to_best[compared])
     slices, first = [], 0
     for each in measured:
-        groups = slice(first, first := first + len(each.queries))
+        groups = slice(first, first := first + len(each.means))
         slices += _slices(each, rows, metric, best, to_mean[groups], to_best[groups])
     return slices
 
 
-def _measure(
-    grouping: Grouping, columns: FloatArray, behind: FloatArray, clusters: IntArray, samples: int, seed: int
-) -> _Measured:
-    queries = np.bincount(grouping.codes)
+def _count(grouping: Grouping, clusters: IntArray) -> _Counts:
     pairs = np.unique(np.column_stack([grouping.codes, clusters]), axis=0)
+    return _Counts(np.bincount(grouping.codes), np.bincount(pairs[:, 0]))
+
+
+def _measure(
+    grouping: Grouping,
+    counts: _Counts,
+    columns: FloatArray,
+    behind: FloatArray,
+    clusters: IntArray,
+    samples: int,
+    seed: int,
+) -> _Measured:
     means, to_best = (significance.group_means(each, grouping.codes) for each in (columns, behind))
     overall = significance.group_means(columns, np.zeros_like(grouping.codes))[0]
     intervals = significance.bootstrap_group_intervals(
@@ -153,7 +168,7 @@ def _measure(
     own, others = (
         significance.GroupIntervals(*(np.split(end, 2, axis=1)[half] for end in intervals)) for half in (0, 1)
     )
-    return _Measured(grouping, queries, np.bincount(pairs[:, 0]), means, overall, to_best, own, others)
+    return _Measured(grouping, counts, means, overall, to_best, own, others)
 
 
 def _p_values(
@@ -202,9 +217,10 @@ def _slices(
     to_mean_p: FloatArray,
     to_best_p: FloatArray,
 ) -> Iterable[Slice]:
+    counts = measured.counts
     for g, group in enumerate(measured.grouping.groups):
-        told = bool(measured.told[g])
-        few_queries = measured.queries[g] < FEWEST_QUERIES
+        told = bool(counts.told[g])
+        few_queries = counts.queries[g] < FEWEST_QUERIES
         note: Note = "" if told else f"too few {'queries' if few_queries else 'labels'} to tell"
         for r, row in enumerate(rows):
             mean = float(measured.means[g, r])
@@ -221,8 +237,8 @@ def _slices(
                 row,
                 measured.grouping.attribute,
                 group,
-                int(measured.queries[g]),
-                int(measured.labels[g]),
+                int(counts.queries[g]),
+                int(counts.labels[g]),
                 metric,
                 mean,
                 own[0],

@@ -7,15 +7,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lineup.photos import image_headers
+from lineup.photos import image_headers, raw_folder
 
 # The endings of formats that preprocess reads.
-PHOTO_SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .jfi .mpo .png .webp .gif .bmp .dib .tif .tiff .avif .jp2 .j2k .jpf .jpx .jpc .ppm "
-    ".pgm .pbm .pnm .pfm .heic .heif .hif".split()
-)
-# What file managers leave behind.
-_JUNK = {"thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin", "lost+found"}
+PHOTO_SUFFIXES = {
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"),
+    *(".avif", ".jp2", ".j2k", ".jpf", ".jpx", ".jpc", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm"),
+    *(".heic", ".heif", ".hif"),
+}
+# Folders of a disk itself.
+_OF_THE_DISK = {"$recycle.bin", "system volume information", "lost+found"}
 _MAX_SUFFIX_CHARACTERS = 5
 _SIGNATURE_BYTES = 64
 
@@ -53,7 +54,7 @@ def _walk(source: Path, folder: str, listing: Listing, parents: frozenset[tuple[
             return
         with os.scandir(source / folder) as entries:
             for entry in entries:
-                if entry.name.startswith(".") or entry.name.lower() in _JUNK:
+                if not raw_folder.is_photo_name(entry.name) or entry.name.lower() in _OF_THE_DISK:
                     continue
                 name = f"{folder}/{entry.name}" if folder else entry.name
                 if _leads_nowhere(entry):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import pickle
 import random
@@ -22,6 +21,7 @@ from lineup.evaluation.relevance import Relevance
 from lineup.layouts import (
     cub200,
     deepfashion_inshop,
+    detection,
     huggingface_imagefolder,
     market1501,
     msmt17,
@@ -913,15 +913,23 @@ def test_faults_of_imagefolder(tmp_path: Path, texts: dict[str, str], fault: str
 # All of them
 
 
-@pytest.mark.parametrize(("first", "second"), list(itertools.pairwise(LAYOUTS)))
-def test_no_layout_takes_an_empty_folder_or_a_file(tmp_path: Path, first: str, second: str) -> None:
-    (tmp_path / "empty").mkdir()
-    assert not LAYOUTS[first].matches(tmp_path / "empty") and not LAYOUTS[second].matches(tmp_path / "empty")
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_a_folder_that_is_not_of_the_layout(tmp_path: Path, name: str) -> None:
+    """`--layout` may name any of them."""
+    (tmp_path / "pile").mkdir()
+    assert not LAYOUTS[name].matches(tmp_path / "pile")
+    if name != "huggingface_imagefolder":  # Its photos may lie anywhere.
+        with pytest.raises(UserError, match=r"pile: is not .*, since it has no .*; leave out --layout"):
+            LAYOUTS[name].read(tmp_path / "pile")
+
+
+def test_a_data_set_among_others_is_not_taken_for_the_source(market: Path) -> None:
+    tree(market.parent, "holidays/1.jpg")
+    assert not market1501.LAYOUT.matches(market.parent)
 
 
 def test_every_layout_is_tested_here_and_names_its_source() -> None:
-    folder = Path(cub200.__file__).parent
-    files = {path.stem for path in folder.glob("*.py") if "\nLAYOUT = " in path.read_text(encoding="utf-8")}
-    assert files == {*LAYOUTS}
-    for layout in LAYOUTS.values():
-        assert "Source: " in (type(layout).__doc__ or "")
+    general = {"as_is", "label_folders", "flat"}
+    assert detection.known().keys() - general == LAYOUTS.keys()
+    for name, layout in LAYOUTS.items():
+        assert "Source: " in (type(layout).__doc__ or ""), name

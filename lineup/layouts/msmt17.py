@@ -58,8 +58,7 @@ class MSMT17:
             people = [person for path in lists for person in _read_list(source, path, existing)]
             require_once(people, root)
         else:
-            root = pedestrians.market_folder(source)
-            assert root is not None, "matches() has found it"
+            root = pedestrians.require_market_folder(source, _TITLE)
             people, junk = pedestrians.read_market_folders(source, root, files, _TITLE)
         people = [
             person if person.role == "train" else replace(person, identity=f"test_{person.identity}")

@@ -16,6 +16,7 @@ from lineup.layouts.source_files import (
     first_names,
     folder_with,
     prefix_of,
+    require_folder,
     require_once,
     unused,
 )
@@ -55,8 +56,8 @@ class Revisited:
         return folder_with(source, *_TITLES) is not None
 
     def read(self, source: Path) -> Source:
-        root, files = folder_with(source, *_TITLES), listing.read(source)
-        assert root is not None, "matches() has found it"
+        root = require_folder(folder_with(source, *_TITLES), source, "Revisited Oxford or Paris", *_TITLES)
+        files = listing.read(source)
         tables = [root / name for name in _TITLES if (root / name).exists()]
         if len(tables) > 1:
             raise UserError(

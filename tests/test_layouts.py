@@ -30,6 +30,7 @@ from lineup.layouts import (
     stanford_online_products,
 )
 from lineup.layouts.layout import Judgement, Layout, Source, SourcePhoto
+from lineup.photos import photo_register, raw_folder
 
 LAYOUTS: dict[str, Layout] = {
     "market1501": market1501.LAYOUT,
@@ -164,7 +165,7 @@ def test_market1501_by_hand(market: Path) -> None:
             Judgement(third, "bounding_box_test/0003_c4s6_015641_03.jpg", -1),
         ]
     }
-    assert attributes(source)[first] == {"camera": "1"}
+    assert attributes(source)[first] == {"camera_id": "1"}
     assert source.summary == (
         "Market-1501: 3 training photos of 2 people; 3 queries and 5 gallery photos; a photo of the query's "
         "person from the query's camera is junk; 1 distractor (0000) without a label; 1 junk photo (-1) left out"
@@ -288,7 +289,7 @@ def test_msmt17_with_its_lists(tmp_path: Path, train: str, test: str) -> None:
         Judgement(query, same_camera, -1),
         Judgement(query, other_camera, 1),
     ]
-    assert attributes(source)[other_camera] == {"camera": "11"}
+    assert attributes(source)[other_camera] == {"camera_id": "11"}
     assert [name for name in source.skipped if name.endswith(".jpg")] == [
         f"{train}/0000/0000_002_05_0303noon_0010_0.jpg"
     ]
@@ -571,6 +572,22 @@ def test_revisited_by_hand(tmp_path: Path) -> None:
         "Revisited Oxford: 2 queries" in source.summary
         and "copy qrels_easy.csv or qrels_hard.csv over it" in source.summary
     )
+
+
+def test_preprocess_leaves_the_other_protocols_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = revisited.LAYOUT.read(revisited_tree(tmp_path / "roxford5k", ground_truth()))
+    raw = tree(
+        tmp_path / "raw", "test/query/1.jpg", "test/gallery/2.jpg", *source.judgements.keys() - {"qrels.csv"}
+    )
+    with photo_register.temporary() as register:
+        raw_folder.read(register, raw)
+        assert register.execute("SELECT * FROM problem").fetchall() == [] and not caplog.messages
+    tree(raw, "qrels_new.csv")
+    with photo_register.temporary() as register:
+        raw_folder.read(register, raw)
+        assert "qrels_new.csv: is not read" in caplog.text
 
 
 def official_protocol(

@@ -101,7 +101,7 @@ def make_source(
         skipped: see Source.
     """
     photos = [
-        SourcePhoto(person.name, person.identity, (person.role,), attributes={"camera": person.camera})
+        SourcePhoto(person.name, person.identity, (person.role,), attributes={"camera_id": person.camera})
         for person in pedestrians
     ]
     trained = {person.identity for person in pedestrians if person.role == "train"}

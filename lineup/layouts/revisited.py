@@ -20,17 +20,18 @@ from lineup.layouts.source_files import (
     require_once,
     unused,
 )
+from lineup.photos import raw_folder
 
 _TITLES = {"gnd_roxford5k.pkl": "Revisited Oxford", "gnd_rparis6k.pkl": "Revisited Paris"}
 _PHOTO_FOLDERS = ("jpg", "images")
 _KINDS = ("easy", "hard", "junk")
 # Table -> which photos are relevant, and which are junk; the others are not relevant.
+_EASY, _MEDIUM, _HARD = raw_folder.OTHER_PROTOCOLS
 _PROTOCOLS = {
-    "qrels_easy.csv": (("easy",), ("hard", "junk")),
-    "qrels_medium.csv": (("easy", "hard"), ("junk",)),
-    "qrels_hard.csv": (("hard",), ("easy", "junk")),
+    _EASY: (("easy",), ("hard", "junk")),
+    _MEDIUM: (("easy", "hard"), ("junk",)),
+    _HARD: (("hard",), ("easy", "junk")),
 }
-_READ_BY_LINEUP = "qrels_medium.csv"
 
 
 class _Query(NamedTuple):
@@ -77,11 +78,11 @@ class Revisited:
         summary = (
             f"{_TITLES[path.name]}: {counted(len(queries), 'query', 'queries')}, cropped from their photos, "
             f"and {counted(len(gallery), 'gallery photo')}; qrels.csv is the medium protocol; to switch, "
-            "copy qrels_easy.csv or qrels_hard.csv over it"
+            f"copy {_EASY} or {_HARD} over it"
         )
         return Source(
             photos,
-            {"qrels.csv": judgements[_READ_BY_LINEUP], **judgements},
+            {"qrels.csv": judgements[_MEDIUM], **judgements},
             summary,
             unused(files, source, photos, path),
         )

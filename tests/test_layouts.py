@@ -316,7 +316,7 @@ def test_msmt17_in_the_folders_of_market1501(tmp_path: Path) -> None:
         (
             "list_query.txt",
             "0000/0000.jpg 0\n",
-            "SRC/list_query.txt: line 1: is not a photo, with its camera,",
+            "SRC/list_query.txt: line 1: must hold a photo whose name has its camera,",
         ),
         ("list_query.txt", "a b c\n", "SRC/list_query.txt: line 1: has 3 values, not 2"),
         (

@@ -88,7 +88,8 @@ def _read_list(source: Path, path: Path, existing: Collection[str]) -> Iterator[
         parts = photo.rpartition("/")[2].split("_")
         if len(parts) < 3 or not (parts[2].isdecimal() and person.isdecimal()):
             raise UserError(
-                f"{path}: line {number}: is not a photo, with its camera, and its person, as in '{_EXAMPLE}'"
+                f"{path}: line {number}: must hold a photo whose name has its camera, and a person's number, "
+                f"as '{_EXAMPLE}'"
             )
         rows.append(Pedestrian(prefix + photo, f"{int(person):04}", str(int(parts[2])), role))
     require_photos([row.name for row in rows], existing, path)

@@ -346,7 +346,10 @@ def test_repeated_and_empty_names_of_columns(source: Path) -> None:
     ],
 )
 def test_ways_to_write_a_path(source: Path, cell: str, name: str) -> None:
-    assert list(labels_of(read(source, f"image,sku\n{cell.format(source=source)},1\n"))) == [name]
+    result = read(source, f"image,sku\n{cell.format(source=source)},1\n")
+    assert list(labels_of(result)) == [name]
+    is_respelt = cell.endswith(("C.jpg", "d.jpg"))
+    assert ("1 path matched without regard to capitals" in result.summary) == is_respelt
 
 
 def test_paths_in_any_unicode_form(tmp_path: Path) -> None:
@@ -408,6 +411,10 @@ def test_several_photos_in_a_cell(source: Path, separator: str) -> None:
     result = read(source, out.getvalue())
     assert labels_of(result) == {"a.jpg": "1", "shoes/c.jpg": "1", "b.jpg": "1", "shoes/d.JPG": "2"}
     assert "1 line without a photo; 4 photos in 2 lines" in result.summary
+
+
+def test_a_separator_behind_the_only_photo(source: Path) -> None:
+    assert labels_of(read(source, "image,sku\na.jpg|,1\n")) == {"a.jpg": "1"}
 
 
 def test_a_list_of_photos_in_json(source: Path) -> None:

@@ -10,8 +10,8 @@ from lineup.errors import UserError, suggest
 from lineup.layouts import listing, table_files, table_photos
 from lineup.layouts.layout import Source, SourcePhoto
 from lineup.layouts.listing import Listing
+from lineup.layouts.photo_finder import PhotoFinder
 from lineup.layouts.source_files import counted, prefix_of, unused
-from lineup.layouts.table_photos import PhotoFinder
 from lineup.photos.raw_tables import normal_label
 
 _METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
@@ -110,9 +110,8 @@ def _by_metadata(source: Path, tables: Sequence[Path], files: Listing) -> Iterat
         prefix = prefix_of(path.parent, source)
         names = [name.removeprefix(prefix) for name in files.photos if name.startswith(prefix)]
         label = _LABEL_COLUMN if _LABEL_COLUMN in table.columns else None
-        for photo in table_photos.read_rows(
-            table, PhotoFinder(path.parent, names), _PATH_COLUMN, label
-        ).photos:
+        rows = table_photos.read_rows(table, PhotoFinder(path.parent, names), _PATH_COLUMN, label)
+        for photo in rows.photos(_PATH_COLUMN, label):
             photo = replace(photo, name=prefix + photo.name)
             if photo.name in read:
                 raise UserError(

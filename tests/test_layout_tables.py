@@ -449,6 +449,13 @@ def test_lines_are_those_of_the_file(source: Path) -> None:
     )
 
 
+def test_a_fault_behind_excels_line_has_the_line_of_the_file(source: Path) -> None:
+    assert refused(source, 'sep=;\nimage;sku\na.jpg;"1\n').startswith(
+        "TABLE: is not valid CSV (line 3: a quote"
+    )
+    assert refused(source, "sep=;\nimage;sku\na.jpg;1;2\n").startswith("TABLE: line 3: has 3 values")
+
+
 def test_photos_that_the_table_does_not_name_are_left_out(source: Path) -> None:
     (source / "notes.txt").touch()
     result = read(source, "image,sku\na.jpg,1\n")

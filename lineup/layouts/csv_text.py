@@ -79,7 +79,7 @@ def read(path: Path, text: str, wanted: Collection[str]) -> CsvTable:
         declared, text, first_line = text[4], text[5:].removeprefix("\r").removeprefix("\n"), 2
     dialect = _find_dialect(text, declared, wanted)
     try:
-        reader = _rows(text, dialect)
+        reader = _rows(text, dialect, first_line)
         header = next((row for _, row in reader), [])
         names = column_names(header)
         cells: list[list[str]] = []
@@ -89,12 +89,12 @@ def read(path: Path, text: str, wanted: Collection[str]) -> CsvTable:
                 row.pop()
             if len(row) > len(names):
                 raise UserError(
-                    f"{path}: line {line + first_line - 1}: has {len(row)} values, and the header "
+                    f"{path}: line {line}: has {len(row)} values, and the header "
                     f"{len(names)}; put a value that has a separator into double quotes"
                 )
             # Excel leaves out empty values at the end of a row.
             cells.append(row + [""] * (len(names) - len(row)))
-            lines.append(line + first_line - 1)
+            lines.append(line)
     except csv.Error as error:
         raise UserError(f"{path}: is not valid CSV ({_explain(error)}); correct its quotes") from None
     columns = {
@@ -106,7 +106,7 @@ def read(path: Path, text: str, wanted: Collection[str]) -> CsvTable:
     return CsvTable(columns, lines, _SEPARATORS.get(dialect.separator, repr(dialect.separator)))
 
 
-def _rows(text: str, dialect: _Dialect) -> Iterator[tuple[int, list[str]]]:
+def _rows(text: str, dialect: _Dialect, first_line: int = 1) -> Iterator[tuple[int, list[str]]]:
     """(line where it begins, values) of each row that is not empty. Raises csv.Error."""
     reader = csv.reader(
         io.StringIO(text, newline=""),
@@ -116,12 +116,12 @@ def _rows(text: str, dialect: _Dialect) -> Iterator[tuple[int, list[str]]]:
         skipinitialspace=True,
         strict=True,
     )
-    line = 1
+    line = first_line
     try:
         for row in reader:
             if any(map(str.strip, row)):
                 yield line, row
-            line = reader.line_num + 1
+            line = first_line + reader.line_num
     except csv.Error as error:
         raise csv.Error(f"line {line}: {error}") from None
 

@@ -514,7 +514,7 @@ def no_photos(source: Path) -> None:
         (Path.touch, (), r"products: is not a folder; name the folder"),
         (Path.mkdir, (), r"products: holds no photo; name the folder"),
         (no_photos, (), r"products: holds no photo, but 1 other file \(1 \.txt\)"),
-        (two_labels_of_one_photo, (), r"each of the 2 labels has one photo.*use --layout flat"),
+        (two_labels_of_one_photo, (), r"2 labels has one photo, as 'a' has 'a/1.jpg'.*use --layout flat"),
         (one_label, ("--layout", "label_folders"), r"all photos have one label, 'table'.*use --layout flat"),
         (folders_of_a_folder, (), r"run `lineup photos` on that, .*/products/images, or use --layout flat"),
         (one_label, ("--layout", "flatt"), r"--layout flatt: is unknown; did you mean 'flat'"),

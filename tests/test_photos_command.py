@@ -476,7 +476,7 @@ def test_links_in_the_source_and_data_raw_on_another_disk(source: Path, tmp_path
     lay_out(source, "--hard-links")
     assert RAW.is_symlink() and len(photos(tmp_path / "disk")) == 18 + 2 + 1
     assert not any(file.is_symlink() for file in (tmp_path / "disk").rglob("*"))
-    assert listing.read(source).unreadable == ["broken.jpg"]
+    assert listing.read(source).others == ["broken.jpg"]
 
 
 def test_files_without_an_ending_are_known_by_their_first_bytes(source: Path) -> None:

@@ -91,8 +91,9 @@ def _check(labels: Mapping[str, Sequence[SourcePhoto]], unlabelled: Sequence[str
     if all(len(members) == 1 for members in labels.values()):
         label, [photo] = next(iter(labels.items()))
         raise UserError(
-            f"each of the {len(labels):,} labels has one photo, as {_shown(label)!r} has {_shown(photo.name)!r}, "
-            "so that no query has a right answer; use --layout flat to search without labels"
+            f"each of the {len(labels):,} labels has one photo, as {_shown(label)!r} has "
+            f"{_shown(photo.name)!r}, so that no query has a right answer; use --layout flat to search without "
+            "labels"
         )
     if len(labels) == 1 and not unlabelled:
         [label] = labels

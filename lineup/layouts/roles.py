@@ -92,8 +92,8 @@ def _check(labels: Mapping[str, Sequence[SourcePhoto]], unlabelled: Sequence[str
         label, [photo] = next(iter(labels.items()))
         raise UserError(
             f"each of the {len(labels):,} labels has one photo, as {_shown(label)!r} has "
-            f"{_shown(photo.name)!r}, so that no query has a right answer; use --layout flat to search without "
-            "labels"
+            f"{_shown(photo.name)!r}, so that no query has a right answer; "
+            "use --layout flat to search without labels"
         )
     if len(labels) == 1 and not unlabelled:
         [label] = labels

@@ -82,7 +82,7 @@ def test_a_teammate_new_photos_and_a_branch_with_others(mine: Path, tmp_path: Pa
     assert photos.items() < larger.items() and len(larger) == len(first) + 13
     run("dvc", "push", "-q", cwd=theirs)
 
-    run("git", "pull", "-q", str(theirs), "more:more", cwd=mine)
+    run("git", "fetch", "-q", str(theirs), "more:more", cwd=mine)
     run("git", "checkout", "-q", "more", cwd=mine)
     run("dvc", "pull", "-q", "data/raw", cwd=mine)
     assert tree(mine / "data/raw") == larger

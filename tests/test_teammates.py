@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support import project
+from tests.support import project, s3_server
 from tests.support.project import demo_params, read_params, repro, run, tree, write_params
 
 pytestmark = pytest.mark.slow
 
 PULL = ("--pull", "--allow-missing")
 CHANGED = ["index@raw_pixels_l2", "retrieve@raw_pixels_l2", "score@raw_pixels_l2"]  # by another search metric
-AWS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
 
 
 @pytest.fixture(scope="module")
@@ -41,26 +33,8 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def s3() -> Iterator[str]:
     """The address of moto's S3 server."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    address = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(100):
-            try:
-                urllib.request.urlopen(f"{address}/moto-api/", timeout=5).close()
-                break
-            except (urllib.error.URLError, OSError):
-                time.sleep(0.2)
+    with s3_server.running() as address:
         yield address
-    finally:
-        server.terminate()
-        server.wait()
 
 
 @pytest.fixture(params=["folder", "s3"])
@@ -74,12 +48,9 @@ def team(
         set_remote(mine, str(tmp_path / "remote"))
     else:
         address = request.getfixturevalue("s3")
-        for name, value in AWS.items():
+        for name, value in s3_server.CREDENTIALS.items():
             monkeypatch.setenv(name, value)
-        bucket = f"bucket-{os.urandom(4).hex()}"
-        urllib.request.urlopen(
-            urllib.request.Request(f"{address}/{bucket}", method="PUT"), timeout=30
-        ).close()
+        bucket = s3_server.new_bucket(address)
         set_remote(mine, f"s3://{bucket}/lineup")
         run("dvc", "remote", "modify", "team", "endpointurl", address, cwd=mine)
     commit(mine, "a remote")

@@ -14,8 +14,10 @@ from lineup.layouts.source_files import (
     counted,
     folder_with,
     prefix_of,
+    require_folder,
     require_once,
     require_photos,
+    subfolders,
     unused,
 )
 
@@ -41,14 +43,14 @@ class CUB200:
         images = _images(source)
         if images is None:
             return False
-        numbers = (_CLASS_FOLDER.match(folder.name) for folder in images.iterdir())
+        numbers = (_CLASS_FOLDER.match(folder.name) for folder in subfolders(images))
         has_test = any(match and int(match[1]) > _TRAINING_CLASSES for match in numbers)
         # A few of its classes, without the tables, are folders of labels as any others.
         return has_test or any(path.exists() for path in _tables(source, images))
 
     def read(self, source: Path) -> Source:
-        images, files = _images(source), listing.read(source)
-        assert images is not None, "matches() has found it"
+        images = require_folder(_images(source), source, _TITLE, f"images/{_FIRST_CLASS}")
+        files = listing.read(source)
         tables = _tables(source, images)
         if any(table.exists() for table in tables):
             photos = _by_tables(source, images, files)

@@ -10,8 +10,8 @@ from lineup.errors import UserError, suggest
 from lineup.layouts import listing, table_files, table_photos
 from lineup.layouts.layout import Source, SourcePhoto
 from lineup.layouts.listing import Listing
-from lineup.layouts.source_files import counted, prefix_of, unused
-from lineup.layouts.table_photos import PhotoFinder
+from lineup.layouts.photo_finder import PhotoFinder
+from lineup.layouts.source_files import counted, prefix_of, subfolders, unused
 from lineup.photos.raw_tables import normal_label
 
 _METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
@@ -39,42 +39,33 @@ class HuggingFaceImageFolder:
     def read(self, source: Path) -> Source:
         files, tables = listing.read(source), _metadata(source)
         photos = list(_by_metadata(source, tables, files)) if tables else _by_folders(files)
-        labels = f"column '{_LABEL_COLUMN}'" if any(photo.label for photo in photos) else "folders"
-        photos = _with_labels_of_folders(photos) if labels == "folders" else photos
-        splits = {photo.name: _split(photo.name) for photo in photos}
-        if {*splits.values()} == {"train"}:
-            splits = dict.fromkeys(splits, None)
+        origin = "from the column 'label'"
+        if not any(photo.label for photo in photos):
+            photos, origin = _with_labels_of_folders(photos), "from folders"
+        splits: list[str | None] = [_split(photo.name) for photo in photos]
+        if {*splits} == {"train"}:  # It is the name for all photos where nobody split them.
+            splits = [None] * len(photos)
         photos = [
-            replace(
-                photo,
-                roles=("train",) if splits[photo.name] == "train" else (),
-                test_only=splits[photo.name] == "test",
-            )
-            for photo in photos
+            replace(photo, roles=("train",) if split == "train" else (), test_only=split == "test")
+            for photo, split in zip(photos, splits, strict=True)
         ]
-        parts = [
-            counted(sum(split == name for split in splits.values()), noun)
-            for name, noun in (("train", "training photo"), ("test", "test photo"), (None, "photo to split"))
-            if name in splits.values()
-        ]
-        skipped = unused(files, source, photos, *tables)
-        left_out = len(files.photos) - len(photos)
-        if left_out:
-            named_by = "the metadata name" if tables else "the folders of train and test hold"
-            parts.append(f"{counted(left_out, 'other photo')} left out, as not what {named_by}")
-        labels = f"labels from the {labels}" if any(photo.label for photo in photos) else "no labels"
-        return Source(photos, {}, f"Hugging Face imagefolder: {', '.join(parts)}; {labels}", skipped)
+        counts = {
+            "for training": splits.count("train"),
+            "for the test": splits.count("test"),
+            "for Lineup to split": splits.count(None),
+            "left out": len(files.photos) - len(photos),
+        }
+        parts = [f"{counted(number, 'photo')} {use}" for use, number in counts.items() if number]
+        labels = f"labels {origin}" if any(photo.label for photo in photos) else "no labels"
+        summary = f"Hugging Face imagefolder: {', '.join(parts)}; {labels}"
+        return Source(photos, {}, summary, unused(files, source, photos, *tables))
 
 
 def _metadata(source: Path) -> list[Path]:
     """The metadata files in the source, in data/, and in the folders of splits there."""
     tops = [folder for folder in (source, source / _TOP_FOLDER) if folder.is_dir()]
-    splits = [f for top in tops for f in _folders(top) if f.name.casefold() in _TRAIN | _TEST]
+    splits = [f for top in tops for f in subfolders(top) if f.name.casefold() in _TRAIN | _TEST]
     return [folder / name for folder in (*tops, *splits) for name in _METADATA if (folder / name).is_file()]
-
-
-def _folders(folder: Path) -> Iterator[Path]:
-    return (path for path in sorted(folder.iterdir()) if not path.name.startswith(".") and path.is_dir())
 
 
 def _names_files(table: Path) -> bool:
@@ -88,7 +79,7 @@ def _names_files(table: Path) -> bool:
 def _has_splits(source: Path) -> bool:
     """Whether the source, or data/ in it, has the folders of splits, for training and test, and no others."""
     top = source / _TOP_FOLDER if (source / _TOP_FOLDER).is_dir() else source
-    names = {path.name.casefold() for path in _folders(top)}
+    names = {path.name.casefold() for path in subfolders(top)}
     if not (names & _TRAIN and names & _TEST) or not names <= _TRAIN | _TEST:
         return False
     is_lineups_own = any((top / "test" / split).is_dir() for split in ("query", "gallery"))
@@ -115,9 +106,8 @@ def _by_metadata(source: Path, tables: Sequence[Path], files: Listing) -> Iterat
         prefix = prefix_of(path.parent, source)
         names = [name.removeprefix(prefix) for name in files.photos if name.startswith(prefix)]
         label = _LABEL_COLUMN if _LABEL_COLUMN in table.columns else None
-        for photo in table_photos.read_rows(
-            table, PhotoFinder(path.parent, names), _PATH_COLUMN, label
-        ).photos:
+        rows = table_photos.read_rows(table, PhotoFinder(path.parent, names), _PATH_COLUMN, label)
+        for photo in rows.photos(_PATH_COLUMN, label):
             photo = replace(photo, name=prefix + photo.name)
             if photo.name in read:
                 raise UserError(

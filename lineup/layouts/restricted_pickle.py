@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import pickle
-import pickletools
 import re
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ import numpy as np
 
 from lineup.errors import UserError, explained, printable
 
-_MAX_FILE_MB = 64
+_MAX_FILE_MB = 16
 _MAX_NAME_CHARACTERS = 80
 # Numbers, bytes and texts of fixed length. Objects, "O", are lists already.
 _ELEMENT_TYPE = re.compile(r"[iuf][1248]|b1|[US]\d{1,4}")
@@ -36,29 +35,22 @@ def load(path: Path) -> Any:
         raise UserError(f"{path}: is larger than {_MAX_FILE_MB} MB; get the file from its authors")
     content = path.read_bytes()
     with explained(f"{path}: is not a pickle of numbers and texts", "get the file from its authors"):
-        _refuse_large_memo(content)
         return _Reader(content, path).load()
 
 
-def _refuse_large_memo(content: bytes) -> None:
-    """A pickle numbers what it repeats; a number beyond all bytes would only fill the memory."""
-    for opcode, argument, _ in pickletools.genops(content):
-        if opcode.name in ("PUT", "LONG_BINPUT") and int(argument or 0) > len(content):
-            raise ValueError(f"it numbers an object {argument}")
-
-
-class _Reader(pickle.Unpickler):
+# The reader in Python: a pickle numbers what it repeats, and that in C makes room for any number it names.
+class _Reader(pickle._Unpickler):
     def __init__(self, content: bytes, path: Path) -> None:
         # Python 2 wrote the bytes of an array as text.
         super().__init__(io.BytesIO(content), encoding="latin1")
         self._path = path
 
-    def find_class(self, module_name: str, global_name: str, /) -> Any:
-        stand_in = _STAND_INS.get((module_name, global_name))
+    def find_class(self, module: str, name: str) -> Any:
+        stand_in = _STAND_INS.get((module, name))
         if stand_in is None:
-            name = printable(f"{module_name}.{global_name}", _MAX_NAME_CHARACTERS)
+            called = printable(f"{module}.{name}", _MAX_NAME_CHARACTERS)
             raise UserError(
-                f"{self._path}: was not read, because it would call {name}, and such a file needs numbers, "
+                f"{self._path}: was not read, because it would call {called}, and such a file needs numbers, "
                 "texts and lists only; get the file from its authors"
             )
         return stand_in

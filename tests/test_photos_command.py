@@ -427,6 +427,43 @@ def test_a_corrected_label_moves_its_photo_and_what_people_wrote_stays(source: P
     assert labels == {row["path"]: rows[row["source"]] for row in record() if row["path"] != mine}
 
 
+def test_renamed_photos_stay_and_those_moved_to_another_label_are_moved(
+    source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add(source, pile(12, 4))
+    (source / "sku0/copy of 0.jpg").write_bytes((source / "sku0/0.jpg").read_bytes())
+    lay_out(source)
+    before = {row["source"]: row["path"] for row in record()}
+    (source / "sku0/1.jpg").rename(source / "sku0/front.jpg")
+    (source / "sku1").rename(source / "SKU-1")
+    (source / "sku2/0.jpg").rename(source / "sku3/moved.jpg")
+    capsys.readouterr()
+    lay_out(source)
+    after = {row["source"]: row["path"] for row in record()}
+    assert after["sku0/front.jpg"] == before["sku0/1.jpg"]
+    assert (
+        after["sku0/copy of 0.jpg"] == before["sku0/copy of 0.jpg"]
+        and after["sku0/0.jpg"] == before["sku0/0.jpg"]
+    )
+    assert len(photos()) == 49 and after.keys() == tree(source).keys()
+    assert labels_read() == {path: name.partition("/")[0] for name, path in after.items()}
+    assert "5 photos given another label (5 files" in capsys.readouterr().out
+    fresh = "fresh"
+    lay_out(source, "--to", fresh)
+    assert Counter(photos().values()) == Counter(photos(Path(fresh)).values())
+
+
+def test_a_version_that_is_not_here_is_pulled_first(source: Path) -> None:
+    add(source, pile(6, 3))
+    RAW.parent.mkdir()
+    Path("data/raw.dvc").touch()
+    with pytest.raises(
+        UserError, match=r"data/raw: is under version control.*`dvc pull data/raw`.*raw.dvc to lay"
+    ):
+        lay_out(source)
+    assert not RAW.exists()
+
+
 # Where the photos are
 
 

@@ -11,7 +11,7 @@ import click
 from lineup import paths
 from lineup.commands import photos_summary
 from lineup.errors import UserError
-from lineup.layouts import detection, placement, plan, record, table
+from lineup.layouts import detection, placement, plan, record, renames, table
 from lineup.layouts.layout import Source
 from lineup.layouts.roles import Choices
 from lineup.storage import files
@@ -84,7 +84,7 @@ def lay_out(source: Path, listed: Source, choices: Choices, to: Path, placer: pl
     """
     root = to.resolve() if to.is_symlink() else to
     files.restore_former(root)
-    earlier = record.read(root)
+    earlier = renames.follow(_earlier(root, to), listed, source, root)
     planned = plan.make(listed, choices, root, earlier)
     new = placement.changes(planned, source, root)
     if new or planned.removed or planned.text_files:
@@ -96,6 +96,17 @@ def lay_out(source: Path, listed: Source, choices: Choices, to: Path, placer: pl
         *photos_summary.gone(planned, to),
         *photos_summary.next_steps(to, placer, placement.shares_files(planned, source, root)),
     ]
+
+
+def _earlier(root: Path, to: Path) -> list[record.Entry]:
+    """What an earlier run laid out."""
+    version = to.with_name(f"{to.name}.dvc")
+    if version.exists() and not root.exists():
+        raise UserError(
+            f"{to}: is under version control, but not here; run `dvc pull {to}`, so that its photos stay "
+            f"where they are, or remove {version} to lay them out afresh"
+        )
+    return record.read(root)
 
 
 @click.command("photos")

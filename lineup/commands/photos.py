@@ -111,7 +111,11 @@ def _earlier(root: Path, to: Path) -> list[record.Entry]:
 
 @click.command("photos")
 @click.argument("source", type=click.Path(path_type=Path))
-@click.option("--layout", metavar="NAME", help="How the photos lie, if it is not understood.")
+@click.option(
+    "--layout",
+    metavar="NAME",
+    help="How the photos lie: flat, label_folders, as_is, or a data set's name. Understood by default.",
+)
 @click.option(
     "--table",
     "table_file",

@@ -52,7 +52,7 @@ def written(plan: Plan, new: Sequence[str], before: Set[str], placer: Placer, to
         "replaced, since their files changed or were missing": replaced,
         "given another label": plan.relabelled,
     }
-    parts = [f"{counted(len(names), 'photo')} {what}" for what, names in groups.items() if names]
+    parts = [f"{counted(len(group), 'photo')} {what}" for what, group in groups.items() if group]
     ways = ", ".join(f"{counted(count, 'file')} {way}" for way, count in sorted(placer.counts.items()))
     if parts:
         return f"{to}: {', '.join(parts)}" + (f" ({ways})" if ways else "")

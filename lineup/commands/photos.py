@@ -86,6 +86,12 @@ def lay_out(source: Path, listed: Source, choices: Choices, to: Path, placer: pl
     files.restore_former(root)
     earlier = renames.follow(_earlier(root, to), listed, source, root)
     planned = plan.make(listed, choices, root, earlier)
+    if placer.hard_links and _version(to).exists():
+        placer.hard_links = False
+        planned.notes.append(
+            f"new photos are copied in spite of --hard-links: by {_version(to)}, the next `dvc repro` would make "
+            "those of the source read-only"
+        )
     new = placement.changes(planned, source, root)
     if new or planned.removed or planned.text_files:
         placement.write(planned, source, root, new, placer)
@@ -100,13 +106,17 @@ def lay_out(source: Path, listed: Source, choices: Choices, to: Path, placer: pl
 
 def _earlier(root: Path, to: Path) -> list[record.Entry]:
     """What an earlier run laid out."""
-    version = to.with_name(f"{to.name}.dvc")
-    if version.exists() and not root.exists():
+    if _version(to).exists() and not root.exists():
         raise UserError(
             f"{to}: is under version control, but not here; run `dvc pull {to}`, so that its photos stay "
-            f"where they are, or remove {version} to lay them out afresh"
+            f"where they are, or remove {_version(to)} to lay them out afresh"
         )
     return record.read(root)
+
+
+def _version(to: Path) -> Path:
+    """The file that `dvc add` writes."""
+    return to.with_name(f"{to.name}.dvc")
 
 
 @click.command("photos")

@@ -89,8 +89,8 @@ def lay_out(source: Path, listed: Source, choices: Choices, to: Path, placer: pl
     if placer.hard_links and _version(to).exists():
         placer.hard_links = False
         planned.notes.append(
-            f"new photos are copied in spite of --hard-links: by {_version(to)}, the next `dvc repro` would make "
-            "those of the source read-only"
+            f"new photos are copied in spite of --hard-links: by {_version(to)}, the next `dvc repro` would "
+            "make those of the source read-only"
         )
     new = placement.changes(planned, source, root)
     if new or planned.removed or planned.text_files:

@@ -42,7 +42,7 @@ class HuggingFaceImageFolder:
         origin = "from the column 'label'"
         if not any(photo.label for photo in photos):
             photos, origin = _with_labels_of_folders(photos), "from folders"
-        splits = [_split(photo.name) for photo in photos]
+        splits: list[str | None] = [_split(photo.name) for photo in photos]
         if {*splits} == {"train"}:  # It is the name for all photos where nobody split them.
             splits = [None] * len(photos)
         photos = [

@@ -101,6 +101,11 @@ def test_with_no_relink_dvc_leaves_hard_linked_photos_alone(mine: Path, tmp_path
     run("dvc", "add", "-q", "--no-relink", "data/raw", cwd=mine)
     assert states(source) == before
     assert run("dvc", "status", "-q", "data/raw.dvc", cwd=mine).returncode == 0
+    add_products(source, range(4, 6), range(2))
+    before = states(source)
+    assert "in spite of --hard-links: by data/raw.dvc" in lineup_photos(mine, source, "--hard-links")
+    run("dvc", "add", "-q", "data/raw", cwd=mine)
+    assert states(source) == before
     # This is what the advice is for. When DVC stops doing it, hard links can become the default.
     run("git", "clean", "-fdxq", "data", cwd=mine)
     run("rm", "-rf", ".dvc/cache", cwd=mine)

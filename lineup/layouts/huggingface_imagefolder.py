@@ -34,9 +34,11 @@ class HuggingFaceImageFolder:
     """
 
     def matches(self, source: Path) -> bool:
+        """See `Layout.matches`."""
         return any(map(_names_files, _metadata(source))) or _has_splits(source)
 
     def read(self, source: Path) -> Source:
+        """See `Layout.read`."""
         files, tables = listing.read(source), _metadata(source)
         photos = list(_by_metadata(source, tables, files)) if tables else _by_folders(files)
         origin = "from the column 'label'"

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
+import unicodedata
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,11 +20,10 @@ from random import Random
 from typing import NamedTuple
 
 from lineup import machine
-from lineup.errors import printable
-from lineup.layouts import edit_kinds, pixel_edits
-from lineup.layouts.layout import Judgement
+from lineup.errors import UserError, printable
+from lineup.layouts import edit_kinds, pixel_edits, tables
 from lineup.memory_budget import MemoryBudget
-from lineup.photos import decoding
+from lineup.photos import decoding, raw_folder
 from lineup.photos.decoding import BadImage
 from lineup.photos.image_cache import read_file
 from lineup.storage import files
@@ -35,16 +35,13 @@ _MEMORY_SHARE = 0.5
 _MAX_SHOWN_PHOTOS = 3
 _MAX_NAME_CHARACTERS = 100
 
-# Copies a file without copying its bytes, where the file system allows it.
-Copy = Callable[[Path, Path], object]
-
 
 class Edit(NamedTuple):
-    """A query. original: its name below test/gallery; query: its path below data/raw."""
+    """A query. original, path: the paths of the photo and of its edited copy below data/raw."""
 
     kind: str
     original: str
-    query: str
+    path: str
 
 
 @dataclass
@@ -52,54 +49,80 @@ class Edits:
     """What `make` made.
 
     Attributes:
-        edits: in the order of the kinds, and then of the originals' names.
+        edits: in the order of the kinds, and then of the originals' paths.
         existing: how many of them were there already.
+        removed: the paths of earlier edits that are gone, as their photos are, or fewer were asked for.
         unreadable: photo -> why it was passed over, as the end of a sentence.
         without_effect: how many photos were passed over for a kind of edit that changes none of their pixels.
     """
 
     edits: list[Edit] = field(default_factory=list)
     existing: int = 0
+    removed: set[str] = field(default_factory=set)
     unreadable: dict[str, str] = field(default_factory=dict)
     without_effect: int = 0
-
-    def judgements(self) -> list[Judgement]:
-        """The lines of qrels.csv, with paths below data/raw."""
-        return [Judgement(edit.query, f"{_GALLERY}/{edit.original}", 1) for edit in self.edits]
-
-    def attributes(self) -> dict[str, dict[str, str]]:
-        """The lines of attributes.csv: path below data/raw -> column -> value."""
-        return {edit.query: {ATTRIBUTE: edit.kind} for edit in self.edits}
-
-    def labels(self) -> dict[str, str]:
-        """The lines of labels.csv: path below data/raw -> label.
-
-        The label is the original's name: edits of one photo are not independent of each other, and intervals
-        resample queries by label.
-        """
-        return {edit.query: edit.original for edit in self.edits}
 
     def summary(self) -> Iterator[str]:
         """What the user should know, a line each."""
         counts = Counter(edit.kind for edit in self.edits)
-        kinds = ", ".join(f"{counts[kind]} {kind}" for kind in edit_kinds.NAMES)
-        existed = f"; {self.existing:,} of them existed already" if self.existing else ""
-        yield f"{len(self.edits):,} edited copies of gallery photos are the queries ({kinds}){existed}"
+        kinds = ", ".join(f"{counts[kind]:,} {kind}" for kind in edit_kinds.NAMES)
+        existed = f"; {self.existing:,} of them were there already" if self.existing else ""
+        yield f"{len(self.edits):,} edited copies of gallery photos are queries ({kinds}){existed}"
         if self.unreadable:
-            shown = "; ".join(
-                f"{printable(name, _MAX_NAME_CHARACTERS)} {printable(reason)}"
-                for name, reason in islice(sorted(self.unreadable.items()), _MAX_SHOWN_PHOTOS)
-            )
-            more = len(self.unreadable) - _MAX_SHOWN_PHOTOS
-            yield f"not edited: {len(self.unreadable):,} photos that can't be used: {shown}" + (
-                f"; and {more:,} more" if more > 0 else ""
-            )
+            yield f"not edited, as they can't be used: {self._unreadable()}"
+
+    def _unreadable(self) -> str:
+        shown = "; ".join(
+            f"{printable(path, _MAX_NAME_CHARACTERS)} {printable(reason)}"
+            for path, reason in sorted(self.unreadable.items())[:_MAX_SHOWN_PHOTOS]
+        )
+        more = len(self.unreadable) - _MAX_SHOWN_PHOTOS
+        return f"{len(self.unreadable):,} photos: {shown}" + (f"; and {more:,} more" if more > 0 else "")
+
+
+def add(root: Path, queries: int) -> Edits:
+    """Makes edits of the photos of data/raw, and enters them into its tables.
+
+    qrels.csv says which photo is right, and attributes.csv which kind of edit it is. labels.csv gives each
+    edit its original's path as label, instead of its folder's name: edits of one photo are not independent,
+    and intervals resample queries by label.
+
+    Args:
+        root: data/raw, with the whole gallery.
+        queries: how many edits to make.
+    Raises:
+        UserError: no photo can be edited, or a table can't be read.
+    """
+    made = make(root, queries)
+    if not made.edits:
+        reason = made._unreadable() if made.unreadable else "the gallery holds no photos"
+        raise UserError(f"no photo can be edited: {reason}")
+    contents: dict[str, tuple[Sequence[str], list[Sequence[str]]]] = {
+        "qrels.csv": (
+            ("query", "gallery", "relevance"),
+            [(edit.path, edit.original, "1") for edit in made.edits],
+        ),
+        "labels.csv": (("path", "label"), [(edit.path, edit.original) for edit in made.edits]),
+        "attributes.csv": (("path", ATTRIBUTE), [(edit.path, edit.kind) for edit in made.edits]),
+    }
+    for name, (columns, rows) in contents.items():
+        keys = 2 if name == "qrels.csv" else 1
+        text = tables.merged(
+            root / name, columns, rows, key_columns=keys, replace=True, removed=made.removed
+        )
+        if text is not None:
+            files.replace_atomically(root / name, partial(_write, text))
+    return made
+
+
+def _write(text: str, file: Path) -> None:
+    file.write_text(text, encoding="utf-8", newline="")
 
 
 class _Result(NamedTuple):
     """pixels_id: of the original; None where there is no edit. problem: why the photo can't be edited."""
 
-    name: str
+    original: str
     pixels_id: str | None = None
     existed: bool = False
     problem: str = ""
@@ -107,133 +130,124 @@ class _Result(NamedTuple):
 
 @dataclass(frozen=True)
 class _Maker:
-    """Makes edits, in several threads.
+    """Makes edits, in several threads. root: data/raw."""
 
-    Attributes:
-        gallery: name below test/gallery -> its file.
-        folder, former: where edits are written, and where earlier ones are, by kind.
-        copy: copies an earlier edit.
-    """
-
-    gallery: Mapping[str, Path]
-    folder: Path
-    former: Path
-    copy: Copy
+    root: Path
     budget: MemoryBudget
 
-    def make(self, kind: str, name: str) -> _Result:
-        """Makes an edit, or copies the one that exists if its original has not changed since."""
+    def make(self, kind: str, original: str) -> _Result:
+        """Makes an edit, unless it exists and its original has not changed since."""
         try:
-            data = read_file(self.gallery[name])
+            data = read_file(self.root / original)
             image_id = hashlib.sha256(data).hexdigest()
-            if pixels_id := self._existing(kind, name, image_id):
-                return _Result(name, pixels_id, existed=True)
+            if pixels_id := self._existing(kind, original, image_id):
+                return _Result(original, pixels_id, existed=True)
             with self.budget.taking(decoding.working_memory(data)):
-                return self._edit(kind, name, data, image_id)
+                return self._edit(kind, original, data, image_id)
         except BadImage as error:
-            return _Result(name, problem=str(error))
+            return _Result(original, problem=str(error))
 
-    def _existing(self, kind: str, name: str, image_id: str) -> str | None:
-        """Copies an earlier edit of this very photo. Returns the photo's pixels_id, None without one."""
-        file = Path(kind, file_name(kind, name))
+    def _existing(self, kind: str, original: str, image_id: str) -> str | None:
+        """The photo's pixels_id if an edit of this very photo exists."""
         try:
-            comment = pixel_edits.comment((self.former / file).read_bytes()).split(" ")
+            comment = pixel_edits.comment((self.root / edit_path(kind, original)).read_bytes()).split(" ")
         except OSError:
             return None
-        if len(comment) != 4 or comment[:3] != ["lineup", kind, image_id]:
-            return None
-        files.replace_atomically(self.folder / file, partial(self.copy, self.former / file))
-        return comment[3]
+        return comment[3] if len(comment) == 4 and comment[:3] == ["lineup", kind, image_id] else None
 
-    def _edit(self, kind: str, name: str, data: bytes, image_id: str) -> _Result:
+    def _edit(self, kind: str, original: str, data: bytes, image_id: str) -> _Result:
         rgb = decoding.decode(data)
         if max(rgb.size) > decoding.MAX_ASPECT_RATIO * min(rgb.size):
             raise BadImage(f"has {rgb.width:,} x {rgb.height:,} pixels, too narrow to be used; crop it")
         pixels_id = decoding.pixels_id(rgb)
-        edited = pixel_edits.EDITS[kind](rgb, Random(_hash(kind, name)))
+        edited = pixel_edits.EDITS[kind](rgb, Random(_hash(kind, original)))
         comment = f"lineup {kind} {image_id} {pixels_id}"
-        encoded = pixel_edits.encode(kind, edited, pixel_edits.extension(kind, name), comment)
+        encoded = pixel_edits.encode(kind, edited, pixel_edits.extension(kind, original), comment)
         if decoding.pixels_id(decoding.decode(encoded)) == pixels_id:
-            return _Result(name)
-        target = self.folder / kind / file_name(kind, name)
+            return _Result(original)
+        target = self.root / edit_path(kind, original)
         files.replace_atomically(target, lambda temporary: temporary.write_bytes(encoded))
-        return _Result(name, pixels_id)
+        return _Result(original, pixels_id)
 
 
-def make(gallery: Mapping[str, Path], folder: Path, former: Path, queries: int, copy: Copy) -> Edits:
+def make(root: Path, queries: int) -> Edits:
     """Makes edited copies of a sample of the gallery, as many of each kind as of any other.
 
     Args:
-        gallery: name below test/gallery -> its file.
-        folder: where to write them, as <kind>/<name>.
-        former: where earlier edits are, in another folder, which need not exist.
+        root: data/raw. The edits lie in its folder FOLDER, as <kind>/<name below test/gallery>.
         queries: how many to make. There are fewer where the gallery is too small.
     """
+    gallery = sorted(raw_folder.photos(root, _GALLERY))
     budget = MemoryBudget(
         multiprocessing.get_context("spawn"), int(machine.available_memory_bytes() * _MEMORY_SHARE)
     )
-    maker = _Maker(gallery, folder, former, copy, budget)
+    maker = _Maker(root, budget)
+    earlier = raw_folder.photos(root, FOLDER)
     made = Edits()
     with ThreadPoolExecutor(machine.threads()) as pool:
         for number, kind in enumerate(edit_kinds.NAMES):
             count = queries // len(edit_kinds.NAMES) + (number < queries % len(edit_kinds.NAMES))
-            _make_kind(kind, count, maker, pool, made)
+            _make_kind(order(kind, gallery, earlier), kind, count, maker, pool, made)
+    made.removed = earlier - {edit.path for edit in made.edits}
+    for path in made.removed:
+        (root / path).unlink(missing_ok=True)
     return made
 
 
-def _make_kind(kind: str, count: int, maker: _Maker, pool: ThreadPoolExecutor, made: Edits) -> None:
+def _make_kind(
+    candidates: Iterable[str], kind: str, count: int, maker: _Maker, pool: ThreadPoolExecutor, made: Edits
+) -> None:
     """Adds `count` edits of a kind to `made`."""
-    earlier = {file.relative_to(maker.former / kind).as_posix() for file in (maker.former / kind).rglob("*")}
-    candidates = iter(order(kind, maker.gallery, earlier))
+    candidates = iter(candidates)
     pixels: set[str] = set()
-    names: set[str] = set()
-    while len(names) < count:
-        readable = (name for name in candidates if name not in made.unreadable)
-        if not (batch := list(islice(readable, count - len(names)))):
+    originals: set[str] = set()
+    while len(originals) < count:
+        readable = (path for path in candidates if path not in made.unreadable)
+        if not (batch := list(islice(readable, count - len(originals)))):
             break
         for result in pool.map(partial(maker.make, kind), batch):
             if result.problem:
-                made.unreadable[result.name] = result.problem
+                made.unreadable[result.original] = result.problem
             elif result.pixels_id is None:
                 made.without_effect += 1
             elif result.pixels_id in pixels:  # An exact copy of a photo that has this edit already.
-                (maker.folder / kind / file_name(kind, result.name)).unlink()
+                (maker.root / edit_path(kind, result.original)).unlink()
             else:
                 pixels.add(result.pixels_id)
-                names.add(result.name)
+                originals.add(result.original)
                 made.existing += result.existed
-    made.edits += [Edit(kind, name, f"{FOLDER}/{kind}/{file_name(kind, name)}") for name in sorted(names)]
+    made.edits += [Edit(kind, original, edit_path(kind, original)) for original in sorted(originals)]
 
 
 def order(kind: str, gallery: Iterable[str], earlier: Collection[str] = ()) -> list[str]:
     """The gallery's photos in the order in which they are taken for a kind of edit.
 
-    Photos that have the edit already come first. Then come those whose name gives them this kind: where there
-    are enough of them, no photo is edited twice. Hashes of kind and name order the rest.
+    Photos that have the edit already come first. Then come those whose path gives them this kind: where there
+    are enough of them, no photo is edited twice. Hashes of kind and path order the rest.
 
     Args:
-        earlier: what `file_name` returns for the photos that have the edit.
+        gallery: paths below data/raw.
+        earlier: paths of earlier edits below data/raw.
     """
     number = edit_kinds.NAMES.index(kind)
 
-    def rank(file: str) -> tuple[bool, bool, int]:
-        other_kind = _hash("kind", photos[file]) % len(edit_kinds.NAMES) != number
-        return file not in earlier, other_kind, _hash(kind, photos[file])
+    def rank(path: str) -> tuple[bool, bool, int]:
+        other_kind = _hash("kind", photos[path]) % len(edit_kinds.NAMES) != number
+        return path not in earlier, other_kind, _hash(kind, photos[path])
 
-    photos = {file_name(kind, name): name for name in sorted(gallery)}
-    return [photos[file] for file in sorted(photos, key=rank)]
+    photos = {edit_path(kind, original): original for original in sorted(gallery)}
+    return [photos[path] for path in sorted(photos, key=rank)]
 
 
-def file_name(kind: str, name: str) -> str:
-    """The path of an edit below the folder of its kind.
-
-    Args:
-        name: of the original, below test/gallery.
-    """
+def edit_path(kind: str, original: str) -> str:
+    """The path of a photo's edit below data/raw: the photo's own name, with another ending if it needs one."""
+    name = original.removeprefix(f"{_GALLERY}/")
     suffix = pixel_edits.extension(kind, name)
-    same = name.lower().endswith((".jpg", ".jpeg") if suffix == ".jpg" else suffix)
-    return name if same else name + suffix
+    fits = name.lower().endswith((".jpg", ".jpeg") if suffix == ".jpg" else suffix)
+    return f"{FOLDER}/{kind}/{name}" + ("" if fits else suffix)
 
 
-def _hash(purpose: str, name: str) -> int:
-    return int.from_bytes(hashlib.sha256(f"{purpose}/{name}".encode(errors="surrogateescape")).digest())
+def _hash(purpose: str, path: str) -> int:
+    """A number that depends on the name of a gallery photo alone, in whichever Unicode form the disk has it."""
+    name = unicodedata.normalize("NFC", path.removeprefix(f"{_GALLERY}/"))
+    return int.from_bytes(hashlib.sha256(f"{purpose}/{name}".encode()).digest())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import io
 import math
@@ -13,8 +14,11 @@ from random import Random
 import numpy as np
 import numpy.typing as npt
 import pytest
+from click.testing import CliRunner, Result
 from PIL import Image
 
+from lineup.commands import photos
+from lineup.errors import UserError
 from lineup.layouts import edit_kinds, edits, pixel_edits
 from lineup.layouts.edits import Edits
 from lineup.photos import decoding
@@ -170,48 +174,61 @@ def test_every_kind_is_described() -> None:
 
 
 @pytest.fixture
-def gallery(tmp_path: Path) -> dict[str, Path]:
-    return fill(tmp_path / "gallery", range(40))
+def root(tmp_path: Path) -> Path:
+    """data/raw with 40 photos in its gallery."""
+    return fill(tmp_path / "raw", range(40))
 
 
-def fill(folder: Path, seeds: range) -> dict[str, Path]:
+def fill(root: Path, seeds: range) -> Path:
     """Photos beyond 96 px; every fifth is a PNG."""
-    photos = {}
     for seed in seeds:
-        name = f"shelf {seed % 3}/{seed}.jpg" if seed % 5 else f"{seed}.png"
-        photos[name] = folder / name
-        photos[name].parent.mkdir(parents=True, exist_ok=True)
         data = photograph(seed)
-        photos[name].write_bytes(data if seed % 5 else encoded(Image.open(io.BytesIO(data)), "PNG"))
-    return photos
+        if seed % 5:
+            put(root, f"shelf {seed % 3}/{seed}.jpg", data)
+        else:
+            put(root, f"{seed}.png", encoded(Image.open(io.BytesIO(data)), "PNG"))
+    return root
 
 
-def make(gallery: dict[str, Path], folder: Path, queries: int = 80, former: Path | None = None) -> Edits:
-    made = edits.make(gallery, folder, former or folder.with_name("none"), queries, shutil.copy2)
-    files = {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
-    assert files == {edit.query.removeprefix("test/query/edits/") for edit in made.edits}
+def put(root: Path, name: str, data: bytes) -> None:
+    file = root / "test/gallery" / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(data)
+
+
+def make(root: Path, queries: int = 80) -> Edits:
+    made = edits.make(root, queries)
+    assert contents(root).keys() == {edit.path for edit in made.edits}
     return made
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    return {
-        file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()
-    }
+def contents(root: Path) -> dict[str, bytes]:
+    files = (root / "test/query/edits").rglob("*")
+    return {file.relative_to(root).as_posix(): file.read_bytes() for file in files if file.is_file()}
 
 
-def test_each_kind_has_as_many_edits_and_each_is_one_of_its_original(
-    gallery: dict[str, Path], tmp_path: Path
-) -> None:
-    made = make(gallery, tmp_path / "edits", queries=83)
+def table(file: Path) -> list[dict[str, str]]:
+    with file.open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def gallery(root: Path) -> set[str]:
+    files = (root / "test/gallery").rglob("*")
+    return {file.relative_to(root).as_posix() for file in files if file.is_file()}
+
+
+def test_each_kind_has_as_many_edits_and_each_is_one_of_its_original(root: Path) -> None:
+    made = make(root, queries=83)
     counts = Counter(edit.kind for edit in made.edits)
     assert list(counts) == list(edit_kinds.NAMES)
     assert list(counts.values()) == [11, 11, 11, 10, 10, 10, 10, 10]
-    for kind, original, query in made.edits:
-        data = (tmp_path / "edits" / kind / edits.file_name(kind, original)).read_bytes()
-        assert query == f"test/query/edits/{kind}/{edits.file_name(kind, original)}"
+    for kind, original, path in made.edits:
+        name = original.removeprefix("test/gallery/")
+        data = (root / path).read_bytes()
+        assert path.startswith(f"test/query/edits/{kind}/{name}")
         edited = pixel_edits.EDITS[kind](
-            decoding.decode(gallery[original].read_bytes()),
-            Random(int(hashlib.sha256(f"{kind}/{original}".encode()).hexdigest(), 16)),
+            decoding.decode((root / original).read_bytes()),
+            Random(int(hashlib.sha256(f"{kind}/{name}".encode()).hexdigest(), 16)),
         )
         result = np.asarray(decoding.decode(data)).astype(int)
         assert result.shape[:2] == (edited.height, edited.width)
@@ -220,52 +237,68 @@ def test_each_kind_has_as_many_edits_and_each_is_one_of_its_original(
         lossless = original.endswith(".png") and kind != "jpeg"
         with Image.open(io.BytesIO(data)) as image:
             assert image.format == ("PNG" if lossless else "JPEG")
-    assert next(made.summary()) == (
-        "83 edited copies of gallery photos are the queries (11 crop, 11 rotation, 11 mirror, 10 jpeg, "
+    assert [*made.summary()] == [
+        "83 edited copies of gallery photos are queries (11 crop, 11 rotation, 11 mirror, 10 jpeg, "
         "10 brightness, 10 blur, 10 text, 10 small)"
-    )
+    ]
 
 
-def test_the_tables_say_which_photo_is_right_and_which_kind_of_edit_it_is(
-    gallery: dict[str, Path], tmp_path: Path
-) -> None:
-    made = make(gallery, tmp_path / "edits", queries=8)
-    [*_, small] = made.edits
-    assert small.kind == "small" and small.original in gallery
-    assert (small.query, f"test/gallery/{small.original}", 1) in made.judgements()
-    assert made.attributes()[small.query] == {"edit": "small"}
-    assert made.labels()[small.query] == small.original  # not "edits", the first folder below query/
-    assert len(made.judgements()) == len(made.attributes()) == len(made.labels()) == 8
+def test_the_tables_say_which_photo_is_right_and_which_kind_of_edit_it_is(root: Path) -> None:
+    (root / "labels.csv").write_text("path,label,note\ntest/gallery/0.png,mine,x\n", encoding="utf-8")
+    made = edits.add(root, 8)
+    small = made.edits[-1]
+    name = small.original.removeprefix("test/gallery/")
+    assert small.kind == "small" and small.original in gallery(root)
+    line = {"query": small.path, "gallery": small.original, "relevance": "1"}
+    assert line in table(root / "qrels.csv") and len(table(root / "qrels.csv")) == 8
+    assert {"path": small.path, "edit": "small"} in table(root / "attributes.csv")
+    labels = table(root / "labels.csv")
+    assert {"path": "test/gallery/0.png", "label": "mine", "note": "x"} in labels
+    assert {
+        "path": small.path,
+        "label": name,
+        "note": "",
+    } in labels  # not "edits", the first folder below query/
 
 
-def test_the_same_photos_give_the_same_bytes_in_any_order(gallery: dict[str, Path], tmp_path: Path) -> None:
-    make(gallery, tmp_path / "a")
-    backwards = dict(sorted(gallery.items(), reverse=True))
-    make(backwards, tmp_path / "b")
-    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+def test_the_tables_lose_edits_that_are_gone(root: Path) -> None:
+    edits.add(root, 80)
+    gone = min(gallery(root))
+    (root / gone).unlink()
+    edits.add(root, 40)
+    for name in ("qrels.csv", "labels.csv", "attributes.csv"):
+        assert {row.get("path", row.get("query")) for row in table(root / name)} == contents(root).keys()
+    assert len(contents(root)) == 40
+    assert gone not in {row["gallery"] for row in table(root / "qrels.csv")}
 
 
-def test_added_photos_change_no_edit(gallery: dict[str, Path], tmp_path: Path) -> None:
-    first = make(gallery, tmp_path / "first")
-    more = gallery | fill(tmp_path / "gallery", range(40, 60))
-    second = make(more, tmp_path / "second", former=tmp_path / "first")
+def test_the_same_photos_give_the_same_bytes(root: Path, tmp_path: Path) -> None:
+    make(root)
+    make(fill(tmp_path / "other", range(40)))
+    assert contents(root) == contents(tmp_path / "other")
+
+
+def test_added_photos_change_no_edit(root: Path, tmp_path: Path) -> None:
+    first, before = make(root), contents(root)
+    fill(root, range(40, 60))
+    second = make(root)
     assert second.edits == first.edits and second.existing == len(first.edits)
-    assert contents(tmp_path / "second") == contents(tmp_path / "first")
-    third = make(more, tmp_path / "third", queries=160, former=tmp_path / "second")
-    assert set(third.edits) > set(first.edits) and third.existing == len(first.edits)
+    assert contents(root) == before
+    third = make(root, queries=160)
+    assert {*third.edits} > {*first.edits} and third.existing == len(first.edits)
     # Without the earlier edits the sample differs, but no edit that is in both.
-    anew = make(more, tmp_path / "anew")
-    in_both = contents(tmp_path / "anew").keys() & contents(tmp_path / "first").keys()
-    assert len(in_both) > len(first.edits) / 2 and set(anew.edits) != set(first.edits)
-    assert all(contents(tmp_path / "anew")[name] == contents(tmp_path / "first")[name] for name in in_both)
+    anew = make(fill(tmp_path / "other", range(60)))
+    in_both = contents(tmp_path / "other").keys() & before.keys()
+    assert len(in_both) > len(first.edits) / 2 and {*anew.edits} != {*first.edits}
+    assert all(contents(tmp_path / "other")[name] == before[name] for name in in_both)
 
 
 def test_an_edit_is_made_once_and_again_if_its_original_has_changed(
-    gallery: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = make(gallery, tmp_path / "first")
+    first, before = make(root), contents(root)
     changed, *_ = sorted({edit.original for edit in first.edits if edit.original.endswith(".jpg")})
-    gallery[changed].write_bytes(photograph(99))
+    (root / changed).write_bytes(photograph(99))
     edited: list[str] = []
     for kind, function in pixel_edits.EDITS.items():
         monkeypatch.setitem(
@@ -273,64 +306,64 @@ def test_an_edit_is_made_once_and_again_if_its_original_has_changed(
             kind,
             lambda *a, kind=kind, function=function: edited.append(kind) or function(*a),
         )
-    second = make(gallery, tmp_path / "second", former=tmp_path / "first")
-    assert second.edits == first.edits
-    assert sorted(edited) == sorted(edit.kind for edit in first.edits if edit.original == changed)
-    before, after = contents(tmp_path / "first"), contents(tmp_path / "second")
-    assert {name for name in before if before[name] != after[name]} == {
-        edit.query.removeprefix("test/query/edits/") for edit in first.edits if edit.original == changed
-    }
+    assert make(root).edits == first.edits
+    of_changed = [edit for edit in first.edits if edit.original == changed]
+    assert sorted(edited) == sorted(edit.kind for edit in of_changed)
+    after = contents(root)
+    assert {name for name in before if before[name] != after[name]} == {edit.path for edit in of_changed}
 
 
-def test_an_edit_that_is_damaged_is_made_again(gallery: dict[str, Path], tmp_path: Path) -> None:
-    first = make(gallery, tmp_path / "first")
-    whole = contents(tmp_path / "first")
-    (tmp_path / "first" / next(iter(whole))).write_bytes(b"not an image")
-    second = make(gallery, tmp_path / "second", former=tmp_path / "first")
-    assert second.existing == len(first.edits) - 1 and contents(tmp_path / "second") == whole
+def test_an_edit_that_is_damaged_is_made_again(root: Path) -> None:
+    first, before = make(root), contents(root)
+    (root / min(before)).write_bytes(b"not an image")
+    assert make(root).existing == len(first.edits) - 1 and contents(root) == before
 
 
-def test_no_photo_is_edited_twice_where_there_are_enough(tmp_path: Path) -> None:
-    orders = {
-        kind: edits.order(kind, [f"{number}.jpg" for number in range(1000)]) for kind in edit_kinds.NAMES
-    }
-    taken = [name for names in orders.values() for name in names[:25]]
-    assert len(set(taken)) == len(taken) == 200
-    assert all(len(names) == len(set(names)) == 1000 for names in orders.values())
+def test_no_photo_is_edited_twice_where_there_are_enough() -> None:
+    names = [f"test/gallery/{number}.jpg" for number in range(1000)]
+    orders = {kind: edits.order(kind, names) for kind in edit_kinds.NAMES}
+    taken = [name for ordered in orders.values() for name in ordered[:25]]
+    assert len({*taken}) == len(taken) == 200
+    assert all(sorted(ordered) == sorted(names) for ordered in orders.values())
 
 
 def test_a_small_gallery_gives_each_photo_every_edit(tmp_path: Path) -> None:
-    gallery = fill(tmp_path / "gallery", range(3))
-    made = make(gallery, tmp_path / "edits", queries=200)
-    assert Counter(edit.original for edit in made.edits) == dict.fromkeys(gallery, 8)
-    assert len(set(made.labels().values())) == 3
+    root = fill(tmp_path / "raw", range(3))
+    made = edits.add(root, 200)
+    assert Counter(edit.original for edit in made.edits) == dict.fromkeys(gallery(root), 8)
+    assert len({row["label"] for row in table(root / "labels.csv")}) == 3  # clusters of the intervals
 
 
-def test_photos_that_cannot_be_used_are_named_and_counted(gallery: dict[str, Path], tmp_path: Path) -> None:
+def test_photos_that_cannot_be_used_are_named_and_counted(root: Path) -> None:
     for name, data in (
         ("truncated.jpg", photograph(1)[:500]),
         ("empty.png", b""),
         ("line.png", encoded(np.zeros((1, 101, 3), np.uint8), "PNG")),
         ("text\n.jpg", b"hello"),
     ):
-        gallery[name] = tmp_path / name
-        gallery[name].write_bytes(data)
-    gallery["gone.jpg"] = tmp_path / "gone.jpg"
-    made = make(gallery, tmp_path / "edits", queries=8 * len(gallery))
-    assert made.unreadable.keys() == {"truncated.jpg", "empty.png", "line.png", "text\n.jpg", "gone.jpg"}
+        put(root, name, data)
+    (root / "test/gallery/gone.jpg").symlink_to("nowhere.jpg")
+    made = make(root, queries=8 * 45)
+    bad = {"truncated.jpg", "empty.png", "line.png", "text\n.jpg", "gone.jpg"}
+    assert made.unreadable.keys() == {f"test/gallery/{name}" for name in bad}
     assert Counter(edit.kind for edit in made.edits) == dict.fromkeys(edit_kinds.NAMES, 40)
     [_, passed_over] = made.summary()
     assert passed_over.startswith(
-        "not edited: 5 photos that can't be used: empty.png is empty (0 bytes); gone.jpg "
+        "not edited, as they can't be used: 5 photos: test/gallery/empty.png is empty (0 bytes); test/gallery/gone.jpg "
     )
-    assert passed_over.endswith("; and 2 more")
+    assert passed_over.endswith("; and 2 more") and "\n" not in passed_over
+
+
+def test_a_gallery_without_a_usable_photo_is_refused(tmp_path: Path) -> None:
+    put(tmp_path / "raw", "empty.png", b"")
+    with pytest.raises(UserError, match=r"no photo can be edited: 1 photos: test/gallery/empty.png is empty"):
+        edits.add(tmp_path / "raw", 200)
 
 
 def test_an_edit_that_changes_no_pixel_is_not_made(tmp_path: Path) -> None:
     """It would be its original, which a query never finds."""
-    plain = encoded(np.full((50, 60, 3), 255, np.uint8), "PNG")
-    (tmp_path / "white.png").write_bytes(plain)
-    made = make({"white.png": tmp_path / "white.png"}, tmp_path / "edits")
+    put(tmp_path / "raw", "white.png", encoded(np.full((50, 60, 3), 255, np.uint8), "PNG"))
+    made = make(tmp_path / "raw")
     kinds = {edit.kind for edit in made.edits}
     assert kinds >= {"crop", "rotation", "text"} and not kinds & {"mirror", "jpeg", "blur", "small"}
     assert made.without_effect == 8 - len(kinds)
@@ -338,16 +371,13 @@ def test_an_edit_that_changes_no_pixel_is_not_made(tmp_path: Path) -> None:
 
 def test_exact_copies_are_edited_once(tmp_path: Path) -> None:
     """Else two queries would be the same picture, under two labels."""
-    pixels = photo(1)
-    gallery = {}
     for name, container in (("a.png", "PNG"), ("b.bmp", "BMP"), ("c.tif", "TIFF")):
-        gallery[name] = tmp_path / name
-        gallery[name].write_bytes(encoded(pixels, container))
-    made = make(gallery, tmp_path / "edits", queries=200)
+        put(tmp_path / "raw", name, encoded(photo(1), container))
+    made = make(tmp_path / "raw")
     assert Counter(edit.kind for edit in made.edits) == dict.fromkeys(edit_kinds.NAMES, 1)
 
 
-def test_a_name_gets_the_ending_of_its_edit() -> None:
+def test_an_edit_has_its_original_s_name_with_an_ending_that_fits() -> None:
     names = {
         ("crop", "a/b.jpg"): "a/b.jpg",
         ("crop", "a/b.JPEG"): "a/b.JPEG",
@@ -357,26 +387,90 @@ def test_a_name_gets_the_ending_of_its_edit() -> None:
         ("jpeg", "b.png"): "b.png.jpg",
         ("jpeg", "b.jpeg"): "b.jpeg",
     }
-    assert {key: edits.file_name(*key) for key in names} == names
+    for (kind, name), expected in names.items():
+        assert edits.edit_path(kind, f"test/gallery/{name}") == f"test/query/edits/{kind}/{expected}"
 
 
 def test_two_photos_whose_edits_would_have_one_name_give_one_edit(tmp_path: Path) -> None:
-    gallery = fill(tmp_path / "gallery", range(1, 2))
+    root = fill(tmp_path / "raw", range(1, 2))
     for number, name in enumerate(("b.webp", "b.webp.png")):
-        gallery[name] = tmp_path / name
-        gallery[name].write_bytes(encoded(photo(50 + number), "PNG"))
-    made = make(gallery, tmp_path / "edits", queries=200)
-    assert Counter(edit.kind for edit in made.edits)["crop"] == 2
-    assert Counter(edit.kind for edit in made.edits)["jpeg"] == 3
+        put(root, name, encoded(photo(50 + number), "PNG"))
+    counts = Counter(edit.kind for edit in make(root).edits)
+    assert counts["crop"] == 2 and counts["jpeg"] == 3
 
 
 def test_an_edit_holds_no_metadata_of_its_original(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112], exif[0x010E] = 6, "my address"
-    (tmp_path / "a.jpg").write_bytes(encoded(photo(1), "JPEG", exif=exif.tobytes(), icc_profile=b"profile"))
-    made = make({"a.jpg": tmp_path / "a.jpg"}, tmp_path / "edits")
-    assert len(made.edits) == 8
-    for data in contents(tmp_path / "edits").values():
+    put(tmp_path / "raw", "a.jpg", encoded(photo(1), "JPEG", exif=exif.tobytes(), icc_profile=b"profile"))
+    make(tmp_path / "raw")
+    assert len(contents(tmp_path / "raw")) == 8
+    for data in contents(tmp_path / "raw").values():
         assert b"my address" not in data and b"profile" not in data
         with Image.open(io.BytesIO(data)) as image:
             assert not image.getexif()
+
+
+# From here on: the command.
+
+
+def lineup_photos(*arguments: str) -> Result:
+    return CliRunner().invoke(photos.command, [*arguments])
+
+
+@pytest.fixture
+def pile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    fill(tmp_path, range(20))
+    return (tmp_path / "test/gallery").rename(tmp_path / "pile")
+
+
+def test_a_pile_becomes_a_gallery_and_edits(pile: Path) -> None:
+    done = lineup_photos(str(pile), "--layout", "flat", "--queries-from", "edits", "--queries", "40")
+    assert done.exit_code == 0, done.output
+    assert "40 edited copies of gallery photos are queries (5 crop, 5 rotation, " in done.output
+    raw = Path("data/raw")
+    assert len(gallery(raw)) == 20 and len(contents(raw)) == 40
+    assert {*map(str, Path("data/raw/test/query").iterdir())} == {"data/raw/test/query/edits"}
+    before = {file: file.read_bytes() for file in raw.rglob("*") if file.is_file()}
+    # Photos are added, and the option is left out: the queries stay what they are.
+    put(pile.parent, "more.jpg", photograph(77))
+    (pile.parent / "test/gallery/more.jpg").rename(pile / "more.jpg")
+    done = lineup_photos(str(pile), "--layout", "flat", "--queries", "40")
+    assert done.exit_code == 0 and "40 of them were there already" in done.output
+    assert (raw / "test/gallery/more.jpg").is_file()
+    changed = {file for file, data in before.items() if file.read_bytes() != data}
+    assert changed == {raw / "sources.csv"}
+    assert len(contents(raw)) == 40
+
+
+def test_edits_join_queries_without_labels_but_not_those_with(pile: Path) -> None:
+    assert lineup_photos(str(pile), "--layout", "flat", "--queries", "3").exit_code == 0
+    done = lineup_photos(str(pile), "--layout", "flat", "--queries-from", "edits", "--queries", "8")
+    assert done.exit_code == 0, done.output
+    assert len([file for file in Path("data/raw/test/query").rglob("*") if file.is_file()]) == 3 + 8
+    shutil.rmtree("data")
+    for number in range(12):  # 3 labels
+        name = f"{number % 3}/{number}.jpg"
+        put(Path("labelled"), name, photograph(number))
+    source = "labelled/test/gallery"
+    assert lineup_photos(source, "--train-share", "0").exit_code == 0
+    before = {file: file.read_bytes() for file in Path("data").rglob("*") if file.is_file()}
+    done = lineup_photos(source, "--train-share", "0", "--queries-from", "edits")
+    assert isinstance(done.exception, UserError) and "leave out --queries-from edits" in str(done.exception)
+    assert {file: file.read_bytes() for file in Path("data").rglob("*") if file.is_file()} == before
+    done = lineup_photos(
+        source, "--train-share", "0", "--queries-from", "edits", "--queries", "8", "--to", "raw"
+    )
+    assert done.exit_code == 0 and len(gallery(Path("raw"))) == 12 and len(contents(Path("raw"))) == 8
+
+
+def test_data_raw_is_as_it_was_where_no_photo_can_be_edited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.jpg", "b.jpg"):
+        put(tmp_path, name, b"no image")
+    done = lineup_photos("test/gallery", "--queries-from", "edits")
+    assert isinstance(done.exception, UserError) and "no photo can be edited: 2 photos" in str(done.exception)
+    assert not Path("data/raw").exists()

@@ -11,7 +11,8 @@ import click
 
 from lineup import paths
 from lineup.errors import UserError, printable
-from lineup.layouts import detection, names, placement, plan, record
+from lineup.layouts import detection, edits, names, placement, plan, record
+from lineup.layouts.edits import Edits
 from lineup.layouts.layout import Source
 from lineup.layouts.plan import Plan
 from lineup.layouts.roles import Choices
@@ -64,9 +65,13 @@ def check_source(source: Path, to: Path) -> None:
         raise UserError(f"{source}: holds {to}, too; name the folder that holds nothing but the photos")
 
 
-def lay_out(source: Path, listed: Source, choices: Choices, to: Path, hard_links: bool) -> list[str]:
+def lay_out(
+    source: Path, listed: Source, choices: Choices, to: Path, hard_links: bool, edited_queries: int = 0
+) -> list[str]:
     """Lays out the photos as the folder `to`.
 
+    Args:
+        edited_queries: how many queries are edited copies of gallery photos.
     Returns:
         What was done, a line each.
     Raises:
@@ -77,14 +82,30 @@ def lay_out(source: Path, listed: Source, choices: Choices, to: Path, hard_links
     earlier = record.read(root)
     planned = plan.make(listed, choices, root, earlier)
     new, placer = placement.changes(planned, source, root), placement.Placer(hard_links)
-    if new or planned.removed or planned.text_files:
+    made: list[Edits] = []
+    if edited_queries:
+        _check_edits(listed, planned, to)
+        finish = lambda folder: made.append(edits.add(folder, edited_queries))  # noqa: E731
+        placement.write(planned, source, root, new, placer, finish)
+    elif new or planned.removed or planned.text_files:
         placement.write(planned, source, root, new, placer)
     return [
         _done(planned, new, {entry.path for entry in earlier}, placer, to),
         *summary(planned),
+        *(f"  {line}" for each in made for line in each.summary()),
         *planned.notes,
         *_gone(planned, to),
     ]
+
+
+def _check_edits(listed: Source, planned: Plan, to: Path) -> None:
+    """Raises UserError if other queries have right answers, which the edits' qrels.csv would override."""
+    labelled = any(photo.label and names.role_of(path) == "query" for path, photo in planned.photos.items())
+    if labelled or listed.judgements:
+        raise UserError(
+            f"{to}: has queries whose right answers are known already; leave out --queries-from edits, or "
+            "name another folder with --to"
+        )
 
 
 def _done(planned: Plan, new: Sequence[str], before: Set[str], placer: placement.Placer, to: Path) -> str:
@@ -165,7 +186,12 @@ def _others(skipped: Sequence[str]) -> str:
     type=click.IntRange(min=1),
     default=_DEFAULTS.queries,
     metavar="N",
-    help=f"Without labels: how many photos are queries. Default: {_DEFAULTS.queries}.",
+    help=f"Without labels, or with --queries-from: how many queries. Default: {_DEFAULTS.queries}.",
+)
+@click.option(
+    "--queries-from",
+    type=click.Choice(["edits"]),
+    help="edits: the queries are edited copies of gallery photos, and each has its original as right answer.",
 )
 @click.option(
     "--hard-links",
@@ -185,6 +211,7 @@ def command(
     train_share: float,
     queries_per_label: int,
     queries: int,
+    queries_from: str | None,
     hard_links: bool,
     to: Path,
 ) -> None:
@@ -196,7 +223,9 @@ def command(
     check_source(source, to)
     name, listed = read(source, layout)
     click.echo(f"{listed.summary}{_ALTERNATIVES.get(name, '')}")
-    for line in lay_out(source, listed, Choices(train_share, queries_per_label, queries), to, hard_links):
+    from_edits = queries_from == "edits" or (to / edits.FOLDER).is_dir()
+    choices = Choices(train_share, *((0, 0) if from_edits else (queries_per_label, queries)))
+    for line in lay_out(source, listed, choices, to, hard_links, queries if from_edits else 0):
         click.echo(line)
     if listed.skipped:
         click.echo(f"left out: {_others(listed.skipped)}")

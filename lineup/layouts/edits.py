@@ -51,7 +51,8 @@ class Edits:
     Attributes:
         edits: in the order of the kinds, and then of the originals' paths.
         existing: how many of them were there already.
-        removed: the paths of earlier edits that are gone, as their photos are, or fewer were asked for.
+        removed: the paths of earlier edits that are no longer there: their photos are gone, or changed, or
+            fewer edits were asked for.
         unreadable: photo -> why it was passed over, as the end of a sentence.
         without_effect: how many photos were passed over for a kind of edit that changes none of their pixels.
     """
@@ -69,9 +70,10 @@ class Edits:
         existed = f"; {self.existing:,} of them were there already" if self.existing else ""
         yield f"{len(self.edits):,} edited copies of gallery photos are queries ({kinds}){existed}"
         if self.unreadable:
-            yield f"not edited, as they can't be used: {self._unreadable()}"
+            yield f"not edited, as they can't be used: {self.passed_over()}"
 
-    def _unreadable(self) -> str:
+    def passed_over(self) -> str:
+        """How many photos can't be used, and the first ones with their reasons."""
         shown = "; ".join(
             f"{printable(path, _MAX_NAME_CHARACTERS)} {printable(reason)}"
             for path, reason in sorted(self.unreadable.items())[:_MAX_SHOWN_PHOTOS]
@@ -84,8 +86,8 @@ def add(root: Path, queries: int) -> Edits:
     """Makes edits of the photos of data/raw, and enters them into its tables.
 
     qrels.csv says which photo is right, and attributes.csv which kind of edit it is. labels.csv gives each
-    edit its original's path as label, instead of its folder's name: edits of one photo are not independent,
-    and intervals resample queries by label.
+    edit its original's name as label, instead of its folder's: edits of one photo are not independent, and
+    intervals resample queries by label.
 
     Args:
         root: data/raw, with the whole gallery.
@@ -95,21 +97,19 @@ def add(root: Path, queries: int) -> Edits:
     """
     made = make(root, queries)
     if not made.edits:
-        reason = made._unreadable() if made.unreadable else "the gallery holds no photos"
+        reason = made.passed_over() if made.unreadable else "the gallery holds no photos"
         raise UserError(f"no photo can be edited: {reason}")
     contents: dict[str, tuple[Sequence[str], list[Sequence[str]]]] = {
         "qrels.csv": (
             ("query", "gallery", "relevance"),
             [(edit.path, edit.original, "1") for edit in made.edits],
         ),
-        "labels.csv": (("path", "label"), [(edit.path, edit.original) for edit in made.edits]),
+        "labels.csv": (("path", "label"), [(edit.path, _name(edit.original)) for edit in made.edits]),
         "attributes.csv": (("path", ATTRIBUTE), [(edit.path, edit.kind) for edit in made.edits]),
     }
     for name, (columns, rows) in contents.items():
         keys = 2 if name == "qrels.csv" else 1
-        text = tables.merged(
-            root / name, columns, rows, key_columns=keys, replace=True, removed=made.removed
-        )
+        text = tables.merged(root / name, columns, rows, key_columns=keys, replace=True, removed=made.removed)
         if text is not None:
             files.replace_atomically(root / name, partial(_write, text))
     return made
@@ -188,9 +188,9 @@ def make(root: Path, queries: int) -> Edits:
         for number, kind in enumerate(edit_kinds.NAMES):
             count = queries // len(edit_kinds.NAMES) + (number < queries % len(edit_kinds.NAMES))
             _make_kind(order(kind, gallery, earlier), kind, count, maker, pool, made)
-    made.removed = earlier - {edit.path for edit in made.edits}
+    made.removed = (earlier | raw_folder.photos(root, FOLDER)) - {edit.path for edit in made.edits}
     for path in made.removed:
-        (root / path).unlink(missing_ok=True)
+        (root / path).unlink()
     return made
 
 
@@ -210,9 +210,7 @@ def _make_kind(
                 made.unreadable[result.original] = result.problem
             elif result.pixels_id is None:
                 made.without_effect += 1
-            elif result.pixels_id in pixels:  # An exact copy of a photo that has this edit already.
-                (maker.root / edit_path(kind, result.original)).unlink()
-            else:
+            elif result.pixels_id not in pixels:  # Else it is an exact copy of a photo that has this edit.
                 pixels.add(result.pixels_id)
                 originals.add(result.original)
                 made.existing += result.existed
@@ -240,14 +238,18 @@ def order(kind: str, gallery: Iterable[str], earlier: Collection[str] = ()) -> l
 
 
 def edit_path(kind: str, original: str) -> str:
-    """The path of a photo's edit below data/raw: the photo's own name, with another ending if it needs one."""
-    name = original.removeprefix(f"{_GALLERY}/")
+    """The path of a photo's edit below data/raw; it has the photo's name, with a further ending if needed."""
+    name = _name(original)
     suffix = pixel_edits.extension(kind, name)
     fits = name.lower().endswith((".jpg", ".jpeg") if suffix == ".jpg" else suffix)
     return f"{FOLDER}/{kind}/{name}" + ("" if fits else suffix)
 
 
 def _hash(purpose: str, path: str) -> int:
-    """A number that depends on the name of a gallery photo alone, in whichever Unicode form the disk has it."""
-    name = unicodedata.normalize("NFC", path.removeprefix(f"{_GALLERY}/"))
+    """A number that depends on a gallery photo's name alone, in whichever Unicode form the disk has it."""
+    name = unicodedata.normalize("NFC", _name(path))
     return int.from_bytes(hashlib.sha256(f"{purpose}/{name}".encode()).digest())
+
+
+def _name(path: str) -> str:
+    return path.removeprefix(f"{_GALLERY}/")

@@ -238,14 +238,14 @@ def test_each_kind_has_as_many_edits_and_each_is_one_of_its_original(root: Path)
         with Image.open(io.BytesIO(data)) as image:
             assert image.format == ("PNG" if lossless else "JPEG")
     assert [*made.summary()] == [
-        "83 edited copies of gallery photos are queries (11 crop, 11 rotation, 11 mirror, 10 jpeg, "
-        "10 brightness, 10 blur, 10 text, 10 small)"
+        "  edits         83 queries: 11 crop, 11 rotation, 11 mirror, 10 jpeg, 10 brightness, 10 blur, 10 text, "
+        "10 small"
     ]
 
 
 def test_the_tables_say_which_photo_is_right_and_which_kind_of_edit_it_is(root: Path) -> None:
     (root / "labels.csv").write_text("path,label,note\ntest/gallery/0.png,mine,x\n", encoding="utf-8")
-    made = edits.add(root, 8)
+    made = edits.add(root, 8, {})
     small = made.edits[-1]
     name = small.original.removeprefix("test/gallery/")
     assert small.kind == "small" and small.original in gallery(root)
@@ -262,10 +262,10 @@ def test_the_tables_say_which_photo_is_right_and_which_kind_of_edit_it_is(root: 
 
 
 def test_the_tables_lose_edits_that_are_gone(root: Path) -> None:
-    edits.add(root, 80)
+    edits.add(root, 80, {})
     gone = min(gallery(root))
     (root / gone).unlink()
-    edits.add(root, 40)
+    edits.add(root, 40, {})
     for name in ("qrels.csv", "labels.csv", "attributes.csv"):
         assert {row.get("path", row.get("query")) for row in table(root / name)} == contents(root).keys()
     assert len(contents(root)) == 40
@@ -329,7 +329,7 @@ def test_no_photo_is_edited_twice_where_there_are_enough() -> None:
 
 def test_a_small_gallery_gives_each_photo_every_edit(tmp_path: Path) -> None:
     root = fill(tmp_path / "raw", range(3))
-    made = edits.add(root, 200)
+    made = edits.add(root, 200, {})
     assert Counter(edit.original for edit in made.edits) == dict.fromkeys(gallery(root), 8)
     assert len({row["label"] for row in table(root / "labels.csv")}) == 3  # clusters of the intervals
 
@@ -356,8 +356,8 @@ def test_photos_that_cannot_be_used_are_named_and_counted(root: Path) -> None:
 
 def test_a_gallery_without_a_usable_photo_is_refused(tmp_path: Path) -> None:
     put(tmp_path / "raw", "empty.png", b"")
-    with pytest.raises(UserError, match=r"no photo can be edited: 1 photos: test/gallery/empty.png is empty"):
-        edits.add(tmp_path / "raw", 200)
+    with pytest.raises(UserError, match=r"no photo can be edited: 1 photo: test/gallery/empty.png is empty"):
+        edits.add(tmp_path / "raw", 200, {})
 
 
 def test_an_edit_that_changes_no_pixel_is_not_made(tmp_path: Path) -> None:
@@ -428,7 +428,7 @@ def pile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_pile_becomes_a_gallery_and_edits(pile: Path) -> None:
     done = lineup_photos(str(pile), "--layout", "flat", "--queries-from", "edits", "--queries", "40")
     assert done.exit_code == 0, done.output
-    assert "40 edited copies of gallery photos are queries (5 crop, 5 rotation, " in done.output
+    assert "  edits         40 queries: 5 crop, 5 rotation, " in done.output
     raw = Path("data/raw")
     assert len(gallery(raw)) == 20 and len(contents(raw)) == 40
     assert {*map(str, Path("data/raw/test/query").iterdir())} == {"data/raw/test/query/edits"}
@@ -463,6 +463,7 @@ def test_edits_join_queries_without_labels_but_not_those_with(pile: Path) -> Non
         source, "--train-share", "0", "--queries-from", "edits", "--queries", "8", "--to", "raw"
     )
     assert done.exit_code == 0 and len(gallery(Path("raw"))) == 12 and len(contents(Path("raw"))) == 8
+    assert {row["label"] for row in table(Path("raw/labels.csv"))} <= {"0", "1", "2"}  # the originals' labels
 
 
 def test_data_raw_is_as_it_was_where_no_photo_can_be_edited(

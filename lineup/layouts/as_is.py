@@ -1,4 +1,4 @@
-"""Photos that lie as data/raw needs them: test/query, test/gallery, and perhaps train, labels.csv, qrels.csv."""
+"""Photos that lie as data/raw needs them: test/query, test/gallery, perhaps train and tables."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import hashlib
 import multiprocessing
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -68,7 +68,7 @@ class Edits:
         counts = Counter(edit.kind for edit in self.edits)
         kinds = ", ".join(f"{counts[kind]:,} {kind}" for kind in edit_kinds.NAMES)
         existed = f"; {self.existing:,} of them were there already" if self.existing else ""
-        yield f"{len(self.edits):,} edited copies of gallery photos are queries ({kinds}){existed}"
+        yield f"  edits    {len(self.edits):>7,} queries: {kinds}{existed}"
         if self.unreadable:
             yield f"not edited, as they can't be used: {self.passed_over()}"
 
@@ -79,19 +79,21 @@ class Edits:
             for path, reason in sorted(self.unreadable.items())[:_MAX_SHOWN_PHOTOS]
         )
         more = len(self.unreadable) - _MAX_SHOWN_PHOTOS
-        return f"{len(self.unreadable):,} photos: {shown}" + (f"; and {more:,} more" if more > 0 else "")
+        count = len(self.unreadable)
+        return f"{count:,} photo{'s' * (count != 1)}: {shown}" + (f"; and {more:,} more" if more > 0 else "")
 
 
-def add(root: Path, queries: int) -> Edits:
+def add(root: Path, queries: int, labels: Mapping[str, str]) -> Edits:
     """Makes edits of the photos of data/raw, and enters them into its tables.
 
     qrels.csv says which photo is right, and attributes.csv which kind of edit it is. labels.csv gives each
-    edit its original's name as label, instead of its folder's: edits of one photo are not independent, and
-    intervals resample queries by label.
+    edit its original's label, or without one its name, instead of the folder's name: edits of one photo are
+    not independent, and intervals resample queries by label.
 
     Args:
         root: data/raw, with the whole gallery.
         queries: how many edits to make.
+        labels: of gallery photos, by path below data/raw; empty where a photo has none.
     Raises:
         UserError: no photo can be edited, or a table can't be read.
     """
@@ -104,7 +106,10 @@ def add(root: Path, queries: int) -> Edits:
             ("query", "gallery", "relevance"),
             [(edit.path, edit.original, "1") for edit in made.edits],
         ),
-        "labels.csv": (("path", "label"), [(edit.path, _name(edit.original)) for edit in made.edits]),
+        "labels.csv": (
+            ("path", "label"),
+            [(edit.path, labels.get(edit.original) or _name(edit.original)) for edit in made.edits],
+        ),
         "attributes.csv": (("path", ATTRIBUTE), [(edit.path, edit.kind) for edit in made.edits]),
     }
     for name, (columns, rows) in contents.items():

@@ -42,10 +42,12 @@ class Placer:
     Attributes:
         hard_links: whether hard links are allowed.
         counts: how many files were reflinked, hard-linked, copied and cropped.
+        copied_bytes: the size of the copies.
     """
 
     hard_links: bool = False
     counts: Counter[str] = field(default_factory=Counter)
+    copied_bytes: int = 0
     _cannot_reflink: set[int] = field(default_factory=set)
 
     def place(self, source: Path, target: Path) -> None:
@@ -59,6 +61,7 @@ class Placer:
         else:
             copy(source, target)
             self.counts["copied"] += 1
+            self.copied_bytes += status.st_size
         os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
 
     def _reflink(self, source: Path, target: Path, device: int) -> bool:
@@ -144,6 +147,22 @@ def _is_placed(photo: SourcePhoto, source: Path, target: Path) -> bool:
     return ours.st_mtime_ns == theirs.st_mtime_ns or _same_bytes(source / photo.name, target)
 
 
+def shares_files(plan: Plan, source: Path, root: Path) -> bool:
+    """Whether data/raw holds hard links to photos of the source."""
+
+    def status(path: Path) -> tuple[int, int] | None:
+        try:
+            file = path.stat()
+        except FileNotFoundError:
+            return None
+        return (file.st_dev, file.st_ino) if file.st_nlink > 1 else None
+
+    return any(
+        (inode := status(root / path)) is not None and inode == status(source / photo.name)
+        for path, photo in plan.photos.items()
+    )
+
+
 def _same_bytes(path: Path, other: Path) -> bool:
     with path.open("rb") as one, other.open("rb") as two:
         while block := one.read(_COMPARED_BYTES):
@@ -189,7 +208,7 @@ def write(
 
 
 def lay_out(pictures: Mapping[str, Path], root: Path) -> None:
-    """Creates a folder that holds some files, by their paths below it."""
+    """Creates a folder that holds copies of files, by their paths below it."""
     placer = Placer()
 
     def build(temporary: Path) -> None:
@@ -218,8 +237,8 @@ def _check_space(photos: Iterable[Path], temporary: Path, hard_links: bool) -> N
     if needed > free:
         links = "" if hard_links else ", or use --hard-links, which take none"
         raise UserError(
-            f"the copies of the photos need {needed / 1e9:.1f} GB, but the disk has {free / 1e9:.1f} GB free; free "
-            f"some space{links}"
+            f"the copies of the photos need {needed / 1e9:.1f} GB, and the disk has {free / 1e9:.1f} GB "
+            f"left; free some space{links}"
         )
 
 

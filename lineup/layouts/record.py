@@ -1,4 +1,4 @@
-"""data/raw/sources.csv: which photo of the source each file of data/raw is, as `lineup photos` laid it out."""
+"""data/raw/sources.csv: which photo of the source each file of data/raw is."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def read(root: Path) -> list[Entry]:
         return [Entry(**row) for row in csv_files.read_csv(root / SOURCES)]
     except (UserError, TypeError, NotADirectoryError):
         raise UserError(
-            f"{root}: is not from `lineup photos`, as it has no valid {SOURCES}; move it away, or name another "
-            "folder with --to"
+            f"{root}: holds something that `lineup photos` did not lay out (there is no valid {SOURCES}); "
+            "move it away, or name another folder with --to"
         ) from None
 
 

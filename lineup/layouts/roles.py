@@ -20,6 +20,7 @@ from lineup.photos import raw_tables
 # A test with one label has only right answers, and a training on one label learns nothing.
 MIN_LABELS_PER_SIDE = 2
 _SEED = "lineup photos"
+_HASHED_DIGITS = 16
 _MAX_SHOWN_CHARACTERS = 60
 
 
@@ -47,15 +48,14 @@ class Assignment:
 
 def digest(text: str) -> str:
     """64 hex digits that depend on the text alone, in whichever Unicode form the disk has it."""
-    return hashlib.sha256(
-        f"{_SEED}: {unicodedata.normalize('NFC', text)}".encode(errors="surrogateescape")
-    ).hexdigest()
+    normal = f"{_SEED}: {unicodedata.normalize('NFC', text)}"
+    return hashlib.sha256(normal.encode(errors="surrogateescape")).hexdigest()
 
 
 def assign(
     photos: Sequence[SourcePhoto], choices: Choices, earlier: Mapping[str, tuple[Role, ...]] | None = None
 ) -> Assignment:
-    """Gives each photo its roles: those that the layout prescribes, else those it already has, else free ones.
+    """Gives each photo its roles: as the layout prescribes them, else as data/raw has them, else free ones.
 
     Args:
         earlier: roles that photos have in data/raw, by name.
@@ -90,14 +90,14 @@ def _without_role(members: Iterable[SourcePhoto], assignment: Assignment) -> lis
 def _check(labels: Mapping[str, Sequence[SourcePhoto]], unlabelled: Sequence[str]) -> None:
     if all(len(members) == 1 for members in labels.values()):
         raise UserError(
-            f"each of the {len(labels):,} labels has one photo, so that no query has a right answer in the "
-            "gallery; use --layout flat to search without labels"
+            f"each of the {len(labels):,} labels has one photo, so that no query has a right answer; "
+            "use --layout flat to search without labels"
         )
     if len(labels) == 1 and not unlabelled:
         [label] = labels
         raise UserError(
-            f"all photos have one label, {printable(label, _MAX_SHOWN_CHARACTERS)!r}, so that every answer is "
-            "right; use --layout flat to search without labels"
+            f"all photos have one label, {printable(label, _MAX_SHOWN_CHARACTERS)!r}, so that every answer "
+            "is right; use --layout flat to search without labels"
         )
 
 
@@ -112,26 +112,27 @@ def _trained_labels(
         label: _decided_side(members, assignment) for label, members in labels.items() if len(members) > 1
     }
     trained = {label for label, side in sides.items() if side == "train"}
-    tested = {label for label, side in sides.items() if side == "test"}
     hashes = {label: digest(f"label {label}") for label in free if label in sides and sides[label] is None}
-    if train_share and len(sides) < 2 * MIN_LABELS_PER_SIDE:
-        if hashes:
-            assignment.notes.append(
-                f"{len(sides)} labels with several photos are too few to train on some and test on others, so "
-                "nothing is for training"
-            )
+    if not train_share or not hashes:
         return trained
-    if not train_share:
+    if len(sides) < 2 * MIN_LABELS_PER_SIDE:
+        assignment.notes.append(
+            f"{len(sides)} labels with several photos are too few to train on some and to test on others, "
+            "so that nothing is for training"
+        )
         return trained
     by_hash = sorted(hashes, key=hashes.__getitem__)
-    below = sum(int(hashes[label][:16], 16) < train_share * 2**64 for label in by_hash)
-    fewest, most = MIN_LABELS_PER_SIDE - len(trained), len(by_hash) - (MIN_LABELS_PER_SIDE - len(tested))
-    count = max(min(max(below, fewest), most), 0)
-    if count != below:
-        assignment.notes.append(
-            f"by their hashes {below + len(trained)} of {len(sides)} labels are for training; it is "
-            f"{count + len(trained)}, so that training and test have {MIN_LABELS_PER_SIDE} each"
-        )
+    count = sum(
+        int(hashes[label][:_HASHED_DIGITS], 16) < train_share * 16**_HASHED_DIGITS for label in by_hash
+    )
+    if len(hashes) == len(sides):
+        possible = min(max(count, MIN_LABELS_PER_SIDE), len(sides) - MIN_LABELS_PER_SIDE)
+        if possible != count:
+            assignment.notes.append(
+                f"{possible} of {len(sides)} labels are for training, where their hashes say {count}, so that "
+                f"training and test have at least {MIN_LABELS_PER_SIDE} labels each"
+            )
+        count = possible
     return trained | {*by_hash[:count]}
 
 

@@ -1,4 +1,4 @@
-"""Tables of data/raw that preprocess reads: what people wrote into them stays when `lineup photos` adds rows."""
+"""Tables of data/raw: what people wrote into them stays when `lineup photos` adds rows."""
 
 from __future__ import annotations
 

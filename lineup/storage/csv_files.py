@@ -60,7 +60,7 @@ def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def plain_csv_text(rows: Iterable[Sequence[object]]) -> str:
-    """The content of a table that people write, too: every text is as it is, also one that begins with "="."""
+    """The content of a table that people write, too: no text gets a quote in front."""
     out = io.StringIO(newline="")
     csv.writer(_Lines(out), lineterminator="\r\n").writerows(rows)
     return out.getvalue()

@@ -17,11 +17,13 @@ def page(compared: Comparison) -> str:
     measured = [text(measured_on.introduction)]
     measured += ["", *_items(map(text, measured_on.items))] if measured_on.items else []
     measured += ["", "Notes:", "", *_items(map(text, notes))] if notes else []
+    edits = tables.edits(compared)
     parts = [
-        f"# {sentences.TITLE}",
+        f"# {sentences.title(compared)}",
         "\n".join(sentences.task(compared.task)),
         text(sentences.verdict(compared)),
         "## Quality\n\n" + table(tables.quality(compared)),
+        "## Edits\n\n" + table(edits) if edits else "",
         "## Cost\n\n" + table(tables.cost(compared)),
         "\n".join(measured),
         "## How to read it\n\n" + "\n".join(_items(sentences.legend(compared))),

@@ -29,7 +29,6 @@ from lineup.photos.image_cache import read_file
 from lineup.storage import files
 
 ATTRIBUTE = "edit"
-FOLDER = "test/query/edits"  # below data/raw
 _GALLERY = "test/gallery"
 _MEMORY_SHARE = 0.5
 _MAX_SHOWN_PHOTOS = 3
@@ -179,7 +178,7 @@ def make(root: Path, queries: int) -> Edits:
     """Makes edited copies of a sample of the gallery, as many of each kind as of any other.
 
     Args:
-        root: data/raw. The edits lie in its folder FOLDER, as <kind>/<name below test/gallery>.
+        root: data/raw. The edits lie in edit_kinds.FOLDER, as <kind>/<name below test/gallery>.
         queries: how many to make. There are fewer where the gallery is too small.
     """
     gallery = sorted(raw_folder.photos(root, _GALLERY))
@@ -187,13 +186,13 @@ def make(root: Path, queries: int) -> Edits:
         multiprocessing.get_context("spawn"), int(machine.available_memory_bytes() * _MEMORY_SHARE)
     )
     maker = _Maker(root, budget)
-    earlier = raw_folder.photos(root, FOLDER)
+    earlier = raw_folder.photos(root, edit_kinds.FOLDER)
     made = Edits()
     with ThreadPoolExecutor(machine.threads()) as pool:
         for number, kind in enumerate(edit_kinds.NAMES):
             count = queries // len(edit_kinds.NAMES) + (number < queries % len(edit_kinds.NAMES))
             _make_kind(order(kind, gallery, earlier), kind, count, maker, pool, made)
-    made.removed = (earlier | raw_folder.photos(root, FOLDER)) - {edit.path for edit in made.edits}
+    made.removed = (earlier | raw_folder.photos(root, edit_kinds.FOLDER)) - {edit.path for edit in made.edits}
     for path in made.removed:
         (root / path).unlink()
     return made
@@ -247,7 +246,7 @@ def edit_path(kind: str, original: str) -> str:
     name = _name(original)
     suffix = pixel_edits.extension(kind, name)
     fits = name.lower().endswith((".jpg", ".jpeg") if suffix == ".jpg" else suffix)
-    return f"{FOLDER}/{kind}/{name}" + ("" if fits else suffix)
+    return f"{edit_kinds.FOLDER}/{kind}/{name}" + ("" if fits else suffix)
 
 
 def _hash(purpose: str, path: str) -> int:

@@ -19,7 +19,7 @@ from PIL import Image
 
 from lineup.commands import photos
 from lineup.errors import UserError
-from lineup.layouts import edit_kinds, edits, pixel_edits
+from lineup.layouts import edit_files, edit_kinds, edits, pixel_edits
 from lineup.layouts.edits import Edits
 from lineup.photos import decoding
 from tests.support.odd_images import encoded, pattern
@@ -319,6 +319,18 @@ def test_an_edit_that_is_damaged_is_made_again(root: Path) -> None:
     assert make(root).existing == len(first.edits) - 1 and contents(root) == before
 
 
+def test_other_files_beside_the_edits_stay(root: Path) -> None:
+    """A label may be called "edits", and somebody may have put a photo among the edits."""
+    others = {"test/query/edits/1.jpg": photograph(1), "test/query/edits/crop/mine.jpg": photograph(2)}
+    for path, data in others.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(data)
+    edits.make(root, 80)
+    made = edits.make(root, 8)
+    assert contents(root).keys() == {*others, *(edit.path for edit in made.edits)}
+    assert {path: (root / path).read_bytes() for path in others} == others
+
+
 def test_no_photo_is_edited_twice_where_there_are_enough() -> None:
     names = [f"test/gallery/{number}.jpg" for number in range(1000)]
     orders = {kind: edits.order(kind, names) for kind in edit_kinds.NAMES}
@@ -388,7 +400,7 @@ def test_an_edit_has_its_original_s_name_with_an_ending_that_fits() -> None:
         ("jpeg", "b.jpeg"): "b.jpeg",
     }
     for (kind, name), expected in names.items():
-        assert edits.edit_path(kind, f"test/gallery/{name}") == f"test/query/edits/{kind}/{expected}"
+        assert edit_files.path(kind, f"test/gallery/{name}") == f"test/query/edits/{kind}/{expected}"
 
 
 def test_two_photos_whose_edits_would_have_one_name_give_one_edit(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import click
 from lineup import paths
 from lineup.commands import photos_summary
 from lineup.errors import UserError
-from lineup.layouts import detection, edit_kinds, edits, names, placement, plan, record
+from lineup.layouts import detection, edits, names, placement, plan, record
 from lineup.layouts.edits import Edits
 from lineup.layouts.layout import Source
 from lineup.layouts.plan import Plan
@@ -177,7 +177,7 @@ def command(
     name, listed = read(source, layout)
     placer = placement.Placer(hard_links)
     click.echo(photos_summary.understood(name, listed))
-    from_edits = queries_from == "edits" or (to / edit_kinds.FOLDER).is_dir()
+    from_edits = queries_from == "edits" or edits.exist(to)
     choices = Choices(train_share, *((0, 0) if from_edits else (queries_per_label, queries)))
     for line in lay_out(source, listed, choices, to, placer, queries if from_edits else 0):
         click.echo(line)

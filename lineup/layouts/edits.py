@@ -6,31 +6,21 @@ whatever photos are added to the gallery.
 
 from __future__ import annotations
 
-import hashlib
-import multiprocessing
-import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from random import Random
 from typing import NamedTuple
 
-from lineup import machine
 from lineup.errors import UserError, printable
-from lineup.layouts import edit_kinds, pixel_edits, tables
-from lineup.memory_budget import MemoryBudget
-from lineup.photos import decoding, raw_folder
-from lineup.photos.decoding import BadImage
-from lineup.photos.image_cache import read_file
+from lineup.layouts import edit_files, edit_kinds, tables
+from lineup.layouts.edit_files import Maker
+from lineup.photos import raw_folder
 from lineup.storage import files
 
 ATTRIBUTE = "edit"
-_GALLERY = "test/gallery"
-_MEMORY_SHARE = 0.5
 _MAX_SHOWN_PHOTOS = 3
 _MAX_NAME_CHARACTERS = 100
 
@@ -107,7 +97,7 @@ def add(root: Path, queries: int, labels: Mapping[str, str]) -> Edits:
         ),
         "labels.csv": (
             ("path", "label"),
-            [(edit.path, labels.get(edit.original) or _name(edit.original)) for edit in made.edits],
+            [(edit.path, labels.get(edit.original) or edit_files.name(edit.original)) for edit in made.edits],
         ),
         "attributes.csv": (("path", ATTRIBUTE), [(edit.path, edit.kind) for edit in made.edits]),
     }
@@ -123,57 +113,6 @@ def _write(text: str, file: Path) -> None:
     file.write_text(text, encoding="utf-8", newline="")
 
 
-class _Result(NamedTuple):
-    """pixels_id: of the original; None where there is no edit. problem: why the photo can't be edited."""
-
-    original: str
-    pixels_id: str | None = None
-    existed: bool = False
-    problem: str = ""
-
-
-@dataclass(frozen=True)
-class _Maker:
-    """Makes edits, in several threads. root: data/raw."""
-
-    root: Path
-    budget: MemoryBudget
-
-    def make(self, kind: str, original: str) -> _Result:
-        """Makes an edit, unless it exists and its original has not changed since."""
-        try:
-            data = read_file(self.root / original)
-            image_id = hashlib.sha256(data).hexdigest()
-            if pixels_id := self._existing(kind, original, image_id):
-                return _Result(original, pixels_id, existed=True)
-            with self.budget.taking(decoding.working_memory(data)):
-                return self._edit(kind, original, data, image_id)
-        except BadImage as error:
-            return _Result(original, problem=str(error))
-
-    def _existing(self, kind: str, original: str, image_id: str) -> str | None:
-        """The photo's pixels_id if an edit of this very photo exists."""
-        try:
-            comment = pixel_edits.comment((self.root / edit_path(kind, original)).read_bytes()).split(" ")
-        except OSError:
-            return None
-        return comment[3] if len(comment) == 4 and comment[:3] == ["lineup", kind, image_id] else None
-
-    def _edit(self, kind: str, original: str, data: bytes, image_id: str) -> _Result:
-        rgb = decoding.decode(data)
-        if max(rgb.size) > decoding.MAX_ASPECT_RATIO * min(rgb.size):
-            raise BadImage(f"has {rgb.width:,} x {rgb.height:,} pixels, too narrow to be used; crop it")
-        pixels_id = decoding.pixels_id(rgb)
-        edited = pixel_edits.EDITS[kind](rgb, Random(_hash(kind, original)))
-        comment = f"lineup {kind} {image_id} {pixels_id}"
-        encoded = pixel_edits.encode(kind, edited, pixel_edits.extension(kind, original), comment)
-        if decoding.pixels_id(decoding.decode(encoded)) == pixels_id:
-            return _Result(original)
-        target = self.root / edit_path(kind, original)
-        files.replace_atomically(target, lambda temporary: temporary.write_bytes(encoded))
-        return _Result(original, pixels_id)
-
-
 def make(root: Path, queries: int) -> Edits:
     """Makes edited copies of a sample of the gallery, as many of each kind as of any other.
 
@@ -181,35 +120,39 @@ def make(root: Path, queries: int) -> Edits:
         root: data/raw. The edits lie in edit_kinds.FOLDER, as <kind>/<name below test/gallery>.
         queries: how many to make. There are fewer where the gallery is too small.
     """
-    gallery = sorted(raw_folder.photos(root, _GALLERY))
-    budget = MemoryBudget(
-        multiprocessing.get_context("spawn"), int(machine.available_memory_bytes() * _MEMORY_SHARE)
-    )
-    maker = _Maker(root, budget)
-    earlier = raw_folder.photos(root, edit_kinds.FOLDER)
+    gallery, earlier = sorted(raw_folder.photos(root, edit_files.GALLERY)), _present(root)
+    share, remainder = divmod(queries, len(edit_kinds.NAMES))
     made = Edits()
-    with ThreadPoolExecutor(machine.threads()) as pool:
+    with Maker.start(root, queries) as maker:
         for number, kind in enumerate(edit_kinds.NAMES):
-            count = queries // len(edit_kinds.NAMES) + (number < queries % len(edit_kinds.NAMES))
-            _make_kind(order(kind, gallery, earlier), kind, count, maker, pool, made)
-    made.removed = (earlier | raw_folder.photos(root, edit_kinds.FOLDER)) - {edit.path for edit in made.edits}
+            _make_kind(order(kind, gallery, earlier), kind, share + (number < remainder), maker, made)
+    made.removed = (earlier | _present(root)) - {edit.path for edit in made.edits}
     for path in made.removed:
-        (root / path).unlink()
+        (root / path).unlink(missing_ok=True)
     return made
 
 
-def _make_kind(
-    candidates: Iterable[str], kind: str, count: int, maker: _Maker, pool: ThreadPoolExecutor, made: Edits
-) -> None:
+def exist(root: Path) -> bool:
+    """Whether data/raw has edits."""
+    return any((root / edit_kinds.FOLDER / kind).is_dir() for kind in edit_kinds.NAMES)
+
+
+def _present(root: Path) -> set[str]:
+    """The edits that data/raw has."""
+    inside = raw_folder.photos(root, edit_kinds.FOLDER)
+    return {path for path in inside if edit_files.is_edit(root / path)}
+
+
+def _make_kind(candidates: Iterable[str], kind: str, count: int, maker: Maker, made: Edits) -> None:
     """Adds `count` edits of a kind to `made`."""
     candidates = iter(candidates)
     pixels: set[str] = set()
     originals: set[str] = set()
     while len(originals) < count:
-        readable = (path for path in candidates if path not in made.unreadable)
+        readable = (original for original in candidates if original not in made.unreadable)
         if not (batch := list(islice(readable, count - len(originals)))):
             break
-        for result in pool.map(partial(maker.make, kind), batch):
+        for result in maker.make(kind, batch):
             if result.problem:
                 made.unreadable[result.original] = result.problem
             elif result.pixels_id is None:
@@ -218,42 +161,24 @@ def _make_kind(
                 pixels.add(result.pixels_id)
                 originals.add(result.original)
                 made.existing += result.existed
-    made.edits += [Edit(kind, original, edit_path(kind, original)) for original in sorted(originals)]
+    made.edits += [Edit(kind, original, edit_files.path(kind, original)) for original in sorted(originals)]
 
 
 def order(kind: str, gallery: Iterable[str], earlier: Collection[str] = ()) -> list[str]:
     """The gallery's photos in the order in which they are taken for a kind of edit.
 
-    Photos that have the edit already come first. Then come those whose path gives them this kind: where there
-    are enough of them, no photo is edited twice. Hashes of kind and path order the rest.
+    Photos that have the edit already come first. Then come those whose name gives them this kind: where there
+    are enough of them, no photo is edited twice. Hashes of kind and name order the rest.
 
     Args:
         gallery: paths below data/raw.
         earlier: paths of earlier edits below data/raw.
     """
-    number = edit_kinds.NAMES.index(kind)
+    index = edit_kinds.NAMES.index(kind)
 
     def rank(path: str) -> tuple[bool, bool, int]:
-        other_kind = _hash("kind", photos[path]) % len(edit_kinds.NAMES) != number
-        return path not in earlier, other_kind, _hash(kind, photos[path])
+        other_kind = edit_files.number("kind", originals[path]) % len(edit_kinds.NAMES) != index
+        return path not in earlier, other_kind, edit_files.number(kind, originals[path])
 
-    photos = {edit_path(kind, original): original for original in sorted(gallery)}
-    return [photos[path] for path in sorted(photos, key=rank)]
-
-
-def edit_path(kind: str, original: str) -> str:
-    """The path of a photo's edit below data/raw; it has the photo's name, with a further ending if needed."""
-    name = _name(original)
-    suffix = pixel_edits.extension(kind, name)
-    fits = name.lower().endswith((".jpg", ".jpeg") if suffix == ".jpg" else suffix)
-    return f"{edit_kinds.FOLDER}/{kind}/{name}" + ("" if fits else suffix)
-
-
-def _hash(purpose: str, path: str) -> int:
-    """A number that depends on a gallery photo's name alone, in whichever Unicode form the disk has it."""
-    name = unicodedata.normalize("NFC", _name(path))
-    return int.from_bytes(hashlib.sha256(f"{purpose}/{name}".encode()).digest())
-
-
-def _name(path: str) -> str:
-    return path.removeprefix(f"{_GALLERY}/")
+    originals = {edit_files.path(kind, original): original for original in sorted(gallery)}
+    return [originals[path] for path in sorted(originals, key=rank)]

@@ -192,7 +192,7 @@ def test_a_pile_without_labels_gets_its_table_of_edits_in_two_commands(tmp_path:
         for cells in (line.split("|") for line in lines)
     }
     assert [cell.strip() for cell in header.split("|")[2:-1]] == [*edit_kinds.NAMES]
-    # On normalised pixels the network sees what it was trained on, so that it survives a changed brightness better.
-    assert table["mobilenet_v2"]["brightness"] > table["raw_pixels_l2"]["brightness"]
-    assert table["mobilenet_v2"]["jpeg"] > 0.9
+    # Pixels that are not normalised look to the network like a photo of another brightness already.
+    assert table["mobilenet_v2"]["brightness"] > table["raw_pixels_l2"]["brightness"] + 0.2
+    assert table["mobilenet_v2"]["jpeg"] > 0.8
     assert project.repro(folder) == []

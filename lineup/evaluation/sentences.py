@@ -27,6 +27,7 @@ class Listing(NamedTuple):
 
 
 def title(compared: Comparison) -> str:
+    """What the comparison answers: another question where all queries are edited copies."""
     return _TITLE_OF_EDITS if compared.task.edits_only else _TITLE
 
 

@@ -43,6 +43,7 @@ def rotate(rgb: Image.Image, random: Random) -> Image.Image:
 
 
 def mirror(rgb: Image.Image, random: Random) -> Image.Image:
+    """The photo with left and right swapped."""
     return rgb.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
 
 
@@ -52,11 +53,13 @@ def unchanged(rgb: Image.Image, random: Random) -> Image.Image:
 
 
 def change_brightness(rgb: Image.Image, random: Random) -> Image.Image:
+    """The photo with each value multiplied by one factor, which makes it darker or brighter."""
     factors = random.choice((edit_kinds.DARKER_FACTORS, edit_kinds.BRIGHTER_FACTORS))
     return ImageEnhance.Brightness(rgb).enhance(random.uniform(*factors))
 
 
 def blur(rgb: Image.Image, random: Random) -> Image.Image:
+    """The photo, blurred by a share of its shorter side: so it looks as blurred at any resolution."""
     return rgb.filter(
         ImageFilter.GaussianBlur(random.uniform(*edit_kinds.BLUR_RADIUS_SHARES) * min(rgb.size))
     )

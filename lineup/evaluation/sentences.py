@@ -223,7 +223,8 @@ def _edits_legend(metrics: RowMetrics) -> list[str]:
     )
     return [
         "Edits: share of the queries of a kind whose original, or an exact copy of it, comes first (top_1). "
-        f"With {fewest:,} queries of a kind, chance moves it by up to {margin:.2f} either way.",
+        f"With {fewest:,} queries of a kind, chance moves it by up to {margin:.2f} either way. "
+        "A gallery photo that is almost the original, such as the same photo saved anew, counts as wrong.",
         f"Kinds of edits: {kinds}.",
     ]
 

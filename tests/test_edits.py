@@ -262,13 +262,14 @@ def test_the_tables_say_which_photo_is_right_and_which_kind_of_edit_it_is(root: 
 
 
 def test_the_tables_lose_edits_that_are_gone(root: Path) -> None:
-    edits.add(root, 80, {})
-    gone = min(gallery(root))
+    before = edits.add(root, 80, {})
+    gone = before.edits[0].original
     (root / gone).unlink()
-    edits.add(root, 40, {})
+    after = edits.add(root, 80, {})
+    assert after.removed == {edit.path for edit in before.edits if edit.original == gone}
     for name in ("qrels.csv", "labels.csv", "attributes.csv"):
         assert {row.get("path", row.get("query")) for row in table(root / name)} == contents(root).keys()
-    assert len(contents(root)) == 40
+    assert len(contents(root)) == 80
     assert gone not in {row["gallery"] for row in table(root / "qrels.csv")}
 
 
@@ -284,6 +285,7 @@ def test_added_photos_change_no_edit(root: Path, tmp_path: Path) -> None:
     second = make(root)
     assert second.edits == first.edits and second.existing == len(first.edits)
     assert contents(root) == before
+    assert make(root, queries=8).edits == first.edits  # Fewer are asked for, perhaps by default.
     third = make(root, queries=160)
     assert {*third.edits} > {*first.edits} and third.existing == len(first.edits)
     # Without the earlier edits the sample differs, but no edit that is in both.
@@ -325,8 +327,9 @@ def test_other_files_beside_the_edits_stay(root: Path) -> None:
     for path, data in others.items():
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_bytes(data)
-    edits.make(root, 80)
-    made = edits.make(root, 8)
+    edits.make(root, 8)
+    (root / "test/gallery/0.png").unlink()
+    made = edits.make(root, 80)
     assert contents(root).keys() == {*others, *(edit.path for edit in made.edits)}
     assert {path: (root / path).read_bytes() for path in others} == others
 

@@ -40,8 +40,7 @@ class Edits:
     Attributes:
         edits: in the order of the kinds, and then of the originals' paths.
         existing: how many of them were there already.
-        removed: the paths of earlier edits that are no longer there: their photos are gone, or changed, or
-            fewer edits were asked for.
+        removed: the paths of earlier edits that are no longer there, as their photos are gone.
         unreadable: photo -> why it was passed over, as the end of a sentence.
         without_effect: how many photos were passed over for a kind of edit that changes none of their pixels.
     """
@@ -118,14 +117,17 @@ def make(root: Path, queries: int) -> Edits:
 
     Args:
         root: data/raw. The edits lie in edit_kinds.FOLDER, as <kind>/<name below test/gallery>.
-        queries: how many to make. There are fewer where the gallery is too small.
+        queries: how many to make. There are fewer where the gallery is too small, and more where there were
+            more already.
     """
     gallery, earlier = sorted(raw_folder.photos(root, edit_files.GALLERY)), _present(root)
     share, remainder = divmod(queries, len(edit_kinds.NAMES))
     made = Edits()
     with Maker.start(root, queries) as maker:
         for number, kind in enumerate(edit_kinds.NAMES):
-            _make_kind(order(kind, gallery, earlier), kind, share + (number < remainder), maker, made)
+            present = sum(edit_files.path(kind, original) in earlier for original in gallery)
+            count = max(share + (number < remainder), present)
+            _make_kind(order(kind, gallery, earlier), kind, count, maker, made)
     made.removed = (earlier | _present(root)) - {edit.path for edit in made.edits}
     for path in made.removed:
         (root / path).unlink(missing_ok=True)

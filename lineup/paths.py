@@ -29,34 +29,43 @@ SLICES = Path("metrics/slices.csv")
 SIGNIFICANCE = Path("metrics/significance.csv")
 TOP_K_CURVES = Path("metrics/top_k_curves.csv")
 ACCURACY_COST = Path("metrics/accuracy_cost.csv")
+IDENTIFICATION_CURVES = Path("metrics/identification_curves.csv")
 TRAINING_CURVES = Path("metrics/training_curves.csv")
 CACHE = _local_cache(Path.cwd())
 REPORT = Path("data/report/index.html")
 REPORT_ASSETS = Path("data/report/assets")
 REPORT_THUMBNAILS = Path("data/report/thumbnails")
+REPORT_PICTURES = Path("data/report/pictures")
+REPORT_MADE = Path("data/report/made.js")  # no output of a stage: see lineup/report/made.py
 
 
 def manifest(part: Part) -> Path:
+    """The table of the images of a part."""
     return PREPARED / part / "manifest.parquet"
 
 
 def images(part: Part) -> Path:
+    """The folder of the prepared images."""
     return PREPARED / part / "images"
 
 
 def weights(model: str) -> Path:
+    """The folder of a model's fetched encoder."""
     return Path("data/weights") / model
 
 
 def model(model: str) -> Path:
+    """The folder of a model's network, or of the pointer to its weights."""
     return Path("data/models") / model
 
 
 def embeddings(model: str, part: Part = "test") -> Path:
+    """The folder of a row's vectors."""
     return Path("data/embeddings" if part == "test" else "data/embeddings_train") / model
 
 
 def index(model: str) -> Path:
+    """The FAISS index of a model's gallery."""
     return Path("data/indexes") / f"{model}.faiss"
 
 
@@ -66,10 +75,12 @@ def refinement(row: str) -> Path:
 
 
 def ranking(row: str) -> Path:
+    """The nearest gallery images of each query."""
     return Path("data/rankings") / f"{row}.parquet"
 
 
 def submission(row: str) -> Path:
+    """The competition's JSON."""
     return Path("data/submissions") / f"{row}.json"
 
 
@@ -79,15 +90,23 @@ def costs(stage: Literal["train", "embed", "index", "retrieve", "refine"], row: 
 
 
 def row_metrics(row: str) -> Path:
+    """The quality and the costs of a row."""
     return Path("metrics/rows") / f"{row}.json"
 
 
 def row_queries(row: str) -> Path:
+    """A row's metrics of each query."""
     return Path("metrics/queries") / f"{row}.csv"
 
 
 def report_row(row: str) -> Path:
+    """A row's data for the report."""
     return Path("data/report/rows") / f"{row}.js"
+
+
+def report_ranks(row: str) -> Path:
+    """The row's rankings in full, in scripts of a few hundred queries each."""
+    return Path("data/report/ranks") / row
 
 
 def near_copies(model: str) -> Path:

@@ -153,14 +153,14 @@ def test_using_an_entry_makes_it_recent() -> None:
     prepared = image_cache.ImageCache.open(paths.CACHE, 512)
     prepared.examine(PHOTO)
     drawn = thumbnails.cache_folder(paths.CACHE)
-    thumbnails.write(Path("thumbnails"), [PreparedImage("a", "query", PHOTO)], drawn, 1)
+    thumbnails.write(Path("thumbnails"), Path("pictures"), [PreparedImage("a", "query", PHOTO)], drawn, 1)
     training = paths.CACHE / "training" / "a"
     training.mkdir(parents=True)
     folders = (prepared.store.folder, drawn, training)
     for folder in folders:
         set_last_use(folder, 40)
     image_cache.ImageCache.open(paths.CACHE, 512)
-    thumbnails.write(Path("thumbnails"), [PreparedImage("a", "query", PHOTO)], drawn, 1)
+    thumbnails.write(Path("thumbnails"), Path("pictures"), [PreparedImage("a", "query", PHOTO)], drawn, 1)
     files.mark_used(training)
     group.run(["cache", "--prune", "--yes"])
     assert all(folder.exists() for folder in folders)

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.slow
 
 PLOTS = {
     paths.TOP_K_CURVES.as_posix(): {"template": "curves_by_model_log_x", "x": "k", "y": "top_k"},
+    paths.IDENTIFICATION_CURVES.as_posix(): {"template": "curves_by_model_log_x", "x": "fpir", "y": "fnir"},
     paths.ACCURACY_COST.as_posix(): {"template": "accuracy_cost", "x": "images_per_second", "y": "map_at_r"},
     paths.TRAINING_CURVES.as_posix(): {"template": "curves_by_model", "x": "epoch", "y": "map_at_r"},
 }

@@ -209,3 +209,14 @@ def test_a_text_that_starts_with_a_tilde_is_a_text() -> None:
 def test_a_text_in_another_encoding_is_refused() -> None:
     with pytest.raises(UserError, match=r"is neither a photo's path nor a text in UTF-8"):
         read_query("caf\udce9")
+
+
+def test_below_the_threshold_there_is_no_match(project: Path, search: Search) -> None:
+    own = str(project / "data/raw/test/gallery/apple/one.png")
+    scores = [hit["score"] for hit in json.loads(search("--row", "vit", own, "--json").stdout)["hits"]]
+    cut = json.loads(search("--row", "vit", own, "--json", "--threshold", str(scores[1])).stdout)
+    assert [hit["score"] for hit in cut["hits"]] == scores[:2] and cut["threshold"] == scores[1]
+    none = search("--row", "vit", own, "--threshold", "1.5")
+    assert (none.returncode, none.stdout) == (0, f"no match (best {scores[0]:.4f} < 1.5000)\n")
+    refused = search("--row", "clip", "a slice of pizza", "--threshold", "fpir=0.01")
+    assert refused.returncode == 1 and "texts have other scores" in refused.stderr

@@ -59,6 +59,7 @@ class RefinementInput:
     space: the vectors that the method compares; None where it needs none.
     excluded: int64 [E, 2] of (query, gallery position).
     depth: how many images the new ranking has.
+    learned: what the method learned, None where it learns nothing.
     """
 
     first: Hits
@@ -66,6 +67,7 @@ class RefinementInput:
     space: VectorSpace | None
     excluded: Positions
     depth: int
+    learned: LearnedSpace | None = None
 
     def of_query(self, query: int) -> RefinementInput:
         """The input for one of the queries alone."""
@@ -152,6 +154,7 @@ class SearchRefinement(Refinement[Settings]):
         """What to search with, float32 [Q, D], as `exact.prepare` returns it."""
 
     def rank(self, given: RefinementInput) -> Hits:
+        """The nearest images of the method's queries."""
         index = given.vector_space().index
         return Hits(*exact.nearest(index, self.queries(given), given.depth, given.excluded))
 
@@ -162,6 +165,7 @@ class SearchRefinement(Refinement[Settings]):
 
 
 def create(settings: RefinementSettings) -> Refinement[Any]:
+    """The method that a row's settings name."""
     return importlib.import_module(f"lineup.refinements.{settings.method}").Method(settings)
 
 

@@ -13,7 +13,6 @@ import numpy.typing as npt
 
 from lineup.errors import UserError
 from lineup.evaluation.comparison import Comparison, Pair
-from lineup.evaluation.metrics import MAIN_METRIC
 from lineup.report.collection import Collection
 from lineup.storage import csv_files
 
@@ -75,45 +74,6 @@ def read_pairs(path: Path) -> list[Pair]:
         )
         for line in csv_files.read_csv(path)
     ]
-
-
-def read_curves(path: Path) -> dict[str, list[float]]:
-    """metrics/top_k_curves.csv: {row: top_k at k = 1, 2, ...}."""
-    curves: dict[str, list[float]] = defaultdict(list)
-    for line in csv_files.read_csv(path):
-        curves[line["model"]].append(float(line["top_k"]))
-    return dict(curves)
-
-
-def chart_data(
-    compared: Comparison, cutoffs: Iterable[int], curves: Mapping[str, list[float]], matched: Iterable[str]
-) -> dict[str, Any]:
-    """What the page draws without any further file, with rows from best to worst.
-
-    Args:
-        cutoffs: the k of top_k that a reader can choose.
-        curves: {row: top_k at k = 1, 2, ...}.
-        matched: rows whose vectors near copies of training photos were searched with.
-    """
-    rows = []
-    for row in compared.rows:
-        costs, quality = row.metrics.costs, row.metrics.quality.get(MAIN_METRIC)
-        rows.append(
-            {
-                "name": row.name,
-                "random": costs.random,
-                "quality": quality.model_dump() if quality else None,
-                "images_per_second": costs.images_per_second,
-                "device": costs.device,
-                "training": [epoch.model_dump() for epoch in costs.training_curve],
-                "curve": curves.get(row.name, []),
-            }
-        )
-    return {
-        "rows": rows,
-        "cutoffs": sorted(set(cutoffs)) if compared.metric_names else [],
-        "matched": list(matched),
-    }
 
 
 def query_data(

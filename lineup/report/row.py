@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from lineup.evaluation.relevance import Relevance
 from lineup.storage import rankings
 
 ANSWERS_SHOWN = 10
+QUERIES_PER_PART = 200  # of a row's full rankings: the page reads one part when it shows a photo large
 ALIKE_PAIRS_SHOWN = 200
 
 RELEVANT, NOT_RELEVANT, UNKNOWN = "1", "0", "?"
@@ -51,6 +53,30 @@ def row_data(
         "first": _late_first_hits(positions, scores, relevant),
         "alike": alike_pairs(positions, scores, relevance),
     }
+
+
+def rank_parts(
+    ranking: rankings.Ranking, positions: IntArray, key: str
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """A row's rankings in full, as the page's scripts read them from LINEUP_RANKS[row/part].
+
+    Args:
+        ranking, positions, key: as `row_data` takes them.
+    Yields:
+        Each part's number, and of its QUERIES_PER_PART queries the `answers` and `scores`.
+    """
+    scores = ranking.scores.astype(np.float64)
+    lengths = (positions >= 0).sum(axis=1).tolist()
+    for part, start in enumerate(range(0, len(positions), QUERIES_PER_PART)):
+        queries = range(start, min(start + QUERIES_PER_PART, len(positions)))
+        yield (
+            part,
+            {
+                "collection": key,
+                "answers": [positions[q, : lengths[q]].tolist() for q in queries],
+                "scores": [[_short(value) for value in scores[q, : lengths[q]].tolist()] for q in queries],
+            },
+        )
 
 
 def is_known(relevance: Relevance, positions: IntArray) -> BoolArray:

@@ -54,12 +54,15 @@ class ModelSearch:
 
     @property
     def score_meaning(self) -> str:
+        """What a score means, for the search page."""
         return _SCORE_MEANINGS[self.encoder.metric]
 
     def hits(self, embed: EmbedQuery, k: int, excluded: Positions) -> Hits:
+        """The k nearest images of the query."""
         return Hits(*exact.nearest(self.encoder.index, embed(self.encoder), k, excluded))
 
     def space(self, embed: EmbedQuery) -> VectorSpace:
+        """The row's vectors, and the query among them."""
         return VectorSpace(self.encoder.metric, _QUERY_IDS, embed(self.encoder), self.encoder.index)
 
 
@@ -80,14 +83,18 @@ class RefinedSearch:
 
     @property
     def score_meaning(self) -> str:
+        """What a score means, for the search page."""
         return self.method.SCORE_MEANING or self.second.score_meaning
 
     def hits(self, embed: EmbedQuery, k: int, excluded: Positions) -> Hits:
+        """The first k images of the refined ranking."""
         depth = max(k, self.depth)
         first = self.first.hits(embed, depth, excluded)
         second = first if self.second is self.first else self.second.hits(embed, depth, excluded)
         space = self.space(embed) if self.method.settings.needs_vectors else None
-        positions, scores = self.method.rank(RefinementInput(first, second, space, excluded, depth))
+        positions, scores = self.method.rank(
+            RefinementInput(first, second, space, excluded, depth, self.learned)
+        )
         return Hits(positions[:, :k], scores[:, :k])
 
     def space(self, embed: EmbedQuery) -> VectorSpace:

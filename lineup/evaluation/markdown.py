@@ -22,11 +22,13 @@ def page(compared: Comparison, weaknesses: Iterable[Listing] = ()) -> str:
     measured = _listing(measured_on)
     failing = "\n\n".join("\n".join(_listing(each)) for each in weaknesses)
     measured += ["", "Notes:", "", *_items(map(text, notes))] if notes else []
+    edits = tables.edits(compared)
     parts = [
-        f"# {sentences.TITLE}",
+        f"# {sentences.title(compared)}",
         "\n".join(sentences.task(compared.task)),
         text(sentences.verdict(compared)),
         "## Quality\n\n" + table(tables.quality(compared)),
+        "## Edits\n\n" + table(edits) if edits else "",
         _match(compared) if match_view.is_shown(compared) else "",
         "## Where it fails\n\n" + failing if failing else "",
         "## Cost\n\n" + table(tables.cost(compared)),

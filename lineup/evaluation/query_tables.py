@@ -53,7 +53,7 @@ def check_same_task(rows: Mapping[str, RowMetrics], queries: Queries) -> None:
     first = next(iter(rows))
     task_columns = ["query_id", "label", "relevant"]
     for name in rows:
-        for key in ("gallery", "relevance", "exclude", "queries", "scored"):
+        for key in ("gallery", "relevance", "exclude", "queries", "scored", "edited"):
             value, expected = getattr(rows[name], key), getattr(rows[first], key)
             if value != expected:
                 raise UserError(

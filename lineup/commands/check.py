@@ -134,11 +134,12 @@ def describe_estimate(
 ) -> Iterator[str]:
     """What `dvc repro` takes if nothing was computed before: each part, and where its number comes from."""
     for path, problem in sample.unreadable:
-        yield f"of {len(sample.unreadable) + sample.photos} photos tried: {printable(path)} {printable(problem)}"
+        tried = len(sample.unreadable) + sample.photos
+        yield f"of {tried} photos tried: {printable(path, _MAX_NAME_CHARACTERS)} {printable(problem)}"
     works = [row_work(row, settings, counts, measured) for row in settings.models]
     costs = photo_costs(sample)
     time_parts = run_estimate.seconds(
-        counts.photos, counts.test_photos, costs, works, _stage_count(settings), machine.threads()
+        counts.photos, counts.test_photos, costs, works, stage_count(settings), machine.threads()
     )
     disk_parts = run_estimate.disk_bytes(
         counts.photos, counts.test_photos, costs, works, settings.embed.pixel_cache_gb * 1e9
@@ -150,16 +151,17 @@ def describe_estimate(
         f"({size(free)} are free)"
     )
     for part in time_parts:
-        yield _line(part, duration(part.amount), sample.photos)
+        yield _line(part, duration(part.amount))
     for part in disk_parts:
-        yield _line(part, size(part.amount), sample.photos)
+        yield _line(part, size(part.amount))
     if total_disk > free:
         yield "the disk may be too small: free some space, or lower embed.pixel_cache_gb"
     unknown = {row for part in time_parts for row in part.unknown}
     if unknown:
+        rows = ", ".join(row for row in settings.models if row in unknown)
         yield (
-            f"not in it, as their speed is not known yet: {', '.join(row for row in settings.models if row in unknown)}; "
-            "`dvc repro fetch` and then `lineup check --measure` measures them"
+            f"not in it, as their speed is not known yet: {rows}; run `dvc repro fetch`, "
+            "then `lineup check --measure`"
         )
     hubs = [
         row
@@ -171,13 +173,13 @@ def describe_estimate(
     yield "not in it: searching, scoring and the report's pages"
 
 
-def _line(part: Amount, amount: str, photos: int) -> str:
-    origin = "; ".join(part.origins)
-    basis = f"{part.basis}{f' from {origin}' if origin else ''}"
-    if part.what in ("preprocess", "thumbnails", "prepared images"):
-        basis = f"measured on {photos} photos"
-    missing = f"; {len(part.unknown)} rows not known yet" if part.unknown else ""
-    return f"  {part.what:<20} {amount:>9}  {basis}{missing}"
+def _line(part: Amount, amount: str) -> str:
+    """A part of the estimate, and where its number comes from."""
+    first, *others = part.origins or ("",)
+    more = f" and {len(others)} more" if others else ""
+    origin = f" from {first}{more}" if part.basis == "measured" else f": {first}{more}" if first else ""
+    missing = f"; not known yet for {len(part.unknown)} rows" if part.unknown else ""
+    return f"  {part.what:<20} {amount:>9}  {part.basis}{origin}{missing}"
 
 
 def row_work(row: str, settings: Params, counts: RawCounts, measured: dict[str, Speed]) -> RowWork:
@@ -239,7 +241,7 @@ def _measured(settings: Params, sample: PhotoSample) -> dict[str, Speed]:
     return speeds
 
 
-def _stage_count(settings: Params) -> int:
+def stage_count(settings: Params) -> int:
     """How many commands `dvc repro` runs: those of a foreach once for each of its rows."""
     rows = {
         "${models}": len(settings.models),

@@ -18,11 +18,7 @@ from lineup.settings.training_photos import Counts
 from lineup.storage import files
 
 PRESETS = Path("presets")
-STRONGER = "strong"
-_NEXT = {
-    "photos": f"its networks are small; `lineup use {STRONGER}` puts in place those that are strong today "
-    "and fetches them from their hubs"
-}
+DEMO, PHOTOS, STRONG = "demo", "photos", "strong"
 
 
 @dataclass(frozen=True)
@@ -104,14 +100,30 @@ def describe(preset: str, placed: Placed) -> list[str]:
     lines = [f"copied your {paths.PARAMS} to {placed.backup}"] if placed.backup else []
     lines.append(f"{paths.PARAMS} is now {PRESETS}/{preset}.yaml")
     if placed.left_out:
+        rows = ", ".join([*placed.left_out, *placed.refinements])
         reason = next(iter(placed.left_out.values()))
+        lines.append(f"without the rows {rows}, which it holds as comments: {reason}")
+    if preset == PHOTOS:
         lines.append(
-            f"{', '.join([*placed.left_out, *placed.refinements])} left out as comments, "
-            f"since these rows train: {reason}"
+            f"its networks are small and need no hub; `lineup use {STRONG}` takes those that are strong today"
         )
-    if preset in _NEXT:
-        lines.append(_NEXT[preset])
     return lines
+
+
+def fit_to_photos() -> list[str]:
+    """Puts presets/photos.yaml in the place of the demo's settings, as these suit no photos.
+
+    It does so again where presets/photos.yaml is in place already, since other rows may train after photos
+    were added. Settings of anybody's own stay as they are.
+
+    Returns:
+        What a person has to know, a line each; none if params.yaml stays as it is.
+    """
+    before = paths.PARAMS.read_text(encoding="utf-8") if paths.PARAMS.exists() else None
+    if before is not None and unedited() not in (DEMO, PHOTOS):
+        return []
+    placed = use_preset(PHOTOS, raw_counts.training(paths.RAW))
+    return describe(PHOTOS, placed) if paths.PARAMS.read_text(encoding="utf-8") != before else []
 
 
 @click.command("use")
@@ -126,6 +138,6 @@ def command(preset: str) -> None:
     for line in describe(preset, use_preset(preset, counts)):
         click.echo(line)
     if counts is None:
-        click.echo(f"lay out your photos with `lineup photos FOLDER`, then run: dvc repro")
+        click.echo("lay out your photos with `lineup photos FOLDER`, then run: dvc repro")
     else:
         click.echo("run: lineup check, then dvc repro")

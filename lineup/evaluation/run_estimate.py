@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-# How an amount is known: from the settings and what was measured here, or by a rule of thumb.
-Basis = Literal["measured", "guessed"]
+# From the settings and the number of photos; from what was measured on this machine; from what was measured
+# elsewhere, or by a rule of thumb.
+Basis = Literal["computed", "measured", "guessed"]
 
 # The vectors of a row are in the Parquet table, in the FAISS index and in the local cache, some of them
 # compressed. Measured with the demo and with photos.
@@ -22,6 +23,7 @@ BYTES_PER_PIXEL = 3
 SECONDS_PER_STAGE = 3.5
 # A training step computes the network forwards and backwards, in torch; embedding uses a faster engine.
 TRAINED_PER_EMBEDDED = 1 / 6
+_SAMPLE = ("the sample of photos",)
 
 
 @dataclass(frozen=True)
@@ -110,13 +112,14 @@ def seconds(
     """
     parts = []
     if costs:
-        parts.append(Amount("preprocess", photos * costs.prepare_seconds / cores, "measured"))
+        parts.append(Amount("preprocess", photos * costs.prepare_seconds / cores, "measured", _SAMPLE))
     if any(row.drawn for row in rows):
         parts.append(_training(rows))
     parts.append(_embedding(rows))
     if costs:
-        parts.append(Amount("thumbnails", test_photos * costs.thumbnail_seconds / cores, "measured"))
-    parts.append(Amount("starting the stages", stages * SECONDS_PER_STAGE, "guessed"))
+        parts.append(Amount("thumbnails", test_photos * costs.thumbnail_seconds / cores, "measured", _SAMPLE))
+    rule = f"{SECONDS_PER_STAGE:g} s for each of {stages} stages"
+    parts.append(Amount("starting the stages", stages * SECONDS_PER_STAGE, "guessed", (rule,)))
     return parts
 
 
@@ -131,14 +134,14 @@ def disk_bytes(
     parts = []
     if costs:
         per_photo = costs.prepared_bytes + costs.replaced_bytes
-        parts.append(Amount("prepared images", photos * per_photo, "measured"))
-        parts.append(Amount("thumbnails", 2 * test_photos * costs.thumbnail_bytes, "measured"))
+        parts.append(Amount("prepared images", photos * per_photo, "measured", _SAMPLE))
+        parts.append(Amount("thumbnails", 2 * test_photos * costs.thumbnail_bytes, "measured", _SAMPLE))
     vectors = sum((row.dim or 0) * BYTES_PER_FLOAT * row.embedded for row in rows)
     parts.append(
         Amount(
             "vectors",
             vectors * STORED_BYTES_PER_VECTOR_BYTE,
-            "measured",
+            "computed",
             unknown=tuple(row.row for row in rows if row.dim is None),
         )
     )
@@ -151,7 +154,7 @@ def disk_bytes(
         Amount(
             "weights",
             weights,
-            "measured",
+            "computed",
             unknown=tuple(row.row for row in rows if row.parameters is None),
         )
     )
@@ -188,7 +191,7 @@ def _pixels(rows: Sequence[RowWork], max_bytes: float) -> Amount:
     by_pixels = {
         row.pixels: BYTES_PER_PIXEL * row.image_size**2 * row.cached_pixels for row in rows if row.image_size
     }
-    return Amount("decoded pixels", min(max_bytes, sum(by_pixels.values())), "measured")
+    return Amount("decoded pixels", min(max_bytes, sum(by_pixels.values())), "computed")
 
 
 def _basis(speeds: Sequence[Speed]) -> Basis:

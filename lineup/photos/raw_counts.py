@@ -42,7 +42,8 @@ class RawCounts:
         labelled_in_table: how many photos labels.csv names; None if it does not exist.
         same_label: how many queries have a gallery photo of their label.
         judged: of qrels.csv; None if it does not exist.
-        problems: the first files that are left alone, as (path, the end of a sentence); ignored: their number.
+        problems: the first files or folders with one, as (path, the end of a sentence); ignored: how many
+            there are.
     """
 
     splits: dict[str, SplitCounts]

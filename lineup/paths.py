@@ -35,26 +35,32 @@ REPORT_THUMBNAILS = Path("data/report/thumbnails")
 
 
 def manifest(part: Part) -> Path:
+    """The table of the images of a part."""
     return PREPARED / part / "manifest.parquet"
 
 
 def images(part: Part) -> Path:
+    """The folder of the prepared images."""
     return PREPARED / part / "images"
 
 
 def weights(model: str) -> Path:
+    """The folder of a model's fetched encoder."""
     return Path("data/weights") / model
 
 
 def model(model: str) -> Path:
+    """The folder of a model's network, or of the pointer to its weights."""
     return Path("data/models") / model
 
 
 def embeddings(model: str, part: Part = "test") -> Path:
+    """The folder of a row's vectors."""
     return Path("data/embeddings" if part == "test" else "data/embeddings_train") / model
 
 
 def index(model: str) -> Path:
+    """The FAISS index of a model's gallery."""
     return Path("data/indexes") / f"{model}.faiss"
 
 
@@ -64,10 +70,12 @@ def refinement(row: str) -> Path:
 
 
 def ranking(row: str) -> Path:
+    """The nearest gallery images of each query."""
     return Path("data/rankings") / f"{row}.parquet"
 
 
 def submission(row: str) -> Path:
+    """The competition's JSON."""
     return Path("data/submissions") / f"{row}.json"
 
 
@@ -77,14 +85,17 @@ def costs(stage: Literal["train", "embed", "index", "retrieve", "refine"], row: 
 
 
 def row_metrics(row: str) -> Path:
+    """The quality and the costs of a row."""
     return Path("metrics/rows") / f"{row}.json"
 
 
 def row_queries(row: str) -> Path:
+    """A row's metrics of each query."""
     return Path("metrics/queries") / f"{row}.csv"
 
 
 def report_row(row: str) -> Path:
+    """A row's data for the report."""
     return Path("data/report/rows") / f"{row}.js"
 
 

@@ -14,8 +14,8 @@ from lineup.embedding import computation, job, measurement
 from lineup.embedding.computation import EmbedStats
 from lineup.embedding.job import EmbedJob
 from lineup.embedding.measurement import Measurement
-from lineup.encoders import model_folder
-from lineup.encoders.encoder_config import EncoderConfig, read_config
+from lineup.encoders import origin
+from lineup.encoders.encoder_config import EncoderConfig
 from lineup.settings import prepared_size
 from lineup.storage import files
 
@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> None:
     row, params = cli.start("embed", argv)
     pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own pool holds on to the freed bytes of photos
     start = time.perf_counter()
-    config = read_config(model_folder.resolve(paths.model(row)))
+    config = origin.model_config(row, params)
     prepared_size.check(row, config.resize_px, params.preprocess.shorter_side_px)
     embedded = job.prepare_job(row, "test", params.embed)
     stats = computation.compute(embedded, params.embed)

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from lineup import cli, paths
 from lineup.embedding import computation, job
+from lineup.encoders import origin
 
 log = logging.getLogger(__name__)
 
@@ -18,6 +19,7 @@ log = logging.getLogger(__name__)
 def main(argv: list[str] | None = None) -> None:
     row, params = cli.start("embed_train", argv)
     pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own pool holds on to the freed bytes of photos
+    origin.model_config(row, params)
     embedded = job.prepare_job(row, "train", params.embed)
     stats = computation.compute(embedded, params.embed)
     if rows := job.write(embedded):

@@ -54,6 +54,7 @@ class ComparedPair(NamedTuple):
     agreement: float
 
     def to_json(self) -> dict[str, Any]:
+        """As the page reads it."""
         return self._asdict() | {"test": self.test._asdict(), "train": self.train._asdict()}
 
 

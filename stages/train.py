@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from lineup import cli, machine, paths
+from lineup.encoders import origin
 from lineup.errors import UserError
 from lineup.fingerprint import fingerprint
 from lineup.objectives import none
@@ -93,6 +94,7 @@ def costs(row: str, result: Result, fingerprint: str) -> TrainCosts:
 def main(argv: list[str] | None = None) -> None:
     row, params = cli.start("train", argv)
     objective = params.models[row].objective
+    origin.fetched_config(row, params)
     if isinstance(objective, NoObjective):
         none.point_to_weights(paths.weights(row), paths.model(row), log_csv([]))
         files.write_json(paths.costs("train", row), {"row": row, "minutes": 0.0, "note": None})

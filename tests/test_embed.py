@@ -64,9 +64,11 @@ def place(row: str, spec: dict[str, Any] = SQUEEZENET, seed: int = 0, **facts: A
     return encoder_folder.load(paths.model(row))
 
 
-def settings(rows: tuple[str, ...] = ("a", "b"), **embed_settings: Any) -> None:
+def settings(
+    rows: tuple[str, ...] = ("a", "b"), encoder: dict[str, Any] = SQUEEZENET, **embed_settings: Any
+) -> None:
     row = {
-        "encoder": SQUEEZENET,
+        "encoder": encoder,
         "objective": {"name": "none"},
         "search": {"metric": "cosine", "index": "flat"},
     }
@@ -293,7 +295,9 @@ def test_fewer_photos_need_no_network() -> None:
 
 @pytest.mark.slow
 def test_a_killed_run_is_resumed_where_it_stopped() -> None:
-    place("a", {"library": "torchvision", "name": "mobilenet_v2", "weights": "none", "allow_random": True})
+    encoder = SQUEEZENET | {"name": "mobilenet_v2"}
+    settings(encoder=encoder)
+    place("a", encoder)
     prepare(PHOTOS)
     run()
     full = result()
@@ -336,6 +340,11 @@ def change_facts(change: Callable[[dict[str, Any]], Any]) -> None:
     files.write_json(paths.model("a") / "encoder.json", told)
 
 
+def weights_come_from(source: str) -> None:
+    change_facts(lambda told: told["source"].update(weights=source))
+    settings(encoder=SQUEEZENET | {"weights": source})
+
+
 DECIDES: dict[str, Callable[[pytest.MonkeyPatch], object]] = {
     "weights": lambda _: change_a_weight(),
     "crop": lambda _: change_facts(lambda told: told["transform"].update(crop=60)),
@@ -364,9 +373,7 @@ IRRELEVANT: dict[str, Callable[[], object]] = {
     "batch size": lambda: settings(batch_size=3),
     "order of photos": lambda: prepare(PHOTOS[:9][::-1]),
     "splits": lambda: write_prepared(paths.images("test"), [("gallery", photo) for photo in PHOTOS[:9]]),
-    "where the weights came from": lambda: change_facts(
-        lambda told: told["source"].update(weights="file:elsewhere.safetensors")
-    ),
+    "where the weights came from": lambda: weights_come_from("file:elsewhere.safetensors"),
     "licence": lambda: change_facts(lambda told: told.update(licence="mit")),
     "versions at fetch": lambda: change_facts(lambda told: told["versions"].update(torch="0.1")),
     "comments": lambda: paths.PARAMS.write_text("# a comment\n" + paths.PARAMS.read_text()),
@@ -581,7 +588,10 @@ def test_code_that_dvc_embeds_again_for_decides_what_is_kept(monkeypatch: pytest
     code = {dep.replace("${item.encoder.library}", "torchvision") for dep in deps if dep.endswith(".py")}
     names = ("cache_key", "computation", "job", "measurement", "missing_photos")
     orchestration = {"stages/embed.py", *(f"lineup/embedding/{name}.py" for name in names)}
-    others = {f"lineup/engines/{name}.py" for name in ("onnxruntime", "torch")}
+    others = {
+        "lineup/encoders/origin.py",
+        *(f"lineup/engines/{name}.py" for name in ("onnxruntime", "torch")),
+    }
     assert {*digested} == code - orchestration - others
 
 

@@ -51,8 +51,8 @@ def place(row: str, seed: int = 0, **spec: Any) -> None:
     encoder_folder.save(paths.model(row), fetched.module, fetched.config.model_copy(update={"resize_px": 64}))
 
 
-def settings(**embed_settings: Any) -> None:
-    row = {"encoder": SPEC, "objective": {"name": "none"}, "search": {"metric": "cosine", "index": "flat"}}
+def settings(encoder: dict[str, Any] = SPEC, **embed_settings: Any) -> None:
+    row = {"encoder": encoder, "objective": {"name": "none"}, "search": {"metric": "cosine", "index": "flat"}}
     paths.PARAMS.write_text(yaml.safe_dump({"embed": embed_settings, "models": dict.fromkeys("abc", row)}))
 
 
@@ -130,7 +130,9 @@ def test_vectors_are_the_same_bytes_with_kept_pixels_or_none(decoded: list[bytes
 def test_another_image_size_has_pixels_of_its_own() -> None:
     place("a")
     place("b", image_size=96)
-    assert run("a")["pixels"] != run("b")["pixels"]
+    of_a = run("a")["pixels"]
+    settings(SPEC | {"image_size": 96})
+    assert run("b")["pixels"] != of_a
     assert [*kept().values()] == [len(PHOTOS) - MEASURED] * 2
 
 

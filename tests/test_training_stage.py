@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ from lineup.errors import UserError
 from lineup.storage import files
 from lineup.training import cache_key
 from lineup.training import checkpoint as checkpoints
-from stages import train
+from stages import embed, embed_train, train
 from tests.support import project
 from tests.support import training_photos as scene
 
@@ -35,9 +36,13 @@ ENCODER = {
 }
 
 
-def params(objective: dict[str, Any]) -> dict[str, Any]:
+def params(objective: dict[str, Any], **encoder: Any) -> dict[str, Any]:
     defaults = {**scene.FAST, "epochs": 2}
-    row = {"encoder": ENCODER, "objective": objective, "search": {"metric": "cosine", "index": "flat"}}
+    row = {
+        "encoder": ENCODER | encoder,
+        "objective": objective,
+        "search": {"metric": "cosine", "index": "flat"},
+    }
     return {"seed": 0, "train": defaults, "models": {"row": row}}
 
 
@@ -49,8 +54,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def write_params(folder: Path, objective: dict[str, Any]) -> None:
-    (folder / "params.yaml").write_text(yaml.safe_dump(params(objective)), encoding="utf-8")
+def write_params(folder: Path, objective: dict[str, Any], **encoder: Any) -> None:
+    (folder / "params.yaml").write_text(yaml.safe_dump(params(objective, **encoder)), encoding="utf-8")
 
 
 def command(folder: Path) -> subprocess.Popen[bytes]:
@@ -212,6 +217,7 @@ def test_an_encoder_that_sees_photos_otherwise_is_trained_anew(folder: Path, cha
     first = trained_weights(folder)
     before = encoder_folder.load(folder / paths.weights("row")).config.weights_sha256
     scene.write_encoder(folder / paths.weights("row"), **change)
+    write_params(folder, {"name": "arcface"}, **change)
     assert encoder_folder.load(folder / paths.weights("row")).config.weights_sha256 == before
     second = trained_weights(folder)
     shutil.rmtree(folder / paths.CACHE)
@@ -237,6 +243,7 @@ def test_code_that_dvc_trains_again_for_decides_what_is_kept(
     }
     assert {*digested} == code - {
         "stages/train.py",
+        "lineup/encoders/origin.py",
         "lineup/training/notes.py",
         "lineup/settings/training.py",
     }
@@ -297,3 +304,45 @@ def test_killed_at_any_point_it_ends_with_the_same_bytes(folder: Path) -> None:
     assert killed == 2 and not (folder / paths.model("row") / encoder_folder.WEIGHTS_FILE).exists()
     assert command(folder).wait() == 0
     assert (folder / paths.model("row") / encoder_folder.WEIGHTS_FILE).read_bytes() == whole
+
+
+@pytest.mark.parametrize("objective", ["none", "arcface"])
+@pytest.mark.parametrize("change", [{"image_size": 48}, {"name": "test_vit"}, {"weights": "hub"}])
+def test_weights_of_another_row_are_not_trained(folder: Path, objective: str, change: dict[str, Any]) -> None:
+    """As a run cache hands them back into which they were put under this row's name."""
+    write_params(folder, {"name": objective}, **change)
+    with pytest.raises(
+        UserError,
+        match=r"data/weights/row: says that it holds test_resnet of timm with weights none at 32 px, which row "
+        r"'row' does not name; run `dvc repro -f -s fetch@row`",
+    ):
+        train.main(["--row", "row"])
+    assert not paths.model("row").exists()
+
+
+@pytest.mark.parametrize("stage", [embed, embed_train])
+def test_a_model_of_another_row_is_not_embedded(folder: Path, stage: ModuleType) -> None:
+    """Its encoder, its objective and its settings each have to be the row's."""
+    others = {
+        "train": [
+            {"name": "none"},
+            {"name": "softmax"},
+            {"name": "arcface", "margin": 0.1},
+            {"name": "arcface", "learning_rate": 0.5},
+        ],
+        "fetch": [{"name": "arcface"}],
+    }
+    write_params(folder, {"name": "arcface"})
+    train.main(["--row", "row"])
+    for source, objectives in others.items():
+        for objective in objectives:
+            write_params(folder, objective, **({"name": "test_vit"} if source == "fetch" else {}))
+            with pytest.raises(UserError, match=rf"says that it .*; run `dvc repro -f -s {source}@row`"):
+                stage.main(["--row", "row"])
+    write_params(folder, {"name": "none"})
+    train.main(["--row", "row"])
+    write_params(folder, {"name": "arcface"})
+    with pytest.raises(
+        UserError, match=r"models/row: says that it was trained otherwise .*; run `dvc repro -f -s train@row`"
+    ):
+        stage.main(["--row", "row"])

@@ -27,14 +27,17 @@ class Commands(click.Group):
     """A command is the object `command` in the file of its name in this folder."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
+        """The commands in the order of `lineup --help`."""
         return [*COMMANDS]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of this name, whose file is imported now; None if there is none."""
         if cmd_name not in COMMANDS:
             return None
         return importlib.import_module(f"lineup.commands.{cmd_name}").command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Lists the commands without importing any."""
         with formatter.section("Commands"):
             formatter.write_dl([*COMMANDS.items()])
 

@@ -66,10 +66,12 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def is_local(listener: socket.socket) -> bool:
+    """Whether only this machine can reach the address."""
     return ipaddress.ip_address(listener.getsockname()[0]).is_loopback
 
 
 def url(listener: socket.socket) -> str:
+    """The page's address for a browser."""
     host, port = listener.getsockname()[:2]
     return f"http://{f'[{host}]' if ':' in host else host}:{port}/"
 

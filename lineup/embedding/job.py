@@ -54,6 +54,7 @@ class EmbedJob:
 
     @property
     def pixel_key(self) -> str:
+        """The fingerprint of all that decides an image's pixels besides the image."""
         return fingerprint(self.pixel_key_parts)
 
 

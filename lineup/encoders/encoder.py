@@ -50,6 +50,7 @@ class Encoder:
 
     @property
     def dim(self) -> int:
+        """The length of a vector."""
         return self.config.dim
 
 

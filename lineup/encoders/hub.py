@@ -57,6 +57,7 @@ class Snapshot:
     hashes: dict[str, str]
 
     def has(self, *names: str) -> bool:
+        """Whether the repository has any of these files."""
         return any((self.folder / name).is_file() for name in names)
 
     def source(self) -> JsonObject:

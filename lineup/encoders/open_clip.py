@@ -40,6 +40,7 @@ class ImageVectors(nn.Module):
         self.visual = visual
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """float32 [B, 3, H, W] -> float32 [B, D]."""
         output = self.visual(pixels)
         return output[0] if isinstance(output, tuple) else output  # CoCa's tower returns its tokens, too
 
@@ -52,6 +53,7 @@ class TextVectors(nn.Module):
         self.text = text
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """int64 [B, L] -> float32 [B, D]."""
         output = self.text(tokens)
         return output[0] if isinstance(output, tuple) else output
 
@@ -93,6 +95,7 @@ class _Text(NamedTuple):
 
 
 def fetch(spec: EncoderSettings) -> Fetched:
+    """See `Library.fetch`."""
     checkpoint = _checkpoint(spec)
     config = checkpoint.config
     # All weights come from the checkpoint.

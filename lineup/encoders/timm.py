@@ -28,6 +28,7 @@ _FILES = ("config.json", *_WEIGHTS)
 
 
 def fetch(spec: EncoderSettings) -> Fetched:
+    """See `Library.fetch`."""
     snapshot, name = _source(spec)
     module, arguments = (
         _pretrained(name, snapshot, spec)

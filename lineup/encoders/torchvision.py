@@ -37,6 +37,7 @@ class _Checkpoint(NamedTuple):
 
 
 def fetch(spec: EncoderSettings) -> Fetched:
+    """See `Library.fetch`."""
     known = models.list_models(module=models)
     if spec.name not in known:
         raise UserError(

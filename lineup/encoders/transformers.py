@@ -66,6 +66,7 @@ class ImageVectors(nn.Module):
         self.model, self.pooling, self.options = model, pooling, options
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """float32 [B, 3, H, W] -> float32 [B, D]."""
         if self.pooling is None:
             return _vector(self.model.get_image_features(pixel_values=pixels, **self.options))  # type: ignore[operator]
         output = self.model(pixel_values=pixels, **self.options)
@@ -90,6 +91,7 @@ class TextVectors(nn.Module):
         self.model = model
 
     def forward(self, tokens: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """The tokenizer's tensors, [B, L] each -> float32 [B, D]."""
         return _vector(self.model.get_text_features(**tokens))  # type: ignore[operator]
 
 
@@ -104,6 +106,7 @@ class Processed:
         self._processor, self.transforms = processor, (self._sized, Rescaled(processor))
 
     def __call__(self, image: Image.Image) -> torch.Tensor:
+        """An upright RGB image -> float32 [3, H, W]."""
         return _pixels(self._processor, image)
 
     def _sized(self, image: Image.Image) -> npt.NDArray[Any]:
@@ -123,6 +126,7 @@ class Rescaled:
         }
 
     def __call__(self, image: Image.Image) -> torch.Tensor:
+        """An upright RGB image -> float32 [3, H, W]."""
         return _pixels(self._processor, image, **self._off)
 
 
@@ -141,6 +145,7 @@ class _Text(NamedTuple):
 
 
 def fetch(spec: EncoderSettings) -> Fetched:
+    """See `Library.fetch`."""
     snapshot = _snapshot(spec)
     config = _config(snapshot)
     processor = _processor(snapshot, spec)

@@ -37,9 +37,14 @@ class EngineLibrary(Protocol):
     """
 
     @property
-    def PACKAGES(self) -> Sequence[str]: ...
+    def PACKAGES(self) -> Sequence[str]:
+        """The packages that it needs."""
+        ...
+
     @property
-    def PRECISIONS(self) -> Mapping[str, Sequence[str]]: ...
+    def PRECISIONS(self) -> Mapping[str, Sequence[str]]:
+        """The precisions that it computes in, by the kind of device."""
+        ...
 
     def cpu_shape(self, module: nn.Module) -> int:
         """The number of images in each call on a CPU with which a network is fastest."""
@@ -80,6 +85,7 @@ class Engine:
 
     @property
     def library(self) -> EngineLibrary:
+        """The engine's file."""
         return cast(EngineLibrary, importlib.import_module(f"lineup.engines.{self.name}"))
 
     @property

@@ -53,6 +53,7 @@ class LookUp:
         self._steps, self._table = steps, table
 
     def __call__(self, image: Image.Image) -> torch.Tensor:
+        """RGB image -> float32 [3, H, W]."""
         return self.to_tensor(self.pixels(image))
 
     def pixels(self, image: Image.Image) -> npt.NDArray[np.uint8]:

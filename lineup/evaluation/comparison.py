@@ -75,10 +75,12 @@ class Comparison:
         return next(iter(self.with_outcome("best")), None)
 
     def with_outcome(self, outcome: Outcome) -> tuple[ComparedRow, ...]:
+        """The rows whose comparison with the best row had this outcome."""
         return tuple(row for row in self.rows if row.standing and row.standing.outcome == outcome)
 
     @property
     def num_pairs(self) -> int:
+        """The number of pairs of rows, for Holm's correction."""
         return len(self.rows) * (len(self.rows) - 1) // 2
 
 

@@ -30,6 +30,8 @@ Rows = Mapping[str, RowMetrics]
 
 
 class CsvTable(NamedTuple):
+    """A table as it is written."""
+
     header: Sequence[str]
     lines: Sequence[Sequence[object]]
 

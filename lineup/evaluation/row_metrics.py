@@ -156,6 +156,7 @@ class RowMetrics(_Record):
 
 
 def write(metrics: RowMetrics) -> None:
+    """Writes a row's metrics."""
     files.write_json(paths.row_metrics(metrics.row), metrics.model_dump())
 
 

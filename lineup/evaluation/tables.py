@@ -96,6 +96,7 @@ def figure(value: float | None, digits: int) -> str:
 
 
 def p_value(p: float) -> str:
+    """A p value for a reader: "p = 0.012"."""
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 

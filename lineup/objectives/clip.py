@@ -52,6 +52,7 @@ class SmallTextTower(nn.Module):
         nn.init.normal_(self.positions, std=0.01)
 
     def forward(self, labels: torch.Tensor) -> torch.Tensor:
+        """Label numbers, int64 [N] -> float32 [N, D]."""
         hidden = self.transformer(
             self.embedding(self.get_buffer("tokens")[labels]) + self.positions,
             self.get_buffer("mask"),
@@ -68,6 +69,7 @@ class OwnTextTower(nn.Module):
         self.module, self.tokenize, self.texts = encoder.module, encoder.tokenize, texts
 
     def forward(self, labels: torch.Tensor) -> torch.Tensor:
+        """Label numbers, int64 [N] -> float32 [N, D]."""
         tokens = self.tokenize([self.texts[label] for label in labels.tolist()])
         if isinstance(tokens, torch.Tensor):
             return self.module(tokens.to(labels.device)).float()

@@ -106,6 +106,7 @@ class ImageCache:
 
     @property
     def fingerprint(self) -> str:
+        """The fingerprint of all that decides a record besides the photo's bytes."""
         return self.store.folder.name
 
     def examine(self, data: bytes, reserve: ReserveMemory = nullcontext) -> FileRecord:

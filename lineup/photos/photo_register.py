@@ -138,6 +138,7 @@ def images(register: sqlite3.Connection, part: str) -> Iterator[Image]:
 
 
 def count_images(register: sqlite3.Connection, part: str) -> int:
+    """The number of different images of a part, each counted once a split."""
     return scalar(
         register, "SELECT count(*) FROM (SELECT DISTINCT image_id, split FROM photo WHERE part = ?)", part
     )

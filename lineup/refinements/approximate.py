@@ -30,21 +30,28 @@ class OwnIndex(LearnedSpace):
 
     @property
     def setup(self) -> IndexSetup | None:
+        """How the index was built; None if it was loaded."""
         return self.built_with
 
     def save(self, folder: Path) -> None:
+        """Writes the index."""
         exact.save(folder / INDEX_FILE, self.searched)
 
     def index(self, gallery: Gallery) -> faiss.Index:
+        """The index that was built or loaded."""
         return self.searched
 
 
 class Method(SearchRefinement[Approximate]):
+    """See `Approximate`."""
+
     def learn(self, gallery: Gallery, depth: int, setting: str) -> OwnIndex:
+        """Builds the index."""
         built = approximate.build(self.settings, gallery, depth, setting)
         return OwnIndex(built.index, built.setup)
 
     def load(self, folder: Path, metric: Metric, images: int) -> OwnIndex:
+        """Reads the index."""
         return OwnIndex(exact.load(folder / INDEX_FILE, metric, images))
 
     def queries(self, given: RefinementInput) -> Vectors:

@@ -23,6 +23,7 @@ class Hits(NamedTuple):
     scores: Vectors
 
     def of_queries(self, queries: Positions) -> Hits:
+        """The rankings of some of the queries."""
         return Hits(self.positions[queries], self.scores[queries])
 
 

@@ -21,6 +21,8 @@ from lineup.settings.refinement import KReciprocal
 
 
 class Method(Refinement[KReciprocal]):
+    """See `KReciprocal`."""
+
     SCORE_MEANING = "minus the k-reciprocal distance, 0 shares every neighbour"
 
     def rank(self, given: RefinementInput) -> Hits:

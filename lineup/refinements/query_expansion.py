@@ -18,6 +18,8 @@ from lineup.settings.refinement import QueryExpansion
 
 
 class Method(SearchRefinement[QueryExpansion]):
+    """See `QueryExpansion`."""
+
     def queries(self, given: RefinementInput) -> Vectors:
         """The n first images are those of the ranking of `from`; all vectors are those of `with`."""
         space = given.vector_space()

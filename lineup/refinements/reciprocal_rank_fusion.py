@@ -18,9 +18,12 @@ from lineup.settings.refinement import ReciprocalRankFusion
 
 
 class Method(Refinement[ReciprocalRankFusion]):
+    """See `ReciprocalRankFusion`."""
+
     SCORE_MEANING = "sum of the reciprocal ranks in both rankings"
 
     def rank(self, given: RefinementInput) -> Hits:
+        """A score is the sum of 1 / (k + rank) in both rankings."""
         first, second = given.first.positions, given.second.positions
         return hits.best(*hits.summed(first, self._gains(first), second, self._gains(second)), given.depth)
 

@@ -152,6 +152,7 @@ class SearchRefinement(Refinement[Settings]):
         """What to search with, float32 [Q, D], as `exact.prepare` returns it."""
 
     def rank(self, given: RefinementInput) -> Hits:
+        """The nearest images of the method's queries."""
         index = given.vector_space().index
         return Hits(*exact.nearest(index, self.queries(given), given.depth, given.excluded))
 
@@ -162,6 +163,7 @@ class SearchRefinement(Refinement[Settings]):
 
 
 def create(settings: RefinementSettings) -> Refinement[Any]:
+    """The method that a row's settings name."""
     return importlib.import_module(f"lineup.refinements.{settings.method}").Method(settings)
 
 

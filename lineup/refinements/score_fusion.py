@@ -19,6 +19,8 @@ from lineup.settings.refinement import ScoreFusion
 
 
 class Method(Refinement[ScoreFusion]):
+    """See `ScoreFusion`."""
+
     SCORE_MEANING = "weighted sum of both rankings' normalised scores"
 
     def rank(self, given: RefinementInput) -> Hits:

@@ -39,6 +39,7 @@ class Projection(LearnedSpace):
 
     @property
     def note(self) -> str:
+        """The number of dimensions, and what they were learned on."""
         dim = self.directions.shape[1]
         return f"PCA whitening to {dim} dimensions, learned on the {self.images} images of the gallery"
 
@@ -48,6 +49,7 @@ class Projection(LearnedSpace):
             return ((vectors - self.mean) @ self.directions).astype(np.float32)
 
     def save(self, folder: Path) -> None:
+        """Writes the projection."""
         tensors = {
             "mean": self.mean,
             "directions": np.ascontiguousarray(self.directions),
@@ -56,6 +58,7 @@ class Projection(LearnedSpace):
         save_file(tensors, folder / PROJECTION_FILE)
 
     def index(self, gallery: Gallery) -> faiss.Index:
+        """An exact index of the row's own vectors."""
         return gallery.flat_index()
 
 
@@ -95,10 +98,14 @@ def learn(batches: Iterable[Vectors], full: int, dim: int) -> Projection:
 
 
 class Method(SearchRefinement[Whitening]):
+    """See `Whitening`."""
+
     def learn(self, gallery: Gallery, depth: int, setting: str) -> Projection:
+        """Learns the projection from the gallery's vectors."""
         return learn(gallery.prepared(), gallery.dim, self.settings.dim)
 
     def load(self, folder: Path, metric: Metric, images: int) -> Projection:
+        """Reads the projection."""
         path = folder / PROJECTION_FILE
         if not path.exists():
             raise UserError(f"{path}: does not exist; run `dvc repro`, or `dvc pull` it")

@@ -31,6 +31,8 @@ class Side:
 
 @dataclass(frozen=True)
 class Collection:
+    """The queries, the gallery and their labels, as the report shows them."""
+
     labels: list[str]
     queries: Side
     gallery: Side

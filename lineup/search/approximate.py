@@ -76,6 +76,7 @@ def kind(settings: Index, images: int) -> Kind:
 
 
 def is_exact(settings: Index, images: int) -> bool:
+    """Whether an index of this many images finds the true nearest ones."""
     return kind(settings, images) == "flat" and settings.storage == "float32"
 
 

@@ -93,6 +93,7 @@ def build_file(
 
 
 def faiss_metric(metric: Metric) -> int:
+    """FAISS's number for a metric."""
     return faiss.METRIC_INNER_PRODUCT if metric == "cosine" else faiss.METRIC_L2
 
 
@@ -183,6 +184,8 @@ def prepare(metric: Metric, ids: list[str] | npt.NDArray[np.str_], vectors: Vect
 
 
 def save(path: Path, index: faiss.Index) -> None:
+    """Writes an index, which appears as a whole."""
+
     def write(temporary: Path) -> None:
         # Through Python's file object: given a name, FAISS ignores that the disk is full when it closes the
         # file.

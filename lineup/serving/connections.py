@@ -38,6 +38,7 @@ class Connection(H11Protocol):
     _counted = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Refuses a client that holds its share of connections already."""
         super().connection_made(transport)
         self._counted = self.shares.take(self._address)
         if not self._counted:
@@ -48,6 +49,7 @@ class Connection(H11Protocol):
         self._expect_more()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Gives the client's share back."""
         super().connection_lost(exc)
         if self._counted:
             self.shares.give(self._address)
@@ -56,23 +58,28 @@ class Connection(H11Protocol):
                 timer.cancel()
 
     def handle_events(self) -> None:
+        """Waits for the rest of a request for a limited time."""
         super().handle_events()
         if not self.transport.is_closing():
             self._expect_more()
 
     def pause_writing(self) -> None:
+        """Ends the connection of a client that does not read its response."""
         super().pause_writing()
         self._reading = self.loop.call_later(self.limits.response_seconds, self.transport.abort)
 
     def resume_writing(self) -> None:
+        """The client reads again."""
         super().resume_writing()
         if self._reading is not None:
             self._reading.cancel()
 
     def send_400_response(self, msg: str) -> None:
+        """Refuses what is not valid HTTP."""
         self._refuse(400, "the request is not valid HTTP")
 
     def shutdown(self) -> None:
+        """Ends a request whose response is not complete."""
         super().shutdown()
         if self.cycle is not None and not self.cycle.response_complete:
             self.transport.abort()  # ends the request, as if its client had left

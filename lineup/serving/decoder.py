@@ -67,6 +67,7 @@ class Decoders:
             self._idle.put(worker)
 
     def close(self) -> None:
+        """Ends the processes."""
         for worker in self._workers:
             worker.close()
 

@@ -36,6 +36,7 @@ class GalleryPhotos:
 
     @property
     def ids(self) -> pa.ChunkedArray:
+        """The ids of the gallery's images, in order."""
         return self.table.column("image_id")
 
     def position(self, image_id: str) -> int | None:
@@ -45,6 +46,7 @@ class GalleryPhotos:
         return position if known else None
 
     def pixels_id(self, position: int) -> str:
+        """The hash of an image's decoded pixels."""
         return self.table.column("pixels_id")[position].as_py()
 
     def self_matches(self, image_id: str, pixels_id: str) -> list[int]:
@@ -54,6 +56,7 @@ class GalleryPhotos:
         return np.flatnonzero(equal.to_numpy()).tolist()
 
     def photo(self, position: int) -> GalleryPhoto:
+        """The image at a position."""
         columns = (self.table.column(name) for name in ("image_id", "label", "paths"))
         return GalleryPhoto(*(column[position].as_py() for column in columns))
 

@@ -51,6 +51,7 @@ class Shares:
         return True
 
     def give(self, client: str, amount: int = 1) -> None:
+        """Gives back what `take` took."""
         self._taken[client] -= amount
         if not self._taken[client]:
             del self._taken[client]

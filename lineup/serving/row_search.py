@@ -54,12 +54,15 @@ class ModelSearch:
 
     @property
     def score_meaning(self) -> str:
+        """What a score means, for the search page."""
         return _SCORE_MEANINGS[self.encoder.metric]
 
     def hits(self, embed: EmbedQuery, k: int, excluded: Positions) -> Hits:
+        """The k nearest images of the query."""
         return Hits(*exact.nearest(self.encoder.index, embed(self.encoder), k, excluded))
 
     def space(self, embed: EmbedQuery) -> VectorSpace:
+        """The row's vectors, and the query among them."""
         return VectorSpace(self.encoder.metric, _QUERY_IDS, embed(self.encoder), self.encoder.index)
 
 
@@ -80,9 +83,11 @@ class RefinedSearch:
 
     @property
     def score_meaning(self) -> str:
+        """What a score means, for the search page."""
         return self.method.SCORE_MEANING or self.second.score_meaning
 
     def hits(self, embed: EmbedQuery, k: int, excluded: Positions) -> Hits:
+        """The first k images of the refined ranking."""
         depth = max(k, self.depth)
         first = self.first.hits(embed, depth, excluded)
         second = first if self.second is self.first else self.second.hits(embed, depth, excluded)

@@ -21,6 +21,8 @@ from lineup.settings.params import Params
 
 
 class Searches:
+    """Runs the searches of all clients, within the page's limits."""
+
     def __init__(self, params: Params, pool: RowPool, limits: Limits) -> None:
         self._rows, self._pool = {*params.models, *params.refinements}, pool
         self._shares = Shares(limits.searches, limits.searches_of_client)

@@ -12,6 +12,8 @@ from lineup.serving.security import Refusal
 
 
 class Uploads:
+    """Receives pictures, within limits for each client and for all."""
+
     def __init__(self, limits: Limits) -> None:
         self._limit = limits.picture_bytes
         self._shares = Shares(limits.uploaded_bytes, limits.uploaded_bytes_of_client)

@@ -136,6 +136,8 @@ class Embed(Strict):
 
 
 class Search(Index):
+    """How a model's vectors are compared and indexed."""
+
     metric: Literal["cosine", "l2"]
 
 
@@ -149,10 +151,14 @@ class Relevance(Strict):
 
 
 class Retrieve(Strict):
+    """How the gallery is searched."""
+
     depth: int = Field(default=100, ge=1, description="depth of the rankings; deeper where a metric needs it")
 
 
 class Score(Strict):
+    """What is measured of a ranking, and how certain it is."""
+
     cutoffs: tuple[Annotated[int, Field(ge=1, le=10_000)], ...] = Field(
         default=(1, 5, 10), strict=False, min_length=1, description="the k of metrics such as top_k"
     )
@@ -178,6 +184,8 @@ class Model(Strict):
 
 
 class Params(Strict):
+    """The whole of params.yaml."""
+
     seed: int = Field(default=0, ge=0, lt=2**32)
     preprocess: Preprocess = Preprocess()
     train: Train = Train()

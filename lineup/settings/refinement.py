@@ -75,6 +75,7 @@ class QueryExpansion(MethodSettings):
     alpha: float = Field(default=3.0, ge=0, le=100, description="0: a plain average")
 
     def ranks_read(self) -> dict[str, int]:
+        """The images that are added up."""
         return {"n": self.n}
 
 

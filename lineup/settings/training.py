@@ -170,6 +170,7 @@ class Contrastive(_TrainedObjective):
 
     @property
     def needs(self) -> Needs:
+        """Pairs of one label."""
         return Needs(pairs=True)
 
 
@@ -185,6 +186,7 @@ class Triplet(_TrainedObjective):
 
     @property
     def needs(self) -> Needs:
+        """Pairs of one label."""
         return Needs(pairs=True)
 
 
@@ -209,6 +211,7 @@ class SimCLR(_TrainedObjective):
 
     @property
     def needs(self) -> Needs:
+        """Two views of each image, and no labels."""
         return Needs(labels=False, views=2)
 
 
@@ -259,6 +262,7 @@ class MetricLoss(_TrainedObjective):
 
     @property
     def needs(self) -> Needs:
+        """Pairs, unless the loss compares images with classes."""
         return Needs(pairs=self.loss not in CLASS_WISE_LOSSES)
 
     @field_validator("arguments")

@@ -44,6 +44,7 @@ class Origin:
     weights_sha256: str | None
 
     def metadata(self) -> dict[str, str]:
+        """The metadata of a Parquet file; what is unknown is left out."""
         metadata = {"model": self.row, "fingerprint": self.fingerprint, "weights_sha256": self.weights_sha256}
         return {name: value for name, value in metadata.items() if value is not None}
 

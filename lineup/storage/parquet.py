@@ -228,11 +228,13 @@ def _intact(file: Path) -> Iterator[None]:
 
 
 def read_schema(file: Path) -> pa.Schema:
+    """The schema of a file. Raises UserError if the file is damaged."""
     with _intact(file):
         return pq.read_schema(file)
 
 
 def count_rows(folder: Path) -> int:
+    """The number of rows of a folder of shards. Raises UserError if a file is damaged."""
     rows = 0
     for file in shards(folder):
         with _intact(file):
@@ -241,6 +243,13 @@ def count_rows(folder: Path) -> int:
 
 
 def read_table(path: Path, **options: Any) -> pa.Table:
+    """A file's or folder's table.
+
+    Args:
+        options: of pyarrow.parquet.read_table.
+    Raises:
+        UserError: it does not exist, or is damaged.
+    """
     try:
         with _intact(path):
             return pq.read_table(path, **options)

@@ -42,6 +42,7 @@ VECTORS_PER_SHARD = 65_536
 
 
 def embeddings_schema(dim: int) -> pa.Schema:
+    """The columns of embeddings of `dim` dimensions."""
     return pa.schema(
         [
             ("image_id", pa.string()),

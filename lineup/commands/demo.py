@@ -9,8 +9,6 @@ import filecmp
 import hashlib
 import importlib.util
 import re
-import shutil
-import tempfile
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable
@@ -20,6 +18,8 @@ import click
 
 from lineup import paths
 from lineup.errors import UserError
+from lineup.layouts import placement
+from lineup.storage import files
 
 QUERY_VENDORS = ("Twtr", "Wind")  # Both draw flat designs.
 GALLERY_VENDORS = ("Appl", "FB", "Goog", "Joy", "Sams")
@@ -128,6 +128,7 @@ def lay_out(pictures: dict[str, Path], to: Path) -> bool:
         UserError: the folder holds anything else, which is never touched.
     """
     to = to.resolve()
+    files.restore_former(to)
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         other = _first_difference(pictures, to)
         if other is None:
@@ -136,16 +137,7 @@ def lay_out(pictures: dict[str, Path], to: Path) -> bool:
             f"{to}: holds something else than this demo ({other}); "
             "move it away, or name another folder with --to"
         )
-    to.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{to.name}.", suffix=".tmp", dir=to.parent))
-    try:
-        temporary.chmod(0o755)
-        for name, picture in pictures.items():
-            (temporary / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(picture, temporary / name)
-        temporary.rename(to)  # This replaces an empty folder, and fails on a full one.
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    placement.lay_out(pictures, to)
     return True
 
 

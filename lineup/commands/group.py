@@ -12,6 +12,7 @@ import click
 
 # In the order of `lineup --help`.
 COMMANDS = {
+    "photos": "Lay out your own photos as data/raw.",
     "check": "Check params.yaml.",
     "demo": "Lay out the demo's photos as data/raw.",
     "use": "Replace params.yaml with a preset.",

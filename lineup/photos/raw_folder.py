@@ -18,7 +18,8 @@ log = logging.getLogger(__name__)
 SPLITS = {"train": "train", "test/query": "query", "test/gallery": "gallery"}
 _FOLDER_NAMES = ("train", "test", "query", "gallery")
 _TABLES = {"labels.csv", "qrels.csv"}
-_KNOWN = {*SPLITS, "test", *_TABLES}
+SOURCES = "sources.csv"  # by `lineup photos`, for people
+_KNOWN = {*SPLITS, "test", *_TABLES, SOURCES}
 _AFTER_A_CHANGE = "after a change there run `dvc repro -f preprocess`, or link data/raw as a whole"
 # What file managers leave behind.
 _NOT_PHOTOS = {"thumbs.db", "desktop.ini", "__macosx", "@eadir"}
@@ -123,30 +124,30 @@ def _walk(
             inode = (status.st_dev, status.st_ino)
             if inode in parents:
                 photo_register.add_problem(
-                    register, _shown(folder), "is a link to a folder that it is in", unread=True
+                    register, shown(folder), "is a link to a folder that it is in", unread=True
                 )
                 return
             if path.is_symlink():
                 note = f"is a link to a folder; DVC doesn't look into it: {_AFTER_A_CHANGE}"
-                photo_register.add_problem(register, _shown(folder), note)
+                photo_register.add_problem(register, shown(folder), note)
             for entry in entries:
                 name = f"{folder}/{entry.name}"
-                if not _is_photo_name(entry.name):
+                if not is_photo_name(entry.name):
                     continue
                 if _is_folder(entry):
                     yield from _walk(register, root, name, parents | {inode})
-                elif _shown(name) == name:
+                elif shown(name) == name:
                     yield name
                 else:
                     photo_register.add_problem(
-                        register, _shown(name), "has a name that is not UTF-8; rename it", skipped=True
+                        register, shown(name), "has a name that is not UTF-8; rename it", skipped=True
                     )
     except OSError as error:
         if error.errno in {*OF_ALL_FILES, errno.EIO}:
             raise
         photo_register.add_problem(
             register,
-            _shown(folder),
+            shown(folder),
             f"can't be read: {(error.strerror or 'unknown error').lower()}",
             skipped=True,
         )
@@ -159,11 +160,12 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _is_photo_name(name: str) -> bool:
+def is_photo_name(name: str) -> bool:
+    """Whether a file or folder of this name is looked at: it is not hidden, nor left by a file manager."""
     return not name.startswith(".") and name.lower() not in _NOT_PHOTOS
 
 
-def _shown(name: str) -> str:
+def shown(name: str) -> str:
     """The name with codes in the place of undecodable bytes, so that it can be written to a table."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
@@ -191,6 +193,6 @@ def _add_outside_files(register: sqlite3.Connection, root: Path) -> None:
                         printable(entry.path),
                         *tables,
                     )
-                if _is_photo_name(entry.name):
+                if is_photo_name(entry.name):
                     fault = "is not read: it is outside train/, test/query/ and test/gallery/"
-                    photo_register.add_problem(register, _shown(name), fault, unread=True)
+                    photo_register.add_problem(register, shown(name), fault, unread=True)

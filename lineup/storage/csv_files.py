@@ -59,6 +59,13 @@ def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return out.getvalue()
 
 
+def plain_csv_text(rows: Iterable[Sequence[object]]) -> str:
+    """The content of a table that people write, too: no text gets a quote in front."""
+    out = io.StringIO(newline="")
+    csv.writer(_Lines(out), lineterminator="\r\n").writerows(rows)
+    return out.getvalue()
+
+
 def _write_cells(stream: TextIO, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     writer = csv.writer(_Lines(stream), lineterminator="\r\n")
     writer.writerow(header)

@@ -38,6 +38,7 @@ def replace_atomically(path: Path, write: Callable[[Path], object]) -> None:
     try:
         with naming(path, temporary):
             path.parent.mkdir(parents=True, exist_ok=True)
+            restore_former(path)
             remove_abandoned(path.parent, path.name)
             _remove(temporary)
             write(temporary)
@@ -67,6 +68,16 @@ def remove_folder(folder: Path) -> None:
     doomed = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     folder.rename(doomed)
     shutil.rmtree(doomed)
+
+
+def restore_former(path: Path) -> None:
+    """Gives a folder its name back, if a process was killed between the two renames that replace it."""
+    if os.path.lexists(path):
+        return
+    for former in path.parent.glob(f".{glob.escape(path.name)}.former.*.tmp"):
+        if not _is_running(former.name.split(".")[-2]):
+            former.rename(path)
+            return
 
 
 def remove_abandoned(folder: Path, name: str | None = None) -> None:

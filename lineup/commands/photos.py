@@ -1,0 +1,135 @@
+"""`lineup photos`: lays out a folder of photos as data/raw, and says what it understood and did."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+import click
+
+from lineup import paths
+from lineup.commands import photos_summary
+from lineup.errors import UserError
+from lineup.layouts import detection, placement, plan, record
+from lineup.layouts.layout import Source
+from lineup.layouts.roles import Choices
+from lineup.storage import files
+
+_DEFAULTS = Choices()
+
+
+def check_source(source: Path, to: Path) -> None:
+    """Raises UserError if the source is no folder of its own."""
+    if not source.is_dir():
+        if source.exists():
+            raise UserError(f"{source}: is not a folder; name the folder that holds the photos")
+        siblings = [entry.name for entry in source.parent.iterdir()] if source.parent.is_dir() else []
+        close = difflib.get_close_matches(source.name, siblings, n=1)
+        fix = f"did you mean '{source.parent / close[0]}'?" if close else "name the folder with your photos"
+        raise UserError(f"{source}: does not exist; {fix}")
+    inner, outer = source.resolve(), to.resolve()
+    if inner == outer:
+        raise UserError(f"{source}: is {to} itself, which is laid out already; name another folder")
+    if outer in inner.parents:
+        raise UserError(f"{source}: is inside {to}, which `lineup photos` writes; move the photos elsewhere")
+    if inner in outer.parents:
+        raise UserError(f"{source}: holds {to}, too; name the folder that holds nothing but the photos")
+
+
+def read(source: Path, layout: str | None) -> tuple[str, Source]:
+    """Lists the photos of a folder.
+
+    Args:
+        layout: its name; None for the first that fits.
+    Returns:
+        The layout's name and what it read.
+    Raises:
+        UserError: the layout is unknown, or the folder has a fault or no photos.
+    """
+    name, chosen = detection.choose(source, layout)
+    listed = chosen.read(source)
+    if not listed.photos:
+        others = photos_summary.skipped(listed.skipped)
+        raise UserError(
+            f"{source}: holds {others or 'no files'}, but no photo; name the folder with your photos"
+        )
+    return name, listed
+
+
+def lay_out(source: Path, listed: Source, choices: Choices, to: Path, placer: placement.Placer) -> list[str]:
+    """Lays out the photos as the folder `to`, or adds those that it lacks.
+
+    Returns:
+        What was done, and what to do next, a line each.
+    Raises:
+        UserError: the photos can't make a test, or the folder holds other photos.
+    """
+    root = to.resolve() if to.is_symlink() else to
+    files.restore_former(root)
+    earlier = record.read(root)
+    planned = plan.make(listed, choices, root, earlier)
+    new = placement.changes(planned, source, root)
+    if new or planned.removed or planned.text_files:
+        placement.write(planned, source, root, new, placer)
+    return [
+        photos_summary.written(planned, new, {entry.path for entry in earlier}, placer, to),
+        *photos_summary.splits(planned),
+        *planned.notes,
+        *photos_summary.gone(planned, to),
+        *photos_summary.next_steps(to, placer, placement.shares_files(planned, source, root)),
+    ]
+
+
+@click.command("photos")
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option("--layout", metavar="NAME", help="How the photos lie, if it is not understood.")
+@click.option(
+    "--train-share",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=_DEFAULTS.train_share,
+    metavar="SHARE",
+    help=f"The share of the labels to train on; 0 if nothing is trained. Default: {_DEFAULTS.train_share}.",
+)
+@click.option(
+    "--queries-per-label",
+    type=click.IntRange(min=1),
+    default=_DEFAULTS.queries_per_label,
+    metavar="N",
+    help=f"How many photos of each test label are queries. Default: {_DEFAULTS.queries_per_label}.",
+)
+@click.option(
+    "--queries",
+    type=click.IntRange(min=1),
+    default=_DEFAULTS.queries,
+    metavar="N",
+    help=f"Without labels: how many photos are queries. Default: {_DEFAULTS.queries}.",
+)
+@click.option(
+    "--hard-links",
+    is_flag=True,
+    help="Where the disk has no reflinks: hard links, which take no space, instead of copies.",
+)
+@click.option(
+    "--to", type=click.Path(path_type=Path), default=paths.RAW, metavar="FOLDER", help="Default: data/raw."
+)
+def command(
+    source: Path,
+    layout: str | None,
+    train_share: float,
+    queries_per_label: int,
+    queries: int,
+    hard_links: bool,
+    to: Path,
+) -> None:
+    """Lay out the photos of the folder SOURCE as data/raw.
+
+    Photos in a folder for each label are split into training and test by their labels; photos without labels
+    are all searched in. Run it again after photos were added: no photo that is there already moves.
+    """
+    check_source(source, to)
+    name, listed = read(source, layout)
+    placer = placement.Placer(hard_links)
+    click.echo(photos_summary.understood(name, listed))
+    choices = Choices(train_share, queries_per_label, queries)
+    for line in lay_out(source, listed, choices, to, placer):
+        click.echo(line)

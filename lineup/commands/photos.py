@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from lineup import paths
-from lineup.commands import photos_summary
+from lineup.commands import photos_summary, use
 from lineup.errors import UserError
 from lineup.layouts import detection, placement, plan, record
 from lineup.layouts.layout import Source
@@ -76,6 +76,7 @@ def lay_out(source: Path, listed: Source, choices: Choices, to: Path, placer: pl
         *photos_summary.splits(planned),
         *planned.notes,
         *photos_summary.gone(planned, to),
+        *(use.fit_to_photos() if to == paths.RAW else ()),
         *photos_summary.next_steps(to, placer, placement.shares_files(planned, source, root)),
     ]
 

@@ -119,11 +119,11 @@ def fit_to_photos() -> list[str]:
     Returns:
         What a person has to know, a line each; none if params.yaml stays as it is.
     """
-    before = paths.PARAMS.read_text(encoding="utf-8") if paths.PARAMS.exists() else None
-    if before is not None and unedited() not in (DEMO, PHOTOS):
+    if unedited() not in (DEMO, PHOTOS):
         return []
+    before = paths.PARAMS.read_bytes()
     placed = use_preset(PHOTOS, raw_counts.training(paths.RAW))
-    return describe(PHOTOS, placed) if paths.PARAMS.read_text(encoding="utf-8") != before else []
+    return describe(PHOTOS, placed) if paths.PARAMS.read_bytes() != before else []
 
 
 @click.command("use")

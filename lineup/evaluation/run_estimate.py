@@ -158,8 +158,8 @@ def disk_bytes(
             unknown=tuple(row.row for row in rows if row.parameters is None),
         )
     )
-    parts.append(_pixels(rows, pixel_cache_bytes))
-    return parts
+    pixels = _pixels(rows, pixel_cache_bytes)
+    return [*parts, pixels] if pixels.amount else parts
 
 
 def _training(rows: Sequence[RowWork]) -> Amount:

@@ -56,10 +56,12 @@ class RawCounts:
 
     @property
     def photos(self) -> int:
+        """The number of files in all splits."""
         return sum(split.photos for split in self.splits.values())
 
     @property
     def test_photos(self) -> int:
+        """The number of files among queries and gallery."""
         return self.photos - self.splits["train"].photos
 
     @property

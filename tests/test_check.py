@@ -108,7 +108,8 @@ def test_seconds_of_a_run_worked_out_by_hand() -> None:
 def test_bytes_of_a_run_worked_out_by_hand() -> None:
     rows = [
         RowWork("a", 800, None, dim=100, parameters=1_000, image_size=10, pixels="x", cached_pixels=300),
-        RowWork("b", 800, None, 10, dim=200, parameters=1_000, image_size=10, pixels="x", cached_pixels=300),
+        RowWork("b", 800, None, 10, dim=200, parameters=1_000, image_size=10, pixels="x", cached_pixels=200),
+        RowWork("d", 800, None, dim=0, parameters=0, image_size=10, pixels="y", cached_pixels=100),
         RowWork("c", 800, None),
     ]
     parts = run_estimate.disk_bytes(1_000, 800, COSTS, rows, pixel_cache_bytes=1e9)
@@ -117,7 +118,7 @@ def test_bytes_of_a_run_worked_out_by_hand() -> None:
         "thumbnails": 800 * 2 * 3_000,
         "vectors": (100 + 200) * 4 * 800 * 2.5,
         "weights": (1 + 3) * 4_000,  # as fetched; and as fetched, as trained, and in the cache
-        "decoded pixels": 300 * 10 * 10 * 3,  # a and b share them
+        "decoded pixels": (300 + 100) * 10 * 10 * 3,  # a and b share them
     }
     assert [part.unknown for part in parts if part.what in ("vectors", "weights")] == [("c",), ("c",)]
     small = run_estimate.disk_bytes(1_000, 800, COSTS, rows, pixel_cache_bytes=500)

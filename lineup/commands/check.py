@@ -205,7 +205,7 @@ def row_work(row: str, settings: Params, counts: RawCounts, measured: dict[str, 
         known.dim,
         known.parameters,
         known.image_size,
-        f"{encoder.library} {encoder.name} {known.image_size}",
+        f"{encoder.library} {encoder.name} {known.image_size} {encoder.mean} {encoder.std}",
         sum(max(0, part - _NEVER_CACHED_PIXELS) for part in parts),
     )
 

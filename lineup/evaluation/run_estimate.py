@@ -188,9 +188,11 @@ def _embedding(rows: Sequence[RowWork]) -> Amount:
 
 
 def _pixels(rows: Sequence[RowWork], max_bytes: float) -> Amount:
-    by_pixels = {
-        row.pixels: BYTES_PER_PIXEL * row.image_size**2 * row.cached_pixels for row in rows if row.image_size
-    }
+    by_pixels: dict[str, int] = {}
+    for row in rows:
+        if row.image_size:
+            in_bytes = BYTES_PER_PIXEL * row.image_size**2 * row.cached_pixels
+            by_pixels[row.pixels] = max(by_pixels.get(row.pixels, 0), in_bytes)
     return Amount("decoded pixels", min(max_bytes, sum(by_pixels.values())), "computed")
 
 

@@ -22,6 +22,7 @@ PREPARED = Path("data/prepared")
 PROBLEMS = PREPARED / "problems.csv"
 LEAKS = PREPARED / "leaks.csv"
 QRELS = PREPARED / "test" / "qrels.parquet"
+ATTRIBUTES = PREPARED / "test" / "attributes.parquet"
 METRICS = Path("metrics/metrics.json")
 COMPARISON = Path("metrics/comparison.md")
 SIGNIFICANCE = Path("metrics/significance.csv")

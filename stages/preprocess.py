@@ -2,7 +2,7 @@
 
 Pass 1, in worker processes: reads and hashes each file, and decodes it unless its record is in the local
 cache. Pass 2, in the order of ids: writes the shards, from the raw files, or from the local cache where an
-image was shrunk or converted.
+image was shrunk or converted. The pixels' attributes are computed in pass 1, from the prepared images.
 """
 
 from __future__ import annotations
@@ -18,8 +18,16 @@ import pyarrow as pa
 
 from lineup import cli, machine, paths
 from lineup.errors import UserError, printable
-from lineup.photos import duplicates, photo_register, raw_folder, raw_tables
-from lineup.photos.decoding import BadImage
+from lineup.photos import (
+    attribute_table,
+    duplicates,
+    image_cache,
+    photo_register,
+    raw_attributes,
+    raw_folder,
+    raw_tables,
+)
+from lineup.photos.attribute_cache import AttributeCache
 from lineup.photos.duplicates import Leak
 from lineup.photos.image_cache import FileRecord, ImageCache
 from lineup.photos.photo_register import add_problem, scalar
@@ -250,14 +258,9 @@ def image_batches(
     rows: list[tuple[str, str, str | None, bytes]] = []
     size = 0
     for image in photo_register.images(register, part):
-        try:
-            data = cache.stored_bytes(
-                image.image_id, image.prepared_id is not None, [root / path for path in image.paths]
-            )
-        except BadImage as error:
-            raise UserError(
-                f"{root / image.paths[0]}: {error}; run again once nothing writes to {root}"
-            ) from None
+        raw = [root / path for path in image.paths]
+        with image_cache.unchanged(root, image.paths[0]):
+            data = cache.stored_bytes(image.image_id, image.prepared_id is not None, raw)
         rows.append((image.image_id, image.split, image.prepared_id, data))
         size += len(data)
         if size >= _BATCH_BYTES:
@@ -286,12 +289,14 @@ def main(argv: Sequence[str] = ()) -> None:
     with photo_register.temporary() as register:
         raw_folder.read(register, paths.RAW)
         judgements = raw_tables.read_judgements(register, paths.RAW)
+        columns = raw_attributes.read(register, paths.RAW)
         if not scalar(register, "SELECT EXISTS (SELECT 1 FROM file WHERE split = 'train')"):
             check_training(params, {})  # Before the other photos are decoded.
         cache = ImageCache.open(paths.CACHE, params.preprocess.shorter_side_px)
+        attributes = AttributeCache.open(paths.CACHE, cache)
         names = (path for (path,) in register.execute("SELECT path FROM file ORDER BY path"))
         count = scalar(register, "SELECT count(*) FROM file")
-        assemble(register, scan_files(cache, paths.RAW, names, count, machine.threads()))
+        assemble(register, scan_files(attributes, paths.RAW, names, count, machine.threads()))
         check(register, paths.RAW, params.preprocess.on_bad_image)
         check_judgements(register)
         qrels_metadata = count_judgements(register, judgements)
@@ -305,6 +310,8 @@ def main(argv: Sequence[str] = ()) -> None:
                 paths.images(part), schemas.IMAGES, batches, rows, schemas.IMAGES_PER_SHARD, metadata
             )
             parquet.write_rows(paths.manifest(part), schemas.MANIFEST, manifest(register, part))
+        rows_of_attributes = attribute_table.rows(register, attributes, paths.RAW, columns)
+        parquet.write_rows(paths.ATTRIBUTES, attribute_table.schema(columns), rows_of_attributes)
         parquet.write_rows(paths.QRELS, schemas.QRELS, qrels(register), qrels_metadata)
         rows_of_problems = register.execute("SELECT path, problem FROM problem ORDER BY path, problem")
         csv_files.write_csv(paths.PROBLEMS, ("path", "problem"), rows_of_problems)

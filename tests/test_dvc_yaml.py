@@ -38,6 +38,7 @@ OUTS = {
         paths.manifest("test"),
         paths.images("test"),
         paths.QRELS,
+        paths.ATTRIBUTES,
         paths.PROBLEMS,
         paths.LEAKS,
     },

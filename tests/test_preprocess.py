@@ -266,7 +266,11 @@ def test_a_mended_label_changes_no_image(home: Path) -> None:
     put("labels.csv", b"path,label\ntest/gallery/label 0/0.png,another\n")
     preprocess.main()
     after = tree(paths.PREPARED)
-    assert {name for name in before if before[name] != after[name]} == {"test/manifest.parquet", "leaks.csv"}
+    assert {name for name in before if before[name] != after[name]} == {
+        "test/manifest.parquet",
+        "test/attributes.parquet",  # the number of gallery photos of the label
+        "leaks.csv",
+    }
 
 
 def test_a_new_photo_changes_one_shard_and_decodes_one_image(
@@ -284,7 +288,7 @@ def test_a_new_photo_changes_one_shard_and_decodes_one_image(
     after = tree(paths.PREPARED)
     assert len(decoded) == 1
     changed = [name for name in after if before.get(name) != after[name]]
-    assert len(changed) == 2 and "test/manifest.parquet" in changed
+    assert len(changed) == 3 and {"test/manifest.parquet", "test/attributes.parquet"} < {*changed}
     assert len([name for name in after if name.startswith("test/images/")]) > 4
 
 

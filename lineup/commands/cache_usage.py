@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 
 from lineup.storage import files
 
-KINDS = ("vectors", "pixels", "prepared", "training", "thumbnails")
+KINDS = ("vectors", "pixels", "prepared", "attributes", "training", "thumbnails")
 _SECONDS_PER_DAY = 24 * 3600
 _BYTES_PER_MB, _MB_PER_GB = 1e6, 1e3
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -10,7 +11,7 @@ import click
 from lineup import paths
 from lineup.commands import photos_summary, use
 from lineup.errors import UserError
-from lineup.layouts import detection, placement, plan, record
+from lineup.layouts import detection, placement, plan, record, table
 from lineup.layouts.layout import Source
 from lineup.layouts.roles import Choices
 from lineup.storage import files
@@ -36,18 +37,36 @@ def check_source(source: Path, to: Path) -> None:
         raise UserError(f"{source}: holds {to}, too; name the folder that holds nothing but the photos")
 
 
-def read(source: Path, layout: str | None) -> tuple[str, Source]:
+@dataclass(frozen=True)
+class Reading:
+    """How to read a source.
+
+    Attributes:
+        layout: its name; None for the first that fits.
+        table: names the photos and their labels; then no layout does.
+        path_column, label_column: of the table; None for those whose names and contents fit.
+    """
+
+    layout: str | None = None
+    table: Path | None = None
+    path_column: str | None = None
+    label_column: str | None = None
+
+
+def read(source: Path, reading: Reading) -> tuple[str, Source]:
     """Lists the photos of a folder.
 
-    Args:
-        layout: its name; None for the first that fits.
     Returns:
-        The layout's name and what it read.
+        The layout's name, "table" with a table, and what was read.
     Raises:
-        UserError: the layout is unknown, or the folder has a fault or no photos.
+        UserError: the layout is unknown, or the folder or the table has a fault or no photos.
     """
-    name, chosen = detection.choose(source, layout)
-    listed = chosen.read(source)
+    if reading.table is not None:
+        name = "table"
+        listed = table.read_table(source, reading.table, reading.path_column, reading.label_column)
+    else:
+        name, chosen = detection.choose(source, reading.layout)
+        listed = chosen.read(source)
     if not listed.photos:
         others = photos_summary.skipped(listed.skipped)
         raise UserError(
@@ -85,6 +104,15 @@ def lay_out(source: Path, listed: Source, choices: Choices, to: Path, placer: pl
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option("--layout", metavar="NAME", help="How the photos lie, if it is not understood.")
 @click.option(
+    "--table",
+    "table_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="CSV, Parquet or JSON lines with the photos' paths and labels, and perhaps further columns.",
+)
+@click.option("--path-column", metavar="NAME", help="The table's column of paths, if it is not found.")
+@click.option("--label-column", metavar="NAME", help="The table's column of labels; '' for no labels.")
+@click.option(
     "--train-share",
     type=click.FloatRange(0, 1, max_open=True),
     default=_DEFAULTS.train_share,
@@ -116,6 +144,9 @@ def lay_out(source: Path, listed: Source, choices: Choices, to: Path, placer: pl
 def command(
     source: Path,
     layout: str | None,
+    table_file: Path | None,
+    path_column: str | None,
+    label_column: str | None,
     train_share: float,
     queries_per_label: int,
     queries: int,
@@ -127,8 +158,12 @@ def command(
     Photos in a folder for each label are split into training and test by their labels; photos without labels
     are all searched in. Run it again after photos were added: no photo that is there already moves.
     """
+    if table_file is None and (path_column, label_column) != (None, None):
+        raise click.UsageError("--path-column and --label-column are columns of a table; add --table FILE")
+    if table_file is not None and layout is not None:
+        raise click.UsageError("--layout and --table exclude each other; leave one of them out")
     check_source(source, to)
-    name, listed = read(source, layout)
+    name, listed = read(source, Reading(layout, table_file, path_column, label_column))
     placer = placement.Placer(hard_links)
     click.echo(photos_summary.understood(name, listed))
     choices = Choices(train_share, queries_per_label, queries)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import stat
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import PIL
 from PIL import features
 
 from lineup import fingerprint as fingerprints
-from lineup.errors import OF_ALL_FILES
+from lineup.errors import OF_ALL_FILES, UserError
 from lineup.photos import decoding
 from lineup.photos.decoding import BadImage
 from lineup.storage.blobs import BlobStore
@@ -66,6 +66,15 @@ def fingerprint(shorter_side_px: int) -> str:
             **{name: features.version(name) for name in _DECODERS},
         }
     )
+
+
+@contextmanager
+def unchanged(root: Path, name: str) -> Iterator[None]:
+    """Raises UserError if inside the block a file below `root` no longer holds its image."""
+    try:
+        yield
+    except BadImage as error:
+        raise UserError(f"{root / name}: {error}; run again once nothing writes to {root}") from None
 
 
 def read_file(path: Path) -> bytes:

@@ -31,6 +31,14 @@ CREATE TABLE judgement (        -- qrels.csv
     line INTEGER PRIMARY KEY, query TEXT NOT NULL, gallery TEXT NOT NULL, relevance INTEGER NOT NULL
 );
 
+CREATE TABLE attribute (        -- attributes.csv
+    about TEXT NOT NULL,        -- path | label
+    name TEXT NOT NULL,         -- the photo's path, or the label
+    line INTEGER NOT NULL,
+    cells TEXT NOT NULL,        -- JSON: a text for each of the user's columns
+    PRIMARY KEY (about, name)
+) WITHOUT ROWID;
+
 CREATE TABLE photo (            -- every readable file
     path TEXT PRIMARY KEY,
     split TEXT NOT NULL,

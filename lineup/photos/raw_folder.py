@@ -17,7 +17,7 @@ from lineup.photos import photo_register, raw_tables
 log = logging.getLogger(__name__)
 SPLITS = {"train": "train", "test/query": "query", "test/gallery": "gallery"}
 _FOLDER_NAMES = ("train", "test", "query", "gallery")
-_TABLES = {"labels.csv", "qrels.csv"}
+_TABLES = ("labels.csv", "qrels.csv", "attributes.csv")
 SOURCES = "sources.csv"  # by `lineup photos`, for people
 _KNOWN = {*SPLITS, "test", *_TABLES, SOURCES}
 _AFTER_A_CHANGE = "after a change there run `dvc repro -f preprocess`, or link data/raw as a whole"
@@ -174,7 +174,7 @@ def _add_outside_files(register: sqlite3.Connection, root: Path) -> None:
     """Adds files and folders outside the splits to the problems, a folder as a whole.
 
     Raises:
-        UserError: labels.csv or qrels.csv is spelt with capitals.
+        UserError: labels.csv, qrels.csv or attributes.csv is spelt with capitals.
     """
     for folder in (root, root / "test"):
         with os.scandir(folder) as entries:
@@ -186,12 +186,11 @@ def _add_outside_files(register: sqlite3.Connection, root: Path) -> None:
                     raise UserError(
                         f"{entry.path}: is not read under this name; rename it to '{name.casefold()}'"
                     )
-                if Path(name).stem.casefold().startswith(("label", "qrel")) and entry.is_file():
-                    tables = (root / table for table in sorted(_TABLES))
+                if Path(name).stem.casefold().startswith(("label", "qrel", "attribute")) and entry.is_file():
                     log.warning(
-                        "%s: is not read; labels are read from %s, judgements from %s",
+                        "%s: is not read; labels are read from %s, judgements from %s, attributes from %s",
                         printable(entry.path),
-                        *tables,
+                        *(root / table for table in _TABLES),
                     )
                 if is_photo_name(entry.name):
                     fault = "is not read: it is outside train/, test/query/ and test/gallery/"

@@ -150,6 +150,19 @@ def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, tuple[str
 
     Other columns are ignored.
     """
+    rows = lines(path)
+    for _, header in islice(rows, 1):
+        positions = _column_positions(columns, header, path)
+        for line, row in rows:
+            yield line, tuple(row[position] for position in positions)
+
+
+def lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """(line, values) of a CSV file's header, which may be empty, and of each row; none if it does not exist.
+
+    Raises:
+        UserError: the file has a fault.
+    """
     if not _is_file(path):
         return
     try:
@@ -162,14 +175,14 @@ def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, tuple[str
         reader = csv.reader(_lines(stream, path), strict=True)
         try:
             header = [cell.strip() for cell in next(reader, [])]
-            positions = _column_positions(columns, header, path)
+            yield 1, header
             for row in _skip_empty(reader, path):
                 if len(row) != len(header):
                     raise UserError(
                         f"{path}: line {reader.line_num}: has {len(row)} values, the header {len(header)}; "
                         "put a value that has a comma into double quotes"
                     )
-                yield reader.line_num, tuple(row[position] for position in positions)
+                yield reader.line_num, row
         except csv.Error as error:
             raise UserError(f"{path}: line {reader.line_num}: is not valid CSV ({error})") from None
 
@@ -244,13 +257,14 @@ def _column_positions(columns: tuple[str, ...], header: list[str], path: Path) -
             fault = (
                 f"the column '{column}' twice; remove one"
                 if column in header
-                else f"no column '{column}'{_hint(column, header)}"
+                else f"no column '{column}'{hint(column, header)}"
             )
             raise UserError(f"{path}: line 1: has {fault}; the header is {','.join(columns)}")
     return [header.index(column) for column in columns]
 
 
-def _hint(column: str, header: list[str]) -> str:
+def hint(column: str, header: list[str]) -> str:
+    """The end of a sentence about a column that a header lacks: what may be there instead."""
     for separator, word in ((";", "semicolons"), ("\t", "tabs")):
         if len(header) == 1 and separator in header[0]:
             return f" (values are separated by {word}; save it with commas)"

@@ -31,8 +31,9 @@ from tqdm import tqdm
 from lineup import launch, machine
 from lineup.errors import UserError
 from lineup.memory_budget import MemoryBudget
+from lineup.photos.attribute_cache import AttributeCache
 from lineup.photos.decoding import BadImage
-from lineup.photos.image_cache import FileRecord, ImageCache, ReserveMemory, read_file
+from lineup.photos.image_cache import FileRecord, ReserveMemory, read_file
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,8 @@ _TASKS_PER_WORKER = 3
 # The share of the free memory for all photos that are decoded at a time.
 _MEMORY_SHARE = 0.5
 _NO_FILE = -1
+# Only test photos are searched with and for, so only theirs say where a row fails.
+_TEST_FOLDER = "test/"
 _LIKELY_CAUSE = "a worker process was killed, most likely because memory ran out"
 _WORKER_LOST = f"{_LIKELY_CAUSE}; run again to go on: nothing finished is lost"
 
@@ -57,12 +60,13 @@ _processes = (
 
 
 def scan_files(
-    cache: ImageCache, root: Path, names: Iterable[str], count: int, workers: int
+    cache: AttributeCache, root: Path, names: Iterable[str], count: int, workers: int
 ) -> Iterator[tuple[str, FileRecord]]:
     """(name, record) of every file, in any order. The record of an unreadable file has nothing but a problem.
 
     Args:
-        cache: has the records of files that were seen before.
+        cache: has the records and the attributes of files that were seen before; in the end it has the
+            attributes of all test photos.
         root: the folder that names are relative to.
         count: the number of names.
         workers: the number of processes; 0 to work in this one.
@@ -84,7 +88,9 @@ def scan_files(
             yield name, _examine_alone(cache, root, name)
 
 
-def _examine(cache: ImageCache, root: Path, tasks: Iterator[list[File]], workers: int) -> Iterator[Examined]:
+def _examine(
+    cache: AttributeCache, root: Path, tasks: Iterator[list[File]], workers: int
+) -> Iterator[Examined]:
     """Examines the files of all tasks, with new workers whenever one was killed."""
     if not workers:
         for task in tasks:
@@ -118,7 +124,7 @@ def _start_forkserver() -> None:
 class _Crew:
     """Worker processes that share the memory; each records the file that it is examining."""
 
-    def __init__(self, cache: ImageCache, root: Path, workers: int) -> None:
+    def __init__(self, cache: AttributeCache, root: Path, workers: int) -> None:
         self._current = _processes.RawArray(c_int64, [_NO_FILE] * workers)
         self._tasks_at_a_time = _TASKS_PER_WORKER * workers
         budget = MemoryBudget(_processes, int(machine.available_memory_bytes() * _MEMORY_SHARE))
@@ -171,7 +177,7 @@ class _Worker:
         index: of this worker.
     """
 
-    cache: ImageCache
+    cache: AttributeCache
     root: Path
     budget: MemoryBudget
     current: Array[c_int64]
@@ -182,7 +188,11 @@ _worker: _Worker | None = None
 
 
 def _start_worker(
-    cache: ImageCache, root: Path, budget: MemoryBudget, current: Array[c_int64], started: Synchronized[int]
+    cache: AttributeCache,
+    root: Path,
+    budget: MemoryBudget,
+    current: Array[c_int64],
+    started: Synchronized[int],
 ) -> None:
     global _worker
     _become_worker()
@@ -217,17 +227,21 @@ def _examine_task(task: list[File]) -> list[Examined]:
     return done
 
 
-def _examine_file(cache: ImageCache, root: Path, name: str, reserve: ReserveMemory) -> FileRecord | None:
+def _examine_file(cache: AttributeCache, root: Path, name: str, reserve: ReserveMemory) -> FileRecord | None:
     """The file's record, which is nothing but a problem if it can't be read; None where memory runs out."""
     try:
-        return cache.examine(read_file(root / name), reserve)
+        data = read_file(root / name)
+        record = cache.images.examine(data, reserve)
+        if name.startswith(_TEST_FOLDER) and not record.problem:
+            cache.fill(data, record, root / name, reserve)
+        return record
     except BadImage as error:
         return FileRecord("", problem=str(error))
     except MemoryError:
         return None
 
 
-def _examine_alone(cache: ImageCache, root: Path, name: str) -> FileRecord:
+def _examine_alone(cache: AttributeCache, root: Path, name: str) -> FileRecord:
     """Examines a file in a process of its own, with no other beside it; its end is the photo's problem.
 
     Raises:
@@ -249,7 +263,7 @@ def _examine_alone(cache: ImageCache, root: Path, name: str) -> FileRecord:
     return record or FileRecord("", problem=_explain_exit(exit_code))
 
 
-def _send_record(sender: Connection, cache: ImageCache, root: Path, name: str) -> None:
+def _send_record(sender: Connection, cache: AttributeCache, root: Path, name: str) -> None:
     _become_worker()
     sender.send(_examine_file(cache, root, name, nullcontext))
 

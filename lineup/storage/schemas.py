@@ -18,6 +18,24 @@ MANIFEST = pa.schema(
     ]
 )
 
+# The columns of attributes.csv follow: float64 where every value is a number, else string.
+ATTRIBUTES = pa.schema(
+    [
+        ("image_id", pa.string()),  # with split, the rows of the test's manifest
+        ("split", pa.string()),
+        ("longest_side_px", pa.int32()),  # of the file, before shrinking
+        ("aspect_ratio", pa.float64()),  # width / height, upright
+        ("format", pa.string()),
+        ("camera", pa.string()),  # maker and model; null where EXIF does not say
+        # Of the prepared image, resized to one area: lineup/photos/pixel_attributes.py.
+        ("sharpness", pa.float64()),
+        ("brightness", pa.float64()),
+        ("contrast", pa.float64()),
+        ("colourfulness", pa.float64()),
+        ("label_gallery_photos", pa.int32()),  # gallery images with the image's label; null without a label
+    ]
+)
+
 # SHA-256 of the bytes that are stored instead of a file's own; null where those are stored.
 _PREPARED_ID = ("prepared_id", pa.string())
 

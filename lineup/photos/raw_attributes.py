@@ -1,0 +1,188 @@
+"""Reads attributes.csv, what a user knows of photos or labels; each fault names its line and its fix."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import sqlite3
+import unicodedata
+from dataclasses import dataclass
+from difflib import get_close_matches
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+from lineup.errors import UserError
+from lineup.photos import raw_tables
+from lineup.photos.photo_register import add_problem
+from lineup.photos.raw_tables import Names
+from lineup.storage import schemas
+
+FILE_NAME = "attributes.csv"
+_KEYS = ("path", "label")
+_RESERVED = {*schemas.ATTRIBUTES.names, "paths"}
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_MAX_COMPARED_LABELS = 5_000
+# pandas writes it for a missing number.
+_MISSING = "nan"
+
+
+class Column(NamedTuple):
+    """A column of attributes.csv.
+
+    is_number: whether every value is a number; then numbers are compared, else texts.
+    """
+
+    name: str
+    is_number: bool
+
+
+@dataclass
+class _Values:
+    """What was seen in one column.
+
+    Attributes:
+        text_line, text: where the first value is that is no number, and that value.
+    """
+
+    name: str
+    numbers: int = 0
+    texts: int = 0
+    text_line: int = 0
+    text: str = ""
+
+    def add(self, line: int, value: str) -> None:
+        if not value:
+            return
+        if number(value) is not None:
+            self.numbers += 1
+            return
+        if not self.texts:
+            self.text_line, self.text = line, value
+        self.texts += 1
+
+
+def number(value: str) -> float | None:
+    """The finite number that a text is; None if it is none."""
+    parsed = float(value) if _NUMBER.fullmatch(value) else math.nan
+    return parsed if math.isfinite(parsed) else None
+
+
+def read(register: sqlite3.Connection, root: Path) -> list[Column]:
+    """Adds the lines of attributes.csv to the register, with names as they are on disk.
+
+    A line is about a photo, which the column `path` names, or about every photo of a label.
+
+    Returns:
+        The columns besides `path` and `label`; none if the file does not exist.
+    Raises:
+        UserError: the file has a fault.
+    """
+    path, names = root / FILE_NAME, Names(register, root)
+    lines = raw_tables.lines(path)
+    seen: list[_Values] = []
+    for _, header in islice(lines, 1):
+        seen = [_Values(name) for name in _user_columns(header, path)]
+        for line, cells in lines:
+            row = dict(zip(header, cells, strict=True))
+            about, name = _subject(row, names, f"{path}: line {line}")
+            _insert(register, path, line, (about, name), values := [_plain(row[each.name]) for each in seen])
+            for column, value in zip(seen, values, strict=True):
+                column.add(line, value)
+        _note_unknown_labels(register, path)
+    for column in seen:
+        if column.numbers > column.texts > 0:
+            note = (
+                f"has numbers in column {column.name!r}, but {column.text!r} in line {column.text_line}: "
+                "its values are groups, not quartiles; leave unknown numbers empty"
+            )
+            add_problem(register, FILE_NAME, note)
+    return [Column(column.name, column.numbers > 0 and not column.texts) for column in seen]
+
+
+def _user_columns(header: list[str], path: Path) -> list[str]:
+    """The columns besides `path` and `label`. Raises UserError if the header has a fault."""
+    source = f"{path}: line 1"
+    if not set(_KEYS) & set(header):
+        raise UserError(
+            f"{source}: has no column 'path' or 'label'{raw_tables.hint('path', header)}; "
+            "the header is path, or label, then any columns"
+        )
+    for name in header:
+        if not name:
+            raise UserError(f"{source}: has a column without a name; name or remove it")
+        if header.count(name) > 1:
+            raise UserError(f"{source}: has the column {name!r} twice; remove one")
+        if name in _RESERVED:
+            raise UserError(f"{source}: {name!r} is a column that Lineup writes; rename it, as my_{name}")
+    columns = [name for name in header if name not in _KEYS]
+    if not columns:
+        raise UserError(f"{source}: has no attribute; add a column besides {' and '.join(header)}")
+    return columns
+
+
+def _subject(row: dict[str, str], names: Names, source: str) -> tuple[str, str]:
+    """What a line is about: path or label, and the name."""
+    photo, label = row.get("path", ""), raw_tables.normal_label(row.get("label", ""))
+    if photo.strip() and label:
+        raise UserError(
+            f"{source}: is about the photo {photo!r} and the label {label!r}; leave one of the two empty, "
+            "or remove the column 'label' if every line is about a photo"
+        )
+    if label:
+        return "label", label
+    if not photo.strip():
+        missing = " nor ".join(key for key in _KEYS if key in row)
+        raise UserError(f"{source}: has no {missing}; fill it in or remove the line")
+    return "path", names.find(photo, source)
+
+
+def _insert(
+    register: sqlite3.Connection, path: Path, line: int, subject: tuple[str, str], values: list[str]
+) -> None:
+    try:
+        register.execute("INSERT INTO attribute VALUES (?, ?, ?, ?)", (*subject, line, json.dumps(values)))
+    except sqlite3.IntegrityError:
+        query = "SELECT line FROM attribute WHERE about = ? AND name = ?"
+        (earlier,) = register.execute(query, subject).fetchone()
+        raise UserError(
+            f"{path}: line {line}: {subject[1]!r} was already in line {earlier}; remove one of the two"
+        ) from None
+
+
+def _plain(cell: str) -> str:
+    """A cell in Unicode's form NFC, on one line; "" if it is missing."""
+    text = " ".join(unicodedata.normalize("NFC", cell).split())
+    return "" if text.casefold() == _MISSING else text
+
+
+def _note_unknown_labels(register: sqlite3.Connection, path: Path) -> None:
+    """Adds labels that no photo has to the problems: a catalogue may have more than the photos.
+
+    Raises:
+        UserError: no label is a photo's.
+    """
+    labels = "SELECT {} FROM attribute WHERE about = 'label'"
+    unknown = f"{labels} AND name NOT IN (SELECT label FROM file WHERE label IS NOT NULL)"
+    (count, line), (total,) = (
+        register.execute(query).fetchone()
+        for query in (unknown.format("count(*), min(line)"), labels.format("count(*)"))
+    )
+    if not count:
+        return
+    (name,) = register.execute(f"{unknown.format('name')} AND line = ?", (line,)).fetchone()
+    known = register.execute(
+        "SELECT DISTINCT label FROM file WHERE label IS NOT NULL ORDER BY label LIMIT ?",
+        (_MAX_COMPARED_LABELS,),
+    )
+    close = get_close_matches(name, [label for (label,) in known], n=1, cutoff=0.4)
+    suggestion = f"; did you mean '{close[0]}'?" if close else ""
+    if count == total:
+        raise UserError(f"{path}: line {line}: no photo has the label {name!r}{suggestion}")
+    add_problem(
+        register,
+        FILE_NAME,
+        f"has {count:,} of {total:,} labels that no photo has; "
+        f"the first is {name!r} in line {line}{suggestion}",
+    )

@@ -214,9 +214,10 @@ def test_judgements_decide_which_queries_can_have_an_answer(
     ]
     (paths.RAW / "qrels.csv").write_text("\n".join(lines), encoding="utf-8")
     (paths.RAW / "labels.csv").write_text("path,label\ntest/query/c.jpg,hat\n", encoding="utf-8")
+    (paths.RAW / "attributes.csv").write_text("label,price,maker\nhat,12,Ann\n", encoding="utf-8")
     assert run() == 0
     printed = capsys.readouterr().out
-    assert "by qrels.csv: 2 of 3" in printed
+    assert "by qrels.csv: 2 of 3" in printed and "attributes.csv: the columns price, maker" in printed
     assert "qrels.csv: 3 judgements of 3 queries" in printed and "labels.csv: 1 photos" in printed
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import project
+from tests.support.photographs import photograph
 from tests.support.project import demo_params, read_params, repro, run, tree, write_params
 
 pytestmark = pytest.mark.slow
@@ -77,9 +78,7 @@ def team(
         for name, value in AWS.items():
             monkeypatch.setenv(name, value)
         bucket = f"bucket-{os.urandom(4).hex()}"
-        urllib.request.urlopen(
-            urllib.request.Request(f"{address}/{bucket}", method="PUT"), timeout=30
-        ).close()
+        put(address, bucket)
         set_remote(mine, f"s3://{bucket}/lineup")
         run("dvc", "remote", "modify", "team", "endpointurl", address, cwd=mine)
     commit(mine, "a remote")
@@ -169,3 +168,36 @@ def test_a_corrupt_remote_object_is_found_and_computed_again(first: Path, tmp_pa
     assert repro(theirs, "--force", "--single-item", "embed@raw_pixels_l2") == ["embed@raw_pixels_l2"]
     assert repro(theirs, *PULL)[:3] == CHANGED
     assert tree(theirs / "data/embeddings/raw_pixels_l2") == tree(mine / "data/embeddings/raw_pixels_l2")
+
+
+def put(address: str, name: str, photo: bytes | None = None) -> None:
+    """Creates a bucket, or a photo in one."""
+    headers = {"Content-Type": "image/jpeg"} if photo else {}
+    request = urllib.request.Request(f"{address}/{name}", data=photo, headers=headers, method="PUT")
+    urllib.request.urlopen(request, timeout=30).close()
+
+
+def test_photos_in_a_bucket_are_laid_out_and_brought_up_to_date(s3: str, tmp_path: Path) -> None:
+    """As docs/workflows.md says: dvc import-url, lineup photos; later dvc update, and lineup photos again."""
+    folder = project.create(tmp_path / "project", demo_params("mobilenet_v2"))
+    bucket = f"shop-{os.urandom(4).hex()}"
+    environment = {**AWS, "AWS_ENDPOINT_URL": s3}
+    names = [f"products/{sku}/{photo}.jpg" for sku in range(6) for photo in range(3)]
+    put(s3, bucket)
+    for seed, name in enumerate(names):
+        put(s3, f"{bucket}/{name}", photograph(seed, 16, 12))
+    run("dvc", "import-url", f"s3://{bucket}/products", cwd=folder, **environment)
+    run("python", "-m", "lineup", "photos", "products", cwd=folder)
+    before = tree(folder / "data/raw")
+    assert len([name for name in before if name.endswith(".jpg")]) == len(names)
+    for seed in (100, 101):
+        put(s3, f"{bucket}/products/6/{seed}.jpg", photograph(seed, 16, 12))
+    run("dvc", "update", "products.dvc", cwd=folder, **environment)
+    run("python", "-m", "lineup", "photos", "products", cwd=folder)
+    after = tree(folder / "data/raw")
+    photos = {name: data for name, data in before.items() if name.endswith(".jpg")}
+    assert photos.items() <= after.items()
+    assert len([name for name in after if name.endswith(".jpg")]) == len(names) + 2
+    run("git", "add", "-A", cwd=folder)
+    staged = run("git", "diff", "--cached", "--name-only", cwd=folder).stdout.split()
+    assert "products.dvc" in staged and not [name for name in staged if name.endswith(".jpg")]

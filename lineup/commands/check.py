@@ -87,6 +87,9 @@ def describe_photos(counts: RawCounts) -> Iterator[str]:
         yield f"  labels.csv: {counts.labelled_in_table:,} photos"
     if counts.judged is not None:
         yield f"  qrels.csv: {counts.judged.lines:,} judgements of {counts.judged.queries:,} queries"
+    if counts.attributes:
+        columns = printable(", ".join(counts.attributes), _MAX_NAME_CHARACTERS)
+        yield f"  attributes.csv: the columns {columns}"
     for path, problem in counts.problems:
         yield f"  {printable(path, _MAX_NAME_CHARACTERS)} {printable(problem)}"
     if counts.ignored > len(counts.problems):

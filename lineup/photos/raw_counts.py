@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lineup.errors import UserError
-from lineup.photos import photo_register, raw_folder, raw_tables
+from lineup.photos import photo_register, raw_attributes, raw_folder, raw_tables
 
 SPLITS = tuple(raw_folder.SPLITS.values())
 
@@ -42,6 +42,7 @@ class RawCounts:
         labelled_in_table: how many photos labels.csv names; None if it does not exist.
         same_label: how many queries have a gallery photo of their label.
         judged: of qrels.csv; None if it does not exist.
+        attributes: the columns of attributes.csv; none if it does not exist.
         problems: the first files or folders with one, as (path, the end of a sentence); ignored: how many
             there are.
     """
@@ -51,6 +52,7 @@ class RawCounts:
     labelled_in_table: int | None
     same_label: int
     judged: Judged | None
+    attributes: tuple[str, ...]
     problems: tuple[tuple[str, str], ...]
     ignored: int
 
@@ -107,6 +109,7 @@ def read(register: sqlite3.Connection, root: Path) -> RawCounts:
             "AND label IN (SELECT label FROM file WHERE split = 'gallery')",
         ),
         judged=judged,
+        attributes=tuple(column.name for column in raw_attributes.read(register, root)),
         problems=tuple(
             register.execute(f"SELECT path, problem FROM problem ORDER BY path LIMIT {_SHOWN_PROBLEMS}")
         ),

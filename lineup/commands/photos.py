@@ -69,9 +69,8 @@ def read(source: Path, reading: Reading) -> tuple[str, Source]:
         listed = chosen.read(source)
     if not listed.photos:
         others = photos_summary.skipped(listed.skipped)
-        raise UserError(
-            f"{source}: holds {others or 'no files'}, but no photo; name the folder with your photos"
-        )
+        but = others and f", but {others}"
+        raise UserError(f"{source}: holds no photo{but}; name the folder with your photos")
     return name, listed
 
 

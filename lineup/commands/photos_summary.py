@@ -11,6 +11,7 @@ from lineup.layouts import names
 from lineup.layouts.layout import Source
 from lineup.layouts.placement import Placer
 from lineup.layouts.plan import Plan
+from lineup.layouts.source_files import counted
 
 _TITLES = {"train": "training", "query": "queries", "gallery": "gallery"}
 _MAX_SHOWN, _MAX_NAME_CHARACTERS = 3, 60
@@ -39,7 +40,7 @@ def skipped(files: Sequence[str]) -> str:
         for ending, count in endings.most_common(_MAX_SHOWN)
     )
     more = ", …" if len(endings) > _MAX_SHOWN else ""
-    return f"{_counted(len(files), 'other file')} ({shown}{more})"
+    return f"{counted(len(files), 'other file')} ({shown}{more})"
 
 
 def written(plan: Plan, new: Sequence[str], before: Set[str], placer: Placer, to: Path) -> str:
@@ -51,8 +52,8 @@ def written(plan: Plan, new: Sequence[str], before: Set[str], placer: Placer, to
         "replaced, since their files changed or were missing": len(replaced),
         "of those with another label than before": plan.relabelled,
     }
-    parts = [f"{_counted(count, 'photo')} {what}" for what, count in counts.items() if count]
-    ways = ", ".join(f"{_counted(count, 'file')} {way}" for way, count in sorted(placer.counts.items()))
+    parts = [f"{counted(count, 'photo')} {what}" for what, count in counts.items() if count]
+    ways = ", ".join(f"{counted(count, 'file')} {way}" for way, count in sorted(placer.counts.items()))
     if parts:
         return f"{to}: {', '.join(parts)} ({ways})"
     if plan.text_files:
@@ -71,8 +72,8 @@ def splits(plan: Plan) -> Iterator[str]:
             labels.setdefault(split, set()).add(photo.label)
     for split, title in _TITLES.items():
         if photos[split]:
-            of_labels = f" of {_counted(len(labels[split]), 'label')}" if split in labels else ""
-            yield f"  {title:<8} {_counted(photos[split], 'photo'):>14}{of_labels}"
+            of_labels = f" of {counted(len(labels[split]), 'label')}" if split in labels else ""
+            yield f"  {title:<8} {counted(photos[split], 'photo'):>14}{of_labels}"
 
 
 def gone(plan: Plan, to: Path) -> Iterator[str]:
@@ -81,7 +82,7 @@ def gone(plan: Plan, to: Path) -> Iterator[str]:
         shown = ", ".join(printable(entry.source, _MAX_NAME_CHARACTERS) for entry in plan.gone[:_MAX_SHOWN])
         more = ", …" if len(plan.gone) > _MAX_SHOWN else ""
         yield (
-            f"{to} also holds {_counted(len(plan.gone), 'photo')} that the source has no longer "
+            f"{to} also holds {counted(len(plan.gone), 'photo')} that the source has no longer "
             f"({shown}{more}); to drop them, move {to} away and run this again"
         )
 
@@ -105,7 +106,3 @@ def next_steps(to: Path, placer: Placer, shares_files: bool) -> Iterator[str]:
         )
     else:
         yield f"to keep versions of the photos, or to share them: `dvc add {to}`"
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"

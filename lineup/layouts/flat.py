@@ -6,6 +6,7 @@ from pathlib import Path
 
 from lineup.layouts import listing
 from lineup.layouts.layout import Layout, Source, SourcePhoto
+from lineup.layouts.source_files import counted
 
 
 class _Flat:
@@ -16,10 +17,10 @@ class _Flat:
     def read(self, source: Path) -> Source:
         files = listing.read(source)
         folders = {name.rpartition("/")[0] for name in files.photos} - {""}
-        where = f" in {len(folders):,} folders" if folders else ""
+        where = f" in {counted(len(folders), 'folder')}" if folders else ""
         return Source(
             photos=[SourcePhoto(name) for name in files.photos],
-            summary=f"a pile without labels: {len(files.photos):,} photos{where}",
+            summary=f"a pile without labels: {counted(len(files.photos), 'photo')}{where}",
             skipped=files.others,
         )
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from lineup.errors import UserError
 from lineup.layouts import listing
 from lineup.layouts.layout import Layout, Source, SourcePhoto
+from lineup.layouts.source_files import counted
 
 # Folders by date, as 2024, 2024-05 or 20240517, and those of cameras and phones.
 _NO_LABEL = re.compile(
@@ -46,8 +47,9 @@ class _LabelFolders:
         loose = sum(photo.label is None for photo in photos)
         return Source(
             photos=photos,
-            summary=f"label folders: {len(labels):,} labels with {len(photos) - loose:,} photos"
-            + (f", and {loose:,} loose photos without a label" if loose else ""),
+            summary=f"label folders: {counted(len(labels), 'label')} with "
+            + counted(len(photos) - loose, "photo")
+            + (f", and {counted(loose, 'loose photo')} without a label" if loose else ""),
             skipped=files.others,
         )
 

@@ -59,12 +59,14 @@ class Source:
         summary: what the layout understood, as a sentence without a full stop: "Market-1501: ...".
         skipped: names of files below the source that were left out, though not hidden: no photos, or photos
             that the layout does not use.
+        attributes_file: an attributes.csv whose lines are about paths below data/raw, or about labels.
     """
 
     photos: Sequence[SourcePhoto]
     judgements: Mapping[str, Sequence[Judgement]] = field(default_factory=dict)
     summary: str = ""
     skipped: Sequence[str] = ()
+    attributes_file: Path | None = None
 
 
 class Layout(Protocol):

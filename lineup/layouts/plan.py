@@ -11,7 +11,7 @@ from lineup.layouts import names, record, roles, tables
 from lineup.layouts.layout import Role, Source, SourcePhoto
 from lineup.layouts.record import Entry
 from lineup.layouts.roles import Choices
-from lineup.photos import raw_folder, raw_tables
+from lineup.photos import raw_attributes, raw_folder, raw_tables
 
 _ELSEWHERE = "move it away, or name another folder with --to"
 
@@ -103,6 +103,28 @@ def _check_labels(
         )
 
 
+def _attributes(source: Source, plan: Plan, path: Path) -> str | None:
+    """The changed content of attributes.csv, in which no column has a name that Lineup writes."""
+    if source.attributes_file is not None:
+        text = source.attributes_file.read_text(encoding="utf-8-sig")
+        if not path.exists():
+            return text
+        if path.read_text(encoding="utf-8-sig") != text:
+            plan.notes.append(f"{path} differs from {source.attributes_file}, and stays as it is")
+        return None
+    columns = {
+        column: None for photo in plan.photos.values() for column in photo.attributes if column.strip()
+    }
+    if not columns:
+        return None
+    lines = [
+        (path, *(photo.attributes.get(column, "") for column in columns))
+        for path, photo in plan.photos.items()
+    ]
+    header = [f"my_{name}" if name in raw_attributes.RESERVED else name for name in map(str.strip, columns)]
+    return tables.merged(path, ("path", *header), lines, replace=True, removed=plan.removed)
+
+
 def _tables(
     source: Source,
     plan: Plan,
@@ -124,15 +146,7 @@ def _tables(
         texts[table] = tables.merged(
             root / table, ("query", "gallery", "relevance"), lines, key_columns=2, removed=plan.removed
         )
-    columns = [*dict.fromkeys(column for photo in plan.photos.values() for column in photo.attributes)]
-    if columns:
-        lines = [
-            (path, *(photo.attributes.get(column, "") for column in columns))
-            for path, photo in plan.photos.items()
-        ]
-        texts["attributes.csv"] = tables.merged(
-            root / "attributes.csv", ("path", *columns), lines, replace=True, removed=plan.removed
-        )
+    texts[raw_attributes.FILE_NAME] = _attributes(source, plan, root / raw_attributes.FILE_NAME)
     changed = {name: text for name, text in texts.items() if text is not None}
     sources = record.text([*entries, *plan.gone])
     file = root / raw_folder.SOURCES

@@ -21,7 +21,8 @@ from lineup.storage import schemas
 
 FILE_NAME = "attributes.csv"
 _KEYS = ("path", "label")
-_RESERVED = {*schemas.ATTRIBUTES.names, "paths"}
+# Columns that a user's table may not have for something else.
+RESERVED = {*_KEYS, *schemas.ATTRIBUTES.names, "paths"}
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _MAX_COMPARED_LABELS = 5_000
 # pandas writes it for a missing number.
@@ -114,7 +115,7 @@ def _user_columns(header: list[str], path: Path) -> list[str]:
             raise UserError(f"{source}: has a column without a name; name or remove it")
         if header.count(name) > 1:
             raise UserError(f"{source}: has the column {name!r} twice; remove one")
-        if name in _RESERVED:
+        if name in RESERVED and name not in _KEYS:
             raise UserError(f"{source}: {name!r} is a column that Lineup writes; rename it, as my_{name}")
     columns = [name for name in header if name not in _KEYS]
     if not columns:

@@ -14,6 +14,7 @@ from lineup.layouts.source_files import (
     counted,
     folder_with,
     prefix_of,
+    require_folder,
     require_once,
     require_photos,
     unused,
@@ -47,8 +48,8 @@ class CUB200:
         return has_test or any(path.exists() for path in _tables(source, images))
 
     def read(self, source: Path) -> Source:
-        images, files = _images(source), listing.read(source)
-        assert images is not None, "matches() has found it"
+        images = require_folder(_images(source), source, _TITLE, f"images/{_FIRST_CLASS}")
+        files = listing.read(source)
         tables = _tables(source, images)
         if any(table.exists() for table in tables):
             photos = _by_tables(source, images, files)

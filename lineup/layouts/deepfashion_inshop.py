@@ -13,6 +13,7 @@ from lineup.layouts.source_files import (
     counted,
     folder_with,
     prefix_of,
+    require_folder,
     require_once,
     require_photos,
     unused,
@@ -41,8 +42,8 @@ class DeepFashionInShop:
         return path is not None and any("item_id" in line for line in read_lines(path, _TITLE)[:3])
 
     def read(self, source: Path) -> Source:
-        path, files = _list_file(source), listing.read(source)
-        assert path is not None, "matches() has found it"
+        path = require_folder(_list_file(source), source, _TITLE, *_LISTS)
+        files = listing.read(source)
         rows = _rows(path)
         prefix = _prefix(source, path, rows[0][1] if rows else "", set(files.photos))
         photos = []

@@ -39,31 +39,26 @@ class HuggingFaceImageFolder:
     def read(self, source: Path) -> Source:
         files, tables = listing.read(source), _metadata(source)
         photos = list(_by_metadata(source, tables, files)) if tables else _by_folders(files)
-        labels = f"column '{_LABEL_COLUMN}'" if any(photo.label for photo in photos) else "folders"
-        photos = _with_labels_of_folders(photos) if labels == "folders" else photos
-        splits = {photo.name: _split(photo.name) for photo in photos}
-        if {*splits.values()} == {"train"}:
-            splits = dict.fromkeys(splits, None)
+        origin = "from the column 'label'"
+        if not any(photo.label for photo in photos):
+            photos, origin = _with_labels_of_folders(photos), "from folders"
+        splits = [_split(photo.name) for photo in photos]
+        if {*splits} == {"train"}:  # It is the name for all photos where nobody split them.
+            splits = [None] * len(photos)
         photos = [
-            replace(
-                photo,
-                roles=("train",) if splits[photo.name] == "train" else (),
-                test_only=splits[photo.name] == "test",
-            )
-            for photo in photos
+            replace(photo, roles=("train",) if split == "train" else (), test_only=split == "test")
+            for photo, split in zip(photos, splits, strict=True)
         ]
-        parts = [
-            counted(sum(split == name for split in splits.values()), noun)
-            for name, noun in (("train", "training photo"), ("test", "test photo"), (None, "photo to split"))
-            if name in splits.values()
-        ]
-        skipped = unused(files, source, photos, *tables)
-        left_out = len(files.photos) - len(photos)
-        if left_out:
-            named_by = "the metadata name" if tables else "the folders of train and test hold"
-            parts.append(f"{counted(left_out, 'other photo')} left out, as not what {named_by}")
-        labels = f"labels from the {labels}" if any(photo.label for photo in photos) else "no labels"
-        return Source(photos, {}, f"Hugging Face imagefolder: {', '.join(parts)}; {labels}", skipped)
+        counts = {
+            "for training": splits.count("train"),
+            "for the test": splits.count("test"),
+            "for Lineup to split": splits.count(None),
+            "left out": len(files.photos) - len(photos),
+        }
+        parts = [f"{counted(number, 'photo')} {use}" for use, number in counts.items() if number]
+        labels = f"labels {origin}" if any(photo.label for photo in photos) else "no labels"
+        summary = f"Hugging Face imagefolder: {', '.join(parts)}; {labels}"
+        return Source(photos, {}, summary, unused(files, source, photos, *tables))
 
 
 def _metadata(source: Path) -> list[Path]:

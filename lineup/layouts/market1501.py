@@ -26,8 +26,7 @@ class Market1501:
         return folder is not None and not pedestrians.is_msmt17(folder)
 
     def read(self, source: Path) -> Source:
-        root, files = pedestrians.market_folder(source), listing.read(source)
-        assert root is not None, "matches() has found it"
+        root, files = pedestrians.require_market_folder(source, _TITLE), listing.read(source)
         people, junk = pedestrians.read_market_folders(source, root, files, _TITLE)
         people = [replace(one, identity=None) if one.identity == _DISTRACTOR else one for one in people]
         distractors = sum(one.identity is None for one in people)

@@ -58,8 +58,7 @@ class MSMT17:
             people = [person for path in lists for person in _read_list(source, path, existing)]
             require_once(people, root)
         else:
-            root = pedestrians.market_folder(source)
-            assert root is not None, "matches() has found it"
+            root = pedestrians.require_market_folder(source, _TITLE)
             people, junk = pedestrians.read_market_folders(source, root, files, _TITLE)
         people = [
             person if person.role == "train" else replace(person, identity=f"test_{person.identity}")
@@ -89,7 +88,8 @@ def _read_list(source: Path, path: Path, existing: Collection[str]) -> Iterator[
         parts = photo.rpartition("/")[2].split("_")
         if len(parts) < 3 or not (parts[2].isdecimal() and person.isdecimal()):
             raise UserError(
-                f"{path}: line {number}: is not a photo, with its camera, and its person, as in '{_EXAMPLE}'"
+                f"{path}: line {number}: must hold a photo whose name has its camera, and a person's number, "
+                f"as '{_EXAMPLE}'"
             )
         rows.append(Pedestrian(prefix + photo, f"{int(person):04}", str(int(parts[2])), role))
     require_photos([row.name for row in rows], existing, path)

@@ -18,9 +18,10 @@ from pathlib import Path
 from lineup.errors import UserError
 from lineup.layouts.layout import Judgement, Role, Source, SourcePhoto
 from lineup.layouts.listing import Listing
-from lineup.layouts.source_files import counted, folder_with, prefix_of, require
+from lineup.layouts.source_files import counted, folder_with, prefix_of, require, require_folder
 
 _FOLDERS: dict[str, Role] = {"bounding_box_train": "train", "query": "query", "bounding_box_test": "gallery"}
+_MARKS = ("bounding_box_train", "bounding_box_test")
 _FILE_NAME = re.compile(r"(-?\d+)_c(\d+)")
 _JUNK = "-1"
 
@@ -43,7 +44,12 @@ class Pedestrian:
 
 def market_folder(source: Path) -> Path | None:
     """The folder with bounding_box_train/ or bounding_box_test/: the source, or the only one in it."""
-    return folder_with(source, "bounding_box_train", "bounding_box_test")
+    return folder_with(source, *_MARKS)
+
+
+def require_market_folder(source: Path, title: str) -> Path:
+    """The same. Raises UserError if there is none."""
+    return require_folder(market_folder(source), source, title, *_MARKS)
 
 
 def is_msmt17(folder: Path) -> bool:
@@ -95,7 +101,7 @@ def make_source(
         skipped: see Source.
     """
     photos = [
-        SourcePhoto(person.name, person.identity, (person.role,), attributes={"camera": person.camera})
+        SourcePhoto(person.name, person.identity, (person.role,), attributes={"camera_id": person.camera})
         for person in pedestrians
     ]
     trained = {person.identity for person in pedestrians if person.role == "train"}

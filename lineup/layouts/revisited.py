@@ -16,20 +16,22 @@ from lineup.layouts.source_files import (
     first_names,
     folder_with,
     prefix_of,
+    require_folder,
     require_once,
     unused,
 )
+from lineup.photos import raw_folder
 
 _TITLES = {"gnd_roxford5k.pkl": "Revisited Oxford", "gnd_rparis6k.pkl": "Revisited Paris"}
 _PHOTO_FOLDERS = ("jpg", "images")
 _KINDS = ("easy", "hard", "junk")
 # Table -> which photos are relevant, and which are junk; the others are not relevant.
+_EASY, _MEDIUM, _HARD = raw_folder.OTHER_PROTOCOLS
 _PROTOCOLS = {
-    "qrels_easy.csv": (("easy",), ("hard", "junk")),
-    "qrels_medium.csv": (("easy", "hard"), ("junk",)),
-    "qrels_hard.csv": (("hard",), ("easy", "junk")),
+    _EASY: (("easy",), ("hard", "junk")),
+    _MEDIUM: (("easy", "hard"), ("junk",)),
+    _HARD: (("hard",), ("easy", "junk")),
 }
-_READ_BY_LINEUP = "qrels_medium.csv"
 
 
 class _Query(NamedTuple):
@@ -55,8 +57,8 @@ class Revisited:
         return folder_with(source, *_TITLES) is not None
 
     def read(self, source: Path) -> Source:
-        root, files = folder_with(source, *_TITLES), listing.read(source)
-        assert root is not None, "matches() has found it"
+        root = require_folder(folder_with(source, *_TITLES), source, "Revisited Oxford or Paris", *_TITLES)
+        files = listing.read(source)
         tables = [root / name for name in _TITLES if (root / name).exists()]
         if len(tables) > 1:
             raise UserError(
@@ -76,11 +78,11 @@ class Revisited:
         summary = (
             f"{_TITLES[path.name]}: {counted(len(queries), 'query', 'queries')}, cropped from their photos, "
             f"and {counted(len(gallery), 'gallery photo')}; qrels.csv is the medium protocol; to switch, "
-            "copy qrels_easy.csv or qrels_hard.csv over it"
+            f"copy {_EASY} or {_HARD} over it"
         )
         return Source(
             photos,
-            {"qrels.csv": judgements[_READ_BY_LINEUP], **judgements},
+            {"qrels.csv": judgements[_MEDIUM], **judgements},
             summary,
             unused(files, source, photos, path),
         )

@@ -20,13 +20,23 @@ class Named(Protocol):
 
 
 def folder_with(source: Path, *names: str) -> Path | None:
-    """The folder that holds any of the names: the source, or else the only such folder in it."""
+    """The folder that holds any of the names: the source, or the only folder in it."""
     if not source.is_dir():
         return None
     if _holds(source, names):
         return source
-    inside = [folder for folder in sorted(source.iterdir()) if folder.is_dir() and _holds(folder, names)]
-    return inside[0] if len(inside) == 1 else None
+    folders = [path for path in source.iterdir() if not path.name.startswith(".") and path.is_dir()]
+    return folders[0] if len(folders) == 1 and _holds(folders[0], names) else None
+
+
+def require_folder(folder: Path | None, source: Path, layout: str, *names: str) -> Path:
+    """What `folder_with` gave. Raises UserError if it is None, as with a layout that the user chose."""
+    if folder is None:
+        raise UserError(
+            f"{source}: is not {layout}, since it has no {' or '.join(names)}; leave out --layout, or name "
+            "the folder that has it"
+        )
+    return folder
 
 
 def _holds(folder: Path, names: tuple[str, ...]) -> bool:

@@ -12,6 +12,7 @@ from lineup.layouts.source_files import (
     counted,
     folder_with,
     prefix_of,
+    require_folder,
     require_once,
     require_photos,
     unused,
@@ -39,8 +40,8 @@ class StanfordOnlineProducts:
         return folder_with(source, *_ROLES) is not None
 
     def read(self, source: Path) -> Source:
-        root, files = folder_with(source, *_ROLES), listing.read(source)
-        assert root is not None, "matches() has found it"
+        root = require_folder(folder_with(source, *_ROLES), source, _TITLE, *_ROLES)
+        files = listing.read(source)
         prefix, existing = prefix_of(root, source), set(files.photos)
         photos: list[SourcePhoto] = []
         parts = []

@@ -107,7 +107,9 @@ def _label_column(table: TableFile, wanted: str | None, path_column: str) -> str
 
 def _existing(table: TableFile, column: str) -> str:
     if column not in table.columns:
-        raise UserError(f"{table.path}: has no column {column!r}{suggest(column, table.columns)}")
+        alike = [name for name in table.columns if _plain(name) == _plain(column)]
+        fix = f"; did you mean {alike[0]!r}?" if alike else suggest(column, table.columns)
+        raise UserError(f"{table.path}: has no column {column!r}{fix}")
     return column
 
 

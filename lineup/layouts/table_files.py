@@ -12,6 +12,7 @@ import io
 import json
 import math
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -102,10 +103,10 @@ def _decode(path: Path, content: bytes) -> tuple[str, str]:
             return content.decode(encoding), name
     if b"\x00" in content:
         raise UserError(f"{path}: is not text, or is UTF-16 without a mark; save it as 'CSV UTF-8'")
+    with suppress(UnicodeDecodeError):
+        return content.decode(), "UTF-8"
     text = content.decode("utf-8", "surrogateescape")
-    foreign = sum("\udc80" <= character <= "\udcff" for character in text) if not text.isascii() else 0
-    if not foreign:
-        return text, "UTF-8"
+    foreign = sum("\udc80" <= character <= "\udcff" for character in text)
     # A text in Windows-1252 that happens to hold valid UTF-8 has little of it.
     if sum(character > "\x7f" for character in text) > 2 * foreign:
         line = text[: next(i for i, c in enumerate(text) if "\udc80" <= c <= "\udcff")].count("\n") + 1
@@ -140,7 +141,12 @@ def _read_csv(path: Path, text: str, encoding: str, wanted: Collection[str]) -> 
             lines.append(line + first_line - 1)
     except csv.Error as error:
         raise UserError(f"{path}: is not valid CSV ({_explain(error)}); correct its quotes") from None
-    columns = {name: [row[number] for row in cells] for number, name in enumerate(names)}
+    columns = {
+        name: values
+        for number, name in enumerate(names)
+        # A line may end with a separator.
+        if any(map(str.strip, values := [row[number] for row in cells])) or header[number].strip()
+    }
     form = f"values separated by {_SEPARATORS.get(dialect.separator, repr(dialect.separator))}, in {encoding}"
     return TableFile(path, columns, lines, "line", form)
 
@@ -174,19 +180,15 @@ def _find_dialect(text: str, declared: str | None, wanted: Collection[str]) -> _
     escapes = (None, "\\") if '\\"' in text else (None,)
     dialects = [_Dialect(s, escape) for escape in escapes for s in (declared or _SEPARATORS)]
 
-    def fitness(dialect: _Dialect) -> tuple[int, bool, float, int]:
+    def fitness(dialect: _Dialect) -> tuple[int, bool, bool, float, int]:
         rows, is_valid = [], True
         try:
             rows.extend(row for _, row in islice(_rows(text, dialect), _ROWS_COMPARED))
         except csv.Error:
             is_valid = False
-        width = len(rows[0]) if rows else 0
-        if width < 2:
-            # A table of paths alone has one column, by any separator.
-            return 0, is_valid, 0.0, 0
-        header = {name.strip() for name in rows[0]}
-        fitting = sum(len(row) == width for row in rows[1:]) / max(1, len(rows) - 1)
-        return sum(name in header for name in wanted), is_valid, fitting, width
+        header = [name.strip() for name in rows[0]] if rows else []
+        fitting = sum(len(row) == len(header) for row in rows[1:]) / max(1, len(rows) - 1)
+        return sum(name in header for name in wanted), len(header) > 1, is_valid, fitting, len(header)
 
     return max(dialects, key=fitness)
 
@@ -199,8 +201,6 @@ def _explain(error: csv.Error) -> str:
 def _column_names(header: Sequence[str]) -> list[str]:
     """The header's names, with numbers for those that are empty or repeated."""
     names: list[str] = []
-    while len(header) > 1 and not header[-1].strip():  # Each line ends with a separator.
-        header = header[:-1]
     for number, cell in enumerate(header, 1):
         name = " ".join(cell.split()) or f"column {number}"
         names.append(f"{name} ({number})" if name in names else name)
@@ -217,9 +217,7 @@ def _read_json(path: Path, text: str) -> TableFile:
     columns: dict[str, list[str]] = {}
     for row, (number, value) in enumerate(numbered):
         if not isinstance(value, dict):
-            raise UserError(
-                f"{path}: {unit} {number}: is not an object with a value for each column; correct it"
-            )
+            raise UserError(f"{path}: {unit} {number}: is not an object with named values; correct it")
         for name, cell in value.items():
             columns.setdefault(name, [""] * len(numbered))[row] = _as_text(cell)
     return TableFile(path, columns, [number for number, _ in numbered], unit, form)

@@ -173,7 +173,7 @@ def read_rows(
         notes.append(f"{counted(respelt, 'path')} matched without regard to capitals and accents")
     if without_photo:
         notes.append(f"{counted(without_photo, table.unit)} without a photo")
-    if len(first) < len(cells) - without_photo:
+    if len(first) != len(cells) - without_photo:
         notes.append(f"{counted(len(first), 'photo')} in {counted(len(cells) - without_photo, table.unit)}")
     return TablePhotos(
         [

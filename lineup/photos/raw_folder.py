@@ -19,7 +19,9 @@ SPLITS = {"train": "train", "test/query": "query", "test/gallery": "gallery"}
 _FOLDER_NAMES = ("train", "test", "query", "gallery")
 _TABLES = ("labels.csv", "qrels.csv", "attributes.csv")
 SOURCES = "sources.csv"  # by `lineup photos`, for people
-_KNOWN = {*SPLITS, "test", *_TABLES, SOURCES}
+# Judgements by other protocols of a data set. One of them is read once it is copied over qrels.csv.
+OTHER_PROTOCOLS = ("qrels_easy.csv", "qrels_medium.csv", "qrels_hard.csv")
+_KNOWN = {*SPLITS, "test", *_TABLES, SOURCES, *OTHER_PROTOCOLS}
 _AFTER_A_CHANGE = "after a change there run `dvc repro -f preprocess`, or link data/raw as a whole"
 # What file managers leave behind.
 _NOT_PHOTOS = {"thumbs.db", "desktop.ini", "__macosx", "@eadir"}

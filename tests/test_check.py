@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from lineup import cli, paths
-from lineup.commands import check, group
+from lineup.commands import check_estimate, group
 from lineup.evaluation import past_costs, run_estimate
 from lineup.evaluation.run_estimate import Amount, PhotoCosts, RowWork, Speed
 from lineup.photos import photo_register, photo_sample, raw_counts
@@ -194,7 +194,7 @@ def test_splits_labels_and_answerable_queries_are_counted(
         "train           14 photos, 7 labels",
         "query            3 photos, 2 labels, 1 without a label",
         "gallery          3 photos, 2 labels",
-        "by a gallery photo of their label: 1 of 3",
+        "a gallery photo of their label: 1 of 3",
         "preprocess",
         "known yet: mobilenet_v2, arcface",
     ):
@@ -217,8 +217,11 @@ def test_judgements_decide_which_queries_can_have_an_answer(
     (paths.RAW / "attributes.csv").write_text("label,price,maker\nhat,12,Ann\n", encoding="utf-8")
     assert run() == 0
     printed = capsys.readouterr().out
-    assert "by qrels.csv: 2 of 3" in printed and "attributes.csv: the columns price, maker" in printed
-    assert "qrels.csv: 3 judgements of 3 queries" in printed and "labels.csv: 1 photos" in printed
+    assert (
+        "a relevant photo by qrels.csv: 2 of 3" in printed
+        and "attributes.csv: the columns price, maker" in printed
+    )
+    assert "qrels.csv: 3 judgements of 3 queries" in printed and "labels.csv: labels of 1 photos" in printed
 
 
 def test_a_pile_without_labels_is_no_fault(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -345,7 +348,7 @@ def test_the_sample_measures_what_preprocess_stores(tmp_path: Path) -> None:
 def test_the_stages_of_all_rows_are_counted(folder: Path) -> None:
     """fetch, train, embed, index, retrieve, score, report_row; refine, score_refined, report_row_refined."""
     alone = ("preprocess", "compare", "report_thumbnails", "report")
-    assert check.stage_count(params.load()) == 7 * 2 + 3 * 1 + len(alone)
+    assert check_estimate.stage_count(params.load()) == 7 * 2 + 3 * 1 + len(alone)
 
 
 def test_it_starts_without_torch() -> None:
@@ -357,8 +360,8 @@ def test_it_starts_without_torch() -> None:
     ("seconds", "shown"), [(0.2, "0 s"), (99, "99 s"), (100, "2 min"), (5_900, "98 min"), (6_000, "1.7 h")]
 )
 def test_durations_have_two_digits(seconds: float, shown: str) -> None:
-    assert check.duration(seconds) == shown
+    assert check_estimate.duration(seconds) == shown
 
 
 def test_sizes_are_in_mb_and_gb() -> None:
-    assert [check.size(count) for count in (0, 5e6, 2.25e9)] == ["0 MB", "5 MB", "2.2 GB"]
+    assert [check_estimate.size(count) for count in (0, 5e6, 2.25e9)] == ["0 MB", "5 MB", "2.2 GB"]

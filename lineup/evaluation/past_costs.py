@@ -105,7 +105,7 @@ def _training_speed(
         return None
     at_size = embedding.at_size(size, settings_of(params.train, model.objective).image_size or size)
     return Speed(
-        at_size.images_per_second * TRAINED_PER_EMBEDDED, "guessed", "a share of the speed of embedding"
+        at_size.images_per_second * TRAINED_PER_EMBEDDED, "guessed", "a seventh of the speed of embedding"
     )
 
 

@@ -138,6 +138,9 @@ def command(preset: str) -> None:
     for line in describe(preset, use_preset(preset, counts)):
         click.echo(line)
     if counts is None:
-        click.echo("lay out your photos with `lineup photos FOLDER`, then run: dvc repro")
+        photos = (
+            "the demo's photos with `lineup demo`" if preset == DEMO else "photos with `lineup photos FOLDER`"
+        )
+        click.echo(f"next: lay out {photos}, then run `dvc repro`")
     else:
-        click.echo("run: lineup check, then dvc repro")
+        click.echo("next: `lineup check`, then `dvc repro`")

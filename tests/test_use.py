@@ -157,6 +157,12 @@ def test_broken_settings_are_somebodys_own(text: str) -> None:
     assert use.use_preset("photos").backup == Path("params.yaml.before")
 
 
+def test_a_broken_preset_of_ones_own_stops_no_other() -> None:
+    Path("presets/a.yaml").write_text("models: 1", encoding="utf-8")
+    assert use.unedited() == use.DEMO
+    assert use.use_preset("photos").backup is None
+
+
 def put(*names: str) -> None:
     for seed, name in enumerate(names):
         path = paths.RAW / name

@@ -61,14 +61,17 @@ def unedited() -> str | None:
     try:
         text = paths.PARAMS.read_text(encoding="utf-8")
         rows = preset_text.models(text)
-        for preset, file in _presets().items():
-            original, settings = file.read_text(encoding="utf-8"), params.load(file)
-            left_out = {*settings.models} - rows
-            left_out |= {*trained_rows.refinements_of(settings, left_out)}
-            if text == preset_text.without_rows(original, left_out):
-                return preset
     except (OSError, ValueError, yaml.YAMLError):  # These settings are not even well formed.
-        pass
+        return None
+    for preset, file in _presets().items():
+        try:
+            settings = params.load(file)
+        except UserError:  # A preset of somebody's own has a fault, which `lineup use` reports.
+            continue
+        left_out = {*settings.models} - rows
+        left_out |= {*trained_rows.refinements_of(settings, left_out)}
+        if text == preset_text.without_rows(file.read_text(encoding="utf-8"), left_out):
+            return preset
     return None
 
 

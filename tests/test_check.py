@@ -192,7 +192,7 @@ def test_splits_labels_and_answerable_queries_are_counted(
     printed = capsys.readouterr().out
     for line in (
         "train           14 photos, 7 labels",
-        "query            3 photos, 2 labels, 1 without a label",
+        "query            3 photos, 2 labels, 1 without one",
         "gallery          3 photos, 2 labels",
         "a gallery photo of their label: 1 of 3",
         "preprocess",
@@ -228,7 +228,7 @@ def test_a_pile_without_labels_is_no_fault(folder: Path, capsys: pytest.CaptureF
     put("test/query/a.jpg", "test/gallery/a.jpg", "test/gallery/b.jpg")
     without_training(folder)
     assert run() == 0
-    assert "nothing can be scored" in capsys.readouterr().out
+    assert "nothing is scored; `lineup photos FOLDER --queries-from edits`" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["train/.hidden", None])

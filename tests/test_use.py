@@ -202,6 +202,6 @@ def test_it_says_what_is_left_out_and_how_to_go_on(capsys: pytest.CaptureFixture
     put_test_photos()
     assert run("photos") == 0
     printed = capsys.readouterr().out
-    assert "without the rows" in printed and "there is no image to train on" in printed
+    assert "without the rows" in printed and "data/raw/train holds no photos" in printed
     assert run("foto") == 1
     assert "presets/foto.yaml: does not exist; did you mean 'photos'?" in capsys.readouterr().err

@@ -32,8 +32,12 @@ def command(file: Path, measure: bool) -> None:
     """
     settings = params.load(file)
     params.check_sections(file, settings)
-    refinements = f" and {len(settings.refinements)} refinements" if settings.refinements else ""
-    click.echo(f"{file}: {len(settings.models)} models{refinements}, all well formed")
+    rows = " and ".join(
+        f"{len(rows)} {noun}{'' if len(rows) == 1 else 's'}"
+        for noun, rows in (("model", settings.models), ("refinement", settings.refinements))
+        if rows
+    )
+    click.echo(f"{file}: {rows}, all well formed")
     if file != paths.PARAMS:
         return
     if _is_absent(paths.RAW):
@@ -70,8 +74,10 @@ def describe_photos(counts: RawCounts) -> Iterator[str]:
     """The photos and labels of each split, the tables, and how many queries can have an answer."""
     yield f"{paths.RAW}: {counts.photos:,} files"
     for split, of_split in counts.splits.items():
-        without = f", {of_split.unlabelled:,} without a label" if of_split.unlabelled else ""
-        yield f"  {split:<8} {of_split.photos:>9,} photos, {of_split.labels:,} labels{without}"
+        labels = f", {of_split.labels:,} labels" if of_split.labels else ", no labels"
+        if of_split.labels and of_split.unlabelled:
+            labels += f", {of_split.unlabelled:,} without one"
+        yield f"  {split:<8} {of_split.photos:>9,} photos{labels if of_split.photos else ''}"
     if counts.labelled_in_table is not None:
         yield f"  labels.csv: labels of {counts.labelled_in_table:,} photos"
     if counts.judged is not None:
@@ -86,8 +92,8 @@ def describe_photos(counts: RawCounts) -> Iterator[str]:
     queries = counts.splits["query"].photos
     if counts.answerable is None:
         yield (
-            "no query has a label, and there is no qrels.csv: the rows run as far as the rankings, "
-            "and nothing can be scored"
+            "no query has a label, and no qrels.csv judges any: photos are searched, and nothing is scored; "
+            "`lineup photos FOLDER --queries-from edits` makes queries that can be scored"
         )
     elif counts.judged and counts.judged.lines:
         yield f"queries that have a relevant photo by qrels.csv: {counts.answerable:,} of {queries:,}"

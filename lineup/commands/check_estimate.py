@@ -44,9 +44,10 @@ def describe(
     disk = run_estimate.disk_bytes(counts.photos, counts.test_photos, costs, works, max_pixel_bytes)
     total_time, total_disk = (sum(part.amount for part in parts) for parts in (times, disk))
     free = shutil.disk_usage(Path()).free
+    about = "at least" if any(part.unknown for part in (*times, *disk)) else "about"
     yield (
-        f"`dvc repro`, if nothing is computed yet: about {duration(total_time)}, {size(total_disk)} of disk "
-        f"({size(free)} are free)"
+        f"`dvc repro`, if nothing is computed yet: {about} {duration(total_time)}, "
+        f"{size(total_disk)} of disk ({size(free)} are free)"
     )
     for part in times:
         yield _line(part, duration(part.amount))
@@ -59,6 +60,8 @@ def describe(
 
 def _line(part: Amount, amount: str) -> str:
     """A part of the estimate, and where its number comes from."""
+    if not part.amount and part.unknown:
+        return f"  {part.what:<20} {'?':>9}  not known yet"
     first, *others = part.origins or ("",)
     more = f" and {len(others)} more" if others else ""
     origin = f" from {first}{more}" if part.basis == "measured" else f": {first}{more}" if first else ""

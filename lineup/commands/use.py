@@ -49,6 +49,8 @@ def use_preset(preset: str, counts: Counts | None = None) -> Placed:
         raise UserError(f"{PRESETS}/{preset}.yaml: does not exist{suggest(preset, known)}")
     settings = params.load(known[preset])
     left_out = {} if counts is None else trained_rows.faults(settings, counts)
+    if counts is not None and not any(counts.values()):
+        left_out = dict.fromkeys(left_out, f"{paths.RAW / 'train'} holds no photos")
     refinements = trained_rows.refinements_of(settings, left_out)
     text = known[preset].read_text(encoding="utf-8")
     backup = _back_up() if paths.PARAMS.exists() and unedited() is None else None

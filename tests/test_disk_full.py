@@ -11,6 +11,7 @@ import hashlib
 import resource
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -227,3 +228,58 @@ def test_a_disk_that_fails_as_it_is_read(folder: Path) -> None:
     facts.unlink()
     facts.symlink_to("/proc/self/mem")
     one_sentence(attempt(folder, "embed"), f"data/models/{ROW}/encoder.json", "the disk fails; check it")
+
+
+def products(folder: Path) -> Path:
+    """Photos outside the project; the last one of all is the largest."""
+    source = folder.with_name("products")
+    for label in range(4):
+        (source / f"sku{label}").mkdir(parents=True)
+        for number in range(3):
+            size = 3 * 2**20 if (label, number) == (3, 2) else 2**20
+            (source / f"sku{label}/{number}.jpg").write_bytes(b"\xff\xd8\xff".ljust(size, b"x"))
+    return source
+
+
+def lay_out(folder: Path, source: Path, largest_file: int | None = None) -> subprocess.CompletedProcess[str]:
+    limit = largest_file and (lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file)))
+    return subprocess.run(
+        [sys.executable, "-m", "lineup", "photos", str(source)],
+        cwd=folder,
+        env=project.environment(PYTHONPATH=str(project.ROOT)),
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=limit or None,
+    )
+
+
+@pytest.mark.parametrize("update", [False, True])
+def test_photos_that_do_not_fit_leave_data_raw_as_it_was(update: bool, tmp_path: Path) -> None:
+    """A disk that is too small is noticed before, a limit to the size of files half-way."""
+    folder = tmp_path / "project"
+    (folder / "data").mkdir(parents=True)
+    source = products(folder)
+    if update:
+        done = lay_out(folder, source)
+        assert not done.returncode, done.stderr
+        for label in range(4):
+            (source / f"sku{label}/new.jpg").write_bytes(b"\xff\xd8\xff".ljust(3 * 2**20, b"y"))
+    before = tree(folder)
+    done = lay_out(folder, source, 2 * 2**20)
+    assert done.returncode == 1 and tree(folder) == before
+    assert (
+        done.stderr.startswith("error: data/raw: a file is larger than the disk")
+        and "\n" not in done.stderr[:-1]
+    )
+    with small_disk(folder / "data") as mounted:
+        if mounted:
+            filler = fill(folder / "data", 2 * 2**20)
+            done = lay_out(folder, source)
+            # After the first photo, the sizes of the others are compared with what is free.
+            fault = "data/raw: the disk is full" if update else "the disk has 0.0 GB left"
+            assert done.returncode == 1 and f"{fault}; free some space" in done.stderr
+            filler.unlink()
+            assert tree(folder) == before
+        done = lay_out(folder, source)
+        assert not done.returncode and len([*folder.rglob("*.jpg")]) == 12 + 4 * update

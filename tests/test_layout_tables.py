@@ -346,7 +346,10 @@ def test_repeated_and_empty_names_of_columns(source: Path) -> None:
     ],
 )
 def test_ways_to_write_a_path(source: Path, cell: str, name: str) -> None:
-    assert list(labels_of(read(source, f"image,sku\n{cell.format(source=source)},1\n"))) == [name]
+    result = read(source, f"image,sku\n{cell.format(source=source)},1\n")
+    assert list(labels_of(result)) == [name]
+    is_respelt = cell.endswith(("C.jpg", "d.jpg"))
+    assert ("1 path matched without regard to capitals" in result.summary) == is_respelt
 
 
 def test_paths_in_any_unicode_form(tmp_path: Path) -> None:
@@ -410,6 +413,10 @@ def test_several_photos_in_a_cell(source: Path, separator: str) -> None:
     assert "1 line without a photo; 4 photos in 2 lines" in result.summary
 
 
+def test_a_separator_behind_the_only_photo(source: Path) -> None:
+    assert labels_of(read(source, "image,sku\na.jpg|,1\n")) == {"a.jpg": "1"}
+
+
 def test_a_list_of_photos_in_json(source: Path) -> None:
     rows = [{"images": ["a.jpg", "b.jpg"], "sku": 1}, {"images": [], "sku": 2}]
     assert labels_of(read(source, json.dumps(rows), "t.json")) == {"a.jpg": "1", "b.jpg": "1"}
@@ -440,6 +447,13 @@ def test_lines_are_those_of_the_file(source: Path) -> None:
         refused(source, text)
         == "TABLE: lines 4 and 7 give 'a.jpg' the labels '1' and '2'; correct one of them"
     )
+
+
+def test_a_fault_behind_excels_line_has_the_line_of_the_file(source: Path) -> None:
+    assert refused(source, 'sep=;\nimage;sku\na.jpg;"1\n').startswith(
+        "TABLE: is not valid CSV (line 3: a quote"
+    )
+    assert refused(source, "sep=;\nimage;sku\na.jpg;1;2\n").startswith("TABLE: line 3: has 3 values")
 
 
 def test_photos_that_the_table_does_not_name_are_left_out(source: Path) -> None:

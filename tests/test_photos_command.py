@@ -476,7 +476,7 @@ def test_links_in_the_source_and_data_raw_on_another_disk(source: Path, tmp_path
     lay_out(source, "--hard-links")
     assert RAW.is_symlink() and len(photos(tmp_path / "disk")) == 18 + 2 + 1
     assert not any(file.is_symlink() for file in (tmp_path / "disk").rglob("*"))
-    assert listing.read(source).unreadable == ["broken.jpg"]
+    assert listing.read(source).others == ["broken.jpg"]
 
 
 def test_files_without_an_ending_are_known_by_their_first_bytes(source: Path) -> None:
@@ -514,7 +514,7 @@ def no_photos(source: Path) -> None:
         (Path.touch, (), r"products: is not a folder; name the folder"),
         (Path.mkdir, (), r"products: holds no photo; name the folder"),
         (no_photos, (), r"products: holds no photo, but 1 other file \(1 \.txt\)"),
-        (two_labels_of_one_photo, (), r"each of the 2 labels has one photo.*use --layout flat"),
+        (two_labels_of_one_photo, (), r"2 labels has one photo, as 'a' has 'a/1.jpg'.*use --layout flat"),
         (one_label, ("--layout", "label_folders"), r"all photos have one label, 'table'.*use --layout flat"),
         (folders_of_a_folder, (), r"run `lineup photos` on that, .*/products/images, or use --layout flat"),
         (one_label, ("--layout", "flatt"), r"--layout flatt: is unknown; did you mean 'flat'"),

@@ -270,7 +270,7 @@ def test_missing_and_empty_folders_are_told(tmp_path: Path) -> None:
     root = tmp_path / "raw"
     assert (
         refused(root)
-        == "RAW: does not exist; put your photos into RAW/test/query and RAW/test/gallery, or run `lineup demo`"
+        == "RAW: does not exist; run `lineup photos FOLDER` on the folder with your photos, or `lineup demo`"
     )
     root.mkdir()
     assert refused(root) == "RAW/test: does not exist; put photos into test/query and test/gallery"

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support import project
-from tests.support.photographs import photograph
+from tests.support import project, s3_server
 from tests.support.project import demo_params, read_params, repro, run, tree, write_params
 
 pytestmark = pytest.mark.slow
 
 PULL = ("--pull", "--allow-missing")
 CHANGED = ["index@raw_pixels_l2", "retrieve@raw_pixels_l2", "score@raw_pixels_l2"]  # by another search metric
-AWS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
 
 
 @pytest.fixture(scope="module")
@@ -42,26 +33,8 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def s3() -> Iterator[str]:
     """The address of moto's S3 server."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    address = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(100):
-            try:
-                urllib.request.urlopen(f"{address}/moto-api/", timeout=5).close()
-                break
-            except (urllib.error.URLError, OSError):
-                time.sleep(0.2)
+    with s3_server.running() as address:
         yield address
-    finally:
-        server.terminate()
-        server.wait()
 
 
 @pytest.fixture(params=["folder", "s3"])
@@ -75,10 +48,9 @@ def team(
         set_remote(mine, str(tmp_path / "remote"))
     else:
         address = request.getfixturevalue("s3")
-        for name, value in AWS.items():
+        for name, value in s3_server.CREDENTIALS.items():
             monkeypatch.setenv(name, value)
-        bucket = f"bucket-{os.urandom(4).hex()}"
-        put(address, bucket)
+        bucket = s3_server.new_bucket(address)
         set_remote(mine, f"s3://{bucket}/lineup")
         run("dvc", "remote", "modify", "team", "endpointurl", address, cwd=mine)
     commit(mine, "a remote")
@@ -168,36 +140,3 @@ def test_a_corrupt_remote_object_is_found_and_computed_again(first: Path, tmp_pa
     assert repro(theirs, "--force", "--single-item", "embed@raw_pixels_l2") == ["embed@raw_pixels_l2"]
     assert repro(theirs, *PULL)[:3] == CHANGED
     assert tree(theirs / "data/embeddings/raw_pixels_l2") == tree(mine / "data/embeddings/raw_pixels_l2")
-
-
-def put(address: str, name: str, photo: bytes | None = None) -> None:
-    """Creates a bucket, or a photo in one."""
-    headers = {"Content-Type": "image/jpeg"} if photo else {}
-    request = urllib.request.Request(f"{address}/{name}", data=photo, headers=headers, method="PUT")
-    urllib.request.urlopen(request, timeout=30).close()
-
-
-def test_photos_in_a_bucket_are_laid_out_and_brought_up_to_date(s3: str, tmp_path: Path) -> None:
-    """As docs/workflows.md says: dvc import-url, lineup photos; later dvc update, and lineup photos again."""
-    folder = project.create(tmp_path / "project", demo_params("mobilenet_v2"))
-    bucket = f"shop-{os.urandom(4).hex()}"
-    environment = {**AWS, "AWS_ENDPOINT_URL": s3}
-    names = [f"products/{sku}/{photo}.jpg" for sku in range(6) for photo in range(3)]
-    put(s3, bucket)
-    for seed, name in enumerate(names):
-        put(s3, f"{bucket}/{name}", photograph(seed, 16, 12))
-    run("dvc", "import-url", f"s3://{bucket}/products", cwd=folder, **environment)
-    run("python", "-m", "lineup", "photos", "products", cwd=folder)
-    before = tree(folder / "data/raw")
-    assert len([name for name in before if name.endswith(".jpg")]) == len(names)
-    for seed in (100, 101):
-        put(s3, f"{bucket}/products/6/{seed}.jpg", photograph(seed, 16, 12))
-    run("dvc", "update", "products.dvc", cwd=folder, **environment)
-    run("python", "-m", "lineup", "photos", "products", cwd=folder)
-    after = tree(folder / "data/raw")
-    photos = {name: data for name, data in before.items() if name.endswith(".jpg")}
-    assert photos.items() <= after.items()
-    assert len([name for name in after if name.endswith(".jpg")]) == len(names) + 2
-    run("git", "add", "-A", cwd=folder)
-    staged = run("git", "diff", "--cached", "--name-only", cwd=folder).stdout.split()
-    assert "products.dvc" in staged and not [name for name in staged if name.endswith(".jpg")]

@@ -17,6 +17,7 @@ from lineup.layouts.source_files import (
     require_folder,
     require_once,
     require_photos,
+    subfolders,
     unused,
 )
 
@@ -42,7 +43,7 @@ class CUB200:
         images = _images(source)
         if images is None:
             return False
-        numbers = (_CLASS_FOLDER.match(folder.name) for folder in images.iterdir())
+        numbers = (_CLASS_FOLDER.match(folder.name) for folder in subfolders(images))
         has_test = any(match and int(match[1]) > _TRAINING_CLASSES for match in numbers)
         # A few of its classes, without the tables, are folders of labels as any others.
         return has_test or any(path.exists() for path in _tables(source, images))

@@ -10,8 +10,8 @@ from lineup.errors import UserError, suggest
 from lineup.layouts import listing, table_files, table_photos
 from lineup.layouts.layout import Source, SourcePhoto
 from lineup.layouts.listing import Listing
-from lineup.layouts.source_files import counted, prefix_of, unused
-from lineup.layouts.table_photos import PhotoFinder
+from lineup.layouts.photo_finder import PhotoFinder
+from lineup.layouts.source_files import counted, prefix_of, subfolders, unused
 from lineup.photos.raw_tables import normal_label
 
 _METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
@@ -64,12 +64,8 @@ class HuggingFaceImageFolder:
 def _metadata(source: Path) -> list[Path]:
     """The metadata files in the source, in data/, and in the folders of splits there."""
     tops = [folder for folder in (source, source / _TOP_FOLDER) if folder.is_dir()]
-    splits = [f for top in tops for f in _folders(top) if f.name.casefold() in _TRAIN | _TEST]
+    splits = [f for top in tops for f in subfolders(top) if f.name.casefold() in _TRAIN | _TEST]
     return [folder / name for folder in (*tops, *splits) for name in _METADATA if (folder / name).is_file()]
-
-
-def _folders(folder: Path) -> Iterator[Path]:
-    return (path for path in sorted(folder.iterdir()) if not path.name.startswith(".") and path.is_dir())
 
 
 def _names_files(table: Path) -> bool:
@@ -83,7 +79,7 @@ def _names_files(table: Path) -> bool:
 def _has_splits(source: Path) -> bool:
     """Whether the source, or data/ in it, has the folders of splits, for training and test, and no others."""
     top = source / _TOP_FOLDER if (source / _TOP_FOLDER).is_dir() else source
-    names = {path.name.casefold() for path in _folders(top)}
+    names = {path.name.casefold() for path in subfolders(top)}
     if not (names & _TRAIN and names & _TEST) or not names <= _TRAIN | _TEST:
         return False
     is_lineups_own = any((top / "test" / split).is_dir() for split in ("query", "gallery"))
@@ -110,9 +106,8 @@ def _by_metadata(source: Path, tables: Sequence[Path], files: Listing) -> Iterat
         prefix = prefix_of(path.parent, source)
         names = [name.removeprefix(prefix) for name in files.photos if name.startswith(prefix)]
         label = _LABEL_COLUMN if _LABEL_COLUMN in table.columns else None
-        for photo in table_photos.read_rows(
-            table, PhotoFinder(path.parent, names), _PATH_COLUMN, label
-        ).photos:
+        rows = table_photos.read_rows(table, PhotoFinder(path.parent, names), _PATH_COLUMN, label)
+        for photo in rows.photos(_PATH_COLUMN, label):
             photo = replace(photo, name=prefix + photo.name)
             if photo.name in read:
                 raise UserError(

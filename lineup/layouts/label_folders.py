@@ -45,11 +45,13 @@ class _LabelFolders:
         ]
         labels = {photo.label for photo in photos} - {None}
         loose = sum(photo.label is None for photo in photos)
+        deeper = next((name for name in files.photos if name.count("/") > 1), None)
         return Source(
             photos=photos,
             summary=f"label folders: {counted(len(labels), 'label')} with "
             + counted(len(photos) - loose, "photo")
-            + (f", and {counted(loose, 'loose photo')} without a label" if loose else ""),
+            + (f", and {counted(loose, 'loose photo')} without a label" if loose else "")
+            + (f"; folders inside them mean nothing, as in {deeper}" if deeper else ""),
             skipped=files.others,
         )
 

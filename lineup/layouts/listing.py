@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lineup.errors import UserError
 from lineup.photos import image_headers, raw_folder
 
 # The endings of formats that preprocess reads.
@@ -27,22 +28,24 @@ class Listing:
 
     Attributes:
         photos: files whose ending is that of a photo or, without an ending, whose first bytes are.
-        others: other files; hidden ones are in neither list.
-        unreadable: folders and files that can't be read, and links that lead nowhere.
+        others: other files, and links that lead nowhere; hidden ones are in neither list.
     """
 
     photos: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
-    unreadable: list[str] = field(default_factory=list)
 
 
 def read(source: Path) -> Listing:
-    """Lists all files below a folder. Links to folders are followed, but not in circles."""
+    """Lists all files below a folder. Links to folders are followed, but not in circles.
+
+    Raises:
+        UserError: a folder can't be read.
+    """
     listing = Listing()
     for name in _walk(source, "", listing, frozenset()):
         _sort_in(source, name, listing)
-    for names in (listing.photos, listing.others, listing.unreadable):
-        names.sort()
+    listing.photos.sort()
+    listing.others.sort()
     return listing
 
 
@@ -58,17 +61,17 @@ def _walk(source: Path, folder: str, listing: Listing, parents: frozenset[tuple[
                     continue
                 name = f"{folder}/{entry.name}" if folder else entry.name
                 if _leads_nowhere(entry):
-                    listing.unreadable.append(name)
+                    listing.others.append(name)
                 elif entry.is_dir():
                     yield from _walk(source, name, listing, parents | {inode})
                 elif entry.is_file():
                     yield name
                 else:
                     listing.others.append(name)
-    except OSError:
-        if not folder:
-            raise
-        listing.unreadable.append(folder)
+    except PermissionError:
+        raise UserError(
+            f"{source / folder}: can't be read; let this user read it, or move it out of {source}"
+        ) from None
 
 
 def _leads_nowhere(entry: os.DirEntry[str]) -> bool:
@@ -83,10 +86,6 @@ def _sort_in(source: Path, name: str, listing: Listing) -> None:
     if suffix and suffix[1:].isalnum() and len(suffix) <= _MAX_SUFFIX_CHARACTERS and not suffix[1:].isdigit():
         listing.others.append(name)
         return
-    try:
-        with (source / name).open("rb") as file:
-            is_photo = bool(image_headers.format_of(file.read(_SIGNATURE_BYTES)))
-    except OSError:
-        listing.unreadable.append(name)
-        return
+    with (source / name).open("rb") as file:
+        is_photo = bool(image_headers.format_of(file.read(_SIGNATURE_BYTES)))
     (listing.photos if is_photo else listing.others).append(name)

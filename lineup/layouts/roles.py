@@ -89,16 +89,22 @@ def _without_role(members: Iterable[SourcePhoto], assignment: Assignment) -> lis
 
 def _check(labels: Mapping[str, Sequence[SourcePhoto]], unlabelled: Sequence[str]) -> None:
     if all(len(members) == 1 for members in labels.values()):
+        label, [photo] = next(iter(labels.items()))
         raise UserError(
-            f"each of the {len(labels):,} labels has one photo, so that no query has a right answer; "
+            f"each of the {len(labels):,} labels has one photo, as {_shown(label)!r} has "
+            f"{_shown(photo.name)!r}, so that no query has a right answer; "
             "use --layout flat to search without labels"
         )
     if len(labels) == 1 and not unlabelled:
         [label] = labels
         raise UserError(
-            f"all photos have one label, {printable(label, _MAX_SHOWN_CHARACTERS)!r}, so that every answer "
-            "is right; use --layout flat to search without labels"
+            f"all photos have one label, {_shown(label)!r}, so that every answer is right; "
+            "use --layout flat to search without labels"
         )
+
+
+def _shown(name: str) -> str:
+    return printable(name, _MAX_SHOWN_CHARACTERS)
 
 
 def _trained_labels(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -25,7 +26,7 @@ def folder_with(source: Path, *names: str) -> Path | None:
         return None
     if _holds(source, names):
         return source
-    folders = [path for path in source.iterdir() if not path.name.startswith(".") and path.is_dir()]
+    folders = subfolders(source)
     return folders[0] if len(folders) == 1 and _holds(folders[0], names) else None
 
 
@@ -37,6 +38,12 @@ def require_folder(folder: Path | None, source: Path, layout: str, *names: str) 
             "the folder that has it"
         )
     return folder
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """The folders in a folder, sorted, without hidden ones."""
+    with os.scandir(folder) as entries:
+        return sorted(folder / e.name for e in entries if not e.name.startswith(".") and e.is_dir())
 
 
 def _holds(folder: Path, names: tuple[str, ...]) -> bool:

@@ -9,9 +9,9 @@ from pathlib import Path
 from lineup.errors import UserError, suggest
 from lineup.layouts import listing, table_files, table_photos
 from lineup.layouts.layout import Source
+from lineup.layouts.photo_finder import PhotoFinder
 from lineup.layouts.source_files import counted
 from lineup.layouts.table_files import TableFile
-from lineup.layouts.table_photos import PhotoFinder
 
 # As `_plain` writes them: "Image Path" and "image_path" are one name.
 _PATH_COLUMNS = frozenset(
@@ -58,14 +58,14 @@ def read_table(source: Path, table: Path, path_column: str | None, label_column:
         f"photos in the column {paths!r}, {f'labels in {labels!r}' if labels else 'no labels'}",
         *([f"{counted(others, 'further column')} as attributes"] if others else []),
         content.form,
-        *rows.notes,
+        *rows.notes(),
     ]
-    used = {photo.name for photo in rows.photos} | {_below(table, source)}
+    used = {*rows.mentions} | {_below(table, source)}
     skipped = sorted(name for name in (*files.photos, *files.others) if name not in used)
     unnamed = sum(name not in used for name in files.photos)
     if unnamed:
         parts.append(f"{counted(unnamed, 'photo')} of {source} left out, since the table does not name them")
-    return Source(rows.photos, {}, f"{table}: {'; '.join(parts)}", skipped)
+    return Source(rows.photos(paths, labels), {}, f"{table}: {'; '.join(parts)}", skipped)
 
 
 def _below(table: Path, source: Path) -> str | None:

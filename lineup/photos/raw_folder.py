@@ -79,8 +79,8 @@ def _file(name: str, folder: str, split: str) -> tuple[str, str, str | None, str
 def _check_folders(root: Path) -> None:
     if not root.is_dir():
         raise UserError(
-            f"{root}: does not exist; put your photos into {root / 'test/query'} and "
-            f"{root / 'test/gallery'}, or run `lineup demo`"
+            f"{root}: does not exist; run `lineup photos FOLDER` on the folder with your photos, "
+            "or `lineup demo`"
         )
     train = root / "train"
     if not train.is_dir() and (train.exists() or train.is_symlink()):

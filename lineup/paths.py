@@ -25,6 +25,7 @@ QRELS = PREPARED / "test" / "qrels.parquet"
 ATTRIBUTES = PREPARED / "test" / "attributes.parquet"
 METRICS = Path("metrics/metrics.json")
 COMPARISON = Path("metrics/comparison.md")
+SLICES = Path("metrics/slices.csv")
 SIGNIFICANCE = Path("metrics/significance.csv")
 TOP_K_CURVES = Path("metrics/top_k_curves.csv")
 ACCURACY_COST = Path("metrics/accuracy_cost.csv")

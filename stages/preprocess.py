@@ -126,8 +126,24 @@ def check_training(params: Params, counts: training_photos.Counts) -> None:
 
 
 def qrels(register: sqlite3.Connection) -> Iterator[tuple[str, str, int]]:
-    """Rows of schemas.QRELS: judgements by image id, sorted, without those about unreadable files."""
-    return register.execute("SELECT query_id, gallery_id, relevance FROM judged GROUP BY 1, 2 ORDER BY 1, 2")
+    """Rows of schemas.QRELS: judgements by image id, sorted, without those about unreadable files.
+
+    A gallery image with the very pixels of one that is judged relevant is relevant, too, unless it is judged
+    itself.
+    """
+    rows = register.execute("""
+        WITH copies AS (
+            SELECT query_id, copy.image_id AS gallery_id FROM judged
+            JOIN photo AS original ON original.path = judged.gallery
+            JOIN photo AS copy USING (pixels_id)
+            WHERE relevance = 1 AND copy.split = 'gallery' AND copy.image_id != original.image_id
+        )
+        SELECT query_id, gallery_id, relevance, min(derived) FROM (
+            SELECT query_id, gallery_id, relevance, 0 AS derived FROM judged
+            UNION ALL SELECT query_id, gallery_id, 1, 1 FROM copies
+        ) GROUP BY 1, 2 ORDER BY 1, 2
+    """)
+    return (row[:3] for row in rows)
 
 
 def count_judgements(register: sqlite3.Connection, judgements: int | None) -> dict[str, str] | None:

@@ -38,6 +38,7 @@ def main(argv: list[str] | None = None) -> None:
         depth=ranking.positions.shape[1],
         judged=Judgements(**judged) if judged else None,
         enlarged=scoring.count_enlarged(manifest, costs.resize_px) if costs.resize_px else None,
+        edits=scoring.edited_copies(scores, manifest),
     )
     row_metrics.write(summary)
     lines = scoring.query_lines(scores, ranking, positions, relevance, manifest)

@@ -84,8 +84,8 @@ def test_a_slice_is_repeatable_part_of_the_whole_and_idempotent(
     for name in ("a", "b"):
         group.run(["demo", "--identities", "3", "--to", str(tmp_path / name)])
     first = tree(tmp_path / "a")
-    assert first == tree(tmp_path / "b") and len(first) == 3 * 7 + 3 * 2 + 3 * 5
-    assert first.keys() < demo.layout(demo.emoji_folder()).keys()
+    assert first == tree(tmp_path / "b") and len(first) == 3 * 7 + 3 * 2 + 3 * 5 + 1
+    assert first.keys() - {"attributes.csv"} < demo.layout(demo.emoji_folder()).keys()
     times = {file: file.stat().st_mtime_ns for file in (tmp_path / "a").rglob("*")}
     group.run(["demo", "--identities", "3", "--to", str(tmp_path / "a")])
     assert times == {file: file.stat().st_mtime_ns for file in (tmp_path / "a").rglob("*")}
@@ -136,3 +136,15 @@ def test_a_wrong_number_of_identities_is_told(number: str, capsys: pytest.Captur
     with pytest.raises(SystemExit):
         group.run(["demo", "--identities", number])
     assert "--identities" in capsys.readouterr().err
+
+
+def test_attributes_csv_names_the_vendor_of_every_test_picture(tmp_path: Path) -> None:
+    group.run(["demo", "--identities", "2", "--to", str(tmp_path / "raw")])
+    header, *lines = (tmp_path / "raw/attributes.csv").read_text(encoding="utf-8").splitlines()
+    vendors = dict(line.split(",") for line in lines)
+    pictures = {
+        path.relative_to(tmp_path / "raw").as_posix() for path in (tmp_path / "raw/test").rglob("*.png")
+    }
+    assert header == "path,vendor" and vendors.keys() == pictures
+    assert Counter(vendors[name] for name in pictures if "/query/" in name) == {"Twitter": 2, "Windows": 2}
+    assert {vendors[name] for name in pictures if name.endswith("Joy.png")} == {"JoyPixels"}

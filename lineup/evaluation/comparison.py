@@ -101,6 +101,12 @@ def shown_metrics(rows: Mapping[str, RowMetrics], cutoffs: Iterable[int]) -> tup
     return (MAIN_METRIC, *(top_k_name(k) for k in sorted(set(cutoffs))))
 
 
+def best_row(rows: Mapping[str, RowMetrics], metric: str) -> str | None:
+    """The trained row of the highest mean, the first by name of equals; None if all have random weights."""
+    trained = [row for row in rows if not rows[row].costs.random]
+    return min(trained, key=lambda row: (-rows[row].quality[metric].mean, row), default=None)
+
+
 def compare(rows: Mapping[str, RowMetrics], metric_names: Sequence[str], pairs: Iterable[Pair]) -> Comparison:
     """Orders the rows, and compares each of them with the best one.
 
@@ -113,7 +119,7 @@ def compare(rows: Mapping[str, RowMetrics], metric_names: Sequence[str], pairs: 
     ordered = sorted(rows, key=lambda row: (-rows[row].quality[main_metric].mean if main_metric else 0, row))
     if main_metric is None:
         return Comparison((), tuple(ComparedRow(row, rows[row], None) for row in ordered))
-    best = next((row for row in ordered if not rows[row].costs.random), None)
+    best = best_row(rows, main_metric)
     p_holm = {frozenset((pair.a, pair.b)): pair.p_holm for pair in pairs if pair.metric == main_metric}
     compared = []
     for row in ordered:

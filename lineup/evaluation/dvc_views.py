@@ -9,7 +9,7 @@ import numpy as np
 
 from lineup.evaluation.comparison import Pair
 from lineup.evaluation.metrics import MAIN_METRIC
-from lineup.evaluation.pairs import Queries
+from lineup.evaluation.query_tables import Queries
 from lineup.evaluation.row_metrics import RowMetrics
 
 CURVE_DEPTH = 100

@@ -8,25 +8,38 @@ from collections.abc import Iterable, Sequence
 from lineup.evaluation import sentences, tables
 from lineup.evaluation.comparison import Comparison, Standing
 from lineup.evaluation.rich_text import Code, Data, Span, Strong
+from lineup.evaluation.sentences import Listing
 from lineup.evaluation.tables import Cell, Estimate, RowName, Table
 
 
-def page(compared: Comparison) -> str:
-    """The whole page, metrics/comparison.md."""
+def page(compared: Comparison, weaknesses: Iterable[Listing] = ()) -> str:
+    """The whole page, metrics/comparison.md.
+
+    Args:
+        weaknesses: what `slice_sentences.weaknesses` returned.
+    """
     measured_on, notes = sentences.measured_on(compared), sentences.notes(compared)
-    measured = [text(measured_on.introduction)]
-    measured += ["", *_items(map(text, measured_on.items))] if measured_on.items else []
+    measured = _listing(measured_on)
+    failing = "\n\n".join("\n".join(_listing(each)) for each in weaknesses)
     measured += ["", "Notes:", "", *_items(map(text, notes))] if notes else []
+    edits = tables.edits(compared)
     parts = [
-        f"# {sentences.TITLE}",
+        f"# {sentences.title(compared)}",
         "\n".join(sentences.task(compared.task)),
         text(sentences.verdict(compared)),
         "## Quality\n\n" + table(tables.quality(compared)),
+        "## Edits\n\n" + table(edits) if edits else "",
+        "## Where it fails\n\n" + failing if failing else "",
         "## Cost\n\n" + table(tables.cost(compared)),
         "\n".join(measured),
         "## How to read it\n\n" + "\n".join(_items(sentences.legend(compared))),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _listing(listing: Listing) -> list[str]:
+    items = ["", *_items(map(text, listing.items))] if listing.items else []
+    return [text(listing.introduction), *items]
 
 
 def _items(lines: Iterable[str]) -> list[str]:

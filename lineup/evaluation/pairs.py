@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
 
-from lineup.evaluation import significance
+from lineup.evaluation import query_tables, significance
 from lineup.evaluation.comparison import Pair
+from lineup.evaluation.query_tables import Queries
 
 # More pairs need smaller p values to survive Holm's correction, and more flips to see such values.
 FEWEST_FLIPS = 10_000
 FLIPS_PER_PAIR = 200
-
-Queries = Mapping[str, pa.Table]  # metrics/queries/<row>.csv by row, the same queries in the same order
 
 
 def compare_pairs(queries: Queries, metric_names: Sequence[str], samples: int, seed: int) -> list[Pair]:
@@ -26,7 +23,7 @@ def compare_pairs(queries: Queries, metric_names: Sequence[str], samples: int, s
         return []
     first = next(iter(queries.values()))
     scored = first.column("relevant").to_numpy() > 0
-    clusters = significance.cluster_codes(_label_codes(first)[scored])
+    clusters = significance.cluster_codes(query_tables.label_codes(first)[scored])
     flips = max(FEWEST_FLIPS, FLIPS_PER_PAIR * len(row_pairs))
     compared = []
     for metric in metric_names:
@@ -38,11 +35,3 @@ def compare_pairs(queries: Queries, metric_names: Sequence[str], samples: int, s
         for (a, b), *numbers in zip(row_pairs, *columns, strict=True):
             compared.append(Pair(metric, a, b, *map(float, numbers)))
     return compared
-
-
-def _label_codes(queries: pa.Table) -> npt.NDArray[np.int64]:
-    """A code for each query's label, -1 where it has none: int [Q]."""
-    labels = queries.column("label").combine_chunks().dictionary_encode()
-    known = np.array([label != "" for label in labels.dictionary.to_pylist()], bool)
-    codes = labels.indices.to_numpy().astype(np.int64)
-    return np.where(known[codes], codes, -1)

@@ -52,6 +52,16 @@ class Enlarged(_Record):
     resize_px: int
 
 
+class EditedCopies(_Record):
+    """Scored queries that are edited copies of gallery photos, by one kind of edit.
+
+    top_1: the share of them whose original, or an exact copy of that, comes first.
+    """
+
+    queries: int
+    top_1: float
+
+
 class TrainingEpoch(BaseModel):
     """An epoch of a row's fine-tuning; epoch 0 is the encoder before training, which has no loss.
 
@@ -133,7 +143,7 @@ class RowMetrics(_Record):
 
     relevance: what decided which images are relevant; unscored: why nothing could be scored, None if it was;
     labels, clusters: of the scored queries, where a query without a label is a cluster of its own; depth: of
-    the rankings; quality: by metric, empty where nothing could be scored.
+    the rankings; quality: by metric, empty where nothing could be scored; edits: by kind of edit.
     """
 
     row: str
@@ -153,6 +163,17 @@ class RowMetrics(_Record):
     enlarged: Enlarged | None
     quality: dict[str, Average]
     costs: RowCosts
+    edits: dict[str, EditedCopies] = {}
+
+    @property
+    def edited(self) -> int:
+        """How many of the scored queries are edited copies."""
+        return sum(copies.queries for copies in self.edits.values())
+
+    @property
+    def edits_only(self) -> bool:
+        """Whether all scored queries are edited copies: then the figures say nothing of relevance."""
+        return 0 < self.edited == self.scored
 
 
 def write(metrics: RowMetrics) -> None:

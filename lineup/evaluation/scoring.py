@@ -12,7 +12,16 @@ import pyarrow.compute as pc
 
 from lineup.evaluation import metrics, significance
 from lineup.evaluation.relevance import Relevance
-from lineup.evaluation.row_metrics import Average, Enlarged, Judgements, OwnPicture, RowCosts, RowMetrics
+from lineup.evaluation.row_metrics import (
+    Average,
+    EditedCopies,
+    Enlarged,
+    Judgements,
+    OwnPicture,
+    RowCosts,
+    RowMetrics,
+)
+from lineup.layouts import edit_kinds
 from lineup.storage import rankings
 
 FloatArray = npt.NDArray[np.float64]
@@ -107,6 +116,7 @@ def summarise(
     depth: int,
     judged: Judgements | None,
     enlarged: Enlarged | None,
+    edits: Mapping[str, EditedCopies],
 ) -> RowMetrics:
     """The row's metrics: how many queries were scored, why others were not, how well, and at what cost.
 
@@ -115,6 +125,7 @@ def summarise(
         depth: of the rankings.
         judged: the lines of qrels.csv.
         enlarged: what `count_enlarged` returned.
+        edits: what `edited_copies` returned.
     """
     scored = scores.num_relevant > 0
     unlabelled = relevance.query_labels < 0 if relevance.source != "qrels" else np.zeros_like(scored)
@@ -138,6 +149,7 @@ def summarise(
         enlarged=enlarged,
         quality=dict(quality),
         costs=costs,
+        edits=dict(edits),
     )
 
 
@@ -145,6 +157,23 @@ def count_enlarged(manifest: pa.Table, resize_px: int) -> Enlarged:
     """How many images are smaller than a row resizes them to, so that its transform enlarges them."""
     shorter_side = np.minimum(manifest.column("width").to_numpy(), manifest.column("height").to_numpy())
     return Enlarged(images=int(np.sum(shorter_side < resize_px)), of=len(shorter_side), resize_px=resize_px)
+
+
+def edited_copies(scores: Scores, manifest: pa.Table) -> dict[str, EditedCopies]:
+    """The scored queries of each kind of edit; none where queries are other photos.
+
+    Args:
+        manifest: schemas.MANIFEST, at least `split` and `paths`.
+    """
+    query_paths = manifest.filter(pc.field("split") == "query").column("paths").to_pylist()
+    kinds = [next(filter(None, map(edit_kinds.kind_of, paths)), None) for paths in query_paths]
+    copies = {}
+    for kind in edit_kinds.NAMES:
+        of_kind = np.array([other == kind for other in kinds], bool) & (scores.num_relevant > 0)
+        if of_kind.any():
+            top_1 = round(float(np.mean(scores.first_hit[of_kind] == 1)), DECIMALS)
+            copies[kind] = EditedCopies(queries=int(of_kind.sum()), top_1=top_1)
+    return copies
 
 
 def query_lines(

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from lineup.evaluation import comparison
-from lineup.evaluation.comparison import SIGNIFICANCE_LEVEL, Comparison, MeasurementSetup
+from lineup.evaluation import comparison, tables
+from lineup.evaluation.comparison import SIGNIFICANCE_LEVEL, ComparedRow, Comparison, MeasurementSetup
 from lineup.evaluation.rich_text import Code, Data, Strong, Text, names
 from lineup.evaluation.row_metrics import RowMetrics
+from lineup.layouts import edit_kinds
 
-TITLE = "Which model finds the right picture?"
+_TITLE = "Which model finds the right picture?"
+_TITLE_OF_EDITS = "Which model finds edited copies of your own photos?"
+_WEAKEST_KINDS_NAMED = 2
 # With fewer clusters than this, intervals and p values are rough.
 FEW_CLUSTERS = 20
 
@@ -21,8 +26,13 @@ class Listing(NamedTuple):
     items: list[Text]
 
 
+def title(compared: Comparison) -> str:
+    """What the comparison answers: another question where all queries are edited copies."""
+    return _TITLE_OF_EDITS if compared.task.edits_only else _TITLE
+
+
 def task(metrics: RowMetrics) -> list[str]:
-    """What was searched in what, what was left out, and what does not count: a sentence each."""
+    """What was searched in what, what that says, what was left out, what does not count: a sentence each."""
     qrels_unusable = metrics.judgements is not None and metrics.relevance != "qrels"
     if metrics.unscored:
         summary = f"{metrics.queries:,} queries, {metrics.gallery:,} gallery images, {metrics.unscored}: "
@@ -39,7 +49,8 @@ def task(metrics: RowMetrics) -> list[str]:
             )
             if count
         ] + _judgements_left_out(metrics)
-    sentences = [summary, f"Left out: {', '.join(left_out)}." if left_out else "", own_picture(metrics)]
+    omitted = f"Left out: {', '.join(left_out)}." if left_out else ""
+    sentences = [summary, _meaning_of_edits(metrics), omitted, own_picture(metrics)]
     return [sentence for sentence in sentences if sentence]
 
 
@@ -47,6 +58,11 @@ def _scored_task(metrics: RowMetrics, qrels_unusable: bool) -> str:
     queries = f"{metrics.queries:,} queries"
     if metrics.scored != metrics.queries:
         queries = f"{metrics.scored:,} of {queries}"
+    if metrics.edits_only:
+        return (
+            f"{queries}, edited copies of gallery photos, each searched in {metrics.gallery:,} gallery "
+            "images; its original is right, and so is any exact copy of that."
+        )
     labels = f" with {metrics.labels:,} labels" if metrics.labels else ""
     if metrics.relevance == "qrels":
         right = "data/raw/qrels.csv says which images are right"
@@ -56,6 +72,21 @@ def _scored_task(metrics: RowMetrics, qrels_unusable: bool) -> str:
         right = f"data/raw/qrels.csv has no judgement that can be used, so {right}"
     gallery = f"each searched in {metrics.gallery:,} gallery images"
     return f"{queries}{labels}, {gallery}; {right}, the query itself doesn't count."
+
+
+def _meaning_of_edits(metrics: RowMetrics) -> str:
+    """What figures on edited copies say, and what they do not; empty without such copies."""
+    if metrics.edits_only:
+        return (
+            "The figures say which edits a row survives. "
+            "They do not say which photos it finds that people would call right."
+        )
+    if metrics.edited:
+        return (
+            f"Of these queries, {metrics.edited:,} are edited copies of gallery photos: they say which edits "
+            "a row survives, not which photos it finds that people would call right."
+        )
+    return ""
 
 
 def _judgements_left_out(metrics: RowMetrics) -> list[str]:
@@ -93,10 +124,15 @@ def verdict(compared: Comparison) -> Text:
         return (Strong(("No row has trained weights: none of these figures is a result.",)),)
     if best is None:
         return ()
+    return (*_ranked_first(compared, best, undecided), *_survival(best))
+
+
+def _ranked_first(compared: Comparison, best: ComparedRow, undecided: Sequence[ComparedRow]) -> Text:
     if len(compared.trained) == 1:
         trained = "" if len(compared.rows) == 1 else " with trained weights"
         return (Code(best.name), f" is the only row{trained}: there is nothing to compare it with yet.")
-    headline = Strong(("Best: ", Code(best.name)))
+    at = "Best at finding edited copies: " if compared.task.edits_only else "Best: "
+    headline = Strong((at, Code(best.name)))
     if not undecided:
         return headline, ", better than every other row by more than chance."
     others = names(row.name for row in undecided)
@@ -106,6 +142,19 @@ def verdict(compared: Comparison) -> Text:
         return text
     speed = f"{fastest.metrics.costs.images_per_second:,.0f} images/s"
     return (*text, " Of these, ", Code(fastest.name), f" embeds fastest, {speed}.")
+
+
+def _survival(row: ComparedRow) -> Text:
+    """After which edits a row finds the fewest originals; empty without edited copies."""
+    edits = row.metrics.edits
+    if not edits:
+        return ()
+    weakest = sorted((copies.top_1, kind) for kind, copies in edits.items() if copies.top_1 < 1)
+    if not weakest:
+        return " ", Code(row.name), " finds every original, whatever the edit."
+    named = weakest[:_WEAKEST_KINDS_NAMED]
+    listed = " and ".join(f"{kind} ({tables.figure(top_1, 2)})" for top_1, kind in named)
+    return " ", Code(row.name), f" finds the fewest originals after {listed}."
 
 
 def measured_on(compared: Comparison) -> Listing:
@@ -156,18 +205,41 @@ def legend(compared: Comparison) -> list[str]:
             "index finds, mean over queries. "
             "The row's quality, query ms and index MB are those of this index."
         )
-    return [*(_quality_legend(compared) if compared.metric_names else []), *cost]
+    quality = _quality_legend(compared) if compared.metric_names else []
+    return [*quality, *_edits_legend(compared.task), *cost]
+
+
+def _edits_legend(metrics: RowMetrics) -> list[str]:
+    """What each kind of edit is, and how uncertain its figures are; empty without edited copies."""
+    if not metrics.edits:
+        return []
+    fewest = min(copies.queries for copies in metrics.edits.values())
+    # Half the 95% interval of a share of one half, by the normal approximation.
+    margin = 1.96 * math.sqrt(0.25 / fewest)
+    kinds = "; ".join(
+        f"{kind}: {description} ({metrics.edits[kind].queries:,} queries)"
+        for kind, description in edit_kinds.DESCRIPTIONS.items()
+        if kind in metrics.edits
+    )
+    return [
+        "Edits: share of the queries of a kind whose original, or an exact copy of it, comes first (top_1). "
+        f"With {fewest:,} queries of a kind, chance moves it by up to {margin:.2f} either way. "
+        "A gallery photo that is almost the original, such as the same photo saved anew, counts as wrong.",
+        f"Kinds of edits: {kinds}.",
+    ]
 
 
 def _quality_legend(compared: Comparison) -> list[str]:
     metrics, pairs = compared.task, compared.num_pairs
     unit = "queries" if metrics.clusters == metrics.scored else "labels"
+    by_label = "By label (shown where it differs): mean of the labels' means."
+    if metrics.edits_only:
+        by_label = "The label of an edited copy is that of its original, or else its original's name."
     lines = [
         "map_at_r: average precision over a query's first R answers, where R is the number of its right "
         "images. 1 is perfect. It decides the order.",
         "top_k: share of queries with a right image among the first k answers.",
-        f"(low-high): 95% bootstrap interval, resampling {unit}. "
-        "By label (shown where it differs): mean of the labels' means.",
+        f"(low-high): 95% bootstrap interval, resampling {unit}. " + by_label,
         f"Against the best: paired randomisation test on map_at_r, flipping {unit}; "
         f"p is Holm-adjusted for {pairs} pairs.",
         f'"Can\'t tell" (p >= {SIGNIFICANCE_LEVEL}) does not mean "equally good": '

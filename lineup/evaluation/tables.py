@@ -9,6 +9,7 @@ from lineup.evaluation import comparison
 from lineup.evaluation.comparison import ComparedRow, Comparison, Standing
 from lineup.evaluation.rich_text import Data
 from lineup.evaluation.row_metrics import Average, RowCosts
+from lineup.layouts import edit_kinds
 
 NO_FIGURE = "-"
 AGAINST_THE_BEST = "against the best"
@@ -59,6 +60,17 @@ def quality(compared: Comparison) -> Table:
     return Table(["model", main_metric, AGAINST_THE_BEST, *other_metrics, *by_label], lines)
 
 
+def edits(compared: Comparison) -> Table | None:
+    """top_1 for each kind of edit; None where no query is an edited copy."""
+    kinds = [kind for kind in edit_kinds.NAMES if kind in compared.task.edits]
+    if not kinds:
+        return None
+    lines: list[list[Cell]] = [
+        [_name(row), *(figure(row.metrics.edits[kind].top_1, 2) for kind in kinds)] for row in compared.rows
+    ]
+    return Table(["model", *kinds], lines)
+
+
 def cost(compared: Comparison) -> Table:
     """What each row costs, beside its quality under the first metric."""
     main_metric = compared.metric_names[:1]
@@ -107,8 +119,10 @@ def _name(row: ComparedRow) -> RowName:
 def _labels_matter(compared: Comparison, metric: str) -> bool:
     """Whether the mean over labels is shown differently from the mean over queries.
 
-    Where every label has as many queries, it is not.
+    Where every label has as many queries, it is not. The label of an edited copy is no class of photos.
     """
+    if compared.task.edits_only:
+        return False
     averages = [row.metrics.quality[metric] for row in compared.rows]
     return any(
         average.mean_over_labels is not None

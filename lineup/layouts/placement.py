@@ -207,13 +207,15 @@ def write(
     files.replace_atomically(root, build)
 
 
-def lay_out(pictures: Mapping[str, Path], root: Path) -> None:
-    """Creates a folder that holds copies of files, by their paths below it."""
+def lay_out(pictures: Mapping[str, Path], root: Path, text_files: Mapping[str, str]) -> None:
+    """Creates a folder that holds copies of files and some texts, by their paths below it."""
     placer = Placer()
 
     def build(temporary: Path) -> None:
         for name, picture in pictures.items():
             placer.place(picture, _with_folder(temporary / name))
+        for name, text in text_files.items():
+            (temporary / name).write_text(text, encoding="utf-8", newline="")
 
     files.replace_atomically(root, build)
 

@@ -36,7 +36,7 @@ def index(
         _environment()
         .get_template("index.html.j2")
         .render(
-            title=sentences.TITLE,
+            title=sentences.title(compared),
             task=sentences.task(compared.task),
             verdict=sentences.verdict(compared),
             header=[*quality.header, *cost.header[repeated:]],

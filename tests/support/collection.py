@@ -15,7 +15,9 @@ import numpy as np
 import pyarrow as pa
 import yaml
 
+import stages.slices
 from lineup import paths
+from lineup.evaluation import slices
 from lineup.paths import Part
 from lineup.storage import embeddings, files, parquet, rankings, schemas
 from stages import compare, index, retrieve, score
@@ -112,6 +114,21 @@ def write(images: Sequence[Image], qrels: Sequence[tuple[str, str, int]] = ()) -
         for query, gallery, relevance in qrels
     ]
     parquet.write_table(paths.QRELS, pa.Table.from_pylist(judged, schemas.QRELS))
+    write_attributes(images)
+    slices.write(paths.SLICES, [])
+
+
+def write_attributes(images: Sequence[Image], **columns: Mapping[str, object]) -> None:
+    """The test's attributes.
+
+    Args:
+        columns: {image name: value}; by default one that says nothing.
+    """
+    ordered = sorted(images, key=lambda image: (image.id, image.split))
+    table = {"image_id": [image.id for image in ordered], "split": [image.split for image in ordered]}
+    for column, values in (columns or {"format": {}}).items():
+        table[column] = [values.get(image.name) for image in ordered]  # type: ignore[misc]
+    parquet.write_table(paths.ATTRIBUTES, pa.table(table))
 
 
 def write_vectors(row: str, images: Sequence[Image], part: Part = "test", dim: int | None = None) -> None:
@@ -156,4 +173,5 @@ def run(
         write_embeddings(row, images)
         search(row)
         score.main(["--row", row])
+    stages.slices.main([])
     compare.main([])

@@ -1,0 +1,256 @@
+"""How good each row is in each group of queries, metrics/slices.csv: where it fails and another does not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from lineup.errors import UserError
+from lineup.evaluation import significance
+from lineup.evaluation.slice_groups import FEWEST_QUERIES, Grouping
+from lineup.storage import csv_files
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+# With fewer clusters, no difference can reach p < 0.05: two of all 2^C flips are as extreme as the clearest.
+FEWEST_LABELS = 6
+# Holm's correction of many slices needs small p values, and more flips to see such values.
+FEWEST_FLIPS = 10_000
+FLIPS_PER_SLICE = 50
+
+Note = Literal["", "too few queries to tell", "too few labels to tell"]
+
+
+class Difference(NamedTuple):
+    """A difference of two means.
+
+    low, high: its 95% interval; p_holm: of its randomisation test, adjusted. These three are None where there
+    are too few queries or labels to tell.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    p_holm: float | None
+
+
+class Slice(NamedTuple):
+    """A row's first metric over one group of queries; a line of metrics/slices.csv.
+
+    model: the row; attribute, group: as in `slice_groups.Grouping`; queries: of the group that are scored;
+    labels: of these, where a query without a label counts as one; mean: of the metric, with low and high, its
+    95% interval; to_mean: that mean minus the row's mean over all queries, p_holm adjusted for all slices of
+    the row; to_best: that mean minus the best row's in the same group, p_holm adjusted for all slices of all
+    other rows, None for the best row itself and without any; note: why nothing can be told, else empty.
+    """
+
+    model: str
+    attribute: str
+    group: str
+    queries: int
+    labels: int
+    metric: str
+    mean: float
+    low: float | None
+    high: float | None
+    to_mean: Difference
+    to_best: Difference | None
+    note: Note
+
+
+HEADER = (
+    *Slice._fields[:9],
+    *("to_mean", "to_mean_low", "to_mean_high", "to_mean_p_holm"),
+    *("to_best", "to_best_low", "to_best_high", "to_best_p_holm"),
+    "note",
+)
+
+
+class _Measured(NamedTuple):
+    """One grouping, measured; R rows, G groups.
+
+    queries, labels: int [G]; overall: mean over all queries, float [R]; the others: float [G, R].
+    """
+
+    grouping: Grouping
+    queries: IntArray
+    labels: IntArray
+    means: FloatArray
+    overall: FloatArray
+    to_best: FloatArray
+    intervals: significance.GroupIntervals
+    to_best_intervals: significance.GroupIntervals
+
+    @property
+    def told(self) -> npt.NDArray[np.bool_]:
+        """Whether a group is large enough for its differences to be told from chance: bool [G]."""
+        return (self.queries >= FEWEST_QUERIES) & (self.labels >= FEWEST_LABELS)
+
+
+def compute(
+    values: Mapping[str, FloatArray],
+    clusters: IntArray,
+    groupings: Iterable[Grouping],
+    *,
+    metric: str,
+    best: str | None,
+    samples: int,
+    seed: int,
+) -> list[Slice]:
+    """Every row in every group, ordered by attribute, group and row.
+
+    An attribute is left out unless at least two of its groups are large enough to tell something.
+
+    Args:
+        values: by row, the metric of each scored query, float [N].
+        clusters: int [N], what `significance.cluster_codes` returned.
+        groupings: of the same queries.
+        metric: its name.
+        best: the best row.
+        samples: number of resamples.
+        seed: the same seed draws the same resamples and flips.
+    """
+    rows, columns = list(values), np.column_stack(list(values.values()))
+    behind = columns - columns[:, [rows.index(best)]] if best else np.zeros_like(columns)
+    measured = []
+    for grouping in groupings:
+        each = _measure(grouping, columns, behind, clusters, samples, seed)
+        if each.told.sum() >= 2:
+            measured.append(each)
+    if not measured:
+        return []
+    flips = max(FEWEST_FLIPS, FLIPS_PER_SLICE * sum(int(each.told.sum()) for each in measured) * len(rows))
+    p_values = [_p_values(each, columns, behind, clusters, flips, seed) for each in measured]
+    to_mean, to_best = (np.concatenate([pair[kind] for pair in p_values]) for kind in (0, 1))
+    told = np.concatenate([each.told for each in measured])
+    others = np.array([row != best for row in rows]) & (best is not None)
+    for row in range(len(rows)):
+        to_mean[told, row] = significance.holm(to_mean[told, row])
+    compared = told[:, None] & others
+    to_best[compared] = significance.holm(to_best[compared])
+    slices, first = [], 0
+    for each in measured:
+        groups = slice(first, first := first + len(each.queries))
+        slices += _slices(each, rows, metric, best, to_mean[groups], to_best[groups])
+    return slices
+
+
+def _measure(
+    grouping: Grouping, columns: FloatArray, behind: FloatArray, clusters: IntArray, samples: int, seed: int
+) -> _Measured:
+    queries = np.bincount(grouping.codes)
+    pairs = np.unique(np.column_stack([grouping.codes, clusters]), axis=0)
+    means, to_best = (significance.group_means(each, grouping.codes) for each in (columns, behind))
+    overall = significance.group_means(columns, np.zeros_like(grouping.codes))[0]
+    intervals = significance.bootstrap_group_intervals(
+        np.column_stack([columns, behind]), grouping.codes, clusters, samples, seed
+    )
+    own, others = (
+        significance.GroupIntervals(*(np.split(end, 2, axis=1)[half] for end in intervals)) for half in (0, 1)
+    )
+    return _Measured(grouping, queries, np.bincount(pairs[:, 0]), means, overall, to_best, own, others)
+
+
+def _p_values(
+    measured: _Measured, columns: FloatArray, behind: FloatArray, clusters: IntArray, flips: int, seed: int
+) -> tuple[FloatArray, FloatArray]:
+    """p of "the group's mean is the row's", and of "it is the best row's in the group", float [G, R] each."""
+    codes, shape = measured.grouping.codes, measured.means.shape
+    member = codes[:, None, None] == np.arange(shape[0])[:, None]
+    contrasts = significance.group_contrasts(columns, codes)
+    tested = np.concatenate([contrasts, np.where(member, behind[:, None, :], 0)], axis=1)
+    p = significance.randomisation_test(tested.reshape(len(codes), -1), clusters, flips, seed)
+    to_mean, to_best = p.reshape(2, *shape)
+    return to_mean, to_best
+
+
+def _slices(
+    measured: _Measured,
+    rows: Sequence[str],
+    metric: str,
+    best: str | None,
+    to_mean_p: FloatArray,
+    to_best_p: FloatArray,
+) -> Iterable[Slice]:
+    for g, group in enumerate(measured.grouping.groups):
+        told = bool(measured.told[g])
+        few_queries = measured.queries[g] < FEWEST_QUERIES
+        note: Note = "" if told else f"too few {'queries' if few_queries else 'labels'} to tell"
+        for r, row in enumerate(rows):
+            mean = float(measured.means[g, r])
+            own, behind = (
+                [float(end[g, r]) if told else None for end in intervals]
+                for intervals in (measured.intervals, measured.to_best_intervals)
+            )
+            away = mean - float(measured.overall[r])
+            to_mean = Difference(away, own[2], own[3], float(to_mean_p[g, r]) if told else None)
+            to_best = Difference(
+                float(measured.to_best[g, r]), behind[0], behind[1], float(to_best_p[g, r]) if told else None
+            )
+            yield Slice(
+                row,
+                measured.grouping.attribute,
+                group,
+                int(measured.queries[g]),
+                int(measured.labels[g]),
+                metric,
+                mean,
+                own[0],
+                own[1],
+                to_mean,
+                to_best if best is not None and row != best else None,
+                note,
+            )
+
+
+def write(path: Path, slices: Iterable[Slice]) -> None:
+    """Writes metrics/slices.csv."""
+    csv_files.write_csv(path, HEADER, (_cells(each) for each in slices))
+
+
+def _cells(each: Slice) -> list[object]:
+    differences = [*each.to_mean, *(each.to_best or (None,) * len(Difference._fields))]
+    numbers = (f"{value:.6f}" if value is not None else "" for value in (*each[6:9], *differences))
+    return [*each[:6], *numbers, each.note]
+
+
+def read(path: Path) -> list[Slice]:
+    """The slices of metrics/slices.csv. Raises UserError if it does not exist or is damaged."""
+    lines = csv_files.read_csv(path)
+    try:
+        return [_slice(line) for line in lines]
+    except (KeyError, ValueError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise UserError(
+            f"{path}: isn't what this version writes ({reason}); run `dvc repro -f -s slices`"
+        ) from None
+
+
+def _slice(line: Mapping[str, str]) -> Slice:
+    def number(name: str) -> float | None:
+        return float(line[name]) if line[name] else None
+
+    def difference(name: str) -> Difference:
+        return Difference(
+            float(line[name]), number(f"{name}_low"), number(f"{name}_high"), number(f"{name}_p_holm")
+        )
+
+    return Slice(
+        line["model"],
+        line["attribute"],
+        line["group"],
+        int(line["queries"]),
+        int(line["labels"]),
+        line["metric"],
+        float(line["mean"]),
+        number("low"),
+        number("high"),
+        difference("to_mean"),
+        difference("to_best") if line["to_best"] else None,
+        cast(Note, line["note"]),
+    )

@@ -1,0 +1,43 @@
+"""slices: how good each row is in each group of queries, by the attributes of their photos and labels.
+
+Like compare, it reads exactly the rows of params.yaml.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from lineup import cli, paths
+from lineup.evaluation import comparison, query_tables, row_metrics, significance, slice_groups, slices
+from lineup.storage import parquet
+
+log = logging.getLogger(__name__)
+
+
+def main(argv: list[str] | None = None) -> None:
+    cli.no_options("slices", argv)
+    params = cli.start_stage("slices")
+    rows = row_metrics.read_all((*params.models, *params.refinements))
+    metric_names = comparison.shown_metrics(rows, params.score.cutoffs)[:1]
+    queries = query_tables.read_all(rows, metric_names)
+    computed: list[slices.Slice] = []
+    for metric in metric_names:
+        scored = query_tables.scored(queries)
+        first = next(iter(scored.values()))
+        attributes = parquet.read_table(paths.ATTRIBUTES)
+        computed = slices.compute(
+            {row: table.column(metric).to_numpy() for row, table in scored.items()},
+            significance.cluster_codes(query_tables.label_codes(first)),
+            slice_groups.of_queries(attributes, first.column("query_id").to_pylist()),
+            metric=metric,
+            best=comparison.best_row(rows, metric),
+            samples=params.score.bootstrap_samples,
+            seed=params.seed,
+        )
+    slices.write(paths.SLICES, computed)
+    groups = len({(each.attribute, each.group) for each in computed})
+    log.info("%d groups of queries, see %s", groups, paths.SLICES)
+
+
+if __name__ == "__main__":
+    cli.run(main)

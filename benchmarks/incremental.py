@@ -147,12 +147,14 @@ def changed_row(row: str, real: Path, alone: Path) -> Iterator[str]:
         change(folder, row)
     stages = STAGES[STAGES.index(FIRST[CHANGES[row][0]]) :]
     commands = [[f"stages.{stage}", "--row", row] for stage in stages] + [
+        ["stages.slices"],
         ["stages.compare"],
         ["stages.report"],
     ]
     seconds = {" ".join(command): run(alone, sys.executable, "-m", *command)[0] for command in commands}
     whole, ran = repro(real)
     own = {f"{'report_row' if stage == 'report' else stage}@{row}" for stage in stages} | {
+        "slices",
         "compare",
         "report",
     }
@@ -161,7 +163,7 @@ def changed_row(row: str, real: Path, alone: Path) -> Iterator[str]:
     rows = len(yaml.safe_load((real / paths.PARAMS).read_text(encoding="utf-8"))["models"])
     least = sum(seconds.values())
     yield ratio(
-        f"one changed row of {rows}, {row}: `dvc repro` to that row's stages, compare and report by hand",
+        f"one changed row of {rows}, {row}: `dvc repro` to its stages, slices, compare and report by hand",
         whole / least,
         1.15,
     )

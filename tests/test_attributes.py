@@ -240,6 +240,13 @@ def test_lines_about_photos_and_labels(root: Path) -> None:
     assert any("1 of 2 labels that no photo has" in note and "'Unknown' in line 5" in note for note in notes)
 
 
+def test_a_photo_that_was_removed_is_noted_and_the_others_count(root: Path) -> None:
+    own = table(root, "path,x\ntest/query/gone.png,1\ntest/query/q2.png,2\ntest/query/q3.png,3\n").x
+    assert own["q2.png"] == 2
+    [note] = [problem for path, problem in problems() if path == "attributes.csv"]
+    assert "2 of 3 lines" in note and "line 2: 'test/query/gone.png' is not in" in note
+
+
 def test_two_files_of_one_image_that_contradict_each_other_say_nothing(root: Path) -> None:
     copy = root / "test/query/copy.png"
     copy.write_bytes((root / "test/query/q2.png").read_bytes())

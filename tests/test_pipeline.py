@@ -17,7 +17,7 @@ from tests.support.project import demo_params, read_params, repro, run, tree, wr
 pytestmark = pytest.mark.slow
 
 ROWS = ("mobilenet_v2", "raw_pixels_l2")
-JOINED = {"compare", "report"}  # what reads every row; in seconds
+JOINED = {"slices", "compare", "report"}  # what reads every row; in seconds
 ROW_STAGES = ["fetch", "train", "embed", "index", "retrieve", "score"]
 
 

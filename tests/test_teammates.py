@@ -95,7 +95,7 @@ def test_a_clone_runs_nothing_and_a_changed_row_runs_alone(team: tuple[Path, Pat
     params = read_params(theirs)
     params["models"]["raw_pixels_l2"]["search"]["metric"] = "cosine"
     write_params(theirs, params)
-    assert repro(theirs, *PULL) == [*CHANGED, "compare", "report_row@raw_pixels_l2", "report"]
+    assert repro(theirs, *PULL) == [*CHANGED, "slices", "compare", "report_row@raw_pixels_l2", "report"]
     other = locked(theirs, "data/embeddings/mobilenet_v2").removesuffix(".dir")
     assert not any(name.startswith(other) for name in cached_files(theirs)), (
         "another row's embeddings were downloaded"
@@ -107,7 +107,7 @@ def test_a_clone_runs_nothing_and_a_changed_row_runs_alone(team: tuple[Path, Pat
     run("dvc", "fetch", "--run-cache", cwd=mine)
     write_params(mine, params)
     # The cheap stages whose results are in git run again: DVC keeps no copy of those.
-    assert repro(mine, "--pull") == ["score@raw_pixels_l2", "compare"]
+    assert repro(mine, "--pull") == ["score@raw_pixels_l2", "slices", "compare"]
     assert tree(mine / "metrics") == tree(theirs / "metrics")
 
 

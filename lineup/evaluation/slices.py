@@ -19,6 +19,8 @@ IntArray = npt.NDArray[np.int64]
 
 # With fewer clusters, no difference can reach p < 0.05: two of all 2^C flips are as extreme as the clearest.
 FEWEST_LABELS = 6
+# Differences whose p is larger by the first flips are tested with no more.
+FIRST_FLIPS, LEAST_P_OF_FEW_FLIPS = 2_000, 0.1
 # Holm's correction of many slices needs small p values, and more flips to see such values.
 FEWEST_FLIPS = 10_000
 FLIPS_PER_SLICE = 50
@@ -71,25 +73,31 @@ HEADER = (
 )
 
 
-class _Measured(NamedTuple):
-    """One grouping, measured; R rows, G groups.
+class _Counts(NamedTuple):
+    """How many queries and labels each group has: int [G]."""
 
-    queries, labels: int [G]; overall: mean over all queries, float [R]; the others: float [G, R].
-    """
-
-    grouping: Grouping
     queries: IntArray
     labels: IntArray
-    means: FloatArray
-    overall: FloatArray
-    to_best: FloatArray
-    intervals: significance.GroupIntervals
-    to_best_intervals: significance.GroupIntervals
 
     @property
     def told(self) -> npt.NDArray[np.bool_]:
         """Whether a group is large enough for its differences to be told from chance: bool [G]."""
         return (self.queries >= FEWEST_QUERIES) & (self.labels >= FEWEST_LABELS)
+
+
+class _Measured(NamedTuple):
+    """One grouping, measured; R rows, G groups.
+
+    overall: mean over all queries, float [R]; the others: float [G, R].
+    """
+
+    grouping: Grouping
+    counts: _Counts
+    means: FloatArray
+    overall: FloatArray
+    to_best: FloatArray
+    intervals: significance.GroupIntervals
+    to_best_intervals: significance.GroupIntervals
 
 
 def compute(
@@ -117,17 +125,15 @@ def compute(
     """
     rows, columns = list(values), np.column_stack(list(values.values()))
     behind = columns - columns[:, [rows.index(best)]] if best else np.zeros_like(columns)
-    measured = []
-    for grouping in groupings:
-        each = _measure(grouping, columns, behind, clusters, samples, seed)
-        if each.told.sum() >= 2:
-            measured.append(each)
+    measured = [
+        _measure(grouping, counts, columns, behind, clusters, samples, seed)
+        for grouping in groupings
+        if (counts := _count(grouping, clusters)).told.sum() >= 2
+    ]
     if not measured:
         return []
-    flips = max(FEWEST_FLIPS, FLIPS_PER_SLICE * sum(int(each.told.sum()) for each in measured) * len(rows))
-    p_values = [_p_values(each, columns, behind, clusters, flips, seed) for each in measured]
-    to_mean, to_best = (np.concatenate([pair[kind] for pair in p_values]) for kind in (0, 1))
-    told = np.concatenate([each.told for each in measured])
+    to_mean, to_best = _p_values(measured, columns, behind, clusters, seed)
+    told = np.concatenate([each.counts.told for each in measured])
     others = np.array([row != best for row in rows]) & (best is not None)
     for row in range(len(rows)):
         to_mean[told, row] = significance.holm(to_mean[told, row])
@@ -135,16 +141,25 @@ def compute(
     to_best[compared] = significance.holm(to_best[compared])
     slices, first = [], 0
     for each in measured:
-        groups = slice(first, first := first + len(each.queries))
+        groups = slice(first, first := first + len(each.means))
         slices += _slices(each, rows, metric, best, to_mean[groups], to_best[groups])
     return slices
 
 
-def _measure(
-    grouping: Grouping, columns: FloatArray, behind: FloatArray, clusters: IntArray, samples: int, seed: int
-) -> _Measured:
-    queries = np.bincount(grouping.codes)
+def _count(grouping: Grouping, clusters: IntArray) -> _Counts:
     pairs = np.unique(np.column_stack([grouping.codes, clusters]), axis=0)
+    return _Counts(np.bincount(grouping.codes), np.bincount(pairs[:, 0]))
+
+
+def _measure(
+    grouping: Grouping,
+    counts: _Counts,
+    columns: FloatArray,
+    behind: FloatArray,
+    clusters: IntArray,
+    samples: int,
+    seed: int,
+) -> _Measured:
     means, to_best = (significance.group_means(each, grouping.codes) for each in (columns, behind))
     overall = significance.group_means(columns, np.zeros_like(grouping.codes))[0]
     intervals = significance.bootstrap_group_intervals(
@@ -153,20 +168,45 @@ def _measure(
     own, others = (
         significance.GroupIntervals(*(np.split(end, 2, axis=1)[half] for end in intervals)) for half in (0, 1)
     )
-    return _Measured(grouping, queries, np.bincount(pairs[:, 0]), means, overall, to_best, own, others)
+    return _Measured(grouping, counts, means, overall, to_best, own, others)
 
 
 def _p_values(
-    measured: _Measured, columns: FloatArray, behind: FloatArray, clusters: IntArray, flips: int, seed: int
+    measured: Sequence[_Measured], columns: FloatArray, behind: FloatArray, clusters: IntArray, seed: int
 ) -> tuple[FloatArray, FloatArray]:
-    """p of "the group's mean is the row's", and of "it is the best row's in the group", float [G, R] each."""
-    codes, shape = measured.grouping.codes, measured.means.shape
-    member = codes[:, None, None] == np.arange(shape[0])[:, None]
+    """p of "the group's mean is the row's", and of "it is the best row's in the group".
+
+    Few flips show which differences can't be told, since Holm's correction makes no p smaller. The others, of
+    all groups together, are tested with as many as the correction takes.
+
+    Returns:
+        float [groups of all groupings, R] each.
+    """
+    sums = [_cluster_sums(each.grouping.codes, columns, behind, clusters) for each in measured]
+    own_clusters = np.arange(len(sums[0]))
+    p = [significance.randomisation_test(each, own_clusters, FIRST_FLIPS, seed) for each in sums]
+    undecided = [each < LEAST_P_OF_FEW_FLIPS for each in p]
+    flips = max(FEWEST_FLIPS, FLIPS_PER_SLICE * sum(each.means.size for each in measured))
+    exact = significance.randomisation_test(
+        np.column_stack([each[:, chosen] for each, chosen in zip(sums, undecided, strict=True)]),
+        own_clusters,
+        flips,
+        seed,
+    )
+    joined = np.concatenate(p)
+    joined[np.concatenate(undecided)] = exact
+    pairs = np.split(joined, np.cumsum([each.size for each in p])[:-1])
+    shaped = [pair.reshape(2, *each.means.shape) for pair, each in zip(pairs, measured, strict=True)]
+    return np.concatenate([pair[0] for pair in shaped]), np.concatenate([pair[1] for pair in shaped])
+
+
+def _cluster_sums(codes: IntArray, columns: FloatArray, behind: FloatArray, clusters: IntArray) -> FloatArray:
+    """What `_p_values` tests, summed over each cluster: float [C, 2 G R]."""
     contrasts = significance.group_contrasts(columns, codes)
+    member = codes[:, None, None] == np.arange(contrasts.shape[1])[:, None]
     tested = np.concatenate([contrasts, np.where(member, behind[:, None, :], 0)], axis=1)
-    p = significance.randomisation_test(tested.reshape(len(codes), -1), clusters, flips, seed)
-    to_mean, to_best = p.reshape(2, *shape)
-    return to_mean, to_best
+    means = significance.group_means(tested.reshape(len(codes), -1), clusters)
+    return means * np.bincount(clusters)[:, None]
 
 
 def _slices(
@@ -177,9 +217,10 @@ def _slices(
     to_mean_p: FloatArray,
     to_best_p: FloatArray,
 ) -> Iterable[Slice]:
+    counts = measured.counts
     for g, group in enumerate(measured.grouping.groups):
-        told = bool(measured.told[g])
-        few_queries = measured.queries[g] < FEWEST_QUERIES
+        told = bool(counts.told[g])
+        few_queries = counts.queries[g] < FEWEST_QUERIES
         note: Note = "" if told else f"too few {'queries' if few_queries else 'labels'} to tell"
         for r, row in enumerate(rows):
             mean = float(measured.means[g, r])
@@ -196,8 +237,8 @@ def _slices(
                 row,
                 measured.grouping.attribute,
                 group,
-                int(measured.queries[g]),
-                int(measured.labels[g]),
+                int(counts.queries[g]),
+                int(counts.labels[g]),
                 metric,
                 mean,
                 own[0],

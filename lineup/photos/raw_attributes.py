@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from lineup.errors import UserError
 from lineup.photos import raw_tables
-from lineup.photos.photo_register import add_problem
+from lineup.photos.photo_register import add_problem, scalar
 from lineup.photos.raw_tables import Names
 from lineup.storage import schemas
 
@@ -64,6 +64,20 @@ class _Values:
         self.texts += 1
 
 
+@dataclass
+class _Missing:
+    """Photos that are not there: how many, the line of the first, and its name."""
+
+    count: int = 0
+    line: int = 0
+    name: str = ""
+
+    def add(self, line: int, name: str) -> None:
+        if not self.count:
+            self.line, self.name = line, name
+        self.count += 1
+
+
 def number(value: str) -> float | None:
     """The finite number that a text is; None if it is none."""
     parsed = float(value) if _NUMBER.fullmatch(value) else math.nan
@@ -73,24 +87,31 @@ def number(value: str) -> float | None:
 def read(register: sqlite3.Connection, root: Path) -> list[Column]:
     """Adds the lines of attributes.csv to the register, with names as they are on disk.
 
-    A line is about a photo, which the column `path` names, or about every photo of a label.
+    A line is about a photo, which the column `path` names, or about every photo of a label. The table may
+    have more photos and labels than the folders, such as photos that were removed since: those are noted.
 
     Returns:
         The columns besides `path` and `label`; none if the file does not exist.
     Raises:
-        UserError: the file has a fault.
+        UserError: the file has a fault, or none of its photos or none of its labels is there.
     """
     path, names = root / FILE_NAME, Names(register, root)
     lines = raw_tables.lines(path)
     seen: list[_Values] = []
     for _, header in islice(lines, 1):
-        seen = [_Values(name) for name in _user_columns(header, path)]
+        seen, missing = [_Values(name) for name in _user_columns(header, path)], _Missing()
         for line, cells in lines:
             row = dict(zip(header, cells, strict=True))
-            about, name = _subject(row, names, f"{path}: line {line}")
-            _insert(register, path, line, (about, name), values := [_plain(row[each.name]) for each in seen])
+            values = [_plain(row[each.name]) for each in seen]
             for column, value in zip(seen, values, strict=True):
                 column.add(line, value)
+            about, name = _subject(row, f"{path}: line {line}")
+            photo = names.resolve(name, f"{path}: line {line}") if about == "path" else name
+            if photo is None:
+                missing.add(line, name)
+            else:
+                _insert(register, path, line, (about, photo), values)
+        _note_missing_photos(register, path, names, missing)
         _note_unknown_labels(register, path)
     for column in seen:
         if column.numbers > column.texts > 0:
@@ -123,8 +144,8 @@ def _user_columns(header: list[str], path: Path) -> list[str]:
     return columns
 
 
-def _subject(row: dict[str, str], names: Names, source: str) -> tuple[str, str]:
-    """What a line is about: path or label, and the name."""
+def _subject(row: dict[str, str], source: str) -> tuple[str, str]:
+    """What a line is about: path or label, and the name, as it is written."""
     photo, label = row.get("path", ""), raw_tables.normal_label(row.get("label", ""))
     if photo.strip() and label:
         raise UserError(
@@ -136,7 +157,7 @@ def _subject(row: dict[str, str], names: Names, source: str) -> tuple[str, str]:
     if not photo.strip():
         missing = " nor ".join(key for key in _KEYS if key in row)
         raise UserError(f"{source}: has no {missing}; fill it in or remove the line")
-    return "path", names.find(photo, source)
+    return "path", photo
 
 
 def _insert(
@@ -156,6 +177,19 @@ def _plain(cell: str) -> str:
     """A cell in Unicode's form NFC, on one line; "" if it is missing."""
     text = " ".join(unicodedata.normalize("NFC", cell).split())
     return "" if text.casefold() == _MISSING else text
+
+
+def _note_missing_photos(register: sqlite3.Connection, path: Path, names: Names, missing: _Missing) -> None:
+    """Adds photos that are not there to the problems. Raises UserError if all of them are missing."""
+    if not missing.count:
+        return
+    fault = str(names.missing(missing.name, f"line {missing.line}"))
+    present = scalar(register, "SELECT count(*) FROM attribute WHERE about = 'path'")
+    if not present:
+        raise UserError(f"{path}: {fault}")
+    total = missing.count + present
+    note = f"has {missing.count:,} of {total:,} lines about photos that are not there; the first: {fault}"
+    add_problem(register, FILE_NAME, note)
 
 
 def _note_unknown_labels(register: sqlite3.Connection, path: Path) -> None:

@@ -35,10 +35,17 @@ class Names:
         Raises:
             UserError: no file has the name, or several do.
         """
+        name = self.resolve(text, source)
+        if name is None:
+            raise self.missing(text, source)
+        return name
+
+    def resolve(self, text: str, source: str) -> str | None:
+        """As `find`, but None if no file has the name."""
         if self._register.execute("SELECT 1 FROM file WHERE path = ?", (text,)).fetchone():
             return text
         slashed = text.strip().replace("\\", "/")
-        parts = [part for part in slashed.split("/") if part not in ("", ".")]
+        parts = self._parts(text)
         if not parts:
             raise UserError(f"{source}: has no path; fill it in or remove the line")
         if slashed.startswith("/") or re.match(r"[A-Za-z]:", slashed) or ".." in parts:
@@ -46,7 +53,7 @@ class Names:
                 f"{source}: {text!r} is outside {self._root}; write paths relative to it, "
                 "as test/query/photo.jpg"
             )
-        name = unicodedata.normalize("NFC", "/".join(parts))
+        name = self._normal(parts)
         matches = self._register.execute(
             "SELECT path FROM file WHERE path = ? OR normal = ?", (name, name)
         ).fetchall()
@@ -61,7 +68,20 @@ class Names:
                 f"{source}: {text!r} is not a photo: it is hidden, "
                 "or outside train/, test/query/ and test/gallery/"
             )
-        raise UserError(f"{source}: {text!r} is not in {self._root}{self._suggestion(name)}")
+        return None
+
+    def missing(self, text: str, source: str) -> UserError:
+        """Why no file has the name, with the most similar one."""
+        suggestion = self._suggestion(self._normal(self._parts(text)))
+        return UserError(f"{source}: {text!r} is not in {self._root}{suggestion}")
+
+    @staticmethod
+    def _parts(text: str) -> list[str]:
+        return [part for part in text.strip().replace("\\", "/").split("/") if part not in ("", ".")]
+
+    @staticmethod
+    def _normal(parts: list[str]) -> str:
+        return unicodedata.normalize("NFC", "/".join(parts))
 
     def _exists(self, parts: list[str]) -> bool:
         try:

@@ -15,9 +15,9 @@ help:
 	@echo "make test                      install the rest, run the tests"
 	@echo "make lint                      ruff, deptry, import contracts, pyright"
 	@echo "make bench                     list the benchmarks; make bench NAME=embed runs one"
-	@echo "make check                     check params.yaml"
+	@echo "make check                     check params.yaml and data/raw, and estimate a run"
 	@echo "make serve ROW=arcface         search the gallery with a photo on a local page"
-	@echo "make use PRESET=competition    put a preset in place as params.yaml"
+	@echo "make use PRESET=photos         put a preset in place as params.yaml"
 	@echo "make remote URL=s3://...       share results through a DVC remote (or a shared folder)"
 
 # What a run needs. The engines are among it, since the figures of the demo are theirs.

@@ -379,22 +379,3 @@ def test_rows_that_need_no_pairs_may_have_one_image_per_label() -> None:
     }
     settings["models"]["simclr"]["objective"] = {"name": "metric_loss", "loss": "ProxyAnchorLoss"}
     assert params.Params.model_validate(settings).train.images_per_label == 1
-
-
-@pytest.mark.parametrize("laid_out", [True, False])
-def test_the_checker_tells_that_there_are_no_photos_to_train_on(
-    laid_out: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Only where there are photos: it is run before the demo's are laid out."""
-    monkeypatch.chdir(tmp_path)
-    Path("params.yaml").write_text((ROOT / "params.yaml").read_text(encoding="utf-8"), encoding="utf-8")
-    if not laid_out:
-        assert check() == 0
-        return
-    Path("data/raw/train").mkdir(parents=True)
-    Path("data/raw/train/.hidden").touch()
-    assert check() == 1
-    assert "models.siamese.objective: there is no image to train on" in capsys.readouterr().err
-    Path("data/raw/train/cat").mkdir()
-    Path("data/raw/train/cat/a.jpg").touch()
-    assert check() == 0

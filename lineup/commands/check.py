@@ -1,35 +1,123 @@
-"""`lineup check`: reports what is wrong in params.yaml before DVC reads it."""
+"""`lineup check`: what of params.yaml will run on the photos of data/raw, and what it will cost."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
 from lineup import paths
-from lineup.settings import params, training_photos
+from lineup.commands import check_estimate
+from lineup.errors import UserError, printable
+from lineup.photos import photo_register, photo_sample, raw_counts
+from lineup.photos.raw_counts import RawCounts
+from lineup.settings import params, trained_rows
+from lineup.settings.params import Params
+
+SAMPLED_PHOTOS = 10
+_MAX_SAMPLE_SECONDS = 3.0
+_MAX_NAME_CHARACTERS = 100
 
 
 @click.command("check")
 @click.argument("file", type=click.Path(path_type=Path), default=paths.PARAMS)
-def command(file: Path) -> None:
-    """Check a settings file, and report the first fault with its fix.
+@click.option("--measure", is_flag=True, help="Embed some photos with each row whose weights are here.")
+def command(file: Path, measure: bool) -> None:
+    """Say what will run and what it costs, or report the first fault with its fix.
 
-    FILE is params.yaml by default. DVC itself would only report a missing file.
+    FILE is params.yaml by default; another file is checked without photos. DVC itself would only report a
+    missing file.
     """
     settings = params.load(file)
     params.check_sections(file, settings)
-    if file == paths.PARAMS and paths.RAW.is_dir() and not _has_files(paths.RAW / "train"):
-        training_photos.check_rows(
-            {row: model.objective for row, model in settings.models.items()}, settings.train, {}
+    rows = " and ".join(
+        f"{len(rows)} {noun}{'' if len(rows) == 1 else 's'}"
+        for noun, rows in (("model", settings.models), ("refinement", settings.refinements))
+        if rows
+    )
+    click.echo(f"{file}: {rows}, all well formed")
+    if file != paths.PARAMS:
+        return
+    if _is_absent(paths.RAW):
+        click.echo(_what_comes_first())
+        return
+    with photo_register.temporary() as register:
+        counts = raw_counts.read(register, paths.RAW)
+        for line in describe_photos(counts):
+            click.echo(line)
+        if fault := training_fault(settings, counts):
+            raise UserError(fault)
+        names = [*raw_counts.spread(register, SAMPLED_PHOTOS)]
+    sample = photo_sample.take(paths.RAW, names, settings.preprocess.shorter_side_px, _MAX_SAMPLE_SECONDS)
+    speeds = check_estimate.measured(settings, sample) if measure else {}
+    for line in check_estimate.describe(settings, counts, sample, speeds):
+        click.echo(line)
+
+
+def _is_absent(folder: Path) -> bool:
+    """Whether a folder does not exist, or is empty."""
+    return not os.path.lexists(folder) or (folder.is_dir() and not any(folder.iterdir()))
+
+
+def _what_comes_first() -> str:
+    if paths.RAW.with_suffix(".dvc").exists():
+        return f"{paths.RAW}: is not here yet; `dvc pull {paths.RAW}` gets it"
+    return (
+        f"{paths.RAW}: does not exist yet; `lineup photos FOLDER` lays out your photos, and `lineup demo` "
+        "those of the demo"
+    )
+
+
+def describe_photos(counts: RawCounts) -> Iterator[str]:
+    """The photos and labels of each split, the tables, and how many queries can have an answer."""
+    yield f"{paths.RAW}: {counts.photos:,} files"
+    for split, of_split in counts.splits.items():
+        labels = f", {of_split.labels:,} labels" if of_split.labels else ", no labels"
+        if of_split.labels and of_split.unlabelled:
+            labels += f", {of_split.unlabelled:,} without one"
+        yield f"  {split:<8} {of_split.photos:>9,} photos{labels if of_split.photos else ''}"
+    if counts.labelled_in_table is not None:
+        yield f"  labels.csv: labels of {counts.labelled_in_table:,} photos"
+    if counts.judged is not None:
+        yield f"  qrels.csv: {counts.judged.lines:,} judgements of {counts.judged.queries:,} queries"
+    if counts.attributes:
+        columns = printable(", ".join(counts.attributes), _MAX_NAME_CHARACTERS)
+        yield f"  attributes.csv: the columns {columns}"
+    for path, problem in counts.problems:
+        yield f"  {printable(path, _MAX_NAME_CHARACTERS)} {printable(problem)}"
+    if counts.ignored > len(counts.problems):
+        yield f"  and {counts.ignored - len(counts.problems):,} more like these"
+    queries = counts.splits["query"].photos
+    if counts.answerable is None:
+        yield (
+            "no query has a label, and no qrels.csv judges any: photos are searched, and nothing is scored; "
+            "`lineup photos FOLDER --queries-from edits` makes queries that can be scored"
         )
-    refinements = f" and {len(settings.refinements)} refinements" if settings.refinements else ""
-    click.echo(f"{file}: {len(settings.models)} models{refinements}, all well formed")
+    elif counts.judged and counts.judged.lines:
+        yield f"queries that have a relevant photo by qrels.csv: {counts.answerable:,} of {queries:,}"
+    else:
+        yield f"queries that have a gallery photo of their label: {counts.answerable:,} of {queries:,}"
 
 
-def _has_files(folder: Path) -> bool:
-    """Whether a folder has any file that is not hidden; which of them are photos, preprocess finds out."""
-    return any(
-        not name.startswith(".") for _, _, names in os.walk(folder, followlinks=True) for name in names
+def training_fault(settings: Params, counts: RawCounts) -> str | None:
+    """Which rows can't be trained on the photos, and the fix; None if all can."""
+    faults = trained_rows.faults(settings, counts.training)
+    if not faults:
+        return None
+    row, *others = faults
+    delete = f"delete {'them' if others else 'it'}"
+    if refinements := trained_rows.refinements_of(settings, faults):
+        are = "are" if len(refinements) > 1 else "is"
+        delete += f" and {', '.join(refinements)}, which {are} made of {'them' if others else 'it'}"
+    if counts.splits["train"].photos:
+        also = f" ({', '.join(others)} can't be trained either)" if others else ""
+        return f"{paths.PARAMS}: models.{row}.objective: {faults[row]}{also}; or {delete}"
+    train = paths.RAW / "train"
+    all_rows = len(settings.models) + len(settings.refinements)
+    return (
+        f"{paths.PARAMS}: {len(faults)} of {all_rows} rows {'train' if others else 'trains'} "
+        f"({', '.join(faults)}), but {train} {'holds no photos' if train.is_dir() else 'does not exist'}: "
+        f"put photos into {train}/<label>/, or {delete}"
     )

@@ -13,7 +13,7 @@ import click
 # In the order of `lineup --help`.
 COMMANDS = {
     "photos": "Lay out your own photos as data/raw.",
-    "check": "Check params.yaml.",
+    "check": "Check params.yaml and data/raw, and estimate a run.",
     "demo": "Lay out the demo's photos as data/raw.",
     "use": "Replace params.yaml with a preset.",
     "show": "Print the last comparison.",

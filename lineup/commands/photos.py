@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from lineup import paths
-from lineup.commands import photos_summary
+from lineup.commands import photos_summary, use
 from lineup.errors import UserError
 from lineup.layouts import detection, edits, names, placement, plan, record, renames, table
 from lineup.layouts.edits import Edits
@@ -116,6 +116,7 @@ def lay_out(
         *(made.summary() if edited_queries else ()),
         *planned.notes,
         *photos_summary.gone(planned, to),
+        *(use.fit_to_photos() if to == paths.RAW else ()),
         *photos_summary.next_steps(to, placer, placement.shares_files(planned, source, root)),
     ]
 

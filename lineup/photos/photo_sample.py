@@ -1,0 +1,74 @@
+"""What preprocess and the report will do to photos, tried on a few of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from lineup.photos import decoding, thumbnails
+from lineup.photos.decoding import BadImage
+from lineup.photos.image_cache import read_file
+
+
+@dataclass(frozen=True)
+class PhotoSample:
+    """Sums over the photos that could be read.
+
+    Attributes:
+        photos: how many there are.
+        prepare_seconds: on one core.
+        prepared_bytes: of the images that preprocess stores.
+        replaced_bytes: of those that it shrinks or converts, which its cache holds as well.
+        thumbnail_seconds, thumbnail_bytes: of the report's small pictures.
+        unreadable: (path, the end of a sentence) of the others.
+        images: the prepared images, encoded.
+    """
+
+    photos: int
+    prepare_seconds: float
+    prepared_bytes: int
+    replaced_bytes: int
+    thumbnail_seconds: float
+    thumbnail_bytes: int
+    unreadable: tuple[tuple[str, str], ...]
+    images: tuple[bytes, ...]
+
+
+def take(root: Path, names: Iterable[str], shorter_side_px: int, max_seconds: float) -> PhotoSample:
+    """Decodes, shrinks and stores in memory, one photo after the other.
+
+    Args:
+        names: of the photos, relative to `root`.
+        max_seconds: no further photo is begun after so long.
+    """
+    images, unreadable = [], []
+    prepare_seconds = thumbnail_seconds = 0.0
+    replaced_bytes = thumbnail_bytes = 0
+    for name in names:
+        if prepare_seconds + thumbnail_seconds > max_seconds:
+            break
+        start = time.perf_counter()
+        try:
+            data = read_file(root / name)
+            replacement = decoding.prepare(data, shorter_side_px).replacement
+        except (BadImage, MemoryError) as error:
+            unreadable.append((name, str(error) or "takes more memory than there is"))
+            continue
+        prepared = time.perf_counter()
+        images.append(data if replacement is None else replacement)
+        thumbnail_bytes += len(thumbnails.thumbnail(images[-1]))
+        prepare_seconds += prepared - start
+        thumbnail_seconds += time.perf_counter() - prepared
+        replaced_bytes += len(replacement or b"")
+    return PhotoSample(
+        len(images),
+        prepare_seconds,
+        sum(map(len, images)),
+        replaced_bytes,
+        thumbnail_seconds,
+        thumbnail_bytes,
+        tuple(unreadable),
+        tuple(images),
+    )

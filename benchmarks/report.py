@@ -112,7 +112,7 @@ def measure_files() -> None:
 
 
 def measure_photos(folder: Path) -> None:
-    """The disk of the folder's photos as preprocess prepares them, and of their pictures; the time to draw."""
+    """The disk that prepared photos and their pictures take, and the time that drawing takes."""
     shorter_side_px = Preprocess().shorter_side_px
     total_bytes = {"prepared image": 0.0, "thumbnail": 0.0, "picture": 0.0}
     seconds, count = 0.0, 0

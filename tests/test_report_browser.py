@@ -946,6 +946,29 @@ def test_two_rows_against_each_other(finished: Path, one_browser: WebDriver, wid
 
 
 @VIEWS
+def test_kinds_of_failure_are_counted_and_show_their_queries(
+    finished: Path, one_browser: WebDriver, width: int, scheme: str
+) -> None:
+    page = visit(one_browser, finished, width, scheme)
+    for row in ROWS:
+        ranks = [float(line["first_hit"] or 0) for line in figures(row)]
+        expected = {
+            "a-first": [q for q, rank in enumerate(ranks) if rank == 1],
+            "a-near": [q for q, rank in enumerate(ranks) if 2 <= rank <= 5],
+            "a-deep": [q for q, rank in enumerate(ranks) if rank > 5],
+            "a-none": [q for q, rank in enumerate(ranks) if rank == 0],
+        }
+        assert sum(map(len, expected.values())) == len(ranks) == 30
+        for place, queries in expected.items():
+            assert texts(page, f'[data-row="{row}"][data-place="{place}"]') == [str(len(queries))]
+    press(page, '[data-row="blurred"][data-place="a-near"]')
+    ranks = [float(line["first_hit"] or 0) for line in figures("blurred")]
+    assert sorted(shown_queries(page)) == [q for q, rank in enumerate(ranks) if 2 <= rank <= 5]
+    assert {text.split()[0] for text in texts(page, ".query .model")} == {"blurred"}
+    assert "show=a-near" in page.current_url and chromium.console(page) == []
+
+
+@VIEWS
 def test_the_address_holds_what_is_shown(
     finished: Path, one_browser: WebDriver, width: int, scheme: str
 ) -> None:

@@ -457,7 +457,7 @@ def test_a_curve_of_one_point_is_drawn_as_a_dot(
     assert drawn == lines
     shown = page.find_elements(By.CSS_SELECTOR, "#training-part circle.dot")
     assert len(shown) == dots and all(dot.size["width"] > 5 for dot in shown)
-    if curve[-1][0] == 0.4:
+    if curve[-1][0] == 0.4 and curve[-1][1] is not None:  # losses have no axis
         ticks = texts(page, "#training .tick[text-anchor=middle]")
         assert ticks and {"0", "1"} <= {*ticks}, "a part of an epoch doesn't stretch the axis"
 

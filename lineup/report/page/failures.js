@@ -12,7 +12,7 @@
     const heading = (text) => el("th", { scope: "col" }, text);
     byId("failures-table").replaceChildren(
       el("thead", {}, el("tr", {}, ["row", ...Object.values(Selection.PLACES).map(({ words }) => words)].map(heading))),
-      el("tbody", {}, Page.order.map((name) => el("tr", {}, el("th", { scope: "row" }, name),
+      el("tbody", {}, Page.order.map((name) => el("tr", {}, el("th", { scope: "row" }, Page.breakable(name)),
         Object.keys(Selection.PLACES).map((place) => cell(name, place, scored))))));
   });
 

@@ -20,7 +20,7 @@ from lineup import cli, machine, paths
 from lineup.evaluation import comparison, row_metrics
 from lineup.evaluation.relevance import COLUMNS, gallery_positions, read_relevance
 from lineup.photos import decoding, thumbnails
-from lineup.report import charts, collection, first_screen, html, js_data, made, overview
+from lineup.report import charts, collection, first_screen, html, js_data, made, overview, query_figures
 from lineup.report.row import rank_parts, row_data
 from lineup.settings.params import Params
 from lineup.storage import csv_files, files, parquet, rankings
@@ -52,7 +52,7 @@ def write_ranks(folder: Path, row: str, parts: Iterable[tuple[int, dict[str, Any
 def report(params: Params) -> None:
     """Writes data/report/index.html and assets/, and when they were made to a script beside them."""
     rows = row_metrics.read_all((*params.models, *params.refinements))
-    figures = {row: overview.read_query_figures(paths.row_queries(row)) for row in rows}
+    figures = {row: query_figures.read_query_figures(paths.row_queries(row)) for row in rows}
     images = collection.read(read_manifest())
     pairs = overview.read_pairs(paths.SIGNIFICANCE)
     curves = charts.read_curves(paths.TOP_K_CURVES)

@@ -33,8 +33,9 @@ from lineup.evaluation.rich_text import Code, Strong
 from lineup.evaluation.row_metrics import RowCosts
 from lineup.photos import decoding as prepared_images
 from lineup.photos import thumbnails
-from lineup.report import charts, figures_table, first_screen, html, js_data, made, overview, row
+from lineup.report import charts, figures_table, first_screen, html, js_data, made, overview, row, suspects
 from lineup.report import collection as report_collection
+from lineup.report.query_figures import QueryFigures
 from lineup.storage import files, parquet, rankings, schemas
 from stages import report
 from tests.support import collection, project, reported
@@ -166,9 +167,9 @@ def side(labels: list[int]) -> report_collection.Side:
     )
 
 
-def figures(first_hit: list[int], top_label: list[str], top_score: list[float]) -> overview.QueryFigures:
+def figures(first_hit: list[int], top_label: list[str], top_score: list[float]) -> QueryFigures:
     count = len(first_hit)
-    return overview.QueryFigures(
+    return QueryFigures(
         [], np.ones(count, np.int64), np.array(first_hit), np.zeros(count), top_label, np.array(top_score)
     )
 
@@ -181,11 +182,52 @@ def test_label_suspects_of_a_hand_worked_case() -> None:
         "b": figures([2, 2, 1, 0, 2], ["dog", "owl", "dog", "cat", "dog"], [-90.0, -5.0, -6.0, -80.0, -7.0]),
     }
     # Among a's first scores 4's is the 2nd of 5 from below, among b's the 3rd; 0's is the lowest of both.
-    assert overview.label_suspects(rows, test) == [[4, 1, 0.5], [0, 1, 0.2]]
+    assert suspects.label_suspects(rows, test) == [[4, 1, 0.5, 2], [0, 1, 0.2, 2]]
     # Judged right under another label (qrels): nothing to suspect.
     judged = {"a": figures([1, 2, 1, 0, 3], rows["a"].top_label, [0.2, 0.9, 0.8, 0.7, 0.6]), "b": rows["b"]}
-    assert [suspect[0] for suspect in overview.label_suspects(judged, test)] == [4]
-    assert overview.label_suspects({}, test) == []
+    assert [suspect[0] for suspect in suspects.label_suspects(judged, test)] == [4]
+    assert suspects.label_suspects({}, test) == []
+    # Two of three are most rows. Of 1, two say owl now; what only most say comes after what all say.
+    third = figures([2, 2, 1, 0, 1], ["dog", "owl", "dog", "cat", "cat"], [0.5, 0.6, 0.1, 0.2, 0.3])
+    assert suspects.label_suspects({**rows, "c": third}, test) == [
+        [0, 1, pytest.approx((0.2 + 0.2 + 0.8) / 3, abs=1e-4), 3],
+        [1, 2, 1.0, 2],
+        [4, 1, 0.5, 2],
+    ]
+
+
+def test_the_best_rows_judge_labels_and_at_least_three(folder: Path) -> None:
+    collection.run({name: clustered(4, 2, 3, 0.4 + i / 2, seed=i) for i, name in enumerate("abcde")})
+    rows = row_metrics.read_all("abcde")
+    names = sorted(rows, key=lambda row: -rows[row].quality["map_at_r"].mean)
+    assert names[0] == "a"
+
+    def judged_with(undecided: list[str]) -> list[str]:
+        pairs = [
+            pair(a, b, 0.1, 0.1, 0.1, 0.5 if b in undecided else 0.01)
+            for i, a in enumerate(names)
+            for b in names[i + 1 :]
+        ]
+        return suspects.judges(comparison.compare(rows, ["map_at_r"], pairs))
+
+    assert judged_with([]) == names[:3]
+    assert judged_with([names[4]]) == [*names[:3], names[4]]
+    assert judged_with(names[1:]) == names
+
+
+def test_a_pair_of_photos_that_are_queries_and_gallery_images_comes_once() -> None:
+    ids = [b"x", b"y", b"z"]
+    relevance = Relevance(
+        "labels",
+        np.array([image_id.decode() for image_id in ids]),
+        np.array(ids),
+        np.array([0, 1, 2]),
+        np.array([0, 1, 2]),
+        np.empty((0, 3), np.int64),
+    )
+    positions = np.array([[1, 2], [0, 2], [0, 1]])
+    scores = np.array([[0.9, 0.5], [0.9, 0.7], [0.5, 0.7]])
+    assert row.alike_pairs(positions, scores, relevance) == [[0, 1, 0.9], [1, 2, 0.7], [0, 2, 0.5]]
 
 
 def test_a_planted_wrong_label_is_the_first_suspect(folder: Path) -> None:
@@ -200,7 +242,7 @@ def test_a_planted_wrong_label_is_the_first_suspect(folder: Path) -> None:
         }
     )
     data = page_data()
-    query, answered, _ = data["queries"]["suspects"][0]
+    query, answered, *_ = data["queries"]["suspects"][0]
     assert data["collection"]["queries"]["paths"][query] == "test/query/2/0.jpg"
     assert data["collection"]["labels"][answered] == "label 2"
     assert row_file("one")["alike"][0][0] == query

@@ -60,7 +60,7 @@ class Size:
 
 
 THUMBNAIL = Size("thumbnail", LONGER_SIDE_PX, "JPEG", quality=75)
-PICTURE = Size("picture", PICTURE_LONGER_SIDE_PX, "WEBP", quality=75, method=2)
+PICTURE = Size("picture", PICTURE_LONGER_SIDE_PX, "WEBP", quality=65, method=2)
 
 
 class Drawn(NamedTuple):

@@ -29,12 +29,14 @@ class FirstScreen:
     Attributes:
         data_digest: of the photos and their labels.
         figures_blob: metrics/metrics.json as git names its content.
+        metric: the first one, in which the leads are; "" where nothing was scored.
         leads: what `leads` returned.
         machines: on which speeds were measured.
     """
 
     data_digest: str
     figures_blob: str
+    metric: str
     leads: list[Lead]
     machines: list[str]
 
@@ -43,8 +45,9 @@ def first_screen(
     compared: Comparison, pairs: Iterable[Pair], data_digest: str, figures_blob: str
 ) -> FirstScreen:
     setups = comparison.measurement_setups(compared)
+    metric = next(iter(compared.metric_names), "")
     machines = dict.fromkeys(setup.device or setup.search_device for setup in setups)
-    return FirstScreen(data_digest, figures_blob, leads(compared, pairs), [*machines])
+    return FirstScreen(data_digest, figures_blob, metric, leads(compared, pairs), [*machines])
 
 
 def leads(compared: Comparison, pairs: Iterable[Pair]) -> list[Lead]:

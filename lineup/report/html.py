@@ -34,6 +34,7 @@ ASSETS = (
     "slide.js",
     "queries.js",
     "against.js",
+    "failures.js",
     "first_screen.js",
     "match.js",
     "suspects.js",

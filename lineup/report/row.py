@@ -106,14 +106,23 @@ def _late_first_hits(positions: IntArray, scores: FloatArray, relevant: BoolArra
 
 
 def alike_pairs(positions: IntArray, scores: FloatArray, relevance: Relevance) -> list[ScoredPair]:
-    """Pairs with known, different labels that nobody judged relevant: the ALIKE_PAIRS_SHOWN most similar."""
+    """Pairs with known, different labels that nobody judged relevant, once each.
+
+    Returns:
+        The ALIKE_PAIRS_SHOWN most similar.
+    """
     labels = np.where(positions >= 0, relevance.gallery_labels[positions], -1)
     query_labels = relevance.query_labels[:, None]
     different = (labels >= 0) & (query_labels >= 0) & (labels != query_labels)
     queries, ranks = np.nonzero(different & ~relevance.is_relevant(positions))
-    order = np.lexsort((ranks, queries, -scores[queries, ranks]))[:ALIKE_PAIRS_SHOWN]
-    pairs = zip(queries[order].tolist(), ranks[order].tolist(), strict=True)
-    return [[q, int(positions[q, r]), _short(float(scores[q, r]))] for q, r in pairs]
+    # Where photos are queries and gallery images at once, each pair may come twice in succession.
+    order = np.lexsort((ranks, queries, -scores[queries, ranks]))[: 2 * ALIKE_PAIRS_SHOWN]
+    pairs: dict[frozenset[bytes], ScoredPair] = {}
+    for q, r in zip(queries[order].tolist(), ranks[order].tolist(), strict=True):
+        g = int(positions[q, r])
+        ids = frozenset((str(relevance.query_ids[q]).encode("ascii"), bytes(relevance.gallery_ids[g])))
+        pairs.setdefault(ids, [q, g, _short(float(scores[q, r]))])
+    return [*pairs.values()][:ALIKE_PAIRS_SHOWN]
 
 
 def _short(score: float) -> float:

@@ -26,17 +26,23 @@
       low === null ? "" : ` (${signed(low)} to ${signed(high)})`, `, ${words}${p < SIGNIFICANCE_LEVEL ? "" : ", can't tell"};`];
   }
 
+  // A click on the pressed tile shows all queries again.
+  const tiles = Object.fromEntries(Object.entries(WORDS).map(([kind, words]) => [kind, el("button", {
+    type: "button", class: `tile ${kind}`, "data-kind": kind,
+    click: () => Selection.set({ show: Selection.value("show") === kind ? "all" : kind }),
+  }, el("span", {}, words), el("b", {}), el("small", {}))]));
+  byId("against-tiles").append(...Object.values(tiles));
+
   function draw() {
     if (!data.queries) return;
     const scored = data.queries.relevant.filter((r) => r > 0).length, show = Selection.value("show");
     const counts = Object.fromEntries(Object.keys(WORDS).map((kind) => [kind, Selection.count(kind)]));
-    byId("against-tiles").replaceChildren(...Object.entries(WORDS).map(([kind, words]) => el("button", {
-      type: "button", class: `tile ${kind}`, "aria-pressed": String(kind === show), "data-kind": kind,
-      click: () => {
-        Selection.set({ show: kind === show ? "all" : kind });
-        document.querySelector(`[data-kind="${kind}"]`).focus({ preventScroll: true }); // it was drawn again
-      },
-    }, el("span", {}, words), el("b", {}, counts[kind].toLocaleString("en")), el("small", {}, `${number((100 * counts[kind]) / scored, 1)}%`))));
+    for (const kind of Object.keys(WORDS)) {
+      const [count, share] = tiles[kind].querySelectorAll("b, small");
+      count.textContent = counts[kind].toLocaleString("en");
+      share.textContent = `${number((100 * counts[kind]) / scored, 1)}%`;
+      tiles[kind].setAttribute("aria-pressed", String(kind === show));
+    }
     const net = counts["only-a"] - counts["only-b"], k = Selection.value("k");
     const parts = Page.charts.cutoffs.length ? [...sentence("map_at_r"), ...sentence(`top_${k}`)] : [];
     byId("against-net").replaceChildren(

@@ -78,6 +78,8 @@ const Page = (() => {
   const number = (value, digits) => (value === null || value === undefined ? "-" : value.toFixed(digits));
   const options = (select, entries, chosen) =>
     select.replaceChildren(...entries.map(([value, text]) => el("option", { value, selected: value === chosen }, text)));
+  // A row's name, which may go on in the next line after each "_".
+  const breakable = (name) => name.split("_").flatMap((part, i, parts) => (i < parts.length - 1 ? [`${part}_`, el("wbr")] : [part]));
   const label = (code) => (code < 0 ? "no label" : data.collection.labels[code]);
   // Images are known by their side, "queries" or "gallery", and their number in it.
   const picture = (side, index) => {
@@ -128,7 +130,7 @@ const Page = (() => {
   const score = (value) => (Math.abs(value) >= 100 ? value.toFixed(0) : value.toPrecision(3));
 
   return {
-    charts, rows, matches, missing, data, order, el, svg, byId, number, options, label, picture, path, files, pair, cards, score, load, loadAll,
+    charts, rows, matches, missing, data, order, el, svg, byId, number, options, breakable, label, picture, path, files, pair, cards, score, load, loadAll,
     MARKS, answers, save, scored: charts.rows.some((row) => row.quality),
     whenever: (listener) => listeners.push(listener),
   };

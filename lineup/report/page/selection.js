@@ -5,6 +5,13 @@ const Selection = (() => {
   const { el, byId, charts, data } = Page;
   const ROWS_AT_FIRST = 3;
   const PAIR = { both: [true, true], "only-a": [true, false], "only-b": [false, true], neither: [false, false] };
+  // Where a row's first right answer is; rank 0: not in its ranking.
+  const PLACES = {
+    "a-first": { words: "right at once", holds: (rank) => rank === 1 },
+    "a-near": { words: "at rank 2-5", holds: (rank) => rank >= 2 && rank <= 5 },
+    "a-deep": { words: "deeper", holds: (rank) => rank > 5 },
+    "a-none": { words: "not in its ranking", holds: (rank) => rank === 0 },
+  };
   // A page without labels, or of one row, lacks some of the controls.
   const ABSENT = { show: "all", a: Page.order[0], b: Page.order[1] ?? Page.order[0], k: "1", text: "", order: "name" };
   const controls = Object.fromEntries(Object.entries({ show: "filter", a: "a", b: "b", k: "k", text: "text", order: "order" })
@@ -18,6 +25,7 @@ const Selection = (() => {
     Page.options(controls.a, names, ABSENT.a);
     Page.options(controls.b, names, ABSENT.b);
   }
+  if (controls.show) byId("query-places").append(...Object.entries(PLACES).map(([place, { words }]) => el("option", { value: place }, words)));
   if (controls.k) Page.options(controls.k, charts.cutoffs.map((k) => [String(k), String(k)]));
   boxes.append(...Page.order.map((name, i) => el("label", {},
     el("input", { type: "checkbox", value: name, checked: i < ROWS_AT_FIRST, change: changed }), name)));
@@ -46,6 +54,7 @@ const Selection = (() => {
     "missed-by-all": (q, shown) => shown.length > 0 && shown.every((name) => !right(name, q)),
     disagree: (q, shown) => shown.some((name) => right(name, q)) && shown.some((name) => !right(name, q)),
     ...Object.fromEntries(Object.keys(PAIR).map((kind) => [kind, (q) => isKind(kind, q)])),
+    ...Object.fromEntries(Object.entries(PLACES).map(([place, { holds }]) => [place, (q) => holds(data.queries.rows[value("a")].first[q])])),
   };
 
   function matcher() {
@@ -63,7 +72,7 @@ const Selection = (() => {
     const show = value("show"), keep = FILTERS[show], shown = rows(), matches = matcher();
     const picked = relevant.map((_, q) => q).filter((q) => (relevant[q] > 0 || show === "all") && keep(q, shown) && matches(q));
     if (value("order") === "name") return picked.sort((a, b) => (paths[a] < paths[b] ? -1 : paths[a] > paths[b] ? 1 : 0));
-    const judged = isPair() ? pair() : shown;
+    const judged = isPair() ? pair() : show in PLACES ? [value("a")] : shown;
     const sum = new Float64Array(relevant.length), rank = new Float64Array(relevant.length);
     for (const q of picked) {
       sum[q] = judged.reduce((total, name) => total + (figures[name].map_at_r[q] ?? 2), 0);
@@ -115,9 +124,10 @@ const Selection = (() => {
     remember();
     notify();
   }
-  // In a comparison of two rows, the choice of rows follows.
+  // Where A and B, or A alone, decide which queries are shown, the choice of rows follows.
   function changedPair() {
     if (isPair()) tick(pair());
+    else if (value("show") in PLACES) tick([value("a")]);
     changed();
   }
 
@@ -142,7 +152,7 @@ const Selection = (() => {
   });
 
   return {
-    PAIR, right, rows, isPair, value, address,
+    PLACES, right, rows, isPair, value, address,
     queries: () => (selected ??= select()),
     count: (kind) => data.queries.relevant.reduce((sum, r, q) => sum + (r > 0 && isKind(kind, q)), 0),
     numberSet: () => Object.keys(controls).filter((key) => !["a", "b"].includes(key) && value(key) !== defaults[key]).length + (ticked().join() !== defaults.rows),

@@ -49,7 +49,6 @@
   byId("columns").append(el("label", {}, el("input", { type: "checkbox", id: "with-ends", change: (event) => figures.classList.toggle("with-ends", event.target.checked) }), "intervals in figures"));
 
   // A line may end after a name's underscore.
-  const breakable = (name) => name.split("_").flatMap((part, i, parts) => (i < parts.length - 1 ? [`${part}_`, el("wbr")] : [part]));
 
   if (!byId("labels")) return; // without labels there is no such section
   const STEP = 15, OTHERS_SHOWN = 6; // more columns would not fit into a window of 1280 px
@@ -65,7 +64,7 @@
     const chosen = chooser.value, own = weak.rows[chosen];
     const order = weak.labels.map((_, i) => i).sort((a, b) => own.mean[a] - own.mean[b] || weak.queries[b] - weak.queries[a] || a - b);
     const others = Page.order.filter((name) => name !== chosen).slice(0, OTHERS_SHOWN);
-    const heading = (name) => el("th", { scope: "col" }, breakable(name));
+    const heading = (name) => el("th", { scope: "col" }, Page.breakable(name));
     table.replaceChildren(
       el("thead", {}, el("tr", {}, ["label", "queries", chosen].map(heading), el("th", { scope: "col", class: "text" }, `${chosen} answers instead`), others.map(heading))),
       el("tbody", {}, order.slice(0, shown).map((i) => el("tr", {},

@@ -60,7 +60,7 @@ const Viewer = (() => {
       el("tbody", {}, Page.order.map((name, i) => {
         const index = all[i] ? all[i].answers.indexOf(g) : -1;
         const rank = !all[i] ? "its file is missing" : index < 0 ? `not among ${all[i].answers.length}` : String(index + 1);
-        return el("tr", { class: name === row ? "chosen" : null }, el("th", { scope: "row" }, name), el("td", {}, rank),
+        return el("tr", { class: name === row ? "chosen" : null }, el("th", { scope: "row" }, Page.breakable(name)), el("td", {}, rank),
           el("td", {}, index < 0 ? "" : Page.score(all[i].scores[index])));
       })));
     for (const key of Object.keys(window.LINEUP_RANKS)) // only those of this query's part are kept in memory

@@ -54,7 +54,11 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
     """Its output goes to a file: a process that outlives its parent can still write there."""
     with (folder.parent / "output.txt").open("ab") as output:
         return subprocess.Popen(
-            arguments, cwd=folder, env=project.environment(), stdout=output, stderr=output
+            arguments,
+            cwd=folder,
+            env=project.environment(OMP_NUM_THREADS="2"),
+            stdout=output,
+            stderr=output,
         )
 
 

@@ -1,0 +1,58 @@
+"""`python` and `dvc` as forks of one Python that has imported the libraries; see `fork_server`.
+
+A stage imports libraries for up to five seconds, and in most tests works for a tenth of one.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+_CLIENT = """#!/bin/sh
+exec {python} -IS {client} {python} {server} "${{0##*/}}" "$@"
+"""
+
+
+@functools.cache
+def programs(**variables: str) -> str | None:
+    """A folder for the front of PATH. Its programs fork while this process lives; None where none can fork.
+
+    On macOS a process that has loaded some of the libraries can't be forked safely.
+
+    variables: beside this process's environment. A command whose variables that are read at the start differ
+        from these gets a Python of its own.
+    """
+    if sys.platform != "linux":
+        return None
+    folder = Path(tempfile.mkdtemp(prefix="forked-"))
+    client = _CLIENT.format(
+        python=shlex.quote(sys.executable),
+        client=shlex.quote(str(Path(__file__).with_name("fork_client.py"))),
+        server=shlex.quote(str(folder / "server")),
+    )
+    for name in ("python", "dvc"):
+        (folder / name).write_text(client, encoding="utf-8")
+        (folder / name).chmod(0o755)
+    server = subprocess.Popen(
+        [sys.executable, Path(__file__).with_name("fork_server.py"), folder / "server"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, **variables},
+    )
+    assert server.stdout and server.stdout.readline() == b"ready\n"
+    atexit.register(_stop, server, folder)
+    return str(folder)
+
+
+def _stop(server: subprocess.Popen[bytes], folder: Path) -> None:
+    assert server.stdin
+    server.stdin.close()
+    server.wait()
+    shutil.rmtree(folder)

@@ -1,8 +1,12 @@
-"""Hooks for all tests."""
+"""Hooks and fixtures for all tests."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+
+from tests.support import finished_project
 
 # Seconds of the slowest files on two idle cores. They are started first, so that none runs alone at the end.
 SLOWEST_FILES = {
@@ -18,3 +22,21 @@ SLOWEST_FILES = {
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: -SLOWEST_FILES.get(item.path.name, 0))  # the order of all others stays
+
+
+@pytest.fixture
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory of the test."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project of `finished_project`. Use `finished_copy` to change something."""
+    return finished_project.make(tmp_path_factory)
+
+
+@pytest.fixture
+def finished_copy(finished: Path, tmp_path: Path) -> Path:
+    return finished_project.copy(finished, tmp_path / "project")

@@ -55,9 +55,8 @@ ROWS = {
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+def place(empty_folder: Path) -> Path:
+    return empty_folder
 
 
 def prepared(

@@ -1,7 +1,7 @@
 """Stands for `python` or `dvc` in a test's PATH: the fork server runs the command, and this ends as it ends.
 
-Where the server can't take a command, it gets a Python of its own. This file is run for every command, so it
-imports little.
+`forked` writes it beside the server's socket under both names. Where the server can't take a command, it gets a
+Python of its own. This file is run for every command, so it imports little.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ import sys
 
 
 def main() -> None:
-    python, server, program, *arguments = sys.argv[1:]
+    folder, program = os.path.split(sys.argv[0])
+    server, arguments = f"{folder}/server", sys.argv[1:]
     if program == "dvc" or arguments[:1] in (["-m"], ["-c"]):
         code = run(server, program, arguments)
         if code is not None and code >= 0:
             sys.exit(code)
         if code is not None:
             end_by(-code)
-    os.execv(python, [python, *(["-m", "dvc"] if program == "dvc" else []), *arguments])
+    os.execv(sys.executable, [sys.executable, *(["-m", "dvc"] if program == "dvc" else []), *arguments])
 
 
 def run(server: str, program: str, arguments: list[str]) -> int | None:

@@ -17,11 +17,13 @@ import os
 import resource
 import runpy
 import select
+import shutil
 import signal
 import socket
 import struct
 import sys
 import threading
+from pathlib import Path
 from typing import NamedTuple, TextIO
 
 # What stages and DVC import, but for what reads the address of a hub as it is imported. This decides how fast a
@@ -89,6 +91,7 @@ def import_libraries() -> None:
 def serve(path: str, own: dict[str, str]) -> Command:
     """Forks for each command, until standard input ends. It returns in the forks alone.
 
+    path: of the socket. Its folder is removed in the end.
     own: the environment that this process was started with.
     """
     own = _read_at_start(own)
@@ -96,7 +99,10 @@ def serve(path: str, own: dict[str, str]) -> Command:
         listener.bind(path)
         listener.listen()
         print("ready", flush=True)
-        while listener in select.select([listener, sys.stdin], [], [])[0]:
+        while True:
+            if listener not in select.select([listener, sys.stdin], [], [])[0]:
+                shutil.rmtree(Path(path).parent)
+                break
             _reap()
             caller, _ = listener.accept()
             with caller:
@@ -137,7 +143,7 @@ def _receive(caller: socket.socket) -> Command:
 
 
 def _supervise(caller: socket.socket, pid: int) -> None:
-    """Sends the caller the command's pid, and in the end its exit code; kills it if the caller is gone before."""
+    """Sends the caller the command's pid and its exit code; kills it if the caller is gone before it ends."""
     caller.sendall(struct.pack("!i", pid))
     ended = os.pidfd_open(pid)
     if ended not in select.select([ended, caller], [], [])[0]:
@@ -166,12 +172,21 @@ def become(command: Command) -> None:
     if command.program == "python":
         added.insert(0, command.folder if command.arguments[0] == "-m" else "")
     sys.path[:0] = added
+    if os.environ.get("PYTHONPATH"):
+        sys.modules.pop("sitecustomize", None)
+        with contextlib.suppress(ImportError):
+            importlib.import_module("sitecustomize")
 
 
 def _text_stream(number: int, mode: str, like: TextIO) -> io.TextIOWrapper:
     stream = open(number, mode, closefd=False)  # noqa: SIM115
-    lines = number == 2 or stream.isatty()
-    return io.TextIOWrapper(stream, like.encoding, like.errors, line_buffering=lines)
+    return io.TextIOWrapper(
+        stream,
+        like.encoding,
+        like.errors,
+        line_buffering=like.line_buffering or stream.isatty(),
+        write_through=like.write_through,  # type: ignore[attr-defined]
+    )
 
 
 def run(command: Command) -> None:

@@ -8,16 +8,10 @@ from __future__ import annotations
 import atexit
 import functools
 import os
-import shlex
-import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
-
-_CLIENT = """#!/bin/sh
-exec {python} -IS {client} {python} {server} "${{0##*/}}" "$@"
-"""
 
 
 @functools.cache
@@ -29,30 +23,20 @@ def programs(**variables: str) -> str | None:
     variables: beside this process's environment. A command whose variables that are read at the start differ
         from these gets a Python of its own.
     """
-    if sys.platform != "linux":
+    if sys.platform != "linux" or len(sys.executable.split()) > 1:  # the latter can't start a script
         return None
     folder = Path(tempfile.mkdtemp(prefix="forked-"))
-    client = _CLIENT.format(
-        python=shlex.quote(sys.executable),
-        client=shlex.quote(str(Path(__file__).with_name("fork_client.py"))),
-        server=shlex.quote(str(folder / "server")),
-    )
+    client = Path(__file__).with_name("fork_client.py").read_text(encoding="utf-8")
     for name in ("python", "dvc"):
-        (folder / name).write_text(client, encoding="utf-8")
+        (folder / name).write_text(f"#!{sys.executable} -IS\n{client}", encoding="utf-8")
         (folder / name).chmod(0o755)
     server = subprocess.Popen(
         [sys.executable, Path(__file__).with_name("fork_server.py"), folder / "server"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        start_new_session=True,  # Ctrl-C ends the test, which ends the server
         env={**os.environ, **variables},
     )
     assert server.stdout and server.stdout.readline() == b"ready\n"
-    atexit.register(_stop, server, folder)
+    atexit.register(server.communicate)  # which ends its standard input, and so the server
     return str(folder)
-
-
-def _stop(server: subprocess.Popen[bytes], folder: Path) -> None:
-    assert server.stdin
-    server.stdin.close()
-    server.wait()
-    shutil.rmtree(folder)

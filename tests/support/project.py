@@ -15,6 +15,7 @@ import yaml
 from tests.support import forked
 
 ROOT = Path(__file__).resolve().parents[2]
+STARTS_PYTHON = ("dvc", "make", "python")  # by its name, so that it may be a fork
 CODE = ("lineup", "stages", "dvc.yaml", ".dvcignore", ".gitignore", "presets")
 
 
@@ -40,9 +41,8 @@ def run(
     *command: str, cwd: Path, check: bool = True, forks: bool = True, **extra: str
 ) -> subprocess.CompletedProcess[str]:
     """Runs a command in `cwd`; a failure shows all that it printed."""
-    done = subprocess.run(
-        command, cwd=cwd, env=environment(forks, **extra), capture_output=True, text=True, check=False
-    )
+    variables = environment(forks and command[0] in STARTS_PYTHON, **extra)
+    done = subprocess.run(command, cwd=cwd, env=variables, capture_output=True, text=True, check=False)
     if check and done.returncode:
         raise AssertionError(
             f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"

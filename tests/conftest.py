@@ -8,15 +8,18 @@ import pytest
 
 from tests.support import finished_project
 
-# Seconds of the slowest files on two idle cores. They are started first, so that none runs alone at the end.
+# CPU seconds of the slowest files. They are started first, so that none runs alone at the end.
 SLOWEST_FILES = {
-    "test_hub_competition.py": 365,
-    "test_pipeline.py": 270,
-    "test_branches.py": 240,
-    "test_kill.py": 210,
-    "test_teammates.py": 150,
-    "test_disk_full.py": 110,
-    "test_hub_errors.py": 105,
+    "test_kill.py": 190,
+    "test_hub_competition.py": 180,
+    "test_pipeline.py": 110,
+    "test_branches.py": 80,
+    "test_hub_errors.py": 80,
+    "test_embed.py": 70,
+    "test_teammates.py": 60,
+    "test_disk_full.py": 60,
+    "test_engines.py": 60,
+    "test_hub_open_clip.py": 60,
 }
 
 

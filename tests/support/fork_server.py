@@ -184,7 +184,7 @@ def _text_stream(number: int, mode: str, like: TextIO) -> io.TextIOWrapper:
         stream,
         like.encoding,
         like.errors,
-        line_buffering=like.line_buffering or stream.isatty(),
+        line_buffering=bool(like.line_buffering) or stream.isatty(),
         write_through=like.write_through,  # type: ignore[attr-defined]
     )
 

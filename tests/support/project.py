@@ -79,7 +79,7 @@ def read_params(folder: Path) -> dict[str, Any]:
 
 def repro(folder: Path, *arguments: str, forks: bool = True, **extra: str) -> list[str]:
     """`dvc repro`; the stages it executed, in order (not those it found unchanged or took from the cache)."""
-    return executed(run("dvc", "repro", *arguments, cwd=folder, forks=forks, **extra).stdout)
+    return executed(run("dvc", "repro", *arguments, cwd=folder, check=True, forks=forks, **extra).stdout)
 
 
 def executed(printed: str) -> list[str]:

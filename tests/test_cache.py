@@ -58,12 +58,11 @@ def used_within(days: float) -> set[str]:
 
 
 @pytest.fixture(autouse=True)
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(empty_folder: Path) -> Path:
     """A cache of six fingerprints, each last used another time ago."""
-    monkeypatch.chdir(tmp_path)
     for key, days in DAYS_UNUSED.items():
         add_vectors(key, 3, days)
-    return tmp_path
+    return empty_folder
 
 
 def test_lists_every_folder(capsys: pytest.CaptureFixture[str]) -> None:

@@ -35,9 +35,7 @@ from tests.support.collection import (
 MARKDOWN = MarkdownIt("gfm-like", {"linkify": False})
 
 
-@pytest.fixture(autouse=True)
-def inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("empty_folder")
 
 
 def rows(**noise: float) -> dict[str, list[Image]]:

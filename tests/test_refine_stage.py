@@ -65,9 +65,8 @@ ROWS = {
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+def place(empty_folder: Path) -> Path:
+    return empty_folder
 
 
 def prepared(
@@ -184,7 +183,10 @@ def test_the_same_inputs_give_the_same_bytes_for_any_number_of_threads(place: Pa
     for threads in ("1", "2"):
         extra = {"OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads, "PYTHONPATH": str(ROOT)}
         subprocess.run(
-            [sys.executable, "-c", code, *ROWS], env=environment(**extra), check=True, capture_output=True
+            [sys.executable, "-c", code, *ROWS],
+            env=environment(forks=False, **extra),
+            check=True,
+            capture_output=True,
         )
         assert results() == first
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -57,7 +56,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         hub.add("tiny/clip", hub_repositories.clip(folder / "repositories/clip"))
         hub.add("tiny/vit", hub_repositories.vit(folder / "repositories/vit"))
         done = subprocess.run(
-            [sys.executable, "-c", _STAGES],
+            ["python", "-c", _STAGES],
             cwd=folder,
             env=environment(folder, hub.url),
             capture_output=True,
@@ -72,7 +71,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def search(project: Path) -> Search:
     def run(*arguments: str, **extra: str) -> subprocess.CompletedProcess[str]:
         offline = environment(project, "http://hub.invalid", HF_HUB_OFFLINE="1", BROWSER="true", **extra)
-        command = [sys.executable, "-m", "lineup", "search", *arguments]
+        command = ["python", "-m", "lineup", "search", *arguments]
         return subprocess.run(command, cwd=project, env=offline, capture_output=True, text=True, check=False)
 
     return run

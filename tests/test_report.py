@@ -282,7 +282,8 @@ def test_the_table_has_the_comparisons_figures(folder: Path) -> None:
         for line in paths.COMPARISON.read_text(encoding="utf-8").splitlines()
         if line.startswith("|") and not line.startswith("| --")
     ]
-    quality, cost = markdown[: len(lines) + 1], markdown[len(lines) + 1 :]
+    # The table of matches stands between them.
+    quality, cost = markdown[: len(lines) + 1], markdown[-len(lines) - 1 :]
     expected = [[*a, *b[2:]] for a, b in zip(quality, cost, strict=True)]
     assert header == expected[0]
     standing = header.index(tables.AGAINST_THE_BEST)

@@ -50,6 +50,7 @@ class Size:
     method: int = 4
 
     def draw(self, rgb: Image.Image) -> bytes:
+        """The picture as the content of a file."""
         small = rgb.copy()
         sides = (self.longer_side_px, self.longer_side_px)
         small.thumbnail(sides, Image.Resampling.LANCZOS, reducing_gap=2.0)
@@ -64,6 +65,8 @@ PICTURE = Size("picture", PICTURE_LONGER_SIDE_PX, "WEBP", quality=65, method=2)
 
 
 class Drawn(NamedTuple):
+    """The two pictures of a photo, as the content of files."""
+
     thumbnail: bytes | memoryview
     picture: bytes | memoryview
 

@@ -52,6 +52,7 @@ class FiguresTable:
 
 
 def figures_table(compared: Comparison) -> FiguresTable:
+    """Quality and cost of every row, from best to worst."""
     quality, cost = tables.quality(compared), tables.cost(compared)
     repeated = 1 + len(compared.metric_names[:1])  # the second table repeats the name and the first metric
     titles = [*quality.header, *cost.header[repeated:]]

@@ -44,6 +44,7 @@ class FirstScreen:
 def first_screen(
     compared: Comparison, pairs: Iterable[Pair], data_digest: str, figures_blob: str
 ) -> FirstScreen:
+    """What the page says first; `figures_blob` is metrics/metrics.json as git names its content."""
     setups = comparison.measurement_setups(compared)
     metric = next(iter(compared.metric_names), "")
     machines = dict.fromkeys(setup.device or setup.search_device for setup in setups)

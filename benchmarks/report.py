@@ -60,7 +60,7 @@ requestAnimationFrame(step);
 def write_report(queries: int, rows: int) -> None:
     """The report of made-up photos, in the working directory."""
     labels = queries // QUERIES_PER_LABEL
-    noise = [1.5 + 0.3 * row for row in range(rows)]
+    noise = [0.4 + 0.15 * row for row in range(rows)]
     images = {
         f"row_{row}": collection.clustered(labels, QUERIES_PER_LABEL, GALLERY_PER_LABEL, noise[row], seed=row)
         for row in range(rows)

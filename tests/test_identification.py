@@ -169,13 +169,19 @@ def test_weights_count_searches_as_often_as_copies_would(seed: int) -> None:
     some = noisy(random)
     weights = random.integers(0, 3, len(some.score))
     copies = Searches(
-        *(np.repeat(column, weights) for column in (some.score, some.right, some.mated, some.cluster)), 0
+        score=np.repeat(some.score, weights),
+        right=np.repeat(some.right, weights),
+        mated=np.repeat(some.mated, weights),
+        cluster=np.repeat(some.cluster, weights),
+        stand_ins=0,
     )
-    for figure in (
-        identification.micro_average_precision,
-        lambda *given: identification.recall_at_precision(*given, 0.7),
-    ):
-        assert figure(some, weights[None].astype(float)) == pytest.approx(figure(copies, once(copies)))
+    once_weighted = weights[None].astype(float)
+    assert identification.micro_average_precision(some, once_weighted) == pytest.approx(
+        identification.micro_average_precision(copies, once(copies))
+    )
+    assert identification.recall_at_precision(some, once_weighted, 0.7) == pytest.approx(
+        identification.recall_at_precision(copies, once(copies), 0.7)
+    )
 
 
 # Properties
@@ -216,7 +222,7 @@ def test_no_label_is_measured_at_a_threshold_that_it_was_part_of(monkeypatch: py
     """Every score names its label: the whole part is the label's number."""
     random, labels = np.random.default_rng(0), 40
     scores = [label + random.random() for label in range(labels) for _ in range(3)]
-    some = searches([(score, True) for score in scores], scores, [*np.repeat(np.arange(labels), 3)] * 2)
+    some = searches([(score, True) for score in scores], scores, np.repeat(np.arange(labels), 3).tolist() * 2)
     chosen_on: list[set[int]] = []
     choose, count_errors = identification.threshold_at, identification._errors
 
@@ -256,7 +262,7 @@ def alike_within_labels(random: np.random.Generator) -> Searches:
     return searches(
         [(score + 2, True) for score in scores],
         scores.tolist(),
-        [*np.repeat(np.arange(labels), each)] * 2,
+        np.repeat(np.arange(labels), each).tolist() * 2,
     )
 
 

@@ -367,16 +367,10 @@ def test_a_neighbourhood_of_no_images_scores_nothing() -> None:
 
 def gallery_of(where: VectorSpace) -> Gallery:
     vectors = exact.stored_vectors(where.index, where.index.ntotal)
-    names = np.array([f"g{i:04}" for i in range(len(vectors))])
+    names = [f"g{i:04}" for i in range(len(vectors))]
     # In two batches, so that an image is left out of its own neighbourhood wherever it is read.
-    parts = (slice(0, 7), slice(7, None))
-    return Gallery(
-        where.metric,
-        len(vectors),
-        vectors.shape[1],
-        lambda: ((names[part], vectors[part]) for part in parts),
-        "here",
-    )
+    batches = [(names[part], vectors[part]) for part in (slice(0, 7), slice(7, None))]
+    return Gallery(where.metric, len(vectors), vectors.shape[1], lambda: batches, "here")
 
 
 def scaled(where: VectorSpace, depth: int, k: int = 4) -> RefinementInput:

@@ -29,11 +29,14 @@ SLICES = Path("metrics/slices.csv")
 SIGNIFICANCE = Path("metrics/significance.csv")
 TOP_K_CURVES = Path("metrics/top_k_curves.csv")
 ACCURACY_COST = Path("metrics/accuracy_cost.csv")
+IDENTIFICATION_CURVES = Path("metrics/identification_curves.csv")
 TRAINING_CURVES = Path("metrics/training_curves.csv")
 CACHE = _local_cache(Path.cwd())
 REPORT = Path("data/report/index.html")
 REPORT_ASSETS = Path("data/report/assets")
 REPORT_THUMBNAILS = Path("data/report/thumbnails")
+REPORT_PICTURES = Path("data/report/pictures")
+REPORT_MADE = Path("data/report/made.js")  # no output of a stage: see lineup/report/made.py
 
 
 def manifest(part: Part) -> Path:
@@ -99,6 +102,11 @@ def row_queries(row: str) -> Path:
 def report_row(row: str) -> Path:
     """A row's data for the report."""
     return Path("data/report/rows") / f"{row}.js"
+
+
+def report_ranks(row: str) -> Path:
+    """The row's rankings in full, in scripts of a few hundred queries each."""
+    return Path("data/report/ranks") / row
 
 
 def near_copies(model: str) -> Path:

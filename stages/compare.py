@@ -32,14 +32,17 @@ def main(argv: list[str] | None = None) -> None:
     queries = query_tables.read_all(rows, metric_names)
     pairs = compare_pairs(queries, metric_names, params.score.bootstrap_samples, params.seed)
     compared = comparison.compare(rows, metric_names, pairs)
-    files.write_json(paths.METRICS, dvc_views.metrics(rows))
+    files.write_json(paths.METRICS, dvc_views.metrics(rows, metric_names))
     csv_files.write_csv(paths.SIGNIFICANCE, *dvc_views.significance_table(pairs))
     csv_files.write_csv(paths.TOP_K_CURVES, *dvc_views.top_k_curves(rows, queries))
+    csv_files.write_csv(paths.IDENTIFICATION_CURVES, *dvc_views.identification_curves(rows))
     csv_files.write_csv(paths.ACCURACY_COST, *dvc_views.accuracy_cost(rows))
     csv_files.write_csv(paths.TRAINING_CURVES, *dvc_views.training_curves(rows))
     weaknesses = slice_sentences.weaknesses(compared, slices.read(paths.SLICES))
     files.write_text(paths.COMPARISON, markdown.page(compared, weaknesses))
     log.info("%d rows, see %s", len(rows), paths.COMPARISON)
+    if unlisted := row_metrics.unlisted(rows):
+        log.info("%s", unlisted)
 
 
 if __name__ == "__main__":

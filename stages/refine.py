@@ -106,7 +106,7 @@ def read_input(
     if source is not None:
         space = read_space(row if settings.makes_vectors else settings.second, source.metric, learned, images)
     first, second = read_hits(settings.first, images), read_hits(settings.second, images)
-    return RefinementInput(first, second, space, images.excluded(), depth)
+    return RefinementInput(first, second, space, images.excluded(), depth, learned)
 
 
 def read_space(row: str, metric: Metric, learned: LearnedSpace | None, images: Relevance) -> VectorSpace:

@@ -1,4 +1,4 @@
-"""report_row@row: a row's rankings as a script that the report's page loads. report: the page itself.
+"""report_row@row: a row's rankings as scripts that the report's page loads. report: the page itself.
 
 The page joins all rows, so it reads git-tracked figures only. Where a row's script is missing, the page says
 so and shows the rest.
@@ -9,7 +9,10 @@ from __future__ import annotations
 import argparse
 import logging
 import shutil
+from collections.abc import Iterable
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -17,8 +20,8 @@ from lineup import cli, machine, paths
 from lineup.evaluation import comparison, row_metrics
 from lineup.evaluation.relevance import COLUMNS, gallery_positions, read_relevance
 from lineup.photos import decoding, thumbnails
-from lineup.report import collection, html, js_data, overview
-from lineup.report.row import row_data
+from lineup.report import charts, collection, first_screen, html, js_data, made, overview, query_figures
+from lineup.report.row import rank_parts, row_data
 from lineup.settings.params import Params
 from lineup.storage import csv_files, files, parquet, rankings
 
@@ -26,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 def report_row(row: str, params: Params) -> None:
-    """Writes data/report/rows/<row>.js."""
+    """Writes data/report/rows/<row>.js and data/report/ranks/<row>/."""
     manifest = read_manifest()
     relevance = read_relevance(manifest, parquet.read_table(paths.QRELS), params.relevance.exclude)
     ranking = rankings.read_ranking(paths.ranking(row))
@@ -34,23 +37,39 @@ def report_row(row: str, params: Params) -> None:
     metric = params.models[row].search.metric if row in params.models else None
     data = row_data(ranking, positions, relevance, collection.read(manifest).key, metric)
     files.write_text(paths.report_row(row), js_data.assignment("LINEUP_ROWS", row, data))
+    parts = rank_parts(ranking, positions, data["collection"])
+    files.replace_atomically(paths.report_ranks(row), lambda folder: write_ranks(folder, row, parts))
+
+
+def write_ranks(folder: Path, row: str, parts: Iterable[tuple[int, dict[str, Any]]]) -> None:
+    """Writes a row's rankings in full to a new folder, a script for each part."""
+    folder.mkdir()
+    for number, part in parts:
+        script = js_data.assignment("LINEUP_RANKS", f"{row}/{number}", part)
+        (folder / f"{number}.js").write_text(script, encoding="ascii", newline="\n")
 
 
 def report(params: Params) -> None:
-    """Writes data/report/index.html and assets/."""
+    """Writes data/report/index.html and assets/, and when they were made to a script beside them."""
     rows = row_metrics.read_all((*params.models, *params.refinements))
-    figures = {row: overview.read_query_figures(paths.row_queries(row)) for row in rows}
+    figures = {row: query_figures.read_query_figures(paths.row_queries(row)) for row in rows}
     images = collection.read(read_manifest())
     pairs = overview.read_pairs(paths.SIGNIFICANCE)
-    curves = overview.read_curves(paths.TOP_K_CURVES)
+    curves = charts.read_curves(paths.TOP_K_CURVES)
     leaks = csv_files.read_csv(paths.LEAKS)
     cutoffs = params.score.cutoffs
     compared = comparison.compare(rows, comparison.shown_metrics(rows, cutoffs), pairs)
     data = js_data.assignment("LINEUP", "collection", images.to_json())
     data += js_data.assignment("LINEUP", "queries", overview.query_data(figures, compared, images))
+    data += js_data.assignment("LINEUP", "pairs", first_screen.pairs_json(pairs))
     files.replace_atomically(paths.REPORT_ASSETS, lambda folder: write_assets(folder, data))
-    charts = overview.chart_data(compared, cutoffs, curves, params.near_copies.rows)
-    files.write_text(paths.REPORT, html.index(compared, charts, leaks, overview.LEAKS_SHOWN))
+    made_of = {row: (settings.first, settings.second) for row, settings in params.refinements.items()}
+    drawn = charts.chart_data(compared, cutoffs, curves, params.near_copies.rows, made_of)
+    blob = made.blob_id(paths.METRICS)
+    first = first_screen.first_screen(compared, pairs, images.data_digest, blob)
+    page, page_id = html.with_id(html.index(compared, first, drawn, leaks, overview.LEAKS_SHOWN), data)
+    files.write_text(paths.REPORT, page)
+    files.write_text(paths.REPORT_MADE, made.script(page_id, Path(), datetime.now(UTC)))
     log.info("%d rows, open %s", len(rows), paths.REPORT)
 
 
@@ -67,12 +86,13 @@ def write_assets(folder: Path, data: str) -> None:
 
 
 def report_thumbnails() -> None:
-    """Writes data/report/thumbnails/, apart from the page: a changed model changes no picture."""
+    """Writes thumbnails/ and pictures/ of data/report, apart from the page: no model changes a picture."""
     cache = thumbnails.cache_folder(paths.CACHE)
+    prepared = decoding.prepared(paths.images("test"))
     count = thumbnails.write(
-        paths.REPORT_THUMBNAILS, decoding.prepared(paths.images("test")), cache, machine.threads()
+        paths.REPORT_THUMBNAILS, paths.REPORT_PICTURES, prepared, cache, machine.threads()
     )
-    log.info("%d thumbnails", count)
+    log.info("%d images", count)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -81,7 +101,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     part = parser.add_mutually_exclusive_group()
     cli.add_row(part)
-    part.add_argument("--thumbnails", action="store_true", help="only the small pictures")
+    part.add_argument("--thumbnails", action="store_true", help="only the pictures")
     arguments = parser.parse_args(argv)
     if arguments.thumbnails:
         cli.start_stage("report")

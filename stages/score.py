@@ -23,6 +23,8 @@ def main(argv: list[str] | None = None) -> None:
     positions = gallery_positions(ranking, relevance, str(paths.ranking(row)))
     scores = scoring.score(positions, relevance, params.score.cutoffs)
     quality = scoring.averages(scores, relevance, params.score.bootstrap_samples, params.seed)
+    samples, seed = params.score.bootstrap_samples, params.seed
+    identified = scoring.identify(scores, ranking.scores, relevance, params.score.fpir, samples, seed)
     refinement = params.refinements.get(row)
     if refinement:
         costs = row_costs.refinement_costs(row, refinement.first, refinement.second)
@@ -34,6 +36,7 @@ def main(argv: list[str] | None = None) -> None:
         scores,
         relevance,
         quality,
+        identified,
         costs,
         depth=ranking.positions.shape[1],
         judged=Judgements(**judged) if judged else None,

@@ -1,20 +1,45 @@
-"""Hooks for all tests."""
+"""Hooks and fixtures for all tests."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-# Seconds of the slowest files on two idle cores. They are started first, so that none runs alone at the end.
+from tests.support import finished_project
+
+# CPU seconds of the slowest files. They are started first, so that none runs alone at the end.
 SLOWEST_FILES = {
-    "test_hub_competition.py": 365,
-    "test_pipeline.py": 270,
-    "test_branches.py": 240,
-    "test_kill.py": 210,
-    "test_teammates.py": 150,
-    "test_disk_full.py": 110,
-    "test_hub_errors.py": 105,
+    "test_kill.py": 190,
+    "test_hub_competition.py": 180,
+    "test_pipeline.py": 110,
+    "test_branches.py": 80,
+    "test_hub_errors.py": 80,
+    "test_embed.py": 70,
+    "test_teammates.py": 60,
+    "test_disk_full.py": 60,
+    "test_engines.py": 60,
+    "test_hub_open_clip.py": 60,
 }
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: -SLOWEST_FILES.get(item.path.name, 0))  # the order of all others stays
+
+
+@pytest.fixture
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory of the test."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project of `finished_project`. Use `finished_copy` to change something."""
+    return finished_project.make(tmp_path_factory)
+
+
+@pytest.fixture
+def finished_copy(finished: Path, tmp_path: Path) -> Path:
+    return finished_project.copy(finished, tmp_path / "project")

@@ -10,27 +10,14 @@ from pathlib import Path
 import pytest
 
 from tests.support import project, small_project
-from tests.support.project import demo_params, executed, read_params, repro, run, write_params
+from tests.support.project import executed, read_params, repro, run, write_params
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = project.create(
-        tmp_path_factory.mktemp("branches") / "project",
-        demo_params("mobilenet_v2", "raw_pixels_l2", image_size=32),
-    )
-    run("python", "-m", "lineup", "demo", "--identities", "8", cwd=folder)
-    repro(folder)
-    run("git", "add", "-A", cwd=folder)
-    run("git", "commit", "-qm", "result", cwd=folder)
-    return folder
-
-
 @pytest.fixture
-def folder(finished: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(finished, tmp_path / "project", symlinks=True))
+def folder(finished_copy: Path) -> Path:
+    return finished_copy
 
 
 def test_metrics_diff_shows_the_changed_row_only(folder: Path) -> None:

@@ -58,12 +58,11 @@ def used_within(days: float) -> set[str]:
 
 
 @pytest.fixture(autouse=True)
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(empty_folder: Path) -> Path:
     """A cache of six fingerprints, each last used another time ago."""
-    monkeypatch.chdir(tmp_path)
     for key, days in DAYS_UNUSED.items():
         add_vectors(key, 3, days)
-    return tmp_path
+    return empty_folder
 
 
 def test_lists_every_folder(capsys: pytest.CaptureFixture[str]) -> None:
@@ -153,14 +152,14 @@ def test_using_an_entry_makes_it_recent() -> None:
     prepared = image_cache.ImageCache.open(paths.CACHE, 512)
     prepared.examine(PHOTO)
     drawn = thumbnails.cache_folder(paths.CACHE)
-    thumbnails.write(Path("thumbnails"), [PreparedImage("a", "query", PHOTO)], drawn, 1)
+    thumbnails.write(Path("thumbnails"), Path("pictures"), [PreparedImage("a", "query", PHOTO)], drawn, 1)
     training = paths.CACHE / "training" / "a"
     training.mkdir(parents=True)
     folders = (prepared.store.folder, drawn, training)
     for folder in folders:
         set_last_use(folder, 40)
     image_cache.ImageCache.open(paths.CACHE, 512)
-    thumbnails.write(Path("thumbnails"), [PreparedImage("a", "query", PHOTO)], drawn, 1)
+    thumbnails.write(Path("thumbnails"), Path("pictures"), [PreparedImage("a", "query", PHOTO)], drawn, 1)
     files.mark_used(training)
     group.run(["cache", "--prune", "--yes"])
     assert all(folder.exists() for folder in folders)

@@ -35,9 +35,7 @@ from tests.support.collection import (
 MARKDOWN = MarkdownIt("gfm-like", {"linkify": False})
 
 
-@pytest.fixture(autouse=True)
-def inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("empty_folder")
 
 
 def rows(**noise: float) -> dict[str, list[Image]]:
@@ -100,6 +98,7 @@ def test_an_unusable_qrels_csv_is_mentioned_where_nothing_is_scored_either() -> 
         judgements=Judgements(lines=0, left_out=0),
         enlarged=None,
         quality={},
+        identification=None,
         costs=costs,
     )
     assert sentences.task(row) == [
@@ -122,6 +121,37 @@ def test_photos_smaller_than_a_network_s_input_are_counted() -> None:
         in page()
     )
     assert "8 px" not in page()
+
+
+def test_the_page_says_from_which_score_on_an_answer_is_a_match() -> None:
+    run(rows(bad=4.0, good=0.8), score={"cutoffs": [1], "fpir": [0.1, 0.01]})
+    match = cells("Is there a match at all?")
+    assert list(match) == ["good", "bad"]
+    assert [*match["good"]] == [
+        "µAP",
+        "recall at 90% precision",
+        "score for FPIR 10%",
+        "false matches",
+        "misses",
+    ]
+    told = files.read_json(paths.row_metrics("good"))["identification"]
+    [point] = told["operating_points"]
+    assert match["good"]["score for FPIR 10%"] == f"{point['threshold']:.3f}"
+    assert match["good"]["false matches"].startswith(f"{point['fpir']['value']:.1%} (")
+    assert match["good"]["misses"].startswith(f"{point['fnir']['value']:.1%} (")
+    text = page()
+    assert "80 queries have a match in the gallery; 0 have none. So that there are enough" in text
+    assert f"`good`, score ≥ {point['threshold']:.3f}: " in text
+    assert (
+        "No threshold is given for an FPIR of 1%: it takes 300 queries without a match, and there are 80."
+        in text
+    )
+
+
+def test_without_labels_there_is_nothing_to_say_about_matches() -> None:
+    images = [Image(image.name, image.split, None, image.vector) for image in clustered(3, 2, 2, noise=0.1)]
+    run({"a": images})
+    assert "match" not in page()
 
 
 def change_costs(row: str, **costs: Any) -> None:

@@ -89,7 +89,7 @@ def attempt(folder: Path, stage: str, largest_file: int | None = None) -> subpro
     return subprocess.run(
         command(stage),
         cwd=folder,
-        env=project.environment(),
+        env=project.environment(forks=True),
         capture_output=True,
         text=True,
         check=False,

@@ -57,9 +57,9 @@ OUTS = {
     "embed_train": {paths.embeddings("${item}", "train")},
     "near_copies": {paths.near_copies("${item}")},
     "slices": {paths.SLICES},
-    "report_row": {paths.report_row(KEY)},
-    "report_row_refined": {paths.report_row(KEY)},
-    "report_thumbnails": {paths.REPORT_THUMBNAILS},
+    "report_row": {paths.report_row(KEY), paths.report_ranks(KEY)},
+    "report_row_refined": {paths.report_row(KEY), paths.report_ranks(KEY)},
+    "report_thumbnails": {paths.REPORT_THUMBNAILS, paths.REPORT_PICTURES},
     "report": {paths.REPORT, paths.REPORT_ASSETS},
     "score_refined": {paths.row_metrics(KEY), paths.row_queries(KEY)},
 }

@@ -101,9 +101,10 @@ def test_the_page_says_that_edits_are_measured_and_which_a_row_survives() -> Non
         "| `good` | 0.50 |   1.00 |\n| `bad`  | 0.00 |   0.50 |\n\n"
     ) in page()
     assert (
-        "comes first (top_1). With 2 queries of a kind, chance moves it by up to 0.69 either way. A" in page()
+        "comes first (top_1). With 2 queries of a kind, chance moves it by up to 0.69 either way; " in page()
     )
-    assert "(2 queries); mirror: left and right swapped (2 queries)." in page()
+    assert "\n- mirror (2 queries): left and right swapped.\n" in page()
+    assert "resampling queries.\n" in page()  # Each is of another photo.
     assert "by label" not in page().split("## Cost")[0]
     assert "right picture" not in page() and "blur" not in page()
 

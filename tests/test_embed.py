@@ -103,10 +103,9 @@ def forget() -> None:
 
 
 @pytest.fixture(autouse=True)
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
+def project(empty_folder: Path) -> Path:
     settings()
-    return tmp_path
+    return empty_folder
 
 
 # --- what is written

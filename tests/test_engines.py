@@ -45,6 +45,8 @@ PHOTOS = [photograph(seed) for seed in range(20)]
 NAMED = [(identify(photo), photo) for photo in PHOTOS]
 ALL = ("torch", "openvino", "onnxruntime")
 CONVERTING = ("openvino", "onnxruntime")
+# As in the engine's file: with it, every conversion would fork processes that report to the vendor.
+sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
 COMPUTES_BFLOAT16 = "BF16" in __import__("openvino").Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 

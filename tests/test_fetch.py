@@ -27,9 +27,8 @@ RANDOM = {
 
 
 @pytest.fixture(autouse=True)
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+def project(empty_folder: Path) -> Path:
+    return empty_folder
 
 
 def settings(seed: int = 0, **encoder: Any) -> None:

@@ -513,7 +513,7 @@ OFFLINE = {
 )
 def test_without_network_each_row_prints_one_line(tmp_path: Path, url: str, reason: str) -> None:
     write(tmp_path, OFFLINE)
-    command = [sys.executable, "-c", _ROWS_IN_ONE_PROCESS, *OFFLINE]
+    command = ["python", "-c", _ROWS_IN_ONE_PROCESS, *OFFLINE]
     done = subprocess.run(
         command, cwd=tmp_path, env=environment(tmp_path, url), capture_output=True, text=True, check=False
     )
@@ -533,7 +533,7 @@ def test_what_open_clip_s_text_tower_needs_comes_from_the_hub_by_the_same_way(
     hub.add("tiny/text", repository := hub_repositories.bert(tmp_path / "bert"))
     rows = ["open_clip_tokenizer", "open_clip_text"]
     write(tmp_path, OFFLINE)
-    command = [sys.executable, "-c", _ROWS_IN_ONE_PROCESS, *rows]
+    command = ["python", "-c", _ROWS_IN_ONE_PROCESS, *rows]
     done = subprocess.run(
         command, cwd=tmp_path, env=environment(tmp_path, hub.url), capture_output=True, text=True, check=False
     )

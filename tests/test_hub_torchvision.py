@@ -8,7 +8,6 @@ import functools
 import json
 import shutil
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -81,7 +80,7 @@ def fetch(project: Path, files: dict[str, Path], server: str) -> Fetch:
     def run(
         *rows: str, base: str = server, resnet18: str = files["resnet18"].name
     ) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-c", _FETCH, base, resnet18, files["resnet50"].name, *rows]
+        command = ["python", "-c", _FETCH, base, resnet18, files["resnet50"].name, *rows]
         return subprocess.run(
             command, cwd=project, env=environment(project, base), capture_output=True, text=True, check=False
         )

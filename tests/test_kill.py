@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -54,7 +55,11 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
     """Its output goes to a file: a process that outlives its parent can still write there."""
     with (folder.parent / "output.txt").open("ab") as output:
         return subprocess.Popen(
-            arguments, cwd=folder, env=project.environment(), stdout=output, stderr=output
+            arguments,
+            cwd=folder,
+            env=project.environment(OMP_NUM_THREADS="2"),
+            stdout=output,
+            stderr=output,
         )
 
 
@@ -72,14 +77,15 @@ def at_work(folder: Path) -> list[psutil.Process]:
 
 def files(folder: Path) -> set[tuple[str, int]]:
     """What a stage has written so far, half-written files too."""
-    found = set()
+    written = set()
     for part in ("data", ".cache"):
-        for path in (folder / part).rglob("*"):
-            try:
-                found.add((str(path), path.stat().st_mtime_ns))
-            except FileNotFoundError:  # renamed just now
-                continue
-    return found
+        for parent, folders, names in os.walk(folder / part):
+            if "raw" in folders:
+                folders.remove("raw")  # photos, which no stage writes
+            for path in (os.path.join(parent, name) for name in [*folders, *names]):  # noqa: PTH118
+                with contextlib.suppress(FileNotFoundError):  # renamed just now
+                    written.add((path, os.stat(path).st_mtime_ns))  # noqa: PTH116
+    return written
 
 
 def kill(process: subprocess.Popen[bytes]) -> bool:

@@ -29,7 +29,7 @@ from lineup.layouts import (
     revisited,
     stanford_online_products,
 )
-from lineup.layouts.layout import Judgement, Layout, Source, SourcePhoto
+from lineup.layouts.layout import Judgement, Layout, Role, Source, SourcePhoto
 from lineup.photos import photo_register, raw_folder
 
 LAYOUTS: dict[str, Layout] = {
@@ -41,7 +41,7 @@ LAYOUTS: dict[str, Layout] = {
     "revisited": revisited.LAYOUT,
     "huggingface_imagefolder": huggingface_imagefolder.LAYOUT,
 }
-TEST = ("query", "gallery")
+TEST: tuple[Role, ...] = ("query", "gallery")
 
 
 def tree(root: Path, *names: str, texts: Mapping[str, str] | None = None) -> Path:
@@ -58,7 +58,7 @@ def read(layout: Layout, source: Path) -> Source:
     return layout.read(source)
 
 
-def by_name(source: Source) -> dict[str, tuple[str | None, tuple[str, ...]]]:
+def by_name(source: Source) -> dict[str, tuple[str | None, tuple[Role, ...]]]:
     photos = {photo.name: (photo.label, photo.roles) for photo in source.photos}
     assert len(photos) == len(source.photos)
     return photos
@@ -667,7 +667,7 @@ def test_a_pickle_of_any_protocol_with_arrays_is_read(tmp_path: Path, protocol: 
         hard=np.array([2], ">i4"),
         junk=np.array([], np.int64),
     )
-    scalars = truth(easy=(np.int64(5),), hard=[np.uint8(6)], bbx=tuple(np.float32([1, 2, 3, 4.5])))
+    scalars = truth(easy=(np.int64(5),), hard=[np.uint8(6)], bbx=tuple(np.array([1, 2, 3, 4.5], np.float32)))
     content = ground_truth(arrays, scalars) | {
         "imlist": np.array(GALLERY),
         "qimlist": np.array(QUERIES, object),

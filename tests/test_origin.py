@@ -30,9 +30,8 @@ Run = Callable[[], object]
 
 
 @pytest.fixture(autouse=True)
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Image]:
+def project(empty_folder: Path) -> list[Image]:
     """Two models and three refinements, searched and scored."""
-    monkeypatch.chdir(tmp_path)
     images = clustered(5, 2, 4, noise=1)
     collection.run(
         {"a": images, "b": clustered(5, 2, 4, noise=2)}, refinements={}, near_copies={"rows": ["a"]}

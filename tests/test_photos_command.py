@@ -172,11 +172,15 @@ def test_adding_photos_moves_no_old_one(source: Path, capsys: pytest.CaptureFixt
             sides.setdefault(label, set()).add(name.partition("/")[0])
             queries[label] += name.startswith("test/query/")
     assert {len(each) for each in sides.values()} == {1} and max(queries.values()) == 1
+    lay_out(source, "--queries-per-label", "2")
+    tested = sum("test" in side for side in sides.values()) - 9  # without those of one photo
+    assert photos().keys() == {row["path"] for row in record()} and len(photos()) == 1100
+    assert f"{tested} of 111 labels have fewer queries than asked for" in capsys.readouterr().out
     # single1 had a distractor; now one of its new photos searches for it.
     assert queries["single1"] == 1 and "test/gallery/single1/0.jpg" in photos()
 
 
-def test_flat_queries_stay_as_the_pile_grows(source: Path) -> None:
+def test_flat_queries_stay_as_the_pile_grows(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
     add(source, (f"{number}.jpg" for number in range(60)))
     lay_out(source, "--queries", "20")
     before = photos()
@@ -184,6 +188,10 @@ def test_flat_queries_stay_as_the_pile_grows(source: Path) -> None:
     lay_out(source, "--queries", "20")
     assert before.items() < photos().items()
     assert count() == {"test/query": 20, "test/gallery": 80}
+    before = photos()
+    capsys.readouterr()
+    lay_out(source, "--queries", "21")
+    assert photos() == before and "there are fewer queries than asked for" in capsys.readouterr().out
 
 
 def test_a_second_run_changes_nothing(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -331,7 +339,9 @@ def test_a_new_file_of_an_old_name_does_not_replace_it(source: Path) -> None:
 # Layouts that prescribe more
 
 
-def test_photos_that_lie_right_are_taken_as_they_are(source: Path) -> None:
+def test_photos_that_lie_right_are_taken_as_they_are(
+    source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     files = ["test/query/q.jpg", "test/gallery/x/g1.jpg", "test/gallery/g2.jpg", "train/x/deep/t.jpg"]
     add(source, files)
     (source / "labels.csv").write_text("path,label\ntest/query/q.jpg,x\ntest/gallery/x/g1.jpg,\n")
@@ -341,7 +351,9 @@ def test_photos_that_lie_right_are_taken_as_they_are(source: Path) -> None:
     assert photos().keys() == {*files} and labels_read() == labels_read(source)
     assert (RAW / "qrels.csv").read_text() == (source / "qrels.csv").read_text()
     assert (RAW / "attributes.csv").read_text() == (source / "attributes.csv").read_text()
+    capsys.readouterr()
     lay_out(source)
+    assert "nothing to do" in (printed := capsys.readouterr().out) and "fewer queries" not in printed
 
 
 def test_prescribed_roles_judgements_crops_and_attributes(source: Path) -> None:
@@ -425,6 +437,43 @@ def test_a_corrected_label_moves_its_photo_and_what_people_wrote_stays(source: P
     labels = labels_read()
     assert labels.pop(mine) == "mine"
     assert labels == {row["path"]: rows[row["source"]] for row in record() if row["path"] != mine}
+
+
+def test_renamed_photos_stay_and_those_moved_to_another_label_are_moved(
+    source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add(source, pile(12, 4))
+    (source / "sku0/copy of 0.jpg").write_bytes((source / "sku0/0.jpg").read_bytes())
+    lay_out(source)
+    before = {row["source"]: row["path"] for row in record()}
+    (source / "sku0/1.jpg").rename(source / "sku0/front.jpg")
+    (source / "sku1").rename(source / "SKU-1")
+    (source / "sku2/0.jpg").rename(source / "sku3/moved.jpg")
+    capsys.readouterr()
+    lay_out(source)
+    after = {row["source"]: row["path"] for row in record()}
+    assert after["sku0/front.jpg"] == before["sku0/1.jpg"]
+    assert (
+        after["sku0/copy of 0.jpg"] == before["sku0/copy of 0.jpg"]
+        and after["sku0/0.jpg"] == before["sku0/0.jpg"]
+    )
+    assert len(photos()) == 49 and after.keys() == tree(source).keys()
+    assert labels_read() == {path: name.partition("/")[0] for name, path in after.items()}
+    assert "5 photos given another label (5 files" in capsys.readouterr().out
+    fresh = "fresh"
+    lay_out(source, "--to", fresh)
+    assert Counter(photos().values()) == Counter(photos(Path(fresh)).values())
+
+
+def test_a_version_that_is_not_here_is_pulled_first(source: Path) -> None:
+    add(source, pile(6, 3))
+    RAW.parent.mkdir()
+    Path("data/raw.dvc").touch()
+    with pytest.raises(
+        UserError, match=r"data/raw: is under version control.*`dvc pull data/raw`.*raw.dvc to lay"
+    ):
+        lay_out(source)
+    assert not RAW.exists()
 
 
 # Where the photos are

@@ -82,7 +82,7 @@ def test_a_teammate_new_photos_and_a_branch_with_others(mine: Path, tmp_path: Pa
     assert photos.items() < larger.items() and len(larger) == len(first) + 13
     run("dvc", "push", "-q", cwd=theirs)
 
-    run("git", "pull", "-q", str(theirs), "more:more", cwd=mine)
+    run("git", "fetch", "-q", str(theirs), "more:more", cwd=mine)
     run("git", "checkout", "-q", "more", cwd=mine)
     run("dvc", "pull", "-q", "data/raw", cwd=mine)
     assert tree(mine / "data/raw") == larger
@@ -101,6 +101,11 @@ def test_with_no_relink_dvc_leaves_hard_linked_photos_alone(mine: Path, tmp_path
     run("dvc", "add", "-q", "--no-relink", "data/raw", cwd=mine)
     assert states(source) == before
     assert run("dvc", "status", "-q", "data/raw.dvc", cwd=mine).returncode == 0
+    add_products(source, range(4, 6), range(2))
+    before = states(source)
+    assert "in spite of --hard-links: by data/raw.dvc" in lineup_photos(mine, source, "--hard-links")
+    run("dvc", "add", "-q", "data/raw", cwd=mine)
+    assert states(source) == before
     # This is what the advice is for. When DVC stops doing it, hard links can become the default.
     run("git", "clean", "-fdxq", "data", cwd=mine)
     run("rm", "-rf", ".dvc/cache", cwd=mine)

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.support import project
+from tests.support import finished_project, project
+from tests.support.finished_project import ROWS
 from tests.support.project import demo_params, read_params, repro, run, tree, write_params
 
 pytestmark = pytest.mark.slow
 
-ROWS = ("mobilenet_v2", "raw_pixels_l2")
 JOINED = {"slices", "compare", "report"}  # what reads every row; in seconds
 ROW_STAGES = ["fetch", "train", "embed", "index", "retrieve", "score"]
 
@@ -25,20 +25,14 @@ def of(row: str, first: str = "fetch") -> set[str]:
     return {f"{stage}@{row}" for stage in [*ROW_STAGES[ROW_STAGES.index(first) :], "report_row"]}
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project that ran to the end once."""
-    folder = project.create(tmp_path_factory.mktemp("pipeline") / "project", demo_params(*ROWS))
-    run("python", "-m", "lineup", "demo", "--identities", "30", cwd=folder)
-    executed = repro(folder)
-    assert set(executed) == {"preprocess", "report_thumbnails"} | JOINED | of(ROWS[0]) | of(ROWS[1])
-    return folder
-
-
 @pytest.fixture
-def folder(finished: Path, tmp_path: Path) -> Path:
-    """A copy of it, to change."""
-    return Path(shutil.copytree(finished, tmp_path / "project", symlinks=True))
+def folder(finished_copy: Path) -> Path:
+    return finished_copy
+
+
+def test_the_first_run_executes_everything(finished: Path) -> None:
+    expected = {"preprocess", "report_thumbnails"} | JOINED | of(ROWS[0]) | of(ROWS[1])
+    assert set(finished_project.executed(finished)) == expected
 
 
 def comparison(folder: Path) -> str:
@@ -115,10 +109,11 @@ def test_a_new_gallery_photo_fetches_and_trains_nothing(folder: Path, tmp_path: 
     costs = json.loads((folder / "data/costs/mobilenet_v2/embed.json").read_text())
     assert costs["computed"] == 1
 
-    # The same collection in a fresh project, without any history, gives the same bytes.
+    # The same collection in a fresh project, without any history, gives the same bytes. Each stage has a Python of
+    # its own here, and two threads.
     fresh = project.create(tmp_path / "fresh", read_params(folder))
     shutil.copytree(folder / "data/raw", fresh / "data/raw")
-    repro(fresh)
+    repro(fresh, forks=False, OMP_NUM_THREADS="2")
     for part in ("prepared", "embeddings", "indexes", "rankings"):
         assert tree(fresh / "data" / part) == tree(folder / "data" / part)
     assert tree(fresh / "metrics/queries") == tree(folder / "metrics/queries")

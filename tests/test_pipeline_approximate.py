@@ -34,7 +34,7 @@ def test_exact_and_approximate_stand_side_by_side(tmp_path: Path) -> None:
     )
     assert not any(name.startswith("ann_recall") for name in metrics["mobilenet_v2"])
     assert metrics["mobilenet_v2_ivf"]["images_per_second"] == metrics["mobilenet_v2"]["images_per_second"]
-    assert metrics["mobilenet_v2_ivf"]["dim"] == metrics["mobilenet_v2"]["dim"]
+    assert metrics["mobilenet_v2_ivf"]["train_minutes"] == metrics["mobilenet_v2"]["train_minutes"]
     told = (folder / "metrics" / "comparison.md").read_text(encoding="utf-8")
     assert (
         "| ANN recall@100 |" in told

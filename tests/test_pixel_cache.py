@@ -72,13 +72,12 @@ def kept() -> dict[str, int]:
 
 
 @pytest.fixture(autouse=True)
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
+def project(empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     compute = computation.compute
     monkeypatch.setattr(computation, "compute", lambda *arguments: compute(*arguments, measured=MEASURED))
     settings()
     write_prepared(paths.images("test"), [("gallery", photo) for photo in PHOTOS])
-    return tmp_path
+    return empty_folder
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.slow
 
 PLOTS = {
     paths.TOP_K_CURVES.as_posix(): {"template": "curves_by_model_log_x", "x": "k", "y": "top_k"},
+    paths.IDENTIFICATION_CURVES.as_posix(): {"template": "curves_by_model_log_x", "x": "fpir", "y": "fnir"},
     paths.ACCURACY_COST.as_posix(): {"template": "accuracy_cost", "x": "images_per_second", "y": "map_at_r"},
     paths.TRAINING_CURVES.as_posix(): {"template": "curves_by_model", "x": "epoch", "y": "map_at_r"},
 }
@@ -31,17 +32,16 @@ CURVE = [
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(empty_folder: Path) -> Path:
     """On `main` two rows, one of them fine-tuned; on `try` the other one is better."""
-    monkeypatch.chdir(tmp_path)
     for command in (
         "git init -q -b main",
         "git config user.email t@example.org",
         "git config user.name T",
         "dvc init -q",
     ):
-        run(*command.split(), cwd=tmp_path)
-    shutil.copytree(ROOT / ".dvc" / "plots", tmp_path / ".dvc" / "plots")
+        run(*command.split(), cwd=empty_folder)
+    shutil.copytree(ROOT / ".dvc" / "plots", empty_folder / ".dvc" / "plots")
     Path("dvc.yaml").write_text(
         yaml.safe_dump({"plots": [{name: settings} for name, settings in PLOTS.items()]}), encoding="utf-8"
     )
@@ -50,12 +50,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     files.write_json(
         paths.costs("train", "sharp"), {"row": "sharp", "minutes": 1.0, "note": None, "curve": CURVE}
     )
-    commit(tmp_path, "sharp")
-    run("git", "checkout", "-qb", "try", cwd=tmp_path)
+    commit(empty_folder, "sharp")
+    run("git", "checkout", "-qb", "try", cwd=empty_folder)
     collection.write_embeddings("blurred", clustered(6, 3, 4, 1.0), images_per_second=300.0)
     collection.search("blurred")
-    commit(tmp_path, "blurred")
-    return tmp_path
+    commit(empty_folder, "blurred")
+    return empty_folder
 
 
 def commit(folder: Path, row: str) -> None:

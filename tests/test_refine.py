@@ -14,11 +14,12 @@ from pydantic import TypeAdapter
 from threadpoolctl import threadpool_limits
 
 from lineup.errors import UserError
-from lineup.refinements import k_reciprocal, whitening
+from lineup.refinements import k_reciprocal, local_scaling, score_normalisation, whitening
 from lineup.refinements import refinement as refinements
 from lineup.refinements.hits import Hits
 from lineup.refinements.refinement import RefinementInput, VectorSpace
 from lineup.search import exact
+from lineup.search.gallery import Gallery
 from lineup.settings.refinement import KReciprocal, RefinementSettings
 
 NONE = np.empty((0, 2), np.int64)
@@ -316,13 +317,106 @@ def test_copies_of_one_picture_are_no_trouble() -> None:
 
 
 def test_a_query_is_re_ranked_as_if_it_were_alone() -> None:
-    task = searched(scattered(queries=6), 25)
-    for chosen in (settings("k_reciprocal", k1=5), settings("query_expansion")):
+    task = scaled(scattered(queries=6), 25)
+    for chosen in (
+        settings("k_reciprocal", k1=5),
+        settings("query_expansion"),
+        settings("score_normalisation", **ONE_ROW, first_rank=2, last_rank=9),
+        settings("local_scaling", **ONE_ROW, k=4),
+    ):
         together = refinements.create(chosen).rank(task)
         for q in range(6):
             alone = refinements.create(chosen).rank(task.of_query(q))
             assert alone.positions[0].tolist() == together.positions[q].tolist()
             assert alone.scores[0].tobytes() == together.scores[q].tobytes()
+
+
+# Scores that one threshold can cut
+
+
+ONE_ROW = {"with": "a"}
+
+
+def test_normalised_scores_worked_by_hand() -> None:
+    ranking = hits([(7, 0.9), (3, 0.7), (5, 0.5), (2, 0.1)], [(1, 0.4), (2, 0.2)])
+    task = RefinementInput(ranking, ranking, None, NONE, 3)
+    chosen = settings("score_normalisation", **ONE_ROW, share=0.5, first_rank=3, last_rank=4)
+    normalised = refinements.create(chosen).rank(task)
+    # Half of (.5 + .1) / 2; and half of .2, the last score of a ranking that ends before.
+    assert [listed(normalised, q) for q in range(2)] == [[7, 3, 5], [1, 2]]
+    np.testing.assert_allclose(normalised.scores, [[0.75, 0.55, 0.35], [0.3, 0.1, np.nan]], rtol=1e-6)
+
+
+@given(st.integers(0, 500), st.integers(1, 12), st.integers(0, 12), st.floats(0, 2))
+def test_score_normalisation_is_the_naive_loop(seed: int, first: int, more: int, share: float) -> None:
+    task = searched(scattered(seed=seed % 7), 9)
+    chosen = settings("score_normalisation", **ONE_ROW, share=share, first_rank=first, last_rank=first + more)
+    ranking = refinements.create(chosen).rank(task)
+    expected = []
+    for positions, scores in zip(*task.first, strict=True):
+        some = [float(score) for score in scores[first - 1 : first + more]] or [float(scores[-1])]
+        bias = share * sum(some) / len(some)
+        expected.append({int(p): float(s) - bias for p, s in zip(positions, scores, strict=True)})
+    same(ranking, expected, 9)
+
+
+def test_a_neighbourhood_of_no_images_scores_nothing() -> None:
+    nothing = np.full((1, 3), np.nan, np.float32)
+    assert score_normalisation.neighbourhood(nothing, 2, 3).tolist() == [0.0]
+
+
+def gallery_of(where: VectorSpace) -> Gallery:
+    vectors = exact.stored_vectors(where.index, where.index.ntotal)
+    names = np.array([f"g{i:04}" for i in range(len(vectors))])
+    # In two batches, so that an image is left out of its own neighbourhood wherever it is read.
+    parts = (slice(0, 7), slice(7, None))
+    return Gallery(
+        where.metric,
+        len(vectors),
+        vectors.shape[1],
+        lambda: ((names[part], vectors[part]) for part in parts),
+        "here",
+    )
+
+
+def scaled(where: VectorSpace, depth: int, k: int = 4) -> RefinementInput:
+    task = searched(where, depth)
+    learned = local_scaling.learn(gallery_of(where), k)
+    return RefinementInput(task.first, task.second, where, NONE, depth, learned)
+
+
+@pytest.mark.parametrize("metric", ["cosine", "l2"])
+@pytest.mark.parametrize("k", [1, 4, 60])
+def test_local_scaling_is_the_naive_loop(metric: exact.Metric, k: int) -> None:
+    where = scattered(metric=metric)
+    images = exact.stored_vectors(where.index, 40).astype(np.float64)
+
+    def score(a: np.ndarray, b: np.ndarray) -> float:
+        return float(a @ b) if metric == "cosine" else -float(((a - b) ** 2).sum())
+
+    def neighbourhood(vector: np.ndarray, others: list[int]) -> float:
+        nearest = sorted((score(vector, images[x]) for x in others), reverse=True)[:k]
+        return sum(nearest) / len(nearest)
+
+    of_images = [neighbourhood(images[x], [y for y in range(40) if y != x]) for x in range(40)]
+    expected = []
+    for query in where.queries.astype(np.float64):
+        own = neighbourhood(query, [*range(40)])
+        expected.append({x: 2 * score(query, images[x]) - own - of_images[x] for x in range(40)})
+    ranking = refinements.create(settings("local_scaling", **ONE_ROW, k=k)).rank(scaled(where, 40, k))
+    same(ranking, expected, 40)
+
+
+def test_local_scaling_puts_a_lone_image_before_a_hub_that_is_a_little_nearer() -> None:
+    """At angles of 0 (amid four others) and 50 degrees; the query is at 24 degrees."""
+    angles = np.radians([0, 50, -3, -5, -8, -10])
+    where = space(
+        np.array([[np.cos(np.radians(24)), np.sin(np.radians(24))]]),
+        np.column_stack([np.cos(angles), np.sin(angles)]),
+    )
+    assert listed(searched(where, 6).first)[:2] == [0, 1]
+    ranking = refinements.create(settings("local_scaling", **ONE_ROW, k=3)).rank(scaled(where, 6, 3))
+    assert listed(ranking)[:2] == [1, 0]
 
 
 # Whitening
@@ -422,11 +516,16 @@ def test_there_is_a_file_for_every_method() -> None:
         "k_reciprocal",
         "whitening",
         "approximate",
+        "score_normalisation",
+        "local_scaling",
     }
     for method in files:
-        needed = {"whitening": {"dim": 2, "with": "a"}, "approximate": {"index": "hnsw", "with": "a"}}.get(
-            method, {}
-        )
+        needed = {
+            "whitening": {"dim": 2, **ONE_ROW},
+            "approximate": {"index": "hnsw", **ONE_ROW},
+            "score_normalisation": ONE_ROW,
+            "local_scaling": ONE_ROW,
+        }.get(method, {})
         chosen = settings(method, **needed)
         created = refinements.create(chosen)
         assert isinstance(created, refinements.Refinement) and created.settings is chosen

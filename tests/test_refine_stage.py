@@ -16,7 +16,7 @@ import yaml
 
 from lineup import cli, paths
 from lineup.errors import UserError
-from lineup.refinements import whitening
+from lineup.refinements import local_scaling, whitening
 from lineup.search import approximate, exact
 from lineup.serving import gallery_photos, row_search
 from lineup.settings import params
@@ -39,6 +39,14 @@ ROWS = {
         "index": "hnsw",
         "recall_target": 1.0,
     },
+    "normalised": {
+        "from": "a",
+        "with": "a",
+        "method": "score_normalisation",
+        "first_rank": 2,
+        "last_rank": 6,
+    },
+    "scaled": {"from": "a", "with": "a", "method": "local_scaling", "k": 4},
     # chains
     "three": {"from": "fused", "with": "whitened", "method": "reciprocal_rank_fusion"},
     "fused_reranked": {"from": "fused", "with": "b", "method": "k_reciprocal", "k1": 4, "k2": 2},
@@ -50,14 +58,15 @@ ROWS = {
         "recall_target": 1.0,
     },
     "whitened_expanded": {"from": "whitened", "with": "whitened", "method": "query_expansion", "n": 2},
+    "fused_normalised": {"from": "fused", "with": "fused", "method": "score_normalisation", "first_rank": 4},
+    "whitened_scaled": {"from": "whitened", "with": "whitened", "method": "local_scaling", "k": 3},
     "both_reranked": {"from": "reranked", "with": "fused_reranked", "method": "score_fusion"},
 }
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+def place(empty_folder: Path) -> Path:
+    return empty_folder
 
 
 def prepared(
@@ -138,10 +147,9 @@ def test_a_copy_of_the_query_in_other_bytes_leaves_every_refinement_as_it_was(pl
 
     plain, copied = ranked(copies=False), ranked(copies=True)
     for row in ROWS:
-        if row in ("whitened", "whitened_approximated", "whitened_expanded", "three", "both_reranked"):
-            assert plain[row].keys() == copied[row].keys(), (
-                row
-            )  # learned on the gallery, or the depth counts: other scores
+        if row.startswith("whitened") or row in ("three", "both_reranked", "scaled"):
+            # Learned on the gallery, or the depth counts: other scores.
+            assert plain[row].keys() == copied[row].keys(), row
         else:
             assert list(copied[row]) == list(plain[row]) and copied[row] == pytest.approx(
                 plain[row], abs=1e-6
@@ -175,7 +183,10 @@ def test_the_same_inputs_give_the_same_bytes_for_any_number_of_threads(place: Pa
     for threads in ("1", "2"):
         extra = {"OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads, "PYTHONPATH": str(ROOT)}
         subprocess.run(
-            [sys.executable, "-c", code, *ROWS], env=environment(**extra), check=True, capture_output=True
+            [sys.executable, "-c", code, *ROWS],
+            env=environment(forks=False, **extra),
+            check=True,
+            capture_output=True,
         )
         assert results() == first
 
@@ -288,7 +299,9 @@ def test_other_methods_hand_on_empty_folders_whatever_lay_there(place: Path) -> 
     assert list(paths.embeddings("fused").iterdir()) == list(paths.refinement("fused").iterdir()) == []
 
 
-@pytest.mark.parametrize("row", ["whitened", "approximated", "whitened_approximated"])
+@pytest.mark.parametrize(
+    "row", ["whitened", "approximated", "whitened_approximated", "scaled", "whitened_scaled"]
+)
 def test_a_row_that_has_learned_is_opened_without_learning_again(
     place: Path, row: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -300,6 +313,7 @@ def test_a_row_that_has_learned_is_opened_without_learning_again(
         raise AssertionError("learned again")
 
     monkeypatch.setattr(whitening, "learn", learns)
+    monkeypatch.setattr(local_scaling, "learn", learns)
     monkeypatch.setattr(approximate, "build", learns)
     opened = row_search.open_row(row, params.load(), gallery_photos.read("pixels"))
     vectors = embeddings.read_embeddings(paths.embeddings("a"), "query")
@@ -311,7 +325,7 @@ def test_a_row_that_has_learned_is_opened_without_learning_again(
         assert [result.score for result in results] == ranking.scores[q][: len(results)].tolist()
 
 
-@pytest.mark.parametrize("row", ["whitened", "approximated"])
+@pytest.mark.parametrize("row", ["whitened", "approximated", "scaled"])
 def test_what_another_row_learned_or_was_learned_from_other_vectors_is_refused(place: Path, row: str) -> None:
     prepared({**ROWS, "other": {**ROWS[row], "from": "b", "with": "b"}})
     refined(row)
@@ -335,7 +349,10 @@ def test_fusion_of_a_row_with_itself_keeps_its_ranking(place: Path) -> None:
     assert [ids(twice, q) for q in range(6)] == [ids(model, q) for q in range(6)]
 
 
-@pytest.mark.parametrize(("row", "name"), [("expanded", "n"), ("reranked", "k1"), ("reranked", "candidates")])
+@pytest.mark.parametrize(
+    ("row", "name"),
+    [("expanded", "n"), ("reranked", "k1"), ("reranked", "candidates"), ("normalised", "last_rank")],
+)
 def test_looking_further_than_the_rankings_go_is_told(place: Path, row: str, name: str) -> None:
     prepared({row: {**ROWS[row], name: 9}}, retrieve={"depth": 8}, score={"cutoffs": [1]})
     with pytest.raises(
@@ -478,6 +495,10 @@ def test_a_thousand_refinements_of_refinements_are_checked_in_one_pass(place: Pa
         (
             {"r": {**CHAIN, "method": "query_expansion", "n": 0}},
             "refinements.r.n is 0: input should be greater than or equal to 1",
+        ),
+        (
+            {"r": {"from": "a", "with": "a", "method": "score_normalisation", "last_rank": 5}},
+            "refinements.r: last_rank is 5, before first_rank 11; set it to more",
         ),
     ],
 )

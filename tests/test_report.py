@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
 import json
+import math
 import re
 import shutil
 import subprocess
 import sys
 from collections import Counter
+from datetime import datetime, timedelta, timezone
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -23,12 +26,16 @@ from PIL import Image as Pillow
 
 from lineup import paths
 from lineup.errors import UserError
+from lineup.evaluation import comparison, row_metrics, tables
+from lineup.evaluation.comparison import Pair
 from lineup.evaluation.relevance import Relevance
 from lineup.evaluation.rich_text import Code, Strong
+from lineup.evaluation.row_metrics import RowCosts
 from lineup.photos import decoding as prepared_images
 from lineup.photos import thumbnails
+from lineup.report import charts, figures_table, first_screen, html, js_data, made, overview, row, suspects
 from lineup.report import collection as report_collection
-from lineup.report import html, js_data, overview, row
+from lineup.report.query_figures import QueryFigures
 from lineup.storage import files, parquet, rankings, schemas
 from stages import report
 from tests.support import collection, project, reported
@@ -160,9 +167,9 @@ def side(labels: list[int]) -> report_collection.Side:
     )
 
 
-def figures(first_hit: list[int], top_label: list[str], top_score: list[float]) -> overview.QueryFigures:
+def figures(first_hit: list[int], top_label: list[str], top_score: list[float]) -> QueryFigures:
     count = len(first_hit)
-    return overview.QueryFigures(
+    return QueryFigures(
         [], np.ones(count, np.int64), np.array(first_hit), np.zeros(count), top_label, np.array(top_score)
     )
 
@@ -175,11 +182,52 @@ def test_label_suspects_of_a_hand_worked_case() -> None:
         "b": figures([2, 2, 1, 0, 2], ["dog", "owl", "dog", "cat", "dog"], [-90.0, -5.0, -6.0, -80.0, -7.0]),
     }
     # Among a's first scores 4's is the 2nd of 5 from below, among b's the 3rd; 0's is the lowest of both.
-    assert overview.label_suspects(rows, test) == [[4, 1, 0.5], [0, 1, 0.2]]
+    assert suspects.label_suspects(rows, test) == [[4, 1, 0.5, 2], [0, 1, 0.2, 2]]
     # Judged right under another label (qrels): nothing to suspect.
     judged = {"a": figures([1, 2, 1, 0, 3], rows["a"].top_label, [0.2, 0.9, 0.8, 0.7, 0.6]), "b": rows["b"]}
-    assert [suspect[0] for suspect in overview.label_suspects(judged, test)] == [4]
-    assert overview.label_suspects({}, test) == []
+    assert [suspect[0] for suspect in suspects.label_suspects(judged, test)] == [4]
+    assert suspects.label_suspects({}, test) == []
+    # Two of three are most rows. Of 1, two say owl now; what only most say comes after what all say.
+    third = figures([2, 2, 1, 0, 1], ["dog", "owl", "dog", "cat", "cat"], [0.5, 0.6, 0.1, 0.2, 0.3])
+    assert suspects.label_suspects({**rows, "c": third}, test) == [
+        [0, 1, pytest.approx((0.2 + 0.2 + 0.8) / 3, abs=1e-4), 3],
+        [1, 2, 1.0, 2],
+        [4, 1, 0.5, 2],
+    ]
+
+
+def test_the_best_rows_judge_labels_and_at_least_three(folder: Path) -> None:
+    collection.run({name: clustered(4, 2, 3, 0.4 + i / 2, seed=i) for i, name in enumerate("abcde")})
+    rows = row_metrics.read_all("abcde")
+    names = sorted(rows, key=lambda row: -rows[row].quality["map_at_r"].mean)
+    assert names[0] == "a"
+
+    def judged_with(undecided: list[str]) -> list[str]:
+        pairs = [
+            pair(a, b, 0.1, 0.1, 0.1, 0.5 if b in undecided else 0.01)
+            for i, a in enumerate(names)
+            for b in names[i + 1 :]
+        ]
+        return suspects.judges(comparison.compare(rows, ["map_at_r"], pairs))
+
+    assert judged_with([]) == names[:3]
+    assert judged_with([names[4]]) == [*names[:3], names[4]]
+    assert judged_with(names[1:]) == names
+
+
+def test_a_pair_of_photos_that_are_queries_and_gallery_images_comes_once() -> None:
+    ids = [b"x", b"y", b"z"]
+    relevance = Relevance(
+        "labels",
+        np.array([image_id.decode() for image_id in ids]),
+        np.array(ids),
+        np.array([0, 1, 2]),
+        np.array([0, 1, 2]),
+        np.empty((0, 3), np.int64),
+    )
+    positions = np.array([[1, 2], [0, 2], [0, 1]])
+    scores = np.array([[0.9, 0.5], [0.9, 0.7], [0.5, 0.7]])
+    assert row.alike_pairs(positions, scores, relevance) == [[0, 1, 0.9], [1, 2, 0.7], [0, 2, 0.5]]
 
 
 def test_a_planted_wrong_label_is_the_first_suspect(folder: Path) -> None:
@@ -194,7 +242,7 @@ def test_a_planted_wrong_label_is_the_first_suspect(folder: Path) -> None:
         }
     )
     data = page_data()
-    query, answered, _ = data["queries"]["suspects"][0]
+    query, answered, *_ = data["queries"]["suspects"][0]
     assert data["collection"]["queries"]["paths"][query] == "test/query/2/0.jpg"
     assert data["collection"]["labels"][answered] == "label 2"
     assert row_file("one")["alike"][0][0] == query
@@ -234,13 +282,75 @@ def test_the_table_has_the_comparisons_figures(folder: Path) -> None:
         for line in paths.COMPARISON.read_text(encoding="utf-8").splitlines()
         if line.startswith("|") and not line.startswith("| --")
     ]
-    quality, cost = markdown[: len(lines) + 1], markdown[len(lines) + 1 :]
+    # The table of matches stands between them.
+    quality, cost = markdown[: len(lines) + 1], markdown[-len(lines) - 1 :]
     expected = [[*a, *b[2:]] for a, b in zip(quality, cost, strict=True)]
     assert header == expected[0]
-    plain = [[re.sub(r"^[★≈] |,(?= p )", "", cell) for cell in line] for line in lines]
-    assert plain == [
-        [re.sub(r",(?= p )", "", cell).replace("\\", "") for cell in line] for line in expected[1:]
-    ]
+    standing = header.index(tables.AGAINST_THE_BEST)
+    plain = [[" ".join(re.sub(r"^[★≈] ", "", cell).split()) for cell in line] for line in lines]
+    (pair,) = [pair for pair in overview.read_pairs(paths.SIGNIFICANCE) if pair.metric == "map_at_r"]
+    assert (pair.a, pair.b) == ("sharp", "blurred"), "sharp is the best row"
+    for line, cells in zip(plain, expected[1:], strict=True):
+        difference, verdict = line.pop(standing), cells.pop(standing)
+        if verdict != "best":
+            ends = f"({-pair.high:+.3f} to {-pair.low:+.3f})"
+            assert difference == f"{-pair.difference:+.3f} {verdict.replace(',', f' {ends}')}"
+        assert line == [cell.replace("\\", "") for cell in cells]
+
+
+def test_bars_span_their_column_and_rows_are_sorted_by_their_values(folder: Path) -> None:
+    reported.run(two_rows())
+    rows = row_metrics.read_all(("sharp", "blurred"))
+    compared = comparison.compare(rows, ("map_at_r", "top_1"), overview.read_pairs(paths.SIGNIFICANCE))
+    table = figures_table.figures_table(compared)
+    (_, sharp), (_, blurred) = table.lines
+    worst, best = rows["blurred"].quality["map_at_r"], rows["sharp"].quality["map_at_r"]
+    assert worst.low is not None and best.low is not None and best.high is not None
+    assert blurred[1].bar and sharp[1].bar
+    assert blurred[1].bar.low == 0 and sharp[1].bar.high == 100
+    span = best.high - worst.low
+    assert sharp[1].bar.low == pytest.approx(100 * (best.low - worst.low) / span, abs=0.06)
+    assert sharp[1].bar.mean == pytest.approx(100 * (best.mean - worst.low) / span, abs=0.06)
+    assert (sharp[1].value, sharp[2].value) == (best.mean, 0.0)
+    assert blurred[2].value == pytest.approx(worst.mean - best.mean, abs=2e-6)
+    shown = {column.title: column.shown for column in table.columns}
+    assert shown["map_at_r"] and shown["images/s"] and not shown["GFLOPs"] and not shown["dim"]
+
+
+def row_costs(**known: Any) -> RowCosts:
+    fields: dict[str, Any] = {
+        **dict.fromkeys(RowCosts.model_fields),
+        "transform_ms": 0.0,
+        "training_curve": (),
+    }
+    return RowCosts(**fields | {"random": False, "search_device": "CPU", "search_threads": 2} | known)
+
+
+def test_costs_of_a_hand_worked_case() -> None:
+    costs = row_costs(images_per_second=250.0, query_ms=1.5, parameters=2_500_000, train_minutes=0.0)
+    values = {key: cost.of(costs) for key, cost in charts.COSTS.items()}
+    assert values == {
+        "query_total_ms": 5.5,  # 4 ms of a batch's time, and the search
+        "index_mb": None,
+        "parameters": 2.5,
+        "gflops": None,
+        "train_minutes": 0.0,
+        "images_per_second": 250.0,
+    }
+    assert charts.query_total_ms(row_costs(query_ms=1.0)) is None
+    assert charts.query_total_ms(row_costs(images_per_second=250.0)) is None
+
+
+def test_a_cost_that_no_row_has_can_not_be_chosen_and_refinements_name_their_rows(folder: Path) -> None:
+    reported.run(two_rows())
+    rows = row_metrics.read_all(("sharp", "blurred"))
+    compared = comparison.compare(rows, (), ())
+    curves = charts.read_curves(paths.TOP_K_CURVES)
+    data = charts.chart_data(compared, [5, 1], curves, [], {"sharp": ("blurred", "blurred")})
+    assert [row["name"] for row in data["rows"]] == ["blurred", "sharp"]
+    assert [row["made_of"] for row in data["rows"]] == [[], ["blurred"]]
+    assert "train_minutes" not in [cost["key"] for cost in data["costs"]], "nothing was trained"
+    assert len(data["rows"][0]["curve"]) == 24
 
 
 def test_a_sentence_shows_what_isnt_markup_as_text() -> None:
@@ -264,20 +374,43 @@ def test_odd_names_reach_neither_html_nor_scripts_as_they_are(folder: Path) -> N
 def test_the_same_inputs_give_the_same_bytes_and_a_changed_row_only_its_own(folder: Path) -> None:
     rows = two_rows()
     reported.run(rows)
-    before = project.tree(Path("data/report"))
+    before = written_by_stages()
     for name in rows:
         report.main(["--row", name])
     report.main([])
-    assert project.tree(Path("data/report")) == before
+    assert written_by_stages() == before
 
     collection.write_embeddings("blurred", clustered(6, 3, 4, 1.6, seed=2))
     collection.search("blurred")
     report.main(["--row", "blurred"])
-    after = project.tree(Path("data/report"))
-    assert {name for name in after if after[name] != before[name]} == {"rows/blurred.js"}
+    after = written_by_stages()
+    assert {name for name in after if after[name] != before[name]} == {
+        "rows/blurred.js",
+        "ranks/blurred/0.js",
+    }
 
 
-def test_every_test_image_has_one_thumbnail_on_white(folder: Path) -> None:
+def written_by_stages() -> dict[str, Any]:
+    """The report without what says when it was made."""
+    return {name: content for name, content in project.tree(Path("data/report")).items() if name != "made.js"}
+
+
+def larger_pictures() -> dict[str, bytes]:
+    """The larger pictures by id, as the page's scripts read them."""
+    pictures: dict[str, bytes] = {}
+    for file in sorted(paths.REPORT_PICTURES.iterdir()):
+        match = re.fullmatch(
+            r"Object\.assign\(\(window\.LINEUP_PICTURES \?\?= \{\}\), (.*)\);\n",
+            file.read_text(encoding="ascii"),
+        )
+        assert match
+        for image_id, url in json.loads(match[1]).items():
+            assert image_id.startswith(file.stem) and len(file.stem) == 3
+            pictures[image_id] = base64.b64decode(url.removeprefix("data:image/webp;base64,"))
+    return pictures
+
+
+def test_every_test_image_has_two_pictures_on_white(folder: Path) -> None:
     images = clustered(3, 2, 3, 1.0)
     both = [
         *images,
@@ -287,11 +420,15 @@ def test_every_test_image_has_one_thumbnail_on_white(folder: Path) -> None:
     pictures = sorted(paths.REPORT_THUMBNAILS.iterdir())
     assert [file.stem for file in pictures] == sorted({image.id for image in both})
     prepared = prepared_images.prepared(paths.images("test"))
-    assert thumbnails.write(Path("again"), prepared, Path("cache"), 1) == len(pictures) == len(both) - 1
-    for file in pictures:
-        with Pillow.open(file) as small:
-            assert small.format == "JPEG" and small.size == (128, 72)
-            left, right = small.getpixel((10, 36)), small.getpixel((118, 36))
+    written = thumbnails.write(Path("again"), Path("large"), prepared, Path("cache"), 1)
+    assert written == len(pictures) == len(both) - 1
+    large = larger_pictures()
+    assert [*large] == [file.stem for file in pictures]
+    for picture in (*pictures, *map(io.BytesIO, large.values())):
+        with Pillow.open(picture) as small:
+            assert small.format == ("JPEG" if isinstance(picture, Path) else "WEBP")
+            assert small.size == (160, 90), "never enlarged"
+            left, right = small.getpixel((10, 45)), small.getpixel((150, 45))
             assert isinstance(left, tuple) and isinstance(right, tuple)
             assert min(left) > 245 and min(right) < 200
 
@@ -302,11 +439,11 @@ def test_a_new_photo_draws_its_own_thumbnail_only_and_the_cache_changes_no_byte(
     images = clustered(3, 2, 3, 1.0)
     reported.run({"only": images[:-1]})
     drawn: list[bytes] = []
-    draw = thumbnails.thumbnail
-    monkeypatch.setattr(thumbnails, "thumbnail", lambda data: drawn.append(data) or draw(data))
+    draw = thumbnails.draw
+    monkeypatch.setattr(thumbnails, "draw", lambda data: drawn.append(data) or draw(data))
     report.main(["--thumbnails"])
     assert drawn == []
-    before = project.tree(paths.REPORT_THUMBNAILS)
+    before, before_large = project.tree(paths.REPORT_THUMBNAILS), larger_pictures()
 
     shards = [parquet.read_table(file) for file in parquet.shards(paths.images("test"))]
     added = {
@@ -326,6 +463,7 @@ def test_a_new_photo_draws_its_own_thumbnail_only_and_the_cache_changes_no_byte(
     assert {name: after[name] for name in before} == before and after.keys() - before.keys() == {
         f"{'f' * 64}.jpg"
     }
+    assert larger_pictures().items() > before_large.items()
     shutil.rmtree(paths.CACHE / "thumbnails")
     report.main(["--thumbnails"])
     assert project.tree(paths.REPORT_THUMBNAILS) == after
@@ -333,7 +471,14 @@ def test_a_new_photo_draws_its_own_thumbnail_only_and_the_cache_changes_no_byte(
 
 def test_without_labels_nothing_is_marked_right_or_wrong(folder: Path) -> None:
     page = reported.run({"only": [Image(i.name, i.split, None, i.vector) for i in clustered(3, 2, 3, 1.0)]})
-    assert "no labels" in page.read_text(encoding="utf-8")
+    text = page.read_text(encoding="utf-8")
+    assert "no labels" in text
+    assert text.count("data/raw/labels.csv") == text.count("--queries-from edits") == 1, "said once"
+    sections = set(re.findall(r'<section id="(\w+)"', text))
+    assert sections == {"table", "queries", "suspects"}
+    assert not {"query-k", "query-filter", "against-tiles", "examples", "alike"} & set(
+        re.findall(r'id="([\w-]+)"', text)
+    )
     assert set("".join(row_file("only")["marks"])) == {"?"}
     assert page_data()["queries"]["weak"]["labels"] == [] == page_data()["queries"]["suspects"]
 
@@ -367,6 +512,122 @@ def test_what_is_missing_is_named_in_a_sentence(folder: Path) -> None:
     paths.row_queries("blurred").unlink()
     with pytest.raises(UserError, match=r"metrics/queries/blurred.csv: .*; run `dvc repro`"):
         report.main([])
+
+
+def test_a_photo_is_shrunk_to_both_sizes() -> None:
+    noise = Pillow.effect_noise((2000, 1000), 80).convert("RGB")
+    buffer = io.BytesIO()
+    noise.save(buffer, "PNG")
+    small, large = thumbnails.draw(buffer.getvalue())
+    assert thumbnails.thumbnail(buffer.getvalue()) == small
+    sizes = [Pillow.open(io.BytesIO(data)).size for data in (small, large)]
+    assert sizes == [(256, 128), (640, 320)]
+
+
+def test_full_rankings_come_in_parts_of_all_queries(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(row, "QUERIES_PER_PART", 4)
+    reported.run({"only": clustered(3, 2, 5, 1.0)})
+    parts = [
+        json.loads(file.read_text("ascii").partition(" = ")[2].rstrip(";\n"))
+        for file in sorted(paths.report_ranks("only").iterdir())
+    ]
+    assert [len(part["answers"]) for part in parts] == [4, 2]
+    key = page_data()["collection"]["key"]
+    assert {part["collection"] for part in parts} == {key}
+    gallery = page_data()["collection"]["gallery"]["ids"]
+    lines = parquet.read_table(paths.ranking("only")).to_pylist()
+    for line, answers, scores in zip(
+        lines, (a for p in parts for a in p["answers"]), (s for p in parts for s in p["scores"]), strict=True
+    ):
+        assert [gallery[g] for g in answers] == line["gallery_ids"] and len(answers) == 15
+        assert scores == pytest.approx(line["scores"], rel=1e-4)
+
+
+def pair(
+    a: str, b: str, difference: float, low: float, high: float, p: float, metric: str = "map_at_r"
+) -> Pair:
+    return Pair(metric, a, b, difference, low, high, p, p)
+
+
+def test_the_lead_of_the_best_row_is_over_the_runner_up_and_those_not_told_apart(folder: Path) -> None:
+    reported.run(
+        {
+            "a": clustered(4, 2, 3, 0.4),
+            "b": clustered(4, 2, 3, 1.5, seed=1),
+            "c": clustered(4, 2, 3, 2.5, seed=2),
+        }
+    )
+    rows = row_metrics.read_all(("a", "b", "c"))
+    pairs = [
+        pair("a", "b", 9, 9, 9, 0.5, "top_1"),
+        pair("b", "a", -0.0474, -0.0583, 0.0004, 0.004),  # the best row second: signs and ends change places
+        pair("a", "c", 0.25, 0.2, 0.3, 0.06),
+        pair("b", "c", 0.1, 0.1, 0.1, 0.01),
+    ]
+    compared = comparison.compare(rows, ["map_at_r"], pairs)
+    assert [row.name for row in compared.rows] == ["a", "b", "c"]
+    assert first_screen.leads(compared, pairs) == [
+        ("b", "+0.047 (0.000 to 0.058)", 0.004),
+        ("c", "+0.250 (0.200 to 0.300)", 0.06),
+    ]
+    told_apart = [*pairs[:2], pair("a", "c", 0.25, 0.2, 0.3, 0.01), pairs[3]]
+    compared = comparison.compare(rows, ["map_at_r"], told_apart)
+    assert [lead.row for lead in first_screen.leads(compared, told_apart)] == ["b"]
+    assert first_screen.difference_text(-0.25, math.nan, math.nan) == "−0.250"
+    assert first_screen.leads(comparison.compare(rows, [], []), []) == []
+
+
+def test_the_page_says_its_data_and_figures(folder: Path) -> None:
+    page = reported.run(two_rows()).read_text(encoding="utf-8")
+    digest = report_collection.read(report.read_manifest()).data_digest
+    project.run("git", "init", "-q", cwd=folder)
+    blob = project.run("git", "hash-object", str(paths.METRICS), cwd=folder).stdout.strip()
+    assert f"<code>{digest}</code>" in page and f"--find-object={blob[:12]}<" in page
+    significance = csv.DictReader(paths.SIGNIFICANCE.open(encoding="utf-8"))
+    line = next(line for line in significance if line["metric"] == "map_at_r")
+    assert {line["model_a"], line["model_b"]} == {"sharp", "blurred"}
+    assert f">+{abs(float(line['difference'])):.3f} (" in page
+    assert page_data()["pairs"][0][:3] == ["map_at_r", "sharp", "blurred"]
+    # A corrected label is other data, though the photos are the same.
+    corrected = [
+        Image(i.name, i.split, "label 1" if i.name == "0/0" else i.label, i.vector)
+        for i in clustered(6, 3, 4, 0.6)
+    ]
+    collection.write(corrected)
+    images = report_collection.read(report.read_manifest())
+    assert images.data_digest != digest and images.key == page_data()["collection"]["key"]
+
+
+def test_when_it_was_made_is_said_beside_the_page_of_that_page_only(folder: Path) -> None:
+    def git(*arguments: str) -> str:
+        return project.run(
+            "git", "-c", "user.name=n", "-c", "user.email=e", *arguments, cwd=folder
+        ).stdout.strip()
+
+    moment = datetime(2026, 3, 1, 12, 30, tzinfo=timezone(timedelta(hours=2)))
+    reported.run({"only": clustered(3, 2, 3, 1.0)})
+    page_id = re.findall(r'data-page="(\w{16})"', paths.REPORT.read_text(encoding="utf-8"))[0]
+    assert page_id != "0" * 16 and f'"{page_id}"' in paths.REPORT_MADE.read_text(encoding="utf-8")
+    assert '"commit":null' in made.script("x", folder, moment), "not in a repository"
+
+    git("init", "-q")
+    assert '"commit":null' in made.script("x", folder, moment), "without a commit"
+    git("add", "params.yaml", "metrics")
+    git("commit", "-qm", "first")
+    commit = git("rev-parse", "HEAD")
+    assert made.commit_of(folder) == (commit, [])
+    paths.METRICS.write_text("{}", encoding="utf-8")  # what the run itself writes
+    Path("params.yaml").write_text("seed: 1\n", encoding="utf-8")
+    assert made.commit_of(folder) == (commit, ["params.yaml"])
+    written = json.loads(made.script("x", folder, moment).partition(" = ")[2].rstrip(";\n"))
+    assert written == {
+        "project": folder.name,
+        "time": "2026-03-01 10:30 UTC",
+        "commit": {"id": commit, "changed": ["params.yaml"]},
+    }
+    for origin in ("https://example.org/team/shoes.git", "git@example.org:shoes.git", "/srv/git/shoes/"):
+        git("config", "remote.origin.url", origin)
+        assert made.project_name(folder) == "shoes"
 
 
 def test_the_page_needs_no_rows_file_and_neither_needs_torch(folder: Path) -> None:

@@ -6,18 +6,25 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image as Pillow
 from selenium.webdriver.chrome.webdriver import WebDriver
+from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select
 
 from lineup import paths
+from lineup.storage import csv_files, parquet
 from tests.support import browser as chromium
 from tests.support import collection, reported
 from tests.support.collection import Image, clustered
@@ -76,13 +83,7 @@ def page(finished: Path, one_browser: WebDriver) -> WebDriver:
 
 
 def open_page(browser: WebDriver, folder: Path) -> WebDriver:
-    chromium.emulate(browser, 1280, 900, "light")
-    browser.get("about:blank")
-    for log in (chromium.console, chromium.requests):
-        log(browser)  # what came before
-    browser.get((folder / paths.REPORT).as_uri())
-    until(lambda: browser.execute_script("return document.documentElement.dataset.loaded") == "yes")
-    return browser
+    return visit(browser, folder, 1280, "light")
 
 
 def until(condition: Callable[[], object]) -> None:
@@ -138,7 +139,7 @@ def test_it_renders_without_a_word_in_the_console_or_a_request_that_leaves(page:
     sizes = page.execute_script(
         "return [...document.querySelectorAll('.asked img')].slice(0, 3).map((i) => [i.complete, i.naturalWidth])"
     )
-    assert sizes == [[True, 128]] * 3
+    assert sizes == [[True, 160]] * 3
 
 
 def test_the_policy_refuses_what_would_leave(page: WebDriver) -> None:
@@ -162,7 +163,7 @@ def test_odd_labels_and_files_are_shown_as_text(page: WebDriver) -> None:
     assert page.execute_script("return window.attacked") is None
     assert (
         page.execute_script(
-            "return document.querySelectorAll('main script, img[src=x], td b:not(.best):not(.tie)').length"
+            "return document.querySelectorAll('main script, img[src=x], td b:not(.best):not(.tie), .chart b').length"
         )
         == 0
     )
@@ -189,6 +190,9 @@ def test_the_table_sorts_by_click_and_by_key(page: WebDriver) -> None:
             for text in texts(page, f".figures tbody tr > :nth-child({number})")
         ]
 
+    def rows() -> list[str]:
+        return texts(page, ".figures tbody th code")
+
     before = column("map_at_r")
     assert before == sorted(before, reverse=True) and len(set(before)) == 3
     button = page.find_element(By.XPATH, "//table[contains(@class, 'figures')]//button[text()='images/s']")
@@ -199,41 +203,228 @@ def test_the_table_sorts_by_click_and_by_key(page: WebDriver) -> None:
     assert column("images/s") == [40.0, 50.0, 200.0]
     assert button.find_element(By.XPATH, "..").get_attribute("aria-sort") == "ascending"
     assert column("map_at_r") != before
-
-
-def test_the_scatter_has_every_row_and_the_front_of_the_best(page: WebDriver) -> None:
-    assert sorted(texts(page, "#scatter .label")) == sorted(ROWS)
-    assert len(texts(page, "#scatter .error")) == 3
-    # sharp is the most accurate, blurred the fastest, and sharp beats middling in both.
-    front = page.execute_script("return document.querySelector('#scatter .front').points.length")
-    assert front == 2
-    read = texts(page, "#scatter title")
-    assert any(text.startswith("blurred: map_at_r 0.") and text.endswith("200.0 images/s") for text in read)
-
-
-def test_curves_are_drawn_and_read(page: WebDriver) -> None:
-    points = page.execute_script(
-        "return [...document.querySelectorAll('#top-k .series')].map((l) => l.points?.length).filter(Boolean)"
+    # By the difference, of which the best row has none.
+    standing = page.find_element(
+        By.XPATH, "//table[contains(@class, 'figures')]//button[.='against the best']"
     )
-    depth = {line["model"]: 0 for line in csv.DictReader(paths.TOP_K_CURVES.open(encoding="utf-8"))}
-    for line in csv.DictReader(paths.TOP_K_CURVES.open(encoding="utf-8")):
-        depth[line["model"]] += 1
-    assert sorted(points) == sorted(depth.values())
-    page.execute_script(
-        "const s = document.getElementById('top-k-at'); s.value = 5; s.dispatchEvent(new Event('input'))"
-    )
-    at_5 = {
-        line["model"]: float(line["top_k"])
-        for line in csv.DictReader(paths.TOP_K_CURVES.open(encoding="utf-8"))
-        if line["k"] == "5"
+    standing.click()
+    assert rows() == list(ROWS)
+    standing.click()
+    assert rows() == list(reversed(ROWS))
+
+
+def test_columns_are_chosen_and_intervals_are_shown_in_figures(page: WebDriver) -> None:
+    def headings() -> list[str]:
+        return page.execute_script(
+            "return [...document.querySelectorAll('.figures thead th')].filter((e) => e.checkVisibility())"
+            ".map((e) => e.textContent)"
+        )
+
+    assert headings() == [
+        "model",
+        "map_at_r",
+        "against the best",
+        "top_1",
+        "top_5",
+        "top_10",
+        "images/s",
+        "query ms",
+        "index MB",
+        "train min",
+        "licence",
+    ]
+    page.execute_script("document.querySelector('.chooser').open = true")
+    boxes = {
+        label.text: label.find_element(By.TAG_NAME, "input")
+        for label in page.find_elements(By.CSS_SELECTOR, "#columns label")
     }
-    assert texts(page, "#top-k-read")[0].split()[0] == "5"
-    for row, value in at_5.items():
-        assert f"{row} {value:.3f}" in texts(page, "#top-k-read span")
-    drawn = page.execute_script(
-        "return [...document.querySelectorAll('#training polyline')].map((l) => l.points.length)"
+    boxes["GFLOPs"].click()
+    boxes["top_5"].click()
+    assert "GFLOPs" in headings() and "top_5" not in headings()
+    cells = page.execute_script(
+        "return [...document.querySelectorAll('.figures tbody tr:first-child > *')].filter((e) => !e.hidden).length"
     )
-    assert drawn == [3, 2]  # map_at_r from epoch 0 on, loss from 1 on
+    assert cells == len(headings()), "a column's cells go with its heading"
+    ends = page.find_element(By.CSS_SELECTOR, ".figures tbody tr:first-child td small.ends")
+    assert ends.size["width"] <= 1
+    boxes["intervals in figures"].click()
+    assert ends.size["width"] > 40 and ends.text.startswith("(.")
+
+
+def test_interval_bars_stand_where_their_figures_are(page: WebDriver) -> None:
+    """Further right is higher, and the ends of all bars of a column are its span."""
+    bars = page.execute_script(
+        "return [...document.querySelectorAll('.figures tbody tr')].map((row) => [...row.cells[1].querySelectorAll('rect')]"
+        ".map((r) => { const box = r.getBoundingClientRect(), cell = r.ownerSVGElement.getBoundingClientRect();"
+        " return [(box.left - cell.left) / cell.width, (box.right - cell.left) / cell.width]; }))"
+    )
+    means = [sum(mean) / 2 for _, mean in bars]
+    assert means == sorted(means, reverse=True) and len(set(means)) == 3
+    assert min(low for (low, _), _ in bars) == pytest.approx(0, abs=0.02)
+    assert max(high for (_, high), _ in bars) == pytest.approx(1, abs=0.02)
+    assert all(low < sum(mean) / 2 < high for (low, high), mean in bars)
+
+
+def test_the_scatter_has_every_row_and_the_front_of_the_best_for_any_cost(page: WebDriver) -> None:
+    options = page.execute_script("return [...document.getElementById('cost').options].map((o) => o.value)")
+    assert options == [
+        "query_total_ms",
+        "index_mb",
+        "parameters",
+        "gflops",
+        "train_minutes",
+        "images_per_second",
+    ]
+    # sharp is the most accurate, blurred the fastest, and sharp beats middling in both. All three have one
+    # network, so that the most accurate one is the front of its size; the others were not trained.
+    fronts = {
+        "images_per_second": "2",
+        "query_total_ms": "2",
+        "parameters": "1",
+        "gflops": "1",
+        "train_minutes": "2",
+    }
+    for cost, front in fronts.items():
+        choose(page, "cost", cost)
+        assert sorted(texts(page, "#scatter .label")) == sorted(ROWS), cost
+        assert len(texts(page, "#scatter .error")) == 3
+        steps = page.find_element(By.CSS_SELECTOR, "#scatter .front")
+        assert steps.get_attribute("data-rows") == front, cost
+        assert page.find_element(By.CSS_SELECTOR, "#scatter .beaten").size["height"] > 20
+    choose(page, "cost", "images_per_second")
+    assert "right is faster" in texts(page, "#tradeoff-note")[0]
+    read = texts(page, "#scatter .point title")
+    assert any(
+        text.startswith("blurred: map_at_r 0.") and text.endswith("images/s, embedding 200") for text in read
+    )
+    assert point(page, "blurred")["x"] > point(page, "sharp")["x"], "200 images/s beside 50"
+    choose(page, "cost", "query_total_ms")
+    assert "left is cheaper" in texts(page, "#tradeoff-note")[0]
+    assert point(page, "blurred")["x"] < point(page, "sharp")["x"]
+    assert point(page, "blurred")["y"] > point(page, "sharp")["y"], "SVG counts from above"
+
+
+def point(page: WebDriver, row: str) -> dict[str, float]:
+    """The centre of a row's point."""
+    return page.execute_script(
+        "const { cx, cy } = document.querySelector(`#scatter .point[data-series='${arguments[0]}'] circle.dot`);"
+        "return { x: cx.baseVal.value, y: cy.baseVal.value }",
+        row,
+    )
+
+
+def test_a_refinement_is_joined_to_the_rows_that_it_is_made_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_browser: WebDriver
+) -> None:
+    """Of the page as it is drawn from its data: here `middling` is made of the other two."""
+    monkeypatch.chdir(tmp_path)
+    reported.run(
+        {row: reported.odd(clustered(4, 2, 2, noise)) for row, noise in zip(ROWS, (1, 1.6, 2.4), strict=True)}
+    )
+    text = paths.REPORT.read_text(encoding="utf-8")
+    head, tail = text.split('"name":"middling"')
+    made = tail.replace('"made_of":[]', '"made_of":["sharp","blurred"]', 1)
+    paths.REPORT.write_text(f'{head}"name":"middling"{made}', encoding="utf-8")
+    page = open_page(one_browser, tmp_path)
+    ends = page.execute_script(
+        "return [...document.querySelectorAll('#scatter .made-of')].map((l) => [l.dataset.series,"
+        " l.x1.baseVal.value, l.y1.baseVal.value, l.x2.baseVal.value, l.y2.baseVal.value])"
+    )
+    middling = point(page, "middling")
+    expected = [
+        ["middling", point(page, row)["x"], point(page, row)["y"], middling["x"], middling["y"]]
+        for row in ("sharp", "blurred")
+    ]
+    assert ends == expected
+
+
+def curves_file() -> dict[str, list[float]]:
+    curves: dict[str, list[float]] = {}
+    for line in csv.DictReader(paths.TOP_K_CURVES.read_text(encoding="utf-8").splitlines()):
+        curves.setdefault(line["model"], []).append(float(line["top_k"]))
+    return curves
+
+
+def test_curves_are_drawn_and_read_at_any_k(page: WebDriver) -> None:
+    curves = curves_file()
+    drawn = page.execute_script(
+        "return [...document.querySelectorAll('#top-k .curve')].map((l) => [l.parentNode.dataset.series, l.points.length])"
+    )
+    assert dict(drawn) == {row: len(curve) for row, curve in curves.items()}
+    labels = {row: page.find_element(By.CSS_SELECTOR, f"#top-k [data-series={row}] .label") for row in ROWS}
+    assert {label.text for label in labels.values()} == set(ROWS)
+    heights = sorted(label.location["y"] for label in labels.values())
+    assert all(b - a >= 13 for a, b in pairwise(heights)), "labels stand apart though the curves meet at 1"
+    for k in (1, 5):
+        page.execute_script(
+            "const s = document.getElementById('top-k-at'); s.value = arguments[0]; s.dispatchEvent(new Event('input'))",
+            k,
+        )
+        assert texts(page, "#top-k-values thead th") == ["model", f"top_{k}"]
+        shown = list(
+            zip(texts(page, "#top-k-values tbody th"), texts(page, "#top-k-values tbody td"), strict=True)
+        )
+        order = sorted(ROWS, key=lambda row: (-curves[row][k - 1], ROWS.index(row)))
+        assert shown == [(row, f"{curves[row][k - 1]:.3f}") for row in order]
+    assert texts(page, "#top-k-read") == ["5"]
+    trained = page.execute_script(
+        "return ['#training', '#losses'].map((id) => [...document.querySelectorAll(`${id} .curve`)].map((l) => l.points.length))"
+    )
+    assert trained == [[3], [2]]  # map_at_r from epoch 0 on, loss from 1 on, for the one row that was trained
+    assert texts(page, "#losses figcaption") == ["sharp 3.00 → 2.50"]
+
+
+def in_the_middle(page: WebDriver, selector: str) -> WebElement:
+    """An element, scrolled to where the header doesn't cover it."""
+    element = page.find_element(By.CSS_SELECTOR, selector)
+    page.execute_script("arguments[0].scrollIntoView({ block: 'center' })", element)
+    return element
+
+
+def test_the_best_are_in_colour_and_others_when_a_reader_asks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_browser: WebDriver
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = [f"row_{i}" for i in range(5)]
+    reported.run({row: clustered(4, 2, 2, 0.8 + 0.5 * i, seed=0) for i, row in enumerate(rows)})
+    page = open_page(one_browser, tmp_path)
+    order = texts(page, ".figures tbody th code")
+
+    def colours(selector: str) -> dict[str, str]:
+        return dict(
+            page.execute_script(
+                "return [...document.querySelectorAll(arguments[0])].map((e) => [e.closest('[data-series]').dataset.series, getComputedStyle(e).stroke])",
+                selector,
+            )
+        )
+
+    def button(row: str) -> WebElement:
+        return page.find_element(By.CSS_SELECTOR, f"#top-k-values [data-series={row}] button")
+
+    drawn = colours("#top-k .curve")
+    grey = drawn[order[4]]
+    assert drawn[order[3]] == grey and len({drawn[row] for row in order[:3]} | {grey}) == 4
+    assert [button(row).get_attribute("aria-pressed") for row in order] == ["true"] * 3 + ["false"] * 2
+
+    button(order[4]).send_keys(Keys.ENTER)
+    drawn = colours("#top-k .curve")
+    assert drawn[order[3]] == grey and drawn[order[4]] not in {grey, *(drawn[row] for row in order[:3])}
+    assert button(order[4]).get_attribute("aria-pressed") == "true"
+    pointer = ActionChains(page)
+    pointer.click(in_the_middle(page, f"#scatter [data-series={order[4]}] .label")).perform()
+    assert button(order[4]).get_attribute("aria-pressed") == "false"
+
+    # Pointing at a row of the table finds it in every chart; the pointer leaves it again.
+    pointer.move_to_element(in_the_middle(page, f".figures tr[data-series={order[3]}] th")).perform()
+    hovered = page.execute_script(
+        "return [...document.querySelectorAll('.hovered')].map((e) => e.dataset.series)"
+    )
+    assert set(hovered) == {order[3]} and len(hovered) >= 5
+    drawn = colours("#top-k .curve")
+    assert drawn[order[4]] == grey != drawn[order[3]]
+    pointer.move_to_element(in_the_middle(page, "#table-title")).perform()
+    assert page.execute_script("return document.querySelectorAll('.hovered').length") == 0
+    assert chromium.console(page) == []
 
 
 @pytest.mark.parametrize(
@@ -261,12 +452,12 @@ def test_a_curve_of_one_point_is_drawn_as_a_dot(
     reported.run({"sharp": reported.odd(clustered(4, 2, 2, 1.2))})
     page = open_page(one_browser, tmp_path)
     drawn = page.execute_script(
-        "return [...document.querySelectorAll('#training polyline')].map((l) => l.points.length)"
+        "return [...document.querySelectorAll('#training-part .curve')].map((l) => l.points.length)"
     )
     assert drawn == lines
-    shown = page.find_elements(By.CSS_SELECTOR, "#training .point .filled")
+    shown = page.find_elements(By.CSS_SELECTOR, "#training-part circle.dot")
     assert len(shown) == dots and all(dot.size["width"] > 5 for dot in shown)
-    if curve[-1][0] == 0.4:
+    if curve[-1][0] == 0.4 and curve[-1][1] is not None:  # losses have no axis
         ticks = texts(page, "#training .tick[text-anchor=middle]")
         assert ticks and {"0", "1"} <= {*ticks}, "a part of an epoch doesn't stretch the axis"
 
@@ -291,12 +482,23 @@ def test_filters_show_exactly_the_queries_they_name(page: WebDriver, k: int) -> 
         choose(page, "query-filter", name)
         assert sorted(shown_queries(page)) == queries, name
         assert texts(page, "#query-count")[0].startswith(f"{len(queries)} of {len(every)} queries")
-    choose(page, "query-filter", "a-not-b")
     choose(page, "query-a", "blurred")
     choose(page, "query-b", "sharp")
-    assert sorted(shown_queries(page)) == [q for q in every if verdicts[2][q] and not verdicts[0][q]]
-    # Only the two models in question are shown then.
-    assert {text.split()[0] for text in texts(page, ".query .model")} <= {"blurred", "sharp"}
+    for name, (a, b) in {
+        "both": (True, True),
+        "only-a": (True, False),
+        "only-b": (False, True),
+        "neither": (False, False),
+    }.items():
+        choose(page, "query-filter", name)
+        queries = [q for q in every if (verdicts[2][q], verdicts[0][q]) == (a, b)]
+        assert sorted(shown_queries(page)) == queries, name
+        assert texts(page, f".tile.{name} b") == [str(len(queries))]
+        # Only the two rows in question are shown then, A above B.
+        assert [text.split()[0] for text in texts(page, ".query:first-child .model")] in (
+            [],
+            ["blurred", "sharp"],
+        )
 
 
 def test_the_headline_and_the_query_list_count_the_same(
@@ -398,7 +600,7 @@ def test_suspects_follow_the_chosen_row(page: WebDriver) -> None:
             paths.report_row(row).read_text(encoding="ascii").partition(" = ")[2].rstrip(";\n")
         )["alike"]
         assert texts(page, "#alike .pair-card p") == [f"{score:.4f}" for *_, score in data[:24]]
-    more = page.find_element(By.CSS_SELECTOR, "#alike button")
+    more = page.find_element(By.CSS_SELECTOR, "#alike > button")
     page.execute_script("arguments[0].click()", more)
     assert len(texts(page, "#alike .pair-card")) == 48
 
@@ -489,6 +691,15 @@ def test_it_fits_the_window_light_and_dark(page: WebDriver, width: int) -> None:
             )
         )
         assert page.execute_script("return document.documentElement.scrollWidth") <= width
+        if width == 1280:
+            cut_off = page.execute_script(
+                "return [...document.querySelectorAll('.scroll')].filter((e) => e.scrollWidth > e.clientWidth).map((e) => e.id)"
+            )
+            assert cut_off == [], "no column is cut off"
+        charts = page.execute_script(
+            "return [...document.querySelectorAll('.chart svg')].map((e) => e.clientWidth)"
+        )
+        assert len(charts) == 3 and all(200 < drawn <= width for drawn in charts)
         assert (
             page.execute_script("return document.querySelector('#labels-table tbody th').clientWidth") > 100
         )
@@ -503,7 +714,7 @@ def test_it_fits_the_window_light_and_dark(page: WebDriver, width: int) -> None:
 def test_every_control_has_a_name(page: WebDriver) -> None:
     unnamed = page.execute_script(
         "return [...document.querySelectorAll('input, select, button')]"
-        ".filter((e) => !(e.labels?.length || e.textContent.trim())).map((e) => e.outerHTML)"
+        ".filter((e) => !(e.labels?.length || e.textContent.trim() || e.ariaLabel)).map((e) => e.outerHTML)"
     )
     assert unnamed == []
     assert (
@@ -512,6 +723,368 @@ def test_every_control_has_a_name(page: WebDriver) -> None:
         )
         == 0
     )
+
+
+VIEWS = pytest.mark.parametrize(
+    ("width", "scheme"), [(1280, "light"), (400, "dark")], ids=["wide-light", "narrow-dark"]
+)
+
+
+def visit(browser: WebDriver, folder: Path, width: int, scheme: str, address: str = "") -> WebDriver:
+    """The page at a width and in a colour scheme, opened with what follows "#" in its address."""
+    chromium.emulate(browser, width, 900, scheme)
+    browser.get("about:blank")
+    for log in (chromium.console, chromium.requests):
+        log(browser)
+    browser.get((folder / paths.REPORT).as_uri() + address)
+    until(lambda: browser.execute_script("return document.documentElement.dataset.loaded") == "yes")
+    return browser
+
+
+def press(browser: WebDriver, selector: str) -> None:
+    """Focuses a control and presses Enter, as a reader without a mouse does."""
+    control = browser.find_element(By.CSS_SELECTOR, selector)
+    browser.execute_script("arguments[0].focus()", control)
+    control.send_keys(Keys.ENTER)
+
+
+def send(browser: WebDriver, key: str) -> None:
+    browser.switch_to.active_element.send_keys(key)
+
+
+def ranking(row: str) -> dict[str, dict[str, Any]]:
+    return {line["query_id"]: line for line in parquet.read_table(paths.ranking(row)).to_pylist()}
+
+
+def sides() -> dict[str, Any]:
+    text = (paths.REPORT_ASSETS / "data.js").read_text(encoding="ascii").splitlines()[0]
+    return json.loads(text.partition(" = ")[2].rstrip(";"))
+
+
+@VIEWS
+def test_a_pair_is_seen_large_with_its_rank_and_score_in_every_row(
+    finished: Path, one_browser: WebDriver, width: int, scheme: str
+) -> None:
+    page = visit(one_browser, finished, width, scheme)
+    query = shown_queries(page)[-1]
+    images, last = sides(), f'.query[data-query="{query}"]'
+    press(page, f"{last} .row:first-child .look")
+    rankings = {row: ranking(row)[images["queries"]["ids"][query]] for row in ROWS}
+    answers = rankings["sharp"]["gallery_ids"]
+
+    def shows(rank: int) -> bool:
+        """Whether the table has the rank and score of the first row's answer at this rank, in every row."""
+        answer = answers[rank - 1]
+        expected = []
+        for row in ROWS:
+            index = rankings[row]["gallery_ids"].index(answer)
+            expected.append([row, str(index + 1), f"{rankings[row]['scores'][index]:#.3g}"])
+        cells = texts(page, "#viewer-ranks tbody tr > *")
+        return [cells[i : i + 3] for i in range(0, len(cells), 3)] == expected
+
+    until(lambda: shows(1))
+    until(
+        lambda: page.execute_script(
+            "return [...document.querySelectorAll('#viewer figure img')]"
+            ".every((i) => i.src.startsWith('data:image/webp') && i.naturalWidth === 160)"
+        )
+    )
+    boxes = page.execute_script(
+        "return [...document.querySelectorAll('#viewer, #viewer figure, #viewer img')].map((e) => e.getBoundingClientRect())"
+        ".map((r) => [r.left >= 0 && r.right <= document.documentElement.clientWidth && r.bottom <= innerHeight, r.width, r.height])"
+    )
+    assert all(inside for inside, *_ in boxes), "nothing is cut off"
+    assert min(min(size) for _, *size in boxes) > 200, "as large as the window allows"
+    assert page.execute_script(CONTRAST) == []
+    send(page, Keys.ARROW_RIGHT)
+    until(lambda: shows(2))
+    assert texts(page, "#viewer-title") == ["Answer 2 of sharp"]
+    swipe(page, by=-150)
+    until(lambda: shows(3))
+    swipe(page, by=150)
+    until(lambda: shows(2))
+    send(page, Keys.ARROW_LEFT)
+    send(page, Keys.ARROW_LEFT)  # there is nothing before the first
+    until(lambda: shows(1))
+    before = texts(page, "#viewer-query .path")
+    send(page, Keys.ARROW_UP)
+    assert texts(page, "#viewer-query .path") != before
+    send(page, Keys.ARROW_DOWN)
+    assert texts(page, "#viewer-query .path") == before
+    send(page, Keys.ESCAPE)
+    assert not page.find_element(By.ID, "viewer").is_displayed()
+    focused = page.execute_script("return document.activeElement.ariaLabel")
+    assert focused.startswith("Answer 1 of sharp, "), "focus is back where it was"
+    send(page, Keys.ARROW_RIGHT)
+    assert page.execute_script("return document.activeElement.ariaLabel").startswith("Answer 2 of sharp, ")
+    assert page.execute_script("return window.attacked") is None and chromium.console(page) == []
+    assert {url.partition(":")[0] for url in chromium.requests(page)} <= {"file", "data"}
+
+
+def swipe(browser: WebDriver, by: int) -> None:
+    """A finger's move to the right by so many pixels, over the query's picture."""
+    box = browser.execute_script(
+        "return document.querySelector('#viewer-query img').getBoundingClientRect().toJSON()"
+    )
+    x, y = box["left"] + box["width"] / 2, box["top"] + box["height"] / 2
+    for kind, points in (
+        ("touchStart", [{"x": x, "y": y}]),
+        ("touchMove", [{"x": x + by, "y": y}]),
+        ("touchEnd", []),
+    ):
+        browser.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+
+def test_without_its_larger_file_a_photo_is_shown_small_and_a_rank_among_the_first_ten(
+    finished: Path, one_browser: WebDriver
+) -> None:
+    hidden = [paths.REPORT_PICTURES, paths.report_ranks("blurred")]
+    for folder in hidden:
+        folder.rename(folder.with_name(folder.name + ".hidden"))
+    try:
+        page = visit(one_browser, finished, 1280, "light")
+        press(page, ".query .row:first-child .look")
+        until(lambda: "dvc pull data/report/pictures" in "".join(texts(page, "#viewer-note")))
+        until(lambda: len(texts(page, "#viewer-ranks tbody tr")) == 3)
+        assert texts(page, "#viewer-ranks tr:last-child td")[0] in (*map(str, range(1, 11)), "not among 10")
+        page.find_element(By.ID, "viewer-save").click()
+        until(lambda: "dvc pull data/report/pictures" in texts(page, "#viewer-note")[0])
+    finally:
+        for folder in hidden:
+            folder.with_name(folder.name + ".hidden").rename(folder)
+
+
+@VIEWS
+def test_a_query_is_saved_as_one_picture_and_the_list_as_csv(
+    finished: Path, one_browser: WebDriver, tmp_path: Path, width: int, scheme: str
+) -> None:
+    page = visit(one_browser, finished, width, scheme, "#queries?rows=sharp,blurred&order=name")
+    page.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)})
+    until(lambda: texts(page, ".query"))
+    query = int(str(page.find_element(By.CLASS_NAME, "query").get_attribute("data-query")))
+    press(page, ".query .asked figcaption button")
+    until(lambda: [*tmp_path.glob("*.png")])
+    file, images = next(tmp_path.glob("*.png")), sides()["queries"]
+    assert file.name.endswith(f"_{images['ids'][query][:8]}.png")
+    with Pillow.open(file) as saved:
+        assert saved.width == 1600 and saved.height < 900
+        thumbnail = Pillow.open(paths.REPORT_THUMBNAILS / f"{images['ids'][query]}.jpg")
+        drawn, expected = np.asarray(saved.convert("RGB"), int), np.asarray(thumbnail, int)
+        assert np.abs(drawn[190, 300] - expected[45, 150]).max() < 12, "the query's right half"
+        colours = {colour for _, colour in saved.convert("RGB").getcolors(2**24) or []}
+        assert {(20, 108, 67), (166, 27, 27)} & colours, "frames of right and wrong answers"
+    press(page, "#query-csv")
+    until(lambda: [*tmp_path.glob("*.csv")])
+    lines = csv_files.read_csv(tmp_path / "queries.csv")
+    names = [line["query"] for line in lines]
+    assert names == sorted(names) and len(lines) == 30
+    own = {
+        row: {line["query_id"]: line for line in csv_files.read_csv(paths.row_queries(row))} for row in ROWS
+    }
+    for line in lines:
+        for row in ("sharp", "blurred"):
+            expected = own[row][line["query_id"]]
+            for column in ("first_hit", "top_answer", "top_label"):
+                assert line[f"{row}.{column}"] == expected[column]
+            assert float(line[f"{row}.map_at_r"]) == pytest.approx(float(expected["map_at_r"]), abs=1e-4)
+    assert "middling.first_hit" not in lines[0] and chromium.console(page) == []
+
+
+@VIEWS
+def test_two_rows_against_each_other(finished: Path, one_browser: WebDriver, width: int, scheme: str) -> None:
+    page = visit(one_browser, finished, width, scheme)
+    choose(page, "query-a", "blurred")
+    choose(page, "query-b", "sharp")
+    page.execute_script(
+        "const k = document.getElementById('query-k'); k.value = '5'; k.dispatchEvent(new Event('change'))"
+    )
+    a, b = right("blurred", 5), right("sharp", 5)
+    pairs = [*zip(a, b, strict=True)]
+    kinds = {
+        "both": (True, True),
+        "only-a": (True, False),
+        "only-b": (False, True),
+        "neither": (False, False),
+    }
+    for kind, values in kinds.items():
+        assert texts(page, f".tile.{kind} b") == [str(pairs.count(values))]
+    net = sum(a) - sum(b)
+    line = next(
+        line
+        for line in csv_files.read_csv(paths.SIGNIFICANCE)
+        if line["metric"] == "top_5" and {line["model_a"], line["model_b"]} == {"blurred", "sharp"}
+    )
+    sign = 1 if line["model_a"] == "blurred" else -1
+    ends = sorted(sign * float(line[end]) for end in ("low", "high"))
+    text = texts(page, "#against-net")[0]
+    assert text.startswith(f"B is right on {-net} more of 30 queries.")
+    expected = [f"{sign * float(line['difference']):+.3f}", *(f"{end:.3f}" for end in ends)]
+    assert re.findall(r"top_5 (\S+) \((\S+) to (\S+)\), p", text.replace("\N{MINUS SIGN}", "-")) == [
+        tuple(expected)
+    ]
+    assert ("can't tell" in text.partition("top_5")[2]) == (float(line["p_holm"]) >= 0.05)
+
+    press(page, '[data-kind="only-b"]')
+    assert sorted(shown_queries(page)) == [q for q, values in enumerate(pairs) if values == (False, True)]
+    ticked = "return [...document.querySelectorAll('#query-models input:checked')].map((e) => e.value)"
+    assert page.execute_script(ticked) == ["sharp", "blurred"], "the choice of rows follows"
+    assert [text.split()[0] for text in texts(page, ".query:first-child .model")] == ["blurred", "sharp"]
+    choose(page, "query-a", "middling")
+    assert page.execute_script(ticked) == ["sharp", "middling"]
+    page.find_element(By.ID, "against-swap").click()
+    assert [text.split()[0] for text in texts(page, ".query:first-child .model")] in (
+        [],
+        ["sharp", "middling"],
+    )
+    choose(page, "query-b", "sharp")
+    assert texts(page, "#against-net") == ["A and B are right equally often."], "a row against itself"
+    assert texts(page, ".tile.only-a b, .tile.only-b b") == ["0", "0"]
+    press(page, '[data-kind="only-b"]')  # again: all queries
+    assert len(shown_queries(page)) == 30
+    assert page.execute_script("return document.activeElement.dataset.kind") == "only-b"
+    assert page.execute_script(CONTRAST) == [] and chromium.console(page) == []
+
+
+@VIEWS
+def test_kinds_of_failure_are_counted_and_show_their_queries(
+    finished: Path, one_browser: WebDriver, width: int, scheme: str
+) -> None:
+    page = visit(one_browser, finished, width, scheme)
+    for row in ROWS:
+        ranks = [float(line["first_hit"] or 0) for line in figures(row)]
+        expected = {
+            "a-first": [q for q, rank in enumerate(ranks) if rank == 1],
+            "a-near": [q for q, rank in enumerate(ranks) if 2 <= rank <= 5],
+            "a-deep": [q for q, rank in enumerate(ranks) if rank > 5],
+            "a-none": [q for q, rank in enumerate(ranks) if rank == 0],
+        }
+        assert sum(map(len, expected.values())) == len(ranks) == 30
+        for place, queries in expected.items():
+            assert texts(page, f'[data-row="{row}"][data-place="{place}"]') == [str(len(queries))]
+    press(page, '[data-row="blurred"][data-place="a-near"]')
+    ranks = [float(line["first_hit"] or 0) for line in figures("blurred")]
+    assert sorted(shown_queries(page)) == [q for q, rank in enumerate(ranks) if 2 <= rank <= 5]
+    assert {text.split()[0] for text in texts(page, ".query .model")} == {"blurred"}
+    assert "show=a-near" in page.current_url and chromium.console(page) == []
+
+
+@VIEWS
+def test_the_address_holds_what_is_shown(
+    finished: Path, one_browser: WebDriver, width: int, scheme: str
+) -> None:
+    page = visit(one_browser, finished, width, scheme)
+    label = reported.ODD_LABELS[2]
+    page.execute_script(
+        "Selection.set({show: 'missed', k: '5', text: arguments[0], order: 'name', row: 'blurred'})", label
+    )
+    address = page.execute_script("return location.hash")
+    shown = shown_queries(page)
+    assert 0 < len(shown) < 6
+    page = visit(one_browser, finished, width, scheme, address)
+    assert shown_queries(page) == shown
+    assert page.find_element(By.ID, "query-text").get_attribute("value") == label
+    assert page.execute_script("return document.getElementById('query-k').value") == "5"
+    press(page, "#query-link")
+    until(lambda: texts(page, "#query-link") == ["Copied"])
+    pasted = page.find_element(By.ID, "query-text")
+    page.execute_script(
+        "document.querySelector('#query-controls:not(:popover-open)')?.matches('[popover]') && innerWidth < 640 && document.getElementById('query-controls').showPopover()"
+    )
+    pasted.send_keys(Keys.CONTROL, "a", "v")
+    assert pasted.get_attribute("value") == page.current_url
+
+    # What this report does not have is ignored; a page beyond the last is the last.
+    page = visit(
+        one_browser, finished, width, scheme, "#queries?show=nothing&a=gone&rows=sharp,gone&k=5&page=9"
+    )
+    assert texts(page, "#query-count") == ["30 of 30 queries, page 3 of 3"]
+    assert {text.split()[0] for text in texts(page, ".query .model")} == {"sharp"}
+    page.execute_script("location.hash = '#queries?rows=blurred'")
+    until(lambda: {text.split()[0] for text in texts(page, ".query .model")} == {"blurred"})
+    assert chromium.console(page) == []
+
+
+def test_on_a_narrow_screen_filters_are_in_a_drawer_and_three_answers_in_a_row(
+    finished: Path, one_browser: WebDriver
+) -> None:
+    page = visit(one_browser, finished, 400, "light")
+    drawer = page.find_element(By.ID, "query-controls")
+    assert not drawer.is_displayed()
+    press(page, ".drawer-button")
+    assert drawer.is_displayed() and page.execute_script(CONTRAST) == []
+    choose(page, "query-filter", "missed")
+    page.find_element(By.CSS_SELECTOR, '#query-models input[value="blurred"]').click()
+    send(page, Keys.ESCAPE)
+    assert not drawer.is_displayed()
+    assert texts(page, ".drawer-button") == ["Filters (2 set)"]
+    visible = page.execute_script(
+        "const strip = document.querySelector('.strip').getBoundingClientRect();"
+        "return [...document.querySelectorAll('.query:first-child .row:first-child .answer')]"
+        ".filter((e) => e.getBoundingClientRect().right <= strip.right + 1).length"
+    )
+    assert visible == 3
+    chromium.emulate(page, 1280, 900, "light")
+    assert drawer.is_displayed() and not page.find_element(By.CLASS_NAME, "drawer-button").is_displayed()
+
+
+@VIEWS
+def test_the_first_screen_shows_what_the_best_row_wins_and_loses(
+    finished: Path, one_browser: WebDriver, width: int, scheme: str
+) -> None:
+    page = visit(one_browser, finished, width, scheme)
+    own = {row: figures(row) for row in ("sharp", "middling")}
+
+    def lead(a: str, b: str, q: int) -> float:
+        only_a = own[a][q]["first_hit"] == "1" != own[b][q]["first_hit"]
+        return only_a + round(float(own[a][q]["map_at_r"]), 4) - round(float(own[b][q]["map_at_r"]), 4)
+
+    expected = []
+    for a, b in (("sharp", "middling"), ("middling", "sharp")):
+        ahead = [q for q in range(30) if float(own[a][q]["map_at_r"]) > float(own[b][q]["map_at_r"])]
+        labels: list[str] = []
+        for q in sorted(ahead, key=lambda q: (-lead(a, b, q), q)):
+            labels += [own[a][q]["label"]] * (own[a][q]["label"] not in labels)
+        expected += labels[:3]
+    spaced = [" ".join(text.split()) for text in texts(page, ".example .unmarked b")]
+    assert spaced == [" ".join(label.split()) for label in expected]
+    assert len(texts(page, ".example")) > 3
+    assert len(texts(page, ".example .right .mark, .example .wrong .mark")) == 2 * len(expected)
+    assert texts(page, "#examples-other") == ["middling"]
+    assert re.search(r"^\d{4}-\d\d-\d\d \d\d:\d\d UTC\.$", texts(page, "#made")[0])
+    top = page.execute_script("return document.querySelector('.example img').getBoundingClientRect().top")
+    assert top < 900, "a photo is on the first screen"
+    press(page, ".example .look")
+    until(lambda: texts(page, "#viewer-title") == ["Answer 1 of sharp"])
+    send(page, Keys.ESCAPE)
+    page.find_element(By.CLASS_NAME, "tip").click()
+    shown = "return getComputedStyle(document.querySelector('.tip'), '::after').content"
+    assert page.execute_script(shown).startswith('"p ')
+
+
+def test_a_date_of_another_page_is_not_shown(finished: Path, one_browser: WebDriver) -> None:
+    original = paths.REPORT_MADE.read_text(encoding="utf-8")
+    try:
+        paths.REPORT_MADE.write_text(re.sub(r'\["\w+"\]', '["0123456789abcdef"]', original), encoding="utf-8")
+        page = visit(one_browser, finished, 1280, "light")
+        assert texts(page, "#made") == ["The date did not come with this copy."]
+        assert not page.find_element(By.ID, "made-project").is_displayed()
+    finally:
+        paths.REPORT_MADE.write_text(original, encoding="utf-8")
+
+
+@VIEWS
+def test_without_labels_photos_are_still_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_browser: WebDriver, width: int, scheme: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    images = [Image(i.name, i.split, None, i.vector) for i in clustered(2, 2, 4, 1.0)]
+    reported.run({"one": images, "two": images})
+    page = visit(one_browser, tmp_path, width, scheme)
+    assert texts(page, "#query-count") == ["4 of 4 queries, page 1 of 1"]
+    press(page, ".query .row:first-child .look")
+    until(lambda: len(texts(page, "#viewer-ranks tbody tr")) == 2)
+    assert texts(page, "#viewer-answer .mark") == ["? unknown"]
+    assert page.execute_script(CONTRAST) == [] and chromium.console(page) == []
 
 
 # Texts whose contrast with the ground behind them is below 4.5 (WCAG 2.1, 1.4.3), colours as computed.
@@ -531,3 +1104,31 @@ return [...document.querySelectorAll('main *:not(svg *):not(option)')].filter((e
   return (a + 0.05) / (b + 0.05) < 4.5;
 }).map((e) => e.outerHTML.slice(0, 120));
 """
+
+
+def test_a_score_shows_the_pictures_of_both_errors_and_their_counts(page: WebDriver) -> None:
+    lines = figures("middling")
+    choose(page, "match-row", "middling")
+    right = sorted(float(line["top_score"]) for line in lines if line["first_hit"] == "1")
+    # In the widest gap of the middle half, where rounding cannot matter.
+    middle = right[len(right) // 4 : -len(right) // 4]
+    low, high = max(pairwise(middle), key=lambda ends: ends[1] - ends[0])
+    least = (low + high) / 2
+    page.execute_script(
+        "const slider = document.getElementById('match-score');"
+        "slider.value = arguments[0]; slider.dispatchEvent(new Event('input'))",
+        least,
+    )
+    missed = sum(
+        int(line["relevant"]) > 0 and not (line["first_hit"] == "1" and float(line["top_score"]) >= least)
+        for line in lines
+    )
+    matched = sum(line["label"] != "" and float(line["wrong_score"] or -9) >= least for line in lines)
+    assert 0 < missed < len(lines) and 0 < matched < len(lines)
+    until(lambda: f"({missed} of " in texts(page, "#match-errors")[0])
+    assert f"({matched} of " in texts(page, "#match-errors")[0]
+    for box, count in (("match-missed", missed), ("match-false", matched)):
+        assert len(page.find_elements(By.CSS_SELECTOR, f"#{box} .pair-card")) == min(count, 24)
+    assert texts(page, "#match-curve .label") != [] and page.find_elements(
+        By.CSS_SELECTOR, "#match-histogram .bin"
+    )

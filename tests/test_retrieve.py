@@ -4,7 +4,6 @@ refused.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import faiss
@@ -16,10 +15,7 @@ from lineup.storage import files, rankings
 from stages import index, retrieve
 from tests.support.collection import Image, clustered, params, search, write, write_embeddings, write_params
 
-
-@pytest.fixture(autouse=True)
-def inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("empty_folder")
 
 
 def prepare(images: list[Image], qrels: list[tuple[str, str, int]] | None = None, **settings: Any) -> None:

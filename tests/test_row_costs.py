@@ -44,8 +44,7 @@ SHARED: dict[str, Any] = {
 
 
 @pytest.fixture(autouse=True)
-def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def rows(empty_folder: Path) -> None:
     scored("a", RowCosts(**SHARED, **A, peak_memory_mb=900.0, licence="MIT"))
     scored("b", RowCosts(**SHARED, **B, peak_memory_mb=700.0, licence="Apache-2.0"))
 

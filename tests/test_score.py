@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,10 +16,7 @@ from lineup.storage import files, rankings
 from stages import retrieve, score
 from tests.support.collection import Image, clustered, params, search, write, write_embeddings, write_params
 
-
-@pytest.fixture(autouse=True)
-def inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("empty_folder")
 
 
 def scored(
@@ -168,6 +164,13 @@ def test_a_case_worked_by_hand() -> None:
         "0.666667",
     )
     assert by_name["test/query/q2.jpg"]["map_at_r"] == "1"
+    # The first answer of q1 is wrong; the second of q2 is.
+    assert q1["wrong_score"] == q1["top_score"]
+    assert float(by_name["test/query/q2.jpg"]["wrong_score"]) == pytest.approx(cosine([1, 0.1], [1, -0.2]))
+    # q4 has no match, q1 and q2 stand in, and nothing is known of q3.
+    told = row["identification"]
+    assert (told["mated"], told["non_mated"], told["stand_ins"]) == (2, 3, 2)
+    assert told["operating_points"] == [] and told["unsupported"] == [0.01, 0.001]
     for left_out in ("q3", "q4"):
         line = by_name[f"test/query/{left_out}.jpg"]
         assert (line["relevant"], line["first_hit"], line["map_at_r"], line["top_1"]) == ("0", "", "", "")
@@ -186,6 +189,52 @@ def test_a_case_worked_by_hand() -> None:
         "clusters": 2,
         "gallery": 4,
     }
+
+
+@pytest.mark.parametrize("judging", ["labels", "qrels"])
+def test_identification_equals_a_loop_over_the_vectors(judging: str) -> None:
+    images = [*clustered(12, 3, 4, noise=1.5), Image("strange", "query", "only here", [1.0] * 16)]
+    queries, gallery = ([i for i in images if i.split == split] for split in ("query", "gallery"))
+    qrels = [(q.name, g.name, int(q.label == g.label)) for q in queries for g in gallery]
+    row, _ = scored(images, qrels if judging == "qrels" else [], score={"cutoffs": [1], "fpir": [0.1, 0.01]})
+    mated, non_mated = [], []
+    for query in queries:
+        ranked = sorted(
+            ((np.float32(cosine(query.vector, g.vector)), g.label) for g in gallery), reverse=True
+        )
+        if any(label == query.label for _, label in ranked):
+            mated.append((ranked[0][0], ranked[0][1] == query.label))
+        non_mated.append(next(score for score, label in ranked if label != query.label))
+    told = row["identification"]
+    assert (told["mated"], told["non_mated"], told["stand_ins"]) == (36, 37, 36)
+    answers = sorted([*mated, *((score, False) for score in non_mated)], reverse=True)
+    right = [good for _, good in answers]
+    area = sum(sum(right[: i + 1]) / (i + 1) for i in range(len(right)) if right[i]) / len(mated)
+    micro = told["micro_average_precision"]
+    assert micro["value"] == pytest.approx(area, abs=1e-5) and micro["low"] < area < micro["high"]
+    [point] = told["operating_points"]
+    assert point["threshold"] == pytest.approx(sorted(non_mated)[-3], abs=1e-5), "3 of 37 are at most 10%"
+    assert point["target"] == 0.1 and told["unsupported"] == [0.01]
+
+
+def test_a_constant_on_one_querys_scores_moves_no_ranking_metric() -> None:
+    before, _ = scored(clustered(6, 3, 5, noise=1.5))
+    ranking = rankings.read_ranking(paths.ranking("row"))
+    ranking.scores[0] += 5
+    rankings.write_ranking(paths.ranking("row"), ranking)
+    score.main(["--row", "row"])
+    after = files.read_json(paths.row_metrics("row"))
+    assert after["quality"] == before["quality"]
+    micro = [row["identification"]["micro_average_precision"]["value"] for row in (before, after)]
+    assert micro[0] != micro[1]
+
+
+def test_rankings_reach_one_image_beyond_the_relevant_ones() -> None:
+    """Five of six gallery images are relevant, and all of them are ranked before the sixth."""
+    images = [Image("q", "query", "a", [1, 0]), Image("wrong", "gallery", "b", [0, 1])]
+    images += [Image(f"a{n}", "gallery", "a", [1, n / 100]) for n in range(5)]
+    _, (line,) = scored(images, retrieve={"depth": 1}, score={"cutoffs": [1]})
+    assert line["wrong_score"] == "0"
 
 
 def test_labels_count_alike_in_the_mean_over_labels() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -57,7 +56,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         hub.add("tiny/clip", hub_repositories.clip(folder / "repositories/clip"))
         hub.add("tiny/vit", hub_repositories.vit(folder / "repositories/vit"))
         done = subprocess.run(
-            [sys.executable, "-c", _STAGES],
+            ["python", "-c", _STAGES],
             cwd=folder,
             env=environment(folder, hub.url),
             capture_output=True,
@@ -72,7 +71,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def search(project: Path) -> Search:
     def run(*arguments: str, **extra: str) -> subprocess.CompletedProcess[str]:
         offline = environment(project, "http://hub.invalid", HF_HUB_OFFLINE="1", BROWSER="true", **extra)
-        command = [sys.executable, "-m", "lineup", "search", *arguments]
+        command = ["python", "-m", "lineup", "search", *arguments]
         return subprocess.run(command, cwd=project, env=offline, capture_output=True, text=True, check=False)
 
     return run
@@ -209,3 +208,14 @@ def test_a_text_that_starts_with_a_tilde_is_a_text() -> None:
 def test_a_text_in_another_encoding_is_refused() -> None:
     with pytest.raises(UserError, match=r"is neither a photo's path nor a text in UTF-8"):
         read_query("caf\udce9")
+
+
+def test_below_the_threshold_there_is_no_match(project: Path, search: Search) -> None:
+    own = str(project / "data/raw/test/gallery/apple/one.png")
+    scores = [hit["score"] for hit in json.loads(search("--row", "vit", own, "--json").stdout)["hits"]]
+    cut = json.loads(search("--row", "vit", own, "--json", "--threshold", str(scores[1])).stdout)
+    assert [hit["score"] for hit in cut["hits"]] == scores[:2] and cut["threshold"] == scores[1]
+    none = search("--row", "vit", own, "--threshold", "1.5")
+    assert (none.returncode, none.stdout) == (0, f"no match (best {scores[0]:.4f} < 1.5000)\n")
+    refused = search("--row", "clip", "a slice of pizza", "--threshold", "fpir=0.01")
+    assert refused.returncode == 1 and "texts have other scores" in refused.stderr

@@ -254,3 +254,14 @@ def test_a_narrow_screen_needs_no_sideways_scrolling(page: Page, scheme: str) ->
     page.browser.get(str(page.cards()[0].get_attribute("href")))
     page.answered()
     assert page.browser.execute_script("return document.documentElement.scrollWidth") <= 400
+
+
+def test_below_the_threshold_the_page_says_that_there_is_no_match(
+    browser: WebDriver,  # noqa: F811
+    project: Path,
+) -> None:
+    with served.serving(project, "--row", "mobilenet_v2", "--threshold", "0.9999") as address:
+        page = Page(browser, address)
+        page.cards()[0].click()
+        page.wait(lambda: page.one("#title").text.startswith("No match: the best score is 0."))
+        assert page.one("#title").text.endswith(" < 1.000") and not page.ids()

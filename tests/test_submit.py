@@ -35,9 +35,8 @@ PHOTOS = [
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+def project(empty_folder: Path) -> Path:
+    return empty_folder
 
 
 def prepared(

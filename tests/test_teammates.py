@@ -10,24 +10,12 @@ from pathlib import Path
 import pytest
 
 from tests.support import project, s3_server
-from tests.support.project import demo_params, read_params, repro, run, tree, write_params
+from tests.support.project import read_params, repro, run, tree, write_params
 
 pytestmark = pytest.mark.slow
 
 PULL = ("--pull", "--allow-missing")
 CHANGED = ["index@raw_pixels_l2", "retrieve@raw_pixels_l2", "score@raw_pixels_l2"]  # by another search metric
-
-
-@pytest.fixture(scope="module")
-def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished project, committed; no remote yet."""
-    folder = project.create(
-        tmp_path_factory.mktemp("team") / "first", demo_params("mobilenet_v2", "raw_pixels_l2", image_size=32)
-    )
-    run("python", "-m", "lineup", "demo", "--identities", "8", cwd=folder)
-    repro(folder)
-    commit(folder, "first result")
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -39,10 +27,10 @@ def s3() -> Iterator[str]:
 
 @pytest.fixture(params=["folder", "s3"])
 def team(
-    request: pytest.FixtureRequest, first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest, finished_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[Path, Path]:
     """The first project with everything pushed, and a teammate's clone of it."""
-    mine = Path(shutil.copytree(first, tmp_path / "mine", symlinks=True))
+    mine = finished_copy
     shutil.copy2(project.ROOT / "Makefile", mine / "Makefile")
     if request.param == "folder":
         set_remote(mine, str(tmp_path / "remote"))
@@ -111,8 +99,8 @@ def test_a_clone_runs_nothing_and_a_changed_row_runs_alone(team: tuple[Path, Pat
     assert tree(mine / "metrics") == tree(theirs / "metrics")
 
 
-def test_a_corrupt_remote_object_is_found_and_computed_again(first: Path, tmp_path: Path) -> None:
-    mine = Path(shutil.copytree(first, tmp_path / "mine", symlinks=True))
+def test_a_corrupt_remote_object_is_found_and_computed_again(finished_copy: Path, tmp_path: Path) -> None:
+    mine = finished_copy
     shutil.copy2(project.ROOT / "Makefile", mine / "Makefile")
     set_remote(mine, str(tmp_path / "remote"))
     commit(mine, "a remote")

@@ -11,7 +11,7 @@ import click
 from lineup import paths
 from lineup.commands import photos_summary, use
 from lineup.errors import UserError
-from lineup.layouts import detection, edits, names, placement, plan, record, table
+from lineup.layouts import detection, edits, names, placement, plan, record, renames, table
 from lineup.layouts.edits import Edits
 from lineup.layouts.layout import Source
 from lineup.layouts.plan import Plan
@@ -95,8 +95,14 @@ def lay_out(
     """
     root = to.resolve() if to.is_symlink() else to
     files.restore_former(root)
-    earlier = record.read(root)
+    earlier = renames.follow(_earlier(root, to), listed, source, root)
     planned = plan.make(listed, choices, root, earlier)
+    if placer.hard_links and _version(to).exists():
+        placer.hard_links = False
+        planned.notes.append(
+            f"new photos are copied in spite of --hard-links: by {_version(to)}, the next `dvc repro` would "
+            "make those of the source read-only"
+        )
     new = placement.changes(planned, source, root)
     made = Edits()
     if edited_queries:
@@ -113,6 +119,21 @@ def lay_out(
         *(use.fit_to_photos() if to == paths.RAW else ()),
         *photos_summary.next_steps(to, placer, placement.shares_files(planned, source, root)),
     ]
+
+
+def _earlier(root: Path, to: Path) -> list[record.Entry]:
+    """What an earlier run laid out."""
+    if _version(to).exists() and not root.exists():
+        raise UserError(
+            f"{to}: is under version control, but not here; run `dvc pull {to}`, so that its photos stay "
+            f"where they are, or remove {_version(to)} to lay them out afresh"
+        )
+    return record.read(root)
+
+
+def _version(to: Path) -> Path:
+    """The file that `dvc add` writes."""
+    return to.with_name(f"{to.name}.dvc")
 
 
 def _check_other_queries(listed: Source, planned: Plan, to: Path) -> None:
@@ -142,7 +163,11 @@ def _write_with_edits(
 
 @click.command("photos")
 @click.argument("source", type=click.Path(path_type=Path))
-@click.option("--layout", metavar="NAME", help="How the photos lie, if it is not understood.")
+@click.option(
+    "--layout",
+    metavar="NAME",
+    help="How the photos lie: flat, label_folders, as_is, or a data set's name. Understood by default.",
+)
 @click.option(
     "--table",
     "table_file",

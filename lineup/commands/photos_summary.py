@@ -47,15 +47,15 @@ def written(plan: Plan, new: Sequence[str], before: Set[str], placer: Placer, to
     """What became of the photos, in one line."""
     added = {plan.photos[path].name for path in new if path not in before}
     replaced = {plan.photos[path].name for path in new if path in before} - added
-    counts = {
-        "added" if before else "laid out": len(added),
-        "replaced, since their files changed or were missing": len(replaced),
-        "of those with another label than before": plan.relabelled,
+    groups = {
+        "added" if before else "laid out": added - plan.relabelled,
+        "replaced, since their files changed or were missing": replaced,
+        "given another label": plan.relabelled,
     }
-    parts = [f"{counted(count, 'photo')} {what}" for what, count in counts.items() if count]
+    parts = [f"{counted(len(group), 'photo')} {what}" for what, group in groups.items() if group]
     ways = ", ".join(f"{counted(count, 'file')} {way}" for way, count in sorted(placer.counts.items()))
     if parts:
-        return f"{to}: {', '.join(parts)} ({ways})"
+        return f"{to}: {', '.join(parts)}" + (f" ({ways})" if ways else "")
     if plan.text_files:
         return f"{to}: no new photo; {', '.join(sorted(plan.text_files))} brought up to date"
     return f"{to}: nothing to do, as all photos are there already"

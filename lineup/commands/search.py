@@ -18,6 +18,7 @@ from lineup import cli, paths
 from lineup.commands import contact_sheet
 from lineup.commands.contact_sheet import Picture
 from lineup.errors import UserError, printable
+from lineup.evaluation import thresholds
 from lineup.photos import decoding, prepared_images
 from lineup.serving import gallery_photos, row_search
 from lineup.storage import files
@@ -140,9 +141,10 @@ def sheet(query: Query, row: str, hits: Sequence[Hit]) -> str:
 @click.argument("text", metavar="QUERY")
 @click.option("--row", required=True, help="A row of params.yaml.")
 @click.option("-k", type=int, default=10, show_default=True, help="How many photos to show.")
+@click.option("--threshold", help=thresholds.OPTION_HELP)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @click.option("--open", "in_browser", is_flag=True, help="Show the photos in the browser.")
-def command(text: str, row: str, k: int, as_json: bool, in_browser: bool) -> None:
+def command(text: str, row: str, k: int, threshold: str | None, as_json: bool, in_browser: bool) -> None:
     """Find the gallery photos that are nearest to a photo or a text.
 
     QUERY is a photo's path or, for a row whose encoder has a text tower, a text such as "a slice of pizza".
@@ -151,10 +153,22 @@ def command(text: str, row: str, k: int, as_json: bool, in_browser: bool) -> Non
     cli.check_row(row, params, "all")
     if k < 1:
         raise UserError(f"-k is {k}; set it to 1 or more, the number of photos to show")
-    query = read_query(text)
-    hits = nearest(row_search.open_row(row, params, gallery_photos.read(params.relevance.exclude)), query, k)
-    content = {"row": row, "query": text, "hits": [asdict(hit) for hit in hits]}
-    print(json.dumps(content) if as_json else table(hits))
+    query, asked = read_query(text), thresholds.parse(threshold)
+    if asked and query.photo is None:
+        asked.check_text()
+    least = asked.of_row(row) if asked else None
+    ranked = nearest(
+        row_search.open_row(row, params, gallery_photos.read(params.relevance.exclude)), query, k
+    )
+    hits = [hit for hit in ranked if least is None or hit.score >= least]
+    content = {"row": row, "query": text, "threshold": least, "hits": [asdict(hit) for hit in hits]}
+    if as_json:
+        print(json.dumps(content))
+    elif hits or least is None:
+        print(table(hits))
+    else:
+        best = f"best {ranked[0].score:.4f}" if ranked else "no image to compare with"
+        print(f"no match ({best} < {least:.4f})")
     if in_browser:
         name = hashlib.sha256(f"{row} {text}".encode("utf-8", "surrogateescape")).hexdigest()[:16]
         page = paths.CACHE / "searches" / f"{name}.html"

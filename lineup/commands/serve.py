@@ -14,6 +14,7 @@ from starlette.types import ASGIApp
 
 from lineup import cli, paths
 from lineup.errors import UserError
+from lineup.evaluation import thresholds
 from lineup.serving import app, connections, row_pool
 from lineup.serving.limits import Limits
 from lineup.settings.params import Params
@@ -104,6 +105,7 @@ def server(served: ASGIApp, limits: Limits) -> uvicorn.Server:
 
 @click.command("serve")
 @click.option("--row", help="The row of params.yaml to open with; default: the first that is computed here.")
+@click.option("--threshold", help=thresholds.OPTION_HELP)
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option(
     "--port", type=int, default=8000, show_default=True, help="The port to listen on; 0: any free one."
@@ -115,10 +117,14 @@ def server(served: ASGIApp, limits: Limits) -> uvicorn.Server:
     help="A host name that browsers use for this page, such as photos.example.org, besides IP addresses and "
     "this machine's own names. May be repeated.",
 )
-def command(row: str | None, host: str, port: int, host_names: tuple[str, ...]) -> None:
+def command(
+    row: str | None, threshold: str | None, host: str, port: int, host_names: tuple[str, ...]
+) -> None:
     """Serve a local page to search the gallery with a photo or a text."""
     params = cli.start_stage("serve", exclusive=False)
-    chosen = choose(params, row)
+    chosen, asked = choose(params, row), thresholds.parse(threshold)
+    if asked:
+        asked.of_row(chosen)  # a row without one is told at once
     with listen(host, port) as listener:
         known_as = names(host, [*host_names], is_local(listener))
         if not is_local(listener):
@@ -128,7 +134,7 @@ def command(row: str | None, host: str, port: int, host_names: tuple[str, ...]) 
                 file=sys.stderr,
             )
         limits = Limits()
-        served = app.create(params, chosen, known_as, limits)
+        served = app.create(params, chosen, known_as, limits, asked)
         print(f"search page: {url(listener)} (Ctrl-C ends it)", flush=True)
         try:
             server(served, limits).run(sockets=[listener])

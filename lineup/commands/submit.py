@@ -13,6 +13,7 @@ import click
 
 from lineup import cli, paths
 from lineup.errors import UserError
+from lineup.evaluation import thresholds
 from lineup.evaluation.relevance import COLUMNS, gallery_positions, read_relevance
 from lineup.photos import raw_folder
 from lineup.settings.params import Params
@@ -23,20 +24,32 @@ log = logging.getLogger(__name__)
 
 
 def submission(
-    row: str, k: int, shape: document.Shape, group: str | None, naming: document.Naming, params: Params
+    row: str,
+    k: int,
+    shape: document.Shape,
+    group: str | None,
+    naming: document.Naming,
+    params: Params,
+    least: float | None = None,
 ) -> bytes:
-    """The checked JSON of a row's ranking. It reads the ranking, the test manifest and the judgements."""
+    """The checked JSON of a row's ranking. It reads the ranking, the test manifest and the judgements.
+
+    least: photos with a lower score are left out; None for none.
+    """
     manifest = parquet.read_table(paths.manifest("test"), columns=[*COLUMNS, "paths"])
     queries, gallery = document.names(manifest, "query", naming), document.names(manifest, "gallery", naming)
     ranking = rankings.read_ranking(paths.ranking(row))
     relevance = read_relevance(manifest, parquet.read_table(paths.QRELS), params.relevance.exclude)
     gallery_positions(ranking, relevance, str(paths.ranking(row)))  # refuses a ranking of other images
     copies = relevance.left_out_copies()
-    nearest = document.nearest_names(ranking, queries, gallery, copies, k, params.retrieve.depth)
+    if least is None:
+        nearest = document.nearest_names(ranking, queries, gallery, copies, k, params.retrieve.depth)
+    else:
+        nearest = document.matching_names(ranking, queries, gallery, copies, k, least)
     body = document.encode(document.document(nearest, shape, group))
     query_names = (name for names in queries.values() for name in names)
     gallery_names = (name for names in gallery.values() for name in names)
-    document.check(body, query_names, gallery_names, k)
+    document.check(body, query_names, gallery_names, k, fewer=least is not None)
     return body
 
 
@@ -95,6 +108,7 @@ def write(out: Path, text: str) -> None:
     show_default=True,
     help="Name photos by their files, or by their paths below test/query and test/gallery.",
 )
+@click.option("--threshold", help=thresholds.OPTION_HELP)
 @click.option(
     "--out", type=click.Path(path_type=Path), help="File to write.  [default: data/submissions/ROW.json]"
 )
@@ -106,6 +120,7 @@ def command(
     shape: document.Shape,
     group: str | None,
     names: document.Naming,
+    threshold: str | None,
     out: Path | None,
     url: str | None,
     again: bool,
@@ -114,7 +129,8 @@ def command(
     params = cli.start_stage("submit")
     cli.check_row(row, params, "all")
     num_unreadable = count_unreadable()
-    body = submission(row, k, shape, group, names, params)
+    asked = thresholds.parse(threshold)
+    body = submission(row, k, shape, group, names, params, asked.of_row(row) if asked else None)
     out = out or paths.submission(row)
     write(out, body.decode())
     if num_unreadable:
@@ -123,6 +139,6 @@ def command(
             num_unreadable,
             paths.PROBLEMS,
         )
-    log.info("%s: the %d nearest of each query", out, k)
+    log.info("%s: the %d nearest of each query%s", out, k, " above the threshold" if asked else "")
     if url:
         print(f"accuracy {client.send(url, body, again=again)}")

@@ -32,12 +32,22 @@ class Pair(NamedTuple):
     p: float
     p_holm: float
 
+    def reversed(self) -> Pair:
+        """The same pair as b minus a."""
+        return self._replace(a=self.b, b=self.a, difference=-self.difference, low=-self.high, high=-self.low)
+
 
 class Standing(NamedTuple):
-    """How a row compares with the best row; p_holm is that of their pair, None where they are not one."""
+    """How a row compares with the best row.
+
+    p_holm, difference, low, high: of their pair, the row minus the best row; None where they are not one.
+    """
 
     outcome: Outcome
     p_holm: float | None = None
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -120,7 +130,11 @@ def compare(rows: Mapping[str, RowMetrics], metric_names: Sequence[str], pairs: 
     if main_metric is None:
         return Comparison((), tuple(ComparedRow(row, rows[row], None) for row in ordered))
     best = best_row(rows, main_metric)
-    p_holm = {frozenset((pair.a, pair.b)): pair.p_holm for pair in pairs if pair.metric == main_metric}
+    with_best = {
+        (pair.a if pair.b == best else pair.b): pair if pair.b == best else pair.reversed()
+        for pair in pairs
+        if pair.metric == main_metric and best in (pair.a, pair.b)
+    }
     compared = []
     for row in ordered:
         if rows[row].costs.random:
@@ -128,8 +142,9 @@ def compare(rows: Mapping[str, RowMetrics], metric_names: Sequence[str], pairs: 
         elif row == best:
             standing = Standing("best")
         else:
-            p = p_holm[frozenset((row, str(best)))]
-            standing = Standing("worse" if p < SIGNIFICANCE_LEVEL else "undecided", p)
+            pair = with_best[row]
+            outcome = "worse" if pair.p_holm < SIGNIFICANCE_LEVEL else "undecided"
+            standing = Standing(outcome, pair.p_holm, pair.difference, pair.low, pair.high)
         compared.append(ComparedRow(row, rows[row], standing))
     return Comparison(tuple(metric_names), tuple(compared))
 

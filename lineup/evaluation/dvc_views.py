@@ -14,17 +14,9 @@ from lineup.evaluation.row_metrics import RowMetrics
 
 CURVE_DEPTH = 100
 QUALITY_DECIMALS = 4
-COST_DECIMALS = {
-    "dim": 0,
-    "parameters": 0,
-    "gflops": 2,
-    "images_per_second": 1,
-    "query_ms": 4,
-    "index_mb": 3,
-    "peak_memory_mb": 1,
-    "peak_gpu_memory_mb": 1,
-    "train_minutes": 2,
-}
+COST_DECIMALS = {"images_per_second": 1, "query_ms": 4, "index_mb": 3, "train_minutes": 2}
+# With the main metric in two means, four costs and the recall of an index, a row has a dozen figures at most.
+MOST_TOP_K = 5
 
 Rows = Mapping[str, RowMetrics]
 
@@ -36,25 +28,29 @@ class CsvTable(NamedTuple):
     lines: Sequence[Sequence[object]]
 
 
-def metrics(rows: Rows) -> dict[str, dict[str, float]]:
-    """What `dvc metrics` shows: {row: {metric: value}}, means over queries and costs.
+def metrics(rows: Rows, metric_names: Sequence[str]) -> dict[str, dict[str, float]]:
+    """What `dvc metrics` shows: {row: {figure: value}}, the dozen that people compare between commits.
 
-    The main metric is there as a mean over labels, too; a cost that was not measured is left out.
+    The main metric is there as a mean over labels, too; a cost that was not measured is left out. All other
+    figures are in metrics/rows.
+
+    Args:
+        metric_names: those of `comparison.shown_metrics`; of top_k, the MOST_TOP_K smallest k are shown.
     """
     values = {}
     for name, row in rows.items():
-        quality = {metric: round(average.mean, QUALITY_DECIMALS) for metric, average in row.quality.items()}
+        shown = metric_names[: 1 + MOST_TOP_K]
+        quality = {metric: round(row.quality[metric].mean, QUALITY_DECIMALS) for metric in shown}
         over_labels = row.quality[MAIN_METRIC].mean_over_labels if quality else None
         if over_labels is not None:
             quality[f"{MAIN_METRIC}_mean_over_labels"] = round(over_labels, QUALITY_DECIMALS)
         measured = {cost: getattr(row.costs, cost) for cost in COST_DECIMALS}
         costs = {
-            cost: round(value, COST_DECIMALS[cost] or None)
-            for cost, value in measured.items()
-            if value is not None
+            cost: round(value, COST_DECIMALS[cost]) for cost, value in measured.items() if value is not None
         }
         recall = row.costs.search.ann_recall if row.costs.search else {}
-        values[name] = quality | costs | {f"ann_recall_{k}": share for k, share in recall.items()}
+        deepest = sorted(recall, key=int)[-1:]
+        values[name] = quality | costs | {f"ann_recall_{k}": recall[k] for k in deepest}
     return values
 
 
@@ -76,6 +72,15 @@ def top_k_curves(rows: Rows, queries: Queries) -> CsvTable:
         depth = min(rows[name].depth, CURVE_DEPTH) if len(first_hit) else 0
         lines += [[name, k, f"{np.mean(first_hit <= k):.6f}"] for k in range(1, depth + 1)]
     return CsvTable(("model", "k", "top_k"), lines)
+
+
+def identification_curves(rows: Rows) -> CsvTable:
+    """A line per row and FPIR: the share of queries with a match that are missed at its threshold."""
+    lines = []
+    for name, row in rows.items():
+        points = row.identification.curve if row.identification else ()
+        lines += [[name, f"{fpir:.6g}", f"{fnir:.6f}"] for fpir, fnir in points]
+    return CsvTable(("model", "fpir", "fnir"), lines)
 
 
 def accuracy_cost(rows: Rows) -> CsvTable:

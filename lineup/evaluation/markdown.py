@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from lineup.evaluation import sentences, tables
+from lineup.evaluation import match_view, sentences, tables
 from lineup.evaluation.comparison import Comparison, Standing
 from lineup.evaluation.rich_text import Code, Data, Span, Strong
 from lineup.evaluation.sentences import Listing
@@ -29,12 +29,19 @@ def page(compared: Comparison, weaknesses: Iterable[Listing] = ()) -> str:
         text(sentences.verdict(compared)),
         "## Quality\n\n" + table(tables.quality(compared)),
         "## Edits\n\n" + table(edits) if edits else "",
+        _match(compared) if match_view.is_shown(compared) else "",
         "## Where it fails\n\n" + failing if failing else "",
         "## Cost\n\n" + table(tables.cost(compared)),
         "\n".join(measured),
         "## How to read it\n\n" + "\n".join(_items(sentences.legend(compared))),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _match(compared: Comparison) -> str:
+    parts = [f"## {match_view.TITLE}", table(match_view.table(compared))]
+    parts += map(text, match_view.sentences(compared))
+    return "\n\n".join([*parts, "\n".join(_items(match_view.legend()))])
 
 
 def _listing(listing: Listing) -> list[str]:

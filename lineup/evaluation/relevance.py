@@ -92,11 +92,19 @@ class Relevance:
         return counts
 
     def required_depth(self, *depths: int) -> int:
-        """How deep rankings must be: at least `depths`, and R of every query, as `metrics.map_at_r` needs it.
+        """How deep rankings must be: at least `depths`, and one more than R of every query.
 
-        No ranking is deeper than the gallery.
+        `metrics.map_at_r` needs R images, and the first that is not relevant may follow them. No ranking is
+        deeper than the gallery.
         """
-        return min(max(*depths, int(self.num_relevant().max())), len(self.gallery_ids))
+        return min(max(*depths, int(self.num_relevant().max()) + 1), len(self.gallery_ids))
+
+    def is_known(self) -> npt.NDArray[np.bool_]:
+        """Whether anything is known of what is relevant to each query: bool [Q]."""
+        if self.source == "qrels":
+            judged = self.judged[self.judged[:, 2] >= 0, 0]
+            return np.bincount(judged, minlength=len(self.query_ids)) > 0
+        return self.query_labels >= 0
 
     def self_matches(self) -> IntArray:
         """Gallery images that count as the query itself: int [S, 2] of (query, gallery image).

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import shlex
+from collections.abc import Container, Iterable
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -60,6 +62,54 @@ class EditedCopies(_Record):
 
     queries: int
     top_1: float
+
+
+class Rate(_Record):
+    """A share of searches, 0..1, with its 95% interval, which is None where all queries have one label."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+class OperatingPoint(_Record):
+    """A threshold for a row's scores, and its errors on labels that it was not chosen on.
+
+    target: the FPIR that it was chosen for; threshold: the score from which on an answer is given, None if no
+    score is high enough.
+    """
+
+    target: float
+    threshold: float | None
+    fpir: Rate
+    fnir: Rate
+
+
+class ScoreHistogram(_Record):
+    """How many first answers have a score between two bounds: right ones, and those of non-mated searches."""
+
+    bounds: tuple[float, ...]
+    right: tuple[int, ...]
+    non_mated: tuple[int, ...]
+
+
+class Identification(_Record):
+    """How well a row tells whether a query has a match at all; see lineup/evaluation/identification.py.
+
+    mated, non_mated: searches with and without a relevant image in the gallery; stand_ins: of the latter, how
+    many are mated queries whose relevant images were left out; unsupported: FPIRs for which there are too few
+    non-mated searches; curve: (FPIR, FNIR) at thresholds that were chosen on all searches.
+    """
+
+    mated: int
+    non_mated: int
+    stand_ins: int
+    micro_average_precision: Rate
+    recall_at_precision_90: Rate
+    operating_points: tuple[OperatingPoint, ...]
+    unsupported: tuple[float, ...]
+    curve: tuple[tuple[float, float], ...]
+    histogram: ScoreHistogram
 
 
 class TrainingEpoch(BaseModel):
@@ -143,7 +193,8 @@ class RowMetrics(_Record):
 
     relevance: what decided which images are relevant; unscored: why nothing could be scored, None if it was;
     labels, clusters: of the scored queries, where a query without a label is a cluster of its own; depth: of
-    the rankings; quality: by metric, empty where nothing could be scored; edits: by kind of edit.
+    the rankings; quality: by metric, empty where nothing could be scored; identification: None then, too;
+    edits: by kind of edit.
     """
 
     row: str
@@ -162,6 +213,7 @@ class RowMetrics(_Record):
     judgements: Judgements | None
     enlarged: Enlarged | None
     quality: dict[str, Average]
+    identification: Identification | None
     costs: RowCosts
     edits: dict[str, EditedCopies] = {}
 
@@ -202,3 +254,17 @@ def read(row: str) -> RowMetrics:
 def read_all(rows: Iterable[str]) -> dict[str, RowMetrics]:
     """The metrics of several rows, by row. Raises what `read` raises."""
     return {row: read(row) for row in rows}
+
+
+def unlisted(rows: Container[str]) -> str:
+    """A sentence on the files of rows that were removed from params.yaml; empty if there are none.
+
+    No stage reads them, and none removes them: a row that was taken out for a while comes back with its
+    figures.
+    """
+    scored = (path.stem for path in Path().glob(paths.row_metrics("*").as_posix()))
+    removed = sorted(row for row in scored if row not in rows)
+    if not removed:
+        return ""
+    removal = "git rm " + " ".join(f"metrics/*/{shlex.quote(row)}.*" for row in removed)
+    return f"Not compared, since params.yaml lacks them: {', '.join(removed)}. To remove them: {removal}"

@@ -10,16 +10,20 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lineup.evaluation import metrics, significance
+from lineup.evaluation import identification, metrics, significance
 from lineup.evaluation.relevance import Relevance
 from lineup.evaluation.row_metrics import (
     Average,
     EditedCopies,
     Enlarged,
+    Identification,
     Judgements,
+    OperatingPoint,
     OwnPicture,
+    Rate,
     RowCosts,
     RowMetrics,
+    ScoreHistogram,
 )
 from lineup.layouts import edit_kinds
 from lineup.storage import rankings
@@ -37,6 +41,7 @@ QUERY_COLUMNS = (
     "top_answer",
     "top_label",
     "top_score",
+    "wrong_score",
 )
 _PATHS_SHOWN = 5
 
@@ -49,11 +54,13 @@ class Scores:
         values: {metric: float [Q]}, rounded; NaN for queries without a relevant image.
         num_relevant: int [Q], R of each query.
         first_hit: int [Q], rank of the first relevant image, 0 if the ranking holds none.
+        first_wrong: int [Q], rank of the first image that is not relevant, 0 if the ranking holds none.
     """
 
     values: Mapping[str, FloatArray]
     num_relevant: IntArray
     first_hit: IntArray
+    first_wrong: IntArray
 
 
 def score(positions: IntArray, relevance: Relevance, cutoffs: Sequence[int]) -> Scores:
@@ -68,7 +75,8 @@ def score(positions: IntArray, relevance: Relevance, cutoffs: Sequence[int]) -> 
     relevant, num_relevant = relevance.is_relevant(positions), relevance.num_relevant()
     values = metrics.per_query(relevant, num_relevant, cutoffs)
     rounded = {name: np.round(value, DECIMALS) for name, value in values.items()}
-    return Scores(rounded, num_relevant, metrics.first_hit(relevant))
+    wrong = (positions >= 0) & ~relevant
+    return Scores(rounded, num_relevant, metrics.first_hit(relevant), metrics.first_hit(wrong))
 
 
 def averages(scores: Scores, relevance: Relevance, samples: int, seed: int) -> dict[str, Average]:
@@ -92,6 +100,83 @@ def averages(scores: Scores, relevance: Relevance, samples: int, seed: int) -> d
     }
 
 
+def identify(
+    scores: Scores,
+    similarities: npt.NDArray[np.float32],
+    relevance: Relevance,
+    fpir: Sequence[float],
+    samples: int,
+    seed: int,
+) -> Identification | None:
+    """How well the scores of first answers tell queries with a match from others.
+
+    Args:
+        similarities: float32 [Q, K], the rankings' scores, NaN behind a ranking's end.
+        fpir: the rates for which a threshold is chosen.
+    Returns:
+        None if no query has a relevant image.
+    """
+    if not (scores.num_relevant > 0).any():
+        return None
+    given = identification.searches(
+        similarities[:, 0].astype(np.float64),
+        scores.first_hit,
+        _at_rank(similarities, scores.first_wrong),
+        scores.num_relevant,
+        relevance.is_known(),
+        significance.cluster_codes(relevance.query_labels),
+    )
+    supported = [target for target in fpir if identification.is_supported(given, target)]
+    micro, recall = identification.ranked_figures(given, samples, seed)
+    points = identification.operating_points(given, supported, seed)
+    targets = identification.curve_targets(given)
+    bounds, right, non_mated = identification.histograms(given)
+    return Identification(
+        mated=int(given.mated.sum()),
+        non_mated=int((~given.mated).sum()),
+        stand_ins=given.stand_ins,
+        micro_average_precision=_rate(micro),
+        recall_at_precision_90=_rate(recall),
+        operating_points=tuple(
+            OperatingPoint(
+                target=point.target,
+                threshold=_rounded_down(point.threshold),
+                fpir=_rate(point.fpir),
+                fnir=_rate(point.fnir),
+            )
+            for point in points
+        ),
+        unsupported=tuple(target for target in fpir if target not in supported),
+        curve=tuple(
+            (round(float(target), DECIMALS), round(float(fnir), DECIMALS))
+            for target, fnir in zip(targets, identification.error_curve(given, targets), strict=True)
+        ),
+        histogram=ScoreHistogram(
+            bounds=tuple(round(float(bound), DECIMALS) for bound in bounds),
+            right=tuple(map(int, right)),
+            non_mated=tuple(map(int, non_mated)),
+        ),
+    )
+
+
+def _at_rank(similarities: npt.NDArray[np.float32], ranks: IntArray) -> FloatArray:
+    """The score at a rank of each query, NaN where the rank is 0: float64 [Q]."""
+    scores = similarities[np.arange(len(ranks)), np.maximum(ranks - 1, 0)].astype(np.float64)
+    return np.where(ranks > 0, scores, np.nan)
+
+
+def _rate(interval: identification.Interval) -> Rate:
+    return Rate(
+        value=round(interval.value, DECIMALS), low=_rounded(interval.low), high=_rounded(interval.high)
+    )
+
+
+def _rounded_down(threshold: float) -> float | None:
+    """So that the score that it was chosen at still reaches it."""
+    unit = 10**DECIMALS
+    return float(np.floor(threshold * unit) / unit) if np.isfinite(threshold) else None
+
+
 def _mean_of_label_means(values: FloatArray, labels: IntArray) -> FloatArray:
     """The mean over labels of their queries' means, [N, M] -> [M]; NaN without queries."""
     if len(labels) == 0:
@@ -111,6 +196,7 @@ def summarise(
     scores: Scores,
     relevance: Relevance,
     quality: Mapping[str, Average],
+    identified: Identification | None,
     costs: RowCosts,
     *,
     depth: int,
@@ -122,6 +208,7 @@ def summarise(
 
     Args:
         quality: what `averages` returned.
+        identified: what `identify` returned.
         depth: of the rankings.
         judged: the lines of qrels.csv.
         enlarged: what `count_enlarged` returned.
@@ -148,6 +235,7 @@ def summarise(
         judgements=judged,
         enlarged=enlarged,
         quality=dict(quality),
+        identification=identified,
         costs=costs,
         edits=dict(edits),
     )
@@ -187,6 +275,7 @@ def query_lines(
     query_paths, query_labels = _paths_and_labels(manifest, "query")
     gallery_paths, gallery_labels = _paths_and_labels(manifest, "gallery")
     values = np.column_stack(list(scores.values.values()))
+    wrong = _at_rank(ranking.scores, scores.first_wrong)
     for q, query_id in enumerate(relevance.query_ids.tolist()):
         top = int(positions[q, 0]) if positions.shape[1] else -1
         answer = (
@@ -195,7 +284,8 @@ def query_lines(
             else ("", "", "")
         )
         counts = (int(scores.num_relevant[q]), int(scores.first_hit[q]) or "")
-        yield query_id, query_paths[q], query_labels[q], *counts, *answer, *map(_number, values[q])
+        numbers = map(_number, (wrong[q], *values[q]))
+        yield query_id, query_paths[q], query_labels[q], *counts, *answer, *numbers
 
 
 def _paths_and_labels(manifest: pa.Table, split: str) -> tuple[list[str], list[str]]:

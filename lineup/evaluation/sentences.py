@@ -216,30 +216,33 @@ def _edits_legend(metrics: RowMetrics) -> list[str]:
     fewest = min(copies.queries for copies in metrics.edits.values())
     # Half the 95% interval of a share of one half, by the normal approximation.
     margin = 1.96 * math.sqrt(0.25 / fewest)
-    kinds = "; ".join(
-        f"{kind}: {description} ({metrics.edits[kind].queries:,} queries)"
+    kinds = [
+        f"{kind} ({metrics.edits[kind].queries:,} queries): {description}."
         for kind, description in edit_kinds.DESCRIPTIONS.items()
         if kind in metrics.edits
-    )
+    ]
     return [
         "Edits: share of the queries of a kind whose original, or an exact copy of it, comes first (top_1). "
-        f"With {fewest:,} queries of a kind, chance moves it by up to {margin:.2f} either way. "
+        f"With {fewest:,} queries of a kind, chance moves it by up to {margin:.2f} either way; "
+        "lineup photos makes more with --queries. "
         "A gallery photo that is almost the original, such as the same photo saved anew, counts as wrong.",
-        f"Kinds of edits: {kinds}.",
+        *kinds,
     ]
 
 
 def _quality_legend(compared: Comparison) -> list[str]:
     metrics, pairs = compared.task, compared.num_pairs
     unit = "queries" if metrics.clusters == metrics.scored else "labels"
-    by_label = "By label (shown where it differs): mean of the labels' means."
-    if metrics.edits_only:
-        by_label = "The label of an edited copy is that of its original, or else its original's name."
+    by_label = " By label (shown where it differs): mean of the labels' means."
+    if metrics.edits_only and unit == "labels":
+        by_label = " The label of an edited copy is its original's label, or else its original's name."
+    elif metrics.edits_only:
+        by_label = ""
     lines = [
         "map_at_r: average precision over a query's first R answers, where R is the number of its right "
         "images. 1 is perfect. It decides the order.",
         "top_k: share of queries with a right image among the first k answers.",
-        f"(low-high): 95% bootstrap interval, resampling {unit}. " + by_label,
+        f"(low-high): 95% bootstrap interval, resampling {unit}.{by_label}",
         f"Against the best: paired randomisation test on map_at_r, flipping {unit}; "
         f"p is Holm-adjusted for {pairs} pairs.",
         f'"Can\'t tell" (p >= {SIGNIFICANCE_LEVEL}) does not mean "equally good": '

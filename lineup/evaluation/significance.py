@@ -55,9 +55,7 @@ def bootstrap_interval(
     if len(sizes) < 2:
         return np.full(values.shape[1], np.nan), np.full(values.shape[1], np.nan)
     random = np.random.default_rng(seed)
-    means = [
-        (counts @ sums) / (counts @ sizes)[:, None] for counts in _resamples(random, samples, len(sizes))
-    ]
+    means = [(counts @ sums) / (counts @ sizes)[:, None] for counts in resamples(random, samples, len(sizes))]
     tail = (1 - level) / 2
     low, high = np.quantile(np.concatenate(means), [tail, 1 - tail], axis=0) / _UNITS_PER_ONE
     return low, high
@@ -99,7 +97,7 @@ def bootstrap_group_intervals(
         return GroupIntervals(*(np.full((group_count, columns), np.nan) for _ in GroupIntervals._fields))
     random = np.random.default_rng(seed)
     means, differences = [], []
-    for counts in _resamples(random, samples, len(sizes)):
+    for counts in resamples(random, samples, len(sizes)):
         group_sums, group_sizes = (
             (counts @ sums).reshape(-1, group_count, columns),
             (counts @ sizes)[..., None],
@@ -213,9 +211,14 @@ def _block_lengths(rows: int, columns: int) -> Iterator[int]:
         yield min(length, rows - start)
 
 
-def _resamples(random: np.random.Generator, samples: int, count: int) -> Iterator[FloatArray]:
-    """How often each of `count` clusters is drawn: blocks of [block, count], `samples` rows in all."""
-    for rows in _block_lengths(samples, count):
+def resamples(
+    random: np.random.Generator, samples: int, count: int, columns: int = 0
+) -> Iterator[FloatArray]:
+    """How often each of `count` clusters is drawn: blocks of [block, count], `samples` rows in all.
+
+    A block has few enough rows that an array of [block, columns] fits in memory, too.
+    """
+    for rows in _block_lengths(samples, max(count, columns)):
         picked = random.integers(count, size=(rows, count)) + np.arange(rows)[:, None] * count
         yield np.bincount(picked.ravel(), minlength=rows * count).reshape(rows, count).astype(np.float64)
 

@@ -72,7 +72,8 @@ def group(attribute: str, values: pa.ChunkedArray) -> Grouping:
         names = _text_names(values.drop_null().to_pylist())
     else:
         names = _number_names(values.drop_null().to_numpy().astype(np.float64))
-    groups = tuple(dict.fromkeys([*names.order, *([] if known.all() else [UNKNOWN])]))
+    order = names.order if known.all() else [*names.order, UNKNOWN]
+    groups = tuple(dict.fromkeys(order))
     code = {name: number for number, name in enumerate(groups)}
     codes = np.full(len(values), code.get(UNKNOWN, 0), np.int64)
     codes[known] = [code[name] for name in names.labels]

@@ -220,8 +220,10 @@ def _slices(
     counts = measured.counts
     for g, group in enumerate(measured.grouping.groups):
         told = bool(counts.told[g])
-        few_queries = counts.queries[g] < FEWEST_QUERIES
-        note: Note = "" if told else f"too few {'queries' if few_queries else 'labels'} to tell"
+        note: Note = ""
+        if not told:
+            few_queries = counts.queries[g] < FEWEST_QUERIES
+            note = "too few queries to tell" if few_queries else "too few labels to tell"
         for r, row in enumerate(rows):
             mean = float(measured.means[g, r])
             own, behind = (

@@ -25,10 +25,16 @@ class RowName:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean and its 95% interval, as "(.609-.666)"; empty if there is none."""
+    """A mean and its 95% interval, as "(.609-.666)"; empty if there is none.
+
+    value, low, high: the same numbers, with None for those of an interval that does not exist.
+    """
 
     mean: str
     interval: str
+    value: float
+    low: float | None
+    high: float | None
 
 
 Cell = RowName | Estimate | Standing | Data | str
@@ -133,9 +139,9 @@ def _labels_matter(compared: Comparison, metric: str) -> bool:
 
 def _estimate(average: Average) -> Estimate:
     if average.low is None or average.high is None:
-        return Estimate(figure(average.mean, 3), "")
+        return Estimate(figure(average.mean, 3), "", average.mean, None, None)
     low, high = (f"{end:.3f}".removeprefix("0") for end in (average.low, average.high))
-    return Estimate(f"{average.mean:.3f}", f"({low}-{high})")
+    return Estimate(f"{average.mean:.3f}", f"({low}-{high})", average.mean, average.low, average.high)
 
 
 def _index(costs: RowCosts, depth: int) -> list[str]:

@@ -40,6 +40,7 @@ class CUB200:
     """
 
     def matches(self, source: Path) -> bool:
+        """See `Layout.matches`."""
         images = _images(source)
         if images is None:
             return False
@@ -49,6 +50,7 @@ class CUB200:
         return has_test or any(path.exists() for path in _tables(source, images))
 
     def read(self, source: Path) -> Source:
+        """See `Layout.read`."""
         images = require_folder(_images(source), source, _TITLE, f"images/{_FIRST_CLASS}")
         files = listing.read(source)
         tables = _tables(source, images)

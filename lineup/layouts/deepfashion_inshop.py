@@ -38,10 +38,12 @@ class DeepFashionInShop:
 
     def matches(self, source: Path) -> bool:
         # CelebA's list has the same name, and no items.
+        """See `Layout.matches`."""
         path = _list_file(source)
         return path is not None and any("item_id" in line for line in read_lines(path, _TITLE)[:3])
 
     def read(self, source: Path) -> Source:
+        """See `Layout.read`."""
         path = require_folder(_list_file(source), source, _TITLE, *_LISTS)
         files = listing.read(source)
         rows = _rows(path)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from random import Random
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from tqdm import tqdm
 
@@ -46,7 +46,7 @@ class Maker:
     root: Path
     budget: MemoryBudget
     pool: ThreadPoolExecutor
-    bar: tqdm[None]
+    bar: tqdm[NoReturn]
 
     @classmethod
     @contextmanager

@@ -34,15 +34,17 @@ class HuggingFaceImageFolder:
     """
 
     def matches(self, source: Path) -> bool:
+        """See `Layout.matches`."""
         return any(map(_names_files, _metadata(source))) or _has_splits(source)
 
     def read(self, source: Path) -> Source:
+        """See `Layout.read`."""
         files, tables = listing.read(source), _metadata(source)
         photos = list(_by_metadata(source, tables, files)) if tables else _by_folders(files)
         origin = "from the column 'label'"
         if not any(photo.label for photo in photos):
             photos, origin = _with_labels_of_folders(photos), "from folders"
-        splits = [_split(photo.name) for photo in photos]
+        splits: list[str | None] = [_split(photo.name) for photo in photos]
         if {*splits} == {"train"}:  # It is the name for all photos where nobody split them.
             splits = [None] * len(photos)
         photos = [

@@ -22,10 +22,12 @@ class Market1501:
     """
 
     def matches(self, source: Path) -> bool:
+        """See `Layout.matches`."""
         folder = pedestrians.market_folder(source)
         return folder is not None and not pedestrians.is_msmt17(folder)
 
     def read(self, source: Path) -> Source:
+        """See `Layout.read`."""
         root, files = pedestrians.require_market_folder(source, _TITLE), listing.read(source)
         people, junk = pedestrians.read_market_folders(source, root, files, _TITLE)
         people = [replace(one, identity=None) if one.identity == _DISTRACTOR else one for one in people]

@@ -46,12 +46,14 @@ class MSMT17:
     """
 
     def matches(self, source: Path) -> bool:
+        """See `Layout.matches`."""
         if _folder_with_lists(source) is not None:
             return True
         folder = pedestrians.market_folder(source)
         return folder is not None and pedestrians.is_msmt17(folder)
 
     def read(self, source: Path) -> Source:
+        """See `Layout.read`."""
         root, files, junk, lists = _folder_with_lists(source), listing.read(source), [], []
         if root is not None:
             lists, existing = [root / name for name in _LISTS], set(files.photos)

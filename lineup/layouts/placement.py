@@ -1,8 +1,8 @@
 """Writes data/raw: a folder of files that cost no disk where that is safe, which appears by a rename.
 
 A reflink shares the bytes on disk until one of both files changes. A hard link is the same file under two
-names: `dvc add`, whose cache is made of hard links, would take the owner's photo into its cache and make it
-read-only. So hard links are made only on request.
+names: `dvc add`, whose cache is made of hard links, takes it into its cache and makes it read-only, also
+where the owner's photos are. So hard links are made only on request.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ class Plan:
         photos: path below data/raw -> the photo of the source, sorted by path.
         removed: paths of photos whose label or role is another now; they get another path.
         gone: entries whose photo is no longer in the source, and which stay.
-        relabelled: the number of photos with another label than before.
+        relabelled: names of photos with another label than before.
         text_files: name -> content of each table that is new or changes.
         notes: a sentence for each thing that the user did not expect.
     """
@@ -32,7 +32,7 @@ class Plan:
     photos: dict[str, SourcePhoto]
     removed: set[str] = field(default_factory=set)
     gone: list[Entry] = field(default_factory=list)
-    relabelled: int = 0
+    relabelled: set[str] = field(default_factory=set)
     text_files: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -76,7 +76,7 @@ def make(source: Source, choices: Choices, root: Path, earlier: Sequence[Entry])
         photos=dict(sorted(placed.items())),
         removed=before - placed.keys(),
         gone=[entry for entry in earlier if entry.source not in shown],
-        relabelled=len(known) - len(same),
+        relabelled=known.keys() - same.keys(),
         notes=assignment.notes,
     )
     entries = [

@@ -45,12 +45,12 @@ class _Reader(pickle._Unpickler):
         super().__init__(io.BytesIO(content), encoding="latin1")
         self._path = path
 
-    def find_class(self, module_name: str, global_name: str, /) -> Any:
-        stand_in = _STAND_INS.get((module_name, global_name))
+    def find_class(self, module: str, name: str) -> Any:
+        stand_in = _STAND_INS.get((module, name))
         if stand_in is None:
-            name = printable(f"{module_name}.{global_name}", _MAX_NAME_CHARACTERS)
+            called = printable(f"{module}.{name}", _MAX_NAME_CHARACTERS)
             raise UserError(
-                f"{self._path}: was not read, because it would call {name}, and such a file needs numbers, "
+                f"{self._path}: was not read, because it would call {called}, and such a file needs numbers, "
                 "texts and lists only; get the file from its authors"
             )
         return stand_in

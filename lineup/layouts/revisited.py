@@ -54,9 +54,11 @@ class Revisited:
     """
 
     def matches(self, source: Path) -> bool:
+        """See `Layout.matches`."""
         return folder_with(source, *_TITLES) is not None
 
     def read(self, source: Path) -> Source:
+        """See `Layout.read`."""
         root = require_folder(folder_with(source, *_TITLES), source, "Revisited Oxford or Paris", *_TITLES)
         files = listing.read(source)
         tables = [root / name for name in _TITLES if (root / name).exists()]

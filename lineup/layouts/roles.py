@@ -80,6 +80,8 @@ def assign(
         for label, members in free.items():
             _assign_label(members, label in trained, choices.queries_per_label, assignment)
     _assign_unlabelled(unlabelled, 0 if labels else choices.queries, assignment)
+    if earlier:
+        _note_missing_queries(labels, unlabelled, choices, assignment)
     return assignment
 
 
@@ -163,6 +165,31 @@ def _assign_label(
     roles.update((photo.name, ("train",)) for photo in free)
     roles.update((name, ("gallery",)) for name in tested)
     roles.update((name, ("query",)) for name in tested[:queries])
+
+
+def _note_missing_queries(
+    labels: Mapping[str, Sequence[SourcePhoto]],
+    unlabelled: Sequence[str],
+    choices: Choices,
+    assignment: Assignment,
+) -> None:
+    """Says that there are fewer queries than the user wants, as photos that were laid out do not move."""
+
+    def lacks(names: Sequence[str], wanted: int) -> bool:
+        roles = [assignment.roles[name] for name in names]
+        return "train" not in roles[0] and sum("query" in each for each in roles) < wanted
+
+    short = sum(
+        lacks([photo.name for photo in members], min(choices.queries_per_label, len(members) - 1))
+        for members in labels.values()
+        if not any(photo.roles for photo in members)
+    )
+    if short or (not labels and lacks(unlabelled, min(choices.queries, len(unlabelled)))):
+        where = f"{short:,} of {len(labels):,} labels have" if short else "there are"
+        assignment.notes.append(
+            f"{where} fewer queries than asked for, since photos that are there already stay where they are; "
+            "to choose anew, move data/raw away"
+        )
 
 
 def _assign_unlabelled(names: Iterable[str], queries: int, assignment: Assignment) -> None:

@@ -14,10 +14,12 @@ _NAMES_IN_A_MESSAGE = 3
 
 
 class Named(Protocol):
-    """A photo of a data set. name: its path below the source."""
+    """A photo of a data set."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The path below the source."""
+        ...
 
 
 def folder_with(source: Path, *names: str) -> Path | None:

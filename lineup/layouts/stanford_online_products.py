@@ -37,9 +37,11 @@ class StanfordOnlineProducts:
     """
 
     def matches(self, source: Path) -> bool:
+        """See `Layout.matches`."""
         return folder_with(source, *_ROLES) is not None
 
     def read(self, source: Path) -> Source:
+        """See `Layout.read`."""
         root = require_folder(folder_with(source, *_ROLES), source, _TITLE, *_ROLES)
         files = listing.read(source)
         prefix, existing = prefix_of(root, source), set(files.photos)

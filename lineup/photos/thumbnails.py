@@ -1,21 +1,29 @@
-"""Small pictures for the report, one file per image.
+"""Pictures for the report: a small one of each image, in a file of its own, and a larger one, in a script.
 
-They are loose files so that the browser reads only those in view, and DVC stores and pushes only new ones.
-A query's results are spread over all images, so sheets or scripts of many thumbnails would have to be read
-nearly whole for one screen.
+Thumbnails are loose files so that the browser reads only those in view, and DVC stores and pushes only new
+ones. A query's results are spread over all images, so sheets of many thumbnails would have to be read nearly
+whole for one screen.
 
-DVC removes every thumbnail before the stage writes them again. The local cache therefore has them too, in the
-store `.cache/thumbnails/<fingerprint>/`, each under the SHA-256 of the prepared image's bytes.
+The larger pictures are read when somebody looks at one. They come in scripts, because a page that was opened
+from disk may copy a picture from a script into an image to save, and no other. A script holds the pictures
+whose ids begin with the same three hex digits, so there are at most 4,096 scripts.
+
+DVC removes all pictures before the stage writes them again. The local cache therefore has them too, in the
+store `.cache/thumbnails/<fingerprint>/`, under the SHA-256 of the size's name and the prepared image's bytes.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
+import json
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from dataclasses import dataclass
+from itertools import groupby, islice
 from pathlib import Path
+from typing import NamedTuple
 
 import PIL
 from PIL import Image, features
@@ -25,62 +33,123 @@ from lineup.photos import decoding
 from lineup.storage import files
 from lineup.storage.blobs import BlobStore
 
-LONGER_SIDE_PX = 128
-_JPEG_QUALITY = 80
+LONGER_SIDE_PX = 256
+PICTURE_LONGER_SIDE_PX = 640
+_ID_DIGITS_PER_SCRIPT = 3
 _IMAGES_PER_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Size:
+    """A size of picture, and how it is compressed; `method` is WebP's effort, 0 to 6."""
+
+    name: str
+    longer_side_px: int
+    format: str
+    quality: int
+    method: int = 4
+
+    def draw(self, rgb: Image.Image) -> bytes:
+        """The picture as the content of a file."""
+        small = rgb.copy()
+        sides = (self.longer_side_px, self.longer_side_px)
+        small.thumbnail(sides, Image.Resampling.LANCZOS, reducing_gap=2.0)
+        small.info.clear()
+        buffer = io.BytesIO()
+        small.save(buffer, self.format, quality=self.quality, method=self.method)
+        return buffer.getvalue()
+
+
+THUMBNAIL = Size("thumbnail", LONGER_SIDE_PX, "JPEG", quality=75)
+PICTURE = Size("picture", PICTURE_LONGER_SIDE_PX, "WEBP", quality=65, method=2)
+
+
+class Drawn(NamedTuple):
+    """The two pictures of a photo, as the content of files."""
+
+    thumbnail: bytes | memoryview
+    picture: bytes | memoryview
 
 
 def thumbnail(data: bytes) -> bytes:
     """A prepared image's bytes -> JPEG bytes, at most LONGER_SIDE_PX high and wide."""
+    return THUMBNAIL.draw(decoding.decode(data))
+
+
+def draw(data: bytes) -> Drawn:
+    """A prepared image's bytes -> both pictures, of which the larger is WebP."""
     rgb = decoding.decode(data)
-    rgb.thumbnail((LONGER_SIDE_PX, LONGER_SIDE_PX), Image.Resampling.LANCZOS, reducing_gap=2.0)
-    rgb.info.clear()
-    buffer = io.BytesIO()
-    rgb.save(buffer, "JPEG", quality=_JPEG_QUALITY)
-    return buffer.getvalue()
+    return Drawn(THUMBNAIL.draw(rgb), PICTURE.draw(rgb))
 
 
 def cache_folder(root: Path) -> Path:
-    """The store in the local cache `root`; the name hashes all that decides a thumbnail but the image."""
+    """The store in the local cache `root`; the name hashes all that decides a picture but the image."""
     libraries = {name: features.version(name) for name in ("libjpeg_turbo", "jpg", "zlib", "webp")}
     code = code_digest(*decoding.CODE, Path(__file__))
     return root / "thumbnails" / fingerprint({"code": code, "pillow": PIL.__version__, **libraries})
 
 
-def write(folder: Path, prepared: Iterable[decoding.PreparedImage], cache: Path, threads: int) -> int:
-    """Writes <folder>/<image_id>.jpg for each image, once; the folder appears when it is complete.
+def write(
+    thumbnails: Path, pictures: Path, prepared: Iterable[decoding.PreparedImage], cache: Path, threads: int
+) -> int:
+    """Writes both pictures of each image, once; the folders appear when they are complete.
 
     Args:
-        folder: replaced if it exists.
-        prepared: the images, equal ids next to each other.
+        thumbnails: gets <image_id>.jpg of each image; replaced if it exists.
+        pictures: gets <first digits of image_id>.js; replaced if it exists.
+        prepared: the images, sorted by id.
         cache: `cache_folder`; only what it lacks is drawn, and then added to it.
-        threads: how many thumbnails are drawn at once.
+        threads: how many images are drawn at once.
     Returns:
-        The number of thumbnails.
+        The number of images.
     """
-    store = BlobStore.open(cache)
     count = 0
 
-    def read_or_draw(image: decoding.PreparedImage) -> bytes | memoryview:
-        key = hashlib.sha256(image.data).hexdigest()
-        cached = store.read(key)
-        if cached is not None:
-            return cached
-        drawn = thumbnail(image.data)
-        store.write(key, drawn)
+    def fill(thumbnails_there: Path, pictures_there: Path) -> None:
+        nonlocal count
+        thumbnails_there.mkdir()
+        pictures_there.mkdir()
+        drawn = _drawn(prepared, BlobStore.open(cache), threads)
+        for digits, of_script in groupby(drawn, lambda item: item[0][:_ID_DIGITS_PER_SCRIPT]):
+            data_urls = {}
+            for image_id, both in of_script:
+                (thumbnails_there / f"{image_id}.jpg").write_bytes(both.thumbnail)
+                data_urls[image_id] = f"data:image/webp;base64,{base64.b64encode(both.picture).decode()}"
+                count += 1
+            (pictures_there / f"{digits}.js").write_text(_script(data_urls), encoding="ascii", newline="\n")
+
+    files.replace_atomically(
+        pictures, lambda folder: files.replace_atomically(thumbnails, lambda other: fill(other, folder))
+    )
+    return count
+
+
+def _script(data_urls: dict[str, str]) -> str:
+    """A script that adds pictures to the page's LINEUP_PICTURES; ids and base64 need no escapes."""
+    return (
+        f"Object.assign((window.LINEUP_PICTURES ??= {{}}), {json.dumps(data_urls, separators=(',', ':'))});\n"
+    )
+
+
+def _drawn(
+    prepared: Iterable[decoding.PreparedImage], store: BlobStore, threads: int
+) -> Iterator[tuple[str, Drawn]]:
+    """Each image's id and pictures, from the store where it has them."""
+
+    def read_or_draw(image: decoding.PreparedImage) -> Drawn:
+        keys = [hashlib.sha256(size.name.encode() + image.data).hexdigest() for size in (THUMBNAIL, PICTURE)]
+        cached = [store.read(key) for key in keys]
+        if cached[0] is not None and cached[1] is not None:
+            return Drawn(cached[0], cached[1])
+        drawn = draw(image.data)
+        for key, picture in zip(keys, drawn, strict=True):
+            store.write(key, picture)
         return drawn
 
-    def fill(temporary: Path) -> None:
-        nonlocal count
-        temporary.mkdir()
-        with ThreadPoolExecutor(threads) as pool:  # Pillow releases Python's lock as it decodes and encodes.
-            for batch in _batches(_distinct(prepared), _IMAGES_PER_BATCH):
-                for image, data in zip(batch, pool.map(read_or_draw, batch), strict=True):
-                    (temporary / f"{image.image_id}.jpg").write_bytes(data)
-                count += len(batch)
-
-    files.replace_atomically(folder, fill)
-    return count
+    with ThreadPoolExecutor(threads) as pool:  # Pillow releases Python's lock as it decodes and encodes.
+        for batch in _batches(_distinct(prepared), _IMAGES_PER_BATCH):
+            for image, both in zip(batch, pool.map(read_or_draw, batch), strict=True):
+                yield image.image_id, both
 
 
 def _distinct(prepared: Iterable[decoding.PreparedImage]) -> Iterator[decoding.PreparedImage]:

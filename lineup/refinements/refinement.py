@@ -59,6 +59,7 @@ class RefinementInput:
     space: the vectors that the method compares; None where it needs none.
     excluded: int64 [E, 2] of (query, gallery position).
     depth: how many images the new ranking has.
+    learned: what the method learned, None where it learns nothing.
     """
 
     first: Hits
@@ -66,6 +67,7 @@ class RefinementInput:
     space: VectorSpace | None
     excluded: Positions
     depth: int
+    learned: LearnedSpace | None = None
 
     def of_query(self, query: int) -> RefinementInput:
         """The input for one of the queries alone."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -42,6 +43,17 @@ class Collection:
         """A digest of the images' ids: the page uses it to notice a row's file of other images."""
         ids = "\n".join([*self.queries.ids.tolist(), "", *self.gallery.ids.tolist()])
         return hashlib.sha256(ids.encode()).hexdigest()[:16]
+
+    @cached_property
+    def data_digest(self) -> str:
+        """A digest of the images and their labels: what the figures are of."""
+        sides = (("query", self.queries), ("gallery", self.gallery))
+        lines = [
+            [split, image_id, self.labels[label] if label >= 0 else None]
+            for split, side in sides
+            for image_id, label in zip(side.ids.tolist(), side.label.tolist(), strict=True)
+        ]
+        return hashlib.sha256(json.dumps(lines).encode()).hexdigest()[:12]
 
     @property
     def label_numbers(self) -> dict[str, int]:

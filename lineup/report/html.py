@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,28 +10,54 @@ from typing import Any
 import jinja2
 from markupsafe import Markup, escape
 
-from lineup.evaluation import sentences, tables
+from lineup.evaluation import match_view, sentences, tables
 from lineup.evaluation.comparison import Comparison
 from lineup.evaluation.rich_text import Code, Data, Span, Strong
 from lineup.report import js_data
+from lineup.report.figures_table import figures_table
+from lineup.report.first_screen import FirstScreen
 
 PAGE = Path(__file__).parent / "page"
-ASSETS = ("page.css", "page.js", "charts.js", "tables.js", "queries.js", "suspects.js", "copies.js")
+ASSETS = (
+    "page.css",
+    "figures.css",
+    "page.js",
+    "emphasis.js",
+    "axes.js",
+    "tradeoff.js",
+    "curves.js",
+    "tables.js",
+    "queries.css",
+    "pictures.js",
+    "selection.js",
+    "viewer.js",
+    "slide.js",
+    "queries.js",
+    "against.js",
+    "failures.js",
+    "first_screen.js",
+    "match.js",
+    "suspects.js",
+    "copies.js",
+)
+NO_ID = "0" * 16
 
 
 def index(
-    compared: Comparison, charts: Mapping[str, Any], leaks: Sequence[Mapping[str, str]], leaks_shown: int
+    compared: Comparison,
+    first: FirstScreen,
+    charts: Mapping[str, Any],
+    leaks: Sequence[Mapping[str, str]],
+    leaks_shown: int,
 ) -> str:
     """The front page.
 
     Args:
         compared: the rows, from best to worst.
-        charts: what `overview.chart_data` returned.
+        first: what the page says first.
+        charts: what `charts.chart_data` returned.
         leaks: rows of leaks.csv, of which the first `leaks_shown` are shown.
     """
-    quality, cost = tables.quality(compared), tables.cost(compared)
-    # The page joins the two tables; the second one repeats the row's name and its first metric.
-    repeated = 1 + len(compared.metric_names[:1])
     measured_on = sentences.measured_on(compared)
     return (
         _environment()
@@ -39,22 +66,30 @@ def index(
             title=sentences.title(compared),
             task=sentences.task(compared.task),
             verdict=sentences.verdict(compared),
-            header=[*quality.header, *cost.header[repeated:]],
-            against_the_best=tables.AGAINST_THE_BEST,
-            num_quality_columns=len(quality.header),
-            lines=[[*a, *b[repeated:]] for a, b in zip(quality.lines, cost.lines, strict=True)],
+            first=first,
+            scored=bool(compared.metric_names),
+            labelled=bool(compared.metric_names) and compared.task.labels > 0,
+            figures=figures_table(compared),
             how_to_read=[
                 measured_on.introduction,
                 *measured_on.items,
                 *sentences.notes(compared),
                 *((line,) for line in sentences.legend(compared)),
             ],
+            match_sentences=match_view.sentences(compared) if match_view.is_shown(compared) else [],
             charts=charts,
             charts_script=Markup(js_data.literal(charts)),
             leaks=leaks[:leaks_shown],
             num_leaks=len(leaks),
+            no_id=NO_ID,
         )
     )
+
+
+def with_id(page: str, data: str) -> tuple[str, str]:
+    """The page with a digest of itself and of its data as its id, and that id."""
+    page_id = hashlib.sha256(f"{page}\0{data}".encode()).hexdigest()[:16]
+    return page.replace(f'data-page="{NO_ID}"', f'data-page="{page_id}"', 1), page_id
 
 
 def _environment() -> jinja2.Environment:
@@ -69,6 +104,7 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters["rich"] = rich
     environment.filters["p_value"] = tables.p_value
+    environment.filters["breakable"] = breakable
     for kind in (tables.RowName, tables.Estimate, tables.Standing, Data):
         environment.tests[kind.__name__] = lambda cell, kind=kind: isinstance(cell, kind)
     return environment
@@ -77,6 +113,11 @@ def _environment() -> jinja2.Environment:
 def rich(spans: Iterable[Span]) -> Markup:
     """A sentence of the comparison as HTML, in which everything but its marked parts is escaped."""
     return Markup("").join(map(_span, spans))
+
+
+def breakable(name: str) -> Markup:
+    """A row's name, in which a line may end after each `_`."""
+    return Markup("_<wbr>").join(name.split("_"))
 
 
 def _span(span: Span) -> Markup:

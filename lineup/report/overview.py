@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,54 +12,12 @@ import numpy.typing as npt
 
 from lineup.errors import UserError
 from lineup.evaluation.comparison import Comparison, Pair
-from lineup.evaluation.metrics import MAIN_METRIC
+from lineup.report import suspects
 from lineup.report.collection import Collection
+from lineup.report.query_figures import QueryFigures
 from lineup.storage import csv_files
 
 LEAKS_SHOWN = 200
-
-
-@dataclass(frozen=True)
-class QueryFigures:
-    """metrics/queries/<row>.csv.
-
-    Attributes:
-        ids: of the queries, [Q].
-        relevant: int [Q], R of each query.
-        first_hit: int [Q], rank of the first relevant image, 0 if none is in the ranking.
-        map_at_r: float [Q], NaN where R is 0.
-        top_label: of the first image of the ranking, "" if unknown, [Q].
-        top_score: float [Q], of that image, NaN if the ranking is empty.
-    """
-
-    ids: list[str]
-    relevant: npt.NDArray[np.int64]
-    first_hit: npt.NDArray[np.int64]
-    map_at_r: npt.NDArray[np.float64]
-    top_label: list[str]
-    top_score: npt.NDArray[np.float64]
-
-
-def read_query_figures(path: Path) -> QueryFigures:
-    """The figures of a row's queries.
-
-    Raises:
-        UserError: the file does not exist, or is not what this version writes.
-    """
-    lines = csv_files.read_csv(path)
-    try:
-        return QueryFigures(
-            [line["query_id"] for line in lines],
-            np.array([int(line["relevant"]) for line in lines], np.int64),
-            np.array([int(float(line["first_hit"] or 0)) for line in lines], np.int64),
-            np.array([float(line["map_at_r"] or "nan") for line in lines], np.float64),
-            [line["top_label"] for line in lines],
-            np.array([float(line["top_score"] or "nan") for line in lines], np.float64),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{path}: isn't what this version writes ({error}); run `dvc repro -f -s score@{path.stem}`"
-        ) from None
 
 
 def read_pairs(path: Path) -> list[Pair]:
@@ -77,45 +34,6 @@ def read_pairs(path: Path) -> list[Pair]:
     ]
 
 
-def read_curves(path: Path) -> dict[str, list[float]]:
-    """metrics/top_k_curves.csv: {row: top_k at k = 1, 2, ...}."""
-    curves: dict[str, list[float]] = defaultdict(list)
-    for line in csv_files.read_csv(path):
-        curves[line["model"]].append(float(line["top_k"]))
-    return dict(curves)
-
-
-def chart_data(
-    compared: Comparison, cutoffs: Iterable[int], curves: Mapping[str, list[float]], matched: Iterable[str]
-) -> dict[str, Any]:
-    """What the page draws without any further file, with rows from best to worst.
-
-    Args:
-        cutoffs: the k of top_k that a reader can choose.
-        curves: {row: top_k at k = 1, 2, ...}.
-        matched: rows whose vectors near copies of training photos were searched with.
-    """
-    rows = []
-    for row in compared.rows:
-        costs, quality = row.metrics.costs, row.metrics.quality.get(MAIN_METRIC)
-        rows.append(
-            {
-                "name": row.name,
-                "random": costs.random,
-                "quality": quality.model_dump() if quality else None,
-                "images_per_second": costs.images_per_second,
-                "device": costs.device,
-                "training": [epoch.model_dump() for epoch in costs.training_curve],
-                "curve": curves.get(row.name, []),
-            }
-        )
-    return {
-        "rows": rows,
-        "cutoffs": sorted(set(cutoffs)) if compared.metric_names else [],
-        "matched": list(matched),
-    }
-
-
 def query_data(
     figures: Mapping[str, QueryFigures], compared: Comparison, collection: Collection
 ) -> dict[str, Any]:
@@ -129,8 +47,7 @@ def query_data(
             raise UserError(
                 f"metrics/queries/{row}.csv: is of other queries than data/prepared/test; run `dvc repro`"
             )
-    trained = {row.name for row in compared.trained}
-    judges = {row: own for row, own in figures.items() if row in trained}
+    judges = suspects.judges(compared)
     return {
         "relevant": next(iter(figures.values())).relevant.tolist(),
         "rows": {
@@ -138,8 +55,8 @@ def query_data(
             for row, own in figures.items()
         },
         "weak": label_figures(figures, collection),
-        "suspects": label_suspects(judges, collection),
-        "judges": list(judges),
+        "suspects": suspects.label_suspects({row: figures[row] for row in judges}, collection),
+        "judges": judges,
     }
 
 
@@ -178,37 +95,6 @@ def _most_frequent_confusion(
         return None
     times = max(wrong.values())
     return [min(number for number, count in wrong.items() if count == times), times]
-
-
-def label_suspects(figures: Mapping[str, QueryFigures], collection: Collection) -> list[list[Any]]:
-    """Queries whose label may be wrong: every row ranks an image of one and the same other label first.
-
-    Returns:
-        [query, that label's number, confidence] each, the most confident first. Confidence, 0..1, is the
-        share of a row's first scores that are not above the query's, mean over rows: scores of different rows
-        have different scales, but their ranks have one.
-    """
-    if not figures:
-        return []
-    label_numbers = collection.label_numbers
-    confidence = np.mean([_share_not_above(own.top_score) for own in figures.values()], axis=0)
-    suspects = []
-    for q, label in enumerate(collection.queries.label.tolist()):
-        top_labels = {own.top_label[q] for own in figures.values()}
-        # By judgements, an image with another label may be relevant.
-        is_right = any(own.first_hit[q] == 1 for own in figures.values())
-        if label < 0 or len(top_labels) > 1 or is_right:
-            continue
-        other = label_numbers.get(top_labels.pop(), label)
-        if other != label:
-            suspects.append([q, other, round(float(confidence[q]), 4)])
-    return sorted(suspects, key=lambda suspect: (-suspect[2], suspect[0]))
-
-
-def _share_not_above(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """For each value the share of all values, NaN aside, that are not above it: float [Q] -> [Q]."""
-    ordered = np.sort(values[~np.isnan(values)])
-    return np.searchsorted(ordered, values, side="right") / max(len(ordered), 1)
 
 
 def _numbers(values: npt.NDArray[np.float64]) -> list[float | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from lineup.evaluation.relevance import Relevance
 from lineup.storage import rankings
 
 ANSWERS_SHOWN = 10
+QUERIES_PER_PART = 200  # of a row's full rankings: the page reads one part when it shows a photo large
 ALIKE_PAIRS_SHOWN = 200
 
 RELEVANT, NOT_RELEVANT, UNKNOWN = "1", "0", "?"
@@ -53,6 +55,30 @@ def row_data(
     }
 
 
+def rank_parts(
+    ranking: rankings.Ranking, positions: IntArray, key: str
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """A row's rankings in full, as the page's scripts read them from LINEUP_RANKS[row/part].
+
+    Args:
+        ranking, positions, key: as `row_data` takes them.
+    Yields:
+        Each part's number, and of its QUERIES_PER_PART queries the `answers` and `scores`.
+    """
+    scores = ranking.scores.astype(np.float64)
+    lengths = (positions >= 0).sum(axis=1).tolist()
+    for part, start in enumerate(range(0, len(positions), QUERIES_PER_PART)):
+        queries = range(start, min(start + QUERIES_PER_PART, len(positions)))
+        yield (
+            part,
+            {
+                "collection": key,
+                "answers": [positions[q, : lengths[q]].tolist() for q in queries],
+                "scores": [[_short(value) for value in scores[q, : lengths[q]].tolist()] for q in queries],
+            },
+        )
+
+
 def is_known(relevance: Relevance, positions: IntArray) -> BoolArray:
     """Whether it is known if the images of rankings are relevant.
 
@@ -80,14 +106,23 @@ def _late_first_hits(positions: IntArray, scores: FloatArray, relevant: BoolArra
 
 
 def alike_pairs(positions: IntArray, scores: FloatArray, relevance: Relevance) -> list[ScoredPair]:
-    """Pairs with known, different labels that nobody judged relevant: the ALIKE_PAIRS_SHOWN most similar."""
+    """Pairs with known, different labels that nobody judged relevant, once each.
+
+    Returns:
+        The ALIKE_PAIRS_SHOWN most similar.
+    """
     labels = np.where(positions >= 0, relevance.gallery_labels[positions], -1)
     query_labels = relevance.query_labels[:, None]
     different = (labels >= 0) & (query_labels >= 0) & (labels != query_labels)
     queries, ranks = np.nonzero(different & ~relevance.is_relevant(positions))
-    order = np.lexsort((ranks, queries, -scores[queries, ranks]))[:ALIKE_PAIRS_SHOWN]
-    pairs = zip(queries[order].tolist(), ranks[order].tolist(), strict=True)
-    return [[q, int(positions[q, r]), _short(float(scores[q, r]))] for q, r in pairs]
+    # Where photos are queries and gallery images at once, each pair may come twice in succession.
+    order = np.lexsort((ranks, queries, -scores[queries, ranks]))[: 2 * ALIKE_PAIRS_SHOWN]
+    pairs: dict[frozenset[bytes], ScoredPair] = {}
+    for q, r in zip(queries[order].tolist(), ranks[order].tolist(), strict=True):
+        g = int(positions[q, r])
+        ids = frozenset((str(relevance.query_ids[q]).encode("ascii"), bytes(relevance.gallery_ids[g])))
+        pairs.setdefault(ids, [q, g, _short(float(scores[q, r]))])
+    return [*pairs.values()][:ALIKE_PAIRS_SHOWN]
 
 
 def _short(score: float) -> float:

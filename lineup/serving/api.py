@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from lineup import paths
+from lineup.evaluation.thresholds import Threshold
 from lineup.photos import prepared_images
 from lineup.serving import row_pool
 from lineup.serving.decoder import DecodedPhoto
@@ -27,12 +28,14 @@ class ResolvedQuery:
     position: of the gallery image that it is; None if the gallery does not have it.
     excluded: positions of the images that are left out as the query itself.
     decoding_seconds: how long it took to decode its photo.
+    is_text: whether it is a text, whose scores no photo's threshold fits.
     """
 
     embed: EmbedQuery
     position: int | None = None
     excluded: Sequence[int] = ()
     decoding_seconds: float = 0
+    is_text: bool = False
 
 
 ResolveQuery = Callable[[GalleryPhotos], ResolvedQuery]
@@ -55,7 +58,7 @@ def text_query(text: str) -> ResolveQuery:
     """A text. Raises Refusal if it is empty."""
     if not text.strip():
         raise Refusal(400, "there are no words to search with; type some")
-    return lambda _: ResolvedQuery(lambda encoder: encoder.embed_text(text.strip()))
+    return lambda _: ResolvedQuery(lambda encoder: encoder.embed_text(text.strip()), is_text=True)
 
 
 def gallery_query(image_id: str) -> ResolveQuery:
@@ -74,12 +77,16 @@ def gallery_query(image_id: str) -> ResolveQuery:
     return resolve
 
 
-def search(row: Row, resolve: ResolveQuery, k: int) -> dict[str, Any]:
+def search(row: Row, resolve: ResolveQuery, k: int, threshold: Threshold | None = None) -> dict[str, Any]:
     """The k nearest photos of a row, as the page shows them. Raises UserError or Refusal.
 
-    query_image is the gallery image that was searched with, null if it was none.
+    query_image is the gallery image that was searched with, null if it was none. best_score is that of the
+    nearest photo, even if it is below the threshold, which is null where there is none.
     """
     query, embedding_seconds = resolve(row.photos), 0.0
+    if threshold and query.is_text:
+        threshold.check_text()
+    least = threshold.of_row(row.name) if threshold else None
 
     def timed_embed(encoder: QueryEncoder) -> Vectors:
         nonlocal embedding_seconds
@@ -97,10 +104,13 @@ def search(row: Row, resolve: ResolveQuery, k: int) -> dict[str, Any]:
         "score_meaning": row.search.score_meaning,
         "gallery": len(row.photos.ids),
         "query_image": query_image and asdict(query_image),
+        "threshold": least,
+        "best_score": results[0].score if results else None,
         "excluded_copies": max(0, len(query.excluded) - 1),  # without the query itself
         "results": [
             {**asdict(result.photo), "score": result.score, "same_file": result.photo == query_image}
             for result in results
+            if least is None or result.score >= least
         ],
         "embed_ms": round((query.decoding_seconds + embedding_seconds) * 1000, 1),
         "search_ms": round((seconds - embedding_seconds) * 1000, 1),

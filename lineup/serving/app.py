@@ -14,6 +14,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from lineup import paths
+from lineup.evaluation.thresholds import Threshold
 from lineup.photos import prepared_images
 from lineup.serving import api, row_pool
 from lineup.serving.limits import Limits
@@ -35,15 +36,18 @@ ImageId = Annotated[str, Query(pattern=r"^[0-9a-f]{64}$")]
 Words = Annotated[str, Query(min_length=1, max_length=MAX_TEXT_CHARACTERS)]
 
 
-def create(params: Params, first: str, names: Collection[str], limits: Limits) -> ASGIApp:
+def create(
+    params: Params, first: str, names: Collection[str], limits: Limits, threshold: Threshold | None = None
+) -> ASGIApp:
     """The server's app.
 
     Args:
         first: the row that the page opens with. It is loaded at once, any other when it is first searched.
         names: the host names that requests may address; see `security.Guard`.
+        threshold: results with a lower score are left out.
     """
     pool = RowPool(params)
-    searches = Searches(params, pool, limits)
+    searches = Searches(params, pool, limits, threshold)
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=lambda _: searches.open(first))
     report_errors(app)
     app.mount("/static", StaticFiles(directory=_PAGE / "static"))

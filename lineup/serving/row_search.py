@@ -92,7 +92,9 @@ class RefinedSearch:
         first = self.first.hits(embed, depth, excluded)
         second = first if self.second is self.first else self.second.hits(embed, depth, excluded)
         space = self.space(embed) if self.method.settings.needs_vectors else None
-        positions, scores = self.method.rank(RefinementInput(first, second, space, excluded, depth))
+        positions, scores = self.method.rank(
+            RefinementInput(first, second, space, excluded, depth, self.learned)
+        )
         return Hits(positions[:, :k], scores[:, :k])
 
     def space(self, embed: EmbedQuery) -> VectorSpace:

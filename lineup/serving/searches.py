@@ -10,6 +10,7 @@ from fastapi import Request
 
 from lineup import paths
 from lineup.errors import suggest
+from lineup.evaluation.thresholds import Threshold
 from lineup.serving import api
 from lineup.serving.decoder import Decoders
 from lineup.serving.limits import Limits, Shares, address
@@ -23,7 +24,10 @@ from lineup.settings.params import Params
 class Searches:
     """Runs the searches of all clients, within the page's limits."""
 
-    def __init__(self, params: Params, pool: RowPool, limits: Limits) -> None:
+    def __init__(
+        self, params: Params, pool: RowPool, limits: Limits, threshold: Threshold | None = None
+    ) -> None:
+        self._threshold = threshold
         self._rows, self._pool = {*params.models, *params.refinements}, pool
         self._shares = Shares(limits.searches, limits.searches_of_client)
         self._uploads = Uploads(limits)
@@ -57,7 +61,9 @@ class Searches:
             return await self._search(request, row, api.photo_query(photo), k)
 
     async def _search(self, request: Request, row: str, resolve: api.ResolveQuery, k: int) -> dict[str, Any]:
-        return await self._searching.run(request, lambda: api.search(self._pool.row(row), resolve, k))
+        return await self._searching.run(
+            request, lambda: api.search(self._pool.row(row), resolve, k, self._threshold)
+        )
 
     def _known(self, row: str) -> str:
         if row not in self._rows:

@@ -163,6 +163,11 @@ class Score(Strict):
         default=(1, 5, 10), strict=False, min_length=1, description="the k of metrics such as top_k"
     )
     bootstrap_samples: int = Field(default=1000, ge=100, le=100_000)
+    fpir: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        default=(0.01, 0.001),
+        strict=False,
+        description="shares of queries without a match that may get an answer: a threshold for each",
+    )
 
 
 class NearCopies(Strict):

@@ -124,6 +124,40 @@ class Whitening(MethodSettings):
     dim: int = Field(ge=1, le=65_536)
 
 
+class ScoreNormalisation(MethodSettings):
+    """Scores minus those of the query's neighbourhood, so that one threshold serves all queries."""
+
+    one_row = True
+
+    method: Literal["score_normalisation"]
+    share: float = Field(default=1.0, ge=0, le=10, description="of the neighbourhood's mean score")
+    first_rank: int = Field(default=11, ge=1, description="the neighbourhood begins behind the right images")
+    last_rank: int = Field(default=50, ge=1)
+
+    def ranks_read(self) -> dict[str, int]:
+        """The default of `last_rank` may exceed the ranking's depth; a value that is set must not."""
+        return {"last_rank": self.last_rank} if "last_rank" in self.model_fields_set else {}
+
+    @model_validator(mode="after")
+    def _ranks_rise(self) -> ScoreNormalisation:
+        if self.last_rank < self.first_rank:
+            raise ValueError(
+                f"last_rank is {self.last_rank}, before first_rank {self.first_rank}; set it to more"
+            )
+        return self
+
+
+class LocalScaling(MethodSettings):
+    """Similarities minus those of both sides' neighbourhoods, which counters hubs (CSLS)."""
+
+    one_row = True
+    needs_vectors = True
+    builds_index = True
+
+    method: Literal["local_scaling"]
+    k: int = Field(default=10, ge=1, le=1_000, description="images in a neighbourhood")
+
+
 class Approximate(MethodSettings, Index):
     """The row's vectors searched with an approximate index, beside their exact search."""
 
@@ -144,7 +178,14 @@ class Approximate(MethodSettings, Index):
 
 
 RefinementSettings = Annotated[
-    ReciprocalRankFusion | ScoreFusion | QueryExpansion | KReciprocal | Whitening | Approximate,
+    ReciprocalRankFusion
+    | ScoreFusion
+    | QueryExpansion
+    | KReciprocal
+    | Whitening
+    | ScoreNormalisation
+    | LocalScaling
+    | Approximate,
     Field(discriminator="method"),
 ]
 

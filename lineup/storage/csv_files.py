@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO, TextIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -92,7 +92,7 @@ def _unquote_formula(cell: str) -> str:
     return cell[1:] if cell.startswith("'") and _is_formula(cell) else cell
 
 
-def read_csv_columns(path: Path, columns: Mapping[str, pa.DataType]) -> pa.Table:
+def read_csv_columns(source: Path | BinaryIO, columns: Mapping[str, pa.DataType]) -> pa.Table:
     """Some columns of a file that `write_csv` wrote, read fast; an empty number is null.
 
     Raises:
@@ -103,7 +103,7 @@ def read_csv_columns(path: Path, columns: Mapping[str, pa.DataType]) -> pa.Table
         include_columns=[*columns], column_types=dict(columns), strings_can_be_null=False
     )
     table = pa_csv.read_csv(
-        path, parse_options=pa_csv.ParseOptions(newlines_in_values=True), convert_options=convert
+        source, parse_options=pa_csv.ParseOptions(newlines_in_values=True), convert_options=convert
     )
     for number, (name, kind) in enumerate(columns.items()):
         if kind == pa.string():

@@ -96,6 +96,26 @@ def nearest_names(
     return dict(sorted(nearest.items()))
 
 
+def matching_names(
+    ranking: Ranking,
+    queries: Names,
+    gallery: Names,
+    copies: Mapping[str, Sequence[str]],
+    k: int,
+    least: float,
+) -> dict[str, list[str]]:
+    """As `nearest_names`, without the photos whose score is below `least`: k names or fewer, even none."""
+    nearest: dict[str, list[str]] = {}
+    matches = (ranking.positions >= 0) & (ranking.scores >= least)
+    for query_id, positions, chosen in zip(
+        ranking.query_ids.tolist(), ranking.positions, matches, strict=True
+    ):
+        ids = [*copies.get(query_id, ()), *ranking.gallery_ids[positions[chosen]].tolist()]
+        photos = [name for image_id in ids for name in gallery[image_id]][:k]
+        nearest |= dict.fromkeys(queries[query_id], photos)
+    return dict(sorted(nearest.items()))
+
+
 def _fix(k: int, ranked: int, depth: int) -> str:
     """What to do where a ranking has only `ranked` photos."""
     if ranked == 0:
@@ -133,9 +153,11 @@ def encode(content: Any) -> bytes:
     return (json.dumps(content, ensure_ascii=False, indent=1) + "\n").encode()
 
 
-def check(body: bytes, queries: Iterable[str], gallery: Iterable[str], k: int) -> None:
+def check(body: bytes, queries: Iterable[str], gallery: Iterable[str], k: int, fewer: bool = False) -> None:
     """Checks the bytes that are sent: every query occurs once, with k different names of the gallery.
 
+    Args:
+        fewer: there may also be fewer than k.
     Raises:
         UserError: a query breaks this rule; the message names the query and the fault.
     """
@@ -155,7 +177,7 @@ def check(body: bytes, queries: Iterable[str], gallery: Iterable[str], k: int) -
             raise UserError(
                 f"the submission answers the query {name!r} with {unknown[0]!r}, which is not in the gallery"
             )
-        if len(photos) != k or len(set(photos)) != k:
+        if len(set(photos)) != len(photos) or len(photos) > k or (len(photos) < k and not fewer):
             raise UserError(
                 f"the submission answers the query {name!r} with {len(set(photos))} different photos "
                 f"of {len(photos)}, not {k}"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,7 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from tests.support.project import ROOT
+from tests.support import project
 
 # Several rows in one process: importing the libraries takes longer than all else.
 _FETCH = """
@@ -34,14 +32,15 @@ def row(**encoder: Any) -> dict[str, Any]:
 
 def environment(folder: Path, url: str, **extra: str) -> dict[str, str]:
     """Caches inside the project; nothing of the machine's own hub settings."""
-    own = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "TORCH_HOME"))}
+    inherited = project.environment(forks=True)
+    own = {name: value for name, value in inherited.items() if not name.startswith(("HF_", "TORCH_HOME"))}
     hub = {
         "HF_ENDPOINT": url,
         "HF_HOME": str(folder / "hf"),
         "TORCH_HOME": str(folder / "torch"),
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     }
-    return {**own, **hub, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **extra}
+    return {**own, **hub, "PYTHONPATH": str(project.ROOT), **extra}
 
 
 def write(folder: Path, rows: dict[str, dict[str, Any]]) -> None:
@@ -53,7 +52,7 @@ def write(folder: Path, rows: dict[str, dict[str, Any]]) -> None:
 
 def fetch(folder: Path, url: str, *rows: str, **extra: str) -> subprocess.CompletedProcess[str]:
     """What `python -m stages.fetch --row ROW` does, for each row."""
-    command = [sys.executable, "-c", _FETCH, *rows]
+    command = ["python", "-c", _FETCH, *rows]
     return subprocess.run(
         command,
         cwd=folder,

@@ -53,5 +53,6 @@ def new_bucket(address: str) -> str:
 
 def put(address: str, path: str, content: bytes | None = None) -> None:
     """Creates an object, whose path begins with its bucket, or a bucket."""
-    request = urllib.request.Request(f"{address}/{path}", data=content, method="PUT")
+    headers = {"Content-Type": "application/octet-stream"}  # urllib would announce a form
+    request = urllib.request.Request(f"{address}/{path}", data=content, headers=headers, method="PUT")
     urllib.request.urlopen(request, timeout=30).close()

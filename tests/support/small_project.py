@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +59,7 @@ def create(folder: Path, objective: str = "arcface") -> Path:
 
 
 def command(stage: str) -> list[str]:
-    return [sys.executable, "-m", f"stages.{stage}", *([] if stage == "preprocess" else ["--row", ROW])]
+    return ["python", "-m", f"stages.{stage}", *([] if stage == "preprocess" else ["--row", ROW])]
 
 
 def results(folder: Path) -> dict[str, str]:

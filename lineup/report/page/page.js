@@ -1,5 +1,5 @@
 "use strict";
-// What the other scripts share: elements, whose text is only ever set as text; the data files; the styles of series.
+// What the other scripts share: elements, whose text is only ever set as text; the data files.
 
 const Page = (() => {
   const charts = JSON.parse(document.getElementById("charts").textContent);
@@ -25,9 +25,14 @@ const Page = (() => {
     build((t) => document.createElementNS("http://www.w3.org/2000/svg", t), tag, attributes, children);
   const byId = (id) => document.getElementById(id);
 
+  // Runs a script; whether it was there.
   function load(source) {
     return new Promise((resolve) => {
-      const script = el("script", { src: source, load: () => resolve(true), error: () => resolve(false) });
+      const done = (loaded) => {
+        script.remove();
+        resolve(loaded);
+      };
+      const script = el("script", { src: source, load: () => done(true), error: () => done(false) });
       document.head.append(script);
     });
   }
@@ -68,18 +73,13 @@ const Page = (() => {
     for (const listener of listeners) listener();
   }
 
-  // Colour, dash and marker together identify a series: with more rows than colours, two of one colour differ in dash.
-  const DASHES = ["", "6 3", "2 3", "8 3 2 3"];
-  const MARKERS = ["circle", "square", "triangle", "diamond", "cross"];
   const order = charts.rows.map((row) => row.name);
-  function style(name) {
-    const index = Math.max(order.indexOf(name), 0);
-    return { colour: `var(--series-${index % 8})`, dash: DASHES[(index + Math.floor(index / 8)) % 4], marker: MARKERS[index % 5] };
-  }
 
   const number = (value, digits) => (value === null || value === undefined ? "-" : value.toFixed(digits));
   const options = (select, entries, chosen) =>
     select.replaceChildren(...entries.map(([value, text]) => el("option", { value, selected: value === chosen }, text)));
+  // A row's name, which may go on in the next line after each "_".
+  const breakable = (name) => name.split("_").flatMap((part, i, parts) => (i < parts.length - 1 ? [`${part}_`, el("wbr")] : [part]));
   const label = (code) => (code < 0 ? "no label" : data.collection.labels[code]);
   // Images are known by their side, "queries" or "gallery", and their number in it.
   const picture = (side, index) => {
@@ -113,10 +113,25 @@ const Page = (() => {
     add();
     box.replaceChildren(...(items.length ? [grid, more] : [el("p", {}, "None.")]));
   }
+  // What a row answers to a query: those it ranks first, and the first right one where it comes later; null until loaded.
+  const MARKS = { 1: ["right", "✓ right"], 0: ["wrong", "✗ wrong"], "?": ["unknown", "? unknown"] };
+  function answers(name, q) {
+    const own = rows[name];
+    if (!own) return null;
+    const first = own.answers[q].map((g, i) => ({ g, score: own.scores[q][i], mark: own.marks[q][i], rank: i + 1 }));
+    const late = own.first[q];
+    return late ? [...first, { rank: late[0], g: late[1], score: late[2], mark: "1" }] : first;
+  }
+  function save(name, blob) {
+    const link = el("a", { href: URL.createObjectURL(blob), download: name });
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+  }
   const score = (value) => (Math.abs(value) >= 100 ? value.toFixed(0) : value.toPrecision(3));
 
   return {
-    charts, rows, matches, missing, data, order, el, svg, byId, style, number, options, label, picture, path, files, pair, cards, score, loadAll,
+    charts, rows, matches, missing, data, order, el, svg, byId, number, options, breakable, label, picture, path, files, pair, cards, score, load, loadAll,
+    MARKS, answers, save, scored: charts.rows.some((row) => row.quality),
     whenever: (listener) => listeners.push(listener),
   };
 })();

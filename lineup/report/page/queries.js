@@ -1,143 +1,117 @@
 "use strict";
-// Each query with the answers of the chosen models. Only one page of queries is in the document at a time.
+// Each query with the answers of the chosen rows. Only one page of queries is in the document at a time.
 
 (() => {
-  const { el, byId, charts, data, rows, number } = Page;
-  const PER_PAGE = 10, MODELS_AT_FIRST = 3;
-  const [filter, first, second, cutoff, text, order] = ["filter", "a", "b", "k", "text", "order"].map((name) => byId(`query-${name}`));
-  const chosen = new Set(Page.order.slice(0, MODELS_AT_FIRST));
-  let page = 0, selected = null;
-
-  const names = Page.order.map((name) => [name, name]);
-  Page.options(first, names, Page.order[0]);
-  Page.options(second, names, Page.order[1]);
-  Page.options(cutoff, (charts.cutoffs.length ? charts.cutoffs : [1]).map((k) => [String(k), String(k)]), "1");
-  byId("query-models").append(...Page.order.map((name) => el("label", {},
-    el("input", { type: "checkbox", value: name, checked: chosen.has(name), change: (event) => {
-      if (event.target.checked) chosen.add(name);
-      else chosen.delete(name);
-      renew();
-    } }), name)));
-
-  const shownModels = () => Page.order.filter((name) => chosen.has(name));
-
-  // Whether a right image is among a row's first k answers. No row is right on a query that has none in the gallery.
-  function right(name, q) {
-    const rank = data.queries.rows[name].first[q];
-    return rank > 0 && rank <= Number(cutoff.value);
-  }
-
-  const FILTERS = {
-    all: () => true,
-    missed: (q, models) => models.some((name) => !right(name, q)),
-    "missed-by-all": (q, models) => models.length > 0 && models.every((name) => !right(name, q)),
-    disagree: (q, models) => models.some((name) => right(name, q)) && models.some((name) => !right(name, q)),
-    "a-not-b": (q) => right(first.value, q) && !right(second.value, q),
-  };
-
-  function select() {
-    const { queries } = data.collection, { relevant, rows: figures } = data.queries;
-    const models = shownModels(), keep = FILTERS[filter.value], wanted = text.value.trim().toLowerCase();
-    const labelsNamed = (name, spelling) => data.collection.labels.flatMap((label, index) => (spelling(label) === name ? [index] : []));
-    const asWritten = labelsNamed(text.value.trim(), (label) => label);
-    const exact = new Set(asWritten.length ? asWritten : labelsNamed(wanted, (label) => label.toLowerCase()));
-    const matches = (q) => !wanted || (exact.size ? exact.has(queries.label[q])
-      : Page.label(queries.label[q]).toLowerCase().includes(wanted) || queries.paths[q].toLowerCase().includes(wanted));
-    const picked = relevant.map((_, q) => q).filter((q) => (relevant[q] > 0 || filter.value === "all") && keep(q, models) && matches(q));
-    const judged = filter.value === "a-not-b" ? [first.value, second.value] : models;
-    const mean = new Map(picked.map((q) => [q, judged.reduce((sum, name) => sum + (figures[name].map_at_r[q] ?? 2), 0)]));
-    const rank = (q) => Math.min(...judged.map((name) => figures[name].first[q] || Infinity));
-    // Of two queries with equal means, the harder is the one whose first right image ranks lower.
-    const later = (a, b) => (rank(a) === rank(b) ? a - b : rank(b) - rank(a));
-    const orders = {
-      hardest: (a, b) => mean.get(a) - mean.get(b) || later(a, b),
-      easiest: (a, b) => (relevant[b] > 0) - (relevant[a] > 0) || mean.get(b) - mean.get(a) || later(b, a),
-      name: (a, b) => (queries.paths[a] < queries.paths[b] ? -1 : queries.paths[a] > queries.paths[b] ? 1 : 0),
-    };
-    return picked.sort(orders[order.value]);
-  }
-
-  function renew() {
-    page = 0;
-    selected = null;
-    draw();
-  }
+  const { el, byId, data, rows, number } = Page;
+  const PER_PAGE = 10;
 
   function draw() {
     if (!data.queries) return;
-    selected ??= select();
-    const pages = Math.max(1, Math.ceil(selected.length / PER_PAGE));
-    page = Math.max(0, Math.min(page, pages - 1));
-    byId("query-pair").hidden = filter.value !== "a-not-b";
-    byId("query-count").textContent = `${counted()}, page ${page + 1} of ${pages}`;
+    const selected = Selection.queries(), pages = Math.max(1, Math.ceil(selected.length / PER_PAGE));
+    const page = Math.min(Selection.page(), pages - 1), set = Selection.numberSet();
+    byId("query-filters-set").textContent = set ? `(${set} set)` : "";
+    byId("query-count").textContent = `${counted(selected)}, page ${page + 1} of ${pages}`;
     for (const button of document.querySelectorAll("[data-turn]")) button.disabled = button.dataset.turn === "1" ? page === pages - 1 : page === 0;
     byId("query-list").replaceChildren(...selected.slice(page * PER_PAGE, (page + 1) * PER_PAGE).map(query));
+    byId("query-list").dataset.page = page;
   }
 
   // Counted as in the headline: all queries, and those that were scored where these are fewer.
-  function counted() {
+  function counted(selected) {
     const { relevant } = data.queries, unscored = (queries) => queries.filter((r) => r === 0).length;
-    const left = unscored(selected.map((q) => relevant[q]));
-    const scored = unscored(relevant) ? `, ${(selected.length - left).toLocaleString("en")} of them scored` : "";
+    const left = unscored(selected.map((q) => relevant[q])), all = unscored(relevant);
+    const scored = all && all < relevant.length ? `, ${(selected.length - left).toLocaleString("en")} of them scored` : "";
     return `${selected.length.toLocaleString("en")} of ${relevant.length.toLocaleString("en")} queries${scored}`;
   }
 
   function query(q) {
-    const { queries } = data.collection, r = data.queries.relevant[q];
-    const models = filter.value === "a-not-b" ? [...new Set([first.value, second.value])] : shownModels();
+    const { queries } = data.collection, r = data.queries.relevant[q], label = Page.label(queries.label[q]), shown = Selection.rows();
+    const fault = el("span", { class: "warning", role: "status" });
+    const save = el("button", { type: "button", click: async () => { fault.textContent = await Slide.save(q, shown); } }, "Save as picture");
     return el("article", { class: "query", "data-query": q },
-      el("figure", { class: "asked" }, Page.picture("queries", q),
-        el("figcaption", {}, el("b", {}, Page.label(queries.label[q])), Page.path("queries", q),
-          el("span", { class: "quiet" }, r ? `${r} right in the gallery` : "no right image in the gallery"))),
-      el("div", { class: "answers" }, models.map((name) => answersOf(name, q))));
+      el("figure", { class: "asked" }, Pictures.look("queries", q, `Query ${label}`, () => Viewer.open(q, shown.find((name) => rows[name]) ?? Page.order[0])),
+        el("figcaption", {}, el("b", {}, label), Page.path("queries", q),
+          Page.scored ? el("span", { class: "quiet" }, r ? `${r} right in the gallery` : "no right image in the gallery") : null, save, fault)),
+      el("div", { class: "answers" }, shown.map((name) => answersOf(name, q))));
   }
 
   function answersOf(name, q) {
-    const figures = data.queries.rows[name], rank = figures.first[q], own = rows[name];
-    const verdict = data.queries.relevant[q] === 0 ? "not scored" : rank === 0 ? "no right image in its ranking" : `first right: rank ${rank}`;
-    const heading = el("p", { class: "model" }, el("b", {}, name), ` ${verdict}`, data.queries.relevant[q] ? ` · map_at_r ${number(figures.map_at_r[q], 3)}` : "");
-    if (!own) return el("div", { class: "row" }, heading, el("p", { class: "quiet" }, Page.missing.has(name) ? `rows/${name}.js ${Page.missing.get(name)}` : "loading…"));
-    const strip = own.answers[q].map((g, i) => answer(g, own.scores[q][i], own.marks[q][i], i + 1));
-    const late = own.first[q];
-    if (late) strip.push(el("li", { class: "gap", "aria-hidden": "true" }, "…"), answer(late[1], late[2], "1", late[0]));
-    return el("div", { class: "row" }, heading, el("ol", { class: "strip", tabindex: 0, "aria-label": `Answers of ${name}` }, strip));
+    const figures = data.queries.rows[name], rank = figures.first[q], r = data.queries.relevant[q], answers = Page.answers(name, q);
+    const verdict = !Page.scored ? "" : r === 0 ? "not scored" : rank === 0 ? "no right image in its ranking" : `first right: rank ${rank}`;
+    const heading = el("p", { class: "model" }, el("b", {}, name), ` ${verdict}`, r ? ` · map_at_r ${number(figures.map_at_r[q], 3)}` : "");
+    if (!answers) return el("div", { class: "row" }, heading, el("p", { class: "quiet" }, Page.missing.has(name) ? `rows/${name}.js ${Page.missing.get(name)}` : "loading…"));
+    const strip = answers.map((answer, i) => item(q, name, answer, i));
+    if (answers.length && answers.at(-1).rank > answers.length) strip.splice(-1, 0, el("li", { class: "gap", "aria-hidden": "true" }, "…"));
+    return el("div", { class: "row" }, heading, el("ol", { class: "strip", "aria-label": `Answers of ${name}` }, strip));
   }
 
-  const MARKS = { 1: ["right", "✓ right"], 0: ["wrong", "✗ wrong"], "?": ["unknown", "? unknown"] };
-  function answer(g, score, mark, rank) {
-    const [kind, words] = MARKS[mark], { gallery } = data.collection;
-    return el("li", { class: `answer ${kind}` }, Page.picture("gallery", g),
+  // One answer of a strip is in the order of focus; arrow keys move to the others.
+  function item(q, name, { g, score, mark, rank }, i) {
+    const [kind, words] = Page.MARKS[mark], label = Page.label(data.collection.gallery.label[g]);
+    const look = Pictures.look("gallery", g, `Answer ${rank} of ${name}, ${words.slice(2)}, ${label}`, () => Viewer.open(q, name, i));
+    look.tabIndex = i ? -1 : 0;
+    return el("li", { class: `answer ${kind}` }, look,
       el("span", { class: "mark" }, `${rank} ${words}`),
       el("span", { class: "score" }, Page.score(score)),
-      el("span", { class: "name", title: Page.label(gallery.label[g]) }, Page.label(gallery.label[g])));
+      el("span", { class: "name", title: label }, label));
+  }
+  byId("query-list").addEventListener("keydown", (event) => {
+    const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key], strip = event.target.closest(".strip");
+    if (!by || !strip) return;
+    event.preventDefault();
+    const looks = [...strip.querySelectorAll(".look")], next = looks[looks.indexOf(event.target) + by];
+    if (!next) return;
+    event.target.tabIndex = -1;
+    next.tabIndex = 0;
+    next.focus();
+  });
+
+  // A text that a spreadsheet would compute gets a quote in front, as in Lineup's other CSV files.
+  function cell(value) {
+    let text = String(value ?? "");
+    if (typeof value === "string" && /^(?:'*[ \t\r\n]*[=+\-@＝＋－＠]|'*[\t\r\n])/.test(text) && !/^[+-]?\d+(\.\d+)?([eE][+-]?\d+)?$/.test(text)) text = `'${text}`;
+    return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+  }
+  function csv() {
+    const { queries, gallery } = data.collection, { relevant, rows: figures } = data.queries, shown = Selection.rows();
+    const perRow = shown.flatMap((name) => ["first_hit", "map_at_r", "top_answer", "top_label"].map((column) => `${name}.${column}`));
+    const lines = Selection.queries().map((q) => [
+      queries.ids[q], queries.paths[q], queries.label[q] < 0 ? "" : Page.label(queries.label[q]), relevant[q],
+      ...shown.flatMap((name) => {
+        const top = rows[name]?.answers[q][0];
+        return [figures[name].first[q] || "", figures[name].map_at_r[q], top === undefined ? "" : gallery.paths[top],
+          top === undefined || gallery.label[top] < 0 ? "" : Page.label(gallery.label[top])];
+      })]);
+    return [["query_id", "query", "label", "relevant", ...perRow], ...lines].map((line) => `${line.map(cell).join()}\n`).join("");
+  }
+  byId("query-csv").addEventListener("click", () => Page.save("queries.csv", new Blob([csv()], { type: "text/csv" })));
+
+  byId("query-link").addEventListener("click", async ({ target }) => {
+    const link = new URL(Selection.address(), location.href).href;
+    const copied = await navigator.clipboard?.writeText(link).then(() => true, () => false) || copyText(link);
+    target.textContent = copied ? "Copied" : "Not copied";
+    setTimeout(() => { target.textContent = "Copy link"; }, 2000);
+  });
+  // Browsers that keep the clipboard from pages on disk still copy what is selected.
+  function copyText(text) {
+    const box = el("textarea", { class: "unseen" }, text);
+    document.body.append(box);
+    box.select();
+    const copied = document.execCommand("copy");
+    box.remove();
+    return copied;
   }
 
-  for (const control of [filter, first, second, cutoff, order]) control.addEventListener("change", renew);
-  let waiting = 0;
-  text.addEventListener("input", () => {
-    clearTimeout(waiting);
-    waiting = setTimeout(renew, 120);
-  });
-  text.addEventListener("focus", () => {
-    const list = byId("query-labels");
-    if (data.collection && !list.children.length) list.append(...data.collection.labels.map((label) => el("option", { value: label })));
-  });
-  byId("query-controls").addEventListener("submit", (event) => event.preventDefault());
   for (const button of document.querySelectorAll("[data-turn]"))
     button.addEventListener("click", () => {
-      page += Number(button.dataset.turn);
-      draw();
+      Selection.turn(Number(byId("query-list").dataset.page) + Number(button.dataset.turn));
       byId("queries").scrollIntoView();
     });
-
   Page.openLabel = (label, name) => {
-    text.value = label;
-    filter.value = "all";
-    chosen.add(name);
-    for (const box of byId("query-models").querySelectorAll("input")) box.checked = chosen.has(box.value);
-    renew();
+    Selection.set({ text: label, show: "all", row: name });
     byId("queries").scrollIntoView();
-    text.focus({ preventScroll: true });
+    byId("query-text").focus({ preventScroll: true });
   };
+  Selection.whenChanged(draw);
   Page.whenever(draw);
 })();

@@ -1,24 +1,40 @@
 "use strict";
-// Likely faults of the data: labels that every model contradicts, and different labels on nearly the same picture.
+// Likely faults of the data: labels that the best rows contradict, and different labels on nearly the same picture.
 
 (() => {
   const { el, byId, data, rows, number, pair, cards } = Page;
   const chooser = byId("alike-model");
   Page.options(chooser, Page.order.map((name) => [name, name]));
 
-  const image = (side, index) => ({
-    picture: Page.picture(side, index), label: Page.label(data.collection[side].label[index]), path: Page.path(side, index),
+  // A photo of a pair; a click shows the pair large.
+  const image = (side, index, words, open) => ({
+    picture: Pictures.look(side, index, `${words} ${Page.label(data.collection[side].label[index])}`, open),
+    label: Page.label(data.collection[side].label[index]), path: Page.path(side, index),
   });
+
+  // A row that answers the query with this label, and whose file is there.
+  const answerer = ([q, other]) => data.queries.judges.find((name) => data.collection.gallery.label[rows[name]?.answers[q][0]] === other);
+  // Where photos are queries and gallery images at once, two of them make one pair, not two.
+  function once(suspects, judgeOf) {
+    const { queries, gallery } = data.collection, seen = new Set();
+    return suspects.filter((suspect) => {
+      const judge = judgeOf(suspect);
+      if (!judge) return true;
+      const pairOfIds = [queries.ids[suspect[0]], gallery.ids[rows[judge].answers[suspect[0]][0]]].sort().join();
+      return !seen.has(pairOfIds) && seen.add(pairOfIds);
+    });
+  }
 
   function mislabelled() {
     const { suspects, judges } = data.queries;
     byId("mislabelled-note").textContent = !judges.length ? "No row has trained weights, so none can question a label."
       : judges.length === 1 ? `Queries that ${judges[0]}, the only row, answers with another label. With one model, most of these are simply its mistakes.`
-      : `Queries for which all ${judges.length} models rank the same label first, and it is not the query's own; the most confident first. Some queries are merely hard: look before you relabel.`;
-    cards(byId("mislabelled"), suspects, ([q, other, share]) => {
-      const judge = judges.find((name) => rows[name]?.answers[q].length);
-      const answered = judge ? image("gallery", rows[judge].answers[q][0]) : { picture: null, label: Page.label(other), path: null };
-      return pair(image("queries", q), answered, `labelled ${Page.label(data.collection.queries.label[q])}, all say ${Page.label(other)}; more confident than ${Math.floor(share * 100)}% of first answers`);
+      : `Queries for which most of ${judges.join(", ")} rank the same label first, and it is not the query's own; those on which all agree come first, and of these the most confident. Some queries are merely hard: look before you relabel.`;
+    cards(byId("mislabelled"), once(suspects, answerer), ([q, other, share, votes]) => {
+      const judge = answerer([q, other]), open = () => Viewer.open(q, judge);
+      const answered = judge ? image("gallery", rows[judge].answers[q][0], "Answer", open) : { picture: null, label: Page.label(other), path: null };
+      const sure = votes === judges.length ? "Sure" : "Maybe", who = votes === judges.length ? "all" : `${votes} of ${judges.length}`;
+      return pair(image("queries", q, "Query", open), answered, [el("b", {}, `${sure}: `), `labelled ${Page.label(data.collection.queries.label[q])}, ${who} say ${Page.label(other)}; more confident than ${Math.floor(share * 100)}% of first answers`]);
     });
   }
 
@@ -30,7 +46,10 @@
     }
     const score = { cosine: "cosine similarity (1: the same direction)", l2: "minus the squared distance (0: the same vector)" }[own.metric] ?? "score";
     note.textContent = `Query and gallery images with different labels and the highest ${score}: copies, sets of one product, or wrong labels.`;
-    cards(byId("alike"), own.alike, ([q, g, value]) => pair(image("queries", q), image("gallery", g), number(value, 4)));
+    cards(byId("alike"), own.alike, ([q, g, value]) => {
+      const open = () => Viewer.open(q, chooser.value, 0, [{ g, score: value, mark: "0", rank: null }]);
+      return pair(image("queries", q, "Query", open), image("gallery", g, "Image", open), number(value, 4));
+    });
   }
 
   let drawnState = "";

@@ -117,12 +117,18 @@ function showResults(response) {
   showQuery(image);
   const alike = image?.label != null ? results.filter((result) => result.label === image.label && !result.same_file).length : null;
   const labels = alike === null ? "" : ` ${alike} of them share its label.`;
-  at("title").textContent = results.length === 1 ? "The nearest image" : `The ${results.length} nearest images`;
+  at("title").textContent = titleOf(response);
   const copies = response.excluded_copies ? ` Left out: ${response.excluded_copies} more with the same pixels.` : "";
   const milliseconds = Math.max(1, Math.round(response.embed_ms + response.search_ms));
   at("status").textContent = `Found in ${milliseconds} ms.${labels}${copies} Score: ${response.score_meaning}.`;
   at("cards").replaceChildren(...results.map((result, index) => card(result, index + 1)));
   at("more").hidden = results.length < state.count || state.count >= data.max_results;
+}
+
+function titleOf({ results, threshold, best_score: best }) {
+  if (results.length === 1) return "The nearest image";
+  if (results.length || threshold === null) return `The ${results.length} nearest images`;
+  return best === null ? "No match" : `No match: the best score is ${score(best)} < ${score(threshold)}`;
 }
 
 function showError(sentence) {

@@ -1,0 +1,142 @@
+"""What changed in the comparison since a revision of the project: `lineup show --against`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from lineup import paths
+from lineup.errors import UserError, printable
+from lineup.evaluation import against, markdown, snapshot, tables
+from lineup.evaluation.against import Difference
+from lineup.evaluation.comparison import SIGNIFICANCE_LEVEL
+from lineup.evaluation.metrics import MAIN_METRIC
+from lineup.evaluation.snapshot import Snapshot
+from lineup.evaluation.tables import NO_FIGURE, Cell, RowName, Table
+from lineup.settings import params
+from lineup.storage import files, git_revision
+from lineup.storage.git_revision import Revision
+
+
+def since(name: str) -> str:
+    """The rows of both comparisons as Markdown: the main metric, then every other figure that changed.
+
+    Raises:
+        UserError: there is no such revision, or it or the working tree has no comparison or a damaged one.
+    """
+    revision = git_revision.find(name)
+    old = snapshot.read(revision.read, revision.name)
+    if old is None:
+        raise UserError(
+            f"{revision.name}: has no {paths.METRICS}; commit metrics/ there after `dvc repro`, "
+            "or name another revision"
+        )
+    new = snapshot.read(_read_file, "the working tree")
+    if new is None:
+        raise files.missing(paths.METRICS)
+    settings = params.load()
+    differences = against.differences(old, new, settings.score.bootstrap_samples, settings.seed)
+    parts = [
+        f"# What changed since `{printable(name)}` ({revision.commit[:10]})",
+        "\n".join(f"- {line}" for line in _warnings(revision, old, new)),
+        markdown.table(_quality(old, new, differences)),
+        _legend(old, new, differences),
+        _other_figures(old, new),
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _read_file(path: Path) -> bytes | None:
+    return path.read_bytes() if path.exists() else None
+
+
+def _warnings(revision: Revision, old: Snapshot, new: Snapshot) -> Iterator[str]:
+    """What keeps the two comparisons from being of the same data, and what is not committed."""
+    changes = against.query_changes(old, new)
+    counts = {"added": changes.added, "removed": changes.removed, "under another label": changes.relabelled}
+    differing = [
+        f"{count:,} {'query' if count == 1 else 'queries'} {what}" for what, count in counts.items() if count
+    ]
+    differing += [
+        f"{what} {_fact(old.setup[what])} → {_fact(value)}"
+        for what, value in new.setup.items()
+        if None not in (value, old.setup[what]) and value != old.setup[what]
+    ]
+    if differing:
+        yield f"**The data differ**: {', '.join(differing)}."
+    elif old.data and new.data and old.data != new.data:
+        yield (
+            f"**The data may differ**: {paths.manifest('test')} is not that of `{printable(revision.name)}`, "
+            "so that gallery images or labels may have changed."
+        )
+    if git_revision.has_changes(paths.METRICS.parent):
+        yield "metrics/ has changes that are not committed; they are compared."
+
+
+def _fact(value: str | int | None) -> str:
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _quality(old: Snapshot, new: Snapshot, differences: dict[str, Difference]) -> Table:
+    """A line per row of either comparison: first those of today, from best to worst, then removed ones."""
+    lines = []
+    for row in _ordered(new) + sorted(old.figures.keys() - new.figures.keys()):
+        before, after = (side.figures.get(row, {}).get(MAIN_METRIC) for side in (old, new))
+        line: list[Cell] = [RowName(row, random=False), tables.figure(before, 3), tables.figure(after, 3)]
+        if row not in old.figures:
+            line += ["new", NO_FIGURE]
+        elif row not in new.figures:
+            line += ["removed", NO_FIGURE]
+        else:
+            line += _change(differences.get(row))
+        lines.append(line)
+    return Table(["model", "before", "now", "difference", "more than chance?"], lines)
+
+
+def _ordered(new: Snapshot) -> list[str]:
+    return sorted(new.figures, key=lambda row: (-new.figures[row].get(MAIN_METRIC, 0.0), row))
+
+
+def _change(difference: Difference | None) -> Sequence[str]:
+    if difference is None:
+        return NO_FIGURE, NO_FIGURE
+    mean, low, high, p = difference
+    if mean == low == high == 0:
+        return "none", NO_FIGURE
+    interval = f" ({low:+.3f} to {high:+.3f})" if low == low else ""
+    word = "yes" if p < SIGNIFICANCE_LEVEL else "can't tell"
+    return f"{mean:+.3f}{interval}", f"{word}, {tables.p_value(p)}"
+
+
+def _legend(old: Snapshot, new: Snapshot, differences: dict[str, Difference]) -> str:
+    if not differences:
+        return f"No query was scored in both, so that no difference in {MAIN_METRIC} can be tested."
+    changes, rows = against.query_changes(old, new), len(differences)
+    return (
+        f"{MAIN_METRIC}: before and now over all queries of that time; the difference over the "
+        f"{changes.same:,} queries that both scored under the same label, with its 95% bootstrap interval, "
+        f"resampling labels. p: paired randomisation test, Holm-adjusted for {rows} row{'s' * (rows > 1)}."
+    )
+
+
+def _other_figures(old: Snapshot, new: Snapshot) -> str:
+    """The other figures that changed in any row of both, as "before → now"; empty if none did."""
+    rows = [row for row in _ordered(new) if row in old.figures]
+    names = dict.fromkeys(name for row in rows for name in new.figures[row] if name != MAIN_METRIC)
+    moved = {row: {name: _moved(old.figures[row], new.figures[row], name) for name in names} for row in rows}
+    changed = [name for name in names if any(moved[row][name] for row in rows)]
+    lines: list[list[Cell]] = [
+        [RowName(row, random=False), *(moved[row][name] or "same" for name in changed)]
+        for row in rows
+        if any(moved[row].values())
+    ]
+    return (
+        "Other figures that changed:\n\n" + markdown.table(Table(["model", *changed], lines)) if lines else ""
+    )
+
+
+def _moved(before: Mapping[str, float], after: Mapping[str, float], name: str) -> str:
+    """Empty where the figure is equal, or only one of the two has it."""
+    if name not in before or name not in after or before[name] == after[name]:
+        return ""
+    return f"{before[name]:,} → {after[name]:,}"

@@ -1,0 +1,99 @@
+"""Two comparisons, an earlier and a later one: what changed, and whether it is more than chance."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from lineup.evaluation import significance
+from lineup.evaluation.metrics import MAIN_METRIC
+from lineup.evaluation.pairs import FEWEST_FLIPS
+from lineup.evaluation.query_tables import label_codes
+from lineup.evaluation.snapshot import Snapshot
+
+
+class Difference(NamedTuple):
+    """A row's later mean minus its earlier one, over the queries that both scored under one label.
+
+    low, high: the 95% interval, NaN where all these queries have one label; p_holm: p of the paired test,
+    adjusted for the number of rows.
+    """
+
+    mean: float
+    low: float
+    high: float
+    p_holm: float
+
+
+class QueryChanges(NamedTuple):
+    """How the queries of two comparisons differ; same: how many both scored under one label."""
+
+    same: int
+    added: int
+    removed: int
+    relabelled: int
+
+
+def query_changes(old: Snapshot, new: Snapshot) -> QueryChanges:
+    """All rows of a comparison have the same queries, so its first row stands for all."""
+    tables = [next(iter(snapshot.queries.values()), None) for snapshot in (old, new)]
+    before, after = tables
+    if before is None or after is None:
+        return QueryChanges(0, 0, 0, 0)
+    labels_before, labels_after = _labels(before), _labels(after)
+    common = labels_before.keys() & labels_after.keys()
+    return QueryChanges(
+        same=len(_matched(before, after)[0]),
+        added=len(labels_after) - len(common),
+        removed=len(labels_before) - len(common),
+        relabelled=sum(labels_before[query] != labels_after[query] for query in common),
+    )
+
+
+def differences(old: Snapshot, new: Snapshot, samples: int, seed: int) -> dict[str, Difference]:
+    """How much the main metric of each row changed; rows without a query that both scored are left out.
+
+    Queries are resampled, and their signs are flipped, by label, as between two rows of one comparison.
+
+    Args:
+        samples: of the bootstrap.
+        seed: of resampling and of flipping.
+    """
+    tested: dict[str, Difference] = {}
+    for row in new.queries.keys() & old.queries.keys():
+        before, after = _matched(old.queries[row], new.queries[row])
+        if not len(after):
+            continue
+        change = (after.column(MAIN_METRIC).to_numpy() - before.column(MAIN_METRIC).to_numpy())[:, None]
+        clusters = significance.cluster_codes(label_codes(after))
+        low, high = significance.bootstrap_interval(change, clusters, samples, seed)
+        p = significance.randomisation_test(change, clusters, FEWEST_FLIPS, seed)
+        tested[row] = Difference(*(float(figure[0]) for figure in (change.mean(axis=0), low, high, p)))
+    adjusted = significance.holm(np.array([row.p_holm for row in tested.values()]))
+    return {
+        row: difference._replace(p_holm=float(p))
+        for (row, difference), p in zip(tested.items(), adjusted, strict=True)
+    }
+
+
+def _labels(queries: pa.Table) -> dict[str, str]:
+    return dict(zip(queries.column("query_id").to_pylist(), queries.column("label").to_pylist(), strict=True))
+
+
+def _matched(before: pa.Table, after: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """The queries that both tables scored under one label, in one order."""
+    number_before, number_after = _scored(before), _scored(after)
+    common = [query for query in number_after if query in number_before]
+    return (
+        before.take([number_before[query] for query in common]),
+        after.take([number_after[query] for query in common]),
+    )
+
+
+def _scored(queries: pa.Table) -> dict[tuple[str, str], int]:
+    """{(query_id, label): line} of the queries that have a relevant image."""
+    columns = (queries.column(name).to_pylist() for name in ("query_id", "label", "relevant"))
+    lines = enumerate(zip(*columns, strict=True))
+    return {(query, label): number for number, (query, label, relevant) in lines if relevant}

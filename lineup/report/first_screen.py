@@ -1,0 +1,92 @@
+"""What the report says before anything else: which photos it is of, and how far ahead the best row is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from lineup.evaluation import comparison
+from lineup.evaluation.comparison import Comparison, Pair
+
+MINUS = "\N{MINUS SIGN}"
+MOST_LEADS = 4
+
+
+class Lead(NamedTuple):
+    """How far the best row is ahead of another under the first metric, and the p of their pair."""
+
+    row: str
+    difference: str
+    p_holm: float
+
+
+@dataclass(frozen=True)
+class FirstScreen:
+    """What the front page needs for it, besides the comparison.
+
+    Attributes:
+        data_digest: of the photos and their labels.
+        figures_blob: metrics/metrics.json as git names its content.
+        metric: the first one, in which the leads are; "" where nothing was scored.
+        leads: what `leads` returned.
+        machines: on which speeds were measured.
+    """
+
+    data_digest: str
+    figures_blob: str
+    metric: str
+    leads: list[Lead]
+    machines: list[str]
+
+
+def first_screen(
+    compared: Comparison, pairs: Iterable[Pair], data_digest: str, figures_blob: str
+) -> FirstScreen:
+    """What the page says first; `figures_blob` is metrics/metrics.json as git names its content."""
+    setups = comparison.measurement_setups(compared)
+    metric = next(iter(compared.metric_names), "")
+    machines = dict.fromkeys(setup.device or setup.search_device for setup in setups)
+    return FirstScreen(data_digest, figures_blob, metric, leads(compared, pairs), [*machines])
+
+
+def leads(compared: Comparison, pairs: Iterable[Pair]) -> list[Lead]:
+    """The best row's lead over the runner-up and over the next rows that are not told apart from it."""
+    if compared.best is None:
+        return []
+    best, *others = (row.name for row in compared.trained)
+    undecided = {row.name for row in compared.with_outcome("undecided")}
+    shown = [row for number, row in enumerate(others) if number == 0 or row in undecided]
+    over = {row: pair for pair in pairs for row in _other_row(pair, best, compared.metric_names[0])}
+    return [Lead(row, _oriented(over[row], best), over[row].p_holm) for row in shown[:MOST_LEADS]]
+
+
+def _other_row(pair: Pair, best: str, metric: str) -> Sequence[str]:
+    if pair.metric != metric or best not in (pair.a, pair.b):
+        return ()
+    return (pair.b if pair.a == best else pair.a,)
+
+
+def _oriented(pair: Pair, best: str) -> str:
+    if pair.a == best:
+        return difference_text(pair.difference, pair.low, pair.high)
+    return difference_text(-pair.difference, -pair.high, -pair.low)
+
+
+def difference_text(difference: float, low: float, high: float) -> str:
+    """As "+0.047 (0.036 to 0.058)"; without the interval where there is none."""
+    sign = "+" if round(difference, 3) > 0 else ""
+    interval = "" if math.isnan(low) or math.isnan(high) else f" ({_signed(low)} to {_signed(high)})"
+    return f"{sign}{_signed(difference)}{interval}"
+
+
+def _signed(value: float) -> str:
+    """Three decimals, with a true minus sign, and none before zero."""
+    text = f"{value:.3f}".replace("-", MINUS)
+    return text.removeprefix(MINUS) if not float(f"{value:.3f}") else text
+
+
+def pairs_json(pairs: Iterable[Pair]) -> list[list[str | float | None]]:
+    """What the page's scripts read as LINEUP.pairs: each pair's fields in order, None for NaN."""
+    return [[None if value != value else value for value in pair] for pair in pairs]

@@ -1,0 +1,56 @@
+"use strict";
+// Two rows against each other: on how many queries which of them is right, and whether the difference is more than chance.
+
+(() => {
+  const { el, byId, data, number } = Page;
+  const SIGNIFICANCE_LEVEL = 0.05;
+  const WORDS = { both: "Both right", "only-a": "Only A right", "only-b": "Only B right", neither: "Neither right" };
+
+  // How far A is ahead of B: [difference, low, high, p]; undefined for a row against itself.
+  function ahead(metric) {
+    const a = Selection.value("a"), b = Selection.value("b");
+    for (const [name, first, second, difference, low, high, , p] of data.pairs) {
+      if (name !== metric) continue;
+      if (first === a && second === b) return [difference, low, high, p];
+      if (first === b && second === a) return [-difference, high === null ? null : -high, low === null ? null : -low, p];
+    }
+    return undefined;
+  }
+
+  const signed = (value) => number(value, 3).replace(/^-(?=0\.000$)/, "").replace("-", "−");
+  function sentence(metric) {
+    const found = ahead(metric);
+    if (!found) return [];
+    const [difference, low, high, p] = found, words = p < 0.001 ? "p < 0.001" : `p = ${number(p, 3)}`;
+    return [` ${metric} `, el("b", {}, `${Number(difference.toFixed(3)) > 0 ? "+" : ""}${signed(difference)}`),
+      low === null ? "" : ` (${signed(low)} to ${signed(high)})`, `, ${words}${p < SIGNIFICANCE_LEVEL ? "" : ", can't tell"};`];
+  }
+
+  // A click on the pressed tile shows all queries again.
+  const tiles = Object.fromEntries(Object.entries(WORDS).map(([kind, words]) => [kind, el("button", {
+    type: "button", class: `tile ${kind}`, "data-kind": kind,
+    click: () => Selection.set({ show: Selection.value("show") === kind ? "all" : kind }),
+  }, el("span", {}, words), el("b", {}), el("small", {}))]));
+  byId("against-tiles").append(...Object.values(tiles));
+
+  function draw() {
+    if (!data.queries) return;
+    const scored = data.queries.relevant.filter((r) => r > 0).length, show = Selection.value("show");
+    const counts = Object.fromEntries(Object.keys(WORDS).map((kind) => [kind, Selection.count(kind)]));
+    for (const kind of Object.keys(WORDS)) {
+      const [count, share] = tiles[kind].querySelectorAll("b, small");
+      count.textContent = counts[kind].toLocaleString("en");
+      share.textContent = `${number((100 * counts[kind]) / scored, 1)}%`;
+      tiles[kind].setAttribute("aria-pressed", String(kind === show));
+    }
+    const net = counts["only-a"] - counts["only-b"], k = Selection.value("k");
+    const parts = Page.charts.cutoffs.length ? [...sentence("map_at_r"), ...sentence(`top_${k}`)] : [];
+    byId("against-net").replaceChildren(
+      net === 0 ? "A and B are right equally often." : `${net > 0 ? "A" : "B"} is right on ${Math.abs(net).toLocaleString("en")} more of ${scored.toLocaleString("en")} queries.`,
+      ...(parts.length ? [" A minus B:", ...parts.slice(0, -1), parts.at(-1).replace(/;$/, "."), " Right means: among the first ", k, "."] : []));
+  }
+
+  byId("against-swap").addEventListener("click", () => Selection.set({ a: Selection.value("b"), b: Selection.value("a") }));
+  Selection.whenChanged(draw);
+  Page.whenever(draw);
+})();

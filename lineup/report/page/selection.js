@@ -1,0 +1,172 @@
+"use strict";
+// Which queries are shown, in which order and with which rows. The controls hold this choice, and so does the address.
+
+const Selection = (() => {
+  const { el, byId, charts, data } = Page;
+  const ROWS_AT_FIRST = 3;
+  const PAIR = { both: [true, true], "only-a": [true, false], "only-b": [false, true], neither: [false, false] };
+  // Where a row's first right answer is; rank 0: not in its ranking.
+  const PLACES = {
+    "a-first": { words: "right at once", holds: (rank) => rank === 1 },
+    "a-near": { words: "at rank 2-5", holds: (rank) => rank >= 2 && rank <= 5 },
+    "a-deep": { words: "deeper", holds: (rank) => rank > 5 },
+    "a-none": { words: "not in its ranking", holds: (rank) => rank === 0 },
+  };
+  // A page without labels, or of one row, lacks some of the controls.
+  const ABSENT = { show: "all", a: Page.order[0], b: Page.order[1] ?? Page.order[0], k: "1", text: "", order: "name" };
+  const controls = Object.fromEntries(Object.entries({ show: "filter", a: "a", b: "b", k: "k", text: "text", order: "order" })
+    .map(([key, id]) => [key, byId(`query-${id}`)]).filter(([, control]) => control));
+  const value = (key) => controls[key]?.value ?? ABSENT[key];
+  const boxes = byId("query-models"), listeners = [];
+  let page = 0, selected = null;
+
+  const names = Page.order.map((name) => [name, name]);
+  if (controls.a) {
+    Page.options(controls.a, names, ABSENT.a);
+    Page.options(controls.b, names, ABSENT.b);
+  }
+  if (controls.show) byId("query-places").append(...Object.entries(PLACES).map(([place, { words }]) => el("option", { value: place }, words)));
+  if (controls.k) Page.options(controls.k, charts.cutoffs.map((k) => [String(k), String(k)]));
+  boxes.append(...Page.order.map((name, i) => el("label", {},
+    el("input", { type: "checkbox", value: name, checked: i < ROWS_AT_FIRST, change: changed }), name)));
+  const defaults = Object.fromEntries([...Object.keys(controls).map((key) => [key, value(key)]), ["rows", ticked().join()]]);
+
+  function ticked() {
+    return [...boxes.querySelectorAll("input")].filter((box) => box.checked).map((box) => box.value);
+  }
+  function tick(rows) {
+    for (const box of boxes.querySelectorAll("input")) box.checked = rows.includes(box.value);
+  }
+  const isPair = () => value("show") in PAIR;
+  const pair = () => [...new Set([value("a"), value("b")])];
+  // A and B stand under each other, whatever their order in the table.
+  const rows = () => (isPair() ? [...new Set([...pair(), ...ticked()])] : ticked());
+
+  // Whether a right image is among a row's first k answers. No row is right on a query that has none in the gallery.
+  function right(name, q) {
+    const rank = data.queries.rows[name].first[q];
+    return rank > 0 && rank <= Number(value("k"));
+  }
+  const isKind = (kind, q) => right(value("a"), q) === PAIR[kind][0] && right(value("b"), q) === PAIR[kind][1];
+  const FILTERS = {
+    all: () => true,
+    missed: (q, shown) => shown.some((name) => !right(name, q)),
+    "missed-by-all": (q, shown) => shown.length > 0 && shown.every((name) => !right(name, q)),
+    disagree: (q, shown) => shown.some((name) => right(name, q)) && shown.some((name) => !right(name, q)),
+    ...Object.fromEntries(Object.keys(PAIR).map((kind) => [kind, (q) => isKind(kind, q)])),
+    ...Object.fromEntries(Object.entries(PLACES).map(([place, { holds }]) => [place, (q) => holds(data.queries.rows[value("a")].first[q])])),
+  };
+
+  function matcher() {
+    const { labels, queries } = data.collection, written = value("text").trim(), wanted = written.toLowerCase();
+    if (!wanted) return () => true;
+    const named = (name, spelling) => labels.flatMap((label, index) => (spelling(label) === name ? [index] : []));
+    const asWritten = named(written, (label) => label);
+    const exact = new Set(asWritten.length ? asWritten : named(wanted, (label) => label.toLowerCase()));
+    if (exact.size) return (q) => exact.has(queries.label[q]);
+    return (q) => Page.label(queries.label[q]).toLowerCase().includes(wanted) || queries.paths[q].toLowerCase().includes(wanted);
+  }
+
+  function select() {
+    const { relevant, rows: figures } = data.queries, { paths } = data.collection.queries;
+    const show = value("show"), keep = FILTERS[show], shown = rows(), matches = matcher();
+    const picked = relevant.map((_, q) => q).filter((q) => (relevant[q] > 0 || show === "all") && keep(q, shown) && matches(q));
+    if (value("order") === "name") return picked.sort((a, b) => (paths[a] < paths[b] ? -1 : paths[a] > paths[b] ? 1 : 0));
+    const judged = isPair() ? pair() : show in PLACES ? [value("a")] : shown;
+    const sum = new Float64Array(relevant.length), rank = new Float64Array(relevant.length);
+    for (const q of picked) {
+      sum[q] = judged.reduce((total, name) => total + (figures[name].map_at_r[q] ?? 2), 0);
+      rank[q] = Math.min(...judged.map((name) => figures[name].first[q] || Infinity));
+    }
+    // Of two queries with equal means, the harder is the one whose first right image ranks lower.
+    const later = (a, b) => (rank[a] === rank[b] ? a - b : rank[b] - rank[a]);
+    return picked.sort(value("order") === "hardest" ? (a, b) => sum[a] - sum[b] || later(a, b)
+      : (a, b) => (relevant[b] > 0) - (relevant[a] > 0) || sum[b] - sum[a] || later(b, a));
+  }
+
+  // The address after "#": the section, and what differs from the page's first state.
+  function address() {
+    const given = { ...Object.fromEntries(Object.keys(controls).map((key) => [key, value(key)])), rows: ticked().join() };
+    const differing = Object.entries(given).filter(([key, text]) => text !== defaults[key]);
+    if (page) differing.push(["page", String(page + 1)]);
+    return `#queries${differing.length ? `?${new URLSearchParams(differing)}` : ""}`;
+  }
+
+  // What the page does not know, such as a row that was removed since, is ignored.
+  function restore() {
+    const [section, , query] = /^#([^?]*)(\?(.*))?$/s.exec(location.hash)?.slice(1) ?? [];
+    if (section !== "queries" || query === undefined) return;
+    const given = new URLSearchParams(query);
+    for (const [key, control] of Object.entries(controls)) {
+      control.value = given.get(key) ?? defaults[key];
+      if (control.selectedIndex === -1) control.value = defaults[key];
+    }
+    tick((given.get("rows") ?? defaults.rows).split(","));
+    page = Math.max(0, (Number.parseInt(given.get("page"), 10) || 1) - 1);
+    selected = null;
+    notify();
+    document.getElementById("queries").scrollIntoView();
+  }
+
+  function remember() {
+    try {
+      history.replaceState(null, "", address());
+    } catch {
+      // Some browsers refuse it for pages from disk; "Copy link" still has the address.
+    }
+  }
+  function notify() {
+    for (const listener of listeners) listener();
+  }
+  function changed() {
+    page = 0;
+    selected = null;
+    remember();
+    notify();
+  }
+  // Where A and B, or A alone, decide which queries are shown, the choice of rows follows.
+  function changedPair() {
+    if (isPair()) tick(pair());
+    else if (value("show") in PLACES) tick([value("a")]);
+    changed();
+  }
+
+  for (const [key, control] of Object.entries(controls))
+    if (key !== "text") control.addEventListener("change", ["show", "a", "b"].includes(key) ? changedPair : changed);
+  let waiting = 0;
+  controls.text.addEventListener("input", () => {
+    clearTimeout(waiting);
+    waiting = setTimeout(changed, 120);
+  });
+  controls.text.addEventListener("focus", () => {
+    const list = byId("query-labels");
+    if (data.collection && !list.children.length) list.append(...data.collection.labels.map((label) => el("option", { value: label })));
+  });
+  byId("query-controls").addEventListener("submit", (event) => event.preventDefault());
+  addEventListener("hashchange", restore);
+  let restored = false;
+  Page.whenever(() => {
+    if (restored || !data.queries) return;
+    restored = true;
+    restore();
+  });
+
+  return {
+    PLACES, right, rows, isPair, value, address,
+    queries: () => (selected ??= select()),
+    count: (kind) => data.queries.relevant.reduce((sum, r, q) => sum + (r > 0 && isKind(kind, q)), 0),
+    numberSet: () => Object.keys(controls).filter((key) => !["a", "b"].includes(key) && value(key) !== defaults[key]).length + (ticked().join() !== defaults.rows),
+    page: () => page,
+    turn(to) {
+      page = to;
+      remember();
+      notify();
+    },
+    set(given) {
+      if ("row" in given) tick([...new Set([...ticked(), given.row])]);
+      for (const [key, text] of Object.entries(given)) if (controls[key]) controls[key].value = text;
+      changedPair();
+    },
+    whenChanged: (listener) => listeners.push(listener),
+  };
+})();

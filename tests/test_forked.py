@@ -1,0 +1,83 @@
+"""Commands in forks of one Python: as those in a Python of their own."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.support import project
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="commands have a Python of their own here"),
+]
+SHOW = """
+import json, os, resource, signal, sys
+import neighbour
+streams = [[s.encoding, s.errors, s.line_buffering, s.fileno()] for s in (sys.stdin, sys.stdout, sys.stderr)]
+variables = {name: value for name, value in os.environ.items() if name != "PATH"}
+limits = resource.getrlimit(resource.RLIMIT_FSIZE), resource.getrlimit(resource.RLIMIT_NOFILE)
+handled = [str(signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)]
+open_files = len(os.listdir("/proc/self/fd"))
+print(json.dumps([sys.argv[1:], sys.path, os.getcwd(), os.umask(0), streams, variables, limits, handled, open_files]))
+print("to standard error", file=sys.stderr)
+sys.exit(7)
+"""
+
+
+@pytest.mark.parametrize("command", [("-c", SHOW, "one", "two"), ("-m", "shown", "one", "two")])
+def test_a_fork_sees_and_ends_as_a_python_of_its_own(command: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "shown.py").write_text(SHOW, encoding="utf-8")
+    (tmp_path / "neighbour.py").write_text("", encoding="utf-8")
+    forked, own = (
+        project.run("python", *command, cwd=tmp_path, check=False, forks=forks, PYTHONPATH="/nowhere", A="b")
+        for forks in (True, False)
+    )
+    assert forked.returncode == own.returncode == 7
+    seen = json.loads(own.stdout)
+    assert seen[0] == ["one", "two"] and json.loads(forked.stdout) == seen
+    assert forked.stderr == own.stderr == "to standard error\n"
+
+
+@pytest.mark.parametrize(
+    "code", ["raise SystemExit('a sentence')", "import os; os.kill(os.getpid(), 9)", "1 / 0"]
+)
+def test_a_fork_fails_as_a_python_of_its_own(code: str, tmp_path: Path) -> None:
+    forked, own = (
+        project.run("python", "-c", code, cwd=tmp_path, check=False, forks=forks) for forks in (True, False)
+    )
+    assert forked.returncode == own.returncode != 0
+    assert forked.stderr.splitlines()[-1:] == own.stderr.splitlines()[-1:]
+
+
+def test_variables_that_a_fork_comes_too_late_for_get_a_python_of_their_own(tmp_path: Path) -> None:
+    hashes = {
+        project.run("python", "-c", "print(hash('a'))", cwd=tmp_path, PYTHONHASHSEED=seed).stdout
+        for seed in "1112"
+    }
+    assert len(hashes) == 2
+
+
+def test_a_fork_ends_with_its_caller(tmp_path: Path) -> None:
+    code = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
+    process = subprocess.Popen(
+        ["python", "-c", code],
+        cwd=tmp_path,
+        env=project.environment(forks=True),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout
+    pid = int(process.stdout.readline())
+    assert pid != process.pid
+    fork = psutil.Process(pid)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    fork.wait(60)
+    assert not psutil.pid_exists(pid)

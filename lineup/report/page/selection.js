@@ -42,20 +42,19 @@ const Selection = (() => {
   // A and B stand under each other, whatever their order in the table.
   const rows = () => (isPair() ? [...new Set([...pair(), ...ticked()])] : ticked());
 
-  // Whether a right image is among a row's first k answers. No row is right on a query that has none in the gallery.
-  function right(name, q) {
-    const rank = data.queries.rows[name].first[q];
-    return rank > 0 && rank <= Number(value("k"));
+  // Which queries a filter keeps. A row is right if its first right image has a rank up to k; rank 0: it has none.
+  function keeps(show, shown) {
+    const k = Number(value("k")), hit = (rank) => rank > 0 && rank <= k;
+    const first = (name) => data.queries.rows[name].first, ranks = shown.map(first), [a, b] = [first(value("a")), first(value("b"))];
+    if (show in PAIR) return (q) => hit(a[q]) === PAIR[show][0] && hit(b[q]) === PAIR[show][1];
+    if (show in PLACES) return (q) => PLACES[show].holds(a[q]);
+    return {
+      all: () => true,
+      missed: (q) => ranks.some((own) => !hit(own[q])),
+      "missed-by-all": (q) => ranks.length > 0 && ranks.every((own) => !hit(own[q])),
+      disagree: (q) => ranks.some((own) => hit(own[q])) && ranks.some((own) => !hit(own[q])),
+    }[show];
   }
-  const isKind = (kind, q) => right(value("a"), q) === PAIR[kind][0] && right(value("b"), q) === PAIR[kind][1];
-  const FILTERS = {
-    all: () => true,
-    missed: (q, shown) => shown.some((name) => !right(name, q)),
-    "missed-by-all": (q, shown) => shown.length > 0 && shown.every((name) => !right(name, q)),
-    disagree: (q, shown) => shown.some((name) => right(name, q)) && shown.some((name) => !right(name, q)),
-    ...Object.fromEntries(Object.keys(PAIR).map((kind) => [kind, (q) => isKind(kind, q)])),
-    ...Object.fromEntries(Object.entries(PLACES).map(([place, { holds }]) => [place, (q) => holds(data.queries.rows[value("a")].first[q])])),
-  };
 
   function matcher() {
     const { labels, queries } = data.collection, written = value("text").trim(), wanted = written.toLowerCase();
@@ -69,8 +68,8 @@ const Selection = (() => {
 
   function select() {
     const { relevant, rows: figures } = data.queries, { paths } = data.collection.queries;
-    const show = value("show"), keep = FILTERS[show], shown = rows(), matches = matcher();
-    const picked = relevant.map((_, q) => q).filter((q) => (relevant[q] > 0 || show === "all") && keep(q, shown) && matches(q));
+    const show = value("show"), shown = rows(), keep = keeps(show, shown), matches = matcher();
+    const picked = relevant.map((_, q) => q).filter((q) => (relevant[q] > 0 || show === "all") && keep(q) && matches(q));
     if (value("order") === "name") return picked.sort((a, b) => (paths[a] < paths[b] ? -1 : paths[a] > paths[b] ? 1 : 0));
     const judged = isPair() ? pair() : show in PLACES ? [value("a")] : shown;
     const sum = new Float64Array(relevant.length), rank = new Float64Array(relevant.length);
@@ -152,9 +151,12 @@ const Selection = (() => {
   });
 
   return {
-    PLACES, right, rows, isPair, value, address,
+    PLACES, rows, isPair, value, address,
     queries: () => (selected ??= select()),
-    count: (kind) => data.queries.relevant.reduce((sum, r, q) => sum + (r > 0 && isKind(kind, q)), 0),
+    count(kind) {
+      const keep = keeps(kind, []);
+      return data.queries.relevant.reduce((sum, r, q) => sum + (r > 0 && keep(q)), 0);
+    },
     numberSet: () => Object.keys(controls).filter((key) => !["a", "b"].includes(key) && value(key) !== defaults[key]).length + (ticked().join() !== defaults.rows),
     page: () => page,
     turn(to) {

@@ -148,6 +148,17 @@ def test_the_page_says_from_which_score_on_an_answer_is_a_match() -> None:
     )
 
 
+def test_the_row_with_the_fewest_misses_is_named_if_it_is_not_the_best() -> None:
+    run(rows(bad=2.0, good=0.8), score={"cutoffs": [1], "fpir": [0.1]})
+    stored = files.read_json(paths.row_metrics("bad"))
+    [point] = stored["identification"]["operating_points"]
+    point["fnir"] = {"value": 0.001, "low": 0.0, "high": 0.01}
+    files.write_json(paths.row_metrics("bad"), stored)
+    compare.main([])
+    assert f"Fewest misses: `bad`, score ≥ {point['threshold']:.3f}: " in page()
+    assert ", 0.1% (0.0-1.0) misses." in page()
+
+
 def test_without_labels_there_is_nothing_to_say_about_matches() -> None:
     images = [Image(image.name, image.split, None, image.vector) for image in clustered(3, 2, 2, noise=0.1)]
     run({"a": images})

@@ -50,8 +50,7 @@ def sentences(compared: Comparison) -> list[Text]:
     task = figures_of(compared.rows[0])
     texts: list[Text] = [(_searches(task),)]
     if compared.best is not None:
-        points = figures_of(compared.best).operating_points
-        texts += [_in_words(compared.best.name, point) for point in points if point.threshold is not None]
+        texts += _thresholds(compared, compared.best)
     for target in task.unsupported:
         needed = round(FALSE_MATCHES_PER_PROMISE / target)
         texts.append(
@@ -70,6 +69,19 @@ def _searches(task: Identification) -> str:
         text += f" So that there are enough of these, {task.stand_ins:,} queries count a second time, "
         text += "without their right images in the gallery."
     return text
+
+
+def _thresholds(compared: Comparison, best: ComparedRow) -> list[Text]:
+    """For each FPIR the best row's threshold, and that of another row if it has the fewest misses."""
+    texts: list[Text] = []
+    for number, point in enumerate(figures_of(best).operating_points):
+        points = {row.name: figures_of(row).operating_points[number] for row in compared.trained}
+        fewest = min(points, key=lambda row: points[row].fnir.value)
+        if point.threshold is not None:
+            texts.append(_in_words(best.name, point))
+        if fewest != best.name and points[fewest].threshold is not None:
+            texts.append(("Fewest misses: ", *_in_words(fewest, points[fewest])))
+    return texts
 
 
 def _in_words(row: str, point: OperatingPoint) -> Text:

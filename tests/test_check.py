@@ -25,8 +25,8 @@ COSTS = PhotoCosts(
     prepare_seconds=0.04,
     prepared_bytes=60_000,
     replaced_bytes=50_000,
-    thumbnail_seconds=0.004,
-    thumbnail_bytes=3_000,
+    picture_seconds=0.004,
+    picture_bytes=60_000,
 )
 MEASURED = Speed(100, "measured", "data/costs/a/embed.json")
 
@@ -95,7 +95,7 @@ def test_seconds_of_a_run_worked_out_by_hand() -> None:
             "preprocess": 1_000 * 0.04 / 2,
             "train": 120 + 60,
             "embed": 8 + 20,
-            "thumbnails": 800 * 0.004 / 2,
+            "report's pictures": 800 * 0.004 / 2,
             "starting the stages": 20 * run_estimate.SECONDS_PER_STAGE,
         }
     )
@@ -115,7 +115,7 @@ def test_bytes_of_a_run_worked_out_by_hand() -> None:
     parts = run_estimate.disk_bytes(1_000, 800, COSTS, rows, pixel_cache_bytes=1e9)
     assert amounts(parts) == {
         "prepared images": 1_000 * (60_000 + 50_000),
-        "thumbnails": 800 * 2 * 3_000,
+        "report's pictures": 800 * 60_000,
         "vectors": (100 + 200) * 4 * 800 * 2.5,
         "weights": (1 + 3) * 4_000,  # as fetched; and as fetched, as trained, and in the cache
         "decoded pixels": (300 + 100) * 10 * 10 * 3,  # a and b share them
@@ -340,7 +340,7 @@ def test_the_sample_measures_what_preprocess_stores(tmp_path: Path) -> None:
     assert sample.photos == 2 and sample.images[0] == small
     assert sample.prepared_bytes == len(small) + len(sample.images[1])
     assert sample.replaced_bytes == len(sample.images[1]) < len(large)
-    assert sample.prepare_seconds > 0 and sample.thumbnail_bytes > 0
+    assert sample.prepare_seconds > 0 and sample.picture_bytes > 0
     assert [name for name, _ in sample.unreadable] == ["absent.jpg"]
     assert photo_sample.take(tmp_path, ["small.jpg"], 64, -1).photos == 0
 

@@ -131,8 +131,8 @@ def photo_costs(sample: PhotoSample) -> PhotoCosts | None:
         sample.prepare_seconds / sample.photos,
         sample.prepared_bytes / sample.photos,
         sample.replaced_bytes / sample.photos,
-        sample.thumbnail_seconds / sample.photos,
-        sample.thumbnail_bytes / sample.photos,
+        sample.picture_seconds / sample.photos,
+        sample.picture_bytes / sample.photos,
     )
 
 

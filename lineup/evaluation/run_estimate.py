@@ -49,8 +49,8 @@ class PhotoCosts:
     prepare_seconds: float
     prepared_bytes: float
     replaced_bytes: float
-    thumbnail_seconds: float
-    thumbnail_bytes: float
+    picture_seconds: float
+    picture_bytes: float
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,9 @@ def seconds(
         parts.append(_training(rows))
     parts.append(_embedding(rows))
     if costs:
-        parts.append(Amount("thumbnails", test_photos * costs.thumbnail_seconds / cores, "measured", _SAMPLE))
+        parts.append(
+            Amount("report's pictures", test_photos * costs.picture_seconds / cores, "measured", _SAMPLE)
+        )
     rule = f"{SECONDS_PER_STAGE:g} s for each of {stages} stages"
     parts.append(Amount("starting the stages", stages * SECONDS_PER_STAGE, "guessed", (rule,)))
     return parts
@@ -135,7 +137,7 @@ def disk_bytes(
     if costs:
         per_photo = costs.prepared_bytes + costs.replaced_bytes
         parts.append(Amount("prepared images", photos * per_photo, "measured", _SAMPLE))
-        parts.append(Amount("thumbnails", 2 * test_photos * costs.thumbnail_bytes, "measured", _SAMPLE))
+        parts.append(Amount("report's pictures", test_photos * costs.picture_bytes, "measured", _SAMPLE))
     vectors = sum((row.dim or 0) * BYTES_PER_FLOAT * row.embedded for row in rows)
     parts.append(
         Amount(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 from lineup.photos import decoding, thumbnails
 from lineup.photos.decoding import BadImage
 from lineup.photos.image_cache import read_file
+from lineup.photos.thumbnails import Drawn
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,8 @@ class PhotoSample:
         prepare_seconds: on one core.
         prepared_bytes: of the images that preprocess stores.
         replaced_bytes: of those that it shrinks or converts, which its cache holds as well.
-        thumbnail_seconds, thumbnail_bytes: of the report's small pictures.
+        picture_seconds, picture_bytes: of the report's pictures, small and large, and of their copies in the
+            local cache.
         unreadable: (path, the end of a sentence) of the others.
         images: the prepared images, encoded.
     """
@@ -30,8 +33,8 @@ class PhotoSample:
     prepare_seconds: float
     prepared_bytes: int
     replaced_bytes: int
-    thumbnail_seconds: float
-    thumbnail_bytes: int
+    picture_seconds: float
+    picture_bytes: int
     unreadable: tuple[tuple[str, str], ...]
     images: tuple[bytes, ...]
 
@@ -44,10 +47,10 @@ def take(root: Path, names: Iterable[str], shorter_side_px: int, max_seconds: fl
         max_seconds: no further photo is begun after so long.
     """
     images, unreadable = [], []
-    prepare_seconds = thumbnail_seconds = 0.0
-    replaced_bytes = thumbnail_bytes = 0
+    prepare_seconds = picture_seconds = 0.0
+    replaced_bytes = picture_bytes = 0
     for name in names:
-        if prepare_seconds + thumbnail_seconds > max_seconds:
+        if prepare_seconds + picture_seconds > max_seconds:
             break
         start = time.perf_counter()
         try:
@@ -58,17 +61,23 @@ def take(root: Path, names: Iterable[str], shorter_side_px: int, max_seconds: fl
             continue
         prepared = time.perf_counter()
         images.append(data if replacement is None else replacement)
-        thumbnail_bytes += len(thumbnails.thumbnail(images[-1]))
+        picture_bytes += _disk_bytes(thumbnails.draw(images[-1]))
         prepare_seconds += prepared - start
-        thumbnail_seconds += time.perf_counter() - prepared
+        picture_seconds += time.perf_counter() - prepared
         replaced_bytes += len(replacement or b"")
     return PhotoSample(
         len(images),
         prepare_seconds,
         sum(map(len, images)),
         replaced_bytes,
-        thumbnail_seconds,
-        thumbnail_bytes,
+        picture_seconds,
+        picture_bytes,
         tuple(unreadable),
         tuple(images),
     )
+
+
+def _disk_bytes(drawn: Drawn) -> int:
+    """Of a photo's pictures in the report, where a script holds the larger one as text, and in the cache."""
+    as_text = len(base64.b64encode(drawn.picture))
+    return 2 * len(drawn.thumbnail) + as_text + len(drawn.picture)

@@ -119,5 +119,5 @@ def training_fault(settings: Params, counts: RawCounts) -> str | None:
     return (
         f"{paths.PARAMS}: {len(faults)} of {all_rows} rows {'train' if others else 'trains'} "
         f"({', '.join(faults)}), but {train} {'holds no photos' if train.is_dir() else 'does not exist'}: "
-        f"put photos into {train}/<label>/, or {delete}"
+        f"put photos into {train}/<label>/, or {delete}; `lineup use photos` has settings without them"
     )

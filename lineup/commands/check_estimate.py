@@ -44,10 +44,12 @@ def describe(
     disk = run_estimate.disk_bytes(counts.photos, counts.test_photos, costs, works, max_pixel_bytes)
     total_time, total_disk = (sum(part.amount for part in parts) for parts in (times, disk))
     free = shutil.disk_usage(Path()).free
-    about = "at least" if any(part.unknown for part in (*times, *disk)) else "about"
+    time_bound, disk_bound = (
+        "at least" if any(part.unknown for part in parts) else "about" for parts in (times, disk)
+    )
     yield (
-        f"`dvc repro`, if nothing is computed yet: {about} {duration(total_time)}, "
-        f"{size(total_disk)} of disk ({size(free)} are free)"
+        f"`dvc repro`, if nothing is computed yet: {time_bound} {duration(total_time)}, "
+        f"{disk_bound} {size(total_disk)} of disk ({size(free)} are free)"
     )
     for part in times:
         yield _line(part, duration(part.amount))

@@ -161,6 +161,15 @@ def lay_out(pictures: Mapping[str, Path], to: Path) -> bool:
     return True
 
 
+def is_laid_out(root: Path) -> bool:
+    """Whether a folder holds the whole demo, and nothing else."""
+    try:
+        pictures = layout(emoji_folder())
+    except UserError:
+        return False
+    return root.is_dir() and _first_difference(pictures, attributes(pictures).encode(), root) is None
+
+
 def _first_difference(pictures: Mapping[str, Path], table: bytes, to: Path) -> str | None:
     if not to.is_dir():
         return "it is a file"

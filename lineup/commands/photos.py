@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from lineup import paths
-from lineup.commands import photos_summary, use
+from lineup.commands import demo, photos_summary, use
 from lineup.errors import UserError
 from lineup.layouts import detection, edits, names, placement, plan, record, renames, table
 from lineup.layouts.edits import Edits
@@ -110,15 +110,27 @@ def lay_out(
         made = _write_with_edits(planned, source, root, new, placer, edited_queries)
     elif new or planned.removed or planned.text_files:
         placement.write(planned, source, root, new, placer)
+    before = {entry.path for entry in earlier}
     return [
-        photos_summary.written(planned, new, {entry.path for entry in earlier}, placer, to),
+        *([photos_summary.written(planned, new, before, placer, to)] if new or not edited_queries else ()),
         *photos_summary.splits(planned),
         *(made.summary() if edited_queries else ()),
         *planned.notes,
+        *(photos_summary.hints(planned, to) if not earlier and not edited_queries else ()),
         *photos_summary.gone(planned, to),
-        *(use.fit_to_photos() if to == paths.RAW else ()),
+        *(_settings(bool(earlier)) if to == paths.RAW else ()),
         *photos_summary.next_steps(to, placer, placement.shares_files(planned, source, root)),
     ]
+
+
+def _settings(again: bool) -> list[str]:
+    """Fits params.yaml to the photos, and says what became of it; again: photos were laid out before."""
+    if not again and paths.PARAMS.exists() and use.unedited() is None:
+        return [
+            f"{paths.PARAMS} stays as you edited it; `lineup use {use.PHOTOS}` puts settings for photos "
+            "in its place"
+        ]
+    return use.fit_to_photos()
 
 
 def _earlier(root: Path, to: Path) -> list[record.Entry]:
@@ -128,7 +140,15 @@ def _earlier(root: Path, to: Path) -> list[record.Entry]:
             f"{to}: is under version control, but not here; run `dvc pull {to}`, so that its photos stay "
             f"where they are, or remove {_version(to)} to lay them out afresh"
         )
-    return record.read(root)
+    try:
+        return record.read(root)
+    except UserError:
+        if demo.is_laid_out(root):
+            raise UserError(
+                f"{to}: holds the demo's photos; remove it (`rm -r {to}`), "
+                "as `lineup demo` lays them out again"
+            ) from None
+        raise
 
 
 def _version(to: Path) -> Path:
@@ -142,7 +162,7 @@ def _check_other_queries(listed: Source, planned: Plan, to: Path) -> None:
     if labelled or listed.judgements:
         raise UserError(
             f"{to}: has queries whose right answers are known already; leave out --queries-from edits, or "
-            "name another folder with --to"
+            "move it away"
         )
 
 
@@ -234,6 +254,8 @@ def command(
     if table_file is not None and layout is not None:
         raise click.UsageError("--layout and --table exclude each other; leave one of them out")
     check_source(source, to)
+    if table_file is not None and not table_file.exists() and (source / table_file).exists():
+        table_file = source / table_file
     name, listed = read(source, Reading(layout, table_file, path_column, label_column))
     placer = placement.Placer(hard_links)
     click.echo(photos_summary.understood(name, listed))

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence, Set
 from pathlib import Path, PurePosixPath
 
+from lineup import paths
 from lineup.errors import printable
 from lineup.layouts import names
 from lineup.layouts.layout import Source
@@ -15,6 +16,8 @@ from lineup.layouts.source_files import counted
 
 _TITLES = {"train": "training", "query": "queries", "gallery": "gallery"}
 _MAX_SHOWN, _MAX_NAME_CHARACTERS = 3, 60
+# Below, intervals of most metrics are wider than 0.1.
+_FEW_QUERIES = 100
 # From here on, a copy is worth a word.
 _LARGE_COPY_BYTES = 10**9
 
@@ -76,6 +79,21 @@ def splits(plan: Plan) -> Iterator[str]:
             yield f"  {title:<8} {counted(photos[split], 'photo'):>14}{of_labels}"
 
 
+def hints(plan: Plan, to: Path) -> Iterator[str]:
+    """What makes the comparison say more."""
+    queries = [path for path in plan.photos if names.role_of(path) == "query"]
+    labelled = any(photo.label for photo in plan.photos.values())
+    if not labelled and not {"qrels.csv", "labels.csv"} & plan.text_files.keys():
+        yield (
+            "without labels nothing is scored; --queries-from edits makes queries whose right answer is known"
+        )
+    elif labelled and len(queries) < _FEW_QUERIES:
+        yield (
+            f"{counted(len(queries), 'query', 'queries')} give wide intervals; for more, move {to} away "
+            "and use --queries-per-label"
+        )
+
+
 def gone(plan: Plan, to: Path) -> Iterator[str]:
     """A line on photos of data/raw that the source has no longer."""
     if plan.gone:
@@ -88,7 +106,7 @@ def gone(plan: Plan, to: Path) -> Iterator[str]:
 
 
 def next_steps(to: Path, placer: Placer, shares_files: bool) -> Iterator[str]:
-    """What to do with the photos.
+    """What to do with the photos; nothing where the pipeline does not look for them.
 
     Args:
         shares_files: whether some photos of data/raw are hard links to those of the source.
@@ -98,6 +116,8 @@ def next_steps(to: Path, placer: Placer, shares_files: bool) -> Iterator[str]:
             f"the copies take {placer.copied_bytes / 1e9:.1f} GB, as this disk has no reflinks; "
             "hard links (--hard-links) would take none"
         )
+    if to != paths.RAW:
+        return
     yield "next: `lineup check`, then `dvc repro`"
     if shares_files:
         yield (

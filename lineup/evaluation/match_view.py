@@ -20,8 +20,9 @@ def figures_of(row: ComparedRow) -> Identification:
 
 
 def is_shown(compared: Comparison) -> bool:
-    """Whether anything was scored."""
-    return bool(compared.metric_names) and all(row.metrics.identification for row in compared.rows)
+    """Whether anything was scored that says whether a photo has a match, as edited copies do not."""
+    scored = bool(compared.metric_names) and all(row.metrics.identification for row in compared.rows)
+    return scored and not compared.task.edits_only
 
 
 def table(compared: Comparison) -> Table:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Container, Iterable
 from pathlib import Path
 from typing import Literal
@@ -10,9 +9,11 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lineup import paths
-from lineup.errors import UserError
+from lineup.errors import UserError, printable
 from lineup.settings.params import Exclude
 from lineup.storage import files
+
+_ROWS_SHOWN = 3
 
 
 class _Record(BaseModel):
@@ -266,5 +267,8 @@ def unlisted(rows: Container[str]) -> str:
     removed = sorted(row for row in scored if row not in rows)
     if not removed:
         return ""
-    removal = "git rm " + " ".join(f"metrics/*/{shlex.quote(row)}.*" for row in removed)
-    return f"Not compared, since params.yaml lacks them: {', '.join(removed)}. To remove them: {removal}"
+    shown = printable(", ".join(removed[:_ROWS_SHOWN])) + (", …" if len(removed) > _ROWS_SHOWN else "")
+    return (
+        f"metrics/ also has figures of rows that params.yaml lacks ({shown}); "
+        "`git rm metrics/*/ROW.*` removes those of a row"
+    )

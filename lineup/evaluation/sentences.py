@@ -244,7 +244,7 @@ def _quality_legend(compared: Comparison) -> list[str]:
         "top_k: share of queries with a right image among the first k answers.",
         f"(low-high): 95% bootstrap interval, resampling {unit}.{by_label}",
         f"Against the best: paired randomisation test on map_at_r, flipping {unit}; "
-        f"p is Holm-adjusted for {pairs} pairs.",
+        f"p is Holm-adjusted for {pairs} pair{'s' * (pairs != 1)}.",
         f'"Can\'t tell" (p >= {SIGNIFICANCE_LEVEL}) does not mean "equally good": '
         f"more {unit} may show a difference. All pairs are in metrics/significance.csv.",
     ]

@@ -43,6 +43,7 @@ class Edits:
         removed: the paths of earlier edits that are no longer there, as their photos are gone.
         unreadable: photo -> why it was passed over, as the end of a sentence.
         without_effect: how many photos were passed over for a kind of edit that changes none of their pixels.
+        gallery: how many photos could have been edited.
     """
 
     edits: list[Edit] = field(default_factory=list)
@@ -50,6 +51,7 @@ class Edits:
     removed: set[str] = field(default_factory=set)
     unreadable: dict[str, str] = field(default_factory=dict)
     without_effect: int = 0
+    gallery: int = 0
 
     def summary(self) -> Iterator[str]:
         """What the user should know, a line each."""
@@ -57,6 +59,12 @@ class Edits:
         kinds = ", ".join(f"{counts[kind]:,} {kind}" for kind in edit_kinds.NAMES)
         existed = f"; {self.existing:,} of them were there already" if self.existing else ""
         yield f"  edits    {len(self.edits):>7,} queries: {kinds}{existed}"
+        originals = len({edit.original for edit in self.edits})
+        if self.existing and originals < min(len(self.edits), self.gallery) // 2:
+            yield (
+                f"the edits are of {originals:,} photos alone, since those that are there already stay; "
+                "to choose anew, move data/raw away"
+            )
         if self.unreadable:
             yield f"not edited, as they can't be used: {self.passed_over()}"
 
@@ -122,7 +130,7 @@ def make(root: Path, queries: int) -> Edits:
     """
     gallery, earlier = sorted(raw_folder.photos(root, edit_files.GALLERY)), _present(root)
     share, remainder = divmod(queries, len(edit_kinds.NAMES))
-    made = Edits()
+    made = Edits(gallery=len(gallery))
     with Maker.start(root, queries) as maker:
         for number, kind in enumerate(edit_kinds.NAMES):
             present = sum(edit_files.path(kind, original) in earlier for original in gallery)

@@ -47,7 +47,7 @@ class PhotoFinder:
             lambda other: True,
         ):
             candidates = (other for other in self._names if is_alike(other.rpartition("/")[2].casefold()))
-            close = difflib.get_close_matches(name, islice(candidates, _MAX_COMPARED_NAMES), n=1, cutoff=0.4)
+            close = difflib.get_close_matches(name, islice(candidates, _MAX_COMPARED_NAMES), n=1, cutoff=0.6)
             if close:
                 return close[0]
         return None

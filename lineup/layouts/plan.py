@@ -13,7 +13,7 @@ from lineup.layouts.record import Entry
 from lineup.layouts.roles import Choices
 from lineup.photos import raw_attributes, raw_folder, raw_tables
 
-_ELSEWHERE = "move it away, or name another folder with --to"
+_ELSEWHERE = "move it away"
 
 
 @dataclass

@@ -38,7 +38,7 @@ def read(root: Path) -> list[Entry]:
     except (UserError, TypeError, NotADirectoryError):
         raise UserError(
             f"{root}: holds something that `lineup photos` did not lay out (there is no valid {SOURCES}); "
-            "move it away, or name another folder with --to"
+            "move it away"
         ) from None
 
 

@@ -20,6 +20,7 @@ from lineup.photos import raw_tables
 # A test with one label has only right answers, and a training on one label learns nothing.
 MIN_LABELS_PER_SIDE = 2
 _SEED = "lineup photos"
+_WITHOUT_LABELS = "to search without labels, use --layout flat, or with a table --label-column ''"
 _HASHED_DIGITS = 16
 _MAX_SHOWN_CHARACTERS = 60
 
@@ -82,6 +83,7 @@ def assign(
     _assign_unlabelled(unlabelled, 0 if labels else choices.queries, assignment)
     if earlier:
         _note_missing_queries(labels, unlabelled, choices, assignment)
+        _note_other_sides(labels, choices.train_share, assignment)
     return assignment
 
 
@@ -95,13 +97,12 @@ def _check(labels: Mapping[str, Sequence[SourcePhoto]], unlabelled: Sequence[str
         raise UserError(
             f"each of the {len(labels):,} labels has one photo, as {_shown(label)!r} has "
             f"{_shown(photo.name)!r}, so that no query has a right answer; "
-            "use --layout flat to search without labels"
+            f"{_WITHOUT_LABELS}"
         )
     if len(labels) == 1 and not unlabelled:
         [label] = labels
         raise UserError(
-            f"all photos have one label, {_shown(label)!r}, so that every answer is right; "
-            "use --layout flat to search without labels"
+            f"all photos have one label, {_shown(label)!r}, so that every answer is right; {_WITHOUT_LABELS}"
         )
 
 
@@ -125,14 +126,12 @@ def _trained_labels(
         return trained
     if len(sides) < 2 * MIN_LABELS_PER_SIDE:
         assignment.notes.append(
-            f"{len(sides)} labels with several photos are too few to train on some and to test on others, "
+            f"too few labels have several photos ({len(sides)}) to train on some and to test on others, "
             "so that nothing is for training"
         )
         return trained
     by_hash = sorted(hashes, key=hashes.__getitem__)
-    count = sum(
-        int(hashes[label][:_HASHED_DIGITS], 16) < train_share * 16**_HASHED_DIGITS for label in by_hash
-    )
+    count = sum(_is_trained_by_hash(label, train_share) for label in by_hash)
     if len(hashes) == len(sides):
         possible = min(max(count, MIN_LABELS_PER_SIDE), len(sides) - MIN_LABELS_PER_SIDE)
         if possible != count:
@@ -142,6 +141,10 @@ def _trained_labels(
             )
         count = possible
     return trained | {*by_hash[:count]}
+
+
+def _is_trained_by_hash(label: str, train_share: float) -> bool:
+    return int(digest(f"label {label}")[:_HASHED_DIGITS], 16) < train_share * 16**_HASHED_DIGITS
 
 
 def _decided_side(members: Iterable[SourcePhoto], assignment: Assignment) -> str | None:
@@ -188,6 +191,24 @@ def _note_missing_queries(
         where = f"{short:,} of {len(labels):,} labels have" if short else "there are"
         assignment.notes.append(
             f"{where} fewer queries than asked for, since photos that are there already stay where they are; "
+            "to choose anew, move data/raw away"
+        )
+
+
+def _note_other_sides(
+    labels: Mapping[str, Sequence[SourcePhoto]], train_share: float, assignment: Assignment
+) -> None:
+    """Says it if labels are not where their hashes and this share of training would put them."""
+    others = 0
+    for label, members in labels.items():
+        if len(members) > 1 and not any(photo.roles or photo.test_only for photo in members):
+            is_trained = _decided_side(members, assignment) == "train"
+            others += is_trained != _is_trained_by_hash(label, train_share)
+    # A few may be elsewhere so that both sides have enough labels.
+    if others > MIN_LABELS_PER_SIDE:
+        assignment.notes.append(
+            f"{others:,} of {len(labels):,} labels are not where --train-share {train_share:g} would put "
+            "them, since photos that are there already stay where they are; "
             "to choose anew, move data/raw away"
         )
 

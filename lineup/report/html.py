@@ -68,7 +68,9 @@ def index(
             verdict=sentences.verdict(compared),
             first=first,
             scored=bool(compared.metric_names),
-            labelled=bool(compared.metric_names) and compared.task.labels > 0,
+            labelled=bool(compared.metric_names)
+            and compared.task.labels > 0
+            and not compared.task.edits_only,
             figures=figures_table(compared),
             how_to_read=[
                 measured_on.introduction,

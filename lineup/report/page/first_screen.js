@@ -23,7 +23,10 @@
   function furthest(a, b) {
     const { relevant, rows: figures } = data.queries, { label } = data.collection.queries;
     const lead = (q) => (figures[a].first[q] === 1 && figures[b].first[q] !== 1 ? 1 : 0) + figures[a].map_at_r[q] - figures[b].map_at_r[q];
-    const ahead = relevant.map((_, q) => q).filter((q) => relevant[q] > 0 && figures[a].map_at_r[q] > figures[b].map_at_r[q]);
+    const differs = (q) => (figures[a].first[q] === 1) !== (figures[b].first[q] === 1);
+    const better = relevant.map((_, q) => q).filter((q) => relevant[q] > 0 && figures[a].map_at_r[q] > figures[b].map_at_r[q]);
+    // Pictures of two right answers would not show what differs, so such queries are taken only if there are no others.
+    const ahead = better.some(differs) ? better.filter(differs) : better;
     ahead.sort((x, y) => lead(y) - lead(x) || x - y);
     const seen = new Set();
     return ahead.filter((q) => label[q] < 0 || (!seen.has(label[q]) && seen.add(label[q]))).slice(0, EACH);

@@ -57,7 +57,7 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             arguments,
             cwd=folder,
-            env=project.environment(OMP_NUM_THREADS="2"),
+            env=project.environment(),  # as many threads as `repro` has, which decide trained weights
             stdout=output,
             stderr=output,
         )

@@ -376,7 +376,7 @@ def test_paths_relative_to_the_table(source: Path) -> None:
     result = read_table(source, path, None, None)
     assert labels_of(result) == {"shoes/c.jpg": "1", "a.jpg": "2"}
     assert "paths are relative to shoes/" in result.summary
-    assert result.skipped == ["b.jpg", "shoes/d.JPG"]
+    assert "2 photos of " in result.summary and result.skipped == []
 
 
 @pytest.mark.parametrize(
@@ -461,7 +461,7 @@ def test_a_fault_behind_excels_line_has_the_line_of_the_file(source: Path) -> No
 def test_photos_that_the_table_does_not_name_are_left_out(source: Path) -> None:
     (source / "notes.txt").touch()
     result = read(source, "image,sku\na.jpg,1\n")
-    assert result.skipped == ["b.jpg", "notes.txt", "shoes/c.jpg", "shoes/d.JPG"]
+    assert "3 photos of " in result.summary and result.skipped == ["notes.txt"]
     assert (
         "3 photos of" in result.summary and "left out, since the table does not name them" in result.summary
     )

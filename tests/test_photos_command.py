@@ -129,7 +129,7 @@ def test_too_few_labels_to_train_on_are_all_for_the_test(
     add(source, pile(labels, 5))
     lay_out(source)
     assert count() == {"test/query": labels, "test/gallery": 4 * labels}
-    assert f"{labels} labels with several photos are too few to train on some" in capsys.readouterr().out
+    assert f"too few labels have several photos ({labels}) to train on some" in capsys.readouterr().out
 
 
 def test_the_share_of_labels_is_that_of_their_hashes() -> None:
@@ -590,7 +590,9 @@ def test_a_folder_that_it_did_not_lay_out_is_never_touched(source: Path) -> None
     add(RAW, ["test/query/mine.jpg"])
     before = tree(RAW)
     for name in ("photo", "record"):
-        with pytest.raises(UserError, match=r"data/raw: holds something that .* did not lay out.*--to"):
+        with pytest.raises(
+            UserError, match=r"data/raw: holds something that .* did not lay out.*; move it away"
+        ):
             lay_out(source)
         assert tree(RAW) == before
         if name == "photo":
@@ -678,7 +680,7 @@ def test_photos_that_do_not_fit_are_not_even_begun(source: Path, monkeypatch: py
         placement.system, "reflink", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOTSUP, ""))
     )
     with pytest.raises(
-        UserError, match=r"copies of the photos need .* GB left; free some space, or use --hard-links"
+        UserError, match=r"copies of the photos need .* MB left; free some space, or use --hard-links"
     ):
         lay_out(source)
     assert not RAW.exists()
@@ -694,3 +696,61 @@ def test_a_process_killed_between_the_two_renames_loses_nothing(source: Path) ->
     RAW.rename(RAW.with_name(f".raw.former.{ended.pid}.tmp"))
     lay_out(source)
     assert tree(RAW) == before
+
+
+# What a person should know
+
+
+def printed(capsys: pytest.CaptureFixture[str], source: Path, *options: str) -> str:
+    capsys.readouterr()
+    lay_out(source, *options)
+    return capsys.readouterr().out
+
+
+def test_another_share_of_training_is_said_to_move_no_photo(
+    source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add(source, pile(20, 4))
+    assert "--train-share" not in printed(capsys, source)
+    assert "--train-share" not in printed(capsys, source)
+    before = photos()
+    again = printed(capsys, source, "--train-share", "0")
+    assert "of 20 labels are not where --train-share 0 would put them" in again and photos() == before
+
+
+def test_the_demo_is_recognised(source: Path) -> None:
+    group.run(["demo"])
+    before = tree(RAW)
+    add(source, pile(6, 3))
+    with pytest.raises(UserError, match=r"data/raw: holds the demo's photos; remove it \(`rm -r data/raw`\)"):
+        lay_out(source)
+    assert tree(RAW) == before
+
+
+def test_edited_settings_stay_and_the_way_to_others_is_said_once(
+    project: Path, source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("params.yaml").write_text("models: {}\n", encoding="utf-8")
+    add(source, pile(6, 3))
+    assert "params.yaml stays as you edited it; `lineup use photos`" in printed(capsys, source)
+    assert "params.yaml" not in printed(capsys, source)
+    assert Path("params.yaml").read_text(encoding="utf-8") == "models: {}\n"
+
+
+def test_few_queries_and_photos_without_labels_are_told_with_the_way_to_more(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add(source, pile(6, 3))
+    assert "queries give wide intervals; for more, move data/raw away" in printed(capsys, source)
+    flat = tmp_path / "flat"
+    add(flat, [f"{number}.jpg" for number in range(5)])
+    without = printed(capsys, flat, "--to", "elsewhere")
+    assert "without labels nothing is scored; --queries-from edits makes queries" in without
+    assert "dvc repro" not in without, "the pipeline looks at data/raw only"
+
+
+def test_a_table_is_looked_for_in_the_source_too(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    add(source, pile(6, 3))
+    lines = [f"{name},{name.partition('/')[0]}" for name in pile(6, 3)]
+    (source / "products.csv").write_text("\n".join(["image,sku", *lines]), encoding="utf-8")
+    assert f"{source / 'products.csv'}: photos in" in printed(capsys, source, "--table", "products.csv")

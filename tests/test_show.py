@@ -253,7 +253,8 @@ def test_the_files_of_removed_rows_are_named(committed: Path, capsys: pytest.Cap
     capsys.readouterr()
     group.run(["show"])
     removal = "git rm metrics/*/removed.*"
-    assert capsys.readouterr().err.endswith(f"removed. To remove them: {removal}\n")
+    told = capsys.readouterr().err
+    assert "params.yaml lacks (removed); `git rm metrics/*/ROW.*` removes those of a row" in told
     assert paths.row_metrics("removed").exists(), "nothing is removed unasked"
     subprocess.run(removal, shell=True, check=True, capture_output=True)
     group.run(["show"])

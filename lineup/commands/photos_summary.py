@@ -106,7 +106,7 @@ def gone(plan: Plan, to: Path) -> Iterator[str]:
 
 
 def next_steps(to: Path, placer: Placer, shares_files: bool) -> Iterator[str]:
-    """What to do with the photos; nothing where the pipeline does not look for them.
+    """What to do with the photos.
 
     Args:
         shares_files: whether some photos of data/raw are hard links to those of the source.
@@ -116,13 +116,12 @@ def next_steps(to: Path, placer: Placer, shares_files: bool) -> Iterator[str]:
             f"the copies take {placer.copied_bytes / 1e9:.1f} GB, as this disk has no reflinks; "
             "hard links (--hard-links) would take none"
         )
-    if to != paths.RAW:
-        return
-    yield "next: `lineup check`, then `dvc repro`"
+    if to == paths.RAW:
+        yield "next: `lineup check`, then `dvc repro`"
     if shares_files:
         yield (
             f"to keep versions of the photos, or to share them: `dvc add --no-relink {to}` "
             "(without --no-relink, DVC makes the photos of the source read-only, and part of its cache)"
         )
-    else:
+    elif to == paths.RAW:
         yield f"to keep versions of the photos, or to share them: `dvc add {to}`"

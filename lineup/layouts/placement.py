@@ -239,7 +239,7 @@ def _check_space(photos: Iterable[Path], temporary: Path, hard_links: bool) -> N
     if needed > free:
         links = "" if hard_links else ", or use --hard-links, which take none"
         raise UserError(
-            f"the copies of the photos need {needed / 1e6:,.0f} MB, and the disk has {free / 1e6:,.0f} MB "
+            f"the copies of the photos need {needed / 1e6:,.1f} MB, and the disk has {free / 1e6:,.1f} MB "
             f"left; free some space{links}"
         )
 

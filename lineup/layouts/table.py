@@ -64,7 +64,10 @@ def read_table(source: Path, table: Path, path_column: str | None, label_column:
     skipped = sorted(name for name in files.others if name not in used)
     unnamed = sum(name not in used for name in files.photos)
     if unnamed:
-        parts.append(f"{counted(unnamed, 'photo')} of {source} left out, since no row names it or them")
+        them = "it" if unnamed == 1 else "them"
+        parts.append(
+            f"{counted(unnamed, 'photo')} of {source} left out, since the table does not name {them}"
+        )
     return Source(rows.photos(paths, labels), {}, f"{table}: {'; '.join(parts)}", skipped)
 
 

@@ -102,7 +102,7 @@ def test_label_folders_are_split_by_label_and_each_test_label_has_its_queries(
     assert labels_read() == {row["path"]: row["label"] or None for row in record()}
     printed = capsys.readouterr().out
     assert "41 labels with 201 photos, and 1 loose photo" in printed and "--layout flat" in printed
-    assert "1 other file (1 .txt)" in printed and "202 photos laid out" in printed
+    assert "left out: 1 other file (1 .txt), 1 hidden photo\n" in printed and "202 photos laid out" in printed
     assert "`lineup check`, then `dvc repro`" in printed and "`dvc add data/raw`" in printed
 
 

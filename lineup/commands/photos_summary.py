@@ -34,16 +34,21 @@ def understood(layout: str, listed: Source) -> str:
 
 
 def skipped(files: Sequence[str]) -> str:
-    """How many files were left out, by their endings: "12 other files (8 .txt, 4 .nef)"; empty if none."""
-    if not files:
-        return ""
-    endings = Counter(PurePosixPath(name).suffix.lower() or "without an ending" for name in files)
+    """How many files were left out: "12 other files (8 .txt, 4 .nef), 1 hidden photo"; empty if none."""
+    hidden = sum(PurePosixPath(name).name.startswith(".") for name in files)
+    endings = Counter(
+        PurePosixPath(name).suffix.lower() or "without an ending"
+        for name in files
+        if not PurePosixPath(name).name.startswith(".")
+    )
     shown = ", ".join(
         f"{count:,} {printable(ending, _MAX_NAME_CHARACTERS)}"
         for ending, count in endings.most_common(_MAX_SHOWN)
     )
     more = ", …" if len(endings) > _MAX_SHOWN else ""
-    return f"{counted(len(files), 'other file')} ({shown}{more})"
+    parts = [f"{counted(endings.total(), 'other file')} ({shown}{more})"] if endings else []
+    parts += [counted(hidden, "hidden photo")] if hidden else []
+    return ", ".join(parts)
 
 
 def written(plan: Plan, new: Sequence[str], before: Set[str], placer: Placer, to: Path) -> str:

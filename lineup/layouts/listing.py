@@ -28,7 +28,8 @@ class Listing:
 
     Attributes:
         photos: files whose ending is that of a photo or, without an ending, whose first bytes are.
-        others: other files, and links that lead nowhere; hidden ones are in neither list.
+        others: other files, hidden photos, and links that lead nowhere; other hidden files are in neither
+            list.
     """
 
     photos: list[str] = field(default_factory=list)
@@ -57,9 +58,11 @@ def _walk(source: Path, folder: str, listing: Listing, parents: frozenset[tuple[
             return
         with os.scandir(source / folder) as entries:
             for entry in entries:
-                if not raw_folder.is_photo_name(entry.name) or entry.name.lower() in _OF_THE_DISK:
-                    continue
                 name = f"{folder}/{entry.name}" if folder else entry.name
+                if not raw_folder.is_photo_name(entry.name) or entry.name.lower() in _OF_THE_DISK:
+                    if os.path.splitext(name)[1].lower() in PHOTO_SUFFIXES:  # noqa: PTH122
+                        listing.others.append(name)
+                    continue
                 if _leads_nowhere(entry):
                     listing.others.append(name)
                 elif entry.is_dir():

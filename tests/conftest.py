@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,14 @@ SLOWEST_FILES = {
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: -SLOWEST_FILES.get(item.path.name, 0))  # the order of all others stays
+
+
+@pytest.fixture(autouse=True, scope="module")
+def first_folder() -> Iterator[None]:
+    """The working directory is that of the test run again, whatever a file's fixtures leave behind."""
+    before = Path.cwd()
+    yield
+    os.chdir(before)
 
 
 @pytest.fixture

@@ -606,7 +606,7 @@ def test_no_photos_at_all_are_told_without_a_traceback(tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     assert (
-        done.stderr.startswith("error: data/raw: does not exist; put your photos into data/raw/test/query")
+        done.stderr.startswith("error: data/raw: does not exist; run `lineup photos FOLDER`")
         and "Traceback" not in done.stderr
     )
 

@@ -699,7 +699,7 @@ def test_it_fits_the_window_light_and_dark(page: WebDriver, width: int) -> None:
         charts = page.execute_script(
             "return [...document.querySelectorAll('.chart svg')].map((e) => e.clientWidth)"
         )
-        assert len(charts) == 3 and all(200 < drawn <= width for drawn in charts)
+        assert len(charts) == 5 and all(200 < drawn <= width for drawn in charts)
         assert (
             page.execute_script("return document.querySelector('#labels-table tbody th').clientWidth") > 100
         )

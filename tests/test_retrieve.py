@@ -67,7 +67,10 @@ def test_junk_is_taken_out_and_the_depth_is_kept() -> None:
 @pytest.mark.parametrize(
     ("settings", "depth"),
     [
-        ({"retrieve": {"depth": 3}, "score": {"cutoffs": [1]}}, 6),  # R: map_at_r needs six ranks
+        (
+            {"retrieve": {"depth": 3}, "score": {"cutoffs": [1]}},
+            7,
+        ),  # map_at_r needs R = 6 ranks, and one may be wrong behind them
         ({"retrieve": {"depth": 3}, "score": {"cutoffs": [1, 9]}}, 9),
         ({"retrieve": {"depth": 12}, "score": {"cutoffs": [1]}}, 12),
         ({"retrieve": {"depth": 500}, "score": {"cutoffs": [1, 1000]}}, 24),  # all there is
@@ -83,7 +86,7 @@ def test_judgements_decide_the_depth_where_there_are_any() -> None:
     images = clustered(4, 2, 6, noise=1)
     gallery = [image.name for image in images if image.split == "gallery"]
     prepare(images, [("0/0", name, 1) for name in gallery[:9]], retrieve={"depth": 2}, score={"cutoffs": [1]})
-    assert search("row").positions.shape == (8, 9)
+    assert search("row").positions.shape == (8, 10)
 
 
 def test_the_same_embeddings_give_the_same_bytes() -> None:

@@ -72,6 +72,7 @@ def scored(row: str, costs: RowCosts) -> None:
             judgements=None,
             enlarged=None,
             quality={},
+            identification=None,
             costs=costs,
         )
     )

@@ -103,6 +103,9 @@ def test_a_search_without_an_answer_is_missed_and_is_no_false_match() -> None:
     some = searches([(-math.inf, False), (0.5, True)], [-math.inf, 0.4])
     assert identification.error_curve(some, [0.5, 1.0]).tolist() == [0.5, 0.5]
     assert identification.micro_average_precision(some, once(some))[0] == 1 / 2
+    none = searches([(-math.inf, False)] * 2, [-math.inf])
+    micro, recall = identification.ranked_figures(none, 100, 0)
+    assert (micro.value, recall.value) == (0, 0)
 
 
 def test_one_label_has_no_interval() -> None:

@@ -54,7 +54,9 @@ def test_a_threshold_is_a_score_or_a_rate(option: str | None, expected: Threshol
     assert thresholds.parse(option) == expected
 
 
-@pytest.mark.parametrize("option", ["", "high", "nan", "fpir=", "fpir=0", "fpir=1", "fpir=1%", "FPIR=0.1"])
+@pytest.mark.parametrize(
+    "option", ["", "high", "nan", "inf", "fpir=", "fpir=0", "fpir=1", "fpir=1%", "FPIR=0.1"]
+)
 def test_anything_else_is_refused(option: str) -> None:
     with pytest.raises(UserError, match=r"--threshold .*: is neither a score nor an FPIR; use a number such"):
         thresholds.parse(option)

@@ -42,10 +42,7 @@ def submission(
     relevance = read_relevance(manifest, parquet.read_table(paths.QRELS), params.relevance.exclude)
     gallery_positions(ranking, relevance, str(paths.ranking(row)))  # refuses a ranking of other images
     copies = relevance.left_out_copies()
-    if least is None:
-        nearest = document.nearest_names(ranking, queries, gallery, copies, k, params.retrieve.depth)
-    else:
-        nearest = document.matching_names(ranking, queries, gallery, copies, k, least)
+    nearest = document.nearest_names(ranking, queries, gallery, copies, k, params.retrieve.depth, least)
     body = document.encode(document.document(nearest, shape, group))
     query_names = (name for names in queries.values() for name in names)
     gallery_names = (name for names in gallery.values() for name in names)

@@ -130,9 +130,9 @@ def threshold_at(scores: FloatArray, fpir: float) -> float:
 
 def error_curve(given: Searches, fpir: Sequence[float] | FloatArray) -> FloatArray:
     """FNIR at the threshold of each FPIR, on the searches that the thresholds were chosen on: float [F]."""
-    non_mated, found = given.score[~given.mated], given.score[given.mated & given.right]
+    non_mated, right = given.score[~given.mated], given.score[given.right]
     thresholds = [threshold_at(non_mated, target) for target in fpir]
-    return np.array([1 - np.sum(found >= threshold) / given.mated.sum() for threshold in thresholds])
+    return np.array([1 - np.sum(right >= threshold) / given.mated.sum() for threshold in thresholds])
 
 
 def curve_targets(given: Searches) -> FloatArray:
@@ -214,10 +214,10 @@ def _errors(given: Searches, weight: FloatArray, threshold: float) -> tuple[floa
     reaches = given.score >= threshold
     non_mated, mated = weight[~given.mated].sum(), weight[given.mated].sum()
     false_matches = weight[reaches & ~given.mated].sum()
-    found = weight[reaches & given.right].sum()
+    hits = weight[reaches & given.right].sum()
     return (
         false_matches / non_mated if non_mated else np.nan,
-        1 - found / mated if mated else np.nan,
+        1 - hits / mated if mated else np.nan,
     )
 
 
@@ -233,9 +233,11 @@ def micro_average_precision(given: Searches, weights: FloatArray) -> FloatArray:
     Source: Perronnin, Liu & Renders, A family of contextual measures of similarity between distributions,
         CVPR 2009; as GAP in Weyand et al., Google Landmarks Dataset v2, CVPR 2020.
     """
-    precision, recall = _precision_and_recall(given, weights)
-    gains = np.diff(recall, axis=1, prepend=0)
-    return (precision * gains).sum(axis=1)
+    return _area(*_precision_and_recall(given, weights))
+
+
+def _area(precision: FloatArray, recall: FloatArray) -> FloatArray:
+    return (precision * np.diff(recall, axis=1, prepend=0)).sum(axis=1)
 
 
 def recall_at_precision(given: Searches, weights: FloatArray, required: float) -> FloatArray:
@@ -248,8 +250,11 @@ def recall_at_precision(given: Searches, weights: FloatArray, required: float) -
         float [S], 0 where no threshold is as precise.
     Source: Pizzi et al., A Self-Supervised Descriptor for Image Copy Detection, CVPR 2022.
     """
-    precision, recall = _precision_and_recall(given, weights)
-    return np.where(precision >= required, recall, 0).max(axis=1)
+    return _largest_recall(*_precision_and_recall(given, weights), required)
+
+
+def _largest_recall(precision: FloatArray, recall: FloatArray, required: float) -> FloatArray:
+    return np.where(precision >= required, recall, 0).max(axis=1, initial=0)
 
 
 def _precision_and_recall(given: Searches, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -260,9 +265,9 @@ def _precision_and_recall(given: Searches, weights: FloatArray) -> tuple[FloatAr
     last_of_ties = np.append(falling[1:] != falling[:-1], True)[: len(falling)]
     ordered = weights[:, answered][:, order]
     answers = np.cumsum(ordered, axis=1)[:, last_of_ties]
-    found = np.cumsum(ordered * right, axis=1)[:, last_of_ties]
+    hits = np.cumsum(ordered * right, axis=1)[:, last_of_ties]
     mated = np.maximum(weights[:, given.mated].sum(axis=1), 1)
-    return found / np.maximum(answers, 1), found / mated[:, None]
+    return hits / np.maximum(answers, 1), hits / mated[:, None]
 
 
 def ranked_figures(given: Searches, samples: int, seed: int) -> tuple[Interval, Interval]:
@@ -279,6 +284,6 @@ def ranked_figures(given: Searches, samples: int, seed: int) -> tuple[Interval, 
 
 
 def _both(given: Searches, weights: FloatArray) -> FloatArray:
-    return np.column_stack(
-        [micro_average_precision(given, weights), recall_at_precision(given, weights, REQUIRED_PRECISION)]
-    )
+    """`micro_average_precision` and `recall_at_precision` of the same curve: float [S, 2]."""
+    precision, recall = _precision_and_recall(given, weights)
+    return np.column_stack([_area(precision, recall), _largest_recall(precision, recall, REQUIRED_PRECISION)])

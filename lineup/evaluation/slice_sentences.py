@@ -37,7 +37,7 @@ def weaknesses(compared: Comparison, slices: Sequence[Slice]) -> list[Listing]:
 
 
 def _weakest(best: str, slices: Iterable[Slice]) -> Listing:
-    weaker = [each for each in slices if _told(each.to_mean) and each.to_mean.value < 0]
+    weaker = [each for each in slices if _is_beyond_chance(each.to_mean) and each.to_mean.value < 0]
     weaker.sort(key=lambda each: each.to_mean.value)
     if not weaker:
         return Listing(
@@ -62,7 +62,7 @@ def _beaten(best: str, own: dict[tuple[str, str], Slice], others: Iterable[Slice
     strongest: dict[tuple[str, str], tuple[float, Slice, Difference]] = {}
     for each in others:
         key, ahead = (each.attribute, each.group), each.to_best
-        if ahead and _told(ahead) and ahead.value > strongest.get(key, (0.0,))[0]:
+        if ahead and _is_beyond_chance(ahead) and ahead.value > strongest.get(key, (0.0,))[0]:
             strongest[key] = (ahead.value, each, ahead)
     beaten = sorted(strongest.values(), key=lambda entry: -entry[0])
     if not beaten:
@@ -88,7 +88,7 @@ def _groups(count: int) -> str:
     return "one group of queries" if count == 1 else f"{count} groups of queries"
 
 
-def _told(difference: Difference) -> bool:
+def _is_beyond_chance(difference: Difference) -> bool:
     return difference.p_holm is not None and difference.p_holm < SIGNIFICANCE_LEVEL
 
 

@@ -48,7 +48,7 @@ class Slice(NamedTuple):
     labels: of these, where a query without a label counts as one; mean: of the metric, with low and high, its
     95% interval; to_mean: that mean minus the row's mean over all queries, p_holm adjusted for all slices of
     the row; to_best: that mean minus the best row's in the same group, p_holm adjusted for all slices of all
-    other rows, None for the best row itself and without any; note: why nothing can be told, else empty.
+    other rows, None for the best row itself and without any; note: why the group says nothing, else empty.
     """
 
     model: str
@@ -80,8 +80,8 @@ class _Counts(NamedTuple):
     labels: IntArray
 
     @property
-    def told(self) -> npt.NDArray[np.bool_]:
-        """Whether a group is large enough for its differences to be told from chance: bool [G]."""
+    def is_large(self) -> npt.NDArray[np.bool_]:
+        """Whether a group has enough queries and labels to tell its differences from chance: bool [G]."""
         return (self.queries >= FEWEST_QUERIES) & (self.labels >= FEWEST_LABELS)
 
 
@@ -128,16 +128,16 @@ def compute(
     measured = [
         _measure(grouping, counts, columns, behind, clusters, samples, seed)
         for grouping in groupings
-        if (counts := _count(grouping, clusters)).told.sum() >= 2
+        if (counts := _count(grouping, clusters)).is_large.sum() >= 2
     ]
     if not measured:
         return []
     to_mean, to_best = _p_values(measured, columns, behind, clusters, seed)
-    told = np.concatenate([each.counts.told for each in measured])
+    is_large = np.concatenate([each.counts.is_large for each in measured])
     others = np.array([row != best for row in rows]) & (best is not None)
     for row in range(len(rows)):
-        to_mean[told, row] = significance.holm(to_mean[told, row])
-    compared = told[:, None] & others
+        to_mean[is_large, row] = significance.holm(to_mean[is_large, row])
+    compared = is_large[:, None] & others
     to_best[compared] = significance.holm(to_best[compared])
     slices, first = [], 0
     for each in measured:
@@ -219,21 +219,24 @@ def _slices(
 ) -> Iterable[Slice]:
     counts = measured.counts
     for g, group in enumerate(measured.grouping.groups):
-        told = bool(counts.told[g])
+        is_large = bool(counts.is_large[g])
         note: Note = ""
-        if not told:
+        if not is_large:
             few_queries = counts.queries[g] < FEWEST_QUERIES
             note = "too few queries to tell" if few_queries else "too few labels to tell"
         for r, row in enumerate(rows):
             mean = float(measured.means[g, r])
             own, behind = (
-                [float(end[g, r]) if told else None for end in intervals]
+                [float(end[g, r]) if is_large else None for end in intervals]
                 for intervals in (measured.intervals, measured.to_best_intervals)
             )
             away = mean - float(measured.overall[r])
-            to_mean = Difference(away, own[2], own[3], float(to_mean_p[g, r]) if told else None)
+            to_mean = Difference(away, own[2], own[3], float(to_mean_p[g, r]) if is_large else None)
             to_best = Difference(
-                float(measured.to_best[g, r]), behind[0], behind[1], float(to_best_p[g, r]) if told else None
+                float(measured.to_best[g, r]),
+                behind[0],
+                behind[1],
+                float(to_best_p[g, r]) if is_large else None,
             )
             yield Slice(
                 row,

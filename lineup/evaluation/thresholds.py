@@ -5,6 +5,7 @@ It is a score, or the FPIR that a row's own threshold was chosen for: "fpir=0.01
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from lineup import paths
@@ -13,6 +14,7 @@ from lineup.evaluation import row_metrics
 
 OPTION_HELP = "Score from which on an answer is a match, or fpir=0.01 for the row's own.  [default: none]"
 _FPIR = "fpir="
+_USE_A_SCORE = "use a score, such as --threshold 0.5"
 
 
 @dataclass(frozen=True)
@@ -60,9 +62,6 @@ class Threshold:
             )
 
 
-_USE_A_SCORE = "use a score, such as --threshold 0.5"
-
-
 def parse(option: str | None) -> Threshold | None:
     """The threshold that an option gives; None if it was not used.
 
@@ -76,7 +75,7 @@ def parse(option: str | None) -> Threshold | None:
         number = float(text)
     except ValueError:
         number = float("nan")
-    if number != number or (is_fpir and not 0 < number < 1):
+    if not math.isfinite(number) or (is_fpir and not 0 < number < 1):
         raise UserError(
             f"--threshold {option}: is neither a score nor an FPIR; use a number such as 0.5, or fpir=0.01"
         )

@@ -136,7 +136,7 @@ def _trained_labels(
         possible = min(max(count, MIN_LABELS_PER_SIDE), len(sides) - MIN_LABELS_PER_SIDE)
         if possible != count:
             assignment.notes.append(
-                f"{possible} of {len(sides)} labels are for training, where their hashes say {count}, "
+                f"{possible} of {len(sides)} labels are for training instead of {count}, "
                 f"so that training and test have at least {MIN_LABELS_PER_SIDE} labels each"
             )
         count = possible

@@ -60,6 +60,7 @@ def nearest_names(
     copies: Mapping[str, Sequence[str]],
     k: int,
     depth: int,
+    least: float | None = None,
 ) -> dict[str, list[str]]:
     """The k nearest gallery photos of every query photo.
 
@@ -72,47 +73,33 @@ def nearest_names(
         copies: {query_id: ids of the gallery images left out for that reason}.
         k: number of names per query photo.
         depth: retrieve.depth of params.yaml, which an error explains.
+        least: photos with a lower score are left out, so that a query has fewer than k, or none.
     Returns:
         {name of a query photo: k names of gallery photos, nearest first}, sorted.
     Raises:
         UserError: the gallery or a ranking has fewer than k photos.
     """
     num_photos = sum(map(len, gallery.values()))
-    if k > num_photos:
+    if least is None and k > num_photos:
         raise UserError(
             f"-k is {k}, but {_GALLERY} has {num_photos} photos that can be read; use -k {num_photos} or less"
         )
     nearest: dict[str, list[str]] = {}
-    for query_id, positions in zip(ranking.query_ids.tolist(), ranking.positions, strict=True):
-        ids = [*copies.get(query_id, ()), *ranking.gallery_ids[positions[positions >= 0]].tolist()]
+    listed = ranking.positions >= 0
+    if least is not None:
+        listed &= ranking.scores >= least
+    for query_id, positions, chosen in zip(
+        ranking.query_ids.tolist(), ranking.positions, listed, strict=True
+    ):
+        ids = [*copies.get(query_id, ()), *ranking.gallery_ids[positions[chosen]].tolist()]
         photos = [name for image_id in ids for name in gallery[image_id]][:k]
         for name in queries[query_id]:
-            if len(photos) < k:
+            if least is None and len(photos) < k:
                 raise UserError(
                     f"-k is {k}, but the ranking of query {name!r} ends after {len(photos)} photos; "
                     f"{_fix(k, len(photos), depth)}"
                 )
             nearest[name] = photos
-    return dict(sorted(nearest.items()))
-
-
-def matching_names(
-    ranking: Ranking,
-    queries: Names,
-    gallery: Names,
-    copies: Mapping[str, Sequence[str]],
-    k: int,
-    least: float,
-) -> dict[str, list[str]]:
-    """As `nearest_names`, without the photos whose score is below `least`: k names or fewer, even none."""
-    nearest: dict[str, list[str]] = {}
-    matches = (ranking.positions >= 0) & (ranking.scores >= least)
-    for query_id, positions, chosen in zip(
-        ranking.query_ids.tolist(), ranking.positions, matches, strict=True
-    ):
-        ids = [*copies.get(query_id, ()), *ranking.gallery_ids[positions[chosen]].tolist()]
-        photos = [name for image_id in ids for name in gallery[image_id]][:k]
-        nearest |= dict.fromkeys(queries[query_id], photos)
     return dict(sorted(nearest.items()))
 
 

@@ -19,9 +19,9 @@
 
   const signed = (value) => number(value, 3).replace(/^-(?=0\.000$)/, "").replace("-", "−");
   function sentence(metric) {
-    const found = ahead(metric);
-    if (!found) return [];
-    const [difference, low, high, p] = found, words = p < 0.001 ? "p < 0.001" : `p = ${number(p, 3)}`;
+    const lead = ahead(metric);
+    if (!lead) return [];
+    const [difference, low, high, p] = lead, words = p < 0.001 ? "p < 0.001" : `p = ${number(p, 3)}`;
     return [` ${metric} `, el("b", {}, `${Number(difference.toFixed(3)) > 0 ? "+" : ""}${signed(difference)}`),
       low === null ? "" : ` (${signed(low)} to ${signed(high)})`, `, ${words}${p < SIGNIFICANCE_LEVEL ? "" : ", can't tell"};`];
   }

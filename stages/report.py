@@ -66,7 +66,7 @@ def report(params: Params) -> None:
     made_of = {row: (settings.first, settings.second) for row, settings in params.refinements.items()}
     drawn = charts.chart_data(compared, cutoffs, curves, params.near_copies.rows, made_of)
     blob = made.blob_id(paths.METRICS)
-    first = first_screen.first_screen(compared, pairs, images.data_digest, blob)
+    first = first_screen.first_screen(compared, images.data_digest, blob)
     page, page_id = html.with_id(html.index(compared, first, drawn, leaks, overview.LEAKS_SHOWN), data)
     files.write_text(paths.REPORT, page)
     files.write_text(paths.REPORT_MADE, made.script(page_id, Path(), datetime.now(UTC)))

@@ -37,9 +37,9 @@ class DeepFashionInShop:
     """
 
     def matches(self, source: Path) -> bool:
-        # CelebA's list has the same name, and no items.
         """See `Layout.matches`."""
         path = _list_file(source)
+        # CelebA's list has the same name, and no items.
         return path is not None and any("item_id" in line for line in read_lines(path, _TITLE)[:3])
 
     def read(self, source: Path) -> Source:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from lineup.evaluation import comparison
-from lineup.evaluation.comparison import Comparison, Pair
+from lineup.evaluation.comparison import ComparedRow, Comparison, Pair
 
 MINUS = "\N{MINUS SIGN}"
 MOST_LEADS = 4
@@ -41,37 +41,29 @@ class FirstScreen:
     machines: list[str]
 
 
-def first_screen(
-    compared: Comparison, pairs: Iterable[Pair], data_digest: str, figures_blob: str
-) -> FirstScreen:
+def first_screen(compared: Comparison, data_digest: str, figures_blob: str) -> FirstScreen:
     """What the page says first; `figures_blob` is metrics/metrics.json as git names its content."""
     setups = comparison.measurement_setups(compared)
     metric = next(iter(compared.metric_names), "")
     machines = dict.fromkeys(setup.device or setup.search_device for setup in setups)
-    return FirstScreen(data_digest, figures_blob, metric, leads(compared, pairs), [*machines])
+    return FirstScreen(data_digest, figures_blob, metric, leads(compared), [*machines])
 
 
-def leads(compared: Comparison, pairs: Iterable[Pair]) -> list[Lead]:
+def leads(compared: Comparison) -> list[Lead]:
     """The best row's lead over the runner-up and over the next rows that are not told apart from it."""
     if compared.best is None:
         return []
-    best, *others = (row.name for row in compared.trained)
-    undecided = {row.name for row in compared.with_outcome("undecided")}
+    _, *others = compared.trained
+    undecided = compared.with_outcome("undecided")
     shown = [row for number, row in enumerate(others) if number == 0 or row in undecided]
-    over = {row: pair for pair in pairs for row in _other_row(pair, best, compared.metric_names[0])}
-    return [Lead(row, _oriented(over[row], best), over[row].p_holm) for row in shown[:MOST_LEADS]]
+    return [_lead(row) for row in shown[:MOST_LEADS]]
 
 
-def _other_row(pair: Pair, best: str, metric: str) -> Sequence[str]:
-    if pair.metric != metric or best not in (pair.a, pair.b):
-        return ()
-    return (pair.b if pair.a == best else pair.a,)
-
-
-def _oriented(pair: Pair, best: str) -> str:
-    if pair.a == best:
-        return difference_text(pair.difference, pair.low, pair.high)
-    return difference_text(-pair.difference, -pair.high, -pair.low)
+def _lead(row: ComparedRow) -> Lead:
+    to_best = row.standing
+    assert to_best and to_best.p_holm is not None and to_best.difference is not None
+    assert to_best.low is not None and to_best.high is not None, "every trained row is compared with the best"
+    return Lead(row.name, difference_text(-to_best.difference, -to_best.high, -to_best.low), to_best.p_holm)
 
 
 def difference_text(difference: float, low: float, high: float) -> str:

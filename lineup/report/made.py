@@ -8,12 +8,12 @@ It names the page that it was written with, and only that page shows it.
 from __future__ import annotations
 
 import hashlib
-import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
 from lineup.report import js_data
+from lineup.storage import git_revision
 from lineup.storage.files import missing
 
 # What a run itself changes: not what the report was made from.
@@ -46,15 +46,17 @@ def script(page_id: str, folder: Path, now: datetime) -> str:
 
 def project_name(folder: Path) -> str:
     """The name of the repository that the project was cloned from, else of its folder."""
-    origin = _git(folder, "config", "--get", "remote.origin.url") or ""
+    origin = git_revision.output(folder, "config", "--get", "remote.origin.url") or ""
     name = origin.strip().rstrip("/").replace("\\", "/").rpartition("/")[2].removesuffix(".git")
     return name.rpartition(":")[2] or folder.resolve().name
 
 
 def commit_of(folder: Path) -> Commit | None:
     """None where the folder is not in a git repository, has no commit yet, or git is not installed."""
-    id = _git(folder, "rev-parse", "--verify", "--quiet", "HEAD")
-    changed = _git(folder, "diff", "-z", "--name-only", "HEAD", "--", ":(top)", *_WRITTEN_BY_RUNS)
+    id = git_revision.output(folder, "rev-parse", "--verify", "--quiet", "HEAD")
+    changed = git_revision.output(
+        folder, "diff", "-z", "--name-only", "HEAD", "--", ":(top)", *_WRITTEN_BY_RUNS
+    )
     if not id or changed is None:
         return None
     return Commit(id.strip(), [name for name in changed.split("\0") if name])
@@ -71,11 +73,3 @@ def blob_id(path: Path) -> str:
     except FileNotFoundError:
         raise missing(path) from None
     return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
-
-
-def _git(folder: Path, *arguments: str) -> str | None:
-    try:
-        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return done.stdout.decode("utf-8", "replace")

@@ -1,4 +1,4 @@
-"""Files as they are in a revision of the project's git repository."""
+"""What git knows of the project: files as they are in a revision, and what a command of git prints."""
 
 from __future__ import annotations
 
@@ -54,6 +54,15 @@ def find(name: str) -> Revision:
 def has_changes(folder: Path) -> bool:
     """Whether files of a folder differ from the last commit, or are in no commit."""
     return bool(_lines("status", "--porcelain", "--", folder.as_posix()))
+
+
+def output(folder: Path, *arguments: str) -> str | None:
+    """What a command of git prints in a folder; None where it fails, or git is not installed."""
+    try:
+        done = _git("-C", str(folder), *arguments)
+    except FileNotFoundError:
+        return None
+    return None if done.returncode else done.stdout.decode("utf-8", "replace")
 
 
 def _experiments(name: str) -> list[str]:

@@ -75,6 +75,7 @@ def kept() -> dict[str, int]:
 def project(empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     compute = computation.compute
     monkeypatch.setattr(computation, "compute", lambda *arguments: compute(*arguments, measured=MEASURED))
+    monkeypatch.setattr(pixel_cache, "SPARED_BYTES", 0)  # the tests' own disk may be nearly full
     settings()
     write_prepared(paths.images("test"), [("gallery", photo) for photo in PHOTOS])
     return empty_folder

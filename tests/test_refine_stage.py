@@ -47,7 +47,11 @@ ROWS = {
         "last_rank": 6,
     },
     "scaled": {"from": "a", "with": "a", "method": "local_scaling", "k": 4},
+    "shortened": {"from": "a", "with": "a", "method": "truncate", "dim": 5},
+    "bytes": {"from": "a", "with": "a", "method": "quantise", "to": "int8", "rescore": 2},
+    "bits": {"from": "a", "with": "a", "method": "quantise", "to": "binary"},
     # chains
+    "shortened_bits": {"from": "shortened", "with": "shortened", "method": "quantise", "to": "binary"},
     "three": {"from": "fused", "with": "whitened", "method": "reciprocal_rank_fusion"},
     "fused_reranked": {"from": "fused", "with": "b", "method": "k_reciprocal", "k1": 4, "k2": 2},
     "whitened_approximated": {

@@ -114,6 +114,10 @@ class LearnedSpace(ABC):
     def index(self, gallery: Gallery) -> faiss.Index:
         """What is searched; gallery: the row's own vectors if the method makes any, else those of `with`."""
 
+    def index_bytes(self, index: faiss.Index) -> int:
+        """The size of what a service holds in memory to search; index: what `index` returned."""
+        return exact.size(index)
+
 
 class Refinement(ABC, Generic[Settings]):
     """A method with the settings of one row."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import faiss
 import numpy as np
@@ -21,6 +21,9 @@ from lineup.search import exact, ground_truth
 from lineup.search.exact import Positions, Vectors
 from lineup.search.gallery import Gallery
 from lineup.settings.search import Index, Kind, Storage
+
+# What an index stores a number of a vector as; only a refinement has bits (refinements/quantise.py).
+StoredAs = Storage | Literal["binary"]
 
 # benchmarks/search.py and benchmarks/scale.py measured these two sizes.
 AUTO_FLAT_BELOW_IMAGES = 10_000
@@ -43,7 +46,7 @@ class IndexSetup:
     """
 
     index: Kind
-    storage: Storage
+    storage: StoredAs
     parameters: dict[str, int]
     recall_target: float | None = None
     tuned_recall: float | None = None

@@ -124,6 +124,32 @@ class Whitening(MethodSettings):
     dim: int = Field(ge=1, le=65_536)
 
 
+class Truncate(MethodSettings):
+    """The first `dim` dimensions of each vector, for models that were trained to be shortened."""
+
+    one_row = True
+    needs_vectors = True
+    makes_vectors = True
+    builds_index = True
+
+    method: Literal["truncate"]
+    dim: int = Field(ge=1, le=65_536)
+
+
+class Quantise(MethodSettings):
+    """Candidates by vectors of 1 byte or 1 bit a number, scored again in float32."""
+
+    one_row = True
+    needs_vectors = True
+    builds_index = True
+
+    method: Literal["quantise"]
+    to: Literal["int8", "binary"]
+    rescore: int = Field(
+        default=4, ge=1, le=1_000, description="candidates for each image of the ranking, scored again"
+    )
+
+
 class ScoreNormalisation(MethodSettings):
     """Scores minus those of the query's neighbourhood, so that one threshold serves all queries."""
 
@@ -183,6 +209,8 @@ RefinementSettings = Annotated[
     | QueryExpansion
     | KReciprocal
     | Whitening
+    | Truncate
+    | Quantise
     | ScoreNormalisation
     | LocalScaling
     | Approximate,

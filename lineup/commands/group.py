@@ -16,6 +16,7 @@ COMMANDS = {
     "check": "Check params.yaml and data/raw, and estimate a run.",
     "demo": "Lay out the demo's photos as data/raw.",
     "use": "Replace params.yaml with a preset.",
+    "sweep": "Add rows that differ from one row in one setting.",
     "show": "Print the last comparison, or what changed since a revision.",
     "search": "Search the gallery with a photo or a text.",
     "serve": "Serve the search page.",

@@ -1,8 +1,8 @@
-"""Rows of a settings file as comments, so that whoever reads the file sees what it lacks, and why."""
+"""The text of a settings file with rows as comments, or with more rows; whatever else it holds stays."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import NamedTuple
 
 import yaml
@@ -31,6 +31,19 @@ def without_rows(text: str, rows: Collection[str]) -> str:
         if chosen and len(chosen) == len(blocks):
             name, colon, comment = lines[section].partition(":")
             lines[section] = f"{name}{colon} {{}}{comment}"
+    return "".join(lines)
+
+
+def with_rows(text: str, row: str, written: Callable[[int], str]) -> str:
+    """The text of a settings file with more rows behind one of them.
+
+    Args:
+        written: gives the rows for a number of columns before their names.
+    """
+    lines = text.splitlines(keepends=True)
+    [block] = [block for _, blocks in _blocks(text) for block in blocks if block.name == row]
+    last = lines[block.last]
+    lines[block.last] = f"{last}{'' if last.endswith(chr(10)) else chr(10)}{written(block.indent)}"
     return "".join(lines)
 
 

@@ -1,0 +1,89 @@
+"""`lineup sweep`: adds rows to params.yaml that differ from one row in a single setting."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+import yaml
+from pydantic import ValidationError
+
+from lineup import paths
+from lineup.errors import UserError
+from lineup.settings import params, preset_text, schema, sweep, yaml_file
+from lineup.settings.params import Params
+from lineup.storage import files
+
+_IMAGE_SIZE = "encoder.image_size"
+
+
+def add_rows(row: str, setting: str, values: list[Any]) -> list[str]:
+    """Writes the rows behind the one that they are made of, and returns their names.
+
+    Comments and the order of params.yaml stay as they are. Nothing is written if a row would be refused.
+
+    Raises:
+        UserError: the row or the setting does not exist, or a value is not valid.
+    """
+    params.load()
+    rows = sweep.variants(yaml_file.read(paths.PARAMS), row, setting, values)
+    if not rows:
+        return []
+    text = paths.PARAMS.read_text(encoding="utf-8")
+    changed = preset_text.with_rows(text, row, lambda indent: sweep.as_yaml(rows, indent))
+    document = yaml.safe_load(changed)
+    try:
+        Params.model_validate(document)
+    except ValidationError as error:
+        raise UserError(
+            f"{paths.PARAMS}: {schema.explain(error, Params, document)}; nothing was written"
+        ) from None
+    files.write_text(paths.PARAMS, changed)
+    return [*rows]
+
+
+def _parsed(values: str) -> list[Any]:
+    """The values between commas, as YAML reads them."""
+    try:
+        parsed = [yaml.safe_load(value) for value in values.split(",")]
+    except yaml.YAMLError:
+        parsed = []
+    if not parsed or any(value is None for value in parsed):
+        raise UserError(f"{values!r} is not a list of values; write them with commas between, as in 160,224")
+    return parsed
+
+
+def _chosen(image_size: str | None, settings: tuple[str, ...]) -> tuple[str, list[Any]]:
+    """The one setting that is varied, and its values."""
+    pairs = [(_IMAGE_SIZE, image_size)] if image_size else []
+    for text in settings:
+        name, equals, values = text.partition("=")
+        if not equals:
+            raise UserError(f"--set {text!r} has no values; write --set {name}=VALUE,VALUE")
+        pairs.append((name.strip(), values))
+    if len(pairs) != 1:
+        raise UserError(
+            f"a sweep varies one setting, and {len(pairs)} are given; "
+            "use --image-size 160,224 or --set objective.margin=0.2,0.3"
+        )
+    [(name, values)] = pairs
+    return name, _parsed(values)
+
+
+@click.command("sweep")
+@click.argument("row")
+@click.option("--image-size", metavar="PX,PX", help="The sides in pixels to try.")
+@click.option("--set", "settings", multiple=True, metavar="SETTING=V,V", help="Any other setting of the row.")
+def command(row: str, image_size: str | None, settings: tuple[str, ...]) -> None:
+    """Add rows to params.yaml that differ from ROW in one setting.
+
+    For example: lineup sweep mobilenet_v2 --image-size 160,224,320, or
+    lineup sweep arcface --set objective.margin=0.2,0.3,0.5. `dvc repro` then runs the new rows only.
+    """
+    name, values = _chosen(image_size, settings)
+    rows = add_rows(row, name, values)
+    if not rows:
+        print(f"{paths.PARAMS} has these rows already")
+        return
+    print(f"added to {paths.PARAMS}: {', '.join(rows)}")
+    print("`dvc repro` runs them; `lineup show` compares them")

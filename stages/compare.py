@@ -17,6 +17,7 @@ from lineup.evaluation import (
     row_metrics,
     slice_sentences,
     slices,
+    sweeps,
 )
 from lineup.evaluation.pairs import compare_pairs
 from lineup.storage import csv_files, files
@@ -38,6 +39,7 @@ def main(argv: list[str] | None = None) -> None:
     csv_files.write_csv(paths.IDENTIFICATION_CURVES, *dvc_views.identification_curves(rows))
     csv_files.write_csv(paths.ACCURACY_COST, *dvc_views.accuracy_cost(rows))
     csv_files.write_csv(paths.TRAINING_CURVES, *dvc_views.training_curves(rows))
+    csv_files.write_csv(paths.SWEEPS, *sweeps.table(sweeps.find(params), rows))
     weaknesses = slice_sentences.weaknesses(compared, slices.read(paths.SLICES))
     files.write_text(paths.COMPARISON, markdown.page(compared, weaknesses))
     log.info("%d rows, see %s", len(rows), paths.COMPARISON)

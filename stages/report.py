@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from lineup import cli, machine, paths
-from lineup.evaluation import comparison, row_metrics
+from lineup.evaluation import comparison, row_metrics, sweeps
 from lineup.evaluation.relevance import COLUMNS, gallery_positions, read_relevance
 from lineup.photos import decoding, thumbnails
 from lineup.report import charts, collection, first_screen, html, js_data, made, overview, query_figures
@@ -64,7 +64,9 @@ def report(params: Params) -> None:
     data += js_data.assignment("LINEUP", "pairs", first_screen.pairs_json(pairs))
     files.replace_atomically(paths.REPORT_ASSETS, lambda folder: write_assets(folder, data))
     made_of = {row: (settings.first, settings.second) for row, settings in params.refinements.items()}
-    drawn = charts.chart_data(compared, cutoffs, curves, params.near_copies.rows, made_of)
+    drawn = charts.chart_data(
+        compared, cutoffs, curves, params.near_copies.rows, made_of, sweeps.find(params)
+    )
     blob = made.blob_id(paths.METRICS)
     first = first_screen.first_screen(compared, images.data_digest, blob)
     page, page_id = html.with_id(html.index(compared, first, drawn, leaks, overview.LEAKS_SHOWN), data)

@@ -24,6 +24,12 @@ PLOTS = {
     paths.IDENTIFICATION_CURVES.as_posix(): {"template": "curves_by_model_log_x", "x": "fpir", "y": "fnir"},
     paths.ACCURACY_COST.as_posix(): {"template": "accuracy_cost", "x": "images_per_second", "y": "map_at_r"},
     paths.TRAINING_CURVES.as_posix(): {"template": "curves_by_model", "x": "epoch", "y": "map_at_r"},
+    paths.SWEEPS.as_posix(): {"template": "sweeps", "x": "value", "y": "map_at_r"},
+}
+# What has the colour of a line, and the lines of each plot.
+COLOURS = {name: ("model", {"sharp", "blurred", "dull"}) for name in PLOTS} | {
+    paths.TRAINING_CURVES.as_posix(): ("model", {"sharp"}),
+    paths.SWEEPS.as_posix(): ("sweep", {"encoder.image_size of sharp"}),
 }
 CURVE = [
     {"epoch": e, "map_at_r": m, "loss": loss, "learning_rate": 0.1}
@@ -33,7 +39,7 @@ CURVE = [
 
 @pytest.fixture
 def folder(empty_folder: Path) -> Path:
-    """On `main` two rows, one of them fine-tuned; on `try` the other one is better."""
+    """On `main` three rows at three sizes, one of them fine-tuned; on `try` the other one is better."""
     for command in (
         "git init -q -b main",
         "git config user.email t@example.org",
@@ -46,7 +52,14 @@ def folder(empty_folder: Path) -> Path:
         yaml.safe_dump({"plots": [{name: settings} for name, settings in PLOTS.items()]}), encoding="utf-8"
     )
     Path(".gitignore").write_text("/data/\n", encoding="utf-8")
-    collection.run({"sharp": clustered(6, 3, 4, 0.6), "blurred": clustered(6, 3, 4, 2.0)})
+    noise = {"sharp": 0.6, "blurred": 2.0, "dull": 3.0}
+    collection.run({row: clustered(6, 3, 4, noise[row]) for row in noise})
+    models = yaml.safe_load(paths.PARAMS.read_text(encoding="utf-8"))["models"]
+    sizes = {
+        row: {**models[row], "encoder": {**models[row]["encoder"], "image_size": 64 + 32 * position}}
+        for position, row in enumerate(noise)
+    }
+    collection.write_params({"models": sizes})
     files.write_json(
         paths.costs("train", "sharp"), {"row": "sharp", "minutes": 1.0, "note": None, "curve": CURVE}
     )
@@ -78,14 +91,14 @@ def test_plots_diff_shows_every_model_of_both_branches(folder: Path) -> None:
         assert (
             content["encoding"]["x"]["field"] == settings["x"] and f'"field": "{settings["y"]}"' in template
         )
-        assert content["encoding"]["color"]["field"] == "model"
+        colour, drawn = COLOURS[name]
+        assert content["encoding"]["color"]["field"] == colour
         assert "layer" in content or content["mark"]["point"], (
             "a line alone doesn't show a curve of one point"
         )
-        models = {"sharp"} if name == paths.TRAINING_CURVES.as_posix() else {"sharp", "blurred"}
         values = content["data"]["values"]
-        assert {(value["rev"], value["model"]) for value in values} == {
-            (rev, model) for rev in ("main", "try") for model in models
+        assert {(value["rev"], value[colour]) for value in values} == {
+            (rev, line) for rev in ("main", "try") for line in drawn
         }
     speeds = {
         (value["rev"], value["model"]): float(value["images_per_second"])

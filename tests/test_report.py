@@ -31,6 +31,7 @@ from lineup.evaluation.comparison import Pair
 from lineup.evaluation.relevance import Relevance
 from lineup.evaluation.rich_text import Code, Strong
 from lineup.evaluation.row_metrics import RowCosts
+from lineup.evaluation.sweeps import Sweep
 from lineup.photos import decoding as prepared_images
 from lineup.photos import thumbnails
 from lineup.report import charts, figures_table, first_screen, html, js_data, made, overview, row, suspects
@@ -346,11 +347,14 @@ def test_a_cost_that_no_row_has_can_not_be_chosen_and_refinements_name_their_row
     rows = row_metrics.read_all(("sharp", "blurred"))
     compared = comparison.compare(rows, (), ())
     curves = charts.read_curves(paths.TOP_K_CURVES)
-    data = charts.chart_data(compared, [5, 1], curves, [], {"sharp": ("blurred", "blurred")})
+    data = charts.chart_data(
+        compared, [5, 1], curves, [], {"sharp": ("blurred", "blurred")}, [Sweep("n", {2: "sharp"})]
+    )
     assert [row["name"] for row in data["rows"]] == ["blurred", "sharp"]
     assert [row["made_of"] for row in data["rows"]] == [[], ["blurred"]]
     assert "train_minutes" not in [cost["key"] for cost in data["costs"]], "nothing was trained"
     assert len(data["rows"][0]["curve"]) == 24
+    assert data["sweeps"] == [{"setting": "n", "points": [(2, "sharp")]}]
 
 
 def test_a_sentence_shows_what_isnt_markup_as_text() -> None:

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from lineup import cli, paths
 from lineup.commands import group
+from lineup.evaluation import sweeps
 from lineup.settings import params, sweep
+from lineup.settings.params import Params
 from tests.support.project import ROOT
 
 DEMO = (ROOT / "params.yaml").read_text(encoding="utf-8")
@@ -124,3 +126,47 @@ VALUES = st.recursive(
 @given(st.dictionaries(SETTINGS, VALUES, min_size=1, max_size=3))
 def test_rows_are_written_as_they_are_read(content: dict[str, Any]) -> None:
     assert yaml.safe_load("models:\n" + sweep.as_yaml(content, 2)) == {"models": content}
+
+
+# The curves that sweeps make
+
+
+def found(models: dict[str, Any], refinements: dict[str, Any] | None = None) -> list[sweeps.Sweep]:
+    return sweeps.find(Params.model_validate({"models": models, "refinements": refinements or {}}))
+
+
+def model(image_size: int, metric: str = "cosine", **objective: Any) -> dict[str, Any]:
+    encoder = {"library": "torchvision", "name": "resnet18", "weights": "none", "allow_random": True}
+    return {
+        "encoder": {**encoder, "image_size": image_size},
+        "objective": objective or {"name": "none"},
+        "search": {"metric": metric, "index": "flat"},
+    }
+
+
+def test_rows_that_differ_in_one_number_are_a_sweep() -> None:
+    rows = {"c": model(128), "a": model(64), "b": model(96), "of_l2": model(80, "l2")}
+    assert found(rows) == [sweeps.Sweep("encoder.image_size", {64: "a", 96: "b", 128: "c"})]
+
+
+def test_two_rows_are_no_sweep_and_neither_are_rows_that_differ_in_more() -> None:
+    assert found({"a": model(64), "b": model(96)}) == []
+    assert found({"a": model(64), "b": model(96), "c": model(128, name="arcface")}) == []
+
+
+def test_a_setting_that_is_left_out_has_its_default() -> None:
+    margins = {"default": {}, "small": {"margin": 0.1}, "large": {"margin": 0.9}}
+    rows = {row: model(64, name="arcface", **margin) for row, margin in margins.items()}
+    assert found(rows) == [sweeps.Sweep("objective.margin", {0.1: "small", 0.5: "default", 0.9: "large"})]
+
+
+def test_refinements_are_swept_too() -> None:
+    made = {"from": "a", "with": "a", "method": "query_expansion"}
+    swept_rows = {f"n_{n}": {**made, "n": n} for n in (1, 2, 5)}
+    assert found({"a": model(64)}, swept_rows) == [sweeps.Sweep("n", {1: "n_1", 2: "n_2", 5: "n_5"})]
+
+
+def test_rows_of_a_sweep_are_found_as_lineup_sweep_writes_them() -> None:
+    assert swept("mobilenet_v2", "--image-size", "64,96") == 0
+    [sweep_of_sizes] = sweeps.find(params.load())
+    assert sweep_of_sizes.rows == {64: "mobilenet_v2_64px", 96: "mobilenet_v2_96px", 128: "mobilenet_v2"}

@@ -11,6 +11,7 @@ from typing import Any
 from lineup.evaluation.comparison import Comparison
 from lineup.evaluation.metrics import MAIN_METRIC
 from lineup.evaluation.row_metrics import Identification, RowCosts
+from lineup.evaluation.sweeps import Sweep
 from lineup.storage import csv_files
 
 
@@ -64,6 +65,7 @@ def chart_data(
     curves: Mapping[str, list[float]],
     matched: Iterable[str],
     made_of: Mapping[str, Iterable[str]],
+    sweeps: Iterable[Sweep] = (),
 ) -> dict[str, Any]:
     """What the page draws without any further file, with rows from best to worst.
 
@@ -72,6 +74,7 @@ def chart_data(
         curves: {row: top_k at k = 1, 2, ...}.
         matched: rows whose vectors near copies of training photos were searched with.
         made_of: {refinement: the rows that it is made of}.
+        sweeps: of the rows, as `sweeps.find` returns them.
     """
     rows = []
     for row in compared.rows:
@@ -94,6 +97,7 @@ def chart_data(
         "costs": [_axis(key, cost) for key, cost in COSTS.items() if any(row["costs"][key] for row in rows)],
         "cutoffs": sorted(set(cutoffs)) if compared.metric_names else [],
         "matched": list(matched),
+        "sweeps": [{"setting": setting, "points": [*values.items()]} for setting, values in sweeps],
     }
 
 

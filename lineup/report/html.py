@@ -26,6 +26,7 @@ ASSETS = (
     "axes.js",
     "tradeoff.js",
     "curves.js",
+    "sweeps.js",
     "tables.js",
     "queries.css",
     "pictures.js",

@@ -1,0 +1,65 @@
+"""Sweeps: rows that differ in one number of their settings alone, and how good each is."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from lineup.evaluation.dvc_views import CsvTable
+from lineup.evaluation.metrics import MAIN_METRIC
+from lineup.evaluation.row_metrics import RowMetrics
+from lineup.settings.params import Params
+
+MIN_ROWS = 3
+
+
+class Sweep(NamedTuple):
+    """setting: with dots, such as "encoder.image_size"; rows: {value: the row that has it}, values rising."""
+
+    setting: str
+    rows: dict[float, str]
+
+
+def find(params: Params) -> list[Sweep]:
+    """All sweeps of MIN_ROWS rows or more, by setting and first row.
+
+    Settings that params.yaml leaves out count with their defaults.
+    """
+    groups: dict[tuple[str, Any], dict[float, str]] = defaultdict(dict)
+    for section in (params.models, params.refinements):
+        for row, settings in section.items():
+            flat = dict(_flat(settings.model_dump(mode="json", by_alias=True)))
+            for setting, value in flat.items():
+                if isinstance(value, int | float) and not isinstance(value, bool):
+                    others = frozenset(item for item in flat.items() if item[0] != setting)
+                    groups[setting, others].setdefault(value, row)
+    sweeps = [
+        Sweep(setting, dict(sorted(rows.items())))
+        for (setting, _), rows in groups.items()
+        if len(rows) >= MIN_ROWS
+    ]
+    return sorted(sweeps, key=lambda sweep: (sweep.setting, [*sweep.rows.values()]))
+
+
+def table(sweeps: list[Sweep], rows: Mapping[str, RowMetrics]) -> CsvTable:
+    """A line per sweep and value; the ends of an interval that does not exist are the mean."""
+    lines = []
+    for setting, values in sweeps:
+        name = f"{setting} of {next(iter(values.values()))}"
+        for value, row in values.items():
+            quality = rows[row].quality.get(MAIN_METRIC)
+            if quality:
+                ends = (quality.mean if end is None else end for end in (quality.low, quality.high))
+                figures = (f"{figure:.4f}" for figure in (quality.mean, *ends))
+                lines.append([name, row, f"{value:g}", *figures])
+    return CsvTable(("sweep", "model", "value", MAIN_METRIC, "low", "high"), lines)
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The settings with their names in full; lists become text, so that they can be compared."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, str(value) if isinstance(value, list) else value

@@ -107,6 +107,7 @@ def test_deps_exist_or_are_outs(stage: str) -> None:
 # repro --force`.
 DECIDES_NOTHING = {
     "lineup.cli",
+    "lineup.cluster",
     "lineup.embedding.dvc_cache",
     "lineup.embedding.pixel_cache",
     "lineup.embedding.vector_cache",

@@ -1,0 +1,99 @@
+"""The Ray cluster that RAY_ADDRESS names, as all of Ray's tools do; without that variable Ray isn't imported.
+
+Lineup's code goes to the nodes with the job. The nodes need Ray and the packages that compute.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from lineup.errors import UserError, reason
+
+ADDRESS_VARIABLE = "RAY_ADDRESS"
+CLIENT_PREFIX = "ray://"
+CONNECT_SECONDS = 10.0
+_INSTALL = "run `pip install 'lineup[ray]'`"
+_UNSET = f"or unset {ADDRESS_VARIABLE} to compute on this machine"
+# Files of the package that no node imports.
+_NOT_SHIPPED = ["**/__pycache__", "**/*.pyc", "**/page"]
+
+
+def address() -> str | None:
+    """The address in RAY_ADDRESS; None where it is unset or empty, and everything runs on this machine."""
+    return os.environ.get(ADDRESS_VARIABLE, "").strip() or None
+
+
+@cache
+def connect() -> Any:
+    """Connects this process to the cluster, the first time that it is called.
+
+    Call it only where `address` returns one.
+
+    Returns:
+        The module `ray`.
+    Raises:
+        UserError: Ray is not installed, or the cluster can't be reached, or has other versions.
+    """
+    where = address()
+    assert where is not None
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # nothing calls home
+    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")  # Lineup has one of its own
+    try:
+        import ray
+    except ImportError:
+        raise UserError(
+            f"{ADDRESS_VARIABLE} is set, but Ray is not installed; {_INSTALL}, {_UNSET}"
+        ) from None
+    _check_reachable(where)
+    try:
+        ray.init(
+            address=where,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            runtime_env={"py_modules": [str(Path(__file__).parent)], "excludes": _NOT_SHIPPED},
+        )
+    except Exception as error:  # Ray raises almost anything: a version's mismatch is a RuntimeError
+        raise _unreachable(where, reason(error)) from None
+    return ray
+
+
+def _check_reachable(where: str) -> None:
+    """Raises UserError unless something listens at the address: Ray itself would wait for minutes."""
+    try:
+        host_and_port = _host_and_port(where)
+        if host_and_port:
+            host, _, port = host_and_port.rpartition(":")
+            socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+    except (OSError, ValueError, OverflowError) as error:
+        text = error.strerror if isinstance(error, OSError) and error.strerror else reason(error)
+        raise _unreachable(where, text.lower()) from None
+
+
+def _host_and_port(where: str) -> str | None:
+    """The host and port to connect to; None for "local", which starts a cluster of this machine alone.
+
+    Raises:
+        ConnectionError: no cluster runs on this machine; ValueError: the address has another form.
+    """
+    if where == "local":
+        return None
+    if where.startswith(CLIENT_PREFIX):
+        return where.removeprefix(CLIENT_PREFIX).partition("/")[0]
+    from ray._private import services
+
+    try:
+        return services.canonicalize_bootstrap_address(where)
+    except ConnectionError:
+        raise ConnectionError("none runs on this machine") from None
+
+
+def _unreachable(where: str, fault: str) -> UserError:
+    return UserError(
+        f"{ADDRESS_VARIABLE}: the Ray cluster {where} can't be reached ({fault}); "
+        f"start it with `ray start --head`, set another address, {_UNSET}"
+    )

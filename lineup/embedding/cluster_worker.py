@@ -202,7 +202,7 @@ def _compute_alone() -> None:
 
 
 def _check_same(wanted: dict[str, Any], present: dict[str, Any]) -> None:
-    """Raises UserError with the first difference between what decides a vector here and where the run began."""
+    """Raises UserError if what decides a vector differs between this node and where the run began."""
     for name, value in wanted["versions"].items():
         other = present["versions"].get(name)
         if other != value:

@@ -5,11 +5,13 @@ The cluster is a real one of three nodes on this machine.
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +20,19 @@ import pyarrow as pa
 import pytest
 
 from lineup import cluster, paths
+from lineup.commands import check
 from lineup.embedding import cache_key, cluster_computation, computation
 from lineup.embedding.attempts import Attempts
 from lineup.embedding.cluster_computation import KnownKeys
 from lineup.embedding.cluster_worker import Worker
 from lineup.embedding.vector_cache import VectorCache
 from lineup.errors import UserError
+from lineup.photos import cluster_scan
+from lineup.settings import params
 from lineup.storage import parquet, schemas
+from stages import preprocess
 from tests.support.photographs import identify, photograph
-from tests.support.project import ROOT
+from tests.support.project import ROOT, tree
 from tests.test_embed import forget, place, prepare, result, run, settings
 
 PHOTOS = [photograph(seed) for seed in range(160)]
@@ -199,6 +205,62 @@ def test_other_versions_on_a_node_are_named(on_cluster: Any, monkeypatch: pytest
     monkeypatch.setattr(cache_key, "vector_key_parts", parts)
     with pytest.raises(UserError, match=r"node .*: pillow is .* there and 1\.0 here"):
         run()
+
+
+# --- preprocess, and lineup check
+
+
+@pytest.mark.slow
+def test_preprocess_writes_the_same_files(
+    on_cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also where a photo ends every process that examines it on the cluster."""
+    for number, photo in enumerate([*PHOTOS[:70], photograph(1000, 900, 700), b"no image"]):
+        file = paths.RAW / "test" / ("gallery" if number % 3 else "query") / f"{number}.jpg"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(photo)
+    with monkeypatch.context() as patch:
+        patch.delenv("RAY_ADDRESS")
+        patch.setattr("lineup.machine.threads", lambda: 0)  # no worker processes
+        preprocess.main()
+    expected = tree(paths.PREPARED)
+    forget()
+    examine = cluster_scan._examine_task
+
+    def deadly(folders: Any, names: list[str]) -> Any:
+        if "test/gallery/4.jpg" in names:
+            os._exit(1)
+        return examine(folders, names)
+
+    monkeypatch.setattr(cluster_scan, "_examine_task", deadly)
+    with caplog.at_level(logging.INFO):
+        preprocess.main()
+    assert "examining the photos on the Ray cluster: 3 nodes, 2 CPUs, 0 GPUs" in caplog.text
+    assert "lost the processes of a task" in caplog.text
+    assert tree(paths.PREPARED) == expected
+    monkeypatch.setattr(paths, "RAW", Path("/proc/self/cwd/data/raw"))  # another folder in each process
+    caplog.clear()
+    with caplog.at_level(logging.INFO):
+        preprocess.main()
+    assert "examining the photos on this machine" in caplog.text
+    assert tree(paths.PREPARED) == expected
+
+
+@pytest.mark.slow
+def test_check_tries_the_engine_on_each_node(on_cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = params.load()
+    first, *nodes, last = check.describe_cluster(loaded, PHOTOS[:1])
+    assert first == "RAY_ADDRESS: 3 nodes, 2 CPUs, 0 GPUs"
+    assert sorted(line.split()[1:3] for line in nodes) == [["0", "CPUs,"], ["1", "CPU,"], ["1", "CPU,"]]
+    assert all(line.endswith(", 0 GPUs, 0.1 GB of object store") for line in nodes)
+    assert "no weights are here yet" in last
+    place("a")
+    paths.weights("a").parent.mkdir(parents=True)
+    paths.model("a").rename(paths.weights("a"))
+    *_, last = check.describe_cluster(loaded, PHOTOS[:1])
+    assert last == f"  tried on a photo: openvino {version('openvino')} computes a on 2 nodes"
+    with pytest.raises(UserError, match=r"^RAY_ADDRESS: .*image_id photo"):
+        [*check.describe_cluster(loaded, [b"no image"])]
 
 
 def start_driver(row: str) -> subprocess.Popen[str]:

@@ -41,9 +41,10 @@ def try_engine(ray: Any, size: Cluster, folder: Path, photo: bytes, embed: Embed
         on_gpu = engine.device.type == "cuda"
         nodes = [node.id for node in size.nodes if (node.gpus if on_gpu else node.cpus)][:_MAX_TRIED_NODES]
         work = cluster_computation.work_for(ray, folder, [(_PHOTO, photo)], engine, embed.batch_size, 1)
-        task = ray.remote(_try).options(num_cpus=0 if on_gpu else 1, num_gpus=int(on_gpu))
+        task, needs = ray.remote(_try), {"num_cpus": 0 if on_gpu else 1, "num_gpus": int(on_gpu)}
         results = [
-            task.options(label_selector={cluster.NODE_LABEL: node}).remote(work, photo) for node in nodes
+            task.options(**needs, label_selector={cluster.NODE_LABEL: node}).remote(work, photo)
+            for node in nodes
         ]
         try:
             faults = [fault for fault in ray.get(results, timeout=_MAX_WAIT_SECONDS) if fault]

@@ -67,10 +67,17 @@ def compute(job: EmbedJob, embed: Embed, progress: tqdm) -> None:
         UserError: names the photo that has no vector, or says what is wrong with the cluster.
     """
     ray = cluster.connect()
+    if str(cluster.address()).startswith(cluster.CLIENT_PREFIX):
+        raise UserError(
+            f"{cluster.ADDRESS_VARIABLE}: {cluster.address()} is Ray's client, through which Ray Data can't "
+            f"read this machine's photos; run on a node of the cluster, with {cluster.ADDRESS_VARIABLE}=auto"
+        )
+    missing = _missing(job)
+    if not missing:
+        return
     size = cluster.describe(ray)
     crew = _crew(size, job.engine.device.type)
     work = _work(ray, job, embed, crew)
-    missing = _missing(job)
     log.info("%d images on the Ray cluster: %s", missing, size.described())
     while missing:
         fault = _round(ray, job, work, crew, missing, progress)
@@ -155,6 +162,7 @@ def _round(ray: Any, job: EmbedJob, work: Work, crew: Crew, missing: int, progre
     Raises:
         UserError: names the photo or the node at fault.
     """
+    from ray.data.exceptions import ExecutionTimeoutError
     from ray.exceptions import RayError
 
     results = _vectors(ray, job, work, crew, missing)
@@ -162,8 +170,8 @@ def _round(ray: Any, job: EmbedJob, work: Work, crew: Crew, missing: int, progre
         for rows in results:
             for row in rows.to_pylist():
                 _take(job, row, progress)
-    except RayError as error:
-        return reason(error)
+    except (RayError, ExecutionTimeoutError) as error:
+        return reason(getattr(error, "cause", None) or error)  # an error of a task names its cause last
     finally:
         results.close()
     return ""

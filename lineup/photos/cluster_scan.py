@@ -55,10 +55,10 @@ def all_nodes_see(ray: Any, size: Cluster, photo: Path, cache_folder: Path) -> b
     mark = cache_folder.resolve() / f".lineup-{uuid.uuid4().hex}"
     mark.touch()
     try:
-        task = ray.remote(_sees).options(num_cpus=0)
+        task, size_here = ray.remote(_sees), _bytes(photo)
         seen = [
-            task.options(label_selector={cluster.NODE_LABEL: node.id}).remote(
-                mark, photo.absolute(), _bytes(photo)
+            task.options(num_cpus=0, label_selector={cluster.NODE_LABEL: node.id}).remote(
+                mark, photo.absolute(), size_here
             )
             for node in size.nodes
         ]

@@ -5,8 +5,10 @@ The cluster is a real one of three nodes on this machine.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
+import re
 import subprocess
 import sys
 import time
@@ -18,13 +20,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from tqdm import tqdm
 
 from lineup import cluster, paths
 from lineup.commands import check
-from lineup.embedding import cache_key, cluster_computation, computation
+from lineup.embedding import cluster_computation, computation, job, missing_photos
 from lineup.embedding.attempts import Attempts
-from lineup.embedding.cluster_computation import KnownKeys
-from lineup.embedding.cluster_worker import Worker
+from lineup.embedding.cluster_computation import Crew, KnownKeys
+from lineup.embedding.cluster_worker import Work, Worker
+from lineup.embedding.job import EmbedJob
 from lineup.embedding.vector_cache import VectorCache
 from lineup.errors import UserError
 from lineup.photos import cluster_scan
@@ -120,10 +124,16 @@ def test_the_bytes_are_those_of_one_machine(on_cluster: Any, monkeypatch: pytest
 
 
 @pytest.mark.slow
-def test_a_node_that_dies_costs_nothing_but_time(on_cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_and_a_node_that_die_cost_nothing_but_time(
+    on_cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker exits hard at the last batch; the node is removed without grace after the first ones."""
     place("a")
     prepare(PHOTOS)
     expected = local_result(monkeypatch)
+    (tmp_path / "killed").mkdir()
+    last = max(PHOTOS, key=identify)
+    monkeypatch.setattr(cluster_computation, "Worker", killing(tmp_path / "killed", last, 1))
     added, dying = VectorCache.add, [sorted(on_cluster.worker_nodes, key=id)[0]]
 
     def add(self: VectorCache, ids: Any, vectors: Any) -> None:
@@ -136,22 +146,7 @@ def test_a_node_that_dies_costs_nothing_but_time(on_cluster: Any, monkeypatch: p
         assert run()["computed"] == len(PHOTOS)
     finally:
         on_cluster.add_node(**NODE)
-    assert not dying
-    assert result() == expected
-
-
-@pytest.mark.slow
-def test_a_worker_that_exits_hard_is_replaced(
-    on_cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    place("a")
-    prepare(PHOTOS)
-    expected = local_result(monkeypatch)
-    (tmp_path / "killed").mkdir()
-    last = max(PHOTOS, key=identify)
-    monkeypatch.setattr(cluster_computation, "Worker", killing(tmp_path / "killed", last, 1))
-    run()
-    assert len(list((tmp_path / "killed").iterdir())) == 1
+    assert not dying and len(list((tmp_path / "killed").iterdir())) == 1
     assert result() == expected
 
 
@@ -172,8 +167,16 @@ def test_a_photo_that_ends_three_workers_is_named(
     assert cached() >= 100
 
 
+def work_of_one_worker() -> tuple[EmbedJob, Work]:
+    """What the stage sends to a worker of one processor."""
+    embed = params.load().embed
+    prepared = job.prepare_job("a", "test", embed)
+    return prepared, cluster_computation._work(cluster.connect(), prepared, embed, Crew(1, 1, 0))
+
+
 @pytest.mark.slow
 def test_a_photo_that_can_t_be_decoded_is_named_by_its_path(on_cluster: Any) -> None:
+    """The worker computes in this process."""
     place("a")
     bad = next(
         data for data in (b"no image %d" % number for number in range(10_000)) if identify(data) > "ff"
@@ -184,27 +187,31 @@ def test_a_photo_that_can_t_be_decoded_is_named_by_its_path(on_cluster: Any) -> 
         "paths": [["test/query/ä b.jpg"]],
     }
     parquet.write_table(paths.manifest("test"), pa.table(row, schema=schemas.MANIFEST))
-    with pytest.raises(
-        UserError, match=rf"^data/raw/test/query/ä b\.jpg \(image_id {identify(bad)}\) .*repro"
+    prepared, work = work_of_one_worker()
+    source = missing_photos.read(paths.images("test"), prepared.cache)
+    [result] = Worker(work)(cluster_computation.as_row([*source])).to_pylist()
+    with (
+        tqdm(disable=True) as progress,
+        pytest.raises(
+            UserError, match=rf"^data/raw/test/query/ä b\.jpg \(image_id {identify(bad)}\) .*repro"
+        ),
     ):
-        run()
-    assert cached() >= 8
+        cluster_computation._take(prepared, result, progress)
+    assert cached() >= 40
 
 
 @pytest.mark.slow
-def test_other_versions_on_a_node_are_named(on_cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_versions_on_a_node_are_named(on_cluster: Any) -> None:
     """Else their vectors would be cached as those of this machine's versions."""
     place("a")
     prepare(PHOTOS[:30])
-    here = cache_key.vector_key_parts
-
-    def parts(*arguments: Any) -> dict[str, Any]:
-        wanted = here(*arguments)
-        return {**wanted, "versions": {**wanted["versions"], "pillow": "1.0"}}
-
-    monkeypatch.setattr(cache_key, "vector_key_parts", parts)
-    with pytest.raises(UserError, match=r"node .*: pillow is .* there and 1\.0 here"):
-        run()
+    prepared, work = work_of_one_worker()
+    elsewhere = {**work.key_parts, "versions": {**work.key_parts["versions"], "pillow": "1.0"}}
+    source = missing_photos.read(paths.images("test"), prepared.cache)
+    worker = Worker(dataclasses.replace(work, key_parts=elsewhere))
+    [result] = worker(cluster_computation.as_row([*source])).to_pylist()
+    assert re.match(r"node .*: pillow is .* there and 1\.0 here, .* on all nodes", result["fault"])
+    assert not result["keys"]
 
 
 # --- preprocess, and lineup check
@@ -260,7 +267,7 @@ def test_check_tries_the_engine_on_each_node(on_cluster: Any, monkeypatch: pytes
     *_, last = check.describe_cluster(loaded, PHOTOS[:1])
     assert last == f"  tried on a photo: openvino {version('openvino')} computes a on 2 nodes"
     with pytest.raises(UserError, match=r"^RAY_ADDRESS: .*image_id photo"):
-        [*check.describe_cluster(loaded, [b"no image"])]
+        list(check.describe_cluster(loaded, [b"no image"]))
 
 
 def start_driver(row: str) -> subprocess.Popen[str]:

@@ -107,6 +107,12 @@ def test_deps_exist_or_are_outs(stage: str) -> None:
 # repro --force`.
 DECIDES_NOTHING = {
     "lineup.cli",
+    "lineup.cluster",
+    "lineup.embedding.attempts",
+    "lineup.embedding.cluster_computation",
+    "lineup.embedding.cluster_relay",
+    "lineup.embedding.cluster_stream",
+    "lineup.embedding.cluster_worker",
     "lineup.embedding.dvc_cache",
     "lineup.embedding.pixel_cache",
     "lineup.embedding.vector_cache",
@@ -117,6 +123,7 @@ DECIDES_NOTHING = {
     "lineup.locks",
     "lineup.machine",
     "lineup.paths",
+    "lineup.photos.cluster_scan",
     "lineup.photos.image_reasons",  # but problems.csv, whose stage names it
     "lineup.settings.params",
     "lineup.settings.prepared_size",

@@ -8,6 +8,10 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,6 +25,29 @@ _INSTALL = "run `pip install 'lineup[ray]'`"
 _UNSET = f"or unset {ADDRESS_VARIABLE} to compute on this machine"
 # Files of the package that no node imports.
 _NOT_SHIPPED = ["**/__pycache__", "**/*.pyc", "**/page"]
+
+
+@dataclass(frozen=True)
+class Node:
+    """What a node has in all, whether or not it is in use. object_store_bytes: of memory for Ray's objects."""
+
+    ip: str
+    cpus: int
+    gpus: int
+    object_store_bytes: int
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The nodes that are alive."""
+
+    nodes: tuple[Node, ...]
+
+    def described(self) -> str:
+        """The nodes, processors and GPUs, such as "3 nodes, 24 CPUs, 0 GPUs"."""
+        cpus, gpus = (sum(getattr(node, kind) for node in self.nodes) for kind in ("cpus", "gpus"))
+        amounts = ((len(self.nodes), "node"), (cpus, "CPU"), (gpus, "GPU"))
+        return ", ".join(f"{count:,} {noun}{'' if count == 1 else 's'}" for count, noun in amounts)
 
 
 def address() -> str | None:
@@ -42,7 +69,9 @@ def connect() -> Any:
     where = address()
     assert where is not None
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # nothing calls home
-    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")  # Lineup has one of its own
+    # Ray would print what it mends by itself. What it can't mend, it also raises.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    os.environ.setdefault("RAY_DATA_LOG_LEVEL", "CRITICAL")
     try:
         import ray
     except ImportError:
@@ -51,15 +80,45 @@ def connect() -> Any:
         ) from None
     _check_reachable(where)
     try:
-        ray.init(
-            address=where,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            runtime_env={"py_modules": [str(Path(__file__).parent)], "excludes": _NOT_SHIPPED},
-        )
+        with _no_stderr():
+            ray.init(
+                address=where,
+                log_to_driver=False,
+                logging_level=logging.CRITICAL,
+                runtime_env={"py_modules": [str(Path(__file__).parent)], "excludes": _NOT_SHIPPED},
+            )
     except Exception as error:  # Ray raises almost anything: a version's mismatch is a RuntimeError
         raise _unreachable(where, reason(error)) from None
     return ray
+
+
+@contextmanager
+def _no_stderr() -> Iterator[None]:
+    """Inside, what this process writes to standard error is lost, also if it isn't Python that writes."""
+    sys.stderr.flush()
+    before, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 2)
+    try:
+        yield
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
+        os.close(nothing)
+
+
+def describe(ray: Any) -> Cluster:
+    """The cluster that `connect` has connected to.
+
+    Args:
+        ray: the module, as `connect` returns it.
+    """
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    return Cluster(tuple(_node(node["NodeManagerAddress"], node["Resources"]) for node in nodes))
+
+
+def _node(ip: str, resources: dict[str, float]) -> Node:
+    amounts = (int(resources.get(name, 0)) for name in ("CPU", "GPU", "object_store_memory"))
+    return Node(ip, *amounts)
 
 
 def _check_reachable(where: str) -> None:

@@ -108,6 +108,9 @@ def test_deps_exist_or_are_outs(stage: str) -> None:
 DECIDES_NOTHING = {
     "lineup.cli",
     "lineup.cluster",
+    "lineup.embedding.attempts",
+    "lineup.embedding.cluster_computation",
+    "lineup.embedding.cluster_worker",
     "lineup.embedding.dvc_cache",
     "lineup.embedding.pixel_cache",
     "lineup.embedding.vector_cache",

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from lineup import machine, paths
+from lineup import cluster, machine, paths
 from lineup.embedding import inference, missing_photos
 from lineup.embedding.inference import EncodedImage
 from lineup.embedding.job import EmbedJob
@@ -26,6 +26,9 @@ MEASURED_IMAGES = 4_096
 # The first batch is left out of the measurement only if at least this many images follow it. Of fewer, too
 # large a share would have been under way already when it was done.
 MIN_IMAGES_AFTER_FIRST_BATCH = 512
+# The cluster waits while this machine measures, so it measures fewer images, and not for long.
+MEASURED_IMAGES_BESIDE_CLUSTER = 640
+MAX_MEASURED_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
@@ -45,21 +48,46 @@ class EmbedStats:
 
 
 def compute(job: EmbedJob, embed: Embed, measured: int = MEASURED_IMAGES) -> EmbedStats:
-    """Computes all vectors that are missing.
+    """Computes all vectors that are missing: where RAY_ADDRESS is set, on that cluster.
 
     The first `measured` images are decoded without the cache of pixels, so that a row's speed doesn't depend
-    on other rows.
+    on other rows. They are computed on this machine, so that the speed doesn't depend on the cluster either.
+
+    Raises:
+        UserError: names an image that has no vector, or says what is wrong with the cluster.
     """
     if job.network is None:
         return EmbedStats(job.images, 0)
+    on_cluster = cluster.address() is not None
+    if on_cluster:
+        cluster.connect()
     with tqdm(total=job.missing, unit="image", disable=None) as progress:
         computation = _Computation(job, job.network, embed.batch_size, progress)
-        images, seconds = _measure(computation.batches(measured, None))
-        if job.missing > measured:
-            rest = computation.batches(None, _pixel_cache(job, job.network, embed))
-            deque(rest, maxlen=0)
+        if on_cluster:
+            few = computation.batches(min(measured, MEASURED_IMAGES_BESIDE_CLUSTER), None)
+            images, seconds = _measure(_until(time.perf_counter() + MAX_MEASURED_SECONDS, few))
+            _compute_on_cluster(job, embed, progress)
+        else:
+            images, seconds = _measure(computation.batches(measured, None))
+            if job.missing > measured:
+                rest = computation.batches(None, _pixel_cache(job, job.network, embed))
+                deque(rest, maxlen=0)
     job.cache.merge()
     return EmbedStats(job.images, job.missing, images, seconds)
+
+
+def _compute_on_cluster(job: EmbedJob, embed: Embed, progress: tqdm) -> None:
+    from lineup.embedding import cluster_computation  # It is needed on a cluster alone.
+
+    cluster_computation.compute(job, embed, progress)
+
+
+def _until(end: float, batches: Iterator[int]) -> Iterator[int]:
+    """Batches that are done before `end`, by `time.perf_counter`, and one more."""
+    for size in batches:
+        yield size
+        if time.perf_counter() > end:
+            return
 
 
 def _measure(batches: Iterable[int]) -> tuple[int, float]:

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow.parquet as pq
 
 from lineup.embedding import vector_cache
-from lineup.embedding.vector_cache import VectorCache
+from lineup.embedding.vector_cache import Ids
 from lineup.storage import parquet
 
 _KEY_ROWS_PER_BATCH = 65_536
 _PHOTOS_PER_BATCH = 16  # as encoded bytes in memory
+
+
+class Cached(Protocol):
+    """Knows which vectors are in the cache."""
+
+    def has(self, ids: Ids, /) -> npt.NDArray[np.bool_]:
+        """Which of the ids have a vector: S32 [N] -> bool [N]."""
+        ...
 
 
 class MissingPhoto(NamedTuple):
@@ -32,7 +41,7 @@ class Count(NamedTuple):
     missing: int
 
 
-def count(photos: Path, cache: VectorCache) -> Count:
+def count(photos: Path, cache: Cached) -> Count:
     """Counts the images in a folder of prepared images."""
     images, missing, last = 0, 0, b""
     for rows in parquet.read_shards(photos, ["image_id", "prepared_id"], _KEY_ROWS_PER_BATCH):
@@ -44,7 +53,7 @@ def count(photos: Path, cache: VectorCache) -> Count:
     return Count(images, missing)
 
 
-def read(photos: Path, cache: VectorCache) -> Iterator[MissingPhoto]:
+def read(photos: Path, cache: Cached) -> Iterator[MissingPhoto]:
     """The images without a cached vector, each once.
 
     A row group's bytes are read only if one of its images is missing.
@@ -60,7 +69,7 @@ def read(photos: Path, cache: VectorCache) -> Iterator[MissingPhoto]:
                         yield MissingPhoto(image_id, wanted[image_id], content)
 
 
-def _missing_keys(shard: pq.ParquetFile, group: int, cache: VectorCache) -> dict[str, bytes]:
+def _missing_keys(shard: pq.ParquetFile, group: int, cache: Cached) -> dict[str, bytes]:
     """The keys of a row group's images without a cached vector, by image_id."""
     table = shard.read_row_group(group, columns=["image_id", "prepared_id"])
     rows = table.combine_chunks().to_batches()[0]

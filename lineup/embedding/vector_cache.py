@@ -77,6 +77,10 @@ class VectorCache:
             return np.zeros(len(ids), bool)
         return known[np.minimum(np.searchsorted(known, ids), len(known) - 1)] == ids
 
+    def ids(self) -> Ids:
+        """All ids that have a vector: S32 [N], sorted."""
+        return self._locations()[0]
+
     def add(self, ids: Ids, vectors: Vectors) -> None:
         """Stores a finished batch. ids: S32 [N]; vectors: float32 [N, D]."""
         name, written = self._write(ids, vectors)

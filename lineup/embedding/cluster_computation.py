@@ -1,0 +1,258 @@
+"""Missing vectors, computed on the cluster: photos go out in batches, and each batch's vectors are in the cache
+as soon as it is back.
+
+A task on this machine's node reads the shards, as it is the only one that needs them. Ray Data holds it back
+when the workers are busy, so that no more than a few batches for each worker are in memory anywhere.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from tqdm import tqdm
+
+from lineup import cluster, paths
+from lineup.cluster import Cluster
+from lineup.embedding import cache_key, inference, missing_photos
+from lineup.embedding.attempts import Attempts
+from lineup.embedding.cluster_worker import PHOTOS, Work, Worker
+from lineup.embedding.job import EmbedJob
+from lineup.embedding.missing_photos import MissingPhoto
+from lineup.encoders import encoder_folder, model_folder
+from lineup.encoders.encoder_config import CONFIG_FILE
+from lineup.engines import conversion
+from lineup.errors import UserError, reason
+from lineup.photos import decoding
+from lineup.settings.params import Embed
+
+log = logging.getLogger(__name__)
+
+# With fewer, a worker's threads wait for each other at the end of each batch.
+_PHOTOS_PER_THREAD = 32
+_BATCH_BYTES = 16 * 2**20
+# Of few photos, every worker gets some batches.
+_LEAST_BATCHES_PER_WORKER = 4
+_LEAST_PHOTOS_PER_BATCH = 8
+# Batches that a worker computes at a time, so that its threads don't wait for the next batch.
+_BATCHES_AT_A_TIME = 2
+_MAX_THREADS_PER_WORKER = 8
+# The least share of the processors that workers of equal size must use.
+_LEAST_SHARE_USED = 0.9
+_IMAGE_ID = re.compile("^image_id ([0-9a-f]{64})")
+
+
+@dataclass(frozen=True)
+class Crew:
+    """How many workers there are at first, and what each takes."""
+
+    workers: int
+    threads: int
+    gpus: int
+
+
+def compute(job: EmbedJob, embed: Embed, progress: tqdm) -> None:
+    """Computes all vectors that are missing.
+
+    Raises:
+        UserError: names the photo that has no vector, or says what is wrong with the cluster.
+    """
+    ray = cluster.connect()
+    size = cluster.describe(ray)
+    crew = _crew(size, job.engine.device.type)
+    work = _work(ray, job, embed, crew)
+    missing = _missing(job)
+    log.info("%d images on the Ray cluster: %s", missing, size.described())
+    while missing:
+        fault = _round(ray, job, work, crew, missing, progress)
+        job.cache.merge()
+        before, missing = missing, _missing(job)
+        if missing == before:
+            raise UserError(
+                f"{cluster.ADDRESS_VARIABLE}: the Ray cluster computed nothing ({fault or 'no reason given'}); "
+                f"look at its nodes with `ray status`, or unset {cluster.ADDRESS_VARIABLE}"
+            )
+        if missing:
+            log.warning("%d images go to the cluster again: %s", missing, fault or "their batches were lost")
+
+
+def _missing(job: EmbedJob) -> int:
+    return missing_photos.count(paths.images(job.part), job.cache).missing
+
+
+def _crew(size: Cluster, device: str) -> Crew:
+    """Workers of one size. Raises UserError if the cluster has no processor, or no GPU where one is wanted."""
+    if device == "cuda":
+        with_gpu = [node for node in size.nodes if node.gpus >= 1 and node.cpus >= 1]
+        if not with_gpu:
+            raise UserError(f"{paths.PARAMS}: embed.device is cuda, but no node of the Ray cluster has a GPU")
+        threads = min(max(1, node.cpus // node.gpus) for node in with_gpu)
+        return Crew(sum(node.gpus for node in with_gpu), min(threads, _MAX_THREADS_PER_WORKER), 1)
+    if not sum(node.cpus for node in size.nodes):
+        raise UserError(f"{cluster.ADDRESS_VARIABLE}: no node of the Ray cluster has a processor to give")
+    threads = _threads_per_worker([node.cpus for node in size.nodes])
+    return Crew(sum(node.cpus // threads for node in size.nodes), threads, 0)
+
+
+def _threads_per_worker(cpus: list[int]) -> int:
+    """The largest number that leaves few processors idle: each worker holds the network in memory once."""
+    for threads in range(_MAX_THREADS_PER_WORKER, 1, -1):
+        if sum(count // threads * threads for count in cpus) >= _LEAST_SHARE_USED * sum(cpus):
+            return threads
+    return 1
+
+
+def _work(ray: Any, job: EmbedJob, embed: Embed, crew: Crew) -> Work:
+    """What the workers need. The weights are in Ray's object store once for each node."""
+    folder = model_folder.resolve(paths.model(job.row))
+    files = {
+        name: np.fromfile(folder / name, np.uint8) for name in (CONFIG_FILE, encoder_folder.WEIGHTS_FILE)
+    }
+    sample = islice(
+        decoding.prepared(paths.images(job.part), conversion.PARITY_IMAGES), conversion.PARITY_IMAGES
+    )
+    attempts = ray.remote(Attempts).options(num_cpus=0, max_restarts=-1, max_task_retries=-1).remote()
+    return Work(
+        ray.put(files),
+        tuple((image.image_id, image.data) for image in sample),
+        job.engine.name,
+        job.engine.precision,
+        job.engine.device.type,
+        embed.batch_size,
+        crew.threads,
+        cache_key.vector_key_parts(folder, job.engine),
+        attempts,
+    )
+
+
+def _round(ray: Any, job: EmbedJob, work: Work, crew: Crew, missing: int, progress: tqdm) -> str:
+    """Sends all missing photos out, and caches what comes back.
+
+    Returns:
+        Ray's fault that ended it early; empty if there was none.
+    Raises:
+        UserError: names the photo or the node at fault.
+    """
+    from ray.exceptions import RayError
+
+    results = _vectors(ray, job, work, crew, missing)
+    try:
+        for rows in results:
+            for row in rows.to_pylist():
+                _take(job, row, progress)
+    except RayError as error:
+        return reason(error)
+    finally:
+        results.close()
+    return ""
+
+
+def _take(job: EmbedJob, row: dict[str, Any], progress: tqdm) -> None:
+    """Caches the vectors of a row of cluster_worker.VECTORS. UserError if it reports a fault."""
+    keys = np.frombuffer(row["keys"], "S32")
+    if len(keys):
+        job.cache.add(keys, np.frombuffer(row["vectors"], np.float32).reshape(len(keys), -1))
+        progress.update(len(keys))
+    if row["fault"]:
+        # The worker has no manifest, which names the photo's file.
+        raise UserError(_IMAGE_ID.sub(lambda match: inference._named(match[1]), row["fault"]))
+
+
+def _vectors(ray: Any, job: EmbedJob, work: Work, crew: Crew, missing: int) -> Iterator[pa.Table]:
+    """Tables of cluster_worker.VECTORS, in any order."""
+    from ray.data import ActorPoolStrategy
+
+    per_worker = -(-missing // (_LEAST_BATCHES_PER_WORKER * crew.workers))
+    photos_per_batch = min(_PHOTOS_PER_THREAD * crew.threads, max(per_worker, _LEAST_PHOTOS_PER_BATCH))
+    folder, cached = paths.images(job.part).resolve(), ray.put(job.cache.ids())
+    here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
+    _configure_data()
+    batches = ray.data.from_items([{"folder": 0}]).map_batches(
+        read_batches,
+        fn_kwargs={"folder": folder, "photos_per_batch": photos_per_batch, "cached": cached},
+        batch_format="pyarrow",
+        num_cpus=0,
+        label_selector=here,
+    )
+    vectors = batches.map_batches(
+        Worker,
+        batch_size=1,
+        batch_format="pyarrow",
+        fn_constructor_args=(work,),
+        compute=ActorPoolStrategy(
+            min_size=1,
+            initial_size=crew.workers,
+            max_size=crew.workers,
+            max_tasks_in_flight_per_actor=2 * _BATCHES_AT_A_TIME,
+            max_concurrent_calls_per_actor=_BATCHES_AT_A_TIME,
+            enable_true_multi_threading=True,
+        ),
+        num_cpus=crew.threads,
+        num_gpus=crew.gpus or None,
+    )
+    yield from vectors.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
+
+
+def _configure_data() -> None:
+    """Lets Ray Data send each row by itself, without progress bars."""
+    from ray.data import DataContext
+
+    context = DataContext.get_current()
+    context.target_max_block_size = 1  # a row is larger, and is a block of its own
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+
+
+def read_batches(_: pa.Table, folder: Path, photos_per_batch: int, cached: Any) -> Iterator[pa.Table]:
+    """Reads the photos without a vector, on the node whose disk has them.
+
+    Args:
+        folder: of the prepared images.
+        cached: Ray's reference to the keys that had a vector when the round began, sorted.
+    Yields:
+        rows of cluster_worker.PHOTOS, the same ones whenever it is called.
+    """
+    import ray
+
+    batch: list[MissingPhoto] = []
+    size = 0
+    for photo in missing_photos.read(folder, KnownKeys(ray.get(cached))):
+        batch.append(photo)
+        size += len(photo.content)
+        if len(batch) == photos_per_batch or size >= _BATCH_BYTES:
+            yield _as_row(batch)
+            batch, size = [], 0
+    if batch:
+        yield _as_row(batch)
+
+
+@dataclass(frozen=True)
+class KnownKeys:
+    """The keys that had a vector when the run began: S32 [N], sorted."""
+
+    keys: npt.NDArray[np.bytes_]
+
+    def has(self, keys: npt.NDArray[np.bytes_]) -> npt.NDArray[np.bool_]:
+        """Which of the keys are among them: S32 [N] -> bool [N]."""
+        if not len(self.keys):
+            return np.zeros(len(keys), bool)
+        return self.keys[np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)] == keys
+
+
+def _as_row(batch: list[MissingPhoto]) -> pa.Table:
+    columns = (
+        [photo.image_id for photo in batch],
+        [photo.key for photo in batch],
+        [p.content for p in batch],
+    )
+    return pa.table(
+        [pa.array([column], field.type) for column, field in zip(columns, PHOTOS, strict=True)], schema=PHOTOS
+    )

@@ -1,4 +1,4 @@
-"""The Ray cluster that RAY_ADDRESS names, as all of Ray's tools do; without that variable Ray isn't imported.
+"""The Ray cluster that RAY_ADDRESS names; without that variable Ray isn't imported.
 
 Lineup's code goes to the nodes with the job. The nodes need Ray and the packages that compute.
 """
@@ -20,6 +20,8 @@ from lineup.errors import UserError, reason
 
 ADDRESS_VARIABLE = "RAY_ADDRESS"
 CLIENT_PREFIX = "ray://"
+# By which a task can be sent to a node, whose value is Node.id.
+NODE_LABEL = "ray.io/node-id"
 CONNECT_SECONDS = 10.0
 _INSTALL = "run `pip install 'lineup[ray]'`"
 _UNSET = f"or unset {ADDRESS_VARIABLE} to compute on this machine"
@@ -29,12 +31,18 @@ _NOT_SHIPPED = ["**/__pycache__", "**/*.pyc", "**/page"]
 
 @dataclass(frozen=True)
 class Node:
-    """What a node has in all, whether or not it is in use. object_store_bytes: of memory for Ray's objects."""
+    """What a node has in all, in use or not. object_store_bytes: of memory for Ray's objects."""
 
+    id: str
     ip: str
     cpus: int
     gpus: int
     object_store_bytes: int
+
+    def described(self) -> str:
+        """What it has, such as "8 CPUs, 0 GPUs, 2.3 GB of object store"."""
+        store = f"{self.object_store_bytes / 1e9:.1f} GB of object store"
+        return ", ".join((_counted(self.cpus, "CPU"), _counted(self.gpus, "GPU"), store))
 
 
 @dataclass(frozen=True)
@@ -43,11 +51,20 @@ class Cluster:
 
     nodes: tuple[Node, ...]
 
+    @property
+    def cpus(self) -> int:
+        """The processors of all nodes."""
+        return sum(node.cpus for node in self.nodes)
+
     def described(self) -> str:
         """The nodes, processors and GPUs, such as "3 nodes, 24 CPUs, 0 GPUs"."""
-        cpus, gpus = (sum(getattr(node, kind) for node in self.nodes) for kind in ("cpus", "gpus"))
-        amounts = ((len(self.nodes), "node"), (cpus, "CPU"), (gpus, "GPU"))
-        return ", ".join(f"{count:,} {noun}{'' if count == 1 else 's'}" for count, noun in amounts)
+        gpus = sum(node.gpus for node in self.nodes)
+        amounts = ((len(self.nodes), "node"), (self.cpus, "CPU"), (gpus, "GPU"))
+        return ", ".join(_counted(count, noun) for count, noun in amounts)
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def address() -> str | None:
@@ -89,7 +106,18 @@ def connect() -> Any:
             )
     except Exception as error:  # Ray raises almost anything: a version's mismatch is a RuntimeError
         raise _unreachable(where, reason(error)) from None
+    _silence_raylets()
     return ray
+
+
+def _silence_raylets() -> None:
+    """Stops Ray from printing the logs of a node that dies, which `log_to_driver` has no effect on.
+
+    Ray's own debugger uses this switch.
+    """
+    from ray._private import worker
+
+    worker._worker_logs_enabled = False
 
 
 @contextmanager
@@ -113,12 +141,12 @@ def describe(ray: Any) -> Cluster:
         ray: the module, as `connect` returns it.
     """
     nodes = [node for node in ray.nodes() if node["Alive"]]
-    return Cluster(tuple(_node(node["NodeManagerAddress"], node["Resources"]) for node in nodes))
+    return Cluster(tuple(map(_node, nodes)))
 
 
-def _node(ip: str, resources: dict[str, float]) -> Node:
-    amounts = (int(resources.get(name, 0)) for name in ("CPU", "GPU", "object_store_memory"))
-    return Node(ip, *amounts)
+def _node(record: dict[str, Any]) -> Node:
+    amounts = (int(record["Resources"].get(name, 0)) for name in ("CPU", "GPU", "object_store_memory"))
+    return Node(record["NodeID"], record["NodeManagerAddress"], *amounts)
 
 
 def _check_reachable(where: str) -> None:

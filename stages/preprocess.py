@@ -12,14 +12,16 @@ import sqlite3
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
 from pathlib import Path
 
 import pyarrow as pa
 
-from lineup import cli, machine, paths
+from lineup import cli, cluster, machine, paths
 from lineup.errors import UserError, printable
 from lineup.photos import (
     attribute_table,
+    cluster_scan,
     duplicates,
     image_cache,
     photo_register,
@@ -41,6 +43,25 @@ log = logging.getLogger(__name__)
 _BATCH_BYTES = 2**20
 _MAX_SHOWN_PROBLEMS = 3
 _MAX_NAME_CHARACTERS, _MAX_REASON_CHARACTERS = 100, 200
+
+
+def scanned(attributes: AttributeCache, names: Iterator[str], count: int) -> Iterator[tuple[str, FileRecord]]:
+    """(name, record) of every file: from the Ray cluster where its nodes see the photos, else from here."""
+    if cluster.address():
+        ray = cluster.connect()
+        size = cluster.describe(ray)
+        first = [*islice(names, 1)]
+        names = chain(first, names)
+        if first and cluster_scan.all_nodes_see(ray, size, paths.RAW / first[0], paths.CACHE):
+            log.info("examining the photos on the Ray cluster: %s", size.described())
+            return cluster_scan.scan_files(ray, size, attributes, paths.RAW, names, count)
+        log.info(
+            "not every node of the Ray cluster sees %s and %s under their paths here: examining the photos "
+            "on this machine",
+            paths.RAW,
+            paths.CACHE,
+        )
+    return scan_files(attributes, paths.RAW, names, count, machine.threads())
 
 
 def assemble(register: sqlite3.Connection, records: Iterable[tuple[str, FileRecord]]) -> None:
@@ -312,7 +333,7 @@ def main(argv: Sequence[str] = ()) -> None:
         attributes = AttributeCache.open(paths.CACHE, cache)
         names = (path for (path,) in register.execute("SELECT path FROM file ORDER BY path"))
         count = scalar(register, "SELECT count(*) FROM file")
-        assemble(register, scan_files(attributes, paths.RAW, names, count, machine.threads()))
+        assemble(register, scanned(attributes, names, count))
         check(register, paths.RAW, params.preprocess.on_bad_image)
         check_judgements(register)
         qrels_metadata = count_judgements(register, judgements)

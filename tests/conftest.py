@@ -13,6 +13,7 @@ from tests.support import finished_project
 # CPU seconds of the slowest files. They are started first, so that none runs alone at the end.
 SLOWEST_FILES = {
     "test_kill.py": 190,
+    "test_cluster_embed.py": 190,
     "test_hub_competition.py": 180,
     "test_pipeline.py": 110,
     "test_branches.py": 80,

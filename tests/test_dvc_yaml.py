@@ -121,6 +121,7 @@ DECIDES_NOTHING = {
     "lineup.locks",
     "lineup.machine",
     "lineup.paths",
+    "lineup.photos.cluster_scan",
     "lineup.photos.image_reasons",  # but problems.csv, whose stage names it
     "lineup.settings.params",
     "lineup.settings.prepared_size",

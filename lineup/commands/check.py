@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
 
-from lineup import paths
+from lineup import cluster, paths
 from lineup.commands import check_estimate
 from lineup.errors import UserError, printable
 from lineup.photos import photo_register, photo_sample, raw_counts
@@ -54,6 +54,9 @@ def command(file: Path, measure: bool) -> None:
     speeds = check_estimate.measured(settings, sample) if measure else {}
     for line in check_estimate.describe(settings, counts, sample, speeds):
         click.echo(line)
+    if cluster.address():
+        for line in describe_cluster(settings, sample.images):
+            click.echo(line)
 
 
 def _is_absent(folder: Path) -> bool:
@@ -99,6 +102,29 @@ def describe_photos(counts: RawCounts) -> Iterator[str]:
         yield f"queries that have a relevant photo by qrels.csv: {counts.answerable:,} of {queries:,}"
     else:
         yield f"queries that have a gallery photo of their label: {counts.answerable:,} of {queries:,}"
+
+
+def describe_cluster(settings: Params, photos: Sequence[bytes]) -> Iterator[str]:
+    """What the Ray cluster has, and whether its nodes compute a photo's vector.
+
+    Args:
+        photos: prepared images, encoded.
+    Raises:
+        UserError: it can't be reached, or one of its nodes can't compute.
+    """
+    ray = cluster.connect()
+    size = cluster.describe(ray)
+    yield f"{cluster.ADDRESS_VARIABLE}: {size.described()}"
+    for node in size.nodes:
+        yield f"  {node.ip:<15}  {node.described()}"
+    row = next((row for row in settings.models if paths.weights(row).is_dir()), None)
+    if row is None or not photos:
+        yield "  not tried on a photo, as no weights are here yet: run `dvc repro fetch`, then this again"
+        return
+    from lineup.embedding import cluster_check  # It imports torch.
+
+    engine, nodes = cluster_check.try_engine(ray, size, paths.weights(row), photos[0], settings.embed)
+    yield f"  tried on a photo: {engine} computes {row} on {nodes} node{'' if nodes == 1 else 's'}"
 
 
 def training_fault(settings: Params, counts: RawCounts) -> str | None:

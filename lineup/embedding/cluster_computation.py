@@ -1,5 +1,4 @@
-"""Missing vectors, computed on the cluster: photos go out in batches, and each batch's vectors are in the cache
-as soon as it is back.
+"""Missing vectors, computed on the cluster: photos go out in batches, and their vectors go into the cache.
 
 A task on this machine's node reads the shards, as it is the only one that needs them. Ray Data holds it back
 when the workers are busy, so that no more than a few batches for each worker are in memory anywhere.
@@ -9,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -25,11 +24,13 @@ from lineup.cluster import Cluster
 from lineup.embedding import cache_key, inference, missing_photos
 from lineup.embedding.attempts import Attempts
 from lineup.embedding.cluster_worker import PHOTOS, Work, Worker
+from lineup.embedding.inference import EncodedImage
 from lineup.embedding.job import EmbedJob
 from lineup.embedding.missing_photos import MissingPhoto
 from lineup.encoders import encoder_folder, model_folder
 from lineup.encoders.encoder_config import CONFIG_FILE
 from lineup.engines import conversion
+from lineup.engines.engine import Engine
 from lineup.errors import UserError, reason
 from lineup.photos import decoding
 from lineup.settings.params import Embed
@@ -66,19 +67,27 @@ def compute(job: EmbedJob, embed: Embed, progress: tqdm) -> None:
         UserError: names the photo that has no vector, or says what is wrong with the cluster.
     """
     ray = cluster.connect()
+    if str(cluster.address()).startswith(cluster.CLIENT_PREFIX):
+        raise UserError(
+            f"{cluster.ADDRESS_VARIABLE}: {cluster.address()} is Ray's client, through which Ray Data can't "
+            f"read this machine's photos; run on a node of the cluster, with {cluster.ADDRESS_VARIABLE}=auto"
+        )
+    missing = _missing(job)
+    if not missing:
+        return
     size = cluster.describe(ray)
     crew = _crew(size, job.engine.device.type)
     work = _work(ray, job, embed, crew)
-    missing = _missing(job)
     log.info("%d images on the Ray cluster: %s", missing, size.described())
     while missing:
         fault = _round(ray, job, work, crew, missing, progress)
         job.cache.merge()
         before, missing = missing, _missing(job)
         if missing == before:
+            why = fault or "without a reason"
             raise UserError(
-                f"{cluster.ADDRESS_VARIABLE}: the Ray cluster computed nothing ({fault or 'no reason given'}); "
-                f"look at its nodes with `ray status`, or unset {cluster.ADDRESS_VARIABLE}"
+                f"{cluster.ADDRESS_VARIABLE}: the Ray cluster computes nothing ({why}); look at its nodes "
+                f"with `ray status`, or unset {cluster.ADDRESS_VARIABLE}"
             )
         if missing:
             log.warning("%d images go to the cluster again: %s", missing, fault or "their batches were lost")
@@ -89,14 +98,14 @@ def _missing(job: EmbedJob) -> int:
 
 
 def _crew(size: Cluster, device: str) -> Crew:
-    """Workers of one size. Raises UserError if the cluster has no processor, or no GPU where one is wanted."""
+    """Workers of one size. Raises UserError if the cluster lacks what they compute with."""
     if device == "cuda":
         with_gpu = [node for node in size.nodes if node.gpus >= 1 and node.cpus >= 1]
         if not with_gpu:
             raise UserError(f"{paths.PARAMS}: embed.device is cuda, but no node of the Ray cluster has a GPU")
         threads = min(max(1, node.cpus // node.gpus) for node in with_gpu)
         return Crew(sum(node.gpus for node in with_gpu), min(threads, _MAX_THREADS_PER_WORKER), 1)
-    if not sum(node.cpus for node in size.nodes):
+    if not size.cpus:
         raise UserError(f"{cluster.ADDRESS_VARIABLE}: no node of the Ray cluster has a processor to give")
     threads = _threads_per_worker([node.cpus for node in size.nodes])
     return Crew(sum(node.cpus // threads for node in size.nodes), threads, 0)
@@ -111,24 +120,36 @@ def _threads_per_worker(cpus: list[int]) -> int:
 
 
 def _work(ray: Any, job: EmbedJob, embed: Embed, crew: Crew) -> Work:
-    """What the workers need. The weights are in Ray's object store once for each node."""
+    first = islice(
+        decoding.prepared(paths.images(job.part), conversion.PARITY_IMAGES), conversion.PARITY_IMAGES
+    )
+    sample = [(image.image_id, image.data) for image in first]
     folder = model_folder.resolve(paths.model(job.row))
+    return work_for(ray, folder, sample, job.engine, embed.batch_size, crew.threads)
+
+
+def work_for(
+    ray: Any, folder: Path, sample: Sequence[EncodedImage], engine: Engine, batch_size: int, threads: int
+) -> Work:
+    """What workers need to compute an encoder. Its weights are in Ray's object store once for each node.
+
+    Args:
+        folder: of the encoder.
+        sample: prepared images, on which the engine is compared with torch.
+    """
     files = {
         name: np.fromfile(folder / name, np.uint8) for name in (CONFIG_FILE, encoder_folder.WEIGHTS_FILE)
     }
-    sample = islice(
-        decoding.prepared(paths.images(job.part), conversion.PARITY_IMAGES), conversion.PARITY_IMAGES
-    )
     attempts = ray.remote(Attempts).options(num_cpus=0, max_restarts=-1, max_task_retries=-1).remote()
     return Work(
         ray.put(files),
-        tuple((image.image_id, image.data) for image in sample),
-        job.engine.name,
-        job.engine.precision,
-        job.engine.device.type,
-        embed.batch_size,
-        crew.threads,
-        cache_key.vector_key_parts(folder, job.engine),
+        tuple(sample),
+        engine.name,
+        engine.precision,
+        engine.device.type,
+        batch_size,
+        threads,
+        cache_key.vector_key_parts(folder, engine),
         attempts,
     )
 
@@ -141,6 +162,7 @@ def _round(ray: Any, job: EmbedJob, work: Work, crew: Crew, missing: int, progre
     Raises:
         UserError: names the photo or the node at fault.
     """
+    from ray.data.exceptions import ExecutionTimeoutError
     from ray.exceptions import RayError
 
     results = _vectors(ray, job, work, crew, missing)
@@ -148,8 +170,8 @@ def _round(ray: Any, job: EmbedJob, work: Work, crew: Crew, missing: int, progre
         for rows in results:
             for row in rows.to_pylist():
                 _take(job, row, progress)
-    except RayError as error:
-        return reason(error)
+    except (RayError, ExecutionTimeoutError) as error:
+        return reason(getattr(error, "cause", None) or error)  # an error of a task names its cause last
     finally:
         results.close()
     return ""
@@ -166,14 +188,14 @@ def _take(job: EmbedJob, row: dict[str, Any], progress: tqdm) -> None:
         raise UserError(_IMAGE_ID.sub(lambda match: inference._named(match[1]), row["fault"]))
 
 
-def _vectors(ray: Any, job: EmbedJob, work: Work, crew: Crew, missing: int) -> Iterator[pa.Table]:
+def _vectors(ray: Any, job: EmbedJob, work: Work, crew: Crew, missing: int) -> Generator[pa.Table]:
     """Tables of cluster_worker.VECTORS, in any order."""
     from ray.data import ActorPoolStrategy
 
     per_worker = -(-missing // (_LEAST_BATCHES_PER_WORKER * crew.workers))
     photos_per_batch = min(_PHOTOS_PER_THREAD * crew.threads, max(per_worker, _LEAST_PHOTOS_PER_BATCH))
     folder, cached = paths.images(job.part).resolve(), ray.put(job.cache.ids())
-    here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
+    here = {cluster.NODE_LABEL: ray.get_runtime_context().get_node_id()}
     _configure_data()
     batches = ray.data.from_items([{"folder": 0}]).map_batches(
         read_batches,
@@ -228,10 +250,10 @@ def read_batches(_: pa.Table, folder: Path, photos_per_batch: int, cached: Any) 
         batch.append(photo)
         size += len(photo.content)
         if len(batch) == photos_per_batch or size >= _BATCH_BYTES:
-            yield _as_row(batch)
+            yield as_row(batch)
             batch, size = [], 0
     if batch:
-        yield _as_row(batch)
+        yield as_row(batch)
 
 
 @dataclass(frozen=True)
@@ -247,11 +269,12 @@ class KnownKeys:
         return self.keys[np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)] == keys
 
 
-def _as_row(batch: list[MissingPhoto]) -> pa.Table:
+def as_row(photos: Sequence[MissingPhoto]) -> pa.Table:
+    """A row of cluster_worker.PHOTOS."""
     columns = (
-        [photo.image_id for photo in batch],
-        [photo.key for photo in batch],
-        [p.content for p in batch],
+        [photo.image_id for photo in photos],
+        [photo.key for photo in photos],
+        [photo.content for photo in photos],
     )
     return pa.table(
         [pa.array([column], field.type) for column, field in zip(columns, PHOTOS, strict=True)], schema=PHOTOS

@@ -202,7 +202,7 @@ def _compute_alone() -> None:
 
 
 def _check_same(wanted: dict[str, Any], present: dict[str, Any]) -> None:
-    """Raises UserError with the first difference between what decides a vector here and where the run began."""
+    """Raises UserError if what decides a vector differs between this node and where the run began."""
     for name, value in wanted["versions"].items():
         other = present["versions"].get(name)
         if other != value:
@@ -211,8 +211,7 @@ def _check_same(wanted: dict[str, Any], present: dict[str, Any]) -> None:
                 "install the same version on all nodes"
             )
     if present != wanted:
-        names = ", ".join(name for name in wanted if present.get(name) != wanted[name])
-        raise UserError(f"{names} differ from this machine's; start the run again on the cluster's own code")
+        raise UserError("this node has another copy of Lineup, which comes first; uninstall it there")
 
 
 def _result(done: list[Batch], keys: dict[str, bytes], fault: str) -> pa.Table:

@@ -85,7 +85,7 @@ def scan_files(
                 short_of_memory.append(name)
         for name in short_of_memory:
             bar.update()
-            yield name, _examine_alone(cache, root, name)
+            yield name, examine_alone(cache, root, name)
 
 
 def _examine(
@@ -94,7 +94,7 @@ def _examine(
     """Examines the files of all tasks, with new workers whenever one was killed."""
     if not workers:
         for task in tasks:
-            yield from ((name, _examine_file(cache, root, name, nullcontext)) for _, name in task)
+            yield from ((name, examine_file(cache, root, name, nullcontext)) for _, name in task)
         return
     unfinished: deque[list[File]] = deque()
     while True:
@@ -222,12 +222,12 @@ def _examine_task(task: list[File]) -> list[Examined]:
     done = []
     for number, name in task:
         _worker.current[_worker.index] = number
-        done.append((name, _examine_file(_worker.cache, _worker.root, name, _worker.budget.taking)))
+        done.append((name, examine_file(_worker.cache, _worker.root, name, _worker.budget.taking)))
     _worker.current[_worker.index] = _NO_FILE
     return done
 
 
-def _examine_file(cache: AttributeCache, root: Path, name: str, reserve: ReserveMemory) -> FileRecord | None:
+def examine_file(cache: AttributeCache, root: Path, name: str, reserve: ReserveMemory) -> FileRecord | None:
     """The file's record, which is nothing but a problem if it can't be read; None where memory runs out."""
     try:
         data = read_file(root / name)
@@ -241,7 +241,7 @@ def _examine_file(cache: AttributeCache, root: Path, name: str, reserve: Reserve
         return None
 
 
-def _examine_alone(cache: AttributeCache, root: Path, name: str) -> FileRecord:
+def examine_alone(cache: AttributeCache, root: Path, name: str) -> FileRecord:
     """Examines a file in a process of its own, with no other beside it; its end is the photo's problem.
 
     Raises:
@@ -265,7 +265,7 @@ def _examine_alone(cache: AttributeCache, root: Path, name: str) -> FileRecord:
 
 def _send_record(sender: Connection, cache: AttributeCache, root: Path, name: str) -> None:
     _become_worker()
-    sender.send(_examine_file(cache, root, name, nullcontext))
+    sender.send(examine_file(cache, root, name, nullcontext))
 
 
 def _explain_exit(exit_code: int) -> str:

@@ -1,0 +1,68 @@
+"""Whether the engine works on the nodes of the cluster, tried on one photo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from lineup import cluster
+from lineup.cluster import Cluster
+from lineup.embedding import cluster_computation
+from lineup.embedding.cluster_worker import Work, Worker
+from lineup.embedding.missing_photos import MissingPhoto
+from lineup.engines import selection
+from lineup.errors import UserError, reason
+from lineup.settings.params import Embed
+
+# The nodes that are tried, the first ones. Most clusters have nodes of few kinds.
+_MAX_TRIED_NODES = 16
+# A node whose processors are all in use doesn't answer.
+_MAX_WAIT_SECONDS = 120.0
+_PHOTO = "photo"
+
+
+def try_engine(ray: Any, size: Cluster, folder: Path, photo: bytes, embed: Embed) -> tuple[str, int]:
+    """Computes a photo's vector on each node that has what the engine computes with.
+
+    Args:
+        ray: the module, as `cluster.connect` returns it.
+        size: what the cluster has.
+        folder: of an encoder.
+        photo: a prepared image, encoded.
+    Returns:
+        The engine, such as "openvino 2026.4.1", and the number of nodes.
+    Raises:
+        UserError: the fault of the first node that has one.
+    """
+    engines = selection.candidates(embed)
+    for engine in engines:
+        on_gpu = engine.device.type == "cuda"
+        nodes = [node.id for node in size.nodes if (node.gpus if on_gpu else node.cpus)][:_MAX_TRIED_NODES]
+        work = cluster_computation.work_for(ray, folder, [(_PHOTO, photo)], engine, embed.batch_size, 1)
+        task, needs = ray.remote(_try), {"num_cpus": 0 if on_gpu else 1, "num_gpus": int(on_gpu)}
+        results = [
+            task.options(**needs, label_selector={cluster.NODE_LABEL: node}).remote(work, photo)
+            for node in nodes
+        ]
+        try:
+            faults = [fault for fault in ray.get(results, timeout=_MAX_WAIT_SECONDS) if fault]
+        except ray.exceptions.GetTimeoutError:
+            raise UserError(
+                f"{cluster.ADDRESS_VARIABLE}: not every node has computed a photo in "
+                f"{_MAX_WAIT_SECONDS:.0f} s; look with `ray status` at what keeps them busy"
+            ) from None
+        except ray.exceptions.RayError as error:
+            raise UserError(f"{cluster.ADDRESS_VARIABLE}: a node can't compute ({reason(error)})") from None
+        if not faults:
+            return engine.described, len(nodes)
+        if engine == engines[-1]:
+            raise UserError(f"{cluster.ADDRESS_VARIABLE}: {faults[0]}")
+    raise AssertionError("there was no engine to try")
+
+
+def _try(work: Work, photo: bytes) -> str:
+    """Runs on a node: the fault of a photo's vector, or an empty string."""
+    row: pa.Table = Worker(work)(cluster_computation.as_row([MissingPhoto(_PHOTO, bytes(32), photo)]))
+    return row.column("fault")[0].as_py()

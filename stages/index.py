@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from lineup import cli, machine, paths
-from lineup.search import approximate, exact, gallery
+from lineup.search import approximate, exact, gallery, parted_build
 from lineup.storage import files
 
 log = logging.getLogger(__name__)
@@ -23,9 +23,10 @@ def main(argv: list[str] | None = None) -> None:
         exact.build_file(path, vectors.metric, vectors.dim, vectors.size, vectors.batches(), vectors.source)
     else:
         setting = f"{paths.PARAMS}: models.{model}.search"
-        built = approximate.build(settings, vectors, params.retrieve.depth, setting)
-        exact.save(path, built.index)
-        costs["search"] = built.setup.as_json()
+        setup = parted_build.build_file(
+            path, settings, vectors, params.retrieve.depth, setting, settings.part_rows
+        )
+        costs["search"] = setup.as_json()
         log.info("%s", costs["search"])
     costs |= {
         "seconds": round(time.perf_counter() - start, 3),

@@ -136,6 +136,7 @@ def index_costs(learned: LearnedSpace | None, space: VectorSpace | None) -> dict
     """
     if learned is None or space is None:
         return {}
+    assert isinstance(space.index, faiss.Index), "a refinement's own index is in one piece"
     index_mb = learned.index_bytes(space.index) / 1e6
     described: dict[str, Any] = {"dim": space.index.d, "index_mb": round(index_mb, 3)}
     if learned.note is not None:

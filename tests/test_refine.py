@@ -18,7 +18,7 @@ from lineup.refinements import k_reciprocal, local_scaling, score_normalisation,
 from lineup.refinements import refinement as refinements
 from lineup.refinements.hits import Hits
 from lineup.refinements.refinement import RefinementInput, VectorSpace
-from lineup.search import exact
+from lineup.search import exact, parted_index
 from lineup.search.gallery import Gallery
 from lineup.settings.refinement import KReciprocal, RefinementSettings
 
@@ -61,7 +61,7 @@ def space(queries: np.ndarray, images: np.ndarray, metric: exact.Metric = "cosin
 
 def searched(where: VectorSpace, k: int, excluded: np.ndarray = NONE) -> RefinementInput:
     """What `retrieve` finds, as both rows of a task."""
-    first = Hits(*exact.nearest(where.index, where.queries, k, excluded))
+    first = Hits(*parted_index.nearest(where.index, where.queries, k, excluded))
     return RefinementInput(first, first, where, excluded, k)
 
 
@@ -191,7 +191,7 @@ def test_score_fusion_of_full_weight_keeps_the_order_of_from() -> None:
 def test_query_expansion_is_the_naive_loop(metric: exact.Metric, n: int, alpha: float) -> None:
     where = scattered(metric=metric)
     task = searched(where, 12, np.array([[0, 3], [2, 7]]))
-    images = exact.stored_vectors(where.index, 40).astype(np.float64)
+    images = parted_index.vectors_at(where.index, np.arange(40)).astype(np.float64)
     expected = []
     for q, query in enumerate(where.queries.astype(np.float64)):
         total, weights = query.copy(), 1.0
@@ -266,7 +266,7 @@ def test_k_reciprocal_is_the_naive_loop(
 ) -> None:
     where = scattered(metric=metric, seed=1)
     task = searched(where, k, np.array([[1, 5]]))
-    images = exact.stored_vectors(where.index, 40).astype(np.float64)
+    images = parted_index.vectors_at(where.index, np.arange(40)).astype(np.float64)
     chosen = settings("k_reciprocal", k1=k1, k2=k2, candidates=candidates, **{"lambda": share})
     ranking = refinements.create(chosen).rank(task)
     for q, query in enumerate(where.queries.astype(np.float64)):
@@ -366,7 +366,7 @@ def test_a_neighbourhood_of_no_images_scores_nothing() -> None:
 
 
 def gallery_of(where: VectorSpace) -> Gallery:
-    vectors = exact.stored_vectors(where.index, where.index.ntotal)
+    vectors = parted_index.vectors_at(where.index, np.arange(where.index.ntotal))
     names = [f"g{i:04}" for i in range(len(vectors))]
     # In two batches, so that an image is left out of its own neighbourhood wherever it is read.
     batches = [(names[part], vectors[part]) for part in (slice(0, 7), slice(7, None))]
@@ -383,7 +383,7 @@ def scaled(where: VectorSpace, depth: int, k: int = 4) -> RefinementInput:
 @pytest.mark.parametrize("k", [1, 4, 60])
 def test_local_scaling_is_the_naive_loop(metric: exact.Metric, k: int) -> None:
     where = scattered(metric=metric)
-    images = exact.stored_vectors(where.index, 40).astype(np.float64)
+    images = parted_index.vectors_at(where.index, np.arange(40)).astype(np.float64)
 
     def score(a: np.ndarray, b: np.ndarray) -> float:
         return float(a @ b) if metric == "cosine" else -float(((a - b) ** 2).sum())

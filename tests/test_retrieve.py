@@ -97,6 +97,28 @@ def test_the_same_embeddings_give_the_same_bytes() -> None:
     assert (paths.index("row").read_bytes(), paths.ranking("row").read_bytes()) == before
 
 
+@pytest.mark.parametrize("search_settings", [{"index": "flat"}, {"index": "flat", "storage": "int8"}])
+def test_a_gallery_in_parts_is_ranked_as_in_one_piece(search_settings: dict) -> None:
+    """Neither the index of float32 vectors nor any ranking differs, junk and ties included."""
+    images = [*clustered(5, 2, 9, noise=1), *(Image(f"t{i}", "gallery", "t", [1] * 16) for i in range(20))]
+    junk = [("0/0", f"t{i}", -1) for i in range(0, 20, 3)]
+    written = []
+    for part_rows in (None, 65, 64, 7, 1):
+        prepare(images, [*junk, ("0/0", "0/3", 1)])
+        content = params("row")
+        content["models"]["row"]["search"] = {"metric": "cosine", **search_settings, "part_rows": part_rows}
+        write_params(content)
+        ranking = search("row")
+        assert (ranking.positions >= 0).sum() == 10 * 65 - 7
+        written.append((paths.ranking("row").read_bytes(), paths.index("row").read_bytes()))
+        costs = files.read_json(paths.costs("retrieve", "row"))
+        assert costs["query_ms"] > 0 and costs["device"] and costs["peak_memory_mb"] > 10
+    assert len({ranking for ranking, _ in written}) == 1
+    assert len({index for _, index in written}) == (1 if "storage" not in search_settings else 4)
+    setup = files.read_json(paths.costs("index", "row")).get("search", {"parameters": {"parts": 65}})
+    assert setup["parameters"] == {"parts": 65}
+
+
 def test_costs_say_what_was_measured() -> None:
     prepare(clustered(5, 2, 4, noise=1))
     search("row")

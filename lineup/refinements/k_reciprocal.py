@@ -15,7 +15,7 @@ import numpy as np
 from lineup.refinements import hits
 from lineup.refinements.hits import Hits, Values
 from lineup.refinements.refinement import Refinement, RefinementInput, VectorSpace, one_thread
-from lineup.search import exact
+from lineup.search import parted_index
 from lineup.search.exact import Positions, Vectors
 from lineup.settings.refinement import KReciprocal
 
@@ -46,8 +46,10 @@ class Method(Refinement[KReciprocal]):
 def _squared_distances(space: VectorSpace, query: Vectors, candidates: Positions) -> Values:
     """Squared Euclidean distances among the query, which comes first, and its candidates: float64 [n, n]."""
     count = len(candidates)
-    vectors = np.concatenate([query[None], exact.vectors_at(space.index, candidates)])
-    scores = exact.pairwise(space.index, vectors, np.tile(candidates, (count + 1, 1))).astype(np.float64)
+    vectors = np.concatenate([query[None], parted_index.vectors_at(space.index, candidates)])
+    scores = parted_index.pairwise(space.index, vectors, np.tile(candidates, (count + 1, 1))).astype(
+        np.float64
+    )
     distances = np.zeros((count + 1, count + 1))
     distances[:, 1:] = np.maximum(2 - 2 * scores, 0) if space.metric == "cosine" else -scores
     distances[1:, 0] = distances[0, 1:]

@@ -23,7 +23,7 @@ from lineup.errors import UserError, explained
 from lineup.refinements import hits
 from lineup.refinements.hits import Hits
 from lineup.refinements.refinement import LearnedSpace, Refinement, RefinementInput
-from lineup.search import exact
+from lineup.search import exact, parted_index
 from lineup.search.exact import Metric, Vectors
 from lineup.search.gallery import Gallery
 from lineup.settings.refinement import LocalScaling
@@ -88,7 +88,7 @@ class Method(Refinement[LocalScaling]):
         space, learned = given.vector_space(), given.learned
         assert isinstance(learned, Neighbourhoods), "what `learn` or `load` returned"
         depth = max(given.depth, self.settings.k)
-        positions, scores = exact.nearest(space.index, space.queries, depth, given.excluded)
+        positions, scores = parted_index.nearest(space.index, space.queries, depth, given.excluded)
         own = _mean(scores[:, : self.settings.k]).astype(np.float64)[:, None]
         of_images = np.where(positions >= 0, learned.similarity[positions], np.nan).astype(np.float64)
         return hits.best(positions, 2 * scores.astype(np.float64) - own - of_images, given.depth)

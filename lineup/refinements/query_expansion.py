@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from lineup.refinements.refinement import RefinementInput, SearchRefinement
-from lineup.search import exact
+from lineup.search import exact, parted_index
 from lineup.search.exact import Vectors
 from lineup.settings.refinement import QueryExpansion
 
@@ -27,7 +27,7 @@ class Method(SearchRefinement[QueryExpansion]):
         weights = np.ones(len(total))
         # Rank by rank: memory does not grow with n, and the order of the sum is always the same.
         for positions in given.first.positions[:, : self.settings.n].T:
-            neighbours = exact.vectors_at(space.index, positions)
+            neighbours = parted_index.vectors_at(space.index, positions)
             similarities = np.maximum(_cosines(space.queries, neighbours), 0)
             weight = np.where(positions >= 0, similarities**self.settings.alpha, 0.0)
             total += weight[:, None] * neighbours

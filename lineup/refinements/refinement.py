@@ -25,10 +25,11 @@ from threadpoolctl import ThreadpoolController
 
 from lineup.errors import UserError
 from lineup.refinements.hits import Hits
-from lineup.search import exact, gallery
+from lineup.search import gallery, parted_index
 from lineup.search.approximate import IndexSetup
 from lineup.search.exact import Metric, Positions, Vectors
 from lineup.search.gallery import Gallery
+from lineup.search.parted_index import Searchable
 from lineup.settings.params import Params
 from lineup.settings.refinement import MethodSettings, RefinementSettings
 from lineup.storage import files
@@ -48,7 +49,7 @@ class VectorSpace:
     metric: Metric
     query_ids: npt.NDArray[np.str_]
     queries: Vectors
-    index: faiss.Index
+    index: Searchable
 
 
 @dataclass(frozen=True)
@@ -160,12 +161,12 @@ class SearchRefinement(Refinement[Settings]):
     def rank(self, given: RefinementInput) -> Hits:
         """The nearest images of the method's queries."""
         index = given.vector_space().index
-        return Hits(*exact.nearest(index, self.queries(given), given.depth, given.excluded))
+        return Hits(*parted_index.nearest(index, self.queries(given), given.depth, given.excluded))
 
     def query_ms(self, given: RefinementInput) -> float:
         """The search is timed by FAISS alone, as `retrieve` times it."""
         making = mean_ms(lambda query: self.queries(given.of_query(query)), len(given.first.positions))
-        return making + exact.query_ms(given.vector_space().index, self.queries(given), given.depth)
+        return making + parted_index.query_ms(given.vector_space().index, self.queries(given), given.depth)
 
 
 def create(settings: RefinementSettings) -> Refinement[Any]:

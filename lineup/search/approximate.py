@@ -83,12 +83,13 @@ def is_exact(settings: Index, images: int) -> bool:
     return kind(settings, images) == "flat" and settings.storage == "float32"
 
 
-def build(settings: Index, gallery: Gallery, k: int, setting: str) -> Built:
+def build(settings: Index, gallery: Gallery, k: int, setting: str, empty: faiss.Index | None = None) -> Built:
     """An index of the gallery, tuned to reach its recall target.
 
     Args:
         k: the depth at which the recall target counts.
         setting: where params.yaml has the settings, which errors name.
+        empty: what `trained` returned, to build the index from a copy of it; default: trained on the gallery.
     Raises:
         UserError: the gallery is too small for the index, or the index cannot reach the target.
     """
@@ -98,16 +99,22 @@ def build(settings: Index, gallery: Gallery, k: int, setting: str) -> Built:
             f"{setting}.index: ivfpq is trained on {PQ_TRAINING_IMAGES:,} gallery images or more, "
             f"and there are {gallery.size:,}; set flat or hnsw"
         )
-    index = faiss.index_factory(
-        gallery.dim, _factory_key(chosen, settings, gallery), exact.faiss_metric(gallery.metric)
-    )
+    index = trained(settings, gallery) if empty is None else faiss.clone_index(empty)
     with threadpool_limits(limits=1):
-        _train(index, gallery)
         _fill(index, gallery)
     if chosen == "flat":
         return Built(index, IndexSetup(chosen, settings.storage, {}))
     parameters, recall = _tune(index, settings, gallery, min(k, gallery.size), setting)
     return Built(index, IndexSetup(chosen, settings.storage, parameters, settings.target, round(recall, 4)))
+
+
+def trained(settings: Index, gallery: Gallery) -> faiss.Index:
+    """An index without images, which has learned from the gallery how to store them."""
+    key = _factory_key(kind(settings, gallery.size), settings, gallery)
+    index = faiss.index_factory(gallery.dim, key, exact.faiss_metric(gallery.metric))
+    with threadpool_limits(limits=1):
+        _train(index, gallery)
+    return index
 
 
 def recalls(

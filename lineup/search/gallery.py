@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import faiss
@@ -55,6 +57,24 @@ class Gallery:
                 waiting = [joined[CHUNK_VECTORS:]]
         if sum(map(len, waiting)):
             yield np.concatenate(waiting)
+
+    def parts(self, bounds: Sequence[int]) -> Iterator[Gallery]:
+        """The gallery in parts, each held in memory; they are read in one pass.
+
+        Args:
+            bounds: where each part begins, and where the last one ends.
+        """
+        batches, held, held_images = iter(self.batches()), list[Batch](), 0
+        for start, end in pairwise(bounds):
+            while held_images < end - start:
+                held.append(next(batches))
+                held_images += len(held[-1][0])
+            ids, vectors = held.pop()
+            own = len(ids) - (held_images - (end - start))
+            part = [*held, (ids[:own], vectors[:own])]
+            held, held_images = [(ids[own:], vectors[own:])], len(ids) - own
+            yield replace(self, size=end - start, batches=functools.partial(iter, part))
+            del part
 
     def vectors_at(self, positions: Positions) -> Vectors:
         """Some of the vectors as they are searched: float32 [n, D] for n rising positions."""

@@ -7,8 +7,9 @@ from collections.abc import Iterable
 import faiss
 import numpy as np
 
-from lineup.search import exact
+from lineup.search import exact, merging
 from lineup.search.exact import Metric, Positions, Vectors
+from lineup.search.merging import Ranked
 
 
 def neighbours(
@@ -25,24 +26,18 @@ def neighbours(
     Returns:
         int64 [Q, k], positions in the gallery; -1 behind a ranking's end.
     """
-    best = np.full((len(queries), k), -1, np.int64)
-    scores = np.full((len(queries), k), -np.inf, np.float32)
-    start = 0
+    best, start = merging.nothing_ranked(len(queries)), 0
     for vectors in batches:
         if len(vectors) == 0:
             continue
         index = faiss.IndexFlat(vectors.shape[1], exact.faiss_metric(metric))
         index.add(vectors)  # type: ignore[call-arg]
-        in_batch = (excluded[:, 1] >= start) & (excluded[:, 1] < start + len(vectors))
-        near, near_scores = exact.nearest(index, queries, k, excluded[in_batch] - [0, start])
-        near_scores = np.where(near >= 0, near_scores, -np.inf)
-        near = np.where(near >= 0, near + start, -1)
-        best, scores = np.concatenate([best, near], axis=1), np.concatenate([scores, near_scores], axis=1)
-        # A stable sort keeps equal scores in the order of their positions: earlier batches hold lower ones.
-        order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-        best, scores = np.take_along_axis(best, order, axis=1), np.take_along_axis(scores, order, axis=1)
+        in_batch = merging.excluded_in_part(excluded, start, len(vectors))
+        near = Ranked(*exact.nearest(index, queries, k, in_batch))
+        best = merging.merge(best, merging.in_gallery(near, start), k)
         start += len(vectors)
-    return best
+    missing = k - best.positions.shape[1]
+    return np.pad(best.positions, ((0, 0), (0, missing)), constant_values=-1)
 
 
 def recall(positions: Positions, truth: Positions, k: int) -> float:

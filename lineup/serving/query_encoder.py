@@ -6,7 +6,6 @@ import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-import faiss
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -20,7 +19,8 @@ from lineup.engines import conversion
 from lineup.engines.engine import Engine, Network
 from lineup.errors import UserError
 from lineup.photos import decoding
-from lineup.search import exact, gallery
+from lineup.search import exact, gallery, index_file, parted_index
+from lineup.search.parted_index import Searchable
 from lineup.serving.gallery_photos import GalleryPhotos
 from lineup.settings.params import Params
 from lineup.storage import embeddings, files
@@ -33,7 +33,7 @@ class QueryEncoder:
     """A row of `models`: its index, and its encoder and text tower, which are loaded when first used."""
 
     name: str
-    index: faiss.Index
+    index: Searchable
     metric: exact.Metric
     device: torch.device
     shorter_side_px: int
@@ -65,7 +65,7 @@ class QueryEncoder:
 
     def gallery_vector(self, position: int) -> Vectors:
         """The vector of a gallery image as the index stores it, float32 [1, D]."""
-        return exact.vectors_at(self.index, np.array([position]))
+        return parted_index.vectors_at(self.index, np.array([position]))
 
     @cached_property
     def _network(self) -> Network:
@@ -97,7 +97,7 @@ def has_text(model: str, params: Params) -> bool:
     )
 
 
-def checked_index(model: str, metric: exact.Metric, ids: pa.ChunkedArray) -> faiss.Index:
+def checked_index(model: str, metric: exact.Metric, ids: pa.ChunkedArray) -> Searchable:
     """The row's index, after a check that index, embeddings and encoder belong together.
 
     They do not after a `dvc repro` that was stopped halfway.
@@ -107,7 +107,7 @@ def checked_index(model: str, metric: exact.Metric, ids: pa.ChunkedArray) -> fai
     Raises:
         UserError: one of the three is missing, or does not belong to the others.
     """
-    index, folder = exact.load(paths.index(model), metric, len(ids)), paths.embeddings(model)
+    index, folder = index_file.load(paths.index(model), metric, len(ids)), paths.embeddings(model)
     gallery.check_same_images(folder, {"gallery": ids})
     weights, built = embeddings.origin(folder).weights_sha256, files.read_json(paths.costs("index", model))
     if any(built.get(key) != value for key, value in gallery.identity(folder).items()):

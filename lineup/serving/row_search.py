@@ -20,7 +20,7 @@ from lineup.evaluation import relevance
 from lineup.refinements import refinement as refinements
 from lineup.refinements.hits import Hits
 from lineup.refinements.refinement import LearnedSpace, Refinement, RefinementInput, VectorSpace
-from lineup.search import exact, gallery
+from lineup.search import exact, gallery, parted_index
 from lineup.search.exact import Positions
 from lineup.serving import query_encoder
 from lineup.serving.gallery_photos import GalleryPhoto, GalleryPhotos
@@ -59,7 +59,7 @@ class ModelSearch:
 
     def hits(self, embed: EmbedQuery, k: int, excluded: Positions) -> Hits:
         """The k nearest images of the query."""
-        return Hits(*exact.nearest(self.encoder.index, embed(self.encoder), k, excluded))
+        return Hits(*parted_index.nearest(self.encoder.index, embed(self.encoder), k, excluded))
 
     def space(self, embed: EmbedQuery) -> VectorSpace:
         """The row's vectors, and the query among them."""

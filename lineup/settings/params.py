@@ -139,6 +139,11 @@ class Search(Index):
     """How a model's vectors are compared and indexed."""
 
     metric: Literal["cosine", "l2"]
+    part_rows: int | None = Field(
+        default=None,
+        ge=1,
+        description="a larger gallery is searched in parts of so many images or fewer; default: in one piece",
+    )
 
 
 class Relevance(Strict):

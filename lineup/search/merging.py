@@ -1,0 +1,48 @@
+"""Rankings of parts of a gallery, merged into the ranking of the whole gallery.
+
+A score depends on its two vectors alone (`exact.nearest`), and images are ordered by score and position. So
+the merged ranking is that of a search in one piece, byte for byte, however the gallery is divided and in
+whatever order its parts are merged.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from lineup.search.exact import Positions, Vectors
+
+
+class Ranked(NamedTuple):
+    """The nearest images of Q queries, as `exact.nearest` returns them.
+
+    positions: int64 [Q, K]; -1 behind a ranking's end. scores: float32 [Q, K]; NaN behind a ranking's end.
+    """
+
+    positions: Positions
+    scores: Vectors
+
+
+def nothing_ranked(queries: int) -> Ranked:
+    """Empty rankings, to merge the first part with."""
+    return Ranked(np.empty((queries, 0), np.int64), np.empty((queries, 0), np.float32))
+
+
+def merge(one: Ranked, other: Ranked, k: int) -> Ranked:
+    """The k best of two rankings of different images, by falling score, equal ones by position."""
+    positions = np.concatenate([one.positions, other.positions], axis=1)
+    scores = np.concatenate([one.scores, other.scores], axis=1)
+    order = np.lexsort((positions, -scores, positions < 0), axis=-1)[:, :k]
+    return Ranked(np.take_along_axis(positions, order, axis=1), np.take_along_axis(scores, order, axis=1))
+
+
+def in_gallery(part: Ranked, start: int) -> Ranked:
+    """A part's ranking by positions in the whole gallery, where the part begins at `start`."""
+    return Ranked(np.where(part.positions >= 0, part.positions + start, -1), part.scores)
+
+
+def excluded_in_part(excluded: Positions, start: int, images: int) -> Positions:
+    """The excluded pairs of a part of the gallery: int64 [E, 2] of (query, position in the part)."""
+    in_part = (excluded[:, 1] >= start) & (excluded[:, 1] < start + images)
+    return excluded[in_part] - [0, start]

@@ -48,7 +48,8 @@ def estimate(least: FloatArray, known: Overlaps, error_rate: float) -> Leads:
         error_rate: the probability that any of the 2P bounds is ever too high.
     """
     (count, judged), queries = least.shape, known.limits.shape[1]
-    errors = np.full(count, error_rate / max(count, 1))
+    # Rows that have the same answers on every query can't be told apart wrongly.
+    errors = np.full(count, error_rate / max((known.differing > 0).sum(), 1))
     draws = Draws(least + known.offsets(judged), known.differ[:, :judged], known.differing)
     by_bets = confidence_sequence.lower_bounds(draws, errors) * known.differing - known.total_offsets
     # Where few queries are left, it says more that none of them can change a lead by more than its limit.

@@ -147,6 +147,7 @@ class _Bets:
 def _in_products(values: FloatArray) -> FloatArray:
     """[C, n], with zeros added, as [C, _FACTORS_PER_PRODUCT, number of products]."""
     columns, count = values.shape
-    padded = np.zeros((columns, -(-count // _FACTORS_PER_PRODUCT) * _FACTORS_PER_PRODUCT))
+    products = -(-count // _FACTORS_PER_PRODUCT)
+    padded = np.zeros((columns, products * _FACTORS_PER_PRODUCT))
     padded[:, :count] = values
-    return padded.reshape(columns, _FACTORS_PER_PRODUCT, -1)
+    return padded.reshape(columns, _FACTORS_PER_PRODUCT, products)

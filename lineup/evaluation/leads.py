@@ -107,4 +107,4 @@ def least_leads(ranked: IntArray, right: FloatArray, unjudged: BoolArray) -> Flo
         ahead = right[first] - right[second]
         leads[0].append(ahead + both - unknown[second])
         leads[1].append(both - ahead - unknown[first])
-    return np.array(leads).reshape(-1, queries)
+    return np.array(leads, np.float64).reshape(2 * len(leads[0]), queries)

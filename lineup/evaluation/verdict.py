@@ -4,8 +4,8 @@ Queries are judged in a random order, so that those judged so far are a random s
 replacement. A mean's lower bound comes from the lowest scores that are possible, and its upper bound from the
 highest, so that unjudged answers widen the interval and never make it wrong.
 The differences of P pairs of rows have 2P bounds. Each of them is ever wrong with probability 0.05 / 2P at
-most, so that any of them is with probability 0.05 at most, however the rows depend on each other (Bonferroni).
-A row is called better where the lower bound of its lead is above 0. Rows with the same answers on every query
+most, so that any of them is with probability 0.05 at most, however the rows depend on each other
+(Bonferroni). A row is called better where the lower bound of its lead is above 0. Rows with the same answers on every query
 are not counted among the pairs.
 
 Symbols: R rows; P pairs; N queries on which not all rows have the same answers; n judged ones of these.

@@ -10,6 +10,7 @@ project that has labels are judged instead, as someone would who knows the label
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -36,6 +37,7 @@ NUMBERS_OF_TIES = (1, 3)
 RUNS_AT_ONCE = 50
 DIFFERENCES, NUMBERS_OF_PAIRS = (0.05, 0.1, 0.2), (1, 10, 78)
 LOOKS_OF_WIDTH = (30, 100, 300)
+SIZES_TIMED = ((5, 100), (16, 5_000))
 SCREENS = 30
 
 
@@ -228,6 +230,23 @@ def widths(random: np.random.Generator, judged: int, pairs: int) -> tuple[float,
     return float(np.median(width / by_t)), float(np.median(width) / by_hoeffding)
 
 
+def seconds_of_a_look(random: np.random.Generator, rows: int, judged: int) -> float:
+    """Processor time of the verdict after `judged` of a fifth more queries, without the overlaps."""
+    queries = judged * 6 // 5
+    of_query = random.normal(size=(queries, IMAGES))
+    every = rows_of([ranked(Noise(of_query, random.normal(size=of_query.shape)), 1.2) for _ in range(rows)])
+    known = overlaps.between(list(every.answers))
+    names = [f"row_{number}" for number in range(rows)]
+    answers = dict(zip(names, every.answers, strict=True))
+    relevance_of = dict(zip(names, every.right[:, :judged], strict=True))
+    taken = []
+    for _ in range(5):
+        start = time.process_time()
+        verdict.from_answers(answers, relevance_of, known)
+        taken.append(time.process_time() - start)
+    return float(np.median(taken))
+
+
 class Agreement(NamedTuple):
     """How runs that judge a project's rankings by its labels agree with all its labels."""
 
@@ -243,21 +262,22 @@ class Agreement(NamedTuple):
 
 def agreement(rows: Rows, random: np.random.Generator, runs: int, screens: int) -> Agreement:
     """Judges the queries of `rows` in `runs` random orders, and looks again and again."""
-    queries = rows.answers.shape[1]
     results, missed_ever = [], 0
+    queries = int(overlaps.between(list(rows.answers)).tell_apart.sum())
     for start in range(0, runs, RUNS_AT_ONCE):
-        orders = [random.permutation(queries) for _ in range(min(RUNS_AT_ONCE, runs - start))]
+        count = min(RUNS_AT_ONCE, runs - start)
+        orders = [random.permutation(rows.answers.shape[1]) for _ in range(count)]
         batch = judging(rows, orders)
         missed = np.zeros(batch.runs, bool)
-        shown = min(screens, batch.least.shape[1])
         for judged in _looks(batch, 20):
             low, high = batch.bounds(judged, len(batch.truth))
             missed |= ((low > batch.truth + 1e-9) | (high < batch.truth - 1e-9)).any(axis=1)
-            if judged == shown:
+            if judged == min(screens, queries):
                 results.append(_at_look(rows, batch, low, high, judged))
         missed_ever += int(missed.sum())
-    columns = np.concatenate(results, axis=1).mean(axis=1).tolist()
-    return Agreement(len(rows.answers), batch.least.shape[1], *columns, missed_ever / runs)
+    order, best, in_order, decided, false = np.concatenate(results, axis=1).mean(axis=1).tolist()
+    count = len(rows.answers)
+    return Agreement(count, queries, order, best, in_order, decided, false, missed_ever / runs)
 
 
 def _at_look(rows: Rows, batch: Judging, low: FloatArray, high: FloatArray, judged: int) -> FloatArray:
@@ -316,6 +336,10 @@ def main() -> None:
     for judged in LOOKS_OF_WIDTH:
         by_t, by_hoeffding = widths(random, judged, 10)
         print(f"width after {judged} queries: {by_t:.2f} times a t interval, {by_hoeffding:.2f} Hoeffding's")
+    for rows, judged in SIZES_TIMED:
+        print(
+            f"{rows} rows, {judged:,} judged: {seconds_of_a_look(random, rows, judged):.3f} s of a processor"
+        )
 
 
 def _print_agreement(project: Path, runs: int) -> None:

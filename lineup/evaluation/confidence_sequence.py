@@ -120,7 +120,7 @@ class _Bets:
         squares = (values**2).sum(axis=1) / np.maximum(self.counts, 1)
         self.deviations = np.sqrt(np.maximum(squares - (self.drawn / np.maximum(self.counts, 1)) ** 2, 0))
         before = sums - values
-        left = self._sizes[:, None] - np.cumsum(draws.in_set, axis=1) + draws.in_set
+        left = (self._sizes[:, None] - np.cumsum(draws.in_set, axis=1) + draws.in_set).astype(np.float64)
         self.never_won = np.max(before + left * values, axis=1, initial=0)
         self._before, self._scaled = _in_products(before), _in_products(left * values)
         self._in_set = _in_products(draws.in_set.astype(np.float64))

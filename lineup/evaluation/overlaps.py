@@ -97,7 +97,7 @@ def between(answers: Sequence[IntArray]) -> Overlaps:
     for number, (first, second) in enumerate(pairs):
         shared = _shared(by_rank[first], by_rank[second])
         limits[:, number] = lengths[second] - shared, lengths[first] - shared
-    tell_apart = limits.any(axis=(0, 1)) if pairs else np.ones(queries, bool)
+    tell_apart = np.asarray(limits.any(axis=(0, 1)) if pairs else np.ones(queries), bool)
     return Overlaps(depth, tell_apart, limits.reshape(-1, queries)[:, tell_apart])
 
 

@@ -5,8 +5,8 @@ replacement. A mean's lower bound comes from the lowest scores that are possible
 highest, so that unjudged answers widen the interval and never make it wrong.
 The differences of P pairs of rows have 2P bounds. Each of them is ever wrong with probability 0.05 / 2P at
 most, so that any of them is with probability 0.05 at most, however the rows depend on each other
-(Bonferroni). A row is called better where the lower bound of its lead is above 0. Rows with the same answers on every query
-are not counted among the pairs.
+(Bonferroni). A row is called better where the lower bound of its lead is above 0. Rows that have the same
+answers to every query are not counted among the pairs.
 
 Symbols: R rows; P pairs; N queries on which not all rows have the same answers; n judged ones of these.
 """
@@ -165,7 +165,7 @@ def _pair_estimates(rows: list[str], ranks: dict[str, int], known: Leads, judged
     for number, pair in enumerate(names):
         lead, reverse = number, number + len(names)
         if ranks[pair[0]] > ranks[pair[1]]:
-            pair, lead, reverse = pair[::-1], reverse, lead
+            pair, lead, reverse = (pair[1], pair[0]), reverse, lead
         low, wait = float(known.lows[lead]), known.waits[lead]
         more = math.ceil(wait) if judged >= FEWEST_QUERIES_FOR_A_RATE and math.isfinite(wait) else None
         difference = float(known.means[lead] - known.means[reverse]) / 2

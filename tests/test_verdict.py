@@ -294,3 +294,11 @@ def test_thirty_screens_order_rows_of_emoji_as_all_labels_do() -> None:
     for first, second in combinations(answers, 2):
         low, _, high = of_pair(after_30, first, second)
         assert low < relevance[first].mean() - relevance[second].mean() < high
+
+
+def test_a_lead_that_the_rest_could_just_undo() -> None:
+    """After one of two queries `a` leads by one answer; on the other one `b` could do the same."""
+    answers = {"a": np.array([[1, 2], [1, 2]]), "b": np.array([[1, 3], [1, 3]])}
+    found = verdict.from_answers(answers, {"a": np.array([[0.0, 1]]), "b": np.array([[0.0, 0]])})
+    assert of_pair(found, "a", "b") == (0, 0.5, 0.5)
+    assert not found.pairs[0].decided

@@ -71,7 +71,9 @@ def _waits(draws: Draws, leads: IntArray, known: Overlaps, thresholds: FloatArra
     mean's z value does, whose variance is that of n draws without replacement of N.
     """
     chosen = Draws(draws.values[leads], draws.in_set[leads], draws.sizes[leads])
-    logs = confidence_sequence.log_capitals(chosen, known.total_offsets[leads] / chosen.sizes)
+    claims = known.total_offsets[leads] / chosen.sizes
+    impossible = np.where(chosen.in_set, chosen.values, 0).sum(axis=1) / chosen.sizes
+    logs = confidence_sequence.log_capitals(chosen, np.maximum(claims, impossible + _ROUNDING_ERROR))
     shortest, longest = np.ones(len(leads)), np.full(len(leads), _LONGEST_WAIT)
     endless = confidence_sequence.merged(logs * _LONGEST_WAIT) < thresholds
     for _ in range(30):

@@ -167,7 +167,9 @@ def _pair_estimates(rows: list[str], ranks: dict[str, int], known: Leads, judged
         if ranks[pair[0]] > ranks[pair[1]]:
             pair, lead, reverse = (pair[1], pair[0]), reverse, lead
         low, wait = float(known.lows[lead]), known.waits[lead]
-        more = math.ceil(wait) if judged >= FEWEST_QUERIES_FOR_A_RATE and math.isfinite(wait) else None
+        more = (
+            max(1, math.ceil(wait)) if judged >= FEWEST_QUERIES_FOR_A_RATE and math.isfinite(wait) else None
+        )
         difference = float(known.means[lead] - known.means[reverse]) / 2
         estimates.append(PairEstimate(*pair, difference, low, -float(known.lows[reverse]), low > 0, more))
     return sorted(estimates, key=lambda pair: (ranks[pair.better], ranks[pair.worse]))

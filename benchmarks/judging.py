@@ -327,7 +327,7 @@ def main() -> None:
         print(f"  {2 * ties} rows, {runs} runs: {shares}", flush=True)
     for difference in DIFFERENCES:
         for pairs in NUMBERS_OF_PAIRS:
-            taken = screens_until_decided(random, options.runs // 10, difference, pairs)
+            taken = screens_until_decided(random, options.runs // 5, difference, pairs)
             quartiles = " ".join(f"{value:.0f}" for value in np.percentile(taken, (25, 50, 75)))
             print(f"difference {difference}, one of {pairs} pairs: quartiles {quartiles} screens", flush=True)
     for judged in LOOKS_OF_WIDTH:

@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Embeds photos and searches a gallery, exactly as the row was measured.
 
-This file and the folder around it are all that a service needs. It imports numpy, Pillow, onnxruntime and, to
-search, faiss; `tokenizers` to embed texts, and pillow-heif to read HEIC, where they are wanted.
+This file and the folder around it are all that a service needs. It imports numpy, Pillow, onnxruntime and,
+to search, faiss; `tokenizers` to embed texts, and pillow-heif to read HEIC, where they are wanted.
 
     import lineup_row
     vectors = lineup_row.embed(["a.jpg", "b.jpg"])           # float32 [2, D]
     for hit in lineup_row.search("a.jpg", k=5, threshold="default"):
         print(hit.rank, hit.score, hit.label, hit.path)
 
-A photo is prepared in three steps, in this order: `decode` (upright, 8-bit RGB, on white), `shrink` (as it was
-stored before the measurement), and the steps of the network's own transform. settings.json holds every number.
+A photo is prepared in three steps, in this order: `decode` (upright, 8-bit RGB, on white), `shrink` (as it
+was stored before the measurement), and the steps of the network's own transform. settings.json holds every
+number.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ Vectors = np.ndarray  # float32 [N, D]
 Vector = np.ndarray  # float32 [D]
 Photo = str | os.PathLike[str] | bytes  # a path, or a file's content
 
-# ---------------------------------------------------------------------------------------------------- decoding
+# ------------------------------------------------------------------------------------------------- decoding
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF", "JPEG2000", "PPM")
 MAX_PIXELS = 2 * 89_478_485
@@ -124,7 +125,7 @@ def shrink(decoded: Decoded, shorter_side_px: int) -> Image.Image:
 
 
 def _shrunk_size(width: int, height: int, shorter_side_px: int) -> tuple[int, int]:
-    """The shorter side becomes what preserves the aspect ratio best, up to a sixteenth more than asked for."""
+    """The shorter side may have up to a sixteenth more, whichever preserves the aspect ratio best."""
     shorter, longer = min(width, height), max(width, height)
     if shorter <= shorter_side_px:
         return width, height
@@ -419,6 +420,18 @@ _STEPS: dict[str, Callable[[Any, Mapping[str, Any]], Any]] = {"resize": _resize,
 
 Metric = Literal["cosine", "l2"]
 MARGIN = 8  # candidates beyond k
+# How a row of settings.json may rank: by its index, or by a method of `Row` that refines other rows.
+METHODS = (
+    "nearest",
+    "approximate",
+    "whitening",
+    "query_expansion",
+    "k_reciprocal",
+    "local_scaling",
+    "score_normalisation",
+    "reciprocal_rank_fusion",
+    "score_fusion",
+)
 
 
 class Hits(NamedTuple):
@@ -455,7 +468,7 @@ def searchable(vectors: Vectors, metric: Metric) -> Vectors:
 
 
 class Index:
-    """A FAISS index of the gallery. It scores candidates again, pair by pair, and orders equal ones by position."""
+    """A FAISS index of the gallery, whose candidates are scored again, pair by pair; position breaks ties."""
 
     def __init__(self, path: Path, metric: Metric) -> None:
         import faiss  # type: ignore[import-untyped,unused-ignore]
@@ -506,8 +519,8 @@ def best(positions: np.ndarray, scores: np.ndarray, k: int) -> Hits:
 class Row:
     """The row that settings.json describes, loaded from its folder.
 
-    Networks, indexes and the gallery are loaded when they are first needed. `search` and `embed` may be called
-    by several threads.
+    Networks, indexes and the gallery are loaded when they are first needed. Several threads may call `search`
+    and `embed`.
 
     threads: how many each network computes with; None for all cores.
     """
@@ -569,7 +582,7 @@ class Row:
         return self.search_vectors(vectors, k, threshold)
 
     def search_text(self, text: str, k: int = 10, threshold: float | None = None) -> list[Hit]:
-        """The k gallery photos that are nearest to a text. Thresholds of settings.json hold for photos only."""
+        """The k gallery photos that are nearest to a text. The thresholds hold for photos only."""
         vectors = {name: self._text_vectors(name, [text])[0] for name in self._encoders}
         return self.search_vectors(vectors, k, threshold)
 
@@ -589,7 +602,7 @@ class Row:
             if least is None or score >= least
         ]
 
-    # ------------------------------------------------------------------------------------ from photo to vector
+    # --------------------------------------------------------------------------------- from photo to vector
 
     def _shrunk(self, photo: Photo) -> Image.Image:
         where, data = ("photo", photo) if isinstance(photo, bytes) else (os.fspath(photo), b"")
@@ -649,10 +662,10 @@ class Row:
         path = str(self.folder / file)
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
-    # ------------------------------------------------------------------------------------ from vector to answer
+    # -------------------------------------------------------------------------------- from vector to answer
 
     def _space(self, space: str | None) -> str:
-        spaces = self.settings["spaces"]
+        spaces = [*self.settings["spaces"]]
         if space is None and len(spaces) > 1:
             raise ValueError(f"space: name one of {', '.join(spaces)}, as the row compares vectors of each")
         if space is not None and space not in self._rows:

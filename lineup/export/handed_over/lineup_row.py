@@ -500,10 +500,15 @@ class Index:
             scores = self.scores(vector, positions)
             hits = best(positions, scores, k)
             # Where the last candidate is as near as the last hit, an image that is left out may be as near.
-            tied = len(positions) == depth and depth < size and hits.scores[-1] - scores.min() <= 1e-6
+            tied = len(positions) == depth and depth < size and _as_near(hits.scores[-1], scores.min())
             if not tied:
                 return hits
             depth = min(size, 2 * depth)
+
+
+def _as_near(one: float, other: float) -> bool:
+    """Whether two scores differ by no more than rounding."""
+    return abs(one - other) <= 1e-6 * max(1.0, abs(one))
 
 
 def best(positions: np.ndarray, scores: np.ndarray, k: int) -> Hits:

@@ -73,12 +73,12 @@ def run(row: str, target: Path, params: Params, *, threshold: Threshold | None, 
         encoders = {model: _write_networks(model, plan, folder) for model in plan.models}
         plan.write(folder)
         gallery_files.write(folder, photos, plan)
-        settings = _settings(plan, encoders, chosen, len(photos.ids))
-        files.write_json(folder / SETTINGS_FILE, settings)
+        content = settings(plan, encoders, chosen, len(photos.ids))
+        files.write_json(folder / SETTINGS_FILE, content)
         for name in _MODULES:
             shutil.copyfile(Path(lineup_row.__file__).with_name(name), folder / name)
         files.write_text(folder / "LICENSES", licences.text(rights))
-        files.write_text(folder / "README.md", card.text(plan, settings, rights))
+        files.write_text(folder / "README.md", card.text(plan, content, rights))
         selftest_files.write(folder, plan, samples)
         selftest_files.run(folder, row)
 
@@ -103,8 +103,8 @@ def check_target(target: Path, force: bool) -> None:
 
 def _is_export(folder: Path) -> bool:
     try:
-        settings = json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))
-        return str(settings["made_by"]).startswith(_MADE_BY) and (folder / _MODULES[0]).is_file()
+        content = json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))
+        return str(content["made_by"]).startswith(_MADE_BY) and (folder / _MODULES[0]).is_file()
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
@@ -139,10 +139,16 @@ def _write_networks(model: str, plan: SearchPlan, folder: Path) -> JsonObject:
     }
 
 
-def _settings(
+def settings(
     plan: SearchPlan, encoders: dict[str, JsonObject], threshold: JsonObject | None, images: int
 ) -> JsonObject:
-    """The content of settings.json."""
+    """The content of settings.json, after the plan has named its files.
+
+    Args:
+        encoders: an entry for each model.
+        threshold: what `match_threshold.chosen` returned.
+        images: how many the gallery has.
+    """
     spaces = {
         space: {
             "index": plan.index_file(space),
@@ -162,7 +168,7 @@ def _settings(
         "spaces": spaces,
         "rows": plan.rows,
         "threshold": threshold,
-        "thresholds": match_threshold.listed(plan.row),
+        "thresholds": match_threshold.listed(plan.row) if threshold else [],
         "gallery_images": images,
         "versions": {package: metadata.version(package) for package in _PACKAGES},
     }

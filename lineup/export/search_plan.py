@@ -17,6 +17,7 @@ from lineup import paths
 from lineup.errors import UserError
 from lineup.export.handed_over import lineup_row
 from lineup.refinements import refinement as refinements
+from lineup.refinements.approximate import INDEX_FILE
 from lineup.search import exact, gallery
 from lineup.search.exact import Metric, Vectors
 from lineup.serving import row_search
@@ -68,8 +69,12 @@ class SearchPlan:
         """Writes the indexes and what was learned, and names the files in `rows`."""
         for space in self.spaces:
             file = self.index_file(space)
-            if space in self.params.models:
-                shutil.copyfile(paths.index(space), folder / file)
+            # A stored index is copied: one that is mapped into memory can't always be written.
+            stored = (
+                paths.index(space) if space in self.params.models else paths.refinement(space) / INDEX_FILE
+            )
+            if stored.exists():
+                shutil.copyfile(stored, folder / file)
             else:
                 exact.save(folder / file, self._own_index(space))
             self.rows[space]["index"] = file

@@ -125,6 +125,7 @@ def test_the_gallery_table_has_the_searched_vectors_and_names(empty_folder: Path
             vectors = np.array(table.column(column).to_pylist(), np.float32)
             assert np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=1e-6)
     service = lineup_row.Row(tmp_path / "whitened")
+    table = pq.read_table(tmp_path / "whitened" / "gallery.parquet")
     stored = np.array(table.column("vector").to_pylist(), np.float32)
     assert service._index_of("whitened").vectors(np.arange(25)) == pytest.approx(stored, abs=1e-6)
     with pytest.raises(ValueError, match="a, b"):

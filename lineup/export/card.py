@@ -10,12 +10,14 @@ from typing import Any
 import jinja2
 import yaml
 
+from lineup import paths
 from lineup.evaluation import markdown, row_metrics
 from lineup.evaluation.rich_text import Data
 from lineup.evaluation.row_metrics import Average, RowCosts, RowMetrics
 from lineup.export.licences import Rights
 from lineup.export.search_plan import SearchPlan
-from lineup.export.selftest_files import PHOTOS
+from lineup.export.selftest_files import NEEDS_PACKAGE, PHOTOS
+from lineup.storage import parquet
 
 JsonObject = dict[str, Any]
 
@@ -39,6 +41,7 @@ def text(plan: SearchPlan, settings: JsonObject, rights: Sequence[Rights]) -> st
         version=metadata.version("lineup"),
         warnings=[_escaped(each.warning) for each in rights if each.warning],
         photos=PHOTOS,
+        heic=" pillow-heif" if _has_heic() else "",
         example_space="" if len(plan.spaces) == 1 else f', space="{plan.spaces[0]}"',
         dimensions=first["dimensions"],
         has_threshold=settings["threshold"] is not None,
@@ -59,6 +62,12 @@ def text(plan: SearchPlan, settings: JsonObject, rights: Sequence[Rights]) -> st
         ],
         rebuild=", with the vectors of `gallery.parquet` as an example",
     )
+
+
+def _has_heic() -> bool:
+    """Whether a test photo needs the package pillow-heif."""
+    formats = parquet.read_table(paths.manifest("test"), columns=["format"]).column("format")
+    return NEEDS_PACKAGE in formats.unique().to_pylist()
 
 
 def _escaped(content: str) -> str:

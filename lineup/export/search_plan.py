@@ -81,7 +81,7 @@ class SearchPlan:
         for row in self.rows:
             if tensors := self._learned(row):
                 self.rows[row]["learned"] = f"learned_{row}.npz"
-                np.savez(folder / f"learned_{row}.npz", **tensors)
+                np.savez(folder / f"learned_{row}.npz", **tensors)  # type: ignore[arg-type]
 
     def _own_index(self, space: str) -> faiss.Index:
         search = _searches(self.opened.search, self.row, self.params)[space]

@@ -26,6 +26,7 @@ from lineup.storage import embeddings, files, parquet
 PHOTOS = 10
 ANSWERS = 5
 FOLDER = "selftest"
+NEEDS_PACKAGE = "HEIC"
 # Scores may differ by this share of the distance between a query's first score and its hundredth.
 _TOLERANCE = 1e-3
 _SPREAD_RANKS = 100
@@ -47,13 +48,21 @@ class Photo:
 def choose() -> list[Photo]:
     """Ten test photos, spread over the queries in the order of their ids; then over the gallery.
 
+    Photos that need a further package to be decoded come last.
+
     Raises:
         UserError: no file of a test photo is here.
     """
-    manifest = parquet.read_table(paths.manifest("test"), columns=["image_id", "split", "paths"])
+    columns = ["image_id", "split", "paths", "format"]
+    manifest = parquet.read_table(paths.manifest("test"), columns=columns)
     chosen: list[Photo] = []
-    for split in ("query", "gallery"):
-        images = manifest.filter(pc.field("split") == split)
+    needs_package = pc.field("format") == NEEDS_PACKAGE
+    for wanted_images in (
+        (pc.field("split") == "query") & ~needs_package,
+        (pc.field("split") == "gallery") & ~needs_package,
+        needs_package,
+    ):
+        images = manifest.filter(wanted_images)
         ids, several = (images.column(name).to_pylist() for name in ("image_id", "paths"))
         wanted = PHOTOS - len(chosen)
         spread = np.linspace(0, len(ids) - 1, min(wanted, len(ids))).astype(int).tolist()

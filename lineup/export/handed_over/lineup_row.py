@@ -473,7 +473,8 @@ class Index:
     def __init__(self, path: Path, metric: Metric) -> None:
         import faiss  # type: ignore[import-untyped,unused-ignore]
 
-        self.faiss, self.metric = faiss.read_index(str(path)), metric
+        self.metric: Metric = metric
+        self.faiss = faiss.read_index(str(path))
         lists = faiss.try_extract_index_ivf(self.faiss)
         if lists is not None and not isinstance(self.faiss, faiss.IndexRefine):
             lists.make_direct_map()
@@ -841,9 +842,9 @@ def row() -> Row:
     return Row()
 
 
-def embed(photos: Sequence[Photo]) -> Vectors:
+def embed(photos: Sequence[Photo], space: str | None = None) -> Vectors:
     """See `Row.embed`."""
-    return row().embed(photos)
+    return row().embed(photos, space)
 
 
 def search(photo: Photo, k: int = 10, threshold: float | Literal["default"] | None = None) -> list[Hit]:

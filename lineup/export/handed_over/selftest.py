@@ -29,9 +29,12 @@ def differences(folder: Path) -> list[str]:
         wanted = {space: stored[space] for space in row.settings["spaces"]}
     for number, photo in enumerate(expected["photos"]):
         file, least = folder / photo["file"], expected["least_cosine"]
-        cosines = {
-            space: cosine(row.embed([file], space)[0], vectors[number]) for space, vectors in wanted.items()
-        }
+        try:
+            embedded = {space: row.embed([file], space)[0] for space in wanted}
+        except lineup_row.BadPhoto as error:
+            differing.append(str(error))
+            continue
+        cosines = {space: cosine(embedded[space], vectors[number]) for space, vectors in wanted.items()}
         differing += [
             f"{photo['file']}: the vector of {space} has a cosine of {value:.6f} to the row's own, "
             f"instead of {least:g} or more"

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
+import open_clip
 import pytest
 import torch
 import yaml
@@ -21,9 +22,10 @@ from PIL import Image
 from lineup.commands.group import run as lineup
 from lineup.encoders import encoder_folder, libraries
 from lineup.encoders.encoder import Encoder as LoadedEncoder
+from lineup.encoders.encoder import TextEncoder
 from lineup.encoders.encoder_config import EncoderConfig
 from lineup.errors import UserError
-from lineup.export import folder, licences, networks, transform_steps
+from lineup.export import folder, licences, networks, tokenizer_file, transform_steps
 from lineup.export.handed_over import lineup_row
 from lineup.serving import gallery_photos, query_encoder
 from lineup.settings import params as settings_file
@@ -315,21 +317,17 @@ def check_text(name: str, source: Path, target: Path) -> None:
     encoder, text = networks.load(source)
     assert text is not None
     written = networks.write_text(name, text, source, target, "text.onnx")
-    assert written is not None
-    entry = {"dimensions": encoder.dim, "metric": "cosine", "text": {"file": "text.onnx", **vars(written)}}
+    assert written is not None and written.tokenizer is not None
+    entry = {
+        "dimensions": encoder.dim,
+        "metric": "cosine",
+        "text": {"file": "text.onnx", **written.to_json()},
+    }
     content = {"encoders": {name: entry}, "spaces": {name: {}}, "rows": {name: {"method": "nearest"}}}
     (target / "settings.json").write_text(json.dumps(content), encoding="utf-8")
     texts = ["a photo of a pizza", "a slice of apple of a photo of a slice"]
     service = lineup_row.Row(target)
-    if name == "open_clip":  # whose tokenizer is code of its package
-        assert written.tokenizer is None
-        with pytest.raises(ValueError, match="embed_tokens"):
-            service.embed_texts(texts)
-        tokens = text.tokenize(texts)
-        assert isinstance(tokens, torch.Tensor)
-        own = service.embed_tokens({"tokens": tokens.numpy()})
-    else:
-        own = service.embed_texts(texts)
+    own = service.embed_texts(texts)
     with torch.inference_mode():
         for sentence, vector in zip(texts, own, strict=True):
             expected = text.module(text.tokenize([sentence])).numpy()[0]
@@ -373,3 +371,19 @@ def test_a_transform_that_can_not_be_written_is_refused(tmp_path: Path) -> None:
     Posterised.transforms = (Solarize(),)  # type: ignore[assignment]
     with pytest.raises(UserError, match="the step Solarize"):
         transform_steps.steps("row", LoadedEncoder(torch.nn.Identity(), Posterised(), config))
+
+
+def test_a_tokenizer_that_gives_other_tokens_is_left_out(tmp_path: Path) -> None:
+    own = open_clip.SimpleTokenizer()
+    encoder = TextEncoder(torch.nn.Identity(), own, EncoderConfig.model_construct(text=None))  # type: ignore[arg-type]
+    right = {text: {"tokens": own([text])} for text in ("a photo", "Zwölf  Boxkämpfer, 12 x")}
+    wrong = {text: {"tokens": sample["tokens"].flip(1)} for text, sample in right.items()}
+    assert tokenizer_file.write(encoder, tmp_path, tmp_path / "wrong.json", wrong) is None
+    assert not (tmp_path / "wrong.json").exists()
+    written = tokenizer_file.write(encoder, tmp_path, tmp_path / "right.json", right)
+    assert written == tokenizer_file.TokenizerFile("right.json", 77, 0, "!", True)
+    entry = {"text": {"file": "text.onnx", "inputs": ["tokens"], "tokenizer": None}}
+    content = {"encoders": {"m": entry}, "spaces": {"m": {}}, "rows": {"m": {"method": "nearest"}}}
+    (tmp_path / "settings.json").write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(ValueError, match="embed_tokens"):
+        lineup_row.Row(tmp_path).embed_texts(["a photo"])

@@ -7,7 +7,6 @@ import json
 import logging
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -135,7 +134,7 @@ def _write_networks(model: str, plan: SearchPlan, folder: Path) -> JsonObject:
         "image_size": encoder.config.image_size,
         "steps": steps,
         **transform_steps.scaling(encoder.config),
-        "text": {"file": text_file, **asdict(written)} if written else None,
+        "text": {"file": text_file, **written.to_json()} if written else None,
     }
 
 

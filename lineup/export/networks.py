@@ -7,7 +7,7 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ from lineup.encoders.encoder import Encoder, TextEncoder
 from lineup.engines import onnxruntime as graphs
 from lineup.engines.engine import CannotConvert
 from lineup.errors import UserError
-from lineup.storage import files
+from lineup.export import tokenizer_file
+from lineup.export.tokenizer_file import TokenizerFile
 
 log = logging.getLogger(__name__)
 
@@ -30,19 +31,22 @@ _TRACED_IMAGES = 2
 _CHECKED_BATCHES = (1, 3)
 # The largest difference from PyTorch's output, as a share of the vector's length.
 _MOST_DIFFERENT = 1e-3
-_TEXTS = ("a photo", "A café, 3 x 4 metres: is it open?", "x", "red shoes " * 60)
+_TEXTS = ("a photo", "A café, 3 x 4 metres: is it open?", "x", "It's  naïve: 日本語", "red shoes " * 60)
 
 
 @dataclass(frozen=True)
 class TextFile:
-    """A text tower's inputs by name, and its tokenizer, which is None where `tokenizers` can't read it."""
+    """A text tower: the names of its inputs, and its tokenizer, which is None where it is no file."""
 
     inputs: tuple[str, ...]
-    tokenizer: str | None
-    max_length: int | None = None
-    pad_id: int = 0
-    pad_token: str = ""
-    pad_to_max_length: bool = False
+    tokenizer: TokenizerFile | None
+
+    def to_json(self) -> dict[str, Any]:
+        """As settings.json has it, without the tower's own file."""
+        return {
+            "inputs": [*self.inputs],
+            **(asdict(self.tokenizer) if self.tokenizer else {"tokenizer": None}),
+        }
 
 
 def check_installed() -> None:
@@ -80,7 +84,8 @@ def write_text(row: str, encoder: TextEncoder, source: Path, folder: Path, name:
         folder: where to write.
         name: of the file.
     """
-    samples = [_named(encoder.tokenize([text])) for text in _TEXTS]
+    by_text = {text: _named(encoder.tokenize([text])) for text in _TEXTS}
+    samples = [*by_text.values()]
     inputs = tuple(samples[0])
     lengths = {sample[inputs[0]].shape[1] for sample in samples}
     free = ("batch", "length") if len(lengths) > 1 else ("batch",)
@@ -93,7 +98,8 @@ def write_text(row: str, encoder: TextEncoder, source: Path, folder: Path, name:
         log.warning("models.%s: its text tower is left out, as ONNX can't compute it (%s)", row, reason)
         (folder / name).unlink(missing_ok=True)
         return None
-    return _tokenizer(encoder, inputs, source, folder, name, samples)
+    file = folder / f"{Path(name).stem}_tokenizer.json"
+    return TextFile(inputs, tokenizer_file.write(encoder, source, file, by_text))
 
 
 class _ByPosition(nn.Module):
@@ -161,49 +167,6 @@ def _difference(given: np.ndarray, wanted: np.ndarray) -> float:
     """The largest difference between two vectors, as a share of the length. Both: [N, D]."""
     lengths = np.maximum(np.linalg.norm(wanted, axis=1), 1e-30)
     return float((np.linalg.norm(given - wanted, axis=1) / lengths).max())
-
-
-def _tokenizer(
-    encoder: TextEncoder,
-    inputs: tuple[str, ...],
-    source: Path,
-    folder: Path,
-    name: str,
-    samples: Sequence[Mapping[str, torch.Tensor]],
-) -> TextFile:
-    """The tokenizer in the form that the package `tokenizers` reads, if it gives the same tokens."""
-    fast, settings_file = source / "tokenizer" / "tokenizer.json", source / "tokenizer/tokenizer_config.json"
-    without = TextFile(inputs, None)
-    if not fast.exists() or not settings_file.exists() or importlib.util.find_spec("tokenizers") is None:
-        return without
-    import tokenizers
-
-    settings = files.read_json(settings_file)
-    pad_token = settings.get("pad_token")
-    pad_token = pad_token["content"] if isinstance(pad_token, dict) else pad_token
-    reader = tokenizers.Tokenizer.from_file(str(fast))
-    pad_id = reader.token_to_id(pad_token) if pad_token else None
-    if pad_id is None:
-        return without
-    text = encoder.config.text or {}
-    longest = max(sample[inputs[0]].shape[1] for sample in samples)
-    to_max = len({sample[inputs[0]].shape[1] for sample in samples}) == 1
-    length = int(text.get("max_length") or longest)
-    target = f"{Path(name).stem}_tokenizer.json"
-    described = TextFile(inputs, target, length, pad_id, str(pad_token), to_max)
-    reader.enable_truncation(length)
-    reader.enable_padding(pad_id=pad_id, pad_token=str(pad_token), length=length if to_max else None)
-    for sentence, sample in zip(_TEXTS, samples, strict=True):
-        encoding = reader.encode(sentence)
-        given = {
-            "input_ids": encoding.ids,
-            "tokens": encoding.ids,
-            "attention_mask": encoding.attention_mask,
-        }
-        if any(given.get(key) != tensor[0].tolist() for key, tensor in sample.items()):
-            return without
-    shutil.copyfile(fast, folder / target)
-    return described
 
 
 def load(folder: Path) -> tuple[Encoder, TextEncoder | None]:

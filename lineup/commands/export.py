@@ -1,0 +1,44 @@
+"""`lineup export`: a row for production, as a folder in open formats or in a vector database."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import click
+
+from lineup import cli
+from lineup.errors import UserError
+from lineup.evaluation import thresholds
+
+
+@click.command("export")
+@click.argument("row")
+@click.option("--to", "folder", type=click.Path(path_type=Path), help="Folder to write.")
+@click.option("--into", "database", metavar="KIND:ADDRESS", help="Vector database to load the gallery into.")
+@click.option("--threshold", help=thresholds.OPTION_HELP)
+@click.option("--check-only", is_flag=True, help="With --into: ask a filled database, and write nothing.")
+@click.option("--force", is_flag=True, help="Replace the folder or the collection if it exists.")
+def command(
+    row: str, folder: Path | None, database: str | None, threshold: str | None, check_only: bool, force: bool
+) -> None:
+    """Hand a row over to production.
+
+    --to writes a folder with all that a service needs: encoder, index, gallery, settings, a module that
+    searches with them, and a self-test. --into loads the gallery into a vector database and compares its
+    answers with exact search.
+    """
+    params = cli.start_stage("export", exclusive=False)
+    cli.check_row(row, params, "all")
+    if (folder is None) == (database is None):
+        raise UserError("export: use either --to FOLDER or --into KIND:ADDRESS")
+    if check_only and database is None:
+        raise UserError("--check-only: asks a database; use it with --into KIND:ADDRESS")
+    if folder is not None:
+        to_folder = importlib.import_module("lineup.export.folder")
+        to_folder.run(row, folder, params, threshold=thresholds.parse(threshold), force=force)
+    else:
+        if threshold is not None:
+            raise UserError("--threshold: a database stores no threshold; use it with --to FOLDER")
+        into = importlib.import_module("lineup.export.into")
+        into.run(row, database, params, check_only=check_only, force=force)

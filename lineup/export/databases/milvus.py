@@ -8,11 +8,11 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit, urlunsplit
 
 from pymilvus import DataType, MilvusClient, MilvusException
 
-from lineup.errors import UserError, reason
+from lineup.errors import UserError
+from lineup.export import server_address
 from lineup.export.database import MOST_PATHS, Photo, Provenance, Settings, Vector, folder_bytes
 from lineup.search.exact import Vectors
 
@@ -20,6 +20,7 @@ ADDRESS = "milvus:FILE.db or milvus:http://HOST:PORT"
 FAULTS = (MilvusException, OSError)
 INDEX_SETTINGS = ("M", "efConstruction")
 SEARCH_SETTINGS = ("ef",)
+secrets = server_address.secrets
 DENSER_INDEX = "build a denser graph: `--index M=32 --index efConstruction=400`"
 
 TOKEN_VARIABLE = "MILVUS_TOKEN"
@@ -30,12 +31,6 @@ _METRICS = {"cosine": "COSINE", "l2": "L2"}
 _LONGEST_TEXT_BYTES = 65_535  # of Milvus
 _PROPERTY = "lineup"
 _PHOTOS_PER_FETCH = 5_000
-
-
-def secrets(address: str) -> tuple[str, ...]:
-    """The password, as it is written in the address and as it is meant."""
-    written = address.rpartition("@")[0].partition("://")[2].partition(":")[2]
-    return tuple({written, unquote(written)} - {""})
 
 
 def search_code(settings: Settings) -> str:
@@ -49,7 +44,8 @@ def connect(address: str, name: str) -> Collection:
     Raises:
         UserError: the address is neither of the two, or no server answers.
     """
-    logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # its errors are raised, too, and then explained
+    for library in ("pymilvus", "milvus_lite", "grpc"):
+        logging.getLogger(library).setLevel(logging.CRITICAL)  # their errors are raised, too
     is_server = address.startswith(("http://", "https://"))
     if not is_server and ("://" in address or not address.endswith(".db")):
         raise UserError(f"--into milvus: the address is not one of Milvus; write {ADDRESS}")
@@ -59,17 +55,17 @@ def connect(address: str, name: str) -> Collection:
         client = MilvusClient(**_server(address) if is_server else {"uri": address}, timeout=_CONNECT_SECONDS)
     except MilvusException as error:
         raise UserError(
-            f"--into milvus: no connection ({reason(error)}); start the server, or correct the address"
+            f"--into milvus: no connection ({error.message.strip()}); start the server, or correct the "
+            "address"
         ) from None
     return Collection(client, None if is_server else Path(address), name)
 
 
 def _server(address: str) -> dict[str, str]:
     """The address without the password, and the token that Milvus takes instead."""
-    parts = urlsplit(address)
-    account, at, host = parts.netloc.rpartition("@")
-    token = unquote(account) if at else os.environ.get(TOKEN_VARIABLE, "")
-    return {"uri": urlunsplit(parts._replace(netloc=host)), "token": token}
+    parsed = server_address.parse(address, ADDRESS)
+    token = f"{parsed.user}:{parsed.password}" if parsed.user else os.environ.get(TOKEN_VARIABLE, "")
+    return {"uri": parsed.url, "token": token}
 
 
 class Collection:
@@ -158,6 +154,10 @@ class Collection:
             self._create_index(settings)
         if changed:
             self._client.flush(self._name)
+        if self._file is not None:
+            # Milvus Lite says that an index is finished while it builds it; loading waits for it.
+            self._client.release_collection(self._name)
+            self._loaded = False
         while int(self._described_index().get("pending_index_rows") or 0):
             time.sleep(_SECONDS_BETWEEN_LOOKS)
         self._load()
@@ -175,7 +175,7 @@ class Collection:
             "embedding",
             index_type="HNSW",
             metric_type=_METRICS[self._origin.metric],
-            params={**_DEFAULT_INDEX, **settings},
+            params={"params": {**_DEFAULT_INDEX, **settings}},  # Milvus Lite reads nothing beside "params"
         )
         self._client.create_index(self._name, parameters)
 
@@ -193,7 +193,8 @@ class Collection:
         described = self._described_index()
         if not described:
             return None
-        return {name: int(described.get(name, default)) for name, default in _DEFAULT_INDEX.items()}
+        stated = {**described, **(described.get("params") or {})}
+        return {name: int(stated.get(name, default)) for name, default in _DEFAULT_INDEX.items()}
 
     def index(self) -> str:
         """With its settings."""

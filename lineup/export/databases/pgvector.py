@@ -17,6 +17,7 @@ from pgvector.psycopg import register_vector
 from psycopg import conninfo, sql
 
 from lineup.errors import UserError, reason
+from lineup.export import server_address
 from lineup.export.database import Photo, Provenance, Settings, Vector
 from lineup.search.exact import Vectors
 
@@ -37,14 +38,10 @@ _PHOTOS_PER_FETCH = 10_000
 
 
 def secrets(address: str) -> tuple[str, ...]:
-    """The password, as it is written in the address and as it is meant."""
-    _, at, _ = address.rpartition("@")
-    written = address.removeprefix(address.partition("://")[0] + "://").rpartition("@")[0].partition(":")[2]
-    in_query = [
-        pair.partition("=")[2] for pair in address.partition("?")[2].split("&") if "password=" in pair
-    ]
-    passwords = [password for password in ((written if at else ""), *in_query) if password]
-    return tuple({*passwords, *map(unquote, passwords)})
+    """The password before the host, and those of the parameters behind it."""
+    pairs = (pair.partition("=") for pair in address.partition("?")[2].split("&"))
+    given = [value for name, _, value in pairs if name in ("password", "sslpassword") and value]
+    return (*server_address.secrets(address), *given, *map(unquote, given))
 
 
 def search_code(settings: Settings) -> str:
@@ -61,12 +58,12 @@ def connect(address: str, name: str) -> Collection:
     try:
         if not address.startswith(("postgresql://", "postgres://")):
             raise ValueError
+        server_address.parse(address, ADDRESS)
         parameters = conninfo.conninfo_to_dict(address)
     except (ValueError, psycopg.ProgrammingError):
         # The library's reason may quote a part of the password.
         raise UserError(
-            f"--into pgvector: the address is not one of PostgreSQL; write {ADDRESS}, with %40 for @, %2F "
-            "for / and %3A for : in a password, or set PGPASSWORD"
+            f"--into pgvector: the address is not one of PostgreSQL; write {ADDRESS}, and set PGPASSWORD"
         ) from None
     try:
         connection = psycopg.connect(

@@ -11,7 +11,7 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import numpy as np
@@ -19,6 +19,7 @@ from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import ApiException
 
 from lineup.errors import UserError, reason
+from lineup.export import server_address
 from lineup.export.database import Photo, Provenance, Settings, Vector, folder_bytes
 from lineup.search.exact import Vectors
 
@@ -26,6 +27,7 @@ ADDRESS = "qdrant:FOLDER or qdrant:http://HOST:PORT"
 FAULTS = (ApiException, ValueError, RuntimeError, OSError)
 INDEX_SETTINGS = ("m", "ef_construct")
 SEARCH_SETTINGS = ("hnsw_ef", "exact")
+secrets = server_address.secrets
 DENSER_INDEX = "build a denser graph: `--index m=32 --index ef_construct=200`"
 
 KEY_VARIABLE = "QDRANT_API_KEY"
@@ -34,14 +36,6 @@ _BUILD_SECONDS_BETWEEN_LOOKS = 0.5
 _DISTANCES = {"cosine": models.Distance.COSINE, "l2": models.Distance.EUCLID}
 _PHOTOS_PER_FETCH = 5_000
 _VALUES_PER_REQUEST = 2**19  # in JSON, about 10 MB of the 32 that a server accepts
-
-
-def secrets(address: str) -> tuple[str, ...]:
-    """The password or API key, as it is written in the address and as it is meant."""
-    written = address.rpartition("@")[0].partition("://")[2]
-    return tuple(
-        {written, unquote(written), written.rpartition(":")[2], unquote(written.rpartition(":")[2])} - {""}
-    )
 
 
 def search_code(settings: Settings) -> str:
@@ -74,19 +68,19 @@ def connect(address: str, name: str) -> Collection:
 
 
 def _server(address: str) -> QdrantClient:
-    parts = urlsplit(address)
-    account, at, host = parts.netloc.rpartition("@")
-    key = unquote(account.rpartition(":")[2]) if at else os.environ.get(KEY_VARIABLE)
+    parsed = server_address.parse(address, ADDRESS)
+    key = parsed.password or os.environ.get(KEY_VARIABLE)
+    warnings.filterwarnings("ignore", "Api key is used with an insecure connection")
     try:
         client = QdrantClient(
-            url=urlunsplit(parts._replace(netloc=host)),
-            port=parts.port or (443 if parts.scheme == "https" else 6333),
+            url=parsed.url,
+            port=urlsplit(parsed.url).port or (443 if address.startswith("https:") else 6333),
             api_key=key or None,
             timeout=_CONNECT_SECONDS,
             check_compatibility=False,
         )
         client.info()
-    except (ApiException, ValueError) as error:
+    except FAULTS as error:
         raise UserError(
             f"--into qdrant: no connection ({reason(error)}); start the server, or correct the address"
         ) from None

@@ -61,6 +61,7 @@ OUTS = {
     "report_row_refined": {paths.report_row(KEY), paths.report_ranks(KEY)},
     "report_thumbnails": {paths.REPORT_THUMBNAILS, paths.REPORT_PICTURES},
     "report": {paths.REPORT, paths.REPORT_ASSETS},
+    "export": {paths.EXPORT},
     "score_refined": {paths.row_metrics(KEY), paths.row_queries(KEY)},
 }
 

@@ -180,6 +180,12 @@ class NearCopies(Strict):
     )
 
 
+class Export(Strict):
+    """What `dvc repro` exports as the artifact best-row; without a row it exports nothing."""
+
+    row: RowName | None = Field(default=None, description="a row of models or refinements")
+
+
 class Model(Strict):
     """One row of the comparison table."""
 
@@ -199,6 +205,7 @@ class Params(Strict):
     retrieve: Retrieve = Retrieve()
     score: Score = Score()
     near_copies: NearCopies = NearCopies()
+    export: Export = Export()
     models: dict[RowName, Model] = Field(min_length=1)
     refinements: dict[RowName, RefinementSettings] = Field(
         default={}, description="rows made of what other rows computed"
@@ -213,6 +220,15 @@ class Params(Strict):
                 )
             if row in self.near_copies.rows[:position]:
                 raise ValueError(f"near_copies.rows names {row!r} twice; remove one")
+        return self
+
+    @model_validator(mode="after")
+    def _check_export(self) -> Params:
+        rows, row = {**self.models, **self.refinements}, self.export.row
+        if row is None and "row" in self.export.model_fields_set:
+            raise ValueError("export.row is empty; name a row, or set export to {}")
+        if row is not None and row not in rows:
+            raise ValueError(f"export.row names {row!r}, which is not a row{suggest(row, rows)}")
         return self
 
     @model_validator(mode="after")
@@ -249,6 +265,8 @@ class Params(Strict):
         return self
 
 
+# Sections for which dvc.yaml has a default.
+OPTIONAL = ("export",)
 # Sections of which dvc.yaml names single settings; it names every other section as a whole.
 NEEDED = {"embed": ("device", "engine", "precision"), "score": ("cutoffs",), "near_copies": ("rows",)}
 
@@ -268,7 +286,7 @@ def load(path: Path = paths.PARAMS) -> Params:
 
 def check_sections(path: Path, params: Params) -> None:
     """Raises UserError if the file lacks a setting that dvc.yaml names, as DVC knows no defaults."""
-    for name in Params.model_fields:
+    for name in (name for name in Params.model_fields if name not in OPTIONAL):
         section = getattr(params, name)
         given = section.model_fields_set if isinstance(section, Strict) else ()
         missing = [key for key in NEEDED.get(name, ()) if key not in given]

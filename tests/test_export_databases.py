@@ -5,6 +5,7 @@ Qdrant's local mode.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 import signal
@@ -52,6 +53,7 @@ def photos(dim: int = 32) -> list[Image]:
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a server that runs as long as the tests of this file."""
     pgserver = pytest.importorskip("pgserver")
+    logging.getLogger("pgserver").setLevel(logging.WARNING)  # it also logs when pytest has closed its streams
     try:
         server = pgserver.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="stop")
     except Exception as error:  # any of initdb's and pg_ctl's

@@ -16,10 +16,11 @@ import pyarrow.compute as pc
 from lineup import errors, locks, paths
 from lineup.errors import UserError, suggest
 from lineup.evaluation import relevance
+from lineup.evaluation.metrics import MAIN_METRIC, top_k_name
 from lineup.evaluation.relevance import Relevance
-from lineup.export import database, figures_table, side_by_side, synchronisation
+from lineup.export import database, database_table, side_by_side, synchronisation
 from lineup.export.database import Collection, Kind, Provenance, Settings
-from lineup.export.figures_table import Answering
+from lineup.export.database_table import Answering
 from lineup.fingerprint import fingerprint
 from lineup.refinements import refinement as refinements
 from lineup.search import exact, gallery
@@ -237,7 +238,7 @@ def _compare(to: Collection, kind: Kind, answering: Answering, loaded: LoadedRow
     photos = loaded.gallery.size
     query_paths = loaded.manifest.filter(pc.field("split") == "query").column("paths")
     worst = int(given.asked[by_it.recalls.argmin()])
-    notes = figures_table.notes(
+    notes = database_table.notes(
         answering,
         by_it,
         trials,
@@ -248,7 +249,8 @@ def _compare(to: Collection, kind: Kind, answering: Answering, loaded: LoadedRow
         search_code=kind.search_code,
         denser_index=kind.DENSER_INDEX,
     )
-    print(figures_table.heading(loaded.provenance, answering, photos), end="\n\n")
-    print(figures_table.table(loaded.provenance, answering, photos, by_exact, by_it))
+    print(database_table.heading(loaded.provenance, answering, photos), end="\n\n")
+    metrics = (MAIN_METRIC, *map(top_k_name, sorted({*params.score.cutoffs})))
+    print(database_table.table(loaded.provenance, answering, photos, by_exact, by_it, metrics))
     for note in notes:
         print(f"\n{note}")

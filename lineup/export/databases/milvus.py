@@ -202,14 +202,15 @@ class Collection:
         return ", ".join(["HNSW", *(f"{name}={value}" for name, value in settings.items())])
 
     def nearest(self, vector: Vector, k: int, settings: Settings) -> list[str]:
-        """Milvus raises `ef` to k by itself."""
+        """A server refuses an `ef` below k, so it is raised to k."""
         self._load()
+        parameters = {name: max(value, k) for name, value in settings.items()}
         [hits] = self._client.search(
             self._name,
             data=[vector],
             anns_field="embedding",
             limit=k,
-            search_params={"metric_type": _METRICS[self._origin.metric], "params": dict(settings)},
+            search_params={"metric_type": _METRICS[self._origin.metric], "params": parameters},
             output_fields=["image_id"],
         )
         return [hit["image_id"] for hit in hits]

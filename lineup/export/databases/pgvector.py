@@ -172,19 +172,26 @@ class Collection:
         wanted, existing = {**_DEFAULT_INDEX, **settings}, self._index_settings()
         if existing is None or (settings and existing != wanted):
             with self._connection.transaction():
-                self._drop_index()
-                self._connection.execute(
-                    sql.SQL("CREATE INDEX ON {} USING hnsw ({} {}) WITH ({})").format(
-                        self._table,
-                        sql.SQL("({})").format(self._compared),
-                        sql.Identifier(f"{self._type}_{_OPERATORS[self._origin.metric][0]}"),
-                        sql.SQL(", ").join(
-                            sql.SQL("{} = {}").format(sql.Identifier(name), sql.Literal(value))
-                            for name, value in wanted.items()
-                        ),
-                    )
-                )
+                before = self._indexes()
+                self._create_index(wanted)
+                # Last, since it keeps others from reading the table.
+                for schema, index in before:
+                    self._connection.execute(sql.SQL("DROP INDEX {}").format(sql.Identifier(schema, index)))
         self._connection.execute(sql.SQL("ANALYZE {}").format(self._table))
+
+    def _create_index(self, settings: Settings) -> None:
+        options = (
+            sql.SQL("{} = {}").format(sql.Identifier(name), sql.Literal(value))
+            for name, value in settings.items()
+        )
+        self._connection.execute(
+            sql.SQL("CREATE INDEX ON {} USING hnsw ({} {}) WITH ({})").format(
+                self._table,
+                sql.SQL("({})").format(self._compared),
+                sql.Identifier(f"{self._type}_{_OPERATORS[self._origin.metric][0]}"),
+                sql.SQL(", ").join(options),
+            )
+        )
 
     def _index_settings(self) -> Settings | None:
         """The settings of the table's HNSW index; None if it has none."""
@@ -198,15 +205,14 @@ class Collection:
         options = dict(option.split("=", 1) for option in row[0] or ())
         return {**_DEFAULT_INDEX, **{name: int(value) for name, value in options.items()}}
 
-    def _drop_index(self) -> None:
-        rows = self._connection.execute(
+    def _indexes(self) -> list[tuple[str, str]]:
+        """The schema and the name of each HNSW index of the table."""
+        return self._connection.execute(
             "SELECT nspname, relname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace "
             "JOIN pg_am ON pg_am.oid = relam JOIN pg_index ON indexrelid = pg_class.oid "
             "WHERE amname = 'hnsw' AND indrelid = to_regclass(%s)",
             [self._regclass],
         ).fetchall()
-        for schema, index in rows:
-            self._connection.execute(sql.SQL("DROP INDEX {}").format(sql.Identifier(schema, index)))
 
     def index(self) -> str:
         """With its settings, unless PostgreSQL's planner does without it."""

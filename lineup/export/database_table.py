@@ -9,7 +9,6 @@ import numpy as np
 
 from lineup.errors import printable
 from lineup.evaluation import markdown, tables
-from lineup.evaluation.metrics import MAIN_METRIC, top_k_name
 from lineup.evaluation.row_metrics import Average
 from lineup.evaluation.tables import Cell, Estimate, Table
 from lineup.export.database import Provenance, Settings
@@ -43,17 +42,26 @@ def heading(provenance: Provenance, answering: Answering, photos: int) -> str:
 
 
 def table(
-    provenance: Provenance, answering: Answering, photos: int, by_exact: Figures, by_it: Figures
+    provenance: Provenance,
+    answering: Answering,
+    photos: int,
+    by_exact: Figures,
+    by_it: Figures,
+    metrics: Sequence[str],
 ) -> str:
-    """A line for each figure, a column for exact search and one for the database."""
-    metrics = [
-        name for name in by_exact.quality if name == MAIN_METRIC or name.startswith(top_k_name(0)[:-1])
-    ]
+    """A line for each figure, a column for exact search and one for the database.
+
+    metrics: the names of those that are shown; none where nothing could be scored.
+    """
     recall = f"recall@{NEIGHBOURS}"
     lines: list[list[Cell]] = [
         [recall, _share(by_exact.recall), _share(by_it.recall)],
         ["worst query", _share(by_exact.recalls.min()), _share(by_it.recalls.min())],
-        *([name, _estimate(by_exact.quality[name]), _estimate(by_it.quality[name])] for name in metrics),
+        *(
+            [name, _estimate(by_exact.quality[name]), _estimate(by_it.quality[name])]
+            for name in metrics
+            if name in by_exact.quality
+        ),
         *(
             [f"p{percent} ms", *(_ms(figures, percent) for figures in (by_exact, by_it))]
             for percent in (50, 95)

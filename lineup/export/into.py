@@ -83,6 +83,8 @@ def run(row: str, target: str, params: Params, wishes: Wishes) -> None:
     if wishes.check_only and (wishes.force or index):
         raise UserError("--check-only: writes nothing; use it without --force and --index")
     collection_name = _collection_name(row, wishes.collection)
+    if wishes.check_only and "://" not in address and not Path(address).exists():
+        raise UserError(f"--check-only: {address} does not exist; run it without --check-only")
     loaded = read_row(row, params)
     locks.hold(f"export.{name}.{collection_name}")
     with _explained(name, kind, kind.secrets(address)), closing(kind.connect(address, collection_name)) as to:

@@ -86,21 +86,23 @@ class Collection:
         self._table = sql.Identifier(name)
         self._ef_search: int | None = None
         self._known: Provenance | None = None
-        self._pgvector = self._enabled_version()
-        register_vector(connection)
+        if self._pgvector is not None:
+            register_vector(connection)
 
-    def _enabled_version(self) -> str:
-        """The version of pgvector, after enabling it in this database."""
-        extension = self._value("SELECT extversion FROM pg_extension WHERE extname = 'vector'")
-        if extension is None:
-            if self._value("SELECT 1 FROM pg_available_extensions WHERE name = 'vector'") is None:
-                raise UserError(
-                    "--into pgvector: the server has no pgvector; install its package there, "
-                    "such as postgresql-16-pgvector"
-                )
-            self._connection.execute("CREATE EXTENSION vector")
-            extension = self._value("SELECT extversion FROM pg_extension WHERE extname = 'vector'")
-        return str(extension)
+    @property
+    def _pgvector(self) -> str | None:
+        """The extension's version; None as long as it is not enabled in this database."""
+        return self._value("SELECT extversion FROM pg_extension WHERE extname = 'vector'")
+
+    def _enable(self) -> None:
+        """Enables pgvector in this database."""
+        if self._value("SELECT 1 FROM pg_available_extensions WHERE name = 'vector'") is None:
+            raise UserError(
+                "--into pgvector: the server has no pgvector; install its package there, "
+                "such as postgresql-16-pgvector"
+            )
+        self._connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
+        register_vector(self._connection)
 
     @property
     def version(self) -> str:
@@ -119,6 +121,7 @@ class Collection:
 
     def create(self, provenance: Provenance) -> None:
         """The columns are image_id, label, paths and embedding."""
+        self._enable()
         most, fix = (
             _MOST_DIMENSIONS_OF_VECTOR,
             "update pgvector to 0.7 or later, whose halfvec goes up to 4,000",
@@ -274,7 +277,7 @@ class Collection:
 
     @property
     def _has_halfvec(self) -> bool:
-        return tuple(int(part) for part in self._pgvector.split(".")[:2]) >= _FIRST_WITH_HALFVEC
+        return tuple(int(part) for part in str(self._pgvector).split(".")[:2]) >= _FIRST_WITH_HALFVEC
 
     @property
     def _origin(self) -> Provenance:

@@ -16,7 +16,7 @@ from lancedb.table import Table
 
 from lineup.errors import UserError
 from lineup.export.database import Photo, Provenance, Settings, Vector, folder_bytes
-from lineup.search.exact import Vectors
+from lineup.search.exact import Metric, Vectors
 
 ADDRESS = "lancedb:FOLDER"
 FAULTS = (RuntimeError, ValueError, OSError)
@@ -56,6 +56,7 @@ class Collection:
         self._folder, self._name = folder, name
         self._database = lancedb.connect(str(folder))
         self._opened: Table | None = None
+        self._known: Provenance | None = None
 
     @property
     def version(self) -> str:
@@ -92,7 +93,7 @@ class Collection:
 
     def drop(self) -> None:
         """Removes the table's folder."""
-        self._opened = None
+        self._opened = self._known = None
         self._database.drop_table(self._name)
 
     def photos(self) -> Iterator[Photo]:
@@ -129,10 +130,11 @@ class Collection:
         self._table.create_index("embedding", config=IvfPq(distance_type=metric, **settings), replace=True)
 
     @property
-    def _metric(self) -> str:
-        provenance = self.provenance()
-        assert provenance is not None, "only collections of Lineup's are searched"
-        return provenance.metric
+    def _metric(self) -> Metric:
+        if self._known is None:
+            self._known = self.provenance()
+        assert self._known is not None, "only collections of Lineup's are searched"
+        return self._known.metric
 
     def index(self) -> str:
         """With the length of the codes."""

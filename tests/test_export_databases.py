@@ -68,15 +68,20 @@ def project(empty_folder: Path) -> Path:
     return empty_folder
 
 
+@pytest.fixture
+def qdrant(empty_folder: Path) -> Iterator[str]:
+    """The local mode, in memory: SQLite waits for the disk once for each photo."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else empty_folder) as folder:
+        yield f"qdrant:{folder}"
+
+
 @pytest.fixture(params=DATABASES)
 def target(request: pytest.FixtureRequest, empty_folder: Path) -> Iterator[str]:
     """The database and its address, in which there is nothing yet."""
     kind = request.param
     if kind == "qdrant":
-        # SQLite waits for the disk once for each photo.
-        memory = Path("/dev/shm")
-        with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else empty_folder) as folder:
-            yield f"{kind}:{folder}"
+        yield request.getfixturevalue("qdrant")
         return
     if kind != "pgvector":
         yield f"{kind}:{empty_folder / 'database'}" + (".db" if kind == "milvus" else "")
@@ -283,7 +288,7 @@ def test_a_collection_of_the_users_own_is_replaced_only_when_asked_to(target: st
 
 
 def test_a_poor_recall_names_the_setting_that_mends_it(
-    postgres: str, project: Path, capsys: pytest.CaptureFixture[str]
+    project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """LanceDB's codes of two bytes find little; the true vectors of more candidates mend it."""
     export("lancedb:out", "--force")
@@ -325,7 +330,7 @@ def test_pgvector_refuses_what_it_cannot_index(postgres: str) -> None:
 
 
 def test_a_whitening_is_loaded_and_other_refinements_name_the_row_to_load(
-    project: Path, capsys: pytest.CaptureFixture[str]
+    project: Path, qdrant: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     refinements = {
         "white": {"from": "row", "with": "row", "method": "whitening", "dim": 16},
@@ -334,14 +339,14 @@ def test_a_whitening_is_loaded_and_other_refinements_name_the_row_to_load(
     }
     collection.write_params(collection.params("row", refinements=refinements))
     refine.main(["--row", "white"])
-    export("qdrant:out", row="white")
+    export(qdrant, row="white")
     printed = capsys.readouterr().out
     assert "16 dimensions, cosine" in printed
     assert cells(printed, "map_at_r")[0] == cells(printed, "map_at_r")[1]
     with pytest.raises(UserError, match=r"expanded is a query expansion.*use white"):
-        export("qdrant:out", row="expanded")
+        export(qdrant, row="expanded")
     with pytest.raises(UserError, match=r"fused is a reciprocal rank fusion.*use white"):
-        export("qdrant:out", row="fused")
+        export(qdrant, row="fused")
     # It is learned from the gallery, so that one photo less makes all of its vectors others.
     images = [image for image in photos() if image.name != f"9/{QUERIES}"]
     collection.write(images)
@@ -349,7 +354,7 @@ def test_a_whitening_is_loaded_and_other_refinements_name_the_row_to_load(
     collection.search("row")
     refine.main(["--row", "white"])
     with pytest.raises(UserError, match="that white had before it was trained or computed anew"):
-        export("qdrant:out", row="white")
+        export(qdrant, row="white")
 
 
 @pytest.mark.parametrize(
@@ -467,10 +472,10 @@ def test_recall_worked_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_queries_beyond_a_thousand_are_sampled(
-    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    project: Path, qdrant: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(side_by_side, "MOST_QUERIES", 20)
-    export("qdrant:out")
+    export(qdrant)
     printed = capsys.readouterr().out
     assert f"All figures are of 20 of the {LABELS * QUERIES} queries" in printed
     assert cells(printed, "map_at_r")[0] == cells(printed, "map_at_r")[1]

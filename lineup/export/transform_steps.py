@@ -24,6 +24,7 @@ _SCALING = {
     "ConvertImageDtype",
     "ToDtype",
     "Normalize",
+    "MaybeConvertMode",
     "_convert_to_rgb",
 }
 # Image processors of transformers that scale the pixels first, and so resize fractions.
@@ -126,7 +127,7 @@ def _of_processor(processor: Any) -> list[Step]:
     if name.startswith(_SCALES_FIRST):
         listed = [step | {"values": "float32"} for step in listed]
     if getattr(processor, "do_center_crop", False):
-        listed.append({"step": "crop", "size": [crop["width"], crop["height"]]})
+        listed.append({"step": "crop", "size": [crop["width"], crop["height"]], "half_pixel": "down"})
     return listed
 
 
@@ -134,4 +135,5 @@ def _of_convnext(side: int, share: float, interpolation: str) -> list[Step]:
     """ConvNeXT's processor crops small pictures from a larger size, and squeezes large ones."""
     if side >= _CONVNEXT_CROPS_BELOW_PX:
         return [_resize((side, side), interpolation)]
-    return [_resize(int(side / share), interpolation), {"step": "crop", "size": [side, side]}]
+    crop = {"step": "crop", "size": [side, side], "half_pixel": "down"}
+    return [_resize(int(side / share), interpolation), crop]

@@ -401,7 +401,10 @@ def _resize(rgb: Image.Image, step: Mapping[str, Any]) -> Image.Image | np.ndarr
 
 
 def _crop(pixels: Image.Image | np.ndarray, step: Mapping[str, Any]) -> Image.Image | np.ndarray:
-    """The centre of `size` [width, height]; where the photo is smaller, it gets a black border."""
+    """The centre of `size` [width, height]; where the photo is smaller, it gets a black border.
+
+    half_pixel: down takes the pixel before a centre that lies between two; else the even one.
+    """
     width, height = step["size"]
     values = np.asarray(pixels)
     rows, columns = values.shape[:2]
@@ -410,7 +413,8 @@ def _crop(pixels: Image.Image | np.ndarray, step: Mapping[str, Any]) -> Image.Im
         border = [(missing[0] // 2, -(-missing[0] // 2)), (missing[1] // 2, -(-missing[1] // 2)), (0, 0)]
         values = np.pad(values, border)
         rows, columns = values.shape[:2]
-    top, left = round((rows - height) / 2), round((columns - width) / 2)
+    rounded = int if step.get("half_pixel") == "down" else round
+    top, left = rounded((rows - height) / 2), rounded((columns - width) / 2)
     return values[top : top + height, left : left + width].astype(np.float32)
 
 

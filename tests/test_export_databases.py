@@ -87,11 +87,12 @@ def target(request: pytest.FixtureRequest, empty_folder: Path) -> Iterator[str]:
         yield f"{kind}:{empty_folder / 'database'}" + (".db" if kind == "milvus" else "")
         return
     import psycopg
+    from psycopg import sql
 
     address = request.getfixturevalue("postgres")
     with psycopg.connect(address, autocommit=True) as connection:
         for (table,) in connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'"):
-            connection.execute(psycopg.sql.SQL("DROP TABLE {}").format(psycopg.sql.Identifier(table)))
+            connection.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(table)))
     yield f"{kind}:{address}"
 
 
@@ -451,14 +452,15 @@ def _questions(positions: list[list[int]], gallery: list[list[float]], queries: 
     index.add(vectors)  # type: ignore[call-arg]
     asked = np.array(queries, np.float32)
     ranked = np.array(positions)
+    no_relevance: Any = None
     return side_by_side.Questions(
         asked,
         np.arange(len(asked)),
         index,
-        None,
+        no_relevance,
         3,
         ranked,
-        exact.pairwise(index, asked, ranked),  # type: ignore[arg-type]
+        exact.pairwise(index, asked, ranked),
     )
 
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import lancedb
 import pyarrow as pa
 from lancedb.index import IvfPq
+from lancedb.query import LanceVectorQueryBuilder
 from lancedb.table import Table
 
 from lineup.errors import UserError
@@ -126,8 +128,8 @@ class Collection:
             return
         if len(list((self._folder / f"{self._name}.lance" / "data").iterdir())) > _MOST_FRAGMENTS:
             self._table.optimize()
-        metric = self._metric
-        self._table.create_index("embedding", config=IvfPq(distance_type=metric, **settings), replace=True)
+        options: dict[str, Any] = {"distance_type": self._metric, **settings}
+        self._table.create_index("embedding", config=IvfPq(**options), replace=True)
 
     @property
     def _metric(self) -> Metric:
@@ -148,7 +150,9 @@ class Collection:
 
     def nearest(self, vector: Vector, k: int, settings: Settings) -> list[str]:
         """Both settings belong to the query."""
-        query = self._table.search(vector, vector_column_name="embedding").distance_type(self._metric)
+        query = self._table.search(vector, vector_column_name="embedding", query_type="vector")
+        assert isinstance(query, LanceVectorQueryBuilder), "a vector was given"
+        query = query.distance_type(self._metric)
         if "nprobes" in settings:
             query = query.nprobes(settings["nprobes"])
         if "refine_factor" in settings:

@@ -72,7 +72,8 @@ class Collection:
     """A collection."""
 
     def __init__(self, client: MilvusClient, file: Path | None, name: str) -> None:
-        self._client, self._file, self._name = client, file, name
+        self._client: Any = client  # its types do not tell its calls from those of the asynchronous client
+        self._file, self._name = file, name
         self._known: Provenance | None = None
         self._loaded = False
 

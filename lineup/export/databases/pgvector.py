@@ -239,8 +239,11 @@ class Collection:
         """Planned for its k each time: a plan for any k would leave the index aside."""
         if settings.get("ef_search") != self._ef_search:
             self._ef_search = settings.get("ef_search")
-            to = "DEFAULT" if self._ef_search is None else str(int(self._ef_search))
-            self._connection.execute(sql.SQL("SET hnsw.ef_search = {}").format(sql.SQL(to)))  # type: ignore[arg-type]
+            self._connection.execute(
+                "RESET hnsw.ef_search"
+                if self._ef_search is None
+                else sql.SQL("SET hnsw.ef_search = {}").format(sql.Literal(self._ef_search))
+            )
         rows = self._connection.execute(
             self._query(sql.Placeholder(), k), [vector], prepare=False, binary=True
         )

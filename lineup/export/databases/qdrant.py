@@ -11,6 +11,7 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -163,7 +164,8 @@ class Collection:
         if self._folder is not None:
             return
         if settings:
-            self._client.update_collection(self._name, hnsw_config=models.HnswConfigDiff(**settings))
+            options: dict[str, Any] = dict(settings)
+            self._client.update_collection(self._name, hnsw_config=models.HnswConfigDiff(**options))
         while self._client.get_collection(self._name).status != models.CollectionStatus.GREEN:
             time.sleep(_BUILD_SECONDS_BETWEEN_LOOKS)
 

@@ -18,9 +18,22 @@ from lineup.evaluation import thresholds
 @click.option("--into", "database", metavar="KIND:ADDRESS", help="Vector database to load the gallery into.")
 @click.option("--threshold", help=thresholds.OPTION_HELP)
 @click.option("--check-only", is_flag=True, help="With --into: ask a filled database, and write nothing.")
+@click.option(
+    "--collection", metavar="NAME", help="With --into: the collection's name, by default the row's."
+)
+@click.option("--index", multiple=True, metavar="NAME=VALUE", help="With --into: a setting of the index.")
+@click.option("--search", multiple=True, metavar="NAME=VALUE", help="With --into: a setting of the search.")
 @click.option("--force", is_flag=True, help="Replace the folder or the collection if it exists.")
 def command(
-    row: str, folder: Path | None, database: str | None, threshold: str | None, check_only: bool, force: bool
+    row: str,
+    folder: Path | None,
+    database: str | None,
+    threshold: str | None,
+    check_only: bool,
+    collection: str | None,
+    index: tuple[str, ...],
+    search: tuple[str, ...],
+    force: bool,
 ) -> None:
     """Hand a row over to production.
 
@@ -32,13 +45,17 @@ def command(
     cli.check_row(row, params, "all")
     if (folder is None) == (database is None):
         raise UserError("export: use either --to FOLDER or --into KIND:ADDRESS")
-    if check_only and database is None:
-        raise UserError("--check-only: asks a database; use it with --into KIND:ADDRESS")
+    if database is None and (check_only or collection or index or search):
+        raise UserError(
+            "--check-only, --collection, --index and --search: are for a database; use them with "
+            "--into KIND:ADDRESS"
+        )
     if folder is not None:
         to_folder = importlib.import_module("lineup.export.folder")
         to_folder.run(row, folder, params, threshold=thresholds.parse(threshold), force=force)
-    else:
+    if database is not None:
         if threshold is not None:
             raise UserError("--threshold: a database stores no threshold; use it with --to FOLDER")
         into = importlib.import_module("lineup.export.into")
-        into.run(row, database, params, check_only=check_only, force=force)
+        wishes = into.Wishes(check_only, force, collection, index, search)
+        into.run(row, database, params, wishes)

@@ -1,0 +1,1 @@
+"""Vector databases, one per file, named as in `lineup export ROW --into NAME:ADDRESS`."""

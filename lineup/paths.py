@@ -17,6 +17,7 @@ def _local_cache(folder: Path) -> Path:
 
 
 PARAMS = Path("params.yaml")
+PRICES = Path("prices.yaml")
 RAW = Path("data/raw")
 PREPARED = Path("data/prepared")
 PROBLEMS = PREPARED / "problems.csv"
@@ -97,6 +98,11 @@ def row_metrics(row: str) -> Path:
 def row_queries(row: str) -> Path:
     """A row's metrics of each query."""
     return Path("metrics/queries") / f"{row}.csv"
+
+
+def latency(row: str) -> Path:
+    """The time that a row's queries take, and the speed at which it embeds."""
+    return Path("metrics/latency") / f"{row}.json"
 
 
 def report_row(row: str) -> Path:

@@ -1,0 +1,113 @@
+"""What `latency` measured of a row, metrics/latency/<row>.json: a query's time by part, and the speed of embedding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from lineup import paths
+from lineup.errors import UserError
+from lineup.storage import files
+
+PARTS = ("decode", "embed", "search", "refine")
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Times(_Record):
+    """Milliseconds of a query: of each part, and in all.
+
+    As percentiles, the parts do not add up to the total: each has its own.
+    """
+
+    decode: float
+    embed: float
+    search: float
+    refine: float
+    total: float
+
+    def scaled(self, factor: float) -> Times:
+        """All times multiplied by a factor."""
+        return Times(**{name: value * factor for name, value in self.model_dump().items()})
+
+
+class Queries(_Record):
+    """Queries that one thread, or several at once, answered one after the other.
+
+    per_second: how many all threads together answer; reference_ms: median time of the reference load, which
+    took turns with them.
+    """
+
+    queries: int
+    p50: Times
+    p95: Times
+    per_second: float
+    reference_ms: float
+
+
+class Embedding(_Record):
+    """Rounds in which prepared images were embedded, in batches and by all threads.
+
+    processor_share: of the processors' time, the share that the process got; None on a GPU, which computes
+    without it.
+    """
+
+    images_per_second: tuple[float, ...]
+    reference_ms: tuple[float, ...]
+    processor_share: float | None
+
+
+class Latency(_Record):
+    """What was measured of a row, on which machine.
+
+    network: of a model, what decides its speed besides the machine; None of a refinement.
+    uploads: how many of the queries' photos were read as their owner's files; the others were prepared images.
+    load_seconds: until the row can answer; first: the time of the first query after that.
+    alone: one query at a time, by one thread; together: as many at once as there are threads.
+    embedding: None of a refinement, which embeds by the networks of others.
+    """
+
+    row: str
+    network: str | None
+    engine: str
+    precision: str
+    device: str
+    threads: int
+    gallery: int
+    uploads: int
+    load_seconds: float
+    first: Times
+    alone: Queries
+    together: Queries
+    embedding: Embedding | None
+
+
+def write(latency: Latency) -> None:
+    """Writes what was measured of a row."""
+    files.write_json(paths.latency(latency.row), latency.model_dump())
+
+
+def read_all(rows: Iterable[str]) -> dict[str, Latency]:
+    """What was measured, by row; rows that were not measured are left out.
+
+    Raises:
+        UserError: a file is another row's, or is not what this version writes.
+    """
+    return {row: _read(row) for row in rows if paths.latency(row).exists()}
+
+
+def _read(row: str) -> Latency:
+    path = paths.latency(row)
+    try:
+        latency = Latency.model_validate(files.read_json(path))
+    except ValidationError:
+        latency = None
+    if latency is None or latency.row != row:
+        raise UserError(
+            f"{path}: isn't what this version writes for {row}; run `dvc repro -f -s latency@{row}`, "
+            "or latency_refined for a refinement"
+        )
+    return latency

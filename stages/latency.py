@@ -1,4 +1,4 @@
-"""latency@row: how long a query takes from a photo's file to its answers, by part, and how fast the row embeds.
+"""latency@row: how long a query takes from a photo's file to its answers, and how fast the row embeds.
 
 A row is measured alone, so that a changed row measures nothing else. It is timed in turns with a fixed
 computation, through which `compare` puts rows side by side that were measured at different times.
@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import torch
 
 from lineup import cli, machine, paths
-from lineup.embedding import embedding_speed
+from lineup.embedding.embedding_speed import BatchEmbedder, Round
 from lineup.embedding.inference import EncodedImage
 from lineup.embedding.reference_load import ReferenceLoad
 from lineup.encoders import encoder_folder, model_folder
@@ -31,7 +31,7 @@ from lineup.evaluation import latency
 from lineup.evaluation.latency import Embedding, Latency, Queries, Times
 from lineup.photos import prepared_images
 from lineup.serving import gallery_photos, query_times, row_search
-from lineup.serving.query_times import QueryTime, QueryTimer, TimedQueries
+from lineup.serving.query_times import Pass, QueryTime, QueryTimer
 from lineup.serving.row_search import ModelSearch, Row
 from lineup.settings.params import Params
 from lineup.storage import parquet
@@ -39,7 +39,10 @@ from lineup.storage import parquet
 log = logging.getLogger(__name__)
 
 PHOTOS = 200
-MOST_SECONDS = 15.0  # of queries, alone and together each
+# All that is timed takes turns, this often, so that what else the machine does for a while counts less.
+PASSES = 3
+ROUNDS_PER_PASS = 2  # of embedding
+MOST_SECONDS_PER_PASS = 5.0  # of queries, alone and together each
 
 
 @dataclass(frozen=True)
@@ -103,22 +106,23 @@ def open_row(name: str, params: Params, threads: int) -> Row:
     return row
 
 
-def queries(timed: TimedQueries, threads: int) -> Queries:
-    """What is written of some queries, in milliseconds."""
-    totals = [each.total for each in timed.times]
+def queries(passes: Sequence[Pass], threads: int) -> Queries:
+    """What is written of the passes of so many threads; a photo's time is the median of its passes."""
+    seconds = np.array([[*time, time.total] for time in medians(passes)])
     return Queries(
-        queries=len(totals),
-        p50=percentile(timed.times, 50),
-        p95=percentile(timed.times, 95),
-        per_second=round(threads / float(np.mean(totals)), 2),
-        reference_ms=milliseconds(float(np.median(timed.reference))),
+        queries=len(seconds),
+        p50=as_times(np.percentile(seconds, 50, axis=0).tolist()),
+        p95=as_times(np.percentile(seconds, 95, axis=0).tolist()),
+        per_second=round(threads / float(seconds[:, -1].mean()), 2),
+        reference_ms=milliseconds(float(np.median([each for one in passes for each in one.reference]))),
     )
 
 
-def percentile(times: Sequence[QueryTime], percent: float) -> Times:
-    """The percentile of each part, and of the total."""
-    columns = np.array([[*each, each.total] for each in times])
-    return as_times(np.percentile(columns, percent, axis=0).tolist())
+def medians(passes: Sequence[Pass]) -> list[QueryTime]:
+    """Of each photo that was reached, the median of each part over the passes."""
+    numbers = sorted({number for each in passes for number in each.times})
+    by_photo = ([each.times[number] for each in passes if number in each.times] for number in numbers)
+    return [QueryTime(*np.median(times, axis=0).tolist()) for times in by_photo]
 
 
 def as_times(seconds: Sequence[float]) -> Times:
@@ -132,30 +136,24 @@ def milliseconds(seconds: float) -> float:
     return round(1000 * seconds, 3)
 
 
-def batch_network(model: str, queries_network: Network, params: Params) -> Network:
-    """The network as `embed` uses it, in batches of its shape."""
-    engine = queries_network.engine
-    on_processor = engine.device.type == "cpu"
+def batch_embedder(
+    model: str, queries_network: Network, photos: QueryPhotos, params: Params, reference: ReferenceLoad
+) -> BatchEmbedder:
+    """Embeds the sample's prepared images as `embed` does, in batches of its shape."""
+    engine, network = queries_network.engine, queries_network
     encoder = encoder_folder.load(model_folder.resolve(paths.model(model)))
-    if on_processor and engine.library.cpu_shape(encoder.module) == queries_network.shape:
-        return queries_network
-    return conversion.prepare(engine, encoder, (), params.embed.batch_size, machine.threads())
+    if engine.device.type != "cpu" or engine.library.cpu_shape(encoder.module) != network.shape:
+        network = conversion.prepare(engine, encoder, (), params.embed.batch_size, machine.threads())
+    return BatchEmbedder(network, photos.prepared, params.embed.batch_size, machine.threads(), reference)
 
 
-def embedding(model: str, network: Network, photos: QueryPhotos, params: Params) -> Embedding:
-    """The speed of embedding in batches."""
-    device = network.engine.device
-    rounds = embedding_speed.measure(
-        batch_network(model, network, params),
-        photos.prepared,
-        params.embed.batch_size,
-        machine.threads(),
-        ReferenceLoad(device),
-    )
+def embedding(rounds: Sequence[Round], device: torch.device) -> Embedding:
+    """What is written of the rounds in which images were embedded."""
+    share = sum(each.processor_seconds for each in rounds) / sum(each.seconds for each in rounds)
     return Embedding(
-        images_per_second=tuple(round(speed, 2) for speed in rounds.images_per_second),
-        reference_ms=tuple(map(milliseconds, rounds.reference_seconds)),
-        processor_share=round(rounds.processor_share, 3) if device.type == "cpu" else None,
+        images_per_second=tuple(round(each.images / each.seconds, 2) for each in rounds),
+        reference_ms=tuple(milliseconds(each.reference_seconds) for each in rounds),
+        processor_share=round(share / machine.threads(), 3) if device.type == "cpu" else None,
     )
 
 
@@ -169,7 +167,7 @@ def main(argv: list[str] | None = None) -> None:
     row, params = cli.start("latency", argv, rows="all")
     faiss.omp_set_num_threads(1)
     threads, is_model = machine.threads(), row in params.models
-    photos, models = query_photos(), row_search.models_of(row, params)
+    photos = query_photos()
     start = time.perf_counter()
     opened = open_row(row, params, threads)
     load_seconds = time.perf_counter() - start
@@ -177,15 +175,22 @@ def main(argv: list[str] | None = None) -> None:
     device = network.engine.device
     reference = ReferenceLoad(device)
     timers = [QueryTimer(opened, params.preprocess.shorter_side_px) for _ in range(threads)]
-    first = query_times.run(timers[:1], photos.contents[:1], reference, MOST_SECONDS)
-    alone = query_times.run(timers[:1], photos.contents, reference, MOST_SECONDS)
-    together = query_times.run(timers, photos.contents, reference, MOST_SECONDS)
+    first = query_times.run(timers[:1], photos.contents[:1], reference, MOST_SECONDS_PER_PASS)
+    embedder = batch_embedder(row, network, photos, params, reference) if is_model else None
+    alone: list[Pass] = []
+    together: list[Pass] = []
+    rounds: list[Round] = []
+    for _ in range(PASSES):
+        alone.append(query_times.run(timers[:1], photos.contents, reference, MOST_SECONDS_PER_PASS))
+        together.append(query_times.run(timers, photos.contents, reference, MOST_SECONDS_PER_PASS))
+        rounds += embedder.rounds(ROUNDS_PER_PASS) if embedder else []
     measured = Latency(
         row=row,
         network=network_name(read_config(model_folder.resolve(paths.model(row)))) if is_model else None,
         engine=network.engine.described,
         precision=network.engine.precision,
         device=torch.cuda.get_device_name() if device.type == "cuda" else machine.cpu_name(),
+        gpu=device.type == "cuda",
         threads=threads,
         gallery=len(opened.photos.ids),
         uploads=photos.uploads,
@@ -193,7 +198,7 @@ def main(argv: list[str] | None = None) -> None:
         first=as_times([*first.times[0], first.times[0].total]),
         alone=queries(alone, 1),
         together=queries(together, threads),
-        embedding=embedding(models[0], network, photos, params) if is_model else None,
+        embedding=embedding(rounds, device) if is_model else None,
     )
     latency.write(measured)
     log.info(

@@ -28,7 +28,9 @@ class ReferenceLoad:
 
     @cached_property
     def _photo(self) -> bytes:
-        pixels = np.random.default_rng(0).integers(0, 256, (_PHOTO_SIDE_PX // 8, _PHOTO_SIDE_PX // 8, 3), np.uint8)
+        pixels = np.random.default_rng(0).integers(
+            0, 256, (_PHOTO_SIDE_PX // 8, _PHOTO_SIDE_PX // 8, 3), np.uint8
+        )
         buffer = io.BytesIO()
         Image.fromarray(pixels).resize((_PHOTO_SIDE_PX, _PHOTO_SIDE_PX)).save(buffer, "JPEG", quality=90)
         return buffer.getvalue()

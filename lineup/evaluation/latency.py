@@ -1,4 +1,4 @@
-"""What `latency` measured of a row, metrics/latency/<row>.json: a query's time by part, and the speed of embedding."""
+"""What `latency` measured of a row, metrics/latency/<row>.json: its queries by part, and its embedding."""
 
 from __future__ import annotations
 
@@ -51,8 +51,7 @@ class Queries(_Record):
 class Embedding(_Record):
     """Rounds in which prepared images were embedded, in batches and by all threads.
 
-    processor_share: of the processors' time, the share that the process got; None on a GPU, which computes
-    without it.
+    processor_share: of the processors' time, the share that the process got; None on a GPU.
     """
 
     images_per_second: tuple[float, ...]
@@ -64,7 +63,8 @@ class Latency(_Record):
     """What was measured of a row, on which machine.
 
     network: of a model, what decides its speed besides the machine; None of a refinement.
-    uploads: how many of the queries' photos were read as their owner's files; the others were prepared images.
+    device, gpu: what computes the network; threads: of the processor.
+    uploads: how many of the queries' photos were files of their owner; the others were prepared images.
     load_seconds: until the row can answer; first: the time of the first query after that.
     alone: one query at a time, by one thread; together: as many at once as there are threads.
     embedding: None of a refinement, which embeds by the networks of others.
@@ -75,6 +75,7 @@ class Latency(_Record):
     engine: str
     precision: str
     device: str
+    gpu: bool
     threads: int
     gallery: int
     uploads: int

@@ -1,4 +1,4 @@
-"""How long queries take that come one at a time, by part, as `lineup search` and `lineup serve` answer them."""
+"""How long queries take, by part, as `lineup search` and `lineup serve` answer them."""
 
 from __future__ import annotations
 
@@ -46,10 +46,14 @@ class QueryTime(NamedTuple):
         return sum(self)
 
 
-class TimedQueries(NamedTuple):
-    """Some queries, in the order of their photos; reference: seconds of each run of the reference load."""
+class Pass(NamedTuple):
+    """One pass over some photos.
 
-    times: list[QueryTime]
+    times: by the photo's number, of those that were reached; reference: seconds of each run of the reference
+    load.
+    """
+
+    times: dict[int, QueryTime]
     reference: list[float]
 
 
@@ -108,9 +112,7 @@ class QueryTimer:
         return QueryTime(decode, watch.network, watch.search + rest, 0.0)
 
 
-def _watched(
-    search: ModelSearch | RefinedSearch, watch: _Watch
-) -> ModelSearch | RefinedSearch:
+def _watched(search: ModelSearch | RefinedSearch, watch: _Watch) -> ModelSearch | RefinedSearch:
     """The same search, whose models add their times to a watch. A row that is used twice stays one object."""
 
     @functools.cache
@@ -139,7 +141,7 @@ def _watched_forward(forward: Forward, watch: _Watch) -> Forward:
 
 def run(
     timers: Sequence[QueryTimer], photos: Sequence[bytes], reference: ReferenceLoad, most_seconds: float
-) -> TimedQueries:
+) -> Pass:
     """Searches with all photos, each timer in a thread of its own, and each photo by one of them.
 
     A photo that can't be decoded is left out.
@@ -153,7 +155,9 @@ def run(
     references: list[float] = []
 
     def work(timer: QueryTimer) -> None:
-        for number, photo in _until(waiting, lambda: len(times) >= FEWEST_QUERIES and time.perf_counter() > end):
+        for number, photo in _until(
+            waiting, lambda: len(times) >= FEWEST_QUERIES and time.perf_counter() > end
+        ):
             try:
                 times[number] = timer.time(photo)
             except decoding.BadImage:
@@ -164,12 +168,10 @@ def run(
     with ThreadPoolExecutor(len(timers), initializer=torch.set_num_threads, initargs=(1,)) as pool:
         for finished in [pool.submit(work, timer) for timer in timers]:
             finished.result()
-    return TimedQueries([times[number] for number in sorted(times)], references)
+    return Pass(times, references)
 
 
-def _until(
-    items: Iterator[tuple[int, bytes]], over: Callable[[], bool]
-) -> Iterator[tuple[int, bytes]]:
+def _until(items: Iterator[tuple[int, bytes]], over: Callable[[], bool]) -> Iterator[tuple[int, bytes]]:
     """Items that several threads share, until they end or it is over."""
     while not over() and (item := next(items, None)) is not None:
         yield item

@@ -171,7 +171,9 @@ def open_row(
     if row in params.models:
         return Row(row, photos, ModelSearch(query_encoder.load(row, params, photos, threads)))
     settings = params.refinements[row]
-    open_source = functools.cache(open_source or (lambda source: open_row(source, params, photos, None, threads)))
+    open_source = functools.cache(
+        open_source or (lambda source: open_row(source, params, photos, None, threads))
+    )
     first, second = open_source(settings.first).search, open_source(settings.second).search
     depth = relevance.load_relevance(params.relevance.exclude).required_depth(
         params.retrieve.depth, *params.score.cutoffs

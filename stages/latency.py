@@ -1,7 +1,7 @@
 """latency@row: how long a query takes from a photo's file to its answers, and how fast the row embeds.
 
-A row is measured alone, so that a changed row measures nothing else. It is timed in turns with a fixed
-computation, through which `compare` puts rows side by side that were measured at different times.
+A row is measured by itself, so that a changed row measures nothing else. How much other processes slowed it
+down is measured with it, so that `compare` can put rows side by side that were measured at different times.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ import torch
 from lineup import cli, machine, paths
 from lineup.embedding.embedding_speed import BatchEmbedder, Round
 from lineup.embedding.inference import EncodedImage
-from lineup.embedding.reference_load import ReferenceLoad
 from lineup.encoders import encoder_folder, model_folder
 from lineup.encoders.encoder_config import EncoderConfig, read_config
 from lineup.engines import conversion
@@ -107,22 +106,29 @@ def open_row(name: str, params: Params, threads: int) -> Row:
 
 
 def queries(passes: Sequence[Pass], threads: int) -> Queries:
-    """What is written of the passes of so many threads; a photo's time is the median of its passes."""
-    seconds = np.array([[*time, time.total] for time in medians(passes)])
+    """What is written of the passes of so many threads; a photo's time is that of its fastest pass."""
+    seconds = np.array([[*time, time.total] for time in fastest(passes)])
     return Queries(
         queries=len(seconds),
         p50=as_times(np.percentile(seconds, 50, axis=0).tolist()),
         p95=as_times(np.percentile(seconds, 95, axis=0).tolist()),
-        per_second=round(threads / float(seconds[:, -1].mean()), 2),
-        reference_ms=milliseconds(float(np.median([each for one in passes for each in one.reference]))),
+        per_second=tuple(round(threads / mean_seconds(each), 2) for each in passes),
+        slowdown=tuple(round(each.slowdown, 3) for each in passes),
     )
 
 
-def medians(passes: Sequence[Pass]) -> list[QueryTime]:
-    """Of each photo that was reached, the median of each part over the passes."""
+def fastest(passes: Sequence[Pass]) -> list[QueryTime]:
+    """Of each photo that was reached, the pass with the smallest total."""
     numbers = sorted({number for each in passes for number in each.times})
-    by_photo = ([each.times[number] for each in passes if number in each.times] for number in numbers)
-    return [QueryTime(*np.median(times, axis=0).tolist()) for times in by_photo]
+    return [
+        min((each.times[number] for each in passes if number in each.times), key=lambda time: time.total)
+        for number in numbers
+    ]
+
+
+def mean_seconds(one: Pass) -> float:
+    """Of a query."""
+    return float(np.mean([time.total for time in one.times.values()]))
 
 
 def as_times(seconds: Sequence[float]) -> Times:
@@ -137,23 +143,21 @@ def milliseconds(seconds: float) -> float:
 
 
 def batch_embedder(
-    model: str, queries_network: Network, photos: QueryPhotos, params: Params, reference: ReferenceLoad
+    model: str, queries_network: Network, photos: QueryPhotos, params: Params
 ) -> BatchEmbedder:
     """Embeds the sample's prepared images as `embed` does, in batches of its shape."""
     engine, network = queries_network.engine, queries_network
     encoder = encoder_folder.load(model_folder.resolve(paths.model(model)))
     if engine.device.type != "cpu" or engine.library.cpu_shape(encoder.module) != network.shape:
         network = conversion.prepare(engine, encoder, (), params.embed.batch_size, machine.threads())
-    return BatchEmbedder(network, photos.prepared, params.embed.batch_size, machine.threads(), reference)
+    return BatchEmbedder(network, photos.prepared, params.embed.batch_size, machine.threads())
 
 
-def embedding(rounds: Sequence[Round], device: torch.device) -> Embedding:
+def embedding(rounds: Sequence[Round]) -> Embedding:
     """What is written of the rounds in which images were embedded."""
-    share = sum(each.processor_seconds for each in rounds) / sum(each.seconds for each in rounds)
     return Embedding(
-        images_per_second=tuple(round(each.images / each.seconds, 2) for each in rounds),
-        reference_ms=tuple(milliseconds(each.reference_seconds) for each in rounds),
-        processor_share=round(share / machine.threads(), 3) if device.type == "cpu" else None,
+        images_per_second=tuple(round(each.images_per_second, 2) for each in rounds),
+        slowdown=tuple(round(each.slowdown, 3) for each in rounds),
     )
 
 
@@ -173,17 +177,16 @@ def main(argv: list[str] | None = None) -> None:
     load_seconds = time.perf_counter() - start
     network = query_network_of(opened)
     device = network.engine.device
-    reference = ReferenceLoad(device)
     timers = [QueryTimer(opened, params.preprocess.shorter_side_px) for _ in range(threads)]
-    first = query_times.run(timers[:1], photos.contents[:1], reference, MOST_SECONDS_PER_PASS)
-    embedder = batch_embedder(row, network, photos, params, reference) if is_model else None
+    first = query_times.run(timers[:1], photos.contents[:1], MOST_SECONDS_PER_PASS)
+    embedder = batch_embedder(row, network, photos, params) if is_model else None
     alone: list[Pass] = []
     together: list[Pass] = []
     rounds: list[Round] = []
     for _ in range(PASSES):
-        alone.append(query_times.run(timers[:1], photos.contents, reference, MOST_SECONDS_PER_PASS))
-        together.append(query_times.run(timers, photos.contents, reference, MOST_SECONDS_PER_PASS))
-        rounds += embedder.rounds(ROUNDS_PER_PASS) if embedder else []
+        alone.append(query_times.run(timers[:1], photos.contents, MOST_SECONDS_PER_PASS))
+        together.append(query_times.run(timers, photos.contents, MOST_SECONDS_PER_PASS))
+        rounds += [embedder.round() for _ in range(ROUNDS_PER_PASS)] if embedder else []
     measured = Latency(
         row=row,
         network=network_name(read_config(model_folder.resolve(paths.model(row)))) if is_model else None,
@@ -198,16 +201,14 @@ def main(argv: list[str] | None = None) -> None:
         first=as_times([*first.times[0], first.times[0].total]),
         alone=queries(alone, 1),
         together=queries(together, threads),
-        embedding=embedding(rounds, device) if is_model else None,
+        embedding=embedding(rounds) if is_model else None,
     )
     latency.write(measured)
     log.info(
-        "%s: %.1f ms per query (p95 %.1f), %.0f queries/s by %d threads",
+        "%s: %.1f ms per query, p95 %.1f",
         row,
         measured.alone.p50.total,
         measured.alone.p95.total,
-        measured.together.per_second,
-        threads,
     )
 
 

@@ -8,7 +8,6 @@ from lineup.evaluation.comparison import ComparedRow, Comparison
 from lineup.evaluation.metrics import MAIN_METRIC
 from lineup.evaluation.money import CHEAPER_RATIO
 from lineup.evaluation.rich_text import Code, Text, names
-from lineup.evaluation.speeds import LEAST_PROCESSOR_SHARE
 
 _NO_SPEED = (
     "images/s: prepared images decoded and embedded per second, without the first batch where enough follow."
@@ -60,19 +59,15 @@ def busy(compared: Comparison) -> list[Text]:
         running = compared.running.get(row.name)
         if running is None or not running.speed.busy:
             continue
-        speed = running.speed
-        reasons = []
-        if speed.slowed > 1:
-            reasons.append(
-                f"the reference load took {speed.slowed:.1f} times as long as at the quietest time, "
-                "for which its times are corrected"
-            )
-        if speed.processor_share is not None and speed.processor_share < LEAST_PROCESSOR_SHARE:
-            reasons.append(f"it got {_percent(speed.processor_share)} of the processors' time")
         stage = "latency_refined" if row.metrics.costs.parts else "latency"
-        again = f"; `dvc repro -f -s {stage}@{row.name}` and `dvc repro` measure it again"
-        why = f": measured while the machine was busy ({', and '.join(reasons)}){again}"
-        notes.append((Code(row.name), why))
+        notes.append(
+            (
+                Code(row.name),
+                f": other processes slowed it down {running.speed.slowdown:.1f} times while it was measured. "
+                "images/s and $ are corrected for that, p50 and p95 are not; "
+                f"`dvc repro -f -s {stage}@{row.name}`, then `dvc repro`, measure it again",
+            )
+        )
     return notes
 
 
@@ -85,8 +80,7 @@ def legend(compared: Comparison) -> list[str]:
         "images/s: prepared images decoded and embedded per second, in batches, by all threads: the median "
         "of some rounds, and the bounds of their middle half. Rows of one network share one figure.",
         "p50 ms, p95 ms: time of one query alone, by one thread, from the photo's file to its answers: "
-        "half of the queries, and 95% of them, take no longer. A photo's time is the median of three.",
-        "All times are measured in turns with a fixed computation, which shows how busy the machine was.",
+        "half of the queries, and 95% of them, take no longer. Each photo's is the fastest of three.",
     ]
     if any(running.dollars for running in compared.running.values()):
         lines.append(
@@ -96,8 +90,8 @@ def legend(compared: Comparison) -> list[str]:
         )
     if any(running.unbeaten is not None for running in compared.running.values()):
         lines.append(
-            f"Unbeaten: no other row has a better {MAIN_METRIC} without being clearly dearer, or the same one "
-            f"and is clearly cheaper, by $/month. Clearly: by a factor of {CHEAPER_RATIO} or more. "
+            f"Unbeaten: no other row has a better {MAIN_METRIC} without being clearly dearer, or the same "
+            f"one and is clearly cheaper, by $/month. Clearly: by a factor of {CHEAPER_RATIO} or more. "
             "The means decide; whether two rows can be told apart is in the table of quality."
         )
     return lines

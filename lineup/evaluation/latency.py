@@ -29,34 +29,26 @@ class Times(_Record):
     refine: float
     total: float
 
-    def scaled(self, factor: float) -> Times:
-        """All times multiplied by a factor."""
-        return Times(**{name: value * factor for name, value in self.model_dump().items()})
-
 
 class Queries(_Record):
-    """Queries that one thread, or several at once, answered one after the other.
+    """Queries that one thread, or several at once, answered in passes over the same photos.
 
-    per_second: how many all threads together answer; reference_ms: median time of the reference load, which
-    took turns with them.
+    p50, p95: over photos, of each photo's fastest pass. per_second: of all threads together, in each pass;
+    slowdown: by which factor other processes slowed it down.
     """
 
     queries: int
     p50: Times
     p95: Times
-    per_second: float
-    reference_ms: float
+    per_second: tuple[float, ...]
+    slowdown: tuple[float, ...]
 
 
 class Embedding(_Record):
-    """Rounds in which prepared images were embedded, in batches and by all threads.
-
-    processor_share: of the processors' time, the share that the process got; None on a GPU.
-    """
+    """Rounds in which all threads embedded prepared images in batches; slowdown: as in `Queries`."""
 
     images_per_second: tuple[float, ...]
-    reference_ms: tuple[float, ...]
-    processor_share: float | None
+    slowdown: tuple[float, ...]
 
 
 class Latency(_Record):

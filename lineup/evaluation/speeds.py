@@ -1,16 +1,15 @@
 """Speeds of rows that were measured at different times, made comparable.
 
-Each row was timed in turns with a fixed computation, the reference load. Where that took clearly longer than
-it did for another row on the same machine, something else was computing meanwhile, and the row's times are
-divided by how much longer it took. Rows of one network share one figure, the median of what was measured of
-each of them: they can't differ in speed.
+While a row was measured, other processes may have used the cores. By how much they slowed it down was
+measured, too, and its speeds are multiplied by that. Rows of one network share one figure, the median of what
+was measured of each of them: they can't differ in speed.
 """
 
 from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,10 +18,8 @@ from lineup.evaluation import row_costs
 from lineup.evaluation.latency import Latency, Times
 from lineup.evaluation.row_metrics import PartCosts, RowMetrics
 
-# From this ratio of the reference load on, a row counts as measured while the machine was busy.
-BUSY_RATIO = 1.15
-# Below this share of the processors' time, too.
-LEAST_PROCESSOR_SHARE = 0.75
+# From this slowdown on, a row counts as measured while the machine was busy.
+BUSY_SLOWDOWN = 1.15
 
 
 @dataclass(frozen=True)
@@ -40,8 +37,7 @@ class RowSpeed:
 
     first: of the first query after loading. p50, p95: of a query alone, by one thread. per_second: queries
     that all threads answer together. embedding: None of a refinement.
-    slowed: by which factor the reference load was slower than at the quietest time; 1 where not clearly.
-    processor_share: of the processors' time, None where it is unknown.
+    slowdown: by which other processes slowed it down, as a median. threads: of the processor.
     """
 
     first: Times
@@ -49,17 +45,15 @@ class RowSpeed:
     p95: Times
     per_second: float
     embedding: Spread | None
-    slowed: float
-    processor_share: float | None
+    slowdown: float
     device: str
     threads: int
     gpu: bool
 
     @property
     def busy(self) -> bool:
-        """Whether something else was computing while the row was measured."""
-        starved = self.processor_share is not None and self.processor_share < LEAST_PROCESSOR_SHARE
-        return self.slowed > 1 or starved
+        """Whether other processes used the machine while the row was measured."""
+        return self.slowdown >= BUSY_SLOWDOWN
 
 
 def comparable(measured: Mapping[str, Latency], rows: Mapping[str, RowMetrics]) -> dict[str, RowSpeed]:
@@ -69,26 +63,19 @@ def comparable(measured: Mapping[str, Latency], rows: Mapping[str, RowMetrics]) 
         measured: by row; others have no speed.
         rows: the metrics of at least these rows.
     """
-    alone, together = _slowed(measured, _alone), _slowed(measured, _together)
-    batches = _slowed(measured, _batches)
     same_query = _groups({row: _query_key(each, rows[row]) for row, each in measured.items()})
     same_network = _groups({row: _network_key(each) for row, each in measured.items()})
     speeds = {}
     for row, own in measured.items():
-        shared = [(measured[each], alone[each], together[each]) for each in same_query[row]]
-        rounds = [
-            speed * batches[each]
-            for each in same_network[row]
-            for speed in getattr(measured[each].embedding, "images_per_second", ())
-        ]
+        alike = [measured[each] for each in same_query[row]]
+        rounds = [speed for each in same_network[row] for speed in _embedding_speeds(measured[each])]
         speeds[row] = RowSpeed(
-            first=_median(each.first.scaled(1 / slow) for each, slow, _ in shared),
-            p50=_median(each.alone.p50.scaled(1 / slow) for each, slow, _ in shared),
-            p95=_median(each.alone.p95.scaled(1 / slow) for each, slow, _ in shared),
-            per_second=statistics.median(each.together.per_second * slow for each, _, slow in shared),
+            first=_median(each.first for each in alike),
+            p50=_median(each.alone.p50 for each in alike),
+            p95=_median(each.alone.p95 for each in alike),
+            per_second=statistics.median(speed for each in alike for speed in _query_speeds(each)),
             embedding=Spread(*np.percentile(rounds, (50, 25, 75)).tolist()) if rounds else None,
-            slowed=max(alone[row], together[row], batches[row]),
-            processor_share=own.embedding.processor_share if own.embedding else None,
+            slowdown=statistics.median(own.together.slowdown),
             device=own.device if own.gpu else f"{own.device}, {own.threads} threads",
             threads=own.threads,
             gpu=own.gpu,
@@ -124,31 +111,27 @@ def with_speeds(rows: Mapping[str, RowMetrics], speeds: Mapping[str, RowSpeed]) 
     return changed
 
 
-def _alone(measured: Latency) -> float | None:
-    return measured.alone.reference_ms
+def _query_speeds(measured: Latency) -> list[float]:
+    """Queries per second of each pass, without what other processes took."""
+    queries = measured.together
+    return _undisturbed(queries.per_second, queries.slowdown)
 
 
-def _together(measured: Latency) -> float | None:
-    return measured.together.reference_ms
+def _embedding_speeds(measured: Latency) -> list[float]:
+    """Images per second of each round, without what other processes took; none of a refinement.
+
+    A GPU computes whatever the processor's cores do.
+    """
+    embedding = measured.embedding
+    if embedding is None:
+        return []
+    if measured.gpu:
+        return [*embedding.images_per_second]
+    return _undisturbed(embedding.images_per_second, embedding.slowdown)
 
 
-def _batches(measured: Latency) -> float | None:
-    return statistics.median(measured.embedding.reference_ms) if measured.embedding else None
-
-
-def _slowed(
-    measured: Mapping[str, Latency], reference: Callable[[Latency], float | None]
-) -> dict[str, float]:
-    """By which factor a row's reference load was slower than the fastest on its machine; 1 if not clearly."""
-    times = {row: (_machine(each), reference(each)) for row, each in measured.items()}
-    fastest: dict[Hashable, float] = {}
-    for machine, time in times.values():
-        if time is not None:
-            fastest[machine] = min(time, fastest.get(machine, time))
-    factors = {
-        row: time / fastest[machine] if time is not None else 1.0 for row, (machine, time) in times.items()
-    }
-    return {row: factor if factor >= BUSY_RATIO else 1.0 for row, factor in factors.items()}
+def _undisturbed(speeds: Sequence[float], slowdowns: Sequence[float]) -> list[float]:
+    return [speed * slowdown for speed, slowdown in zip(speeds, slowdowns, strict=True)]
 
 
 def _machine(measured: Latency) -> Hashable:

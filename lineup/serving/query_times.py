@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
 
-from lineup.embedding.reference_load import ReferenceLoad
+from lineup import machine
 from lineup.engines.engine import Forward, Network
 from lineup.photos import decoding
 from lineup.refinements.hits import Hits
@@ -23,8 +23,6 @@ from lineup.serving.row_search import EmbedQuery, ModelSearch, RefinedSearch, Ro
 
 # How many answers a query asks for, as `lineup search` does by default.
 ANSWERS = 10
-# The reference computation is timed once after so many queries, so that both see the same load.
-QUERIES_PER_REFERENCE = 10
 FEWEST_QUERIES = 20
 
 
@@ -49,12 +47,11 @@ class QueryTime(NamedTuple):
 class Pass(NamedTuple):
     """One pass over some photos.
 
-    times: by the photo's number, of those that were reached; reference: seconds of each run of the reference
-    load.
+    times: by the photo's number, of those that were reached; slowdown: see `machine.Load`.
     """
 
     times: dict[int, QueryTime]
-    reference: list[float]
+    slowdown: float
 
 
 @dataclass
@@ -139,9 +136,7 @@ def _watched_forward(forward: Forward, watch: _Watch) -> Forward:
     return timed
 
 
-def run(
-    timers: Sequence[QueryTimer], photos: Sequence[bytes], reference: ReferenceLoad, most_seconds: float
-) -> Pass:
+def run(timers: Sequence[QueryTimer], photos: Sequence[bytes], most_seconds: float) -> Pass:
     """Searches with all photos, each timer in a thread of its own, and each photo by one of them.
 
     A photo that can't be decoded is left out.
@@ -149,26 +144,22 @@ def run(
     Args:
         most_seconds: after which no further query begins, once there are FEWEST_QUERIES.
     """
-    waiting, done = iter(enumerate(photos)), itertools.count()
+    waiting, meter = iter(enumerate(photos)), machine.LoadMeter()
     end = time.perf_counter() + most_seconds
     times: dict[int, QueryTime] = {}
-    references: list[float] = []
+
+    def over() -> bool:
+        return len(times) >= FEWEST_QUERIES and time.perf_counter() > end
 
     def work(timer: QueryTimer) -> None:
-        for number, photo in _until(
-            waiting, lambda: len(times) >= FEWEST_QUERIES and time.perf_counter() > end
-        ):
-            try:
+        for number, photo in _until(waiting, over):
+            with suppress(decoding.BadImage):
                 times[number] = timer.time(photo)
-            except decoding.BadImage:
-                continue
-            if next(done) % QUERIES_PER_REFERENCE == 0:
-                references.append(reference.seconds())
 
     with ThreadPoolExecutor(len(timers), initializer=torch.set_num_threads, initargs=(1,)) as pool:
         for finished in [pool.submit(work, timer) for timer in timers]:
             finished.result()
-    return Pass(times, references)
+    return Pass(times, meter.load().slowdown)
 
 
 def _until(items: Iterator[tuple[int, bytes]], over: Callable[[], bool]) -> Iterator[tuple[int, bytes]]:

@@ -85,7 +85,7 @@ def submission(row: str) -> Path:
     return Path("data/submissions") / f"{row}.json"
 
 
-def costs(stage: Literal["train", "embed", "index", "retrieve", "refine"], row: str) -> Path:
+def costs(stage: Literal["train", "embed", "index", "retrieve", "refine", "latency"], row: str) -> Path:
     """What one stage measured. It is stored apart from the results, which are the same bytes in every run."""
     return Path("data/costs") / row / f"{stage}.json"
 
@@ -101,7 +101,7 @@ def row_queries(row: str) -> Path:
 
 
 def latency(row: str) -> Path:
-    """The time that a row's queries take, and the speed at which it embeds."""
+    """What `latency` measured of a row, as git has it."""
     return Path("metrics/latency") / f"{row}.json"
 
 

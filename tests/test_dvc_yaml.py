@@ -47,7 +47,7 @@ OUTS = {
     "embed": {paths.embeddings(KEY), paths.costs("embed", KEY)},
     "index": {paths.index(KEY), paths.costs("index", KEY)},
     "retrieve": {paths.ranking(KEY), paths.costs("retrieve", KEY)},
-    "score": {paths.row_metrics(KEY), paths.row_queries(KEY)},
+    "score": {paths.row_metrics(KEY), paths.row_queries(KEY), paths.latency(KEY)},
     "refine": {
         paths.embeddings(KEY),
         paths.refinement(KEY),
@@ -61,9 +61,9 @@ OUTS = {
     "report_row_refined": {paths.report_row(KEY), paths.report_ranks(KEY)},
     "report_thumbnails": {paths.REPORT_THUMBNAILS, paths.REPORT_PICTURES},
     "report": {paths.REPORT, paths.REPORT_ASSETS},
-    "score_refined": {paths.row_metrics(KEY), paths.row_queries(KEY)},
-    "latency": {paths.latency(KEY)},
-    "latency_refined": {paths.latency(KEY)},
+    "score_refined": {paths.row_metrics(KEY), paths.row_queries(KEY), paths.latency(KEY)},
+    "latency": {paths.costs("latency", KEY)},
+    "latency_refined": {paths.costs("latency", KEY)},
 }
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from lineup.evaluation.metrics import MAIN_METRIC, top_k_name
-from lineup.evaluation.money import RunningCosts
 from lineup.evaluation.row_metrics import Enlarged, RowMetrics
+from lineup.evaluation.running_costs import RunningCosts
 
 SIGNIFICANCE_LEVEL = 0.05
 # A row counts as clearly faster from this ratio on: speeds of one model vary by some per cent between runs.

@@ -9,9 +9,9 @@ import numpy as np
 
 from lineup.evaluation.comparison import Pair
 from lineup.evaluation.metrics import MAIN_METRIC
-from lineup.evaluation.money import RunningCosts
 from lineup.evaluation.query_tables import Queries
 from lineup.evaluation.row_metrics import RowMetrics
+from lineup.evaluation.running_costs import RunningCosts
 
 CURVE_DEPTH = 100
 QUALITY_DECIMALS = 4

@@ -1,8 +1,9 @@
-"""What `latency` measured of a row, metrics/latency/<row>.json: its queries by part, and its embedding."""
+"""What `latency` measured of a row: its queries by part, and its embedding."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -79,8 +80,14 @@ class Latency(_Record):
 
 
 def write(latency: Latency) -> None:
-    """Writes what was measured of a row."""
-    files.write_json(paths.latency(latency.row), latency.model_dump())
+    """Writes what was measured of a row to its costs, which DVC caches."""
+    files.write_json(paths.costs("latency", latency.row), latency.model_dump())
+
+
+def publish(row: str) -> None:
+    """Copies what was measured of a row to where git keeps it; nothing where the row was not measured."""
+    if paths.costs("latency", row).exists():
+        files.write_json(paths.latency(row), _read(paths.costs("latency", row), row).model_dump())
 
 
 def read_all(rows: Iterable[str]) -> dict[str, Latency]:
@@ -89,11 +96,10 @@ def read_all(rows: Iterable[str]) -> dict[str, Latency]:
     Raises:
         UserError: a file is another row's, or is not what this version writes.
     """
-    return {row: _read(row) for row in rows if paths.latency(row).exists()}
+    return {row: _read(paths.latency(row), row) for row in rows if paths.latency(row).exists()}
 
 
-def _read(row: str) -> Latency:
-    path = paths.latency(row)
+def _read(path: Path, row: str) -> Latency:
     try:
         latency = Latency.model_validate(files.read_json(path))
     except ValidationError:
@@ -101,6 +107,6 @@ def _read(row: str) -> Latency:
     if latency is None or latency.row != row:
         raise UserError(
             f"{path}: isn't what this version writes for {row}; run `dvc repro -f -s latency@{row}`, "
-            "or latency_refined for a refinement"
+            f"or latency_refined@{row} for a refinement, then `dvc repro`"
         )
     return latency

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from lineup.evaluation.metrics import MAIN_METRIC
 from lineup.evaluation.row_metrics import RowMetrics
-from lineup.evaluation.speeds import RowSpeed
+from lineup.evaluation.running_costs import Dollars, RowSpeed, RunningCosts
 from lineup.settings.prices import Prices
 
 # A row counts as cheaper than another from this ratio on: equal rows differ by some per cent between runs.
@@ -17,36 +16,11 @@ _SECONDS_PER_HOUR = 3600
 _MILLION = 1_000_000
 
 
-class Dollars(NamedTuple):
-    """What a row costs, on a machine that is busy with it all the time.
-
-    million_photos: to embed a million photos; million_queries: to answer a million queries, from the photo's
-    file on; index_month: memory for the index; month: queries_per_month, and the index.
-    """
-
-    million_photos: float | None
-    million_queries: float
-    index_month: float
-    month: float
-
-
 class Worth(NamedTuple):
     """What a row is worth, higher is better, and what it costs, in any unit above 0."""
 
     quality: float
     cost: float
-
-
-@dataclass(frozen=True)
-class RunningCosts:
-    """What it takes to run a row.
-
-    dollars: None where the price of the machine is unknown; unbeaten: see `beats`; None where it is unknown.
-    """
-
-    speed: RowSpeed
-    dollars: Dollars | None
-    unbeaten: bool | None
 
 
 def beats(one: Worth, other: Worth) -> bool:

@@ -10,50 +10,13 @@ from __future__ import annotations
 import statistics
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from lineup.evaluation import row_costs
 from lineup.evaluation.latency import Latency, Times
 from lineup.evaluation.row_metrics import PartCosts, RowMetrics
-
-# From this slowdown on, a row counts as measured while the machine was busy.
-BUSY_SLOWDOWN = 1.15
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Images per second: the median over rounds, and the bounds of their middle half."""
-
-    median: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class RowSpeed:
-    """How fast a row is; times in milliseconds.
-
-    first: of the first query after loading. p50, p95: of a query alone, by one thread. per_second: queries
-    that all threads answer together. embedding: None of a refinement.
-    slowdown: by which other processes slowed it down, as a median. threads: of the processor.
-    """
-
-    first: Times
-    p50: Times
-    p95: Times
-    per_second: float
-    embedding: Spread | None
-    slowdown: float
-    device: str
-    threads: int
-    gpu: bool
-
-    @property
-    def busy(self) -> bool:
-        """Whether other processes used the machine while the row was measured."""
-        return self.slowdown >= BUSY_SLOWDOWN
+from lineup.evaluation.running_costs import RowSpeed, Spread
 
 
 def comparable(measured: Mapping[str, Latency], rows: Mapping[str, RowMetrics]) -> dict[str, RowSpeed]:

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from lineup.evaluation import comparison
 from lineup.evaluation.comparison import ComparedRow, Comparison, Standing
-from lineup.evaluation.money import Dollars, RunningCosts
 from lineup.evaluation.rich_text import Data
 from lineup.evaluation.row_metrics import Average, RowCosts
+from lineup.evaluation.running_costs import Dollars, RunningCosts
 from lineup.layouts import edit_kinds
 
 NO_FIGURE = "-"

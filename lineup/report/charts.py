@@ -10,8 +10,8 @@ from typing import Any
 
 from lineup.evaluation.comparison import Comparison
 from lineup.evaluation.metrics import MAIN_METRIC
-from lineup.evaluation.money import RunningCosts
 from lineup.evaluation.row_metrics import Identification, RowCosts
+from lineup.evaluation.running_costs import RunningCosts
 from lineup.storage import csv_files
 
 

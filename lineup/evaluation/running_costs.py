@@ -62,7 +62,7 @@ class Dollars(NamedTuple):
 class RunningCosts:
     """What it takes to run a row.
 
-    dollars: None where the price of the machine is unknown; unbeaten: see `money.beats`; None where it is unknown.
+    dollars: None where the price of the machine is unknown. unbeaten: by `money.beats`, None where unknown.
     """
 
     speed: RowSpeed

@@ -170,6 +170,9 @@ def test_the_prices_file_states_the_defaults() -> None:
 def test_small_prices_keep_two_digits() -> None:
     run(rows(a=1.0))
     measured.write("a", images_per_second=(50.0,))
-    change_costs("a", index_mb=1.0)
-    compare.main([])
-    assert cells("Money")["a"]["$ index/month"] == "0.0023"
+    shown = {}
+    for index_mb in (0.0, 0.1, 1.0, 43.0, 1000.0):
+        change_costs("a", index_mb=index_mb)
+        compare.main([])
+        shown[index_mb] = cells("Money")["a"]["$ index/month"]
+    assert shown == {0.0: "0.00", 0.1: "< 0.001", 1.0: "0.0023", 43.0: "0.10", 1000.0: "2.33"}

@@ -135,9 +135,9 @@ def money(compared: Comparison) -> Table | None:
 
 def _dollars(value: float | None) -> str:
     """To the cent, or to two digits below a dollar."""
-    if value is None or value >= 1:
+    if value is None or value >= 1 or value == 0:
         return figure(value, 2)
-    return f"{value:.2g}" if value >= 0.001 else f"{value:.1g}"
+    return f"{value:#.2g}" if value >= 0.001 else "< 0.001"
 
 
 def _speed(costs: RowCosts, running: RunningCosts | None) -> Estimate | str:

@@ -26,7 +26,7 @@ from PIL import Image as Pillow
 
 from lineup import paths
 from lineup.errors import UserError
-from lineup.evaluation import comparison, row_metrics, tables
+from lineup.evaluation import comparison, money, row_metrics, speeds, tables
 from lineup.evaluation.comparison import Pair
 from lineup.evaluation.relevance import Relevance
 from lineup.evaluation.rich_text import Code, Strong
@@ -36,9 +36,10 @@ from lineup.photos import thumbnails
 from lineup.report import charts, figures_table, first_screen, html, js_data, made, overview, row, suspects
 from lineup.report import collection as report_collection
 from lineup.report.query_figures import QueryFigures
+from lineup.settings.prices import Prices
 from lineup.storage import files, parquet, rankings, schemas
 from stages import report
-from tests.support import collection, project, reported
+from tests.support import collection, measured, project, reported
 from tests.support.collection import Image, clustered
 
 

@@ -92,6 +92,7 @@ def test_what_others_took_is_added_on_a_processor_and_not_on_a_gpu(metrics: RowM
     assert compared["a"].embedding and compared["a"].embedding.median == 300.0
     assert compared["a"].per_second == 240.0 and compared["a"].busy and compared["a"].p50.total == 4.0
     assert compared["b"].embedding and compared["b"].embedding.median == 100.0
+    assert compared["b"].per_second == 80.0
     assert compared["b"].device == "Some GPU" and compared["a"].device == "Some CPU, 2 threads"
 
 

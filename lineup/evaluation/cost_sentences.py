@@ -12,6 +12,8 @@ from lineup.evaluation.rich_text import Code, Text, names
 _NO_SPEED = (
     "images/s: prepared images decoded and embedded per second, without the first batch where enough follow."
 )
+_CORRECTED = "images/s and $ are corrected for that, p50 and p95 are not"
+_NOT_CORRECTED = "On a GPU, nothing is corrected for that"
 _NO_QUERY = "query ms: time of one search for one query, without embedding it."
 
 
@@ -64,7 +66,7 @@ def busy(compared: Comparison) -> list[Text]:
             (
                 Code(row.name),
                 f": other processes slowed it down {running.speed.slowdown:.1f} times while it was measured. "
-                "images/s and $ are corrected for that, p50 and p95 are not; "
+                f"{_NOT_CORRECTED if running.speed.gpu else _CORRECTED}; "
                 f"`dvc repro -f -s {stage}@{row.name}`, then `dvc repro`, measure it again",
             )
         )

@@ -77,23 +77,19 @@ def with_speeds(rows: Mapping[str, RowMetrics], speeds: Mapping[str, RowSpeed]) 
 def _query_speeds(measured: Latency) -> list[float]:
     """Queries per second of each pass, without what other processes took."""
     queries = measured.together
-    return _undisturbed(queries.per_second, queries.slowdown)
+    return _undisturbed(measured, queries.per_second, queries.slowdown)
 
 
 def _embedding_speeds(measured: Latency) -> list[float]:
-    """Images per second of each round, without what other processes took; none of a refinement.
-
-    A GPU computes whatever the processor's cores do.
-    """
+    """Images per second of each round, without what other processes took; none of a refinement."""
     embedding = measured.embedding
-    if embedding is None:
-        return []
+    return _undisturbed(measured, embedding.images_per_second, embedding.slowdown) if embedding else []
+
+
+def _undisturbed(measured: Latency, speeds: Sequence[float], slowdowns: Sequence[float]) -> list[float]:
+    """Speeds times what they were slowed down by; as they are on a GPU, of which the cores tell too little."""
     if measured.gpu:
-        return [*embedding.images_per_second]
-    return _undisturbed(embedding.images_per_second, embedding.slowdown)
-
-
-def _undisturbed(speeds: Sequence[float], slowdowns: Sequence[float]) -> list[float]:
+        return [*speeds]
     return [speed * slowdown for speed, slowdown in zip(speeds, slowdowns, strict=True)]
 
 

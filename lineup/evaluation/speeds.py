@@ -87,7 +87,7 @@ def _embedding_speeds(measured: Latency) -> list[float]:
 
 
 def _undisturbed(measured: Latency, speeds: Sequence[float], slowdowns: Sequence[float]) -> list[float]:
-    """Speeds times what they were slowed down by; as they are on a GPU, of which the cores tell too little."""
+    """Speeds times what they were slowed down by; as they are on a GPU, of which cores tell too little."""
     if measured.gpu:
         return [*speeds]
     return [speed * slowdown for speed, slowdown in zip(speeds, slowdowns, strict=True)]

@@ -20,8 +20,8 @@ from lineup.serving import api, row_pool
 from lineup.serving.limits import Limits
 from lineup.serving.row_pool import RowPool
 from lineup.serving.searches import Searches
-from lineup.serving.security import Guard, Refusal, report_errors
 from lineup.settings.params import Params
+from lineup.web.security import Guard, Refusal, report_errors
 
 MAX_TEXT_CHARACTERS = 1_000  # text towers read some 60 to 80 tokens
 DEFAULT_RESULTS, MAX_RESULTS = 24, 96
@@ -53,7 +53,7 @@ def create(
     app.mount("/static", StaticFiles(directory=_PAGE / "static"))
     _add_page(app, params, first, pool, limits.picture_bytes)
     _add_searches(app, searches)
-    return Guard(app, names)
+    return Guard(app, names, name_option=True)
 
 
 def _add_page(app: FastAPI, params: Params, first: str, pool: RowPool, max_bytes: int) -> None:

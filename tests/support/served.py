@@ -21,10 +21,11 @@ import uvicorn
 from PIL import Image
 from starlette.types import ASGIApp
 
-from lineup.commands import group, serve
+from lineup.commands import group
 from lineup.serving import app
 from lineup.serving.limits import Limits
 from lineup.settings import params
+from lineup.web import server as web_server
 from stages import embed, fetch, index, preprocess, refine, retrieve, train
 from tests.support import hub_repositories
 from tests.support.project import ROOT, demo_params, write_params
@@ -153,8 +154,8 @@ def serving(folder: Path, *arguments: str) -> Iterator[str]:
 @contextmanager
 def running(served: ASGIApp, limits: Limits) -> Iterator[tuple[str, uvicorn.Server]]:
     """An app behind the page's server, in a thread of this process, and its address."""
-    with serve.listen("0.0.0.0" if sys.platform == "linux" else "127.0.0.1", 0) as listener:
-        server = serve.server(served, limits)
+    with web_server.listen("0.0.0.0" if sys.platform == "linux" else "127.0.0.1", 0) as listener:
+        server = web_server.create(served, limits)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:

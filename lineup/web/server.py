@@ -14,12 +14,13 @@ from lineup.errors import UserError
 from lineup.web import connections
 from lineup.web.limits import ConnectionLimits
 
+_MAX_PORT = 65_535
 _NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?")
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A bound socket. UserError if the address cannot be listened on."""
-    if not 0 <= port <= 65_535:  # getaddrinfo would take it modulo 65536
+def listen(host: str, port: int, host_option: bool = True) -> socket.socket:
+    """A bound socket. UserError if the address cannot be listened on; it names the options that gave it."""
+    if not 0 <= port <= _MAX_PORT:  # getaddrinfo would take it modulo 65536
         raise UserError(f"--port {port}: is not a port; use 0 to 65535")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -33,9 +34,10 @@ def listen(host: str, port: int) -> socket.socket:
         listener.listen()
     except OSError as error:
         reason = error.strerror or str(error)
+        named = f"--host {host} --port {port}" if host_option else f"--port {port}"
+        other = port + 1 if port < _MAX_PORT else port - 1
         raise UserError(
-            f"--host {host} --port {port}: cannot listen there ({reason.lower()}); "
-            "use another, such as --port 8001"
+            f"{named}: cannot listen there ({reason.lower()}); use another, such as --port {other}"
         ) from None
     return listener
 

@@ -1,0 +1,369 @@
+// One screen at a time: a query and answers to it. A mark is 1 (right), -1 (junk) or null (can't tell); an answer
+// without a mark is saved as 0. Nothing counts before the server has it on its disk.
+import { breakable, element, withCapital } from "/shared/elements.js";
+
+const data = JSON.parse(document.getElementById("data").textContent);
+const at = (id) => document.getElementById(id);
+const RIGHT = 1;
+const JUNK = -1;
+const UNSURE = null;
+const NAMES = new Map([[RIGHT, "right"], [JUNK, "junk"], [UNSURE, "can’t tell"]]);
+const MAX_SCREENS_BACK = 20;
+// A second Enter, meant for the last screen, must not save the next one before anybody has seen it.
+const MS_BEFORE_SAVING = 250;
+
+const tab = (sessionStorage.tab ??= crypto.randomUUID());
+const screensBack = JSON.parse(sessionStorage.screensBack ?? "[]"); // {screen, marks}, the last one saved at the end
+const preloaded = new Map(); // {address: Image}, of the screens to come
+
+let waiting = []; // the screens that the server has given to this tab
+let screen = null; // what is shown, null at the end
+let marks = new Map();
+let steps = []; // {id, mark}: what a mark was before each change of this screen
+let shownAt = 0;
+let saving = false;
+let current = 0; // number of the picture that the keyboard is at
+let verdictNumber = 0;
+
+const address = (photo) => `/images/${photo.image_id}`;
+const name = (photo) => photo.label ?? photo.path.split("/").pop();
+
+class Refused extends Error {}
+
+async function ask(path, request) {
+  let response;
+  try {
+    response = await fetch(path, request);
+  } catch {
+    throw new Refused("the server does not respond; start `lineup judge` again, and then save this screen");
+  }
+  const content = await response.json();
+  if (!response.ok) throw new Refused(content.error);
+  return content;
+}
+
+function showError(error) {
+  at("error").hidden = false;
+  const sentence = error instanceof Refused ? error.message : String(error);
+  at("error").textContent = `${saving ? "Not saved: " : ""}${saving ? sentence : withCapital(sentence)}.`;
+}
+
+// Screens
+
+function receive({ screens, progress }) {
+  waiting = screens;
+  showProgress(progress);
+  preload(screens.slice(1));
+}
+
+function preload(screens) {
+  const wanted = new Set(screens.flatMap(({ query, pictures }) => [query, ...pictures].map(address)));
+  for (const known of preloaded.keys()) if (!wanted.has(known)) preloaded.delete(known);
+  for (const source of wanted) {
+    if (preloaded.has(source)) continue;
+    const image = new Image();
+    image.src = source;
+    preloaded.set(source, image);
+  }
+}
+
+function showNext() {
+  const stored = JSON.parse(sessionStorage.marks ?? "null");
+  const next = waiting[0] ?? null;
+  show(next, stored !== null && stored.query === next?.query.image_id ? stored.marks : []);
+}
+
+function show(next, nextMarks) {
+  screen = next;
+  marks = new Map(nextMarks);
+  steps = [];
+  current = 0;
+  shownAt = performance.now();
+  at("error").hidden = true;
+  at("main").hidden = screen === null;
+  at("end").hidden = screen !== null;
+  if (screen === null) return showEnd();
+  showQuery();
+  at("pictures").replaceChildren(...screen.pictures.map(tile));
+  screen.pictures.forEach((_, number) => showMark(number));
+  showAction();
+  scrollTo(0, 0);
+  focusPicture(0);
+  at("status").textContent = `${at("question").textContent} ${screen.pictures.length} pictures.`;
+}
+
+function showQuery() {
+  const { query, same_set: sameSet } = screen;
+  at("query-picture").src = address(query);
+  at("query-title").textContent = name(query);
+  at("query-path").replaceWith(Object.assign(breakable("span", "path", query.path), { id: "query-path" }));
+  at("same-set").hidden = !sameSet;
+  at("question").textContent = data.suspects ? "Is it right after all?" : "Which of these are right?";
+  at("hint").textContent = data.suspects
+    ? "The labels say no, and every row ranks it first. Mark it if it answers the query."
+    : "Mark what answers the query. What stays unmarked is wrong.";
+}
+
+function showEnd() {
+  at("end-title").textContent = data.suspects ? "All doubtful labels are judged." : "Everything is judged.";
+  at("back").hidden = screensBack.length === 0;
+  at("end").focus();
+  at("status").textContent = at("end-title").textContent;
+}
+
+function tile(photo, number) {
+  const item = element("li", "picture");
+  item.dataset.image = photo.image_id;
+  const button = element("button", "plain");
+  button.type = "button";
+  button.tabIndex = number === 0 ? 0 : -1;
+  button.setAttribute("aria-keyshortcuts", "Space J T Z");
+  const image = element("img", "");
+  image.src = address(photo);
+  image.alt = "";
+  image.draggable = false;
+  button.append(image);
+  const tools = element("div", "tools");
+  tools.append(
+    element("span", "mark"),
+    tool("unsure", "?", "Can’t tell about this picture (T)"),
+    tool("junk", "junk", "Junk: neither right nor wrong (J)"),
+    tool("zoom", "⤢", "Enlarge (Z)"),
+  );
+  item.append(button);
+  if (data.suspects) item.append(breakable("div", "label", name(photo)));
+  item.append(tools);
+  return item;
+}
+
+function tool(action, text, title) {
+  const button = element("button", action, text);
+  button.type = "button";
+  button.tabIndex = -1; // by keyboard: J, T and Z on the picture
+  button.title = title;
+  button.setAttribute("aria-label", title);
+  button.dataset.action = action;
+  return button;
+}
+
+// Marks
+
+function mark(number, value) {
+  const { image_id: id } = screen.pictures[number];
+  steps.push({ id, mark: marks.get(id) });
+  if (marks.get(id) === value) marks.delete(id);
+  else marks.set(id, value);
+  changed(number);
+}
+
+function changed(number) {
+  sessionStorage.marks = JSON.stringify({ query: screen.query.image_id, marks: [...marks] });
+  showMark(number);
+  showAction();
+}
+
+function showMark(number) {
+  const item = at("pictures").children[number];
+  const value = marks.get(screen.pictures[number].image_id);
+  const text = NAMES.get(value) ?? "";
+  item.dataset.mark = value === UNSURE ? "unsure" : (value ?? "");
+  const button = item.querySelector(".plain");
+  button.setAttribute("aria-pressed", value === RIGHT);
+  button.setAttribute("aria-label", `Picture ${number + 1} of ${screen.pictures.length}${text && `, ${text}`}`);
+  item.querySelector(".mark").textContent = value === RIGHT ? "✓ right" : text;
+  item.querySelector(".junk").setAttribute("aria-pressed", value === JUNK);
+  item.querySelector(".unsure").setAttribute("aria-pressed", value === UNSURE);
+  if (at("zoom").open && number === current) showZoom();
+}
+
+function showAction() {
+  const right = [...marks.values()].filter((value) => value === RIGHT).length;
+  at("next-text").textContent = right === 0 ? "Next" : `${right} right, next`;
+  at("undo").disabled = steps.length === 0 && screensBack.length === 0;
+}
+
+function undo() {
+  if (saving) return;
+  const step = screen === null ? undefined : steps.pop();
+  if (step !== undefined) {
+    if (step.mark === undefined) marks.delete(step.id);
+    else marks.set(step.id, step.mark);
+    const number = screen.pictures.findIndex((photo) => photo.image_id === step.id);
+    changed(number);
+    focusPicture(number);
+  } else if (screensBack.length > 0) {
+    const last = screensBack.pop();
+    sessionStorage.screensBack = JSON.stringify(screensBack);
+    show(last.screen, last.marks);
+    at("status").textContent = "Back at the last screen; save it again to change it.";
+  }
+}
+
+// Saving
+
+// The person's word on each picture; `all` is one word on all of them.
+async function save(all) {
+  if (saving || screen === null || performance.now() - shownAt < MS_BEFORE_SAVING) return;
+  saving = true;
+  const saved = screen;
+  const ids = saved.pictures.map((photo) => photo.image_id);
+  const said = new Map(ids.map((id) => [id, all !== undefined ? all : marks.has(id) ? marks.get(id) : 0]));
+  const body = JSON.stringify({ tab, query_id: saved.query.image_id, marks: Object.fromEntries(said) });
+  try {
+    receive(await ask("/judgements", { method: "POST", body, headers: { "Content-Type": "application/json" } }));
+    screensBack.push({ screen: saved, marks: [...said].filter(([, value]) => value !== 0) });
+    screensBack.splice(0, screensBack.length - MAX_SCREENS_BACK);
+    sessionStorage.screensBack = JSON.stringify(screensBack);
+    sessionStorage.removeItem("marks");
+    showNext();
+    showVerdict();
+  } catch (error) {
+    showError(error);
+  }
+  saving = false;
+}
+
+function showProgress({ judged, queries, same_judged: sameJudged, same_queries: sameQueries, pairs }) {
+  const all = queries + sameQueries;
+  const number = (value) => value.toLocaleString("en");
+  at("progress").max = Math.max(1, all);
+  at("progress").value = judged + sameJudged;
+  const what = data.suspects ? "doubtful labels" : "queries";
+  at("progress-text").textContent = `${number(judged + sameJudged)} of ${number(all)} ${what}, ${number(pairs)} pictures judged`;
+  document.title = `${number(judged + sameJudged)} judged: Lineup`;
+}
+
+async function showVerdict() {
+  if (data.suspects) return; // the labels decide on all other pairs
+  const mine = ++verdictNumber;
+  try {
+    const verdict = await ask("/verdict");
+    if (mine !== verdictNumber) return;
+    at("verdict").hidden = verdict.sentences.length === 0;
+    at("sentences").replaceChildren(...verdict.sentences.map(withCode));
+    at("verdict-note").textContent =
+      `Precision of the first ${data.k} answers, from ${verdict.judged} of the ${verdict.queries.toLocaleString("en")} queries on which rows differ. It holds however often you look.`;
+  } catch {
+    at("verdict").hidden = true; // saving says what is wrong
+  }
+}
+
+// A sentence with row names between backquotes.
+function withCode(sentence) {
+  const item = document.createElement("li");
+  sentence.split("`").forEach((part, number) => item.append(number % 2 ? element("code", "", part) : part));
+  return item;
+}
+
+// The keyboard
+
+function columns() {
+  return getComputedStyle(at("pictures")).gridTemplateColumns.split(" ").length;
+}
+
+function focusPicture(number) {
+  const items = at("pictures").children;
+  items[current]?.querySelector(".plain").setAttribute("tabindex", "-1");
+  current = Math.max(0, Math.min(items.length - 1, number));
+  const button = items[current].querySelector(".plain");
+  button.setAttribute("tabindex", "0");
+  if (at("zoom").open) return showZoom();
+  button.focus({ preventScroll: current === 0 });
+}
+
+const MOVES = { ArrowLeft: () => -1, ArrowRight: () => 1, ArrowUp: () => -columns(), ArrowDown: () => columns() };
+
+function move(key) {
+  const target = current + (MOVES[key]?.() ?? 0);
+  if (key === "Home") focusPicture(0);
+  else if (key === "End") focusPicture(screen.pictures.length - 1);
+  else if (target >= 0 && target < screen.pictures.length) focusPicture(target);
+}
+
+function pressed(event) {
+  const undoes = event.key.toLowerCase() === "z" && (event.ctrlKey || event.metaKey);
+  if (!undoes && (event.ctrlKey || event.metaKey || event.altKey)) return;
+  const key = undoes ? "u" : event.key.length === 1 ? event.key.toLowerCase() : event.key;
+  const control = event.target.closest?.("button, a, summary");
+  if (control && (key === " " || (key === "Enter" && !control.matches(".picture .plain")))) return; // it presses that
+  const action = actions(at("zoom").open)[key];
+  if (action === undefined || (screen === null && key !== "u")) return;
+  event.preventDefault();
+  if (!event.repeat || key in MOVES) action(key);
+}
+
+function actions(zoomed) {
+  const onPicture = {
+    " ": () => mark(current, RIGHT),
+    j: () => mark(current, JUNK),
+    t: () => mark(current, UNSURE),
+    Home: move,
+    End: move,
+    ...Object.fromEntries(Object.keys(MOVES).map((key) => [key, move])),
+  };
+  if (zoomed) return { ...onPicture, z: closeZoom, Enter: closeZoom };
+  return {
+    ...onPicture,
+    z: openZoom,
+    Enter: () => save(),
+    n: () => save(0),
+    c: () => save(UNSURE),
+    u: undo,
+    Backspace: undo,
+  };
+}
+
+// Enlarged
+
+function openZoom() {
+  at("zoom").showModal();
+  at("zoom").focus();
+  showZoom();
+}
+
+function closeZoom() {
+  at("zoom").close();
+}
+
+function showZoom() {
+  const photo = screen.pictures[current];
+  const state = NAMES.get(marks.get(photo.image_id));
+  at("zoom-query").src = address(screen.query);
+  at("zoom-query-path").textContent = screen.query.path;
+  at("zoom-picture").src = address(photo);
+  at("zoom-picture").alt = `Picture ${current + 1}`;
+  at("zoom-title").textContent = `Picture ${current + 1} of ${screen.pictures.length}${state ? `: ${state}` : ""}`;
+  at("zoom-path").textContent = photo.path;
+}
+
+function clicked(event) {
+  const item = event.target.closest(".picture");
+  if (item === null) return;
+  const number = [...at("pictures").children].indexOf(item);
+  const action = event.target.closest("[data-action]")?.dataset.action ?? "right";
+  focusPicture(number);
+  if (action === "zoom") openZoom();
+  else mark(number, { right: RIGHT, junk: JUNK, unsure: UNSURE }[action]);
+}
+
+async function start() {
+  at("pictures").addEventListener("click", clicked);
+  at("next").addEventListener("click", () => save());
+  at("nothing").addEventListener("click", () => save(0));
+  at("unsure").addEventListener("click", () => save(UNSURE));
+  for (const id of ["undo", "back"]) at(id).addEventListener("click", undo);
+  at("query-button").addEventListener("click", openZoom);
+  at("zoom").addEventListener("close", () => focusPicture(current));
+  addEventListener("keydown", pressed);
+  try {
+    receive(await ask(`/screens?tab=${tab}`));
+    showNext();
+    showVerdict();
+  } catch (error) {
+    at("main").hidden = false;
+    showError(error);
+  }
+  document.documentElement.dataset.loaded = "yes";
+}
+
+start();

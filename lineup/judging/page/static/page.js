@@ -8,6 +8,8 @@ const RIGHT = 1;
 const JUNK = -1;
 const UNSURE = null;
 const NAMES = new Map([[RIGHT, "right"], [JUNK, "junk"], [UNSURE, "can’t tell"]]);
+// The more pictures, the smaller they are shown, so that a screen is seen at a glance.
+const SIZES = [[15, "few"], [32, "some"], [Infinity, "many"]];
 const MAX_SCREENS_BACK = 20;
 // A second Enter, meant for the last screen, must not save the next one before anybody has seen it.
 const MS_BEFORE_SAVING = 250;
@@ -84,21 +86,23 @@ function show(next, nextMarks) {
   at("end").hidden = screen !== null;
   if (screen === null) return showEnd();
   showQuery();
+  at("pictures").dataset.size = SIZES.find(([most]) => screen.pictures.length <= most)[1];
   at("pictures").replaceChildren(...screen.pictures.map(tile));
   screen.pictures.forEach((_, number) => showMark(number));
   showAction();
   scrollTo(0, 0);
   focusPicture(0);
-  at("status").textContent = `${at("question").textContent} ${screen.pictures.length} pictures.`;
+  at("status").textContent = at("question").textContent;
 }
 
 function showQuery() {
-  const { query, same_set: sameSet } = screen;
+  const { query, pictures, same_set: sameSet } = screen;
   at("query-picture").src = address(query);
   at("query-title").textContent = name(query);
   at("query-path").replaceWith(Object.assign(breakable("span", "path", query.path), { id: "query-path" }));
   at("same-set").hidden = !sameSet;
-  at("question").textContent = data.suspects ? "Is it right after all?" : "Which of these are right?";
+  const many = pictures.length === 1 ? "Is this right?" : `Which of these ${pictures.length} are right?`;
+  at("question").textContent = data.suspects ? "Is it right after all?" : many;
   at("hint").textContent = data.suspects
     ? "The labels say no, and every row ranks it first. Mark it if it answers the query."
     : "Mark what answers the query. What stays unmarked is wrong.";
@@ -170,7 +174,7 @@ function showMark(number) {
   const button = item.querySelector(".plain");
   button.setAttribute("aria-pressed", value === RIGHT);
   button.setAttribute("aria-label", `Picture ${number + 1} of ${screen.pictures.length}${text && `, ${text}`}`);
-  item.querySelector(".mark").textContent = value === RIGHT ? "✓ right" : text;
+  item.querySelector(".mark").textContent = value === RIGHT ? "✓" : text;
   item.querySelector(".junk").setAttribute("aria-pressed", value === JUNK);
   item.querySelector(".unsure").setAttribute("aria-pressed", value === UNSURE);
   if (at("zoom").open && number === current) showZoom();

@@ -1,13 +1,12 @@
-// One screen at a time: a query and answers to it. A mark is 1 (right), -1 (junk) or null (can't tell); an answer
-// without a mark is saved as 0. Nothing counts before the server has it on its disk.
-import { breakable, element, withCapital } from "/shared/elements.js";
+// One screen at a time: a query and answers to it. An answer without a mark is saved as 0. Nothing counts before the
+// server has it on its disk.
+import { breakable, withCapital } from "/shared/elements.js";
+import { Refused, address, ask, preload } from "/static/server.js";
+import { JUNK, NAMES, RIGHT, UNSURE, name, showMark, tile } from "/static/tiles.js";
+import { placeVerdict, showVerdict } from "/static/verdict.js";
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const at = (id) => document.getElementById(id);
-const RIGHT = 1;
-const JUNK = -1;
-const UNSURE = null;
-const NAMES = new Map([[RIGHT, "right"], [JUNK, "junk"], [UNSURE, "can’t tell"]]);
 // The more pictures, the smaller they are shown, so that a screen is seen at a glance.
 const SIZES = [[15, "few"], [32, "some"], [Infinity, "many"]];
 const MAX_SCREENS_BACK = 20;
@@ -16,39 +15,14 @@ const MS_BEFORE_SAVING = 250;
 
 const tab = (sessionStorage.tab ??= crypto.randomUUID());
 const screensBack = JSON.parse(sessionStorage.screensBack ?? "[]"); // {screen, marks}, the last one saved at the end
-const preloaded = new Map(); // {address: Image}, of the screens to come
 
 let waiting = []; // the screens that the server has given to this tab
 let screen = null; // what is shown, null at the end
-let marks = new Map();
+let marks = new Map(); // {image_id: mark}
 let steps = []; // {id, mark}: what a mark was before each change of this screen
 let shownAt = 0;
 let saving = false;
 let current = 0; // number of the picture that the keyboard is at
-let verdictNumber = 0;
-
-const address = (photo) => `/images/${photo.image_id}`;
-const name = (photo) => photo.label ?? photo.path.split("/").pop();
-
-class Refused extends Error {}
-
-async function ask(path, request) {
-  let response;
-  try {
-    response = await fetch(path, request);
-  } catch {
-    throw new Refused("the server does not respond; start `lineup judge` again, and then save this screen");
-  }
-  const content = await response.json();
-  if (!response.ok) throw new Refused(content.error);
-  return content;
-}
-
-function showError(error) {
-  at("error").hidden = false;
-  const sentence = error instanceof Refused ? error.message : String(error);
-  at("error").textContent = `${saving ? "Not saved: " : ""}${saving ? sentence : withCapital(sentence)}.`;
-}
 
 // Screens
 
@@ -56,17 +30,6 @@ function receive({ screens, progress }) {
   waiting = screens;
   showProgress(progress);
   preload(screens.slice(1));
-}
-
-function preload(screens) {
-  const wanted = new Set(screens.flatMap(({ query, pictures }) => [query, ...pictures].map(address)));
-  for (const known of preloaded.keys()) if (!wanted.has(known)) preloaded.delete(known);
-  for (const source of wanted) {
-    if (preloaded.has(source)) continue;
-    const image = new Image();
-    image.src = source;
-    preloaded.set(source, image);
-  }
 }
 
 function showNext() {
@@ -84,12 +47,14 @@ function show(next, nextMarks) {
   at("error").hidden = true;
   at("main").hidden = screen === null;
   at("end").hidden = screen !== null;
+  placeVerdict();
   if (screen === null) return showEnd();
+  const { pictures } = screen;
   showQuery();
-  at("pictures").dataset.size = SIZES.find(([most]) => screen.pictures.length <= most)[1];
-  at("pictures").replaceChildren(...screen.pictures.map(tile));
-  screen.pictures.forEach((_, number) => showMark(number));
-  showAction();
+  at("pictures").dataset.size = SIZES.find(([most]) => pictures.length <= most)[1];
+  at("pictures").replaceChildren(...pictures.map((photo, number) => tile(photo, number, data.suspects)));
+  pictures.forEach((_, number) => showMarkOf(number));
+  showActions();
   scrollTo(0, 0);
   focusPicture(0);
   at("status").textContent = at("question").textContent;
@@ -101,10 +66,10 @@ function showQuery() {
   at("query-title").textContent = name(query);
   at("query-path").replaceWith(Object.assign(breakable("span", "path", query.path), { id: "query-path" }));
   at("same-set").hidden = !sameSet;
-  const many = pictures.length === 1 ? "Is this right?" : `Which of these ${pictures.length} are right?`;
-  at("question").textContent = data.suspects ? "Is it right after all?" : many;
+  const question = pictures.length === 1 ? "Is this right?" : `Which of these ${pictures.length} are right?`;
+  at("question").textContent = data.suspects ? "Is it right after all?" : question;
   at("hint").textContent = data.suspects
-    ? "The labels say no, and every row ranks it first. Mark it if it answers the query."
+    ? "The labels say no, and the rows rank it first. Mark it if it answers the query."
     : "Mark what answers the query. What stays unmarked is wrong.";
 }
 
@@ -113,41 +78,6 @@ function showEnd() {
   at("back").hidden = screensBack.length === 0;
   at("end").focus();
   at("status").textContent = at("end-title").textContent;
-}
-
-function tile(photo, number) {
-  const item = element("li", "picture");
-  item.dataset.image = photo.image_id;
-  const button = element("button", "plain");
-  button.type = "button";
-  button.tabIndex = number === 0 ? 0 : -1;
-  button.setAttribute("aria-keyshortcuts", "Space J T Z");
-  const image = element("img", "");
-  image.src = address(photo);
-  image.alt = "";
-  image.draggable = false;
-  button.append(image);
-  const tools = element("div", "tools");
-  tools.append(
-    element("span", "mark"),
-    tool("unsure", "?", "Can’t tell about this picture (T)"),
-    tool("junk", "junk", "Junk: neither right nor wrong (J)"),
-    tool("zoom", "⤢", "Enlarge (Z)"),
-  );
-  item.append(button);
-  if (data.suspects) item.append(breakable("div", "label", name(photo)));
-  item.append(tools);
-  return item;
-}
-
-function tool(action, text, title) {
-  const button = element("button", action, text);
-  button.type = "button";
-  button.tabIndex = -1; // by keyboard: J, T and Z on the picture
-  button.title = title;
-  button.setAttribute("aria-label", title);
-  button.dataset.action = action;
-  return button;
 }
 
 // Marks
@@ -162,25 +92,17 @@ function mark(number, value) {
 
 function changed(number) {
   sessionStorage.marks = JSON.stringify({ query: screen.query.image_id, marks: [...marks] });
-  showMark(number);
-  showAction();
+  showMarkOf(number);
+  showActions();
 }
 
-function showMark(number) {
-  const item = at("pictures").children[number];
-  const value = marks.get(screen.pictures[number].image_id);
-  const text = NAMES.get(value) ?? "";
-  item.dataset.mark = value === UNSURE ? "unsure" : (value ?? "");
-  const button = item.querySelector(".plain");
-  button.setAttribute("aria-pressed", value === RIGHT);
-  button.setAttribute("aria-label", `Picture ${number + 1} of ${screen.pictures.length}${text && `, ${text}`}`);
-  item.querySelector(".mark").textContent = value === RIGHT ? "✓" : text;
-  item.querySelector(".junk").setAttribute("aria-pressed", value === JUNK);
-  item.querySelector(".unsure").setAttribute("aria-pressed", value === UNSURE);
+function showMarkOf(number) {
+  const { pictures } = screen;
+  showMark(at("pictures").children[number], marks.get(pictures[number].image_id), number, pictures.length);
   if (at("zoom").open && number === current) showZoom();
 }
 
-function showAction() {
+function showActions() {
   const right = [...marks.values()].filter((value) => value === RIGHT).length;
   at("next-text").textContent = right === 0 ? "Next" : `${right} right, next`;
   at("undo").disabled = steps.length === 0 && screensBack.length === 0;
@@ -220,12 +142,19 @@ async function save(all) {
     sessionStorage.screensBack = JSON.stringify(screensBack);
     sessionStorage.removeItem("marks");
     showNext();
-    showVerdict();
+    if (!data.suspects) showVerdict(data.k); // of suspects, labels decide on all other pairs
   } catch (error) {
-    showError(error);
+    showError(`Not saved: ${sentenceOf(error)}`);
   }
   saving = false;
 }
+
+function showError(sentence) {
+  at("error").textContent = `${sentence}.`;
+  at("error").hidden = false;
+}
+
+const sentenceOf = (error) => (error instanceof Refused ? error.message : String(error));
 
 function showProgress({ judged, queries, same_judged: sameJudged, same_queries: sameQueries, pairs }) {
   const all = queries + sameQueries;
@@ -235,28 +164,6 @@ function showProgress({ judged, queries, same_judged: sameJudged, same_queries: 
   const what = data.suspects ? "doubtful labels" : "queries";
   at("progress-text").textContent = `${number(judged + sameJudged)} of ${number(all)} ${what}, ${number(pairs)} pictures judged`;
   document.title = `${number(judged + sameJudged)} judged: Lineup`;
-}
-
-async function showVerdict() {
-  if (data.suspects) return; // the labels decide on all other pairs
-  const mine = ++verdictNumber;
-  try {
-    const verdict = await ask("/verdict");
-    if (mine !== verdictNumber) return;
-    at("verdict").hidden = verdict.sentences.length === 0;
-    at("sentences").replaceChildren(...verdict.sentences.map(withCode));
-    at("verdict-note").textContent =
-      `Precision of the first ${data.k} answers, from ${verdict.judged} of the ${verdict.queries.toLocaleString("en")} queries on which rows differ. It holds however often you look.`;
-  } catch {
-    at("verdict").hidden = true; // saving says what is wrong
-  }
-}
-
-// A sentence with row names between backquotes.
-function withCode(sentence) {
-  const item = document.createElement("li");
-  sentence.split("`").forEach((part, number) => item.append(number % 2 ? element("code", "", part) : part));
-  return item;
 }
 
 // The keyboard
@@ -284,37 +191,35 @@ function move(key) {
   else if (target >= 0 && target < screen.pictures.length) focusPicture(target);
 }
 
+const ON_PICTURE = {
+  " ": () => mark(current, RIGHT),
+  j: () => mark(current, JUNK),
+  t: () => mark(current, UNSURE),
+  Home: move,
+  End: move,
+  ...Object.fromEntries(Object.keys(MOVES).map((key) => [key, move])),
+};
+const ON_SCREEN = {
+  ...ON_PICTURE,
+  z: openZoom,
+  Enter: () => save(),
+  n: () => save(0),
+  c: () => save(UNSURE),
+  u: undo,
+  Backspace: undo,
+};
+const ENLARGED = { ...ON_PICTURE, z: closeZoom, Enter: closeZoom };
+
 function pressed(event) {
   const undoes = event.key.toLowerCase() === "z" && (event.ctrlKey || event.metaKey);
   if (!undoes && (event.ctrlKey || event.metaKey || event.altKey)) return;
   const key = undoes ? "u" : event.key.length === 1 ? event.key.toLowerCase() : event.key;
   const control = event.target.closest?.("button, a, summary");
   if (control && (key === " " || (key === "Enter" && !control.matches(".picture .plain")))) return; // it presses that
-  const action = actions(at("zoom").open)[key];
-  if (action === undefined || (screen === null && key !== "u")) return;
+  const action = (at("zoom").open ? ENLARGED : ON_SCREEN)[key];
+  if (action === undefined || (screen === null && action !== undo)) return;
   event.preventDefault();
   if (!event.repeat || key in MOVES) action(key);
-}
-
-function actions(zoomed) {
-  const onPicture = {
-    " ": () => mark(current, RIGHT),
-    j: () => mark(current, JUNK),
-    t: () => mark(current, UNSURE),
-    Home: move,
-    End: move,
-    ...Object.fromEntries(Object.keys(MOVES).map((key) => [key, move])),
-  };
-  if (zoomed) return { ...onPicture, z: closeZoom, Enter: closeZoom };
-  return {
-    ...onPicture,
-    z: openZoom,
-    Enter: () => save(),
-    n: () => save(0),
-    c: () => save(UNSURE),
-    u: undo,
-    Backspace: undo,
-  };
 }
 
 // Enlarged
@@ -343,11 +248,10 @@ function showZoom() {
 function clicked(event) {
   const item = event.target.closest(".picture");
   if (item === null) return;
-  const number = [...at("pictures").children].indexOf(item);
   const action = event.target.closest("[data-action]")?.dataset.action ?? "right";
-  focusPicture(number);
+  focusPicture([...at("pictures").children].indexOf(item));
   if (action === "zoom") openZoom();
-  else mark(number, { right: RIGHT, junk: JUNK, unsure: UNSURE }[action]);
+  else mark(current, { right: RIGHT, junk: JUNK, unsure: UNSURE }[action]);
 }
 
 async function start() {
@@ -362,10 +266,10 @@ async function start() {
   try {
     receive(await ask(`/screens?tab=${tab}`));
     showNext();
-    showVerdict();
+    if (!data.suspects) showVerdict(data.k);
   } catch (error) {
     at("main").hidden = false;
-    showError(error);
+    showError(withCapital(sentenceOf(error)));
   }
   document.documentElement.dataset.loaded = "yes";
 }

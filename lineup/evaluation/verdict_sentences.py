@@ -1,0 +1,87 @@
+"""The verdict while judging, in words. Names of rows stand between backquotes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from lineup.evaluation.estimates import PairEstimate, RowEstimate
+
+_MOST_PAIRS_NAMED = 8
+# A wait for more than this share of the queries that are left is called one for nearly all of them.
+_NEARLY_ALL = 0.9
+
+
+def sentences(rows: Sequence[RowEstimate], pairs: Sequence[PairEstimate], left: int, same: int) -> list[str]:
+    """What the judged queries say: which rows are better than others, and which can't be told apart.
+
+    Of the pairs that can't be told apart, those with the best row and those of neighbours are named, up to a
+    number.
+
+    Args:
+        rows: the best row first.
+        pairs: every two rows, in their order.
+        left: number of queries that are not judged yet.
+        same: number of queries on which all rows have the same answers.
+    """
+    if len(rows) == 1:
+        return [f"`{rows[0].row}` is the only row: there is nothing to compare it with."]
+    names = [row.row for row in rows]
+    texts = []
+    for rank, row in enumerate(names):
+        worse = [pair.worse for pair in pairs if pair.decided and pair.better == row]
+        if worse:
+            texts.append(f"`{row}` is better than {_listed(worse, names[rank + 1 :], len(names) - 1)}.")
+    undecided = [pair for pair in pairs if not pair.decided]
+    neighbours = set(pairwise(names))
+    named = [
+        pair for pair in undecided if pair.better == names[0] or (pair.better, pair.worse) in neighbours
+    ][:_MOST_PAIRS_NAMED]
+    texts += [_undecided(pair, left) for pair in named]
+    others = len(undecided) - len(named)
+    if others:
+        texts.append(
+            f"{others:,} other {'pair' if others == 1 else 'pairs'} can't be told apart yet, either."
+        )
+    if same:
+        texts.append(
+            f"On {same:,} other {'query' if same == 1 else 'queries'} all rows have the same first answers, "
+            "so these say nothing about which row is better."
+        )
+    return texts
+
+
+def _undecided(pair: PairEstimate, left: int) -> str:
+    both, most = f"`{pair.better}` and `{pair.worse}`", max(-pair.low, pair.high)
+    if most == 0:
+        return f"{both} are equally good on these queries."
+    if left == 0:
+        return f"{both} can't be told apart: it depends on answers that are unjudged."
+    text = f"{both} can't be told apart yet (their difference is {most:.2f} at most)"
+    if pair.more_queries is None:
+        return f"{text}."
+    if pair.more_queries > _NEARLY_ALL * left:
+        return f"{text}: it takes nearly all of the {left:,} queries that are left."
+    more = _rounded(pair.more_queries)
+    return f"{text}: about {more:,} more {'query' if more == 1 else 'queries'} at the present rate."
+
+
+def _listed(worse: Sequence[str], after: Sequence[str], others: int) -> str:
+    """The rows that are worse, all by name unless they are the last ones.
+
+    Args:
+        after: the rows after the better one, in order.
+        others: number of all other rows.
+    """
+    if len(worse) == others > 1:
+        return "every other row"
+    if len(worse) > 2 and list(worse) == list(after[-len(worse) :]):
+        return f"`{worse[0]}` and the {len(worse) - 1} rows after it"
+    *names, last = [f"`{name}`" for name in worse]
+    return f"{', '.join(names)} and {last}" if names else last
+
+
+def _rounded(number: int) -> int:
+    """To one digit below 100, else to two: what is said of the future is no more precise than that."""
+    unit = 10 ** max(0, len(str(number)) - (1 if number < 100 else 2))
+    return round(number / unit) * unit

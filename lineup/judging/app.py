@@ -20,7 +20,7 @@ from lineup import paths
 from lineup.errors import sentence
 from lineup.judging.photos import Photos
 from lineup.judging.session import Screen, Session, UnknownPair
-from lineup.judging.standing import standing
+from lineup.judging.standing import Standing
 from lineup.photos import prepared_images
 from lineup.web.assets import SHARED
 from lineup.web.security import Guard, Refusal, report_errors
@@ -95,6 +95,8 @@ def _add_page(app: FastAPI, session: Session, photos: Photos, suspects: bool) ->
 
 
 def _add_judging(app: FastAPI, session: Session, photos: Photos) -> None:
+    standing = Standing(session.pool)
+
     def next_screens(tab: str) -> dict[str, Any]:
         screens = [_screen(screen, photos) for screen in session.screens(tab, SCREENS_AHEAD)]
         return {"screens": screens, "progress": session.progress()._asdict()}
@@ -120,10 +122,10 @@ def _add_judging(app: FastAPI, session: Session, photos: Photos) -> None:
 
     @app.get("/verdict")
     def verdict() -> dict[str, Any]:
-        found = standing(session.pool, session.judged())
-        if found is None:
+        current = standing.verdict(session.judged())
+        if current is None:
             return {"judged": 0, "queries": 0, "sentences": []}
-        return {"judged": found.judged, "queries": found.queries, "sentences": found.sentences}
+        return {"judged": current.judged, "queries": current.queries, "sentences": current.sentences}
 
 
 def _screen(screen: Screen, photos: Photos) -> dict[str, Any]:

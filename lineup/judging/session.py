@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lineup.evaluation import judgements
-from lineup.evaluation.judgements import JUNK, Judgement
+from lineup.evaluation.judgements import JUNK, RELEVANT, Judgement
 from lineup.judging import pool as pooling
 from lineup.judging.pool import Pool
 
@@ -67,19 +67,19 @@ class Progress(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """The queries on which rows differ, in their random order, those that were judged first.
+    """The queries in their random order, after those that are judged.
 
     Attributes:
-        queries: positions in the pool.
-        shown: how many of them somebody has judged, wholly or in part.
-        relevance: {gallery_id: 1 or 0} of each of these.
-        junk: positions of images that are judged junk, of each of these.
+        order: positions in the pool, of all queries.
+        complete: the first so many of them are judged: somebody has seen each of the first k answers of each
+            row, if only to say that they can't tell. Others may be judged in part. Which part depends on what
+            was in doubt, so that they are no random sample.
+        relevance: {gallery_id: 1 or 0} of each complete query; junk is 0.
     """
 
-    queries: list[int]
-    shown: int
+    order: list[int]
+    complete: int
     relevance: list[dict[str, int]]
-    junk: list[set[int]]
 
 
 class _Query(NamedTuple):
@@ -90,12 +90,14 @@ class _Query(NamedTuple):
         same_set: whether all rows have the same first k answers.
         in_scope: whether it had any answer to judge.
         pairs: how many of its pairs somebody has judged.
+        complete: see Judged.
     """
 
     asked: list[int]
     same_set: bool
     in_scope: bool
     pairs: int
+    complete: bool
 
 
 class Session:
@@ -171,15 +173,15 @@ class Session:
             return Progress(sum(differ), len(differ), sum(same), len(same), pairs)
 
     def judged(self) -> Judged:
-        """What is known of the queries on which rows differ, in their random order."""
+        """What is known of the queries that are judged."""
         with self._lock:
-            differ = [query for query in self._order if not self._queries[query].same_set]
-            shown = [query for query in differ if self._by_query.get(self._ids[query])]
-            others = [query for query in differ if not self._by_query.get(self._ids[query])]
-            said = [self._resolved(query) for query in shown]
-            relevance = [{image: value for image, value in of.items() if value != JUNK} for of in said]
-            junk = [self._junk(query, of) for query, of in zip(shown, said, strict=True)]
-            return Judged([*shown, *others], len(shown), relevance, junk)
+            complete = [query for query in self._order if self._queries[query].complete]
+            others = [query for query in self._order if not self._queries[query].complete]
+            relevance = [
+                {image: int(value == RELEVANT) for image, value in self._resolved(query).items()}
+                for query in complete
+            ]
+            return Judged([*complete, *others], len(complete), relevance)
 
     def _screen(self, query: int) -> Screen:
         query_id, state = self._ids[query], self._queries[query]
@@ -203,7 +205,11 @@ class Session:
             done |= resolved.keys()
         asked = [position for image, position in answers.items() if image not in done]
         pairs = sum(1 for image in resolved if image not in self._scope.known.get(query_id, {}))
-        return _Query(asked, same_set, bool(answers), pairs)
+        seen = {judgement.gallery for judgement in said} | self._scope.known.get(query_id, {}).keys()
+        complete = bool(said) and seen.issuperset(
+            self.pool.ids(pooling.union(self.pool.ranked[:, query, : self.pool.k]))
+        )
+        return _Query(asked, same_set, bool(answers), pairs, complete)
 
     def _resolved(self, query: int) -> dict[str, int]:
         """{gallery_id: relevance} of a query: what people judged, else what qrels.csv says."""

@@ -2,31 +2,45 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 
-from lineup.evaluation import verdict
+from lineup.evaluation import overlaps, verdict
+from lineup.evaluation.overlaps import Overlaps
 from lineup.evaluation.verdict import Verdict
-from lineup.judging.pool import Pool
+from lineup.judging.pool import IntArray, Pool
 from lineup.judging.session import Judged
 
 
-def standing(pool: Pool, judged: Judged) -> Verdict | None:
-    """The verdict on the queries on which rows differ; None before the first is judged, or for one row.
+class Standing:
+    """The verdict on the rows of a pool, again and again. Thread-safe."""
 
-    Queries on which all rows have the same first k answers would only make every difference smaller.
-    """
-    if not judged.shown or len(pool.rows) < 2:
-        return None
-    answers = pool.ranked[:, judged.queries, : pool.k].astype(np.int64)
-    for number, (query, junk) in enumerate(zip(judged.queries, judged.junk, strict=False)):
-        if junk:
-            answers[:, number] = pool.first(query, junk)
-    relevance = np.full((len(pool.rows), judged.shown, pool.k), np.nan)
-    for number, of_query in enumerate(judged.relevance):
-        of_position = dict(zip(pool.positions(of_query), of_query.values(), strict=True))
-        of_position[-1] = 0  # behind a ranking's end there is no right answer
-        for row, ranked in enumerate(answers[:, number].tolist()):
-            relevance[row, number] = [of_position.get(answer, np.nan) for answer in ranked]
-    return verdict.from_answers(
-        dict(zip(pool.rows, answers, strict=True)), dict(zip(pool.rows, relevance, strict=True))
-    )
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._lock = threading.Lock()
+        self._order: list[int] = []
+        self._answers: IntArray = np.empty((0, 0, 0), np.int64)
+        self._overlaps: Overlaps | None = None
+
+    def verdict(self, judged: Judged) -> Verdict | None:
+        """The verdict on precision_k; None before the first query is judged, and for a single row."""
+        pool = self._pool
+        if not judged.complete or len(pool.rows) < 2:
+            return None
+        with self._lock:
+            if judged.order != self._order:  # the queries that are judged mostly are the first ones already
+                self._order = judged.order
+                self._answers = pool.ranked[:, judged.order, : pool.k].astype(np.int64)
+                self._overlaps = overlaps.between(list(self._answers))
+            answers = self._answers
+            relevance = np.full((len(pool.rows), judged.complete, pool.k), np.nan)
+            for number, of_query in enumerate(judged.relevance):
+                of_position = dict(zip(pool.positions(of_query), of_query.values(), strict=True))
+                for row, ranked in enumerate(answers[:, number].tolist()):
+                    relevance[row, number] = [of_position.get(answer, np.nan) for answer in ranked]
+            return verdict.from_answers(
+                dict(zip(pool.rows, answers, strict=True)),
+                dict(zip(pool.rows, relevance, strict=True)),
+                self._overlaps,
+            )

@@ -745,7 +745,9 @@ def test_few_queries_and_photos_without_labels_are_told_with_the_way_to_more(
     flat = tmp_path / "flat"
     add(flat, [f"{number}.jpg" for number in range(5)])
     without = printed(capsys, flat, "--to", "elsewhere")
-    assert "without labels nothing is scored; --queries-from edits makes queries" in without
+    assert (
+        "without labels nothing is scored until you judge it; --queries-from edits makes queries" in without
+    )
     assert "dvc repro" not in without, "the pipeline looks at data/raw only"
 
 

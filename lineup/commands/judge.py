@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from lineup import cli, paths
 from lineup.errors import UserError
 from lineup.evaluation import comparison, judgements, row_metrics
-from lineup.judging import app, photos, pooled_rankings, suspects
+from lineup.judging import address, app, photos, pooled_rankings, suspects
 from lineup.judging.photos import Photos
 from lineup.judging.pool import Pool
 from lineup.judging.session import Scope, Session
@@ -27,7 +27,6 @@ from lineup.storage import git_revision, parquet
 from lineup.web import server
 from lineup.web.limits import ConnectionLimits
 
-HOST = "127.0.0.1"
 MAX_ANSWERS = 100
 
 
@@ -57,7 +56,7 @@ def read_known(query_ids: Sequence[str]) -> dict[str, dict[str, int]]:
 
 
 def rows_that_question_labels(params: Params, ranked: Sequence[str]) -> list[str]:
-    """Of the ranked rows those that the report lets question labels; all if nothing was compared yet."""
+    """Of the ranked rows those that question labels in the report; all if nothing was compared yet."""
     try:
         rows = row_metrics.read_all((*params.models, *params.refinements))
         pairs = overview.read_pairs(paths.SIGNIFICANCE)
@@ -103,7 +102,11 @@ def find_suspects(pool: Pool, of_pool: Photos, known: Mapping[str, Mapping[str, 
     help="Ask only for first answers on which the best rows agree, and which the labels call wrong.",
 )
 @click.option(
-    "--port", type=int, default=8100, show_default=True, help="The port to listen on; 0: any free one."
+    "--port",
+    type=int,
+    default=address.PORT,
+    show_default=True,
+    help="The port to listen on; 0: any free one.",
 )
 @click.option("--open", "opens", is_flag=True, help="Open the page in the browser.")
 def command(
@@ -124,7 +127,7 @@ def command(
     for row in rows:
         cli.check_row(row, params, "all")
     judge = judge_name(name)
-    with server.listen(HOST, port, host_option=False) as listener:
+    with server.listen(address.HOST, port, host_option=False) as listener:
         chosen, absent = pooled_rankings.choose_rows(params, rows)
         if only_suspects and not rows:
             chosen = rows_that_question_labels(params, chosen)
@@ -133,7 +136,7 @@ def command(
             print(line)
         url = server.url(listener)
         print(f"judging page: {url} (Ctrl-C ends it)", flush=True)
-        served = app.create(session, of_pool, only_suspects, server.names(HOST, [], local=True))
+        served = app.create(session, of_pool, only_suspects, server.names(address.HOST, [], local=True))
         if opens:
             webbrowser.open(url)
         try:

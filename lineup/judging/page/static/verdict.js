@@ -4,6 +4,7 @@ import { ask } from "/static/server.js";
 
 const at = (id) => document.getElementById(id);
 const isWide = matchMedia("(min-width: 761px)");
+const AT_ONCE = 4;
 let number = 0; // of the last question; a late answer to an earlier one is not shown
 
 export function placeVerdict() {
@@ -19,7 +20,10 @@ export async function showVerdict(k) {
     const { judged, queries, sentences } = await ask("/verdict");
     if (mine !== number) return;
     at("verdict").hidden = sentences.length === 0;
-    at("sentences").replaceChildren(...sentences.map(withCode));
+    at("sentences").replaceChildren(...sentences.slice(0, AT_ONCE).map(withCode));
+    at("more-sentences").replaceChildren(...sentences.slice(AT_ONCE).map(withCode));
+    at("more").hidden = sentences.length <= AT_ONCE;
+    at("more-text").textContent = `${sentences.length - AT_ONCE} more sentences`;
     at("verdict-note").textContent =
       `Precision of the first ${k} answers, by ${judged.toLocaleString("en")} of the ${queries.toLocaleString("en")} ` +
       "queries on which the rows differ. Look as often as you like: the intervals allow for it.";

@@ -76,8 +76,8 @@ def find_suspects(pool: Pool, of_pool: Photos, known: Mapping[str, Mapping[str, 
     chosen = suspects.find(pool, of_pool, known)
     if not chosen:
         raise UserError(
-            f"--suspects: there are none, since {', '.join(pool.rows)} never agree on a first answer that the "
-            "labels call wrong; name fewer or better rows with --row"
+            f"--suspects: there are none, since {', '.join(pool.rows)} never agree on a first answer that "
+            "the labels call wrong; name fewer or better rows with --row"
         )
     return chosen
 
@@ -153,7 +153,7 @@ def open_session(
     """Reads the pool of some rows, and what was judged.
 
     Raises:
-        UserError: a file does not exist, has a fault or belongs to other photos, or there is nothing to judge.
+        UserError: a file does not exist, has a fault or is of other photos, or there is nothing to judge.
     """
     manifest = parquet.read_table(paths.manifest("test"), columns=["image_id", "split", "label", "paths"])
     query_ids = manifest.filter(pc.field("split") == "query").column("image_id").to_pylist()

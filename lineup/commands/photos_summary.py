@@ -96,8 +96,8 @@ def hints(plan: Plan, to: Path) -> Iterator[str]:
     queries = [path for path in plan.photos if names.role_of(path) == "query"]
     if needs_judging(plan):
         yield (
-            "without labels nothing is scored until you judge it; --queries-from edits makes queries whose right "
-            "answer is known"
+            "without labels nothing is scored until you judge it; --queries-from edits makes queries "
+            "whose right answer is known"
         )
     elif any(photo.label for photo in plan.photos.values()) and len(queries) < _FEW_QUERIES:
         yield (

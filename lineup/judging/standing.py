@@ -24,7 +24,7 @@ class Standing:
         self._overlaps: Overlaps | None = None
 
     def verdict(self, judged: Judged) -> Verdict | None:
-        """The verdict on precision_k; None before the first query is judged, and for a single row."""
+        """The verdict on precision_k; None for a single row, and before a query is judged on which rows differ."""
         pool = self._pool
         if not judged.complete or len(pool.rows) < 2:
             return None
@@ -33,6 +33,9 @@ class Standing:
                 self._order = judged.order
                 self._answers = pool.ranked[:, judged.order, : pool.k].astype(np.int64)
                 self._overlaps = overlaps.between(list(self._answers))
+            assert self._overlaps is not None
+            if not self._overlaps.tell_apart[: judged.complete].any():
+                return None
             answers = self._answers
             relevance = np.full((len(pool.rows), judged.complete, pool.k), np.nan)
             for number, of_query in enumerate(judged.relevance):

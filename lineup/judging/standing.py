@@ -24,7 +24,7 @@ class Standing:
         self._overlaps: Overlaps | None = None
 
     def verdict(self, judged: Judged) -> Verdict | None:
-        """The verdict on precision_k; None for a single row, and before a query is judged on which rows differ."""
+        """The verdict on precision_k; None for one row, and until a query is judged on which rows differ."""
         pool = self._pool
         if not judged.complete or len(pool.rows) < 2:
             return None

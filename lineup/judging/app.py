@@ -73,17 +73,17 @@ def _add_page(app: FastAPI, session: Session, photos: Photos, suspects: bool) ->
         loader=jinja2.FileSystemLoader(_PAGE), autoescape=True, undefined=jinja2.StrictUndefined
     )
     page = environment.get_template("index.html.j2")
-    data = {
+    settings = {
         "judge": session.judge,
         "k": session.pool.k,
         "rows": len(session.pool.rows),
         "suspects": suspects,
-        "labelled": photos.labelled_queries,
     }
 
     @app.get("/")
     def index() -> HTMLResponse:
-        return HTMLResponse(page.render(data=data))
+        first = session.progress().pairs == 0  # the keys are shown then
+        return HTMLResponse(page.render(data={**settings, "first": first}))
 
     @app.get("/images/{image_id}")
     def image(image_id: str) -> Response:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from lineup import paths
 from lineup.errors import UserError
@@ -43,14 +44,17 @@ def read_pool(rows: Sequence[str], k: int, query_ids: Sequence[str]) -> Pool:
     """
     depth = k + SPARE_ANSWERS
     results = [_first_results(row, depth, query_ids) for row in rows]
-    names = np.unique(np.concatenate([_names(first.gallery_ids) for first in results]))
+    dictionaries = pa.chunked_array([first.gallery_ids.dictionary for first in results], pa.string())
+    names = dictionaries.unique().sort()
     ranked = np.full((len(rows), len(query_ids), depth), -1, np.int32)
     for row, first in enumerate(results):
-        positions = np.searchsorted(names, _names(first.gallery_ids)).astype(np.int32)
+        lookup = pc.SetLookupOptions(names)
+        positions = pc.call_function("index_in", [first.gallery_ids.dictionary], lookup).to_numpy()
         is_ranked = np.arange(depth) < first.lengths[:, None]
         codes = first.gallery_ids.indices.to_numpy(zero_copy_only=False)
         ranked[row][is_ranked] = positions[codes] if len(positions) else -1
-    return Pool(tuple(rows), k, np.array(query_ids, np.str_), names, ranked)
+    gallery_ids = np.array(names.to_pylist(), np.str_)
+    return Pool(tuple(rows), k, np.array(query_ids, np.str_), gallery_ids, ranked)
 
 
 def _first_results(row: str, depth: int, query_ids: Sequence[str]) -> rankings.FirstResults:
@@ -61,7 +65,3 @@ def _first_results(row: str, depth: int, query_ids: Sequence[str]) -> rankings.F
             f"{path}: ranks other images than {paths.manifest('test')} holds; run `dvc repro` to search again"
         )
     return first
-
-
-def _names(results: pa.DictionaryArray) -> np.ndarray:
-    return np.array(results.dictionary.to_pylist(), np.str_)

@@ -204,7 +204,8 @@ class Session:
         if not self._scope.second_opinion:
             done |= resolved.keys()
         asked = [position for image, position in answers.items() if image not in done]
-        pairs = sum(1 for image in resolved if image not in self._scope.known.get(query_id, {}))
+        counted = resolved.keys() & (resolved if self._scope.suspects is None else answers).keys()
+        pairs = len(counted - self._scope.known.get(query_id, {}).keys())
         seen = {judgement.gallery for judgement in said} | self._scope.known.get(query_id, {}).keys()
         complete = bool(said) and seen.issuperset(
             self.pool.ids(pooling.union(self.pool.ranked[:, query, : self.pool.k]))

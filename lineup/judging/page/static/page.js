@@ -8,7 +8,7 @@ import { placeVerdict, showVerdict } from "/static/verdict.js";
 const data = JSON.parse(document.getElementById("data").textContent);
 const at = (id) => document.getElementById(id);
 // The more pictures, the smaller they are shown, so that a screen is seen at a glance.
-const SIZES = [[15, "few"], [32, "some"], [Infinity, "many"]];
+const SIZES = [[12, "few"], [28, "some"], [Infinity, "many"]];
 const MAX_SCREENS_BACK = 20;
 // A second Enter, meant for the last screen, must not save the next one before anybody has seen it.
 const MS_BEFORE_SAVING = 250;
@@ -266,6 +266,7 @@ async function start() {
   try {
     receive(await ask(`/screens?tab=${tab}`));
     showNext();
+    at("keys").open = data.first;
     if (!data.suspects) showVerdict(data.k);
   } catch (error) {
     at("main").hidden = false;

@@ -7,7 +7,7 @@ import logging
 from lineup import cli, paths
 from lineup.evaluation import judgements, row_costs, row_metrics, scoring
 from lineup.evaluation.judged_relevance import JudgedRelevance, with_people
-from lineup.evaluation.metrics import MAIN_METRIC
+from lineup.evaluation.metrics import MAIN_METRIC, precision_name
 from lineup.evaluation.relevance import COLUMNS, gallery_positions, read_relevance
 from lineup.evaluation.relevance import judgements as qrels_lines
 from lineup.evaluation.row_metrics import Judgements
@@ -58,8 +58,10 @@ def main(argv: list[str] | None = None) -> None:
     if summary.unscored:
         log.warning("%s: nothing can be scored", summary.unscored)
     else:
-        mean = quality[MAIN_METRIC].mean
-        log.info("map_at_r %.3f over %d of %d queries", mean, summary.scored, summary.queries)
+        deepest = precision_name(max(params.score.cutoffs))
+        metric = MAIN_METRIC if summary.is_exact(MAIN_METRIC) else deepest
+        mean = quality[metric].mean
+        log.info("%s %.3f over %d of %d queries", metric, mean, summary.scored, summary.queries)
 
 
 if __name__ == "__main__":

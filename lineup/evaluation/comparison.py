@@ -92,12 +92,12 @@ class Comparison:
     @property
     def is_exact(self) -> bool:
         """Whether the metric that decides the order is exact for every row."""
-        return is_exact({row.name: row.metrics for row in self.rows}, self.metric_names[0])
+        return is_exact(self.metrics, self.metric_names[0])
 
     @property
-    def is_partial(self) -> bool:
-        """Whether the relevance of some pairs is unknown, so that some metrics are not exact."""
-        return any(row.metrics.partial for row in self.rows)
+    def metrics(self) -> dict[str, RowMetrics]:
+        """The metrics of every row, by its name."""
+        return {row.name: row.metrics for row in self.rows}
 
     @property
     def num_pairs(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from lineup.evaluation import comparison, tables
 from lineup.evaluation.comparison import SIGNIFICANCE_LEVEL, ComparedRow, Comparison, MeasurementSetup
@@ -95,7 +95,7 @@ def _why_unlabelled(metrics: RowMetrics) -> str:
 def _judged(people: PeopleJudged) -> str:
     """Who judged how many pairs, how far they agree, and which judgements do not count."""
     judges = "1 person" if people.judges == 1 else f"{people.judges:,} people"
-    text = f"{judges} judged {people.pairs:,} pairs of {people.queries:,} queries"
+    text = f"{judges} judged {_counted(people.pairs, 'pair')} of {_counted(people.queries, 'query')}"
     if people.agreements:
         shown = sorted(people.agreements, key=lambda each: -each.pairs)[:_AGREEMENTS_SHOWN]
         text += f", and differ on {people.disagreements:,}: {'; '.join(map(_agreement, shown))}"
@@ -103,13 +103,17 @@ def _judged(people: PeopleJudged) -> str:
     if people.without_right:
         text += f" No right image is known for {people.without_right:,} of these queries, which count as 0."
     if people.left_out:
-        text += f" Judgements of {people.left_out:,} pairs are about photos that are not searched here."
+        text += f" Judgements of {_counted(people.left_out, 'pair')} are about photos that no row can show."
     return text
+
+
+def _counted(count: int, noun: Literal["pair", "query"]) -> str:
+    return f"{count:,} {noun if count == 1 else {'pair': 'pairs', 'query': 'queries'}[noun]}"
 
 
 def _agreement(own: JudgesAgreement) -> str:
     kappa = "" if own.kappa is None else f", kappa {own.kappa:.2f}"
-    return f"{own.first} and {own.second} agree on {own.agreed:,} of {own.pairs:,} pairs{kappa}"
+    return f"{own.first} and {own.second} agree on {own.agreed:,} of {_counted(own.pairs, 'pair')}{kappa}"
 
 
 def _meaning_of_edits(metrics: RowMetrics) -> str:
@@ -295,14 +299,18 @@ def _unjudged_legend(compared: Comparison) -> list[str]:
     depth = tables.judged_depth(compared)
     if depth is None:
         return []
-    return [
-        f"judged@{depth}: share of the first {depth} answers that people judged, or that labels decide. "
-        "A figure such as 0.40 to 0.45 is the least, if all unjudged answers are wrong, and the greatest, if "
-        "all are right; its interval covers both, and p is that of the least favourable case.",
+    lines = [
+        f"judged@{depth}: share of the first {depth} answers that people judged, or that labels decide.",
         "map_at_r and recall_k, in metrics/rows, take as R the number of right images that are known: nobody "
-        "judged what no row showed. They count unjudged answers as wrong, as TREC does, and compare rows well "
-        "only where the rows were judged alike.",
+        "judged what no row showed. They count unjudged answers as wrong, as TREC does, and compare rows "
+        "well only where these were judged alike.",
     ]
+    if not all(comparison.is_exact(compared.metrics, name) for name in compared.metric_names):
+        lines.append(
+            "Two figures with 'to' between them are the least, if all unjudged answers are wrong, and the "
+            "greatest, if all are right. The interval covers both; p is that of the least favourable case."
+        )
+    return lines
 
 
 def _quality_legend(compared: Comparison) -> list[str]:

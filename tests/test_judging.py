@@ -364,6 +364,7 @@ def test_a_disk_that_fails_is_said_and_nothing_counts(client: TestClient) -> Non
     response = client.post("/judgements", json=judged())
     assert response.status_code == 507
     assert response.json()["error"].startswith("data/judgements.csv: is a folder where a file belongs")
+    assert client.get("/screens", params={"tab": TABS[0]}).status_code == 507
     paths.JUDGEMENTS.rmdir()
     assert client.post("/judgements", json=judged()).status_code == 200
 

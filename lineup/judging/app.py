@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import jinja2
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.concurrency import run_in_threadpool
@@ -32,7 +32,7 @@ _PAGE = Path(__file__).parent / "page"
 # The image behind an id changes only with preprocess.shorter_side_px, so browsers may cache it.
 _IMAGE_CACHE_CONTROL = "private, max-age=600"
 
-_TAB = r"^[0-9a-f-]{8,64}$"
+_TAB = r"^[0-9a-f-]{3,64}$"
 _IMAGE_ID = r"^[0-9a-f]{64}$"
 TabName = Annotated[str, Query(pattern=_TAB)]
 
@@ -61,6 +61,7 @@ def create(session: Session, photos: Photos, suspects: bool, names: Collection[s
     """
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     report_errors(app)
+    app.add_exception_handler(OSError, _disk_fault)
     app.mount("/static", StaticFiles(directory=_PAGE / "static"))
     app.mount("/shared", StaticFiles(directory=SHARED))
     _add_page(app, session, photos, suspects)
@@ -114,8 +115,6 @@ def _add_judging(app: FastAPI, session: Session, photos: Photos) -> None:
                 session.record(judged.query_id, judged.marks)
             except UnknownPair:
                 raise Refusal(409, "this screen is not of the present pool; reload the page") from None
-            except OSError as error:
-                raise Refusal(507, sentence(error) or str(error)) from None
             return next_screens(judged.tab)
 
         return await run_in_threadpool(record)
@@ -126,6 +125,13 @@ def _add_judging(app: FastAPI, session: Session, photos: Photos) -> None:
         if current is None:
             return {"judged": 0, "queries": 0, "sentences": []}
         return {"judged": current.judged, "queries": current.queries, "sentences": current.sentences}
+
+
+def _disk_fault(_: Request, error: Exception) -> JSONResponse:
+    """The sentence on a disk's fault; any other error of the system is a bug, and is printed."""
+    if (fault := sentence(error)) is None:
+        raise error
+    return JSONResponse({"error": fault}, 507)
 
 
 def _screen(screen: Screen, photos: Photos) -> dict[str, Any]:

@@ -227,10 +227,10 @@ class Session:
             self._read()
 
     def _read(self) -> None:
-        self._stamp = _stamp(self._file)
-        self._by_query: defaultdict[str, list[Judgement]] = defaultdict(list)
+        stamp, by_query = _stamp(self._file), defaultdict[str, list[Judgement]](list)
         for judgement in judgements.read(self._file):
-            self._by_query[judgement.query].append(judgement)
+            by_query[judgement.query].append(judgement)
+        self._stamp, self._by_query = stamp, by_query  # after the file is read without a fault
         self._queries = [self._state(query) for query in range(len(self._ids))]
 
 

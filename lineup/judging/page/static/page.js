@@ -13,7 +13,8 @@ const MAX_SCREENS_BACK = 20;
 // A second Enter, meant for the last screen, must not save the next one before anybody has seen it.
 const MS_BEFORE_SAVING = 250;
 
-const tab = (sessionStorage.tab ??= crypto.randomUUID());
+// Not randomUUID, which a page lacks that came over HTTP from another machine's name, as behind a forwarded port.
+const tab = (sessionStorage.tab ??= crypto.getRandomValues(new Uint32Array(2)).join("-"));
 const screensBack = JSON.parse(sessionStorage.screensBack ?? "[]"); // {screen, marks}, the last one saved at the end
 
 let waiting = []; // the screens that the server has given to this tab

@@ -8,7 +8,7 @@ import { placeVerdict, showVerdict } from "/static/verdict.js";
 const data = JSON.parse(document.getElementById("data").textContent);
 const at = (id) => document.getElementById(id);
 // The more pictures, the smaller they are shown, so that a screen is seen at a glance.
-const SIZES = [[12, "few"], [28, "some"], [Infinity, "many"]];
+const SIZES = [[1, "one"], [12, "few"], [28, "some"], [Infinity, "many"]];
 const MAX_SCREENS_BACK = 20;
 // A second Enter, meant for the last screen, must not save the next one before anybody has seen it.
 const MS_BEFORE_SAVING = 250;
@@ -105,7 +105,7 @@ function showMarkOf(number) {
 
 function showActions() {
   const right = [...marks.values()].filter((value) => value === RIGHT).length;
-  at("next-text").textContent = right === 0 ? "Next" : `${right} right, next`;
+  at("next-text").textContent = right === 0 ? (data.suspects ? "Not right, next" : "Next") : `${right} right, next`;
   at("undo").disabled = steps.length === 0 && screensBack.length === 0;
 }
 
@@ -256,6 +256,7 @@ function clicked(event) {
 }
 
 async function start() {
+  at("nothing").hidden = data.suspects; // with one picture, Enter says the same
   at("pictures").addEventListener("click", clicked);
   at("next").addEventListener("click", () => save());
   at("nothing").addEventListener("click", () => save(0));

@@ -120,7 +120,7 @@ class _Bets:
         squares = (values**2).sum(axis=1) / np.maximum(self.counts, 1)
         self.deviations = np.sqrt(np.maximum(squares - (self.drawn / np.maximum(self.counts, 1)) ** 2, 0))
         before = sums - values
-        left = self._sizes[:, None] - np.cumsum(draws.in_set, axis=1) + draws.in_set
+        left = (self._sizes[:, None] - np.cumsum(draws.in_set, axis=1) + draws.in_set).astype(np.float64)
         self.never_won = np.max(before + left * values, axis=1, initial=0)
         self._before, self._scaled = _in_products(before), _in_products(left * values)
         self._in_set = _in_products(draws.in_set.astype(np.float64))
@@ -147,6 +147,7 @@ class _Bets:
 def _in_products(values: FloatArray) -> FloatArray:
     """[C, n], with zeros added, as [C, _FACTORS_PER_PRODUCT, number of products]."""
     columns, count = values.shape
-    padded = np.zeros((columns, -(-count // _FACTORS_PER_PRODUCT) * _FACTORS_PER_PRODUCT))
+    products = -(-count // _FACTORS_PER_PRODUCT)
+    padded = np.zeros((columns, products * _FACTORS_PER_PRODUCT))
     padded[:, :count] = values
-    return padded.reshape(columns, _FACTORS_PER_PRODUCT, -1)
+    return padded.reshape(columns, _FACTORS_PER_PRODUCT, products)

@@ -48,7 +48,8 @@ def estimate(least: FloatArray, known: Overlaps, error_rate: float) -> Leads:
         error_rate: the probability that any of the 2P bounds is ever too high.
     """
     (count, judged), queries = least.shape, known.limits.shape[1]
-    errors = np.full(count, error_rate / max(count, 1))
+    # Rows that have the same answers on every query can't be told apart wrongly.
+    errors = np.full(count, error_rate / max((known.differing > 0).sum(), 1))
     draws = Draws(least + known.offsets(judged), known.differ[:, :judged], known.differing)
     by_bets = confidence_sequence.lower_bounds(draws, errors) * known.differing - known.total_offsets
     # Where few queries are left, it says more that none of them can change a lead by more than its limit.
@@ -70,7 +71,9 @@ def _waits(draws: Draws, leads: IntArray, known: Overlaps, thresholds: FloatArra
     mean's z value does, whose variance is that of n draws without replacement of N.
     """
     chosen = Draws(draws.values[leads], draws.in_set[leads], draws.sizes[leads])
-    logs = confidence_sequence.log_capitals(chosen, known.total_offsets[leads] / chosen.sizes)
+    claims = known.total_offsets[leads] / chosen.sizes
+    impossible = np.where(chosen.in_set, chosen.values, 0).sum(axis=1) / chosen.sizes
+    logs = confidence_sequence.log_capitals(chosen, np.maximum(claims, impossible + _ROUNDING_ERROR))
     shortest, longest = np.ones(len(leads)), np.full(len(leads), _LONGEST_WAIT)
     endless = confidence_sequence.merged(logs * _LONGEST_WAIT) < thresholds
     for _ in range(30):
@@ -106,4 +109,4 @@ def least_leads(ranked: IntArray, right: FloatArray, unjudged: BoolArray) -> Flo
         ahead = right[first] - right[second]
         leads[0].append(ahead + both - unknown[second])
         leads[1].append(both - ahead - unknown[first])
-    return np.array(leads).reshape(-1, queries)
+    return np.array(leads, np.float64).reshape(2 * len(leads[0]), queries)

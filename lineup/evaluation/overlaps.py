@@ -91,12 +91,13 @@ def between(answers: Sequence[IntArray]) -> Overlaps:
     """
     queries, depth = answers[0].shape
     lengths = [(ranked >= 0).sum(axis=1) for ranked in answers]
+    by_rank = [np.ascontiguousarray(ranked.T) for ranked in answers]
     pairs = list(combinations(range(len(answers)), 2))
     limits = np.zeros((2, len(pairs), queries), np.int16)
     for number, (first, second) in enumerate(pairs):
-        common = shared(answers[first], answers[second]).sum(axis=1)
-        limits[:, number] = lengths[second] - common, lengths[first] - common
-    tell_apart = limits.any(axis=(0, 1)) if pairs else np.ones(queries, bool)
+        shared = _shared(by_rank[first], by_rank[second])
+        limits[:, number] = lengths[second] - shared, lengths[first] - shared
+    tell_apart = np.asarray(limits.any(axis=(0, 1)) if pairs else np.ones(queries), bool)
     return Overlaps(depth, tell_apart, limits.reshape(-1, queries)[:, tell_apart])
 
 
@@ -110,9 +111,9 @@ def unknown(leads: int, queries: int) -> Overlaps:
     return Overlaps(1, np.ones(queries, bool), np.broadcast_to(np.int16(1), (leads, queries)))
 
 
-def shared(answers: IntArray, others: IntArray) -> BoolArray:
-    """Which answers another row has, too: bool [N, k] of int [N, k] and int [N, k]."""
+def _shared(answers: IntArray, others: IntArray) -> IntArray:
+    """The number of answers that two rows share: int [Q] of int [k, Q] and int [k, Q]."""
     also = np.zeros(answers.shape, bool)
-    for rank in range(others.shape[1]):
-        also |= answers == others[:, rank, None]
-    return also & (answers >= 0)
+    for image in others:
+        also |= answers == image
+    return (also & (answers >= 0)).sum(axis=0)

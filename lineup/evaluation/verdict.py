@@ -3,9 +3,10 @@
 Queries are judged in a random order, so that those judged so far are a random sample of all, without
 replacement. A mean's lower bound comes from the lowest scores that are possible, and its upper bound from the
 highest, so that unjudged answers widen the interval and never make it wrong.
-The differences of P pairs of rows have 2P bounds. Each of them is wrong at any look with probability
-0.05 / 2P at most, so that a wrong one among all of them has probability 0.05 at most, however the rows depend
-on each other (Bonferroni). A row is called better where the lower bound of its lead is above 0.
+The differences of P pairs of rows have 2P bounds. Each of them is ever wrong with probability 0.05 / 2P at
+most, so that any of them is with probability 0.05 at most, however the rows depend on each other
+(Bonferroni). A row is called better where the lower bound of its lead is above 0. Rows that have the same
+answers to every query are not counted among the pairs.
 
 Symbols: R rows; P pairs; N queries on which not all rows have the same answers; n judged ones of these.
 """
@@ -164,9 +165,11 @@ def _pair_estimates(rows: list[str], ranks: dict[str, int], known: Leads, judged
     for number, pair in enumerate(names):
         lead, reverse = number, number + len(names)
         if ranks[pair[0]] > ranks[pair[1]]:
-            pair, lead, reverse = pair[::-1], reverse, lead
+            pair, lead, reverse = (pair[1], pair[0]), reverse, lead
         low, wait = float(known.lows[lead]), known.waits[lead]
-        more = math.ceil(wait) if judged >= FEWEST_QUERIES_FOR_A_RATE and math.isfinite(wait) else None
+        more = (
+            max(1, math.ceil(wait)) if judged >= FEWEST_QUERIES_FOR_A_RATE and math.isfinite(wait) else None
+        )
         difference = float(known.means[lead] - known.means[reverse]) / 2
         estimates.append(PairEstimate(*pair, difference, low, -float(known.lows[reverse]), low > 0, more))
     return sorted(estimates, key=lambda pair: (ranks[pair.better], ranks[pair.worse]))

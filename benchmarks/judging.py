@@ -1,0 +1,356 @@
+"""The verdict while judging: how often it is wrong, how soon it comes, and how wide its intervals are.
+
+Run: python -m benchmarks.judging [--runs 1000] [--project FOLDER]
+Takes about 6 minutes on two cores.
+Simulated rows rank 60 images for each query, and their true precision_10 is known. Each run judges the
+queries in another random order, and looks at the verdict after every query. With --project, the rankings of a
+project that has labels are judged instead, as someone would who knows the labels.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from benchmarks import command
+from lineup import cli
+from lineup.evaluation import leads, overlaps, relevance, verdict
+from lineup.evaluation.overlaps import Overlaps
+from lineup.storage import rankings
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+K, IMAGES, RELEVANT = 10, 60, 15
+ERROR_RATE = verdict.ERROR_RATE
+QUERIES_OF_TIES, QUERIES_OF_DIFFERENCES = 200, 1000
+NUMBERS_OF_TIES = (1, 3)
+RUNS_AT_ONCE = 50
+DIFFERENCES, NUMBERS_OF_PAIRS = (0.05, 0.1, 0.2), (1, 10, 78)
+LOOKS_OF_WIDTH = (30, 100, 300)
+SIZES_TIMED = ((5, 100), (16, 5_000))
+SCREENS = 30
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows whose rankings were judged in full.
+
+    Attributes:
+        answers: int [R, N, k], the images of the first ranks.
+        right: float [R, N, k], 1 where an image is relevant, else 0.
+    """
+
+    answers: IntArray
+    right: FloatArray
+
+    def differences(self) -> FloatArray:
+        """The true mean differences in precision_k of every pair: float [P]."""
+        means = self.right.mean(axis=(1, 2))
+        return np.array([means[a] - means[b] for a, b in combinations(range(len(means)), 2)])
+
+
+class Noise(NamedTuple):
+    """What decides the scores of N queries' images, besides relevance: float [N, IMAGES] each."""
+
+    of_query: FloatArray
+    of_row: FloatArray
+
+
+def ranked(noise: Noise, quality: float) -> IntArray:
+    """The first K images of each query by a row that is as good as `quality` says: int [N, K].
+
+    Of a query's images, those numbered below RELEVANT are right.
+    """
+    scores = noise.of_query + 0.8 * noise.of_row
+    scores[:, :RELEVANT] += quality
+    return np.argsort(-scores, axis=1, kind="stable")[:, :K]
+
+
+def rows_of(answers: Sequence[IntArray]) -> Rows:
+    stacked = np.stack(answers)
+    return Rows(stacked, (stacked < RELEVANT).astype(np.float64))
+
+
+def apart(random: np.random.Generator, queries: int, difference: float) -> Rows:
+    """Two rows whose precision_10 differs by `difference`, to within 0.001."""
+    of_query = random.normal(size=(queries, IMAGES))
+    own = [Noise(of_query, random.normal(size=(queries, IMAGES))) for _ in range(2)]
+    worse = ranked(own[1], 1.2)
+    low, high = 0.0, 6.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        reached = (ranked(own[0], middle) < RELEVANT).mean() - (worse < RELEVANT).mean() >= difference
+        low, high = (low, middle) if reached else (middle, high)
+    return rows_of([ranked(own[0], high), worse])
+
+
+def with_ties(random: np.random.Generator, queries: int, ties: int) -> Rows:
+    """Rows of which every two neighbours are equally good, but on no single query.
+
+    Queries come in pairs with one gallery, and the second row of a tie has the first row's answers to the
+    other query of the pair. Each tie is a little better than the next.
+    """
+    of_query = np.repeat(random.normal(size=(queries // 2, IMAGES)), 2, axis=0)
+    answers = []
+    for tie in range(ties):
+        first = ranked(Noise(of_query, random.normal(size=of_query.shape)), 1.3 - 0.05 * tie)
+        answers += [first, first.reshape(-1, 2, K)[:, ::-1].reshape(-1, K)]
+    return rows_of(answers)
+
+
+class Judging(NamedTuple):
+    """Runs that judge the same rows, each in an order of its own.
+
+    Attributes:
+        scores: float [runs, R, N], the precision of each row in the order of judging.
+        least: float [2P, N] of each run, [2, runs, P, N] flattened: the least leads in answers.
+        known: of all runs likewise.
+        truth: float [P], the true differences.
+    """
+
+    scores: FloatArray
+    least: FloatArray
+    known: Overlaps
+    truth: FloatArray
+
+    @property
+    def runs(self) -> int:
+        return len(self.scores)
+
+    def bounds(self, judged: int, pairs: int) -> tuple[FloatArray, FloatArray]:
+        """Each difference's bounds after some queries, one verdict in each run: float [runs, P] each.
+
+        Args:
+            pairs: the number of pairs that share the error rate.
+        """
+        rate = ERROR_RATE * self.runs * len(self.truth) / pairs
+        lows = leads.estimate(self.least[:, :judged], self.known, rate).lows.reshape(2, self.runs, -1)
+        return lows[0], -lows[1]
+
+
+def judging(rows: Rows, orders: Sequence[IntArray]) -> Judging:
+    """Judges the queries on which any two rows have different answers, in each of the orders."""
+    known = overlaps.between(list(rows.answers))
+    limits = np.zeros((len(known.limits), len(known.tell_apart)), np.int16)
+    limits[:, known.tell_apart] = known.limits
+    right = rows.right.sum(axis=2)
+    least = leads.least_leads(rows.answers, right, np.zeros(rows.answers.shape, bool))
+    shown = [order[known.tell_apart[order]] for order in orders]
+    queries = len(shown[0])
+
+    def together(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        halves = values.reshape(2, -1, values.shape[1])
+        return np.stack([halves[:, :, order] for order in shown], axis=1).reshape(-1, queries)
+
+    every = Overlaps(known.depth, np.ones(queries, bool), together(limits))
+    scores = np.stack([right[:, order] for order in shown]) / known.depth
+    return Judging(scores, together(least), every, rows.differences() * len(known.tell_apart) / queries)
+
+
+def _looks(batch: Judging, step: int) -> list[int]:
+    """After how many queries to look: after each of the first 100, then at every multiple of step."""
+    queries = batch.least.shape[1]
+    return [n for n in range(1, queries + 1) if n <= 100 or n % step == 0 or n == queries]
+
+
+class Wrong(NamedTuple):
+    """Shares of runs in which, at any look, a row was called better that is not; or an interval missed."""
+
+    verdicts: float
+    intervals: float
+    by_peeking: float  # a t test with Bonferroni's correction, after each query, calls one better that is not
+
+
+def wrong(random: np.random.Generator, runs: int, ties: int, queries: int = QUERIES_OF_TIES) -> Wrong:
+    """Judges rows of which every two are equally good, and looks after every query."""
+    counts = np.zeros(3)
+    for _ in range(0, runs, RUNS_AT_ONCE):
+        rows = with_ties(random, queries, ties)
+        batch = judging(rows, [random.permutation(queries) for _ in range(RUNS_AT_ONCE)])
+        pairs = len(batch.truth)
+        failed = np.zeros((3, RUNS_AT_ONCE), bool)
+        samples = batch.least[: len(batch.least) // 2].reshape(RUNS_AT_ONCE, pairs, -1) / K
+        for judged in range(1, samples.shape[2] + 1):
+            low, high = batch.bounds(judged, pairs)
+            claims = (low > 0) & (batch.truth <= 1e-9) | (high < 0) & (batch.truth >= -1e-9)
+            missed = (low > batch.truth + 1e-9) | (high < batch.truth - 1e-9)
+            failed[0] |= claims.any(axis=1)
+            failed[1] |= missed.any(axis=1)
+            if judged >= 5:
+                failed[2] |= _peeking(samples[:, :, :judged], batch.truth, pairs).any(axis=1)
+        counts += failed.sum(axis=1)
+    return Wrong(*(counts / (-(-runs // RUNS_AT_ONCE) * RUNS_AT_ONCE)).tolist())
+
+
+def _peeking(samples: FloatArray, truth: FloatArray, pairs: int) -> npt.NDArray[np.bool_]:
+    """Whether a t test with Bonferroni's correction calls the wrong row better: bool [runs, P]."""
+    judged = samples.shape[2]
+    critical = stats.t.ppf(1 - ERROR_RATE / (2 * pairs), judged - 1)
+    mean, error = samples.mean(axis=2), samples.std(axis=2, ddof=1) / np.sqrt(judged)
+    called = np.abs(mean) > critical * error
+    return called & (np.sign(mean) * truth <= 1e-9)
+
+
+def screens_until_decided(random: np.random.Generator, runs: int, difference: float, pairs: int) -> IntArray:
+    """How many queries it takes in each run until the better row is called better: int [runs]."""
+    taken = []
+    for _ in range(0, runs, RUNS_AT_ONCE):
+        rows = apart(random, QUERIES_OF_DIFFERENCES, difference)
+        batch = judging(rows, [random.permutation(QUERIES_OF_DIFFERENCES) for _ in range(RUNS_AT_ONCE)])
+        first = np.zeros(RUNS_AT_ONCE, np.int64)
+        for judged in _looks(batch, 5):
+            low, _ = batch.bounds(judged, pairs)
+            first[(low[:, 0] > 0) & (first == 0)] = judged
+            if (first > 0).all():
+                break
+        taken.append(first)
+    return np.concatenate(taken)
+
+
+def widths(random: np.random.Generator, judged: int, pairs: int) -> tuple[float, float]:
+    """An interval's width as a multiple of a t interval's and of Hoeffding's, at the same level and n."""
+    rows = apart(random, QUERIES_OF_DIFFERENCES, 0.1)
+    batch = judging(rows, [random.permutation(QUERIES_OF_DIFFERENCES) for _ in range(RUNS_AT_ONCE)])
+    low, high = batch.bounds(judged, pairs)
+    samples = batch.least[:RUNS_AT_ONCE, :judged] / K
+    error = samples.std(axis=1, ddof=1) / np.sqrt(judged)
+    by_t = 2 * stats.t.ppf(1 - ERROR_RATE / (2 * pairs), judged - 1) * error
+    by_hoeffding = 2 * np.sqrt(2 * np.log(2 * pairs / ERROR_RATE) / judged)
+    width = (high - low)[:, 0]
+    return float(np.median(width / by_t)), float(np.median(width) / by_hoeffding)
+
+
+def seconds_of_a_look(random: np.random.Generator, rows: int, judged: int) -> float:
+    """Processor time of the verdict after `judged` of a fifth more queries, without the overlaps."""
+    queries = judged * 6 // 5
+    of_query = random.normal(size=(queries, IMAGES))
+    every = rows_of([ranked(Noise(of_query, random.normal(size=of_query.shape)), 1.2) for _ in range(rows)])
+    known = overlaps.between(list(every.answers))
+    names = [f"row_{number}" for number in range(rows)]
+    answers = dict(zip(names, every.answers, strict=True))
+    relevance_of = dict(zip(names, every.right[:, :judged], strict=True))
+    taken = []
+    for _ in range(5):
+        start = time.process_time()
+        verdict.from_answers(answers, relevance_of, known)
+        taken.append(time.process_time() - start)
+    return float(np.median(taken))
+
+
+class Agreement(NamedTuple):
+    """How runs that judge a project's rankings by its labels agree with all its labels."""
+
+    rows: int
+    queries: int
+    same_order: float  # share of runs with the rows in the same order
+    same_best: float  # share of runs with the same best row
+    pairs_in_order: float  # mean share of the pairs that are in the same order
+    decided: float  # mean share of the pairs that are decided
+    false_at_once: float  # share of runs with a false verdict after so many screens
+    missed_ever: float  # share of runs in which an interval missed at any look, up to the last query
+
+
+def agreement(rows: Rows, random: np.random.Generator, runs: int, screens: int) -> Agreement:
+    """Judges the queries of `rows` in `runs` random orders, and looks again and again."""
+    results, missed_ever = [], 0
+    queries = int(overlaps.between(list(rows.answers)).tell_apart.sum())
+    for start in range(0, runs, RUNS_AT_ONCE):
+        count = min(RUNS_AT_ONCE, runs - start)
+        orders = [random.permutation(rows.answers.shape[1]) for _ in range(count)]
+        batch = judging(rows, orders)
+        missed = np.zeros(batch.runs, bool)
+        for judged in _looks(batch, 20):
+            low, high = batch.bounds(judged, len(batch.truth))
+            missed |= ((low > batch.truth + 1e-9) | (high < batch.truth - 1e-9)).any(axis=1)
+            if judged == min(screens, queries):
+                results.append(_at_look(rows, batch, low, high, judged))
+        missed_ever += int(missed.sum())
+    order, best, in_order, decided, false = np.concatenate(results, axis=1).mean(axis=1).tolist()
+    count = len(rows.answers)
+    return Agreement(count, queries, order, best, in_order, decided, false, missed_ever / runs)
+
+
+def _at_look(rows: Rows, batch: Judging, low: FloatArray, high: FloatArray, judged: int) -> FloatArray:
+    """What each run says after some queries, the fields of `Agreement` in order: float [5, runs]."""
+    truth = rows.right.mean(axis=(1, 2))
+    means = batch.scores[:, :, :judged].mean(axis=2)
+    pairs = np.array(list(combinations(range(len(truth)), 2)))
+    sampled = np.sign((means[:, pairs[:, 0]] - means[:, pairs[:, 1]]).round(9))
+    agrees = (sampled == np.sign(batch.truth.round(9))) | (batch.truth.round(9) == 0)
+    false = (low > 0) & (batch.truth <= 1e-9) | (high < 0) & (batch.truth >= -1e-9)
+    return np.stack(
+        [
+            agrees.all(axis=1),
+            truth[means.argmax(axis=1)] == truth.max(),
+            agrees.mean(axis=1),
+            ((low > 0) | (high < 0)).mean(axis=1),
+            false.any(axis=1),
+        ]
+    ).astype(np.float64)
+
+
+def of_project(folder: Path) -> Rows:
+    """The rankings of a project, judged by its labels."""
+    os.chdir(folder)
+    known = relevance.load_relevance("pixels")
+    answers, right = [], []
+    for path in sorted(Path("data/rankings").glob("*.parquet")):
+        ranking = rankings.read_ranking(path)
+        positions = relevance.gallery_positions(ranking, known, str(path))[:, :K]
+        answers.append(positions)
+        right.append(known.is_relevant(positions).astype(np.float64))
+    return Rows(np.stack(answers), np.stack(right))
+
+
+def main() -> None:
+    parser = command.parser("judging")
+    parser.add_argument("--runs", type=int, default=1000)
+    parser.add_argument("--project", type=Path)
+    options = parser.parse_args()
+    if options.project:
+        _print_agreement(options.project, options.runs)
+        return
+    random = np.random.default_rng(0)
+    print(
+        f"{options.runs} runs of {QUERIES_OF_TIES} queries, looked at after every query: share of runs with"
+    )
+    print("  a false verdict, an interval that missed (target 0.05), a false verdict by repeated t tests")
+    for ties in NUMBERS_OF_TIES:
+        shares = " ".join(f"{share:.3f}" for share in wrong(random, options.runs, ties))
+        print(f"  {2 * ties} rows: {shares}", flush=True)
+    for difference in DIFFERENCES:
+        for pairs in NUMBERS_OF_PAIRS:
+            taken = screens_until_decided(random, options.runs // 5, difference, pairs)
+            quartiles = " ".join(f"{value:.0f}" for value in np.percentile(taken, (25, 50, 75)))
+            print(f"difference {difference}, one of {pairs} pairs: quartiles {quartiles} screens", flush=True)
+    for judged in LOOKS_OF_WIDTH:
+        by_t, by_hoeffding = widths(random, judged, 10)
+        print(f"width after {judged} queries: {by_t:.2f} times a t interval, {by_hoeffding:.2f} Hoeffding's")
+    for rows, judged in SIZES_TIMED:
+        print(
+            f"{rows} rows, {judged:,} judged: {seconds_of_a_look(random, rows, judged):.3f} s of a processor"
+        )
+
+
+def _print_agreement(project: Path, runs: int) -> None:
+    rows = of_project(project)
+    found = agreement(rows, np.random.default_rng(0), runs, SCREENS)
+    print(f"{found.rows} rows, {found.queries} queries on which they differ, {runs} random orders")
+    print(f"after {SCREENS} screens: share of orders with all rows in the true order {found.same_order:.3f},")
+    print(f"  with the best row first {found.same_best:.3f}, with a false verdict {found.false_at_once:.3f};")
+    print(f"  share of the pairs in the true order {found.pairs_in_order:.3f}, decided {found.decided:.3f}")
+    print(f"share of orders in which an interval missed at any look: {found.missed_ever:.3f}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

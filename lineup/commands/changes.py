@@ -24,15 +24,17 @@ def since(name: str) -> str:
         UserError: there is no such revision, or it or the working tree has no comparison or a damaged one.
     """
     revision = git_revision.find(name)
-    new = snapshot.read(_read_file, "the working tree")
-    old = snapshot.read(revision.read, revision.name, new.metric if new else None)
+    old = snapshot.read(revision.read, revision.name)
     if old is None:
         raise UserError(
             f"{revision.name}: has no {paths.METRICS}; commit metrics/ there after `dvc repro`, "
             "or name another revision"
         )
+    new = snapshot.read(_read_file, "the working tree")
     if new is None:
         raise files.missing(paths.METRICS)
+    if old.metric != new.metric:
+        old = snapshot.read(revision.read, revision.name, new.metric) or old
     settings = params.load()
     differences = against.differences(old, new, settings.score.bootstrap_samples, settings.seed)
     parts = [

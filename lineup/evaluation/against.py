@@ -92,7 +92,7 @@ def _matched(before: pa.Table, after: pa.Table, metric: str) -> tuple[pa.Table, 
 
 
 def _scored(queries: pa.Table, metric: str) -> dict[tuple[str, str], int]:
-    """{(query_id, label): line} of the queries that count: the metric of the others is null."""
-    columns = (queries.column(name).to_pylist() for name in ("query_id", "label", metric))
-    lines = enumerate(zip(*columns, strict=True))
-    return {(query, label): number for number, (query, label, value) in lines if value is not None}
+    """{(query_id, label): line} of the queries that count: the metric of the others is NaN."""
+    is_scored = ~np.isnan(queries.column(metric).to_numpy())
+    names = zip(queries.column("query_id").to_pylist(), queries.column("label").to_pylist(), strict=True)
+    return {name: number for number, name in enumerate(names) if is_scored[number]}

@@ -24,7 +24,7 @@ from lineup.judging.session import Session, UnknownPair
 from lineup.judging.standing import Standing
 from lineup.settings import params
 from lineup.storage import rankings
-from tests.support import page_server, pooled
+from tests.support import collection, page_server, pooled
 from tests.support.pooled import image_id
 
 PAGE = "judging page"
@@ -274,6 +274,16 @@ def test_no_suspects_is_said(empty_folder: Path) -> None:
     pooled.write(TWO_ROWS, labels={"q1": "x", "a": "y"})
     with pytest.raises(UserError, match=r"there are none, since one, two never agree .* --row"):
         opened(only_suspects=True)
+
+
+def test_only_good_rows_question_labels(empty_folder: Path) -> None:
+    """The three best of five, unless others can't be told apart from the best; before a comparison, all."""
+    noise = {"best": 0.3, "good": 0.5, "fair": 0.9, "poor": 4.0, "none": 60.0}
+    collection.run({row: collection.clustered(12, 2, 3, each) for row, each in noise.items()})
+    assert judge.rows_that_question_labels(params.load(), [*noise]) == ["best", "good", "fair"]
+    assert judge.rows_that_question_labels(params.load(), ["none"]) == ["none"]
+    paths.SIGNIFICANCE.unlink()
+    assert judge.rows_that_question_labels(params.load(), [*noise]) == [*noise]
 
 
 # The server

@@ -19,7 +19,8 @@ from lineup.evaluation import comparison, judgements, row_metrics
 from lineup.judging import address, app, photos, pooled_rankings, suspects
 from lineup.judging.photos import Photos
 from lineup.judging.pool import Pool
-from lineup.judging.session import Scope, Session
+from lineup.judging.questions import Scope
+from lineup.judging.session import Session
 from lineup.report import overview
 from lineup.report.suspects import judges as questioning_rows
 from lineup.settings.params import Params
@@ -164,8 +165,8 @@ def open_session(
     pool = pooled_rankings.read_pool(rows, k, query_ids)
     of_pool, known = photos.of_pool(pool, manifest), read_known(query_ids)
     asked = find_suspects(pool, of_pool, known) if only_suspects else None
-    scope = Scope(second_opinion, asked, known)
-    return Session(pool, judge, paths.JUDGEMENTS, scope, params.seed), of_pool
+    scope = Scope(judge, second_opinion, asked, known)
+    return Session(pool, paths.JUDGEMENTS, scope, params.seed), of_pool
 
 
 def _summary(session: Session, of_pool: Photos, absent: Sequence[str], only_suspects: bool) -> list[str]:

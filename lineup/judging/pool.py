@@ -9,7 +9,7 @@ Source of pooling: Voorhees and Harman, TREC: Experiment and Evaluation in Infor
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Sequence, Set
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -109,18 +109,6 @@ def query_order(query_ids: Sequence[str], seed: int) -> list[int]:
 def shuffled(query_id: str, gallery_ids: Iterable[str]) -> list[str]:
     """The answers to a query in an order that tells nothing about ranks and rows."""
     return sorted(gallery_ids, key=lambda gallery_id: (_hash(query_id, gallery_id), gallery_id))
-
-
-def agreed_first_answers(pool: Pool, known: Set[str]) -> dict[str, str]:
-    """The image that every row ranks first, where all agree: {query_id: gallery_id}.
-
-    Args:
-        known: ids of the queries that are looked at.
-    """
-    top = pool.ranked[:, :, 0]
-    agreed = np.flatnonzero((top == top[0]).all(axis=0) & (top[0] >= 0))
-    pairs = zip(pool.query_ids[agreed].tolist(), pool.gallery_ids[top[0, agreed]].tolist(), strict=True)
-    return {query: image for query, image in pairs if query in known}
 
 
 def _hash(*parts: str) -> bytes:

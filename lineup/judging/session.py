@@ -5,14 +5,15 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from lineup.evaluation import judgements
-from lineup.evaluation.judgements import JUNK, RELEVANT, Judgement
+from lineup.evaluation.judgements import RELEVANT, Judgement
 from lineup.judging import pool as pooling
+from lineup.judging import questions
 from lineup.judging.pool import Pool
+from lineup.judging.questions import Question, Scope
 
 # {gallery_id: relevance}, None where the person can't tell.
 Marks = Mapping[str, int | None]
@@ -20,21 +21,6 @@ Marks = Mapping[str, int | None]
 
 class UnknownPair(Exception):
     """Something was judged that is not in the pool."""
-
-
-@dataclass(frozen=True)
-class Scope:
-    """Which pairs are asked.
-
-    Attributes:
-        second_opinion: also those that only other people have judged.
-        suspects: {query_id: gallery_id}, the only pairs that are asked; None for the whole pool.
-        known: {query_id: {gallery_id: relevance}}, what qrels.csv says; such a pair is never asked.
-    """
-
-    second_opinion: bool
-    suspects: Mapping[str, str] | None
-    known: Mapping[str, Mapping[str, int]]
 
 
 class Screen(NamedTuple):
@@ -71,33 +57,14 @@ class Judged(NamedTuple):
 
     Attributes:
         order: positions in the pool, of all queries.
-        complete: the first so many of them are judged: somebody has seen each of the first k answers of each
-            row, if only to say that they can't tell. Others may be judged in part. Which part depends on what
-            was in doubt, so that they are no random sample.
+        complete: the first so many of them are judged, see Question. Others may be judged in part; which of
+            them depends on what was in doubt, so that they are no random sample.
         relevance: {gallery_id: 1 or 0} of each complete query; junk is 0.
     """
 
     order: list[int]
     complete: int
     relevance: list[dict[str, int]]
-
-
-class _Query(NamedTuple):
-    """What is asked of a query.
-
-    Attributes:
-        asked: positions of the answers that remain to be judged.
-        same_set: whether all rows have the same first k answers.
-        in_scope: whether it had any answer to judge.
-        pairs: how many of its pairs somebody has judged.
-        complete: see Judged.
-    """
-
-    asked: list[int]
-    same_set: bool
-    in_scope: bool
-    pairs: int
-    complete: bool
 
 
 class Session:
@@ -107,9 +74,9 @@ class Session:
     another person's session or by git: it is read again then.
     """
 
-    def __init__(self, pool: Pool, judge: str, file: Path, scope: Scope, seed: int) -> None:
+    def __init__(self, pool: Pool, file: Path, scope: Scope, seed: int) -> None:
         """Raises UserError if the file has a fault."""
-        self.pool, self.judge = pool, judge
+        self.pool, self.judge = pool, scope.judge
         self._file, self._scope = file, scope
         self._ids: list[str] = pool.query_ids.tolist()
         self._position = {query_id: position for position, query_id in enumerate(self._ids)}
@@ -125,11 +92,11 @@ class Session:
         """
         with self._lock:
             self._read_if_changed()
-            waiting = [query for query in self._order if self._queries[query].asked]
+            waiting = [query for query in self._order if self._questions[query].asked]
 
             def rank(query: int) -> tuple[bool, bool, bool]:
                 shown_by = self._tabs.get(self._ids[query], tab)
-                return self._queries[query].same_set, shown_by != tab, self._ids[query] not in self._tabs
+                return self._questions[query].same_set, shown_by != tab, self._ids[query] not in self._tabs
 
             chosen = sorted(waiting, key=rank)[:count]
             for query in chosen:
@@ -161,66 +128,40 @@ class Session:
                 self._stamp = None  # somebody else has written as well; the file is read again
             self._by_query[query_id] += said
             self._tabs.pop(query_id, None)
-            self._queries[query] = self._state(query)
+            self._questions[query] = self._question(query)
 
     def progress(self) -> Progress:
         """How far the judging is."""
         with self._lock:
-            inside = [query for query in self._queries if query.in_scope]
-            differ = [not query.asked for query in inside if not query.same_set]
-            same = [not query.asked for query in inside if query.same_set]
-            pairs = sum(query.pairs for query in inside)
+            inside = [question for question in self._questions if question.in_scope]
+            differ = [not question.asked for question in inside if not question.same_set]
+            same = [not question.asked for question in inside if question.same_set]
+            pairs = sum(question.pairs for question in inside)
             return Progress(sum(differ), len(differ), sum(same), len(same), pairs)
 
     def judged(self) -> Judged:
         """What is known of the queries that are judged."""
         with self._lock:
-            complete = [query for query in self._order if self._queries[query].complete]
-            others = [query for query in self._order if not self._queries[query].complete]
+            complete = [query for query in self._order if self._questions[query].complete]
+            others = [query for query in self._order if not self._questions[query].complete]
             relevance = [
-                {image: int(value == RELEVANT) for image, value in self._resolved(query).items()}
+                {image: int(value == RELEVANT) for image, value in self._relevance(query).items()}
                 for query in complete
             ]
             return Judged([*complete, *others], len(complete), relevance)
 
     def _screen(self, query: int) -> Screen:
-        query_id, state = self._ids[query], self._queries[query]
-        return Screen(query_id, pooling.shuffled(query_id, self.pool.ids(state.asked)), state.same_set)
+        query_id, question = self._ids[query], self._questions[query]
+        return Screen(query_id, pooling.shuffled(query_id, self.pool.ids(question.asked)), question.same_set)
 
-    def _state(self, query: int) -> _Query:
-        query_id, resolved = self._ids[query], self._resolved(query)
-        said = self._by_query.get(query_id, [])
-        first = self.pool.first(query, self._junk(query, resolved))
-        same_set = pooling.is_same_set(first)
-        if self._scope.suspects is not None:
-            suspect = self._scope.suspects.get(query_id)
-            answers = {} if suspect is None else {suspect: self.pool.positions([suspect])[0]}
-            same_set = False
-        else:
-            positions = pooling.union(first)
-            answers = dict(zip(self.pool.ids(positions), positions, strict=True))
-        done = {judgement.gallery for judgement in said if judgement.judge == self.judge}
-        done |= self._scope.known.get(query_id, {}).keys()
-        if not self._scope.second_opinion:
-            done |= resolved.keys()
-        asked = [position for image, position in answers.items() if image not in done]
-        counted = resolved.keys() & (resolved if self._scope.suspects is None else answers).keys()
-        pairs = len(counted - self._scope.known.get(query_id, {}).keys())
-        seen = {judgement.gallery for judgement in said} | self._scope.known.get(query_id, {}).keys()
-        complete = bool(said) and seen.issuperset(
-            self.pool.ids(pooling.union(self.pool.ranked[:, query, : self.pool.k]))
-        )
-        return _Query(asked, same_set, bool(answers), pairs, complete)
+    def _question(self, query: int) -> Question:
+        return questions.question(self.pool, query, self._said(query), self._scope)
 
-    def _resolved(self, query: int) -> dict[str, int]:
-        """{gallery_id: relevance} of a query: what people judged, else what qrels.csv says."""
-        query_id = self._ids[query]
-        said = judgements.resolved(self._by_query.get(query_id, []))
-        return {**self._scope.known.get(query_id, {}), **{image: value for (_, image), value in said.items()}}
+    def _relevance(self, query: int) -> dict[str, int]:
+        return questions.relevance(self._said(query), self._scope.known_of(self._ids[query]))
 
-    def _junk(self, query: int, resolved: Mapping[str, int]) -> set[int]:
-        """The positions of a query's answers that are judged junk."""
-        return {*self.pool.positions([image for image, value in resolved.items() if value == JUNK])} - {-1}
+    def _said(self, query: int) -> list[Judgement]:
+        return self._by_query.get(self._ids[query], [])
 
     def _read_if_changed(self) -> None:
         if self._stamp != _stamp(self._file):
@@ -231,7 +172,7 @@ class Session:
         for judgement in judgements.read(self._file):
             by_query[judgement.query].append(judgement)
         self._stamp, self._by_query = stamp, by_query  # after the file is read without a fault
-        self._queries = [self._state(query) for query in range(len(self._ids))]
+        self._questions = [self._question(query) for query in range(len(self._ids))]
 
 
 def _size_in_file(said: list[Judgement]) -> int:

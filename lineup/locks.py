@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -65,3 +66,39 @@ def hold(name: str) -> None:
     except OSError as error:  # A network disk may have no locks.
         log.warning("can't find out whether another run of this stage is at work here (%s)", error.strerror)
     _held.append(file)
+
+
+@contextmanager
+def file_lock(path: Path) -> Iterator[int]:
+    """Waits until no other process or thread holds the file's lock, and holds it until the end of the block.
+
+    The file is created, empty, if it does not exist. It may be replaced by a rename while others wait.
+
+    Yields:
+        the number of the open file, for reading and appending.
+    """
+    while True:
+        file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            _wait_for(file)
+            if not _is_replaced(file, path):
+                yield file
+                return
+        finally:
+            with suppress(OSError):
+                fcntl.flock(file, fcntl.LOCK_UN)  # A forked process may have inherited the open file.
+            os.close(file)
+
+
+def _wait_for(file: int) -> None:
+    # flock, not lockf, which does not lock against other threads of this process.
+    with suppress(OSError):  # A network disk may have no locks.
+        fcntl.flock(file, fcntl.LOCK_EX)
+
+
+def _is_replaced(file: int, path: Path) -> bool:
+    """Whether another file has the path by now."""
+    try:
+        return not os.path.samestat(os.fstat(file), path.stat())
+    except FileNotFoundError:
+        return True

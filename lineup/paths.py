@@ -19,6 +19,7 @@ def _local_cache(folder: Path) -> Path:
 PARAMS = Path("params.yaml")
 PRICES = Path("prices.yaml")
 RAW = Path("data/raw")
+JUDGEMENTS = Path("data/judgements.csv")
 PREPARED = Path("data/prepared")
 PROBLEMS = PREPARED / "problems.csv"
 LEAKS = PREPARED / "leaks.csv"

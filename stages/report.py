@@ -17,7 +17,8 @@ from typing import Any
 import pyarrow as pa
 
 from lineup import cli, machine, paths
-from lineup.evaluation import comparison, latency, money, row_metrics, speeds, sweeps
+from lineup.evaluation import comparison, judgements, latency, money, row_metrics, speeds, sweeps
+from lineup.evaluation.judged_relevance import JudgedRelevance, with_people
 from lineup.evaluation.relevance import COLUMNS, gallery_positions, read_relevance
 from lineup.photos import decoding, thumbnails
 from lineup.report import charts, collection, first_screen, html, js_data, made, overview, query_figures
@@ -32,9 +33,14 @@ log = logging.getLogger(__name__)
 def report_row(row: str, params: Params) -> None:
     """Writes data/report/rows/<row>.js and data/report/ranks/<row>/."""
     manifest = read_manifest()
-    relevance = read_relevance(manifest, parquet.read_table(paths.QRELS), params.relevance.exclude)
+    relevance = with_people(
+        read_relevance(manifest, parquet.read_table(paths.QRELS), params.relevance.exclude),
+        judgements.resolved(judgements.read(paths.JUDGEMENTS)),
+    )
     ranking = rankings.read_ranking(paths.ranking(row))
     positions = gallery_positions(ranking, relevance, str(paths.ranking(row)))
+    if isinstance(relevance, JudgedRelevance):
+        ranking, positions = relevance.without_junk(ranking, positions)
     metric = params.models[row].search.metric if row in params.models else None
     data = row_data(ranking, positions, relevance, collection.read(manifest).key, metric)
     files.write_text(paths.report_row(row), js_data.assignment("LINEUP_ROWS", row, data))

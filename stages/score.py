@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 
 from lineup import cli, paths
-from lineup.evaluation import latency, row_costs, row_metrics, scoring
-from lineup.evaluation.metrics import MAIN_METRIC
-from lineup.evaluation.relevance import COLUMNS, gallery_positions, judgements, read_relevance
+from lineup.evaluation import judgements, latency, row_costs, row_metrics, scoring
+from lineup.evaluation.judged_relevance import JudgedRelevance, with_people
+from lineup.evaluation.metrics import MAIN_METRIC, precision_name
+from lineup.evaluation.relevance import COLUMNS, gallery_positions, read_relevance
+from lineup.evaluation.relevance import judgements as qrels_lines
 from lineup.evaluation.row_metrics import Judgements
 from lineup.storage import csv_files, parquet, rankings
 
@@ -18,9 +20,14 @@ def main(argv: list[str] | None = None) -> None:
     row, params = cli.start("score", argv, rows="all")
     manifest = parquet.read_table(paths.manifest("test"), columns=[*COLUMNS, "paths", "width", "height"])
     qrels = parquet.read_table(paths.QRELS)
-    relevance = read_relevance(manifest, qrels, params.relevance.exclude)
+    people = judgements.read(paths.JUDGEMENTS)
+    relevance = with_people(
+        read_relevance(manifest, qrels, params.relevance.exclude), judgements.resolved(people)
+    )
     ranking = rankings.read_ranking(paths.ranking(row))
     positions = gallery_positions(ranking, relevance, str(paths.ranking(row)))
+    if isinstance(relevance, JudgedRelevance):
+        ranking, positions = relevance.without_junk(ranking, positions)
     scores = scoring.score(positions, relevance, params.score.cutoffs)
     quality = scoring.averages(scores, relevance, params.score.bootstrap_samples, params.seed)
     samples, seed = params.score.bootstrap_samples, params.seed
@@ -30,7 +37,7 @@ def main(argv: list[str] | None = None) -> None:
         costs = row_costs.refinement_costs(row, refinement.first, refinement.second)
     else:
         costs = row_costs.model_costs(row)
-    judged = judgements(qrels)
+    judged = qrels_lines(qrels)
     summary = scoring.summarise(
         row,
         scores,
@@ -42,16 +49,20 @@ def main(argv: list[str] | None = None) -> None:
         judged=Judgements(**judged) if judged else None,
         enlarged=scoring.count_enlarged(manifest, costs.resize_px) if costs.resize_px else None,
         edits=scoring.edited_copies(scores, manifest),
+        people=scoring.people_judged(people, relevance, scores),
+        partial=scoring.partial(scores, relevance, samples, seed),
     )
     row_metrics.write(summary)
     latency.publish(row)
     lines = scoring.query_lines(scores, ranking, positions, relevance, manifest)
-    csv_files.write_csv(paths.row_queries(row), [*scoring.QUERY_COLUMNS, *scores.values], lines)
+    csv_files.write_csv(paths.row_queries(row), scoring.query_columns(scores), lines)
     if summary.unscored:
         log.warning("%s: nothing can be scored", summary.unscored)
     else:
-        mean = quality[MAIN_METRIC].mean
-        log.info("map_at_r %.3f over %d of %d queries", mean, summary.scored, summary.queries)
+        deepest = precision_name(max(params.score.cutoffs))
+        metric = MAIN_METRIC if summary.is_exact(MAIN_METRIC) else deepest
+        mean = quality[metric].mean
+        log.info("%s %.3f over %d of %d queries", metric, mean, summary.scored, summary.queries)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,9 @@ def main(argv: list[str] | None = None) -> None:
     cli.no_options("slices", argv)
     params = cli.start_stage("slices")
     rows = row_metrics.read_all((*params.models, *params.refinements))
-    metric_names = comparison.shown_metrics(rows, params.score.cutoffs)[:1]
+    main_metric = comparison.shown_metrics(rows, params.score.cutoffs)[:1]
+    # A range has no mean that groups could be compared by.
+    metric_names = [name for name in main_metric if comparison.is_exact(rows, name)]
     queries = query_tables.read_all(rows, metric_names)
     computed: list[slices.Slice] = []
     for metric in metric_names:

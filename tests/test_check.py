@@ -228,7 +228,9 @@ def test_a_pile_without_labels_is_no_fault(folder: Path, capsys: pytest.CaptureF
     put("test/query/a.jpg", "test/gallery/a.jpg", "test/gallery/b.jpg")
     without_training(folder)
     assert run() == 0
-    assert "nothing is scored; `lineup photos FOLDER --queries-from edits`" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "nothing is scored until you judge answers (`lineup judge`);" in told
+    assert "`lineup photos FOLDER --queries-from edits`" in told
 
 
 @pytest.mark.parametrize("name", ["train/.hidden", None])

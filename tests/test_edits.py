@@ -444,6 +444,7 @@ def test_a_pile_becomes_a_gallery_and_edits(pile: Path) -> None:
     done = lineup_photos(str(pile), "--layout", "flat", "--queries-from", "edits", "--queries", "40")
     assert done.exit_code == 0, done.output
     assert "  edits         40 queries: 5 crop, 5 rotation, " in done.output
+    assert "`lineup judge --open` serves a page for it at http://127.0.0.1:8100/" in done.output
     raw = Path("data/raw")
     assert len(gallery(raw)) == 20 and len(contents(raw)) == 40
     assert {*map(str, Path("data/raw/test/query").iterdir())} == {"data/raw/test/query/edits"}

@@ -24,7 +24,10 @@ LIGHT_STAGES = (
 )
 
 
-@pytest.mark.parametrize("module", [*(f"stages.{stage}" for stage in LIGHT_STAGES), "lineup.commands.submit"])
+@pytest.mark.parametrize(
+    "module",
+    [*(f"stages.{stage}" for stage in LIGHT_STAGES), "lineup.commands.submit", "lineup.commands.judge"],
+)
 def test_heavy_libraries_stay_out(module: str) -> None:
     code = f"import sys, {module}; print(*(name for name in {HEAVY} if name in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

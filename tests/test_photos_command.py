@@ -741,12 +741,19 @@ def test_few_queries_and_photos_without_labels_are_told_with_the_way_to_more(
     source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     add(source, pile(6, 3))
-    assert "queries give wide intervals; for more, move data/raw away" in printed(capsys, source)
+    with_labels = printed(capsys, source)
+    assert "queries give wide intervals; for more, move data/raw away" in with_labels
+    assert "lineup judge" not in with_labels
     flat = tmp_path / "flat"
     add(flat, [f"{number}.jpg" for number in range(5)])
     without = printed(capsys, flat, "--to", "elsewhere")
-    assert "without labels nothing is scored; --queries-from edits makes queries" in without
+    assert (
+        "without labels nothing is scored until you judge it; --queries-from edits makes queries" in without
+    )
     assert "dvc repro" not in without, "the pipeline looks at data/raw only"
+    shutil.rmtree("data/raw")
+    judged = printed(capsys, flat)
+    assert "`lineup judge --open` serves a page for it at http://127.0.0.1:8100/" in judged
 
 
 def test_a_table_is_looked_for_in_the_source_too(source: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -514,7 +514,7 @@ def test_a_port_in_use_is_one_sentence(project: Path) -> None:
     assert server.returncode == 1 and output == ""
     assert (
         errors
-        == f"error: --host 127.0.0.1 --port {port}: cannot listen there (address already in use); use another, such as --port 8001\n"
+        == f"error: --host 127.0.0.1 --port {port}: cannot listen there (address already in use); use another, such as --port {port + 1}\n"
     )
 
 

@@ -21,10 +21,11 @@ from PIL import Image
 
 from lineup.photos import decoding
 from lineup.photos.decoding import BadImage
-from lineup.serving import security
 from lineup.serving.decoder import Decoders
-from lineup.serving.limits import Limits, Shares
+from lineup.serving.limits import Limits
 from lineup.serving.queues import FairQueue
+from lineup.web import security
+from lineup.web.limits import Shares
 from tests.support import served
 from tests.support.project import ROOT
 

@@ -10,7 +10,6 @@ from lineup.errors import UserError, printable
 from lineup.evaluation import against, markdown, snapshot, tables
 from lineup.evaluation.against import Difference
 from lineup.evaluation.comparison import SIGNIFICANCE_LEVEL
-from lineup.evaluation.metrics import MAIN_METRIC
 from lineup.evaluation.snapshot import Snapshot
 from lineup.evaluation.tables import NO_FIGURE, Cell, RowName, Table
 from lineup.settings import params
@@ -34,6 +33,8 @@ def since(name: str) -> str:
     new = snapshot.read(_read_file, "the working tree")
     if new is None:
         raise files.missing(paths.METRICS)
+    if old.metric != new.metric:
+        old = snapshot.read(revision.read, revision.name, new.metric) or old
     settings = params.load()
     differences = against.differences(old, new, settings.score.bootstrap_samples, settings.seed)
     parts = [
@@ -81,7 +82,7 @@ def _quality(old: Snapshot, new: Snapshot, differences: dict[str, Difference]) -
     """A line per row of either comparison: first those of today, from best to worst, then removed ones."""
     lines = []
     for row in _ordered(new) + sorted(old.figures.keys() - new.figures.keys()):
-        before, after = (side.figures.get(row, {}).get(MAIN_METRIC) for side in (old, new))
+        before, after = (side.figures.get(row, {}).get(new.metric) for side in (old, new))
         line: list[Cell] = [RowName(row, random=False), tables.figure(before, 3), tables.figure(after, 3)]
         if row not in old.figures:
             line += ["new", NO_FIGURE]
@@ -94,7 +95,7 @@ def _quality(old: Snapshot, new: Snapshot, differences: dict[str, Difference]) -
 
 
 def _ordered(new: Snapshot) -> list[str]:
-    return sorted(new.figures, key=lambda row: (-new.figures[row].get(MAIN_METRIC, 0.0), row))
+    return sorted(new.figures, key=lambda row: (-new.figures[row].get(new.metric, 0.0), row))
 
 
 def _change(difference: Difference | None) -> Sequence[str]:
@@ -110,10 +111,10 @@ def _change(difference: Difference | None) -> Sequence[str]:
 
 def _legend(old: Snapshot, new: Snapshot, differences: dict[str, Difference]) -> str:
     if not differences:
-        return f"No query was scored in both, so that no difference in {MAIN_METRIC} can be tested."
+        return f"No query was scored in both, so that no difference in {new.metric} can be tested."
     changes, rows = against.query_changes(old, new), len(differences)
     return (
-        f"{MAIN_METRIC}: before and now over all queries of that time; the difference over the "
+        f"{new.metric}: before and now over all queries of that time; the difference over the "
         f"{changes.same:,} queries that both scored under the same label, with its 95% bootstrap interval, "
         f"resampling labels. p: paired randomisation test, Holm-adjusted for {rows} row{'s' * (rows > 1)}."
     )
@@ -122,7 +123,7 @@ def _legend(old: Snapshot, new: Snapshot, differences: dict[str, Difference]) ->
 def _other_figures(old: Snapshot, new: Snapshot) -> str:
     """The other figures that changed in any row of both, as "before → now"; empty if none did."""
     rows = [row for row in _ordered(new) if row in old.figures]
-    names = dict.fromkeys(name for row in rows for name in new.figures[row] if name != MAIN_METRIC)
+    names = dict.fromkeys(name for row in rows for name in new.figures[row] if name != new.metric)
     moved = {row: {name: _moved(old.figures[row], new.figures[row], name) for name in names} for row in rows}
     changed = [name for name in names if any(moved[row][name] for row in rows)]
     lines: list[list[Cell]] = [

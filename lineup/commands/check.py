@@ -95,7 +95,8 @@ def describe_photos(counts: RawCounts) -> Iterator[str]:
     queries = counts.splits["query"].photos
     if counts.answerable is None:
         yield (
-            "no query has a label, and no qrels.csv judges any: photos are searched, and nothing is scored; "
+            "no query has a label, and no qrels.csv judges any: photos are searched, and nothing is scored "
+            "until you judge answers (`lineup judge`); "
             "`lineup photos FOLDER --queries-from edits` makes queries that can be scored"
         )
     elif counts.judged and counts.judged.lines:

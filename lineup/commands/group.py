@@ -20,6 +20,7 @@ COMMANDS = {
     "show": "Print the last comparison, or what changed since a revision.",
     "search": "Search the gallery with a photo or a text.",
     "serve": "Serve the search page.",
+    "judge": "Serve a page to judge the rows' answers.",
     "export": "Hand a row over: a folder for a service, or a vector database.",
     "submit": "Write a row's results as the competition's JSON.",
     "cache": "List the local cache, or prune it.",

@@ -111,6 +111,7 @@ def lay_out(
     elif new or planned.removed or planned.text_files:
         placement.write(planned, source, root, new, placer)
     before = {entry.path for entry in earlier}
+    judge = bool(edited_queries) or photos_summary.needs_judging(planned)
     return [
         *([photos_summary.written(planned, new, before, placer, to)] if new or not edited_queries else ()),
         *photos_summary.splits(planned),
@@ -119,7 +120,7 @@ def lay_out(
         *(photos_summary.hints(planned, to) if not earlier and not edited_queries else ()),
         *photos_summary.gone(planned, to),
         *(_settings(bool(earlier)) if to == paths.RAW else ()),
-        *photos_summary.next_steps(to, placer, placement.shares_files(planned, source, root)),
+        *photos_summary.next_steps(to, placer, placement.shares_files(planned, source, root), judge),
     ]
 
 

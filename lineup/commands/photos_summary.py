@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from lineup import paths
 from lineup.errors import printable
+from lineup.judging import address
 from lineup.layouts import names
 from lineup.layouts.layout import Source
 from lineup.layouts.placement import Placer
@@ -84,15 +85,21 @@ def splits(plan: Plan) -> Iterator[str]:
             yield f"  {title:<8} {counted(photos[split], 'photo'):>14}{of_labels}"
 
 
+def needs_judging(plan: Plan) -> bool:
+    """Whether nothing says which gallery photos are right."""
+    labelled = any(photo.label for photo in plan.photos.values())
+    return not labelled and not {"qrels.csv", "labels.csv"} & plan.text_files.keys()
+
+
 def hints(plan: Plan, to: Path) -> Iterator[str]:
     """What makes the comparison say more."""
     queries = [path for path in plan.photos if names.role_of(path) == "query"]
-    labelled = any(photo.label for photo in plan.photos.values())
-    if not labelled and not {"qrels.csv", "labels.csv"} & plan.text_files.keys():
+    if needs_judging(plan):
         yield (
-            "without labels nothing is scored; --queries-from edits makes queries whose right answer is known"
+            "without labels nothing is scored until you judge it; --queries-from edits makes queries "
+            "whose right answer is known"
         )
-    elif labelled and len(queries) < _FEW_QUERIES:
+    elif any(photo.label for photo in plan.photos.values()) and len(queries) < _FEW_QUERIES:
         yield (
             f"{counted(len(queries), 'query', 'queries')} give wide intervals; for more, move {to} away "
             "and use --queries-per-label"
@@ -110,11 +117,12 @@ def gone(plan: Plan, to: Path) -> Iterator[str]:
         )
 
 
-def next_steps(to: Path, placer: Placer, shares_files: bool) -> Iterator[str]:
+def next_steps(to: Path, placer: Placer, shares_files: bool, judge: bool) -> Iterator[str]:
     """What to do with the photos.
 
     Args:
         shares_files: whether some photos of data/raw are hard links to those of the source.
+        judge: whether a person has to say which answers are right.
     """
     if placer.copied_bytes >= _LARGE_COPY_BYTES:
         yield (
@@ -123,6 +131,11 @@ def next_steps(to: Path, placer: Placer, shares_files: bool) -> Iterator[str]:
         )
     if to == paths.RAW:
         yield "next: `lineup check`, then `dvc repro`"
+        if judge:
+            yield (
+                "then say which answers are right: `lineup judge --open` serves a page for it at "
+                f"{address.URL}, and `dvc repro` takes your judgements into the table"
+            )
     if shares_files:
         yield (
             f"to keep versions of the photos, or to share them: `dvc add --no-relink {to}` "

@@ -13,7 +13,8 @@ import click
 
 from lineup import cli, paths
 from lineup.errors import UserError
-from lineup.evaluation import thresholds
+from lineup.evaluation import judgements, thresholds
+from lineup.evaluation.judged_relevance import JudgedRelevance, with_people
 from lineup.evaluation.relevance import COLUMNS, gallery_positions, read_relevance
 from lineup.photos import raw_folder
 from lineup.settings.params import Params
@@ -39,8 +40,13 @@ def submission(
     manifest = parquet.read_table(paths.manifest("test"), columns=[*COLUMNS, "paths"])
     queries, gallery = document.names(manifest, "query", naming), document.names(manifest, "gallery", naming)
     ranking = rankings.read_ranking(paths.ranking(row))
-    relevance = read_relevance(manifest, parquet.read_table(paths.QRELS), params.relevance.exclude)
-    gallery_positions(ranking, relevance, str(paths.ranking(row)))  # refuses a ranking of other images
+    relevance = with_people(
+        read_relevance(manifest, parquet.read_table(paths.QRELS), params.relevance.exclude),
+        judgements.resolved(judgements.read(paths.JUDGEMENTS)),
+    )
+    positions = gallery_positions(ranking, relevance, str(paths.ranking(row)))
+    if isinstance(relevance, JudgedRelevance):
+        ranking, _ = relevance.without_junk(ranking, positions)
     copies = relevance.left_out_copies()
     nearest = document.nearest_names(ranking, queries, gallery, copies, k, params.retrieve.depth, least)
     body = document.encode(document.document(nearest, shape, group))

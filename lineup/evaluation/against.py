@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow as pa
 
 from lineup.evaluation import significance
-from lineup.evaluation.metrics import MAIN_METRIC
 from lineup.evaluation.pairs import FEWEST_FLIPS
 from lineup.evaluation.query_tables import label_codes
 from lineup.evaluation.snapshot import Snapshot
@@ -45,7 +44,7 @@ def query_changes(old: Snapshot, new: Snapshot) -> QueryChanges:
     labels_before, labels_after = _labels(before), _labels(after)
     common = labels_before.keys() & labels_after.keys()
     return QueryChanges(
-        same=len(_matched(before, after)[0]),
+        same=len(_matched(before, after, new.metric)[0]),
         added=len(labels_after) - len(common),
         removed=len(labels_before) - len(common),
         relabelled=sum(labels_before[query] != labels_after[query] for query in common),
@@ -53,7 +52,7 @@ def query_changes(old: Snapshot, new: Snapshot) -> QueryChanges:
 
 
 def differences(old: Snapshot, new: Snapshot, samples: int, seed: int) -> dict[str, Difference]:
-    """How much the main metric of each row changed; rows without a query that both scored are left out.
+    """How much the metric of `new` changed in each row; rows without a query that both scored are left out.
 
     Queries are resampled, and their signs are flipped, by label, as between two rows of one comparison.
 
@@ -63,10 +62,10 @@ def differences(old: Snapshot, new: Snapshot, samples: int, seed: int) -> dict[s
     """
     tested: dict[str, Difference] = {}
     for row in new.queries.keys() & old.queries.keys():
-        before, after = _matched(old.queries[row], new.queries[row])
+        before, after = _matched(old.queries[row], new.queries[row], new.metric)
         if not len(after):
             continue
-        change = (after.column(MAIN_METRIC).to_numpy() - before.column(MAIN_METRIC).to_numpy())[:, None]
+        change = (after.column(new.metric).to_numpy() - before.column(new.metric).to_numpy())[:, None]
         clusters = significance.cluster_codes(label_codes(after))
         low, high = significance.bootstrap_interval(change, clusters, samples, seed)
         p = significance.randomisation_test(change, clusters, FEWEST_FLIPS, seed)
@@ -82,9 +81,9 @@ def _labels(queries: pa.Table) -> dict[str, str]:
     return dict(zip(queries.column("query_id").to_pylist(), queries.column("label").to_pylist(), strict=True))
 
 
-def _matched(before: pa.Table, after: pa.Table) -> tuple[pa.Table, pa.Table]:
+def _matched(before: pa.Table, after: pa.Table, metric: str) -> tuple[pa.Table, pa.Table]:
     """The queries that both tables scored under one label, in one order."""
-    number_before, number_after = _scored(before), _scored(after)
+    number_before, number_after = _scored(before, metric), _scored(after, metric)
     common = [query for query in number_after if query in number_before]
     return (
         before.take([number_before[query] for query in common]),
@@ -92,8 +91,8 @@ def _matched(before: pa.Table, after: pa.Table) -> tuple[pa.Table, pa.Table]:
     )
 
 
-def _scored(queries: pa.Table) -> dict[tuple[str, str], int]:
-    """{(query_id, label): line} of the queries that have a relevant image."""
-    columns = (queries.column(name).to_pylist() for name in ("query_id", "label", "relevant"))
-    lines = enumerate(zip(*columns, strict=True))
-    return {(query, label): number for number, (query, label, relevant) in lines if relevant}
+def _scored(queries: pa.Table, metric: str) -> dict[tuple[str, str], int]:
+    """{(query_id, label): line} of the queries that count: the metric of the others is NaN."""
+    is_scored = ~np.isnan(queries.column(metric).to_numpy())
+    names = zip(queries.column("query_id").to_pylist(), queries.column("label").to_pylist(), strict=True)
+    return {name: number for number, name in enumerate(names) if is_scored[number]}

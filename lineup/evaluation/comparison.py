@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from lineup.evaluation.metrics import MAIN_METRIC, top_k_name
+from lineup.evaluation.metrics import MAIN_METRIC, precision_name, top_k_name
 from lineup.evaluation.row_metrics import Enlarged, RowMetrics
 from lineup.evaluation.running_costs import RunningCosts
 
@@ -21,7 +21,7 @@ class Pair(NamedTuple):
     """Two rows under one metric.
 
     difference: mean of a minus mean of b; low, high: its 95% interval; p: of the paired test;
-    p_holm: p adjusted for the number of pairs.
+    p_holm: p adjusted for the number of pairs. Where the relevance of answers is unknown, see `pairs`.
     """
 
     metric: str
@@ -64,7 +64,8 @@ class ComparedRow:
 class Comparison:
     """Rows from best to worst, under the metrics that are shown.
 
-    metric_names: the first decides the order; empty where nothing could be scored, and rows come by name.
+    metric_names: the first decides the order, by its mean or the middle of its range; empty where nothing
+    could be scored, and rows come by name.
     running: the running costs of the rows whose speed was measured.
     """
 
@@ -92,6 +93,16 @@ class Comparison:
         return tuple(row for row in self.rows if row.standing and row.standing.outcome == outcome)
 
     @property
+    def is_exact(self) -> bool:
+        """Whether the metric that decides the order is exact for every row."""
+        return is_exact(self.metrics, self.metric_names[0])
+
+    @property
+    def metrics(self) -> dict[str, RowMetrics]:
+        """The metrics of every row, by its name."""
+        return {row.name: row.metrics for row in self.rows}
+
+    @property
     def num_pairs(self) -> int:
         """The number of pairs of rows, for Holm's correction."""
         return len(self.rows) * (len(self.rows) - 1) // 2
@@ -111,13 +122,29 @@ def shown_metrics(rows: Mapping[str, RowMetrics], cutoffs: Iterable[int]) -> tup
     """The metrics that are compared, the one that orders rows first; none unless every row was scored."""
     if not all(row.quality for row in rows.values()):
         return ()
-    return (MAIN_METRIC, *(top_k_name(k) for k in sorted(set(cutoffs))))
+    ordered = sorted(set(cutoffs))
+    return (_main_metric(rows, ordered), *(top_k_name(k) for k in ordered))
+
+
+def _main_metric(rows: Mapping[str, RowMetrics], cutoffs: Sequence[int]) -> str:
+    """The first metric that is exact for every row: map_at_r, then precision at each k from the largest.
+
+    If none is, it is precision at the largest k, whose ranges are compared.
+    """
+    precisions = [precision_name(k) for k in reversed(cutoffs)]
+    candidates = (MAIN_METRIC, *precisions)
+    return next((name for name in candidates if is_exact(rows, name)), precisions[0])
+
+
+def is_exact(rows: Mapping[str, RowMetrics], metric: str) -> bool:
+    """Whether no answer of unknown relevance could change the metric of any row."""
+    return all(row.is_exact(metric) for row in rows.values())
 
 
 def best_row(rows: Mapping[str, RowMetrics], metric: str) -> str | None:
     """The trained row of the highest mean, the first by name of equals; None if all have random weights."""
     trained = [row for row in rows if not rows[row].costs.random]
-    return min(trained, key=lambda row: (-rows[row].quality[metric].mean, row), default=None)
+    return min(trained, key=lambda row: (-rows[row].middle(metric), row), default=None)
 
 
 def compare(
@@ -136,7 +163,7 @@ def compare(
     """
     running = running or {}
     main_metric = metric_names[0] if metric_names else None
-    ordered = sorted(rows, key=lambda row: (-rows[row].quality[main_metric].mean if main_metric else 0, row))
+    ordered = sorted(rows, key=lambda row: (-rows[row].middle(main_metric) if main_metric else 0, row))
     if main_metric is None:
         return Comparison((), tuple(ComparedRow(row, rows[row], None) for row in ordered), running)
     best = best_row(rows, main_metric)

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lineup.evaluation.comparison import Pair
-from lineup.evaluation.metrics import MAIN_METRIC
-from lineup.evaluation.query_tables import Queries
+from lineup.evaluation.comparison import Pair, is_exact
+from lineup.evaluation.metrics import MAIN_METRIC, top_k_name
+from lineup.evaluation.query_tables import Queries, is_scored
 from lineup.evaluation.row_metrics import RowMetrics
 from lineup.evaluation.running_costs import RunningCosts
 
@@ -36,7 +36,8 @@ def metrics(
     """What `dvc metrics` shows: {row: {figure: value}}, the dozen that people compare between commits.
 
     The main metric is there as a mean over labels, too; a cost that was not measured is left out. All other
-    figures are in metrics/rows.
+    figures are in metrics/rows. Where the relevance of answers is unknown, METRIC_most is the greatest value
+    of a mean whose least is METRIC, and judged_K the share of known answers among the first K.
 
     Args:
         metric_names: those of `comparison.shown_metrics`; of top_k, the MOST_TOP_K smallest k are shown.
@@ -46,9 +47,16 @@ def metrics(
     for name, row in rows.items():
         shown = metric_names[: 1 + MOST_TOP_K]
         quality = {metric: round(row.quality[metric].mean, QUALITY_DECIMALS) for metric in shown}
-        over_labels = row.quality[MAIN_METRIC].mean_over_labels if quality else None
+        over_labels = row.quality[metric_names[0]].mean_over_labels if quality else None
         if over_labels is not None:
-            quality[f"{MAIN_METRIC}_mean_over_labels"] = round(over_labels, QUALITY_DECIMALS)
+            quality[f"{metric_names[0]}_mean_over_labels"] = round(over_labels, QUALITY_DECIMALS)
+        ranges = {metric: row.range_of(metric) for metric in shown}
+        quality |= {
+            f"{metric}_most": round(own.most, QUALITY_DECIMALS) for metric, own in ranges.items() if own
+        }
+        if quality and row.partial:
+            deepest = max(row.partial.judged_at, key=int)
+            quality[f"judged_{deepest}"] = round(row.partial.judged_at[deepest], QUALITY_DECIMALS)
         measured = {cost: getattr(row.costs, cost) for cost in COST_DECIMALS}
         costs = {
             cost: round(value, COST_DECIMALS[cost]) for cost, value in measured.items() if value is not None
@@ -72,14 +80,26 @@ def significance_table(compared: Sequence[Pair]) -> CsvTable:
 
 
 def top_k_curves(rows: Rows, queries: Queries) -> CsvTable:
-    """A line per row and k, up to the rankings' depth; none where nothing was scored."""
+    """A line per row and k, up to the rankings' depth; none where nothing was scored.
+
+    Where the relevance of answers is unknown, curves end at the largest k whose top_k is exact for all rows.
+    """
     lines = []
     for name, table in queries.items():
         # A rank that is NaN, as no relevant image is in the ranking, is not <= k.
-        first_hit = table.column("first_hit").to_numpy()[table.column("relevant").to_numpy() > 0]
-        depth = min(rows[name].depth, CURVE_DEPTH) if len(first_hit) else 0
+        first_hit = table.column("first_hit").to_numpy()[is_scored(table)]
+        depth = min(rows[name].depth, CURVE_DEPTH, _exact_depth(rows)) if len(first_hit) else 0
         lines += [[name, k, f"{np.mean(first_hit <= k):.6f}"] for k in range(1, depth + 1)]
     return CsvTable(("model", "k", "top_k"), lines)
+
+
+def _exact_depth(rows: Rows) -> int:
+    """The largest k whose top_k is exact for every row."""
+    partial = [row.partial for row in rows.values() if row.partial]
+    if not partial:
+        return CURVE_DEPTH
+    exact = [int(k) for k in partial[0].judged_at if is_exact(rows, top_k_name(int(k)))]
+    return max(exact, default=0)
 
 
 def identification_curves(rows: Rows) -> CsvTable:

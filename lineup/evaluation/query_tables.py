@@ -7,14 +7,17 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from lineup import paths
 from lineup.errors import UserError
+from lineup.evaluation.metrics import MAIN_METRIC
 from lineup.evaluation.row_metrics import RowMetrics
 from lineup.storage import csv_files
 
 Queries = Mapping[str, pa.Table]  # By row; the same queries in the same order.
+FloatArray = npt.NDArray[np.float64]
+
+MOST_SUFFIX = "_most"  # of a column with the greatest values of a metric whose own are the least
 
 
 def read_all(rows: Mapping[str, RowMetrics], metric_names: Sequence[str]) -> Queries:
@@ -23,19 +26,21 @@ def read_all(rows: Mapping[str, RowMetrics], metric_names: Sequence[str]) -> Que
     Raises:
         UserError: what `read` and `check_same_task` raise.
     """
-    queries = {row: read(row, metric_names) for row in rows}
+    queries = {
+        row: read(row, [*metric_names, *_uncertain(metrics, metric_names)]) for row, metrics in rows.items()
+    }
     check_same_task(rows, queries)
     return queries
 
 
 def read(row: str, metric_names: Sequence[str]) -> pa.Table:
-    """The columns of metrics/queries/<row>.csv that are compared; an empty number is NaN.
+    """The columns of metrics/queries/<row>.csv that are compared, and map_at_r; an empty number is NaN.
 
     Raises:
         UserError: the file does not exist, or lacks one of the columns.
     """
     path = paths.row_queries(row)
-    numbers = {name: pa.float64() for name in ("relevant", "first_hit", *metric_names)}
+    numbers = {name: pa.float64() for name in ("relevant", "first_hit", MAIN_METRIC, *metric_names)}
     try:
         table = csv_files.read_csv_columns(path, {"query_id": pa.string(), "label": pa.string()} | numbers)
     except FileNotFoundError:
@@ -53,7 +58,7 @@ def check_same_task(rows: Mapping[str, RowMetrics], queries: Queries) -> None:
     first = next(iter(rows))
     task_columns = ["query_id", "label", "relevant"]
     for name in rows:
-        for key in ("gallery", "relevance", "exclude", "queries", "scored", "edited"):
+        for key in ("gallery", "relevance", "exclude", "queries", "scored", "edited", "people"):
             value, expected = getattr(rows[name], key), getattr(rows[first], key)
             if value != expected:
                 raise UserError(
@@ -67,9 +72,26 @@ def check_same_task(rows: Mapping[str, RowMetrics], queries: Queries) -> None:
             )
 
 
+def _uncertain(metrics: RowMetrics, metric_names: Sequence[str]) -> list[str]:
+    """The columns with the greatest values of those metrics that are not exact."""
+    return [f"{name}{MOST_SUFFIX}" for name in metric_names if metrics.range_of(name)]
+
+
+def is_scored(queries: pa.Table) -> npt.NDArray[np.bool_]:
+    """Whether each query counts: bool [Q]. The metrics of the others are NaN."""
+    return ~np.isnan(queries.column(MAIN_METRIC).to_numpy())
+
+
 def scored(queries: Queries) -> Queries:
-    """The queries that have a relevant image."""
-    return {row: table.filter(pc.field("relevant") > 0) for row, table in queries.items()}
+    """The queries that count."""
+    return {row: table.filter(pa.array(is_scored(table))) for row, table in queries.items()}
+
+
+def ends(queries: pa.Table, metric: str) -> tuple[FloatArray, FloatArray]:
+    """The least and the greatest value of each query's metric: float [Q] each, equal where it is exact."""
+    least = queries.column(metric).to_numpy()
+    name = f"{metric}{MOST_SUFFIX}"
+    return least, queries.column(name).to_numpy() if name in queries.column_names else least
 
 
 def label_codes(queries: pa.Table) -> npt.NDArray[np.int64]:

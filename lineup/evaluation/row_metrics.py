@@ -14,6 +14,10 @@ from lineup.settings.params import Exclude
 from lineup.storage import files
 
 _ROWS_SHOWN = 3
+# Metrics that divide by the number of all relevant images, which nobody knows where pairs are not judged.
+OF_ALL_RELEVANT = ("map_", "r_precision", "recall_")
+# Written where people judged, so that the files of collections without judgements stay as they are.
+_OF_JUDGEMENTS = ("people", "partial")
 
 
 class _Record(BaseModel):
@@ -45,6 +49,58 @@ class Judgements(_Record):
 
     lines: int
     left_out: int
+
+
+class JudgesAgreement(_Record):
+    """How far two judges agree on the pairs that both judged; see lineup/evaluation/agreement.py."""
+
+    first: str
+    second: str
+    pairs: int
+    agreed: int
+    kappa: float | None
+
+
+class PeopleJudged(_Record):
+    """What data/judgements.csv says of a collection, the same for all its rows.
+
+    pairs, queries: pairs that were judged, and the queries that they are about; left_out: pairs of photos
+    that are not here, or that rankings leave out; judges: how many people; disagreements: pairs on which they
+    differ; agreements: of each two judges who have pairs in common; without_right: queries that count as 0,
+    as no right image is known.
+    """
+
+    pairs: int
+    queries: int
+    left_out: int
+    judges: int
+    without_right: int
+    disagreements: int
+    agreements: tuple[JudgesAgreement, ...]
+
+
+class Range(_Record):
+    """What a row's mean can be where the relevance of some answers is unknown.
+
+    low: lower end of the 95% interval of the least mean; high: upper end of that of the greatest one.
+    """
+
+    least: float
+    most: float
+    low: float | None
+    high: float | None
+
+
+class Partial(_Record):
+    """What the figures of a row leave open, where the relevance of some pairs is unknown.
+
+    ranges: by metric, of those that depend on first answers and are not exact. Metrics that divide by R never
+    are; `mean` counts unknown answers as wrong, as trec_eval does. judged_at: {"k": mean share of the first k
+    answers whose relevance is known}.
+    """
+
+    ranges: dict[str, Range]
+    judged_at: dict[str, float]
 
 
 class Enlarged(_Record):
@@ -195,7 +251,8 @@ class RowMetrics(_Record):
     relevance: what decided which images are relevant; unscored: why nothing could be scored, None if it was;
     labels, clusters: of the scored queries, where a query without a label is a cluster of its own; depth: of
     the rankings; quality: by metric, empty where nothing could be scored; identification: None then, too;
-    edits: by kind of edit.
+    edits: by kind of edit; people: None where nobody judged a pair; partial: None where the relevance of all
+    pairs is known.
     """
 
     row: str
@@ -217,6 +274,23 @@ class RowMetrics(_Record):
     identification: Identification | None
     costs: RowCosts
     edits: dict[str, EditedCopies] = {}
+    people: PeopleJudged | None = None
+    partial: Partial | None = None
+
+    def range_of(self, metric: str) -> Range | None:
+        """What a metric's mean can be; None where it is exact, or where only `mean` is known."""
+        return self.partial.ranges.get(metric) if self.partial else None
+
+    def is_exact(self, metric: str) -> bool:
+        """Whether no unknown answer could change a metric's mean, R aside for `ndcg_k`."""
+        return self.partial is None or (
+            metric not in self.partial.ranges and not metric.startswith(OF_ALL_RELEVANT)
+        )
+
+    def middle(self, metric: str) -> float:
+        """A metric's mean, or the middle of its range: what rows are ordered by."""
+        own = self.range_of(metric)
+        return self.quality[metric].mean if own is None else (own.least + own.most) / 2
 
     @property
     def edited(self) -> int:
@@ -231,7 +305,11 @@ class RowMetrics(_Record):
 
 def write(metrics: RowMetrics) -> None:
     """Writes a row's metrics."""
-    files.write_json(paths.row_metrics(metrics.row), metrics.model_dump())
+    content = metrics.model_dump()
+    for name in _OF_JUDGEMENTS:
+        if content[name] is None:
+            del content[name]
+    files.write_json(paths.row_metrics(metrics.row), content)
 
 
 def read(row: str) -> RowMetrics:

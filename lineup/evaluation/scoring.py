@@ -10,7 +10,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lineup.evaluation import identification, metrics, significance
+from lineup.evaluation import agreement, bounds, identification, metrics, significance
+from lineup.evaluation.bounds import Bounds
+from lineup.evaluation.judged_relevance import JudgedRelevance
+from lineup.evaluation.judgements import Judgement, latest, resolved
+from lineup.evaluation.query_tables import MOST_SUFFIX
 from lineup.evaluation.relevance import Relevance
 from lineup.evaluation.row_metrics import (
     Average,
@@ -18,8 +22,12 @@ from lineup.evaluation.row_metrics import (
     Enlarged,
     Identification,
     Judgements,
+    JudgesAgreement,
     OperatingPoint,
     OwnPicture,
+    Partial,
+    PeopleJudged,
+    Range,
     Rate,
     RowCosts,
     RowMetrics,
@@ -30,6 +38,7 @@ from lineup.storage import rankings
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
 
 DECIMALS = 6
 QUERY_COLUMNS = (
@@ -51,16 +60,44 @@ class Scores:
     """The metrics of each query.
 
     Attributes:
-        values: {metric: float [Q]}, rounded; NaN for queries without a relevant image.
-        num_relevant: int [Q], R of each query.
+        values: {metric: float [Q]}, rounded; NaN for queries that are not scored.
+        scored: bool [Q], whether the query counts: a relevant image is known, or people judged answers to it
+            and there may be one among the others.
+        num_relevant: int [Q], R of each query, as far as known.
         first_hit: int [Q], rank of the first relevant image, 0 if the ranking holds none.
         first_wrong: int [Q], rank of the first image that is not relevant, 0 if the ranking holds none.
+        unknown: what follows from unknown relevance; None where that of every pair is known.
     """
 
     values: Mapping[str, FloatArray]
+    scored: BoolArray
     num_relevant: IntArray
     first_hit: IntArray
     first_wrong: IntArray
+    unknown: UnknownAnswers | None = None
+
+    def most(self) -> dict[str, FloatArray]:
+        """The greatest values of the metrics whose `values` are the least: {metric: float [Q]}.
+
+        `ndcg_k` is not among them: its values are those of unknown answers as wrong ones, and can be lower.
+        """
+        if self.unknown is None:
+            return {}
+        ranges = self.unknown.bounds.items()
+        return {name: ends.most for name, ends in ranges if not name.startswith("ndcg")}
+
+
+@dataclass(frozen=True)
+class UnknownAnswers:
+    """What follows from unknown relevance.
+
+    Attributes:
+        bounds: of each metric that is not exact: float [Q], rounded; NaN for queries that are not scored.
+        judged_at: {k: float [Q]}, the share of the first k answers whose relevance is known.
+    """
+
+    bounds: Mapping[str, Bounds]
+    judged_at: Mapping[int, FloatArray]
 
 
 def score(positions: IntArray, relevance: Relevance, cutoffs: Sequence[int]) -> Scores:
@@ -74,14 +111,51 @@ def score(positions: IntArray, relevance: Relevance, cutoffs: Sequence[int]) -> 
     """
     relevant, num_relevant = relevance.is_relevant(positions), relevance.num_relevant()
     values = metrics.per_query(relevant, num_relevant, cutoffs)
-    rounded = {name: np.round(value, DECIMALS) for name, value in values.items()}
-    wrong = (positions >= 0) & ~relevant
-    return Scores(rounded, num_relevant, metrics.first_hit(relevant), metrics.first_hit(wrong))
+    wrong, scored, unknown = (positions >= 0) & ~relevant, num_relevant > 0, None
+    if isinstance(relevance, JudgedRelevance):
+        may_have_more = relevance.num_unknown() > 0
+        scored |= relevance.is_judged() & may_have_more
+        known = relevance.is_known_at(positions)
+        wrong &= known
+        values = {name: np.where(scored, np.nan_to_num(value), np.nan) for name, value in values.items()}
+        if (scored & may_have_more).any():
+            unknown = _unknown_answers(relevant, known, positions >= 0, num_relevant, scored, cutoffs)
+    return Scores(
+        {name: np.round(value, DECIMALS) for name, value in values.items()},
+        scored,
+        num_relevant,
+        metrics.first_hit(relevant),
+        metrics.first_hit(wrong),
+        unknown,
+    )
+
+
+def _unknown_answers(
+    relevant: BoolArray,
+    known: BoolArray,
+    has_image: BoolArray,
+    num_relevant: IntArray,
+    scored: BoolArray,
+    cutoffs: Sequence[int],
+) -> UnknownAnswers:
+    """What follows where the relevance of some pairs of scored queries is unknown.
+
+    Args:
+        has_image: bool [Q, K], False behind a ranking's end; the others as `bounds.per_query` takes them.
+        scored: bool [Q].
+    """
+    ranges = {}
+    for name, ends in bounds.per_query(relevant, known, num_relevant, cutoffs).items():
+        least, most = (np.round(np.where(scored, end, np.nan), DECIMALS) for end in ends)
+        if not np.array_equal(least, most, equal_nan=True):
+            ranges[name] = Bounds(least, most)
+    judged_at = {k: bounds.judged_at_k(known, has_image | ~known, k) for k in sorted(set(cutoffs))}
+    return UnknownAnswers(ranges, judged_at)
 
 
 def averages(scores: Scores, relevance: Relevance, samples: int, seed: int) -> dict[str, Average]:
-    """Every metric averaged over the queries that have a relevant image; empty if there are none."""
-    scored = scores.num_relevant > 0
+    """Every metric averaged over the scored queries; empty if there are none."""
+    scored = scores.scored
     if not scored.any():
         return {}
     labels = relevance.query_labels[scored]
@@ -100,6 +174,53 @@ def averages(scores: Scores, relevance: Relevance, samples: int, seed: int) -> d
     }
 
 
+def partial(scores: Scores, relevance: Relevance, samples: int, seed: int) -> Partial | None:
+    """What a row's figures leave open; None where the relevance of every pair is known.
+
+    The interval of a range is from the lower end of its least value's to the upper end of its greatest one's.
+    """
+    if scores.unknown is None:
+        return None
+    clusters = significance.cluster_codes(relevance.query_labels[scores.scored])
+    ranges = {}
+    for name, ends in scores.unknown.bounds.items():
+        values = np.column_stack([end[scores.scored] for end in ends])
+        low, high = significance.bootstrap_interval(values, clusters, samples, seed)
+        least, most = (round(float(mean), DECIMALS) for mean in values.mean(axis=0))
+        ranges[name] = Range(least=least, most=most, low=_rounded(low[0]), high=_rounded(high[1]))
+    judged_at = {
+        str(k): round(float(shares[scores.scored].mean()), DECIMALS)
+        for k, shares in scores.unknown.judged_at.items()
+    }
+    return Partial(ranges=ranges, judged_at=judged_at)
+
+
+def people_judged(
+    judgements: Sequence[Judgement], relevance: Relevance, scores: Scores
+) -> PeopleJudged | None:
+    """Who judged which pairs of a collection, and whether they agree; None where nobody judged any pair.
+
+    Args:
+        judgements: of data/judgements.csv.
+        relevance: what `with_people` returned for them.
+        scores: of any row.
+    """
+    everywhere = resolved(judgements)
+    if not everywhere:
+        return None
+    pairs = relevance.people_pairs() if isinstance(relevance, JudgedRelevance) else set()
+    here = [each for each in judgements if (each.query, each.gallery) in pairs]
+    return PeopleJudged(
+        pairs=len(pairs),
+        queries=len({query for query, _ in pairs}),
+        left_out=len(everywhere) - len(pairs),
+        without_right=int(np.sum(scores.scored & (scores.num_relevant == 0))),
+        judges=len({each.judge for each in latest(here).values() if each.relevance is not None}),
+        disagreements=len(agreement.disagreements(here)),
+        agreements=tuple(JudgesAgreement(**each._asdict()) for each in agreement.agreements(here)),
+    )
+
+
 def identify(
     scores: Scores,
     similarities: npt.NDArray[np.float32],
@@ -114,9 +235,10 @@ def identify(
         similarities: float32 [Q, K], the rankings' scores, NaN behind a ranking's end.
         fpir: the rates for which a threshold is chosen.
     Returns:
-        None if no query has a relevant image.
+        None if no query has a relevant image, or the relevance of some pairs is unknown: nobody can tell then
+        which queries have no match.
     """
-    if not (scores.num_relevant > 0).any():
+    if not (scores.num_relevant > 0).any() or scores.unknown is not None:
         return None
     given = identification.searches(
         similarities[:, 0].astype(np.float64),
@@ -203,6 +325,8 @@ def summarise(
     judged: Judgements | None,
     enlarged: Enlarged | None,
     edits: Mapping[str, EditedCopies],
+    people: PeopleJudged | None = None,
+    partial: Partial | None = None,
 ) -> RowMetrics:
     """The row's metrics: how many queries were scored, why others were not, how well, and at what cost.
 
@@ -213,9 +337,13 @@ def summarise(
         judged: the lines of qrels.csv.
         enlarged: what `count_enlarged` returned.
         edits: what `edited_copies` returned.
+        people: who judged which pairs, None where nobody did.
+        partial: what the function of that name returned.
     """
-    scored = scores.num_relevant > 0
+    scored = scores.scored
     unlabelled = relevance.query_labels < 0 if relevance.source != "qrels" else np.zeros_like(scored)
+    if isinstance(relevance, JudgedRelevance):
+        unlabelled &= ~relevance.is_judged()
     why_none = "no labels" if relevance.source == "none" else "no right answer in the gallery"
     labels = relevance.query_labels[scored]
     return RowMetrics(
@@ -238,6 +366,8 @@ def summarise(
         identification=identified,
         costs=costs,
         edits=dict(edits),
+        people=people,
+        partial=partial,
     )
 
 
@@ -257,11 +387,16 @@ def edited_copies(scores: Scores, manifest: pa.Table) -> dict[str, EditedCopies]
     kinds = [next(filter(None, map(edit_kinds.kind_of, paths)), None) for paths in query_paths]
     copies = {}
     for kind in edit_kinds.NAMES:
-        of_kind = np.array([other == kind for other in kinds], bool) & (scores.num_relevant > 0)
+        of_kind = np.array([other == kind for other in kinds], bool) & scores.scored
         if of_kind.any():
             top_1 = round(float(np.mean(scores.first_hit[of_kind] == 1)), DECIMALS)
             copies[kind] = EditedCopies(queries=int(of_kind.sum()), top_1=top_1)
     return copies
+
+
+def query_columns(scores: Scores) -> list[str]:
+    """The header of metrics/queries/<row>.csv; `METRIC_most` is the greatest value of an uncertain metric."""
+    return [*QUERY_COLUMNS, *scores.values, *(f"{name}{MOST_SUFFIX}" for name in scores.most())]
 
 
 def query_lines(
@@ -271,10 +406,10 @@ def query_lines(
     relevance: Relevance,
     manifest: pa.Table,
 ) -> Iterator[Sequence[object]]:
-    """A line per query: the cells of QUERY_COLUMNS, and every metric, empty where it is NaN."""
+    """A line per query: the cells of `query_columns`; a metric that is NaN is empty."""
     query_paths, query_labels = _paths_and_labels(manifest, "query")
     gallery_paths, gallery_labels = _paths_and_labels(manifest, "gallery")
-    values = np.column_stack(list(scores.values.values()))
+    values = np.column_stack([*scores.values.values(), *scores.most().values()])
     wrong = _at_rank(ranking.scores, scores.first_wrong)
     for q, query_id in enumerate(relevance.query_ids.tolist()):
         top = int(positions[q, 0]) if positions.shape[1] else -1

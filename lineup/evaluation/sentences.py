@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from lineup.evaluation import comparison, cost_sentences, tables
 from lineup.evaluation.comparison import SIGNIFICANCE_LEVEL, ComparedRow, Comparison, MeasurementSetup
+from lineup.evaluation.metrics import MAIN_METRIC
 from lineup.evaluation.rich_text import Code, Data, Strong, Text, names
-from lineup.evaluation.row_metrics import RowMetrics
+from lineup.evaluation.row_metrics import JudgesAgreement, PeopleJudged, RowMetrics
 from lineup.layouts import edit_kinds
 
 _TITLE = "Which model finds the right picture?"
 _TITLE_OF_EDITS = "Which model finds edited copies of your own photos?"
 _WEAKEST_KINDS_NAMED = 2
+_AGREEMENTS_SHOWN = 3
 # With fewer clusters than this, intervals and p values are rough.
 FEW_CLUSTERS = 20
 
@@ -44,13 +46,14 @@ def task(metrics: RowMetrics) -> list[str]:
         left_out = [
             f"{count:,} {reason}"
             for count, reason in (
-                (metrics.without_label, "without a label"),
+                (metrics.without_label, _why_unlabelled(metrics)),
                 (metrics.without_answer, "without a right answer in the gallery"),
             )
             if count
         ] + _judgements_left_out(metrics)
     omitted = f"Left out: {', '.join(left_out)}." if left_out else ""
-    sentences = [summary, _meaning_of_edits(metrics), omitted, own_picture(metrics)]
+    judged = _judged(metrics.people) if metrics.people else ""
+    sentences = [summary, judged, _meaning_of_edits(metrics), omitted, own_picture(metrics)]
     return [sentence for sentence in sentences if sentence]
 
 
@@ -68,10 +71,49 @@ def _scored_task(metrics: RowMetrics, qrels_unusable: bool) -> str:
         right = "data/raw/qrels.csv says which images are right"
     else:
         right = "images with the query's label are right"
-    if qrels_unusable:
+    if metrics.people and metrics.people.pairs:
+        right = _right_where_judged(metrics)
+    elif qrels_unusable:
         right = f"data/raw/qrels.csv has no judgement that can be used, so {right}"
     gallery = f"each searched in {metrics.gallery:,} gallery images"
     return f"{queries}{labels}, {gallery}; {right}, the query itself doesn't count."
+
+
+def _right_where_judged(metrics: RowMetrics) -> str:
+    if metrics.relevance == "none":
+        return "people judged which images are right"
+    rule = "as data/raw/qrels.csv says" if metrics.relevance == "qrels" else "those with the query's label"
+    return f"right images are those that people judged as right, and where nobody judged, {rule}"
+
+
+def _why_unlabelled(metrics: RowMetrics) -> str:
+    if not metrics.people or not metrics.people.pairs:
+        return "without a label"
+    return "that nobody judged" if metrics.relevance == "none" else "without a label that nobody judged"
+
+
+def _judged(people: PeopleJudged) -> str:
+    """Who judged how many pairs, how far they agree, and which judgements do not count."""
+    judges = "1 person" if people.judges == 1 else f"{people.judges:,} people"
+    text = f"{judges} judged {_counted(people.pairs, 'pair')} of {_counted(people.queries, 'query')}"
+    if people.agreements:
+        shown = sorted(people.agreements, key=lambda each: -each.pairs)[:_AGREEMENTS_SHOWN]
+        text += f", and differ on {people.disagreements:,}: {'; '.join(map(_agreement, shown))}"
+    text += "."
+    if people.without_right:
+        text += f" No right image is known for {people.without_right:,} of these queries, which count as 0."
+    if people.left_out:
+        text += f" Judgements of {_counted(people.left_out, 'pair')} are about photos that no row can show."
+    return text
+
+
+def _counted(count: int, noun: Literal["pair", "query"]) -> str:
+    return f"{count:,} {noun if count == 1 else {'pair': 'pairs', 'query': 'queries'}[noun]}"
+
+
+def _agreement(own: JudgesAgreement) -> str:
+    kappa = "" if own.kappa is None else f", kappa {own.kappa:.2f}"
+    return f"{own.first} and {own.second} agree on {own.agreed:,} of {_counted(own.pairs, 'pair')}{kappa}"
 
 
 def _meaning_of_edits(metrics: RowMetrics) -> str:
@@ -129,7 +171,15 @@ def verdict(compared: Comparison) -> Text:
         *_ranked_first(compared, best, undecided),
         *((" ", *cheaper) if cheaper else ()),
         *_survival(best),
+        *_if_not_exact(compared),
     )
+
+
+def _if_not_exact(compared: Comparison) -> Text:
+    if compared.is_exact:
+        return ()
+    metric = compared.metric_names[0]
+    return (f" Not all answers that {metric} needs are judged: ", Code("lineup judge"), " asks for the rest.")
 
 
 def _ranked_first(compared: Comparison, best: ComparedRow, undecided: Sequence[ComparedRow]) -> Text:
@@ -234,6 +284,40 @@ def _edits_legend(metrics: RowMetrics) -> list[str]:
     ]
 
 
+def _main_metric_legend(compared: Comparison) -> str:
+    main_metric = compared.metric_names[0]
+    if main_metric == MAIN_METRIC:
+        return (
+            "map_at_r: average precision over a query's first R answers, where R is the number of its right "
+            "images. 1 is perfect. It decides the order."
+        )
+    k = main_metric.rpartition("_")[2]
+    if compared.is_exact:
+        why = f"every row's first {k} answers are judged, so that it is exact"
+    else:
+        why = "no metric is exact yet, and rows are in the order of the middle of its range"
+    return f"{main_metric}: share of the first {k} answers that are right. It decides the order: {why}."
+
+
+def _unjudged_legend(compared: Comparison) -> list[str]:
+    """How to read figures where the relevance of some pairs is unknown; empty where all is known."""
+    depth = tables.judged_depth(compared)
+    if depth is None:
+        return []
+    lines = [
+        f"judged@{depth}: share of the first {depth} answers that people judged, or that labels decide.",
+        "map_at_r and recall_k, in metrics/rows, take as R the number of right images that are known: nobody "
+        "judged what no row showed. They count unjudged answers as wrong, as TREC does, and compare rows "
+        "well only where these were judged alike.",
+    ]
+    if not all(comparison.is_exact(compared.metrics, name) for name in compared.metric_names):
+        lines.append(
+            "Two figures with 'to' between them are the least, if all unjudged answers are wrong, and the "
+            "greatest, if all are right. The interval covers both; p is that of the least favourable case."
+        )
+    return lines
+
+
 def _quality_legend(compared: Comparison) -> list[str]:
     metrics, pairs = compared.task, compared.num_pairs
     unit = "queries" if metrics.clusters == metrics.scored else "labels"
@@ -242,12 +326,13 @@ def _quality_legend(compared: Comparison) -> list[str]:
         by_label = " The label of an edited copy is its original's label, or else its original's name."
     elif metrics.edits_only:
         by_label = ""
+    main_metric = compared.metric_names[0]
     lines = [
-        "map_at_r: average precision over a query's first R answers, where R is the number of its right "
-        "images. 1 is perfect. It decides the order.",
+        _main_metric_legend(compared),
         "top_k: share of queries with a right image among the first k answers.",
+        *_unjudged_legend(compared),
         f"(low-high): 95% bootstrap interval, resampling {unit}.{by_label}",
-        f"Against the best: paired randomisation test on map_at_r, flipping {unit}; "
+        f"Against the best: paired randomisation test on {main_metric}, flipping {unit}; "
         f"p is Holm-adjusted for {pairs} pair{'s' * (pairs != 1)}.",
         f'"Can\'t tell" (p >= {SIGNIFICANCE_LEVEL}) does not mean "equally good": '
         f"more {unit} may show a difference. All pairs are in metrics/significance.csv.",

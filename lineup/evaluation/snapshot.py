@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,14 +22,9 @@ from lineup.storage import csv_files
 Read = Callable[[Path], bytes | None]  # the content of a file, None if it does not exist
 Setup = Mapping[str, str | int | None]
 
-_QUERY_COLUMNS = {
-    "query_id": pa.string(),
-    "label": pa.string(),
-    "relevant": pa.float64(),
-    MAIN_METRIC: pa.float64(),
-}
 # Of metrics/rows/<row>.json, with the words for them; they are the same for all rows of a comparison.
 _SETUP = {"gallery": "gallery images", "relevance": "relevance", "exclude": "relevance.exclude"}
+_JUDGED = "judged pairs"
 
 
 @dataclass(frozen=True)
@@ -37,23 +33,27 @@ class Snapshot:
 
     Attributes:
         figures: metrics.json, {row: {figure: value}}.
-        queries: by row, with query_id, label, relevant and the main metric. A row is missing where its file
-            does not exist, or was written by a version that lacks one of these columns.
+        queries: by row, with query_id, label and `metric`. A row is missing where its file does not exist, or
+            was written by a version that lacks one of these columns.
         setup: what was searched in what, by name.
         data: DVC's hash of the list of test images, None where dvc.lock does not have it.
+        metric: by which rows are compared: map_at_r, or where people judged some pairs only, precision at the
+            largest k.
     """
 
     figures: Mapping[str, Mapping[str, float]]
     queries: Mapping[str, pa.Table]
     setup: Setup
     data: str | None
+    metric: str = MAIN_METRIC
 
 
-def read(read_file: Read, source: str) -> Snapshot | None:
+def read(read_file: Read, source: str, metric: str | None = None) -> Snapshot | None:
     """The snapshot in the files of a working tree or revision; None if there is no metrics.json.
 
     Args:
         source: what an error calls it.
+        metric: by which rows are compared; by default that of its own figures.
     Raises:
         UserError: metrics.json is damaged.
     """
@@ -63,17 +63,19 @@ def read(read_file: Read, source: str) -> Snapshot | None:
     figures: dict[str, dict[str, float]] = _json(content)
     if not isinstance(figures, dict) or not all(isinstance(row, dict) for row in figures.values()):
         raise UserError(f"{source}: its {paths.METRICS} is damaged; run `dvc repro -f -s compare` there")
+    metric = metric or _metric(figures)
     queries: dict[str, pa.Table] = {}
-    setup: Setup = dict.fromkeys(_SETUP.values())
+    setup: Setup = dict.fromkeys((*_SETUP.values(), _JUDGED))
     for row, shown in figures.items():
         metrics = _json(read_file(paths.row_metrics(row)) or b"null") or {}
         with suppress(KeyError, TypeError):  # metrics.json has rounded it
-            shown[MAIN_METRIC] = metrics["quality"][MAIN_METRIC]["mean"]
-        setup = {words: metrics.get(name) for name, words in _SETUP.items()}
-        table = _queries(read_file(paths.row_queries(row)))
+            shown[metric] = metrics["quality"][metric]["mean"]
+        judged = (metrics.get("people") or {}).get("pairs", 0) if metrics else None
+        setup = {words: metrics.get(name) for name, words in _SETUP.items()} | {_JUDGED: judged}
+        table = _queries(read_file(paths.row_queries(row)), metric)
         if table is not None:
             queries[row] = table
-    return Snapshot(figures, queries, setup, _data_hash(read_file(Path("dvc.lock"))))
+    return Snapshot(figures, queries, setup, _data_hash(read_file(Path("dvc.lock"))), metric)
 
 
 def _json(content: bytes) -> Any:
@@ -83,9 +85,19 @@ def _json(content: bytes) -> Any:
         return None
 
 
-def _queries(content: bytes | None) -> pa.Table | None:
+def _metric(figures: Mapping[str, Mapping[str, float]]) -> str:
+    """The main metric of figures, which lack map_at_r where people judged some pairs only."""
+    names = {name for shown in figures.values() for name in shown}
+    precisions = [name for name in names if re.fullmatch(r"precision_\d+", name)]
+    if MAIN_METRIC in names or not precisions:
+        return MAIN_METRIC
+    return max(precisions, key=lambda name: int(name.rpartition("_")[2]))
+
+
+def _queries(content: bytes | None, metric: str) -> pa.Table | None:
+    columns = {"query_id": pa.string(), "label": pa.string(), metric: pa.float64()}
     try:
-        return None if content is None else csv_files.read_csv_columns(io.BytesIO(content), _QUERY_COLUMNS)
+        return None if content is None else csv_files.read_csv_columns(io.BytesIO(content), columns)
     except (pa.ArrowInvalid, pa.ArrowKeyError):
         return None
 

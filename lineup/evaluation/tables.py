@@ -8,7 +8,7 @@ from typing import NamedTuple
 from lineup.evaluation import comparison
 from lineup.evaluation.comparison import ComparedRow, Comparison, Standing
 from lineup.evaluation.rich_text import Data
-from lineup.evaluation.row_metrics import Average, RowCosts
+from lineup.evaluation.row_metrics import Average, Range, RowCosts
 from lineup.evaluation.running_costs import Dollars, RunningCosts
 from lineup.layouts import edit_kinds
 
@@ -27,9 +27,10 @@ class RowName:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean and its 95% interval, as "(.609-.666)"; empty if there is none.
+    """A mean, or the range of what it can be, and its 95% interval, as "(.609-.666)"; empty if there is none.
 
-    value, low, high: the same numbers, with None for those of an interval that does not exist.
+    value, low, high: the same numbers, with None for those of an interval that does not exist; of a range,
+    the middle.
     """
 
     mean: str
@@ -58,14 +59,28 @@ def quality(compared: Comparison) -> Table:
         return Table(["model", "quality"], lines)
     main_metric, *other_metrics = compared.metric_names
     by_label = [f"{main_metric} by label"] if _labels_matter(compared, main_metric) else []
+    depth = judged_depth(compared)
+    judged = [f"judged@{depth}"] if depth else []
     lines = []
     for row in compared.rows:
         averages = row.metrics.quality
-        line = [_name(row), _estimate(averages[main_metric]), row.standing or ""]
-        line += [_estimate(averages[name]) for name in other_metrics]
+        line = [_name(row), _quality(row, main_metric), row.standing or ""]
+        line += [_quality(row, name) for name in other_metrics]
         line += [figure(averages[main_metric].mean_over_labels, 3)] if by_label else []
+        line += [_judged_at(row, depth)] if depth else []
         lines.append(line)
-    return Table(["model", main_metric, AGAINST_THE_BEST, *other_metrics, *by_label], lines)
+    return Table(["model", main_metric, AGAINST_THE_BEST, *other_metrics, *by_label, *judged], lines)
+
+
+def judged_depth(compared: Comparison) -> int | None:
+    """The largest k of judged@k; None where the relevance of all pairs is known."""
+    partial = [row.metrics.partial for row in compared.rows if row.metrics.partial]
+    return max((int(k) for each in partial for k in each.judged_at), default=None)
+
+
+def _judged_at(row: ComparedRow, k: int) -> str:
+    partial = row.metrics.partial
+    return figure(partial.judged_at[str(k)] if partial else 1.0, 3)
 
 
 def edits(compared: Comparison) -> Table | None:
@@ -95,7 +110,7 @@ def cost(compared: Comparison) -> Table:
         lines.append(
             [
                 _name(row),
-                *(figure(row.metrics.quality[name].mean, 3) for name in main_metric),
+                *(_quality(row, name).mean for name in main_metric),
                 _speed(costs, running),
                 *(_query_times(running) if compared.running else [figure(costs.query_ms, 2)]),
                 figure(costs.dim, 0),
@@ -184,11 +199,19 @@ def _labels_matter(compared: Comparison, metric: str) -> bool:
     )
 
 
-def _estimate(average: Average) -> Estimate:
+def _quality(row: ComparedRow, metric: str) -> Estimate:
+    own = row.metrics.range_of(metric)
+    return _estimate(own or row.metrics.quality[metric], row.metrics.middle(metric))
+
+
+def _estimate(average: Average | Range, value: float) -> Estimate:
+    mean = figure(value, 3)
+    if isinstance(average, Range):
+        mean = f"{average.least:.3f} to {average.most:.3f}"
     if average.low is None or average.high is None:
-        return Estimate(figure(average.mean, 3), "", average.mean, None, None)
+        return Estimate(mean, "", value, None, None)
     low, high = (f"{end:.3f}".removeprefix("0") for end in (average.low, average.high))
-    return Estimate(f"{average.mean:.3f}", f"({low}-{high})", average.mean, average.low, average.high)
+    return Estimate(mean, f"({low}-{high})", value, average.low, average.high)
 
 
 def _index(costs: RowCosts, depth: int) -> list[str]:

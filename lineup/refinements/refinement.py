@@ -25,7 +25,7 @@ from threadpoolctl import ThreadpoolController
 
 from lineup.errors import UserError
 from lineup.refinements.hits import Hits
-from lineup.search import gallery, parted_index
+from lineup.search import exact, gallery, parted_index
 from lineup.search.approximate import IndexSetup
 from lineup.search.exact import Metric, Positions, Vectors
 from lineup.search.gallery import Gallery

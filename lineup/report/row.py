@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lineup.evaluation.judged_relevance import JudgedRelevance
 from lineup.evaluation.relevance import Relevance
 from lineup.storage import rankings
 
@@ -82,13 +83,16 @@ def rank_parts(
 def is_known(relevance: Relevance, positions: IntArray) -> BoolArray:
     """Whether it is known if the images of rankings are relevant.
 
-    With judgements it always is: what was not judged is not relevant. Labels may be missing.
+    With qrels.csv it always is: what it does not name is not relevant. Labels may be missing, and people may
+    not have judged a pair.
 
     Args:
         positions: int [Q, K] of gallery images by rank, -1 behind a ranking's end.
     Returns:
         bool [Q, K], False behind a ranking's end.
     """
+    if isinstance(relevance, JudgedRelevance):
+        return relevance.is_known_at(positions) & (positions >= 0)
     if relevance.source == "qrels":
         return positions >= 0
     labels = np.where(positions >= 0, relevance.gallery_labels[positions], -1)

@@ -17,7 +17,7 @@ from lineup.serving.decoder import DecodedPhoto
 from lineup.serving.gallery_photos import GalleryPhotos
 from lineup.serving.query_encoder import QueryEncoder, Vectors
 from lineup.serving.row_search import EmbedQuery, Row
-from lineup.serving.security import Refusal
+from lineup.web.security import Refusal
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,9 @@ from lineup.serving import api, row_pool
 from lineup.serving.limits import Limits
 from lineup.serving.row_pool import RowPool
 from lineup.serving.searches import Searches
-from lineup.serving.security import Guard, Refusal, report_errors
 from lineup.settings.params import Params
+from lineup.web.assets import SHARED
+from lineup.web.security import Guard, Refusal, report_errors
 
 MAX_TEXT_CHARACTERS = 1_000  # text towers read some 60 to 80 tokens
 DEFAULT_RESULTS, MAX_RESULTS = 24, 96
@@ -51,9 +52,10 @@ def create(
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=lambda _: searches.open(first))
     report_errors(app)
     app.mount("/static", StaticFiles(directory=_PAGE / "static"))
+    app.mount("/shared", StaticFiles(directory=SHARED))
     _add_page(app, params, first, pool, limits.picture_bytes)
     _add_searches(app, searches)
-    return Guard(app, names)
+    return Guard(app, names, name_option=True)
 
 
 def _add_page(app: FastAPI, params: Params, first: str, pool: RowPool, max_bytes: int) -> None:

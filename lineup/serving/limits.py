@@ -1,62 +1,26 @@
-"""How much of the page's server its clients may use, together and each alone. A client is an IP address."""
+"""How much of the search page's server its clients may use, together and each alone."""
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 
-from fastapi import Request
+from lineup.web.limits import ConnectionLimits
 
 
 @dataclass(frozen=True)
-class Limits:
-    """What all clients may use at once, and one of them (`_of_client`); how long the server waits for them.
+class Limits(ConnectionLimits):
+    """What all clients may use at once, and one of them (`_of_client`), besides connections.
 
-    header_seconds: until a request's header is complete. silent_seconds: without a byte of an upload.
-    upload_seconds: until an upload is complete. response_seconds: until a client has read its response.
     decodings: worker processes. decoding_seconds, decoding_pixels: of one picture. decoding_bytes: memory for
     one picture, besides what the worker itself needs.
     """
 
-    # macOS lets a process have 256 files open.
-    connections: int = 128
-    connections_of_client: int = 48
     searches: int = 64
     searches_of_client: int = 16
     picture_bytes: int = 50 * 2**20
     uploaded_bytes: int = 200 * 2**20
     uploaded_bytes_of_client: int = 100 * 2**20
-    header_seconds: float = 10
-    silent_seconds: float = 10
-    upload_seconds: float = 120
-    response_seconds: float = 60
     decodings: int = 2
     decoding_seconds: float = 10
     decoding_pixels: int = 64_000_000  # cameras and phones: 12 to 61 million
     decoding_bytes: int = 2 * 2**30
-
-
-class Shares:
-    """An amount that clients share: `total` for all, and at most `of_client` for one. Not thread-safe."""
-
-    def __init__(self, total: int, of_client: int) -> None:
-        self._total, self._of_client = total, of_client
-        self._taken: Counter[str] = Counter()
-
-    def take(self, client: str, amount: int = 1) -> bool:
-        """Takes the amount until `give`, if so much is left; returns whether it is."""
-        if self._taken.total() + amount > self._total or self._taken[client] + amount > self._of_client:
-            return False
-        self._taken[client] += amount
-        return True
-
-    def give(self, client: str, amount: int = 1) -> None:
-        """Gives back what `take` took."""
-        self._taken[client] -= amount
-        if not self._taken[client]:
-            del self._taken[client]
-
-
-def address(request: Request) -> str:
-    """The IP address of the request's client."""
-    return request.client.host if request.client else ""

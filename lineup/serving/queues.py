@@ -12,7 +12,7 @@ from weakref import WeakValueDictionary
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
-from lineup.serving.limits import address
+from lineup.web.limits import address
 
 Result = TypeVar("Result")
 

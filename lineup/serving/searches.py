@@ -13,12 +13,13 @@ from lineup.errors import suggest
 from lineup.evaluation.thresholds import Threshold
 from lineup.serving import api
 from lineup.serving.decoder import Decoders
-from lineup.serving.limits import Limits, Shares, address
+from lineup.serving.limits import Limits
 from lineup.serving.queues import FairQueue
 from lineup.serving.row_pool import RowPool
-from lineup.serving.security import Refusal
 from lineup.serving.uploads import Uploads
 from lineup.settings.params import Params
+from lineup.web.limits import Shares, address
+from lineup.web.security import Refusal
 
 
 class Searches:

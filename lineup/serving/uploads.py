@@ -7,8 +7,9 @@ from contextlib import asynccontextmanager
 
 from fastapi import Request
 
-from lineup.serving.limits import Limits, Shares, address
-from lineup.serving.security import Refusal
+from lineup.serving.limits import Limits
+from lineup.web.limits import Shares, address
+from lineup.web.security import Refusal
 
 
 class Uploads:

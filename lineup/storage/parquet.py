@@ -209,12 +209,12 @@ def read_shards(
 
 def read_shard(file: Path, columns: list[str] | None, batch_rows: int) -> Iterator[pa.RecordBatch]:
     """As `read_shards`, of one file."""
-    with _intact(file), pq.ParquetFile(file) as parquet:
+    with intact(file), pq.ParquetFile(file) as parquet:
         yield from parquet.iter_batches(batch_size=batch_rows, columns=columns)
 
 
 @contextmanager
-def _intact(file: Path) -> Iterator[None]:
+def intact(file: Path) -> Iterator[None]:
     """Raises UserError if pyarrow finds the file damaged."""
     try:
         with naming(file):
@@ -229,7 +229,7 @@ def _intact(file: Path) -> Iterator[None]:
 
 def read_schema(file: Path) -> pa.Schema:
     """The schema of a file. Raises UserError if the file is damaged."""
-    with _intact(file):
+    with intact(file):
         return pq.read_schema(file)
 
 
@@ -237,7 +237,7 @@ def count_rows(folder: Path) -> int:
     """The number of rows of a folder of shards. Raises UserError if a file is damaged."""
     rows = 0
     for file in shards(folder):
-        with _intact(file):
+        with intact(file):
             rows += pq.read_metadata(file).num_rows
     return rows
 
@@ -251,7 +251,7 @@ def read_table(path: Path, **options: Any) -> pa.Table:
         UserError: it does not exist, or is damaged.
     """
     try:
-        with _intact(path):
+        with intact(path):
             return pq.read_table(path, **options)
     except FileNotFoundError:
         raise missing(path) from None

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from lineup.errors import UserError
+from lineup.storage import parquet
+from lineup.storage.files import missing
 from lineup.storage.parquet import read_table, write_table
 from lineup.storage.schemas import RANKING
 
@@ -34,6 +38,8 @@ class Ranking:
 
 # An Arrow array of texts holds at most 2 GiB, which 2^25 ids of 64 characters fill.
 _IDS_PER_ARRAY = 2**24
+# Whose results are in memory at once, however deep their rankings are.
+_QUERIES_PER_BATCH = 256
 
 
 def write_ranking(path: Path, ranking: Ranking) -> None:
@@ -67,12 +73,7 @@ def read_ranking(path: Path) -> Ranking:
         UserError: the file does not exist, is damaged, or names another row.
     """
     table = read_table(path, read_dictionary=["gallery_ids.list.element"]).combine_chunks()
-    row = (table.schema.metadata or {}).get(b"row", b"").decode(errors="replace")
-    if row != path.stem:
-        raise UserError(
-            f"{path}: says that it is the ranking of row {row!r}, not of {path.stem!r}; "
-            f"run `dvc repro -f -s retrieve@{path.stem}` (refine@ for a refinement), then `dvc repro`"
-        )
+    _check_row(path, table.schema)
     lists = table.column("gallery_ids").combine_chunks()
     lengths = pc.call_function("list_value_length", [lists]).to_numpy(zero_copy_only=False).astype(np.int64)
     flat = lists.flatten().unify_dictionaries() if isinstance(lists, pa.ChunkedArray) else lists.flatten()
@@ -92,3 +93,43 @@ def read_ranking(path: Path) -> Ranking:
     return Ranking(
         np.array(table.column("query_id").to_pylist(), dtype=np.str_), names[order], positions, scores
     )
+
+
+class FirstResults(NamedTuple):
+    """The first results of each query.
+
+    Attributes:
+        query_ids: str [Q], sorted.
+        lengths: int [Q], how many results each has.
+        gallery_ids: dictionary<string>, the results of one query after another, nearest first.
+    """
+
+    query_ids: list[str]
+    lengths: npt.NDArray[np.int64]
+    gallery_ids: pa.DictionaryArray
+
+
+def read_first_results(path: Path, depth: int) -> FirstResults:
+    """As `read_ranking`, but only the first `depth` results; deeper ones are never in memory all at once."""
+    if not path.exists():
+        raise missing(path)
+    query_ids, lengths, results = list[str](), [np.empty(0, np.int64)], list[pa.Array]()
+    with parquet.intact(path), pq.ParquetFile(path, read_dictionary=["gallery_ids.list.element"]) as file:
+        _check_row(path, file.schema_arrow)
+        for batch in file.iter_batches(_QUERIES_PER_BATCH, columns=["query_id", "gallery_ids"]):
+            first = pc.call_function("list_slice", [batch.column(1)], pc.ListSliceOptions(0, depth))
+            query_ids += batch.column(0).to_pylist()
+            lengths.append(pc.call_function("list_value_length", [first]).to_numpy(zero_copy_only=False))
+            results.append(first.flatten().cast(pa.string()))
+    flat = pa.chunked_array(results, pa.string()).combine_chunks().dictionary_encode()
+    return FirstResults(query_ids, np.concatenate(lengths).astype(np.int64), flat)
+
+
+def _check_row(path: Path, schema: pa.Schema) -> None:
+    """UserError if a file is the ranking of another row than its name says."""
+    row = (schema.metadata or {}).get(b"row", b"").decode(errors="replace")
+    if row != path.stem:
+        raise UserError(
+            f"{path}: says that it is the ranking of row {row!r}, not of {path.stem!r}; "
+            f"run `dvc repro -f -s retrieve@{path.stem}` (refine@ for a refinement), then `dvc repro`"
+        )

@@ -16,7 +16,10 @@ from tests.support import forked
 
 ROOT = Path(__file__).resolve().parents[2]
 STARTS_PYTHON = ("dvc", "make", "python")  # by its name, so that it may be a fork
-CODE = ("lineup", "stages", "dvc.yaml", ".dvcignore", ".gitignore", "prices.yaml", "presets")
+CODE = (
+    *("lineup", "stages", "dvc.yaml", ".dvcignore", ".gitignore", ".gitattributes", "prices.yaml", "presets"),
+    "data/judgements.csv",
+)
 
 
 def environment(forks: bool = False, **extra: str) -> dict[str, str]:
@@ -58,6 +61,7 @@ def create(folder: Path, params: dict[str, Any]) -> Path:
         if source.is_dir():
             shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         elif source.exists():
+            (folder / name).parent.mkdir(exist_ok=True)
             shutil.copy2(source, folder / name)
     run("git", "init", "-q", "-b", "main", cwd=folder)
     run("git", "config", "user.email", "test@example.org", cwd=folder)

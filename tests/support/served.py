@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +19,19 @@ import uvicorn
 from PIL import Image
 from starlette.types import ASGIApp
 
-from lineup.commands import group, serve
+from lineup.commands import group
 from lineup.serving import app
 from lineup.serving.limits import Limits
 from lineup.settings import params
+from lineup.web import server as web_server
 from stages import embed, fetch, index, preprocess, refine, retrieve, train
-from tests.support import hub_repositories
-from tests.support.project import ROOT, demo_params, write_params
+from tests.support import hub_repositories, page_server
+from tests.support.project import demo_params, write_params
 
 ODD_LABEL = "<!--<script><img src=x onerror=alert(1)>\"'& 🍕"
 ODD_PHOTO = f"data/raw/test/gallery/{ODD_LABEL}/<b>x.png"
 COPY = "data/raw/test/gallery/large/copy.png"  # of other.jpg, in other bytes
+_PAGE = "search page"
 COMPUTED = ("mobilenet_v2", "raw_pixels_l2", "clip", "random")
 REFINEMENTS: dict[str, dict[str, Any]] = {
     "expanded": {"from": "mobilenet_v2", "with": "mobilenet_v2", "method": "query_expansion", "n": 2},
@@ -109,52 +109,23 @@ def build(folder: Path) -> Path:
 
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-m", "lineup", "serve", *arguments]
-    return subprocess.Popen(
-        command,
-        cwd=folder,
-        env=environment,
-        text=True,
-        preexec_fn=_heed_interrupts,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-
-
-def _heed_interrupts() -> None:
-    """Ctrl-C is ignored by what a shell starts in the background, and so by its children."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    return page_server.start(folder, "serve", *arguments)
 
 
 def address(server: subprocess.Popen[str]) -> str:
-    """What it prints once it listens; requests wait until it answers."""
-    assert server.stdout and server.stderr
-    line = server.stdout.readline()
-    assert line.startswith("search page: http://"), line + server.stderr.read()
-    return line.split()[2].rstrip("/")
+    return page_server.address(server, _PAGE)
 
 
-@contextmanager
-def serving(folder: Path, *arguments: str) -> Iterator[str]:
+def serving(folder: Path, *arguments: str) -> AbstractContextManager[str]:
     """The address, without a slash at its end. Whatever clients do, the server prints nothing more."""
-    server = start(folder, "--port", "0", *arguments)
-    errors = ""
-    try:
-        url = address(server)
-        requests.get(url, timeout=60).raise_for_status()
-        yield url
-    finally:
-        server.terminate()
-        _, errors = server.communicate(timeout=60)
-    assert errors == ""
+    return page_server.serving(folder, _PAGE, "serve", "--port", "0", *arguments)
 
 
 @contextmanager
 def running(served: ASGIApp, limits: Limits) -> Iterator[tuple[str, uvicorn.Server]]:
     """An app behind the page's server, in a thread of this process, and its address."""
-    with serve.listen("0.0.0.0" if sys.platform == "linux" else "127.0.0.1", 0) as listener:
-        server = serve.server(served, limits)
+    with web_server.listen("0.0.0.0" if sys.platform == "linux" else "127.0.0.1", 0) as listener:
+        server = web_server.create(served, limits)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:

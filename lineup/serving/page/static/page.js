@@ -1,3 +1,5 @@
+import { breakable, element, withCapital } from "/shared/elements.js";
+
 // The page's state is the query, the row that is searched and the number of results. Its address holds them all, except
 // for the number and a photo.
 const data = JSON.parse(document.getElementById("data").textContent);
@@ -134,25 +136,10 @@ function titleOf({ results, threshold, best_score: best }) {
 function showError(sentence) {
   at("title").textContent = "No results";
   at("status").textContent = "";
-  const first = /^[a-z']+ /.test(sentence) ? sentence[0].toUpperCase() : sentence[0]; // a path keeps its spelling
-  at("error").textContent = `${first}${sentence.slice(1)}.`;
+  at("error").textContent = `${withCapital(sentence)}.`;
   at("error").hidden = false;
   at("cards").replaceChildren();
   at("more").hidden = true;
-}
-
-function element(tag, className, text) {
-  const created = document.createElement(tag);
-  created.className = className;
-  if (text !== undefined) created.textContent = text;
-  return created;
-}
-
-// File names and labels may be long without a space: these characters allow a line break after them.
-function breakable(tag, className, text) {
-  const created = element(tag, className);
-  text.split(/(?<=[_/.-])/).forEach((part) => created.append(part, document.createElement("wbr")));
-  return created;
 }
 
 // A gallery image as a link that searches with it, also in a new tab.

@@ -1,4 +1,4 @@
-"""Connections of the page's server: uvicorn's own, with deadlines for clients to send and to read."""
+"""Connections of a page's server: uvicorn's own, with deadlines for clients to send and to read."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import ClassVar
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from lineup.serving.limits import Limits, Shares
+from lineup.web.limits import ConnectionLimits, Shares
 
 
-def protocol(limits: Limits) -> type[Connection]:
+def protocol(limits: ConnectionLimits) -> type[Connection]:
     """The class of all connections of one server."""
     shares = Shares(limits.connections, limits.connections_of_client)
     return type("LimitedConnection", (Connection,), {"limits": limits, "shares": shares})
@@ -26,7 +26,7 @@ class Connection(H11Protocol):
     file.
     """
 
-    limits: ClassVar[Limits]
+    limits: ClassVar[ConnectionLimits]
     shares: ClassVar[Shares]
     # The deadline for the client to send its header, or more of its upload.
     _sending: asyncio.TimerHandle | None = None

@@ -1,4 +1,4 @@
-"""Which requests the page's server refuses, and how it reports errors: {"error": a sentence} and a status."""
+"""Which requests a page's server refuses, and how it reports errors: {"error": a sentence} and a status."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ class Refusal(Exception):
 class Guard:
     """Lets only requests through that are meant for this server, and adds security headers to all responses.
 
-    A page of another site cannot search here. By DNS rebinding it may reach this server, but then under a
+    A page of another site can do nothing here. By DNS rebinding it may reach this server, but then under a
     name that is not among `names`; any IP address is accepted, as it cannot be rebound. Moreover,
     browsers state in a request's headers which site it comes from.
     """
 
-    def __init__(self, app: ASGIApp, names: Collection[str]) -> None:
-        """names: by which browsers know this server, in lower case."""
-        self._app, self._names = app, names
+    def __init__(self, app: ASGIApp, names: Collection[str], name_option: bool = False) -> None:
+        """names: by which browsers know this server, in lower case. name_option: whether --name adds one."""
+        self._app, self._names, self._name_option = app, names, name_option
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes a request on, or refuses it; every response gets the headers."""
@@ -68,14 +68,12 @@ class Guard:
         if not host:
             return _error(400, "the Host header names no host")
         if host not in self._names and not _is_ip_address(host):
-            return _error(
-                400,
-                f"this server is not known as {host!r}; use its IP address, or start it with --name {host}",
-            )
+            option = f", or start it with --name {host}" if self._name_option else ""
+            return _error(400, f"this server is not known as {host!r}; use its IP address{option}")
         foreign = headers.get("sec-fetch-site") in ("cross-site", "same-site") and path != "/"
         origin = headers.get("origin")
         if foreign or (origin is not None and origin.partition("://")[2] != named):
-            return _error(403, "this request comes from a page of another site, which may not search here")
+            return _error(403, "this request comes from a page of another site, which may do nothing here")
         return None
 
 
@@ -105,7 +103,7 @@ def report_errors(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, lambda _, error: _error(400, _first_fault(error)))  # type: ignore[arg-type]
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(
-        Exception, lambda _, error: _error(500, "the server failed; the terminal of `lineup serve` shows why")
+        Exception, lambda _, error: _error(500, "the server failed; its terminal shows why")
     )
 
 

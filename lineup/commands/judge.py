@@ -1,0 +1,193 @@
+"""`lineup judge`: the judging page, on which a person says which answers of the rows are right."""
+
+from __future__ import annotations
+
+import getpass
+import sys
+import webbrowser
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import click
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lineup import cli, paths
+from lineup.errors import UserError
+from lineup.evaluation import comparison, judgements, row_metrics
+from lineup.judging import address, app, photos, pooled_rankings, suspects
+from lineup.judging.photos import Photos
+from lineup.judging.pool import Pool
+from lineup.judging.questions import Scope
+from lineup.judging.session import Session
+from lineup.report import overview
+from lineup.report.suspects import judges as questioning_rows
+from lineup.settings.params import Params
+from lineup.storage import git_revision, parquet
+from lineup.web import server
+from lineup.web.limits import ConnectionLimits
+
+MAX_ANSWERS = 100
+
+
+def judge_name(given: str | None) -> str:
+    """The name under which judgements are stored: the given one, git's, or the login's.
+
+    Raises:
+        UserError: the given one can't be used, or none of the others can.
+    """
+    if given is not None:
+        return judgements.judge_name(given)
+    for name in ((git_revision.output(Path(), "config", "user.name") or "").strip(), getpass.getuser()):
+        try:
+            return judgements.judge_name(name)
+        except UserError:
+            continue
+    raise UserError("--judge: neither git nor the login has a name that can be used; add --judge NAME")
+
+
+def read_known(query_ids: Sequence[str]) -> dict[str, dict[str, int]]:
+    """What qrels.csv says: {query_id: {gallery_id: relevance}}."""
+    known: defaultdict[str, dict[str, int]] = defaultdict(dict)
+    table = parquet.read_table(paths.QRELS)
+    for line in table.filter(pc.field("query_id").isin(pa.array(query_ids, pa.string()))).to_pylist():
+        known[line["query_id"]][line["gallery_id"]] = line["relevance"]
+    return dict(known)
+
+
+def rows_that_question_labels(params: Params, ranked: Sequence[str]) -> list[str]:
+    """Of the ranked rows those that question labels in the report; all if nothing was compared yet."""
+    try:
+        rows = row_metrics.read_all((*params.models, *params.refinements))
+        pairs = overview.read_pairs(paths.SIGNIFICANCE)
+    except UserError:
+        return [*ranked]
+    compared = comparison.compare(rows, comparison.shown_metrics(rows, params.score.cutoffs), pairs)
+    chosen = questioning_rows(compared)
+    return [row for row in ranked if row in chosen] or [*ranked]
+
+
+def find_suspects(pool: Pool, of_pool: Photos, known: Mapping[str, Mapping[str, int]]) -> dict[str, str]:
+    """The pairs whose labels are in doubt. UserError if there are none."""
+    if not of_pool.labelled_queries:
+        raise UserError(
+            "--suspects: no query has a label that could be wrong; leave --suspects out to judge answers"
+        )
+    chosen = suspects.find(pool, of_pool, known)
+    if not chosen:
+        raise UserError(
+            f"--suspects: there are none, since {', '.join(pool.rows)} never agree on a first answer that "
+            "the labels call wrong; name fewer or better rows with --row"
+        )
+    return chosen
+
+
+@click.command("judge")
+@click.option(
+    "--k",
+    type=click.IntRange(1, MAX_ANSWERS),
+    default=10,
+    show_default=True,
+    help="How many answers of each row are judged.",
+)
+@click.option("--row", "rows", multiple=True, metavar="ROW", help="Judge these rows only. May be repeated.")
+@click.option("--judge", "name", metavar="NAME", help="Your name in the file; default: git's user.name.")
+@click.option(
+    "--second-opinion", is_flag=True, help="Ask also for pairs that only others have judged, to compare."
+)
+@click.option(
+    "--suspects",
+    "only_suspects",
+    is_flag=True,
+    help="Ask only for first answers on which the best rows agree, and which the labels call wrong.",
+)
+@click.option(
+    "--port",
+    type=int,
+    default=address.PORT,
+    show_default=True,
+    help="The port to listen on; 0: any free one.",
+)
+@click.option("--open", "opens", is_flag=True, help="Open the page in the browser.")
+def command(
+    k: int,
+    rows: tuple[str, ...],
+    name: str | None,
+    second_opinion: bool,
+    only_suspects: bool,
+    port: int,
+    opens: bool,
+) -> None:
+    """Serve a local page on which you judge the rows' answers.
+
+    Each screen has one query and the first answers of all rows to it, shuffled. Judgements go to
+    data/judgements.csv, screen by screen; `dvc repro` takes them into the comparison.
+    """
+    params = cli.start_stage("judge", exclusive=False)
+    for row in rows:
+        cli.check_row(row, params, "all")
+    judge = judge_name(name)
+    with server.listen(address.HOST, port, host_option=False) as listener:
+        chosen, absent = pooled_rankings.choose_rows(params, rows)
+        if only_suspects and not rows:
+            chosen = rows_that_question_labels(params, chosen)
+        session, of_pool = open_session(params, chosen, k, judge, second_opinion, only_suspects)
+        for line in _summary(session, of_pool, absent, only_suspects):
+            print(line)
+        url = server.url(listener)
+        print(f"judging page: {url} (Ctrl-C ends it)", flush=True)
+        served = app.create(session, of_pool, only_suspects, server.names(address.HOST, [], local=True))
+        if opens:
+            webbrowser.open(url)
+        try:
+            server.create(served, ConnectionLimits()).run(sockets=[listener])
+        except KeyboardInterrupt:
+            print("ended", file=sys.stderr)
+        finally:
+            judgements.tidy(paths.JUDGEMENTS)
+
+
+def open_session(
+    params: Params, rows: Sequence[str], k: int, judge: str, second_opinion: bool, only_suspects: bool
+) -> tuple[Session, Photos]:
+    """Reads the pool of some rows, and what was judged.
+
+    Raises:
+        UserError: a file does not exist, has a fault or is of other photos, or there is nothing to judge.
+    """
+    manifest = parquet.read_table(paths.manifest("test"), columns=["image_id", "split", "label", "paths"])
+    query_ids = manifest.filter(pc.field("split") == "query").column("image_id").to_pylist()
+    if not query_ids:
+        raise UserError(
+            "data/raw/test/query: holds no image that can be read; put at least one there and run `dvc repro`"
+        )
+    pool = pooled_rankings.read_pool(rows, k, query_ids)
+    of_pool, known = photos.of_pool(pool, manifest), read_known(query_ids)
+    asked = find_suspects(pool, of_pool, known) if only_suspects else None
+    scope = Scope(judge, second_opinion, asked, known)
+    return Session(pool, paths.JUDGEMENTS, scope, params.seed), of_pool
+
+
+def _summary(session: Session, of_pool: Photos, absent: Sequence[str], only_suspects: bool) -> list[str]:
+    """What is judged, in a few lines."""
+    pool, progress = session.pool, session.progress()
+    if only_suspects:
+        lines = [f"{progress.queries:,} suspects, on which {', '.join(pool.rows)} agree"]
+    else:
+        lines = [f"the first {pool.k} answers of {len(pool.rows)} rows to {len(pool.query_ids):,} queries"]
+        if progress.same_queries:
+            lines.append(
+                f"{progress.same_queries:,} queries have the same first {pool.k} answers in every row; "
+                "they come last"
+            )
+        if of_pool.labelled_queries:
+            lines.append(
+                f"labels decide what nobody judges, of {of_pool.labelled_queries:,} queries; --suspects asks "
+                "only where they may be wrong"
+            )
+    if absent:
+        lines.append(f"not ranked here, and left out: {', '.join(absent)}")
+    if progress.pairs:
+        lines.append(f"{progress.pairs:,} pairs are judged already")
+    return [*lines, f"judgements of {session.judge} go to {paths.JUDGEMENTS}"]

@@ -1,0 +1,158 @@
+"""The routes of the judging page's server: the page, its pictures, screens and judgements."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import jinja2
+from fastapi import FastAPI, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.staticfiles import StaticFiles
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.concurrency import run_in_threadpool
+from starlette.types import ASGIApp
+
+from lineup import paths
+from lineup.errors import sentence
+from lineup.judging.photos import Photos
+from lineup.judging.session import Screen, Session, UnknownPair
+from lineup.judging.standing import Standing
+from lineup.photos import prepared_images
+from lineup.web.assets import SHARED
+from lineup.web.security import Guard, Refusal, report_errors
+
+MAX_BODY_BYTES = 2**20
+SCREENS_AHEAD = 3  # the present one among them
+
+_PAGE = Path(__file__).parent / "page"
+# The image behind an id changes only with preprocess.shorter_side_px, so browsers may cache it.
+_IMAGE_CACHE_CONTROL = "private, max-age=600"
+
+_TAB = r"^[0-9a-f-]{3,64}$"
+_IMAGE_ID = r"^[0-9a-f]{64}$"
+TabName = Annotated[str, Query(pattern=_TAB)]
+
+
+class Judged(BaseModel):
+    """What the page sends after a screen.
+
+    marks: {gallery_id: relevance}, null where the person can't tell.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    tab: Annotated[str, Field(pattern=_TAB)]
+    query_id: Annotated[str, Field(pattern=_IMAGE_ID)]
+    marks: Annotated[
+        dict[Annotated[str, Field(pattern=_IMAGE_ID)], Literal[1, 0, -1] | None], Field(min_length=1)
+    ]
+
+
+def create(session: Session, photos: Photos, suspects: bool, names: Collection[str]) -> ASGIApp:
+    """The server's app.
+
+    Args:
+        suspects: whether only pairs are asked whose labels are in doubt.
+        names: the host names that requests may address; see `security.Guard`.
+    """
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    report_errors(app)
+    app.add_exception_handler(OSError, _disk_fault)
+    app.mount("/static", StaticFiles(directory=_PAGE / "static"))
+    app.mount("/shared", StaticFiles(directory=SHARED))
+    _add_page(app, session, photos, suspects)
+    _add_judging(app, session, photos)
+    return Guard(app, names)
+
+
+def _add_page(app: FastAPI, session: Session, photos: Photos, suspects: bool) -> None:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_PAGE), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    page = environment.get_template("index.html.j2")
+    settings = {
+        "judge": session.judge,
+        "k": session.pool.k,
+        "rows": len(session.pool.rows),
+        "suspects": suspects,
+    }
+
+    @app.get("/")
+    def index() -> HTMLResponse:
+        first = session.progress().pairs == 0  # the keys are shown then
+        return HTMLResponse(page.render(data={**settings, "first": first}))
+
+    @app.get("/images/{image_id}")
+    def image(image_id: str) -> Response:
+        data = prepared_images.read(paths.images("test"), image_id) if image_id in photos else None
+        if data is None:
+            raise Refusal(404, "the pool has no such image")
+        headers = {"Cache-Control": _IMAGE_CACHE_CONTROL}
+        return Response(data, media_type=prepared_images.media_type(data), headers=headers)
+
+
+def _add_judging(app: FastAPI, session: Session, photos: Photos) -> None:
+    standing = Standing(session.pool)
+
+    def next_screens(tab: str) -> dict[str, Any]:
+        screens = [_screen(screen, photos) for screen in session.screens(tab, SCREENS_AHEAD)]
+        return {"screens": screens, "progress": session.progress()._asdict()}
+
+    @app.get("/screens")
+    def screens(tab: TabName) -> dict[str, Any]:
+        return next_screens(tab)
+
+    @app.post("/judgements")
+    async def judge(request: Request) -> dict[str, Any]:
+        judged = await _judged(request)
+
+        def record() -> dict[str, Any]:
+            try:
+                session.record(judged.query_id, judged.marks)
+            except UnknownPair:
+                raise Refusal(409, "this screen is not of the present pool; reload the page") from None
+            return next_screens(judged.tab)
+
+        return await run_in_threadpool(record)
+
+    @app.get("/verdict")
+    def verdict() -> dict[str, Any]:
+        current = standing.verdict(session.judged())
+        if current is None:
+            return {"judged": 0, "queries": 0, "sentences": []}
+        return {"judged": current.judged, "queries": current.queries, "sentences": current.sentences}
+
+
+def _disk_fault(_: Request, error: Exception) -> JSONResponse:
+    """The sentence on a disk's fault; any other error of the system is a bug, and is printed."""
+    if (fault := sentence(error)) is None:
+        raise error
+    return JSONResponse({"error": fault}, 507)
+
+
+def _screen(screen: Screen, photos: Photos) -> dict[str, Any]:
+    return {
+        "query": asdict(photos.queries[screen.query_id]),
+        "pictures": [asdict(photos.gallery[image]) for image in screen.gallery_ids],
+        "same_set": screen.same_set,
+    }
+
+
+async def _judged(request: Request) -> Judged:
+    """The judgements in a request's body. Raises Refusal or RequestValidationError."""
+    # A browser asks before it sends this type for a page of another site.
+    if request.headers.get("content-type", "").partition(";")[0] != "application/json":
+        raise Refusal(415, "judgements are sent as application/json")
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > MAX_BODY_BYTES:
+            raise Refusal(413, f"a screen's judgements have at most {MAX_BODY_BYTES:,} bytes")
+    try:
+        return Judged.model_validate_json(bytes(body), strict=True)
+    except ValidationError as error:
+        raise RequestValidationError(error.errors(include_url=False)) from None

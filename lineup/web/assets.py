@@ -1,0 +1,7 @@
+"""The style and the scripts that pages share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+SHARED = Path(__file__).parent / "page"

@@ -1,0 +1,60 @@
+"""A command that serves a page, in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import requests
+
+from tests.support.project import ROOT
+
+
+def start(folder: Path, *command: str) -> subprocess.Popen[str]:
+    """`lineup <command>` in a folder."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "lineup", *command],
+        cwd=folder,
+        env=environment,
+        text=True,
+        preexec_fn=_heed_interrupts,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def _heed_interrupts() -> None:
+    """Ctrl-C is ignored by what a shell starts in the background, and so by its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def address(server: subprocess.Popen[str], page: str) -> str:
+    """What it prints once it listens, as in "search page: http://..."; requests wait until it answers."""
+    assert server.stdout and server.stderr
+    printed = ""
+    for line in server.stdout:
+        printed += line
+        if line.startswith(f"{page}: http://"):
+            return line.split()[2].rstrip("/")
+    raise AssertionError(printed + server.stderr.read())
+
+
+@contextmanager
+def serving(folder: Path, page: str, *command: str) -> Iterator[str]:
+    """The address, without a slash at its end. Whatever clients do, the server prints nothing more."""
+    server = start(folder, *command)
+    errors = ""
+    try:
+        url = address(server, page)
+        requests.get(url, timeout=60).raise_for_status()
+        yield url
+    finally:
+        server.terminate()
+        _, errors = server.communicate(timeout=60)
+    assert errors == ""

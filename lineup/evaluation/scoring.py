@@ -14,9 +14,9 @@ from lineup.evaluation import agreement, bounds, identification, metrics, signif
 from lineup.evaluation.bounds import Bounds
 from lineup.evaluation.judged_relevance import JudgedRelevance
 from lineup.evaluation.judgements import Judgement, latest, resolved
-from lineup.evaluation.query_tables import MOST_SUFFIX
 from lineup.evaluation.relevance import Relevance
 from lineup.evaluation.row_metrics import (
+    MOST_SUFFIX,
     Average,
     EditedCopies,
     Enlarged,

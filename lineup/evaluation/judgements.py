@@ -182,9 +182,7 @@ def resolved(judgements: Iterable[Judgement]) -> dict[tuple[str, str], int]:
 
 
 def _lines(judgements: Iterable[Judgement]) -> str:
-    return plain_csv_text(
-        ("" if cell is None else str(cell) for cell in judgement) for judgement in judgements
-    )
+    return plain_csv_text(judgements)  # csv writes None as an empty cell
 
 
 def _parsed(content: bytes, path: Path) -> Iterator[Judgement]:

@@ -115,6 +115,7 @@ def chart_data(
         "cutoffs": sorted(set(cutoffs)) if compared.metric_names else [],
         "matched": list(matched),
         "sweeps": [{"setting": setting, "points": [*values.items()]} for setting, values in sweeps],
+        "partial": any(row.metrics.partial for row in compared.rows),  # some answers were not judged
     }
 
 

@@ -1,7 +1,7 @@
 """The verdict while judging: how often it is wrong, how soon it comes, and how wide its intervals are.
 
 Run: python -m benchmarks.judging [--runs 1000] [--project FOLDER]
-Takes about 6 minutes on two cores.
+Takes about 4 minutes on two cores.
 Simulated rows rank 60 images for each query, and their true precision_10 is known. Each run judges the
 queries in another random order, and looks at the verdict after every query. With --project, the rankings of a
 project that has labels are judged instead, as someone would who knows the labels.

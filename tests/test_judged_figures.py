@@ -24,11 +24,13 @@ import stages.report
 import stages.slices
 from lineup import paths
 from lineup.commands import submit
+from lineup.errors import UserError
 from lineup.evaluation import bounds, judgements, metrics, query_tables, snapshot
 from lineup.evaluation.judged_relevance import JudgedRelevance, with_people
 from lineup.evaluation.judgements import Judgement
 from lineup.evaluation.pairs import compare_pairs
 from lineup.evaluation.relevance import Relevance, gallery_positions, load_relevance
+from lineup.evaluation.thresholds import Threshold
 from lineup.settings.params import load
 from lineup.storage import files, rankings
 from stages import compare, score
@@ -111,6 +113,8 @@ def test_figures_of_a_judged_query_by_hand() -> None:
         "agreements": [],
     }
     assert row["identification"] is None and row["unscored"] is None
+    with pytest.raises(UserError, match="some answers were not judged, so the row has no threshold"):
+        Threshold(fpir=0.01).of_row("row")
     figures = files.read_json(paths.METRICS)["row"]
     assert figures["precision_1"] == 1 and "map_at_r" not in figures, "the first metric that is exact"
 

@@ -32,10 +32,12 @@ class Threshold:
         """
         if self.score is not None:
             return self.score
-        identified = row_metrics.read(row).identification
+        metrics = row_metrics.read(row)
+        identified = metrics.identification
         file = paths.row_metrics(row)
         if identified is None:
-            raise UserError(f"{file}: nothing could be scored, so the row has no threshold; {_USE_A_SCORE}")
+            why = "some answers were not judged" if metrics.partial else "nothing could be scored"
+            raise UserError(f"{file}: {why}, so the row has no threshold; {_USE_A_SCORE}")
         scores = {point.target: point.threshold for point in identified.operating_points}
         if self.fpir in identified.unsupported:
             raise UserError(

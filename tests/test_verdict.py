@@ -302,3 +302,12 @@ def test_a_lead_that_the_rest_could_just_undo() -> None:
     found = verdict.from_answers(answers, {"a": np.array([[0.0, 1]]), "b": np.array([[0.0, 0]])})
     assert of_pair(found, "a", "b") == (0, 0.5, 0.5)
     assert not found.pairs[0].decided
+
+
+def test_larger_differences_take_fewer_screens() -> None:
+    """Medians of 50 runs; benchmarks/RESULTS.md has those of more runs and more rows."""
+    random = np.random.default_rng(2)
+    medians = [
+        np.median(judging.screens_until_decided(random, 50, apart, pairs=1)) for apart in (0.2, 0.1, 0.05)
+    ]
+    assert medians[0] < 30 < medians[1] < 60 < medians[2] < 130

@@ -33,7 +33,7 @@ from lineup.settings.params import load
 from lineup.storage import files, rankings
 from stages import compare, score
 from tests.support.collection import Image, clustered, params, search, write, write_embeddings, write_params
-from tests.support.project import tree
+from tests.support.project import repro, run, tree
 
 pytestmark = pytest.mark.usefixtures("empty_folder")
 
@@ -490,3 +490,19 @@ def test_a_submission_and_the_difference_to_an_earlier_commit_take_judgements(fl
     ]
     assert len(changed) == 1 and changed[0][0][1:] == changed[0][1][:2]
     assert names[pair[1]] == changed[0][0][0]
+
+
+@pytest.mark.slow
+def test_a_judgement_scores_and_compares_again_and_nothing_before_that(finished_copy: Path) -> None:
+    file = finished_copy / paths.JUDGEMENTS
+    read = rankings.read_ranking(finished_copy / paths.ranking("mobilenet_v2"))
+    relevant = int(read.positions[0, 0])
+    pair = str(read.query_ids[0]), str(read.gallery_ids[relevant])
+    judgements.append(file, [Judgement(*pair, 0, "ann", TIME)])
+    ran = {stage.split("@")[0] for stage in repro(finished_copy)}
+    assert ran == {"score", "slices", "compare", "report_row", "report"}
+    assert repro(finished_copy) == []
+    status = run("git", "status", "--porcelain", cwd=finished_copy).stdout
+    assert " M data/judgements.csv" in status and " M metrics/rows/mobilenet_v2.json" in status
+    row = files.read_json(finished_copy / paths.row_metrics("mobilenet_v2"))
+    assert row["people"]["pairs"] == 1 and "partial" not in row

@@ -10,7 +10,7 @@ import numpy as np
 from lineup.evaluation.comparison import Pair, is_exact
 from lineup.evaluation.metrics import MAIN_METRIC, top_k_name
 from lineup.evaluation.query_tables import Queries, is_scored
-from lineup.evaluation.row_metrics import RowMetrics
+from lineup.evaluation.row_metrics import MOST_SUFFIX, RowMetrics
 
 CURVE_DEPTH = 100
 QUALITY_DECIMALS = 4
@@ -45,10 +45,9 @@ def metrics(rows: Rows, metric_names: Sequence[str]) -> dict[str, dict[str, floa
         over_labels = row.quality[metric_names[0]].mean_over_labels if quality else None
         if over_labels is not None:
             quality[f"{metric_names[0]}_mean_over_labels"] = round(over_labels, QUALITY_DECIMALS)
-        ranges = {metric: row.range_of(metric) for metric in shown}
-        quality |= {
-            f"{metric}_most": round(own.most, QUALITY_DECIMALS) for metric, own in ranges.items() if own
-        }
+        for metric in shown:
+            if own := row.range_of(metric):
+                quality[f"{metric}{MOST_SUFFIX}"] = round(own.most, QUALITY_DECIMALS)
         if quality and row.partial:
             deepest = max(row.partial.judged_at, key=int)
             quality[f"judged_{deepest}"] = round(row.partial.judged_at[deepest], QUALITY_DECIMALS)

@@ -107,8 +107,12 @@ def append(path: Path, judgements: Sequence[Judgement]) -> None:
         OSError: the disk fails; it names the file.
     """
     text = _lines(judgements)
-    for _ in _parsed(text.encode(), path, ValueError):
-        pass
+    try:
+        parsed = [*_parsed(text.encode(), path)]
+    except UserError as error:
+        raise ValueError(str(error)) from None
+    if parsed != list(judgements):
+        raise ValueError(f"{path}: a judgement has characters that its line can't hold")
     with naming(path), _opened(path) as file:
         end = _end_of_whole_lines(file, path)
         content = (text if end else _HEADER + text).encode()
@@ -178,28 +182,19 @@ def resolved(judgements: Iterable[Judgement]) -> dict[tuple[str, str], int]:
 
 
 def _lines(judgements: Iterable[Judgement]) -> str:
-    return plain_csv_text(
-        ("" if cell is None else str(cell) for cell in judgement) for judgement in judgements
-    )
+    return plain_csv_text(judgements)  # csv writes None as an empty cell
 
 
-def _parsed(
-    content: bytes, path: Path, error: type[UserError | ValueError] = UserError
-) -> Iterator[Judgement]:
+def _parsed(content: bytes, path: Path) -> Iterator[Judgement]:
     """The judgements of whole lines. Git repeats the header where it has merged two new files."""
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as fault:
         number = content.count(b"\n", 0, fault.start) + 1
-        raise error(f"{path}: line {number}: is not UTF-8; save the file as UTF-8") from None
+        raise UserError(f"{path}: line {number}: is not UTF-8; save the file as UTF-8") from None
     for number, line in enumerate(text.split("\n"), 1):
-        cells = _cells(line)
-        if cells == COLUMNS or not line.strip():
-            continue
-        if fault := _fault(line, cells):
-            raise error(f"{path}: line {number}: {fault}")
-        query, gallery, relevance, judge, time = cells
-        yield Judgement(query, gallery, _RELEVANCE[relevance], judge, time)
+        if line.strip() and (cells := _cells(line)) != COLUMNS:
+            yield _judgement(line, cells, f"{path}: line {number}")
 
 
 def _cells(line: str) -> tuple[str, ...]:
@@ -207,23 +202,32 @@ def _cells(line: str) -> tuple[str, ...]:
     return tuple(cell.strip('"') for cell in line.removesuffix("\r").split(","))
 
 
-def _fault(line: str, cells: tuple[str, ...]) -> str | None:
-    """What is wrong with a line and how to mend it; None if nothing is."""
+def _judgement(line: str, cells: tuple[str, ...], source: str) -> Judgement:
+    """The judgement of a line. Raises UserError if it has a fault; `source` begins the message."""
     if _is_conflict_marker(line):
-        return "is left from a merge; keep the lines of both sides, and remove this one"
+        raise UserError(f"{source}: is left from a merge; keep the lines of both sides, and remove this one")
     if len(cells) != len(COLUMNS):
-        return f"has {len(cells)} cells, not {len(COLUMNS)} ({', '.join(COLUMNS)}); mend or remove the line"
+        raise UserError(
+            f"{source}: has {len(cells)} cells, not {len(COLUMNS)} ({', '.join(COLUMNS)}); "
+            "mend or remove the line"
+        )
     query, gallery, relevance, judge, time = cells
     for name, image_id in (("query", query), ("gallery", gallery)):
         if not _is_image_id(image_id):
-            return f"{name}: {printable(image_id, 80)!r} is not an image_id; copy it from another line"
+            raise UserError(
+                f"{source}: {name}: {printable(image_id, 80)!r} is not an image_id; "
+                "remove the line, or restore it from git"
+            )
     if relevance not in _RELEVANCE:
-        return f"relevance: {printable(relevance, 80)!r} is unknown; use 1, 0 or -1, or nothing"
+        shown = printable(relevance, 80)
+        raise UserError(f"{source}: relevance: {shown!r} is unknown; use 1, 0 or -1, or leave it empty")
     if not _is_judge(judge):
-        return f"judge: {printable(judge, 80)!r} can't be used; use letters and digits"
+        raise UserError(f"{source}: judge: {printable(judge, 80)!r} can't be used; use letters and digits")
     if not _is_time(time):
-        return f"time: {printable(time, 80)!r} is not a time in UTC; write it as 2026-11-27T05:00:00Z"
-    return None
+        raise UserError(
+            f"{source}: time: {printable(time, 80)!r} is not a time in UTC; write it as 2026-11-27T05:00:00Z"
+        )
+    return Judgement(query, gallery, _RELEVANCE[relevance], judge, time)
 
 
 def _without_cut_off_line(content: bytes) -> tuple[bytes, bool]:

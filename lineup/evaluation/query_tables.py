@@ -11,13 +11,11 @@ import pyarrow as pa
 from lineup import paths
 from lineup.errors import UserError
 from lineup.evaluation.metrics import MAIN_METRIC
-from lineup.evaluation.row_metrics import RowMetrics
+from lineup.evaluation.row_metrics import MOST_SUFFIX, RowMetrics
 from lineup.storage import csv_files
 
 Queries = Mapping[str, pa.Table]  # By row; the same queries in the same order.
 FloatArray = npt.NDArray[np.float64]
-
-MOST_SUFFIX = "_most"  # of a column with the greatest values of a metric whose own are the least
 
 
 def read_all(rows: Mapping[str, RowMetrics], metric_names: Sequence[str]) -> Queries:

@@ -16,6 +16,8 @@ from lineup.storage import files
 _ROWS_SHOWN = 3
 # Metrics that divide by the number of all relevant images, which nobody knows where pairs are not judged.
 OF_ALL_RELEVANT = ("map_", "r_precision", "recall_")
+# Of the column and the figure with the greatest value of a metric whose own is the least.
+MOST_SUFFIX = "_most"
 # Written where people judged, so that the files of collections without judgements stay as they are.
 _OF_JUDGEMENTS = ("people", "partial")
 

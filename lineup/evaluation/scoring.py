@@ -14,9 +14,9 @@ from lineup.evaluation import agreement, bounds, identification, metrics, signif
 from lineup.evaluation.bounds import Bounds
 from lineup.evaluation.judged_relevance import JudgedRelevance
 from lineup.evaluation.judgements import Judgement, latest, resolved
-from lineup.evaluation.query_tables import MOST_SUFFIX
 from lineup.evaluation.relevance import Relevance
 from lineup.evaluation.row_metrics import (
+    MOST_SUFFIX,
     Average,
     EditedCopies,
     Enlarged,
@@ -117,7 +117,7 @@ def score(positions: IntArray, relevance: Relevance, cutoffs: Sequence[int]) -> 
         scored |= relevance.is_judged() & may_have_more
         known = relevance.is_known_at(positions)
         wrong &= known
-        values = {name: np.where(scored, np.nan_to_num(value), np.nan) for name, value in values.items()}
+        values = {name: _nan_unless(scored, np.nan_to_num(value)) for name, value in values.items()}
         if (scored & may_have_more).any():
             unknown = _unknown_answers(relevant, known, positions >= 0, num_relevant, scored, cutoffs)
     return Scores(
@@ -146,11 +146,15 @@ def _unknown_answers(
     """
     ranges = {}
     for name, ends in bounds.per_query(relevant, known, num_relevant, cutoffs).items():
-        least, most = (np.round(np.where(scored, end, np.nan), DECIMALS) for end in ends)
+        least, most = (_nan_unless(scored, np.round(end, DECIMALS)) for end in ends)
         if not np.array_equal(least, most, equal_nan=True):
             ranges[name] = Bounds(least, most)
     judged_at = {k: bounds.judged_at_k(known, has_image | ~known, k) for k in sorted(set(cutoffs))}
     return UnknownAnswers(ranges, judged_at)
+
+
+def _nan_unless(scored: BoolArray, values: FloatArray) -> FloatArray:
+    return np.where(scored, values, np.nan).astype(np.float64)
 
 
 def averages(scores: Scores, relevance: Relevance, samples: int, seed: int) -> dict[str, Average]:

@@ -94,6 +94,7 @@ def chart_data(
         "costs": [_axis(key, cost) for key, cost in COSTS.items() if any(row["costs"][key] for row in rows)],
         "cutoffs": sorted(set(cutoffs)) if compared.metric_names else [],
         "matched": list(matched),
+        "partial": any(row.metrics.partial for row in compared.rows),  # some answers were not judged
     }
 
 

@@ -31,7 +31,7 @@
     return el("article", { class: "query", "data-query": q },
       el("figure", { class: "asked" }, Pictures.look("queries", q, `Query ${label}`, () => Viewer.open(q, shown.find((name) => rows[name]) ?? Page.order[0])),
         el("figcaption", {}, el("b", {}, label), Page.path("queries", q),
-          Page.scored ? el("span", { class: "quiet" }, r ? `${r} right in the gallery` : "no right image in the gallery") : null, save, fault)),
+          Page.scored ? el("span", { class: "quiet" }, r ? `${r} right in the gallery` : Page.charts.partial ? "no right image is known" : "no right image in the gallery") : null, save, fault)),
       el("div", { class: "answers" }, shown.map((name) => answersOf(name, q))));
   }
 

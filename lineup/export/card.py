@@ -140,6 +140,8 @@ def _files(settings: JsonObject) -> list[tuple[str, str]]:
         )
         if encoder["text"]:
             listed.append((encoder["text"]["file"], f"the text tower of {name}"))
+            if encoder["text"]["tokenizer"]:
+                listed.append((encoder["text"]["tokenizer"], "its tokenizer, for the package `tokenizers`"))
     listed += [(space["index"], f"the FAISS index of {name}") for name, space in settings["spaces"].items()]
     columns = " and ".join(f"`{space['column']}`" for space in settings["spaces"].values())
     return [

@@ -115,8 +115,9 @@ class Collection:
         self._client.drop_collection(self._name)
 
     def photos(self) -> Iterator[Photo]:
-        """Milvus reads only collections with an index, and those that are loaded."""
-        self._create_index({})
+        """A server reads only collections with an index, and those that are loaded."""
+        if self._file is None and self._index_settings() is None:
+            self._create_index(_DEFAULT_INDEX)
         self._load()
         batches = self._client.query_iterator(
             self._name,
@@ -149,34 +150,33 @@ class Collection:
         self._client.delete(self._name, ids=list(image_ids))
 
     def build_index(self, settings: Settings, changed: bool) -> None:
-        """Milvus brings an existing index up to date by itself, so only other settings build it again."""
+        """A server brings an existing index up to date by itself; Milvus Lite's is built again.
+
+        Milvus Lite builds in the background, calls the index finished meanwhile, and may read half a file of
+        it. Dropping waits for the background; and what is created after flushing is built by loading.
+        """
         existing = self._index_settings()
-        if existing is None or (settings and existing != {**_DEFAULT_INDEX, **settings}):
-            self._create_index(settings)
-        if changed:
+        wanted = {**_DEFAULT_INDEX, **settings} if settings or existing is None else existing
+        if existing != wanted or (changed and self._file is not None):
+            if existing is not None:
+                self._client.release_collection(self._name)
+                self._client.drop_index(self._name, self._described_index()["index_name"])
             self._client.flush(self._name)
-        if self._file is not None:
-            # Milvus Lite says that an index is finished while it builds it; loading waits for it.
-            self._client.release_collection(self._name)
+            self._create_index(wanted)
             self._loaded = False
+        elif changed:
+            self._client.flush(self._name)
         while int(self._described_index().get("pending_index_rows") or 0):
             time.sleep(_SECONDS_BETWEEN_LOOKS)
         self._load()
 
     def _create_index(self, settings: Settings) -> None:
-        """Creates the index, or with settings, creates it again."""
-        if self._index_settings() is not None:
-            if not settings:
-                return
-            self._client.release_collection(self._name)
-            self._client.drop_index(self._name, self._described_index()["index_name"])
-            self._loaded = False
         parameters = self._client.prepare_index_params()
         parameters.add_index(
             "embedding",
             index_type="HNSW",
             metric_type=_METRICS[self._origin.metric],
-            params={"params": {**_DEFAULT_INDEX, **settings}},  # Milvus Lite reads nothing beside "params"
+            params={"params": dict(settings)},  # Milvus Lite reads nothing beside "params"
         )
         self._client.create_index(self._name, parameters)
 

@@ -85,7 +85,7 @@ class Collection(Protocol):
         ...
 
     def create(self, provenance: Provenance) -> None:
-        """Creates the collection, empty and without an index. UserError if it cannot hold such vectors."""
+        """Creates the collection, empty. UserError if it cannot hold such vectors."""
         ...
 
     def drop(self) -> None:

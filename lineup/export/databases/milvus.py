@@ -94,7 +94,7 @@ class Collection:
         return next(filter(None, map(Provenance.from_text, texts)), None)
 
     def create(self, provenance: Provenance) -> None:
-        """The fields are image_id, label, paths and embedding."""
+        """The fields are image_id, label, paths and embedding. Without an index, a server reads nothing."""
         text = provenance.as_text()
         schema = self._client.create_schema(auto_id=False, enable_dynamic_field=False, description=text)
         schema.add_field("image_id", DataType.VARCHAR, max_length=64, is_primary=True)
@@ -108,6 +108,7 @@ class Collection:
         )
         schema.add_field("embedding", DataType.FLOAT_VECTOR, dim=provenance.dim)
         self._client.create_collection(self._name, schema=schema, properties={_PROPERTY: text})
+        self._create_index(_DEFAULT_INDEX)
 
     def drop(self) -> None:
         """Drops the collection with its index."""
@@ -115,8 +116,7 @@ class Collection:
         self._client.drop_collection(self._name)
 
     def photos(self) -> Iterator[Photo]:
-        """Milvus reads only collections with an index, and those that are loaded."""
-        self._create_index({})
+        """Milvus reads only collections that are loaded."""
         self._load()
         batches = self._client.query_iterator(
             self._name,
@@ -149,34 +149,35 @@ class Collection:
         self._client.delete(self._name, ids=list(image_ids))
 
     def build_index(self, settings: Settings, changed: bool) -> None:
-        """Milvus brings an existing index up to date by itself, so only other settings build it again."""
+        """A server brings an existing index up to date by itself; Milvus Lite's is built again.
+
+        Milvus Lite builds in the background, calls the index finished meanwhile, and may read half a file of
+        it. Of a released collection it builds nothing, dropping waits for what is being built, and creating
+        waits for the index.
+        """
         existing = self._index_settings()
-        if existing is None or (settings and existing != {**_DEFAULT_INDEX, **settings}):
-            self._create_index(settings)
-        if changed:
-            self._client.flush(self._name)
-        if self._file is not None:
-            # Milvus Lite says that an index is finished while it builds it; loading waits for it.
+        wanted = {**_DEFAULT_INDEX, **settings} if settings or existing is None else existing
+        again = existing != wanted or (changed and self._file is not None)
+        if again:
             self._client.release_collection(self._name)
             self._loaded = False
+        if changed:
+            self._client.flush(self._name)
+        if again:
+            if existing is not None:
+                self._client.drop_index(self._name, self._described_index()["index_name"])
+            self._create_index(wanted)
         while int(self._described_index().get("pending_index_rows") or 0):
             time.sleep(_SECONDS_BETWEEN_LOOKS)
         self._load()
 
     def _create_index(self, settings: Settings) -> None:
-        """Creates the index, or with settings, creates it again."""
-        if self._index_settings() is not None:
-            if not settings:
-                return
-            self._client.release_collection(self._name)
-            self._client.drop_index(self._name, self._described_index()["index_name"])
-            self._loaded = False
         parameters = self._client.prepare_index_params()
         parameters.add_index(
             "embedding",
             index_type="HNSW",
             metric_type=_METRICS[self._origin.metric],
-            params={"params": {**_DEFAULT_INDEX, **settings}},  # Milvus Lite reads nothing beside "params"
+            params={"params": dict(settings)},  # Milvus Lite reads nothing beside "params"
         )
         self._client.create_index(self._name, parameters)
 

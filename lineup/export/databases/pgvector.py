@@ -33,7 +33,7 @@ _CONNECT_SECONDS = 10
 _MOST_DIMENSIONS_OF_VECTOR, _MOST_DIMENSIONS_OF_HALFVEC = 2_000, 4_000
 _FIRST_WITH_HALFVEC = (0, 7)
 _DEFAULT_INDEX = {"m": 16, "ef_construction": 64}
-_OPERATORS = {"cosine": ("cosine_ops", "<=>"), "l2": ("l2_ops", "<->")}
+_OPERATORS = {"cosine": ("cosine_ops", sql.SQL("<=>")), "l2": ("l2_ops", sql.SQL("<->"))}
 _PHOTOS_PER_FETCH = 10_000
 
 
@@ -253,9 +253,9 @@ class Collection:
         return sql.SQL("SELECT image_id FROM {} ORDER BY {} {} {}::{} LIMIT {}").format(
             self._table,
             self._compared,
-            sql.SQL(_OPERATORS[self._origin.metric][1]),
+            _OPERATORS[self._origin.metric][1],
             vector,
-            sql.SQL(f"{self._type}({self._origin.dim})"),  # type: ignore[arg-type]
+            sql.SQL("{}({})").format(sql.Identifier(self._type), sql.Literal(self._origin.dim)),
             sql.Literal(k),
         )
 

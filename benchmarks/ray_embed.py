@@ -70,6 +70,7 @@ class Recorder:
 @contextmanager
 def three_nodes() -> Iterator[None]:
     """A cluster on this machine, to which RAY_ADDRESS leads."""
+    import ray
     from ray.cluster_utils import Cluster
 
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -82,6 +83,7 @@ def three_nodes() -> Iterator[None]:
         cluster.connect()
         yield
     finally:
+        ray.shutdown()
         nodes.shutdown()
 
 

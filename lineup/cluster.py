@@ -72,6 +72,11 @@ def address() -> str | None:
     return os.environ.get(ADDRESS_VARIABLE, "").strip() or None
 
 
+def is_client() -> bool:
+    """Whether the address is one of Ray's client, for which this machine is no node of the cluster."""
+    return (address() or "").startswith(CLIENT_PREFIX)
+
+
 @cache
 def connect() -> Any:
     """Connects this process to the cluster, the first time that it is called.

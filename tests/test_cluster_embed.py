@@ -24,9 +24,10 @@ from tqdm import tqdm
 
 from lineup import cluster, paths
 from lineup.commands import check
-from lineup.embedding import cluster_computation, computation, job, missing_photos
+from lineup.embedding import cluster_computation, cluster_stream, computation, job, missing_photos
 from lineup.embedding.attempts import Attempts
-from lineup.embedding.cluster_computation import Crew, KnownKeys
+from lineup.embedding.cluster_computation import KnownKeys
+from lineup.embedding.cluster_stream import Crew
 from lineup.embedding.cluster_worker import Work, Worker
 from lineup.embedding.job import EmbedJob
 from lineup.embedding.vector_cache import VectorCache
@@ -124,6 +125,17 @@ def test_the_bytes_are_those_of_one_machine(on_cluster: Any, monkeypatch: pytest
 
 
 @pytest.mark.slow
+def test_a_relay_gives_the_same_bytes(on_cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As through Ray's client, on which the relay relies for nothing but calls."""
+    place("a")
+    prepare(PHOTOS)
+    expected = local_result(monkeypatch)
+    monkeypatch.setattr(cluster, "is_client", lambda: True)
+    assert run()["computed"] == len(PHOTOS)
+    assert result() == expected
+
+
+@pytest.mark.slow
 def test_a_worker_and_a_node_that_die_cost_nothing_but_time(
     on_cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -133,7 +145,7 @@ def test_a_worker_and_a_node_that_die_cost_nothing_but_time(
     expected = local_result(monkeypatch)
     (tmp_path / "killed").mkdir()
     last = max(PHOTOS, key=identify)
-    monkeypatch.setattr(cluster_computation, "Worker", killing(tmp_path / "killed", last, 1))
+    monkeypatch.setattr(cluster_stream, "Worker", killing(tmp_path / "killed", last, 1))
     added, dying = VectorCache.add, [sorted(on_cluster.worker_nodes, key=id)[0]]
 
     def add(self: VectorCache, ids: Any, vectors: Any) -> None:
@@ -158,7 +170,7 @@ def test_a_photo_that_ends_three_workers_is_named(
     prepare(PHOTOS)
     (tmp_path / "killed").mkdir()
     poison = max(PHOTOS, key=identify)
-    monkeypatch.setattr(cluster_computation, "Worker", killing(tmp_path / "killed", poison, 99))
+    monkeypatch.setattr(cluster_stream, "Worker", killing(tmp_path / "killed", poison, 99))
     with pytest.raises(
         UserError, match=rf"^image_id {identify(poison)} has ended 3 worker processes; remove"
     ):

@@ -110,6 +110,8 @@ DECIDES_NOTHING = {
     "lineup.cluster",
     "lineup.embedding.attempts",
     "lineup.embedding.cluster_computation",
+    "lineup.embedding.cluster_relay",
+    "lineup.embedding.cluster_stream",
     "lineup.embedding.cluster_worker",
     "lineup.embedding.dvc_cache",
     "lineup.embedding.pixel_cache",

@@ -1,7 +1,7 @@
 """Missing vectors, computed on the cluster: photos go out in batches, and their vectors go into the cache.
 
-A task on this machine's node reads the shards, as it is the only one that needs them. Ray Data holds it back
-when the workers are busy, so that no more than a few batches for each worker are in memory anywhere.
+A task on this machine's node reads the shards, so that no other node needs them. Ray Data holds it back once
+the photos on their way fill their share of Ray's object store: memory does not grow with their number.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ from tqdm import tqdm
 
 from lineup import cluster, paths
 from lineup.cluster import Cluster
-from lineup.embedding import cache_key, inference, missing_photos
+from lineup.embedding import cache_key, cluster_relay, cluster_stream, inference, missing_photos
 from lineup.embedding.attempts import Attempts
-from lineup.embedding.cluster_worker import PHOTOS, Work, Worker
+from lineup.embedding.cluster_relay import RelayFault
+from lineup.embedding.cluster_stream import Crew
+from lineup.embedding.cluster_worker import PHOTOS, Work
 from lineup.embedding.inference import EncodedImage
 from lineup.embedding.job import EmbedJob
 from lineup.embedding.missing_photos import MissingPhoto
@@ -43,21 +45,10 @@ _BATCH_BYTES = 16 * 2**20
 # Of few photos, every worker gets some batches.
 _LEAST_BATCHES_PER_WORKER = 4
 _LEAST_PHOTOS_PER_BATCH = 8
-# Batches that a worker computes at a time, so that its threads don't wait for the next batch.
-_BATCHES_AT_A_TIME = 2
 _MAX_THREADS_PER_WORKER = 8
 # The least share of the processors that workers of equal size must use.
 _LEAST_SHARE_USED = 0.9
 _IMAGE_ID = re.compile("^image_id ([0-9a-f]{64})")
-
-
-@dataclass(frozen=True)
-class Crew:
-    """How many workers there are at first, and what each takes."""
-
-    workers: int
-    threads: int
-    gpus: int
 
 
 def compute(job: EmbedJob, embed: Embed, progress: tqdm) -> None:
@@ -67,11 +58,6 @@ def compute(job: EmbedJob, embed: Embed, progress: tqdm) -> None:
         UserError: names the photo that has no vector, or says what is wrong with the cluster.
     """
     ray = cluster.connect()
-    if str(cluster.address()).startswith(cluster.CLIENT_PREFIX):
-        raise UserError(
-            f"{cluster.ADDRESS_VARIABLE}: {cluster.address()} is Ray's client, through which Ray Data can't "
-            f"read this machine's photos; run on a node of the cluster, with {cluster.ADDRESS_VARIABLE}=auto"
-        )
     missing = _missing(job)
     if not missing:
         return
@@ -170,7 +156,7 @@ def _round(ray: Any, job: EmbedJob, work: Work, crew: Crew, missing: int, progre
         for rows in results:
             for row in rows.to_pylist():
                 _take(job, row, progress)
-    except (RayError, ExecutionTimeoutError) as error:
+    except (RayError, ExecutionTimeoutError, RelayFault) as error:
         return reason(getattr(error, "cause", None) or error)  # an error of a task names its cause last
     finally:
         results.close()
@@ -190,47 +176,14 @@ def _take(job: EmbedJob, row: dict[str, Any], progress: tqdm) -> None:
 
 def _vectors(ray: Any, job: EmbedJob, work: Work, crew: Crew, missing: int) -> Generator[pa.Table]:
     """Tables of cluster_worker.VECTORS, in any order."""
-    from ray.data import ActorPoolStrategy
-
     per_worker = -(-missing // (_LEAST_BATCHES_PER_WORKER * crew.workers))
     photos_per_batch = min(_PHOTOS_PER_THREAD * crew.threads, max(per_worker, _LEAST_PHOTOS_PER_BATCH))
-    folder, cached = paths.images(job.part).resolve(), ray.put(job.cache.ids())
-    here = {cluster.NODE_LABEL: ray.get_runtime_context().get_node_id()}
-    _configure_data()
-    batches = ray.data.from_items([{"folder": 0}]).map_batches(
-        read_batches,
-        fn_kwargs={"folder": folder, "photos_per_batch": photos_per_batch, "cached": cached},
-        batch_format="pyarrow",
-        num_cpus=0,
-        label_selector=here,
-    )
-    vectors = batches.map_batches(
-        Worker,
-        batch_size=1,
-        batch_format="pyarrow",
-        fn_constructor_args=(work,),
-        compute=ActorPoolStrategy(
-            min_size=1,
-            initial_size=crew.workers,
-            max_size=crew.workers,
-            max_tasks_in_flight_per_actor=2 * _BATCHES_AT_A_TIME,
-            max_concurrent_calls_per_actor=_BATCHES_AT_A_TIME,
-            enable_true_multi_threading=True,
-        ),
-        num_cpus=crew.threads,
-        num_gpus=crew.gpus or None,
-    )
-    yield from vectors.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
-
-
-def _configure_data() -> None:
-    """Lets Ray Data send each row by itself, without progress bars."""
-    from ray.data import DataContext
-
-    context = DataContext.get_current()
-    context.target_max_block_size = 1  # a row is larger, and is a block of its own
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
+    folder, keys = paths.images(job.part).resolve(), job.cache.ids()
+    if cluster.is_client():
+        yield from cluster_relay.vectors(ray, work, crew, _batches(folder, photos_per_batch, KnownKeys(keys)))
+    else:
+        source = {"folder": folder, "photos_per_batch": photos_per_batch, "cached": ray.put(keys)}
+        yield from cluster_stream.vectors(ray, work, crew, read_batches, source)
 
 
 def read_batches(_: pa.Table, folder: Path, photos_per_batch: int, cached: Any) -> Iterator[pa.Table]:
@@ -244,9 +197,13 @@ def read_batches(_: pa.Table, folder: Path, photos_per_batch: int, cached: Any) 
     """
     import ray
 
+    yield from _batches(folder, photos_per_batch, KnownKeys(ray.get(cached)))
+
+
+def _batches(folder: Path, photos_per_batch: int, cached: KnownKeys) -> Iterator[pa.Table]:
     batch: list[MissingPhoto] = []
     size = 0
-    for photo in missing_photos.read(folder, KnownKeys(ray.get(cached))):
+    for photo in missing_photos.read(folder, cached):
         batch.append(photo)
         size += len(photo.content)
         if len(batch) == photos_per_batch or size >= _BATCH_BYTES:

@@ -74,8 +74,8 @@ def test_parts_of_any_size_give_the_bytes_of_one_piece(
     tmp_path_factory: pytest.TempPathFactory, metric: exact.Metric, images: int, rows: int, k: int, seed: int
 ) -> None:
     random = np.random.default_rng(seed)
-    vectors = random.integers(-1, 2, (images, 3)).astype(np.float32) + np.float32(
-        [5, 0, 0]
+    vectors = random.integers(-1, 2, (images, 3)).astype(np.float32) + np.array(
+        [5, 0, 0], np.float32
     )  # many equal ones
     queries = prepared(
         metric, np.concatenate([vectors[:2], random.standard_normal((3, 3)).astype(np.float32)])

@@ -1,7 +1,7 @@
 """Missing vectors, computed on the cluster: photos go out in batches, and their vectors go into the cache.
 
-A task on this machine's node reads the shards, as it is the only one that needs them. Ray Data holds it back
-when the workers are busy, so that no more than a few batches for each worker are in memory anywhere.
+A task on this machine's node reads the shards, so that no other node needs them. Ray Data holds it back once
+the photos on their way fill their share of Ray's object store: memory does not grow with their number.
 """
 
 from __future__ import annotations

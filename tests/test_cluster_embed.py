@@ -6,7 +6,6 @@ The cluster is a real one of three nodes on this machine.
 from __future__ import annotations
 
 import dataclasses
-import logging
 import os
 import re
 import subprocess
@@ -231,7 +230,7 @@ def test_other_versions_on_a_node_are_named(on_cluster: Any) -> None:
 
 @pytest.mark.slow
 def test_preprocess_writes_the_same_files(
-    on_cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    on_cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Also where a photo ends every process that examines it on the cluster."""
     for number, photo in enumerate([*PHOTOS[:70], photograph(1000, 900, 700), b"no image"]):
@@ -252,16 +251,14 @@ def test_preprocess_writes_the_same_files(
         return examine(folders, names)
 
     monkeypatch.setattr(cluster_scan, "_examine_task", deadly)
-    with caplog.at_level(logging.INFO):
-        preprocess.main()
-    assert "examining the photos on the Ray cluster: 3 nodes, 2 CPUs, 0 GPUs" in caplog.text
-    assert "lost the processes of a task" in caplog.text
+    preprocess.main()
+    printed = capsys.readouterr().err
+    assert "examining the photos on the Ray cluster: 3 nodes, 2 CPUs, 0 GPUs" in printed
+    assert "lost the processes of a task" in printed
     assert tree(paths.PREPARED) == expected
     monkeypatch.setattr(paths, "RAW", Path("/proc/self/cwd/data/raw"))  # another folder in each process
-    caplog.clear()
-    with caplog.at_level(logging.INFO):
-        preprocess.main()
-    assert "examining the photos on this machine" in caplog.text
+    preprocess.main()
+    assert "examining the photos on this machine" in capsys.readouterr().err
     assert tree(paths.PREPARED) == expected
 
 

@@ -54,7 +54,8 @@ def try_engine(ray: Any, size: Cluster, folder: Path, photo: bytes, embed: Embed
                 f"{_MAX_WAIT_SECONDS:.0f} s; look with `ray status` at what keeps them busy"
             ) from None
         except ray.exceptions.RayError as error:
-            raise UserError(f"{cluster.ADDRESS_VARIABLE}: a node can't compute ({reason(error)})") from None
+            why = reason(getattr(error, "cause", None) or error)  # an error of a task names its cause last
+            raise UserError(f"{cluster.ADDRESS_VARIABLE}: a node can't compute ({why})") from None
         if not faults:
             return engine.described, len(nodes)
         if engine == engines[-1]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 
@@ -74,16 +75,17 @@ def test_rows_of_one_network_share_the_median_of_what_was_measured_of_each(metri
 
 @pytest.mark.parametrize("changed", ["engine", "precision", "device"])
 def test_another_engine_precision_or_device_is_another_speed(changed: str, metrics: RowMetrics) -> None:
+    other: dict[str, Any] = {changed: "another"}
     compared = comparable(
         metrics,
         measured.latency("a", images_per_second=(100.0,)),
-        measured.latency("b", images_per_second=(300.0,), **{changed: "another"}),
+        measured.latency("b", images_per_second=(300.0,), **other),
     )
     assert compared["a"].embedding and compared["a"].embedding.median == 100.0
 
 
 def test_what_others_took_is_added_on_a_processor_and_not_on_a_gpu(metrics: RowMetrics) -> None:
-    busy = {"images_per_second": (100.0,), "per_second": (80.0,), "slowdown": 3.0}
+    busy: dict[str, Any] = {"images_per_second": (100.0,), "per_second": (80.0,), "slowdown": 3.0}
     compared = comparable(
         metrics,
         measured.latency("a", **busy),

@@ -50,9 +50,13 @@ class RunningCost:
     of_a_device: bool = True
 
 
+def _dollars_month(running: RunningCosts) -> float | None:
+    return running.dollars.month if running.dollars else None
+
+
 # What rows are chosen by comes first.
 RUNNING_COSTS = {
-    "dollars_month": RunningCost("$ a month", lambda running: running.dollars and running.dollars.month),
+    "dollars_month": RunningCost("$ a month", _dollars_month),
     "p50_ms": RunningCost("ms per query, from the photo's file on", lambda running: running.speed.p50.total),
 }
 COSTS = {

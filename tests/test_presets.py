@@ -59,6 +59,7 @@ def test_parameters_are_those_of_open_clips_image_tower(
 ) -> None:
     with torch.device("meta"):
         module = open_clip.create_model(name, load_weights=False, device="meta")
+    assert isinstance(module.visual, torch.nn.Module)
     assert parameters(module.visual) == pytest.approx(float(millions), rel=0.02)
 
 

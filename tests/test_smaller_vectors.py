@@ -17,7 +17,7 @@ from lineup.refinements import refinement as refinements
 from lineup.refinements.hits import Hits
 from lineup.refinements.quantise import BinarySpace, Int8Space
 from lineup.refinements.refinement import RefinementInput, VectorSpace
-from lineup.search import exact
+from lineup.search import exact, parted_index
 from lineup.search.exact import Metric, Positions, Vectors
 from lineup.search.gallery import Gallery
 from lineup.settings.refinement import Quantise, RefinementSettings, Truncate
@@ -164,7 +164,7 @@ def test_as_many_candidates_as_images_give_the_exact_ranking(to: str, metric: Me
     method = quantised(to, rescore=6)
     task = given_to(method, images, queries, 10, metric)
     space = task.vector_space()
-    expected = Hits(*exact.nearest(space.index, space.queries, 10, NOT_EXCLUDED))
+    expected = Hits(*parted_index.nearest(space.index, space.queries, 10, NOT_EXCLUDED))
     ranked = method.rank(task)
     assert np.array_equal(ranked.positions, expected.positions)
     assert np.array_equal(ranked.scores, expected.scores)
@@ -180,8 +180,10 @@ def test_scores_are_exact_and_more_candidates_find_more(to: str) -> None:
         task = given_to(method, images, queries, 10)
         space = task.vector_space()
         ranked = method.rank(task)
-        assert np.array_equal(ranked.scores, exact.pairwise(space.index, space.queries, ranked.positions))
-        truth, _ = exact.nearest(space.index, space.queries, 10, NOT_EXCLUDED)
+        assert np.array_equal(
+            ranked.scores, parted_index.pairwise(space.index, space.queries, ranked.positions)
+        )
+        truth, _ = parted_index.nearest(space.index, space.queries, 10, NOT_EXCLUDED)
         recalls.append(np.mean([len({*a} & {*b}) / 10 for a, b in zip(ranked.positions, truth, strict=True)]))
     assert recalls == sorted(recalls)
     assert recalls[0] > (0.9 if to == "int8" else 0.15)  # 10 of 400 at random are 0.025

@@ -26,7 +26,7 @@ from lineup.errors import UserError, explained
 from lineup.refinements import hits
 from lineup.refinements.hits import Hits
 from lineup.refinements.refinement import LearnedSpace, Refinement, RefinementInput
-from lineup.search import approximate, exact
+from lineup.search import approximate, exact, parted_index
 from lineup.search.approximate import IndexSetup, StoredAs
 from lineup.search.exact import Metric, Positions, Vectors
 from lineup.search.gallery import Gallery
@@ -179,5 +179,5 @@ class Method(Refinement[Quantise]):
         space, learned = given.vector_space(), given.learned
         assert isinstance(learned, QuantisedSpace), "what `learn` or `load` returned"
         positions = learned.candidates(space.queries, self.settings.rescore * given.depth, given.excluded)
-        scores = exact.pairwise(space.index, space.queries, positions)
+        scores = parted_index.pairwise(space.index, space.queries, positions)
         return hits.best(positions, scores.astype(np.float64), given.depth)

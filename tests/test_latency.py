@@ -47,7 +47,7 @@ def test_a_row_is_measured_with_the_photos_as_their_owner_has_them(folder: Path)
     measured = measure("mobilenet_v2")
     assert measured.uploads == measured.alone.queries == measured.together.queries == 12
     assert measured.engine == files.read_json(paths.costs("embed", "mobilenet_v2"))["engine"]
-    assert measured.network == "torchvision mobilenet_v2, 36/32 px, 1280"
+    assert measured.network == "torchvision mobilenet_v2, 37/32 px, 1280"
     assert measured.threads == machine.threads() and not measured.gpu
     for times in (measured.first, measured.alone.p50, measured.alone.p95, measured.together.p50):
         assert min(times.decode, times.embed, times.search) > 0 and times.refine == 0

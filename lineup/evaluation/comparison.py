@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from lineup.evaluation.metrics import MAIN_METRIC, precision_name, top_k_name
-from lineup.evaluation.row_metrics import Enlarged, RowMetrics
+from lineup.evaluation.metrics import MAIN_METRIC, top_k_name
+from lineup.evaluation.row_metrics import Enlarged, RowMetrics, precision_name
 from lineup.evaluation.running_costs import RunningCosts
 
 SIGNIFICANCE_LEVEL = 0.05

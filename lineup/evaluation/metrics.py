@@ -180,11 +180,6 @@ def top_k_name(k: int) -> str:
     return f"top_{k}"
 
 
-def precision_name(k: int) -> str:
-    """The name under which precision at k is stored and shown."""
-    return f"precision_{k}"
-
-
 def per_query(relevant: BoolArray, num_relevant: IntArray, cutoffs: Iterable[int]) -> dict[str, FloatArray]:
     """Every metric, at every cut-off, by the name under which it is stored.
 

@@ -22,6 +22,11 @@ MOST_SUFFIX = "_most"
 _OF_JUDGEMENTS = ("people", "partial")
 
 
+def precision_name(k: int) -> str:
+    """The name under which precision at k is stored and shown."""
+    return f"precision_{k}"
+
+
 class _Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 

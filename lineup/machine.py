@@ -1,4 +1,4 @@
-"""The machine that a measurement was taken on: its processor, its cores, its memory."""
+"""The machine that a measurement was taken on: its processor, its cores, its memory, its load."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import os
 import platform
 import resource
 import sys
+import time
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 
@@ -15,6 +17,11 @@ _CONTAINER_LIMITS = (
     Path("/sys/fs/cgroup/memory.max"),
     Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
 )
+
+# The kinds of time, of those that the system counts, in which a core is not free.
+_BUSY_TIMES = ("user", "nice", "system", "irq", "softirq", "steal")
+# From this share on, cores count as fully used.
+_FULL_SHARE = 0.9
 
 
 def cpu_name() -> str:
@@ -53,3 +60,40 @@ def available_memory_bytes() -> int:
         except (OSError, ValueError):  # This machine has no such limit.
             continue
     return min(available)
+
+
+class Load(NamedTuple):
+    """Who used this process's cores: this process, and all others; shares of the time that the cores have.
+
+    What a virtual machine's host took counts as others.
+    """
+
+    own: float
+    others: float
+
+    @property
+    def slowdown(self) -> float:
+        """By which factor others slowed this process down; 1 while cores were free, as nobody waited then."""
+        used = self.own + self.others
+        return used / self.own if used >= _FULL_SHARE and self.own > 0 else 1.0
+
+
+class LoadMeter:
+    """Measures the load from its creation on."""
+
+    def __init__(self) -> None:
+        self._start = _used_seconds()
+
+    def load(self) -> Load:
+        """The load since the meter was created, which should be some tenths of a second ago."""
+        wall, own, used = (after - before for before, after in zip(self._start, _used_seconds(), strict=True))
+        capacity = wall * threads()
+        return Load(own / capacity, max(0.0, used - own) / capacity)
+
+
+def _used_seconds() -> tuple[float, float, float]:
+    """Seconds so far: of the clock, of this process on all cores, and of everything on its cores."""
+    cores = psutil.cpu_times(percpu=True)
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(len(cores))
+    used = sum(sum(getattr(cores[core], kind, 0.0) for kind in _BUSY_TIMES) for core in allowed)
+    return time.perf_counter(), time.process_time(), used

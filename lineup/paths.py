@@ -17,6 +17,7 @@ def _local_cache(folder: Path) -> Path:
 
 
 PARAMS = Path("params.yaml")
+PRICES = Path("prices.yaml")
 RAW = Path("data/raw")
 PREPARED = Path("data/prepared")
 PROBLEMS = PREPARED / "problems.csv"
@@ -84,7 +85,7 @@ def submission(row: str) -> Path:
     return Path("data/submissions") / f"{row}.json"
 
 
-def costs(stage: Literal["train", "embed", "index", "retrieve", "refine"], row: str) -> Path:
+def costs(stage: Literal["train", "embed", "index", "retrieve", "refine", "latency"], row: str) -> Path:
     """What one stage measured. It is stored apart from the results, which are the same bytes in every run."""
     return Path("data/costs") / row / f"{stage}.json"
 
@@ -97,6 +98,11 @@ def row_metrics(row: str) -> Path:
 def row_queries(row: str) -> Path:
     """A row's metrics of each query."""
     return Path("metrics/queries") / f"{row}.csv"
+
+
+def latency(row: str) -> Path:
+    """What `latency` measured of a row, as git has it."""
+    return Path("metrics/latency") / f"{row}.json"
 
 
 def report_row(row: str) -> Path:

@@ -12,13 +12,17 @@ from lineup import cli, paths
 from lineup.evaluation import (
     comparison,
     dvc_views,
+    latency,
     markdown,
+    money,
     query_tables,
     row_metrics,
     slice_sentences,
     slices,
+    speeds,
 )
 from lineup.evaluation.pairs import compare_pairs
+from lineup.settings import prices
 from lineup.storage import csv_files, files
 
 log = logging.getLogger(__name__)
@@ -28,11 +32,14 @@ def main(argv: list[str] | None = None) -> None:
     cli.no_options("compare", argv)
     params = cli.start_stage("compare")
     rows = row_metrics.read_all((*params.models, *params.refinements))
+    measured = speeds.comparable(latency.read_all(rows), rows)
+    rows = speeds.with_speeds(rows, measured)
+    running = money.running_costs(rows, measured, prices.load())
     metric_names = comparison.shown_metrics(rows, params.score.cutoffs)
     queries = query_tables.read_all(rows, metric_names)
     pairs = compare_pairs(queries, metric_names, params.score.bootstrap_samples, params.seed)
-    compared = comparison.compare(rows, metric_names, pairs)
-    files.write_json(paths.METRICS, dvc_views.metrics(rows, metric_names))
+    compared = comparison.compare(rows, metric_names, pairs, running)
+    files.write_json(paths.METRICS, dvc_views.metrics(rows, metric_names, running))
     csv_files.write_csv(paths.SIGNIFICANCE, *dvc_views.significance_table(pairs))
     csv_files.write_csv(paths.TOP_K_CURVES, *dvc_views.top_k_curves(rows, queries))
     csv_files.write_csv(paths.IDENTIFICATION_CURVES, *dvc_views.identification_curves(rows))

@@ -17,11 +17,12 @@ from typing import Any
 import pyarrow as pa
 
 from lineup import cli, machine, paths
-from lineup.evaluation import comparison, row_metrics
+from lineup.evaluation import comparison, latency, money, row_metrics, speeds
 from lineup.evaluation.relevance import COLUMNS, gallery_positions, read_relevance
 from lineup.photos import decoding, thumbnails
 from lineup.report import charts, collection, first_screen, html, js_data, made, overview, query_figures
 from lineup.report.row import rank_parts, row_data
+from lineup.settings import prices
 from lineup.settings.params import Params
 from lineup.storage import csv_files, files, parquet, rankings
 
@@ -52,13 +53,16 @@ def write_ranks(folder: Path, row: str, parts: Iterable[tuple[int, dict[str, Any
 def report(params: Params) -> None:
     """Writes data/report/index.html and assets/, and when they were made to a script beside them."""
     rows = row_metrics.read_all((*params.models, *params.refinements))
+    measured = speeds.comparable(latency.read_all(rows), rows)
+    rows = speeds.with_speeds(rows, measured)
+    running = money.running_costs(rows, measured, prices.load())
     figures = {row: query_figures.read_query_figures(paths.row_queries(row)) for row in rows}
     images = collection.read(read_manifest())
     pairs = overview.read_pairs(paths.SIGNIFICANCE)
     curves = charts.read_curves(paths.TOP_K_CURVES)
     leaks = csv_files.read_csv(paths.LEAKS)
     cutoffs = params.score.cutoffs
-    compared = comparison.compare(rows, comparison.shown_metrics(rows, cutoffs), pairs)
+    compared = comparison.compare(rows, comparison.shown_metrics(rows, cutoffs), pairs, running)
     data = js_data.assignment("LINEUP", "collection", images.to_json())
     data += js_data.assignment("LINEUP", "queries", overview.query_data(figures, compared, images))
     data += js_data.assignment("LINEUP", "pairs", first_screen.pairs_json(pairs))

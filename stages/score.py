@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from lineup import cli, paths
-from lineup.evaluation import row_costs, row_metrics, scoring
+from lineup.evaluation import latency, row_costs, row_metrics, scoring
 from lineup.evaluation.metrics import MAIN_METRIC
 from lineup.evaluation.relevance import COLUMNS, gallery_positions, judgements, read_relevance
 from lineup.evaluation.row_metrics import Judgements
@@ -44,6 +44,7 @@ def main(argv: list[str] | None = None) -> None:
         edits=scoring.edited_copies(scores, manifest),
     )
     row_metrics.write(summary)
+    latency.publish(row)
     lines = scoring.query_lines(scores, ranking, positions, relevance, manifest)
     csv_files.write_csv(paths.row_queries(row), [*scoring.QUERY_COLUMNS, *scores.values], lines)
     if summary.unscored:

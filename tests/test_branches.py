@@ -42,7 +42,7 @@ def test_metrics_diff_shows_the_changed_row_only(folder: Path) -> None:
 
 def test_an_experiment_sets_one_value_of_one_row(folder: Path) -> None:
     done = run("dvc", "exp", "run", "-S", "models.raw_pixels_l2.search.metric=cosine", cwd=folder)
-    row = [f"{stage}@raw_pixels_l2" for stage in ("index", "retrieve", "score", "report_row")]
+    row = [f"{stage}@raw_pixels_l2" for stage in ("index", "retrieve", "latency", "score", "report_row")]
     assert set(executed(done.stdout)) == {*row, "slices", "compare", "report"}
     assert read_params(folder)["models"]["raw_pixels_l2"]["search"]["metric"] == "cosine"
 
@@ -103,7 +103,8 @@ def test_a_margin_is_tried_at_once_and_from_the_queue(trained: Path, tmp_path: P
     done = run(
         "dvc", "exp", "run", "--name", "at-once", "-S", "models.arcface.objective.margin=0.3", cwd=folder
     )
-    row = [f"{stage}@arcface" for stage in ("train", "embed", "index", "retrieve", "score", "report_row")]
+    stages = ("train", "embed", "index", "retrieve", "latency", "score", "report_row")
+    row = [f"{stage}@arcface" for stage in stages]
     assert set(executed(done.stdout)) == {*row, "slices", "compare", "report"}
     facts = json.loads((folder / "data/models/arcface/encoder.json").read_text(encoding="utf-8"))
     assert facts["trained"]["objective"]["margin"] == 0.3

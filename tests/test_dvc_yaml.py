@@ -47,7 +47,7 @@ OUTS = {
     "embed": {paths.embeddings(KEY), paths.costs("embed", KEY)},
     "index": {paths.index(KEY), paths.costs("index", KEY)},
     "retrieve": {paths.ranking(KEY), paths.costs("retrieve", KEY)},
-    "score": {paths.row_metrics(KEY), paths.row_queries(KEY)},
+    "score": {paths.row_metrics(KEY), paths.row_queries(KEY), paths.latency(KEY)},
     "refine": {
         paths.embeddings(KEY),
         paths.refinement(KEY),
@@ -61,7 +61,9 @@ OUTS = {
     "report_row_refined": {paths.report_row(KEY), paths.report_ranks(KEY)},
     "report_thumbnails": {paths.REPORT_THUMBNAILS, paths.REPORT_PICTURES},
     "report": {paths.REPORT, paths.REPORT_ASSETS},
-    "score_refined": {paths.row_metrics(KEY), paths.row_queries(KEY)},
+    "score_refined": {paths.row_metrics(KEY), paths.row_queries(KEY), paths.latency(KEY)},
+    "latency": {paths.costs("latency", KEY)},
+    "latency_refined": {paths.costs("latency", KEY)},
 }
 
 
@@ -88,7 +90,7 @@ def test_deps_exist_or_are_outs(stage: str) -> None:
         for out in outs(other)
         for row in ("${key}", "${item}", "${item.from}", "${item.with}")
     }
-    folders_in_git = {"metrics/rows", "metrics/queries"}  # the only folders that join rows
+    folders_in_git = {"metrics/rows", "metrics/queries", "metrics/latency"}  # the only folders that join rows
     for dep in block(stage)["deps"]:
         if dep == paths.RAW.as_posix() or dep in all_outs or dep in folders_in_git:
             continue
@@ -143,6 +145,7 @@ IMPORTS_ALONE = {  # imported, but for what this stage doesn't do
     "score": OF_PARAMS,
     "score_refined": OF_PARAMS,
     "preprocess": OF_PARAMS | {"lineup.settings.training_photos"},
+    "latency": OF_PARAMS - {"lineup.settings.search"},
     "slices": OF_PARAMS,
     "compare": OF_PARAMS,
     "embed_train": OF_PARAMS,

@@ -18,7 +18,7 @@ from tests.support.project import demo_params, read_params, repro, run, tree, wr
 pytestmark = pytest.mark.slow
 
 JOINED = {"slices", "compare", "report"}  # what reads every row; in seconds
-ROW_STAGES = ["fetch", "train", "embed", "index", "retrieve", "score"]
+ROW_STAGES = ["fetch", "train", "embed", "index", "latency", "retrieve", "score"]
 
 
 def of(row: str, first: str = "fetch") -> set[str]:

@@ -26,7 +26,7 @@ from PIL import Image as Pillow
 
 from lineup import paths
 from lineup.errors import UserError
-from lineup.evaluation import comparison, row_metrics, tables
+from lineup.evaluation import comparison, money, row_metrics, speeds, tables
 from lineup.evaluation.comparison import Pair
 from lineup.evaluation.relevance import Relevance
 from lineup.evaluation.rich_text import Code, Strong
@@ -36,9 +36,10 @@ from lineup.photos import thumbnails
 from lineup.report import charts, figures_table, first_screen, html, js_data, made, overview, row, suspects
 from lineup.report import collection as report_collection
 from lineup.report.query_figures import QueryFigures
+from lineup.settings.prices import Prices
 from lineup.storage import files, parquet, rankings, schemas
 from stages import report
-from tests.support import collection, project, reported
+from tests.support import collection, measured, project, reported
 from tests.support.collection import Image, clustered
 
 
@@ -351,6 +352,24 @@ def test_a_cost_that_no_row_has_can_not_be_chosen_and_refinements_name_their_row
     assert [row["made_of"] for row in data["rows"]] == [[], ["blurred"]]
     assert "train_minutes" not in [cost["key"] for cost in data["costs"]], "nothing was trained"
     assert len(data["rows"][0]["curve"]) == 24
+
+
+def test_what_a_query_waits_for_and_costs_comes_first_where_it_was_measured(folder: Path) -> None:
+    reported.run(two_rows())
+    rows = row_metrics.read_all(("sharp", "blurred"))
+    latencies = {"sharp": measured.latency("sharp", images_per_second=(50.0,), p50_ms=8.0, p95_ms=9.0)}
+    compared_speeds = speeds.comparable(latencies, rows)
+    running = money.running_costs(rows, compared_speeds, Prices())
+    compared = comparison.compare(rows, (), (), running)
+    data = charts.chart_data(compared, [1], {}, [], {})
+    assert [cost["key"] for cost in data["costs"]][:2] == ["dollars_month", "p50_ms"]
+    assert "query_total_ms" not in {cost["key"] for cost in data["costs"]}, "an estimate beside a measurement"
+    by_name = {row["name"]: row for row in data["rows"]}
+    assert by_name["blurred"]["latency"] is None and by_name["blurred"]["costs"]["p50_ms"] is None
+    p50 = {"decode": 2.0, "embed": 4.0, "search": 2.0, "refine": 0.0, "total": 8.0}
+    assert by_name["sharp"]["latency"] == {"p50": p50, "p95": 9.0, "first": 50.0}
+    titles = [column.title for column in figures_table.figures_table(compared).columns]
+    assert titles[-5:] == ["unbeaten", "$/M photos", "$/M queries", "$ index/month", "$/month"]
 
 
 def test_a_sentence_shows_what_isnt_markup_as_text() -> None:

@@ -23,7 +23,7 @@ from lineup.evaluation.against import QueryChanges
 from lineup.evaluation.snapshot import Snapshot
 from lineup.storage import files
 from stages import compare, score
-from tests.support import collection
+from tests.support import collection, measured
 from tests.support.collection import Image, clustered
 
 LABELS = 30
@@ -271,10 +271,12 @@ def test_metrics_json_has_a_dozen_figures_a_row_at_most(committed: Path) -> None
         "ann_recall": {"9": 0.9, "10": 0.8, "100": 0.7},
     }
     files.write_json(paths.row_metrics("steady"), content)
+    measured.write("steady", p50_ms=4.5, p95_ms=6.25)
     compare.main([])
     shown = json.loads(paths.METRICS.read_text(encoding="utf-8"))["steady"]
-    quality_names = {"map_at_r", "map_at_r_mean_over_labels", "top_1", "top_2", "top_3", "top_4", "top_5"}
-    costs = {"images_per_second", "query_ms", "index_mb", "train_minutes", "ann_recall_100"}
+    quality_names = {"map_at_r", "map_at_r_mean_over_labels", "top_1", "top_2", "top_3", "top_4"}
+    costs = {"images_per_second", "index_mb", "train_minutes", "p50_ms", "p95_ms", "ann_recall_100"}
     assert set(shown) == quality_names | costs and list(shown) == sorted(shown)
     quality = content["quality"]
     assert shown["top_3"] == round(quality["top_3"]["mean"], 4) and shown["ann_recall_100"] == 0.7
+    assert (shown["p50_ms"], shown["p95_ms"]) == (4.5, 6.25)

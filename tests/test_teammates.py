@@ -15,7 +15,8 @@ from tests.support.project import read_params, repro, run, tree, write_params
 pytestmark = pytest.mark.slow
 
 PULL = ("--pull", "--allow-missing")
-CHANGED = ["index@raw_pixels_l2", "retrieve@raw_pixels_l2", "score@raw_pixels_l2"]  # by another search metric
+# By another search metric.
+CHANGED = {f"{stage}@raw_pixels_l2" for stage in ("index", "retrieve", "latency", "score")}
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +84,7 @@ def test_a_clone_runs_nothing_and_a_changed_row_runs_alone(team: tuple[Path, Pat
     params = read_params(theirs)
     params["models"]["raw_pixels_l2"]["search"]["metric"] = "cosine"
     write_params(theirs, params)
-    assert repro(theirs, *PULL) == [*CHANGED, "slices", "compare", "report_row@raw_pixels_l2", "report"]
+    assert {*repro(theirs, *PULL)} == CHANGED | {"slices", "compare", "report_row@raw_pixels_l2", "report"}
     other = locked(theirs, "data/embeddings/mobilenet_v2").removesuffix(".dir")
     assert not any(name.startswith(other) for name in cached_files(theirs)), (
         "another row's embeddings were downloaded"
@@ -126,5 +127,5 @@ def test_a_corrupt_remote_object_is_found_and_computed_again(finished_copy: Path
     inputs = ("data/models/raw_pixels_l2", "data/weights/raw_pixels_l2", "data/prepared/test/images")
     run("dvc", "pull", *inputs, cwd=theirs)
     assert repro(theirs, "--force", "--single-item", "embed@raw_pixels_l2") == ["embed@raw_pixels_l2"]
-    assert repro(theirs, *PULL)[:3] == CHANGED
+    assert {*repro(theirs, *PULL)} >= CHANGED
     assert tree(theirs / "data/embeddings/raw_pixels_l2") == tree(mine / "data/embeddings/raw_pixels_l2")

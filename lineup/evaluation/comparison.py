@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from lineup.evaluation.metrics import MAIN_METRIC, top_k_name
 from lineup.evaluation.row_metrics import Enlarged, RowMetrics
+from lineup.evaluation.running_costs import RunningCosts
 
 SIGNIFICANCE_LEVEL = 0.05
 # A row counts as clearly faster from this ratio on: speeds of one model vary by some per cent between runs.
@@ -64,10 +65,12 @@ class Comparison:
     """Rows from best to worst, under the metrics that are shown.
 
     metric_names: the first decides the order; empty where nothing could be scored, and rows come by name.
+    running: the running costs of the rows whose speed was measured.
     """
 
     metric_names: tuple[str, ...]
     rows: tuple[ComparedRow, ...]
+    running: Mapping[str, RunningCosts] = field(default_factory=dict)
 
     @property
     def task(self) -> RowMetrics:
@@ -117,18 +120,25 @@ def best_row(rows: Mapping[str, RowMetrics], metric: str) -> str | None:
     return min(trained, key=lambda row: (-rows[row].quality[metric].mean, row), default=None)
 
 
-def compare(rows: Mapping[str, RowMetrics], metric_names: Sequence[str], pairs: Iterable[Pair]) -> Comparison:
+def compare(
+    rows: Mapping[str, RowMetrics],
+    metric_names: Sequence[str],
+    pairs: Iterable[Pair],
+    running: Mapping[str, RunningCosts] | None = None,
+) -> Comparison:
     """Orders the rows, and compares each of them with the best one.
 
     Args:
         rows: by name, all scored on the same queries and gallery.
         metric_names: those of `shown_metrics`.
         pairs: at least every two rows with trained weights under the first metric.
+        running: see `Comparison`.
     """
+    running = running or {}
     main_metric = metric_names[0] if metric_names else None
     ordered = sorted(rows, key=lambda row: (-rows[row].quality[main_metric].mean if main_metric else 0, row))
     if main_metric is None:
-        return Comparison((), tuple(ComparedRow(row, rows[row], None) for row in ordered))
+        return Comparison((), tuple(ComparedRow(row, rows[row], None) for row in ordered), running)
     best = best_row(rows, main_metric)
     with_best = {
         (pair.a if pair.b == best else pair.b): pair if pair.b == best else pair.reversed()
@@ -146,15 +156,21 @@ def compare(rows: Mapping[str, RowMetrics], metric_names: Sequence[str], pairs: 
             outcome = "worse" if pair.p_holm < SIGNIFICANCE_LEVEL else "undecided"
             standing = Standing(outcome, pair.p_holm, pair.difference, pair.low, pair.high)
         compared.append(ComparedRow(row, rows[row], standing))
-    return Comparison(tuple(metric_names), tuple(compared))
+    return Comparison(tuple(metric_names), tuple(compared), running)
 
 
-def clearly_fastest(rows: Sequence[ComparedRow]) -> ComparedRow | None:
-    """The row that embeds clearly faster than every other; None if their speeds cannot be compared."""
+def clearly_fastest(rows: Sequence[ComparedRow], running: Mapping[str, RunningCosts]) -> ComparedRow | None:
+    """The row that embeds clearly faster than every other; None if their speeds cannot be compared.
+
+    Where both speeds have a spread, the two must not overlap, either.
+    """
     speeds = {row.name: row.metrics.costs.images_per_second or 0.0 for row in rows}
     if len(rows) < 2 or len({row.metrics.costs.device for row in rows}) > 1 or not all(speeds.values()):
         return None
     second, fastest = sorted(rows, key=lambda row: speeds[row.name])[-2:]
+    spreads = [running[row.name].speed.embedding for row in (second, fastest) if row.name in running]
+    if len(spreads) == 2 and spreads[0] and spreads[1] and spreads[0].high >= spreads[1].low:
+        return None
     return fastest if speeds[fastest.name] > CLEARLY_FASTER_RATIO * speeds[second.name] else None
 
 

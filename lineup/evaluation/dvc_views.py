@@ -11,12 +11,14 @@ from lineup.evaluation.comparison import Pair
 from lineup.evaluation.metrics import MAIN_METRIC
 from lineup.evaluation.query_tables import Queries
 from lineup.evaluation.row_metrics import RowMetrics
+from lineup.evaluation.running_costs import RunningCosts
 
 CURVE_DEPTH = 100
 QUALITY_DECIMALS = 4
-COST_DECIMALS = {"images_per_second": 1, "query_ms": 4, "index_mb": 3, "train_minutes": 2}
-# With the main metric in two means, four costs and the recall of an index, a row has a dozen figures at most.
-MOST_TOP_K = 5
+COST_DECIMALS = {"images_per_second": 1, "index_mb": 3, "train_minutes": 2}
+QUERY_DECIMALS = 2
+# With the main metric in two means, five costs and the recall of an index, a row has a dozen figures at most.
+MOST_TOP_K = 4
 
 Rows = Mapping[str, RowMetrics]
 
@@ -28,7 +30,9 @@ class CsvTable(NamedTuple):
     lines: Sequence[Sequence[object]]
 
 
-def metrics(rows: Rows, metric_names: Sequence[str]) -> dict[str, dict[str, float]]:
+def metrics(
+    rows: Rows, metric_names: Sequence[str], running: Mapping[str, RunningCosts]
+) -> dict[str, dict[str, float]]:
     """What `dvc metrics` shows: {row: {figure: value}}, the dozen that people compare between commits.
 
     The main metric is there as a mean over labels, too; a cost that was not measured is left out. All other
@@ -36,6 +40,7 @@ def metrics(rows: Rows, metric_names: Sequence[str]) -> dict[str, dict[str, floa
 
     Args:
         metric_names: those of `comparison.shown_metrics`; of top_k, the MOST_TOP_K smallest k are shown.
+        running: p50_ms and p95_ms are there of the rows in it.
     """
     values = {}
     for name, row in rows.items():
@@ -48,6 +53,9 @@ def metrics(rows: Rows, metric_names: Sequence[str]) -> dict[str, dict[str, floa
         costs = {
             cost: round(value, COST_DECIMALS[cost]) for cost, value in measured.items() if value is not None
         }
+        if name in running:
+            p50, p95 = running[name].speed.p50.total, running[name].speed.p95.total
+            costs |= {"p50_ms": round(p50, QUERY_DECIMALS), "p95_ms": round(p95, QUERY_DECIMALS)}
         recall = row.costs.search.ann_recall if row.costs.search else {}
         deepest = sorted(recall, key=int)[-1:]
         values[name] = quality | costs | {f"ann_recall_{k}": recall[k] for k in deepest}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from lineup.evaluation import match_view, sentences, tables
+from lineup.evaluation import cost_sentences, match_view, sentences, tables
 from lineup.evaluation.comparison import Comparison, Standing
 from lineup.evaluation.rich_text import Code, Data, Span, Strong
 from lineup.evaluation.sentences import Listing
@@ -33,6 +33,7 @@ def page(compared: Comparison, weaknesses: Iterable[Listing] = ()) -> str:
         "## Where it fails\n\n" + failing if failing else "",
         "## Cost\n\n" + table(tables.cost(compared)),
         "\n".join(measured),
+        _money(compared),
         "## How to read it\n\n" + "\n".join(_items(sentences.legend(compared))),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -42,6 +43,13 @@ def _match(compared: Comparison) -> str:
     parts = [f"## {match_view.TITLE}", table(match_view.table(compared))]
     parts += map(text, match_view.sentences(compared))
     return "\n\n".join([*parts, "\n".join(_items(match_view.legend()))])
+
+
+def _money(compared: Comparison) -> str:
+    dollars = tables.money(compared)
+    if dollars is None:
+        return ""
+    return "\n\n".join(["## Money", table(dollars), *map(text, cost_sentences.unbeaten(compared))])
 
 
 def _listing(listing: Listing) -> list[str]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from lineup.evaluation import comparison, tables
+from lineup.evaluation import comparison, cost_sentences, tables
 from lineup.evaluation.comparison import SIGNIFICANCE_LEVEL, ComparedRow, Comparison, MeasurementSetup
 from lineup.evaluation.rich_text import Code, Data, Strong, Text, names
 from lineup.evaluation.row_metrics import RowMetrics
@@ -124,7 +124,12 @@ def verdict(compared: Comparison) -> Text:
         return (Strong(("No row has trained weights: none of these figures is a result.",)),)
     if best is None:
         return ()
-    return (*_ranked_first(compared, best, undecided), *_survival(best))
+    cheaper = cost_sentences.cheaper(compared)
+    return (
+        *_ranked_first(compared, best, undecided),
+        *((" ", *cheaper) if cheaper else ()),
+        *_survival(best),
+    )
 
 
 def _ranked_first(compared: Comparison, best: ComparedRow, undecided: Sequence[ComparedRow]) -> Text:
@@ -137,7 +142,7 @@ def _ranked_first(compared: Comparison, best: ComparedRow, undecided: Sequence[C
         return headline, ", better than every other row by more than chance."
     others = names(row.name for row in undecided)
     text = (headline, ", but not told apart from ", *others, " by these queries.")
-    fastest = comparison.clearly_fastest([best, *undecided])
+    fastest = comparison.clearly_fastest([best, *undecided], compared.running)
     if fastest is None:
         return text
     speed = f"{fastest.metrics.costs.images_per_second:,.0f} images/s"
@@ -181,6 +186,7 @@ def notes(compared: Comparison) -> list[Text]:
         for row in compared.rows
         if row.metrics.costs.train_note
     ]
+    texts += cost_sentences.busy(compared)
     for enlarged, rows in comparison.enlarging_rows(compared).items():
         counts = f"{enlarged.images:,} of {enlarged.of:,} images are smaller than the {enlarged.resize_px} px"
         texts.append((*names(rows), f": {counts} that the transform resizes to, and are enlarged"))
@@ -190,9 +196,7 @@ def notes(compared: Comparison) -> list[Text]:
 def legend(compared: Comparison) -> list[str]:
     """How to read the tables, a line each."""
     cost = [
-        "images/s: prepared images decoded and embedded per second, "
-        "without the first batch where enough follow.",
-        "query ms: time of one search for one query, without embedding it.",
+        *cost_sentences.legend(compared),
         "memory MB: peak memory of the process that embeds, or of the GPU where there is one. "
         "index MB: size on disk of the index of all gallery vectors.",
         "GFLOPs: of one image, counting a multiply-add as two operations. "

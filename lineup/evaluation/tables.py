@@ -1,4 +1,4 @@
-"""The two tables of the comparison, quality and cost, with figures as they are shown."""
+"""The tables of the comparison, quality, cost and money, with figures as they are shown."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from lineup.evaluation import comparison
 from lineup.evaluation.comparison import ComparedRow, Comparison, Standing
 from lineup.evaluation.rich_text import Data
 from lineup.evaluation.row_metrics import Average, RowCosts
+from lineup.evaluation.running_costs import Dollars, RunningCosts
 from lineup.layouts import edit_kinds
 
 NO_FIGURE = "-"
 AGAINST_THE_BEST = "against the best"
+UNBEATEN = "✓"
 
 
 @dataclass(frozen=True)
@@ -81,19 +83,21 @@ def cost(compared: Comparison) -> Table:
     """What each row costs, beside its quality under the first metric."""
     main_metric = compared.metric_names[:1]
     depth = comparison.ann_depth(compared)
-    header = ["model", *main_metric, "images/s", "query ms", "dim", "index MB"]
+    query = ["p50 ms", "p95 ms"] if compared.running else ["query ms"]
+    header = ["model", *main_metric, "images/s", *query, "dim", "index MB"]
     header += ["index", f"ANN recall@{depth}"] if depth else []
     header += ["memory MB", "params M", "GFLOPs", "px", "train min", "licence"]
     lines: list[list[Cell]] = []
     for row in compared.rows:
         costs = row.metrics.costs
         millions = costs.parameters and costs.parameters / 1e6
+        running = compared.running.get(row.name)
         lines.append(
             [
                 _name(row),
                 *(figure(row.metrics.quality[name].mean, 3) for name in main_metric),
-                figure(costs.images_per_second, 1),
-                figure(costs.query_ms, 2),
+                _speed(costs, running),
+                *(_query_times(running) if compared.running else [figure(costs.query_ms, 2)]),
                 figure(costs.dim, 0),
                 figure(costs.index_mb, 1),
                 *(_index(costs, depth) if depth else []),
@@ -106,6 +110,49 @@ def cost(compared: Comparison) -> Table:
             ]
         )
     return Table(header, lines)
+
+
+def money(compared: Comparison) -> Table | None:
+    """What it costs to run each row, in dollars; None where no price or speed is known."""
+    if not any(running.dollars for running in compared.running.values()):
+        return None
+    main_metric = compared.metric_names[:1]
+    header = ["model", *main_metric, "unbeaten", "$/M photos", "$/M queries", "$ index/month", "$/month"]
+    lines: list[list[Cell]] = []
+    for row in compared.rows:
+        running = compared.running.get(row.name)
+        dollars = running and running.dollars
+        lines.append(
+            [
+                _name(row),
+                *(figure(row.metrics.quality[name].mean, 3) for name in main_metric),
+                UNBEATEN if running and running.unbeaten else "",
+                *(_dollars(value) for value in dollars or (None,) * len(Dollars._fields)),
+            ]
+        )
+    return Table(header, lines)
+
+
+def _dollars(value: float | None) -> str:
+    """To the cent, or to two digits below a dollar."""
+    if value is None or value >= 1 or value == 0:
+        return figure(value, 2)
+    return f"{value:#.2g}" if value >= 0.001 else "< 0.001"
+
+
+def _speed(costs: RowCosts, running: RunningCosts | None) -> Estimate | str:
+    """Images per second, with the bounds of the rounds' middle half where they were measured in rounds."""
+    spread = running.speed.embedding if running else None
+    mean, value = figure(costs.images_per_second, 1), costs.images_per_second
+    if spread is None or value is None:
+        return mean
+    return Estimate(mean, f"({spread.low:,.0f}-{spread.high:,.0f})", value, spread.low, spread.high)
+
+
+def _query_times(running: RunningCosts | None) -> list[str]:
+    if running is None:
+        return [NO_FIGURE, NO_FIGURE]
+    return [figure(times.total, 1) for times in (running.speed.p50, running.speed.p95)]
 
 
 def figure(value: float | None, digits: int) -> str:

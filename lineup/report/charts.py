@@ -11,6 +11,7 @@ from typing import Any
 from lineup.evaluation.comparison import Comparison
 from lineup.evaluation.metrics import MAIN_METRIC
 from lineup.evaluation.row_metrics import Identification, RowCosts
+from lineup.evaluation.running_costs import RunningCosts
 from lineup.storage import csv_files
 
 
@@ -38,6 +39,25 @@ def query_total_ms(costs: RowCosts) -> float | None:
     return round(1000 / costs.images_per_second + costs.query_ms, 4)
 
 
+@dataclass(frozen=True)
+class RunningCost:
+    """A cost of running a row that accuracy is drawn against; title, of: as in `Cost`."""
+
+    title: str
+    of: Callable[[RunningCosts], float | None]
+    more_is_better: bool = False
+    of_a_device: bool = True
+
+
+def _dollars_month(running: RunningCosts) -> float | None:
+    return running.dollars.month if running.dollars else None
+
+
+# What rows are chosen by comes first.
+RUNNING_COSTS = {
+    "dollars_month": RunningCost("$ a month", _dollars_month),
+    "p50_ms": RunningCost("ms per query, from the photo's file on", lambda running: running.speed.p50.total),
+}
 COSTS = {
     "query_total_ms": Cost("ms per query, embedding and search", query_total_ms, of_a_device=True),
     "index_mb": Cost("index, MB", lambda costs: costs.index_mb),
@@ -81,7 +101,8 @@ def chart_data(
                 "name": row.name,
                 "random": costs.random,
                 "quality": quality.model_dump() if quality else None,
-                "costs": {key: cost.of(costs) for key, cost in COSTS.items()},
+                "costs": _costs(costs, compared.running.get(row.name)),
+                "latency": _latency(compared.running.get(row.name)),
                 "device": costs.device,
                 "made_of": [*dict.fromkeys(made_of.get(row.name, ()))],
                 "training": [epoch.model_dump() for epoch in costs.training_curve],
@@ -91,10 +112,32 @@ def chart_data(
         )
     return {
         "rows": rows,
-        "costs": [_axis(key, cost) for key, cost in COSTS.items() if any(row["costs"][key] for row in rows)],
+        "costs": _axes(row["costs"] for row in rows),
         "cutoffs": sorted(set(cutoffs)) if compared.metric_names else [],
         "matched": list(matched),
     }
+
+
+def _costs(costs: RowCosts, running: RunningCosts | None) -> dict[str, float | None]:
+    of_running = {key: running and cost.of(running) for key, cost in RUNNING_COSTS.items()}
+    return of_running | {key: cost.of(costs) for key, cost in COSTS.items()}
+
+
+def _axes(costs: Iterable[Mapping[str, float | None]]) -> list[dict[str, Any]]:
+    """The costs that a row has. What a query costs is estimated only where no query was timed."""
+    rows = [*costs]
+    known = {key for row in rows for key, value in row.items() if value}
+    if "p50_ms" in known:
+        known.discard("query_total_ms")
+    return [_axis(key, cost) for key, cost in (RUNNING_COSTS | COSTS).items() if key in known]
+
+
+def _latency(running: RunningCosts | None) -> dict[str, Any] | None:
+    """A query's milliseconds, as latency.js reads them."""
+    if running is None:
+        return None
+    speed = running.speed
+    return {"p50": speed.p50.model_dump(), "p95": speed.p95.total, "first": speed.first.total}
 
 
 def _match(identified: Identification | None) -> dict[str, Any] | None:
@@ -106,7 +149,7 @@ def _match(identified: Identification | None) -> dict[str, Any] | None:
     return drawn | {"points": points}
 
 
-def _axis(key: str, cost: Cost) -> dict[str, Any]:
+def _axis(key: str, cost: Cost | RunningCost) -> dict[str, Any]:
     return {
         "key": key,
         "title": cost.title,

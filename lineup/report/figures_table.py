@@ -10,7 +10,7 @@ from lineup.evaluation.comparison import Comparison, Standing
 from lineup.evaluation.tables import AGAINST_THE_BEST, Cell, Estimate
 
 # Columns by which nobody chooses a row; a reader can show them.
-HIDDEN_AT_FIRST = {"dim", "memory MB", "params M", "GFLOPs", "px"}
+HIDDEN_AT_FIRST = {"dim", "memory MB", "params M", "GFLOPs", "px", "$/M photos", "$ index/month"}
 # Of the columns of quality: the first metric, its comparison with the best, and three cutoffs.
 QUALITY_COLUMNS_AT_FIRST = 6
 
@@ -52,11 +52,15 @@ class FiguresTable:
 
 
 def figures_table(compared: Comparison) -> FiguresTable:
-    """Quality and cost of every row, from best to worst."""
-    quality, cost = tables.quality(compared), tables.cost(compared)
-    repeated = 1 + len(compared.metric_names[:1])  # the second table repeats the name and the first metric
-    titles = [*quality.header, *cost.header[repeated:]]
-    lines = [[*a, *b[repeated:]] for a, b in zip(quality.lines, cost.lines, strict=True)]
+    """Quality, cost and money of every row, from best to worst."""
+    quality, cost, money = tables.quality(compared), tables.cost(compared), tables.money(compared)
+    repeated = 1 + len(compared.metric_names[:1])  # the other tables repeat the name and the first metric
+    others = [cost, *([money] if money else [])]
+    titles = [*quality.header, *(title for table in others for title in table.header[repeated:])]
+    lines = [[*line] for line in quality.lines]
+    for table in others:
+        for line, more in zip(lines, table.lines, strict=True):
+            line += more[repeated:]
     columns = [
         Column(
             title,

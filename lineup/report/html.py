@@ -10,7 +10,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup, escape
 
-from lineup.evaluation import match_view, sentences, tables
+from lineup.evaluation import cost_sentences, match_view, sentences, tables
 from lineup.evaluation.comparison import Comparison
 from lineup.evaluation.rich_text import Code, Data, Span, Strong
 from lineup.report import js_data
@@ -26,6 +26,7 @@ ASSETS = (
     "axes.js",
     "tradeoff.js",
     "curves.js",
+    "latency.js",
     "tables.js",
     "queries.css",
     "pictures.js",
@@ -76,6 +77,7 @@ def index(
                 measured_on.introduction,
                 *measured_on.items,
                 *sentences.notes(compared),
+                *cost_sentences.unbeaten(compared),
                 *((line,) for line in sentences.legend(compared)),
             ],
             match_sentences=match_view.sentences(compared) if match_view.is_shown(compared) else [],

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, cached_property
 
 import faiss
 import numpy as np
@@ -13,11 +14,10 @@ import pyarrow as pa
 import torch
 
 from lineup import paths
-from lineup.embedding import inference
+from lineup.embedding import inference, query_network
 from lineup.encoders import encoder_config, encoder_folder, model_folder
 from lineup.encoders.encoder import TextEncoder
-from lineup.engines import conversion
-from lineup.engines.engine import Engine, Network
+from lineup.engines.engine import Network
 from lineup.errors import UserError
 from lineup.photos import decoding
 from lineup.search import exact, gallery
@@ -30,12 +30,15 @@ Vectors = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class QueryEncoder:
-    """A row of `models`: its index, and its encoder and text tower, which are loaded when first used."""
+    """A row of `models`: its index, and its encoder and text tower, which are loaded when first used.
+
+    network: gives the network for one image at a time, the same at each call.
+    """
 
     name: str
     index: faiss.Index
     metric: exact.Metric
-    device: torch.device
+    network: Callable[[], Network]
     shorter_side_px: int
 
     def embed_image(self, data: bytes) -> Vectors:
@@ -45,7 +48,7 @@ class QueryEncoder:
 
     def embed_prepared(self, image_id: str, prepared: bytes) -> Vectors:
         """A prepared image -> float32 [1, D]."""
-        [batch] = inference.vectors(self._network, [(image_id, prepared)], 1, 1)
+        [batch] = inference.vectors(self.network(), [(image_id, prepared)], 1, 1)
         return self._searchable(batch.vectors)
 
     def embed_text(self, text: str) -> Vectors:
@@ -66,15 +69,6 @@ class QueryEncoder:
     def gallery_vector(self, position: int) -> Vectors:
         """The vector of a gallery image as the index stores it, float32 [1, D]."""
         return exact.vectors_at(self.index, np.array([position]))
-
-    @cached_property
-    def _network(self) -> Network:
-        """The network in torch, for one image at a time.
-
-        The pipeline's shape of several images gives the same vectors up to rounding, but takes longer.
-        """
-        encoder = encoder_folder.load(model_folder.resolve(paths.model(self.name)))
-        return replace(conversion.prepare(Engine("torch", "float32", self.device), encoder), shape=1)
 
     @cached_property
     def _text(self) -> TextEncoder:
@@ -122,9 +116,12 @@ def checked_index(model: str, metric: exact.Metric, ids: pa.ChunkedArray) -> fai
     return index
 
 
-def load(model: str, params: Params, photos: GalleryPhotos) -> QueryEncoder:
-    """A row of params.models. UserError as `checked_index` raises it."""
+def load(model: str, params: Params, photos: GalleryPhotos, threads: int = 1) -> QueryEncoder:
+    """A row of params.models. UserError as `checked_index` raises it.
+
+    threads: how many of them will embed queries at once.
+    """
     metric = params.models[model].search.metric
     index = checked_index(model, metric, photos.ids)
-    device = inference.choose_device(params.embed.device)
-    return QueryEncoder(model, index, metric, device, params.preprocess.shorter_side_px)
+    network = cache(lambda: query_network.load(model, params.embed, threads))
+    return QueryEncoder(model, index, metric, network, params.preprocess.shorter_side_px)

@@ -154,19 +154,26 @@ def check_own_space(row: str, settings: RefinementSettings, ids: pa.ChunkedArray
 
 
 def open_row(
-    row: str, params: Params, photos: GalleryPhotos, open_source: Callable[[str], Row] | None = None
+    row: str,
+    params: Params,
+    photos: GalleryPhotos,
+    open_source: Callable[[str], Row] | None = None,
+    threads: int = 1,
 ) -> Row:
     """Loads a row; nothing is learned or built.
 
     Args:
         open_source: gives the rows that a refinement is made of; by default they are loaded, too.
+        threads: how many of them will search at once.
     Raises:
         UserError: a file does not exist, or is of other images.
     """
     if row in params.models:
-        return Row(row, photos, ModelSearch(query_encoder.load(row, params, photos)))
+        return Row(row, photos, ModelSearch(query_encoder.load(row, params, photos, threads)))
     settings = params.refinements[row]
-    open_source = functools.cache(open_source or (lambda source: open_row(source, params, photos)))
+    open_source = functools.cache(
+        open_source or (lambda source: open_row(source, params, photos, None, threads))
+    )
     first, second = open_source(settings.first).search, open_source(settings.second).search
     depth = relevance.load_relevance(params.relevance.exclude).required_depth(
         params.retrieve.depth, *params.score.cutoffs

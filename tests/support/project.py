@@ -16,7 +16,7 @@ from tests.support import forked
 
 ROOT = Path(__file__).resolve().parents[2]
 STARTS_PYTHON = ("dvc", "make", "python")  # by its name, so that it may be a fork
-CODE = ("lineup", "stages", "dvc.yaml", ".dvcignore", ".gitignore", "presets")
+CODE = ("lineup", "stages", "dvc.yaml", ".dvcignore", ".gitignore", "prices.yaml", "presets")
 
 
 def environment(forks: bool = False, **extra: str) -> dict[str, str]:

@@ -127,13 +127,14 @@ def _metric(row: str, params: Params) -> Metric:
 
 
 def _fingerprint(row: str, folder: Path, params: Params) -> str:
-    """Of the row's vectors; a whitening is learned anew from each gallery, and so are its vectors."""
+    """Of the row's vectors; those of a refinement follow from its settings and what it learned, too."""
     vectors = embeddings.origin(folder).fingerprint or ""
     if row not in params.refinements:
         return vectors
     learned = sorted(path for path in paths.refinement(row).rglob("*") if path.is_file())
     digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in learned]
-    return fingerprint({"vectors": vectors, "learned": digests})
+    settings = params.refinements[row].model_dump(mode="json", by_alias=True)
+    return fingerprint({"vectors": vectors, "learned": digests, "settings": settings})
 
 
 def _collection_name(row: str, name: str | None) -> str:

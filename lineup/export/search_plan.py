@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -70,10 +71,13 @@ class SearchPlan:
         for space in self.spaces:
             file = self.index_file(space)
             # A stored index is copied: one that is mapped into memory can't always be written.
-            stored = (
-                paths.index(space) if space in self.params.models else paths.refinement(space) / INDEX_FILE
-            )
-            if stored.exists():
+            stored = self._stored_index(space)
+            if stored is not None and zipfile.is_zipfile(stored):
+                raise UserError(
+                    f"{paths.PARAMS}: models.{space}.search.part_rows divides the index into parts, which an "
+                    "exported folder can't search; remove part_rows and run `dvc repro`"
+                )
+            if stored is not None:
                 shutil.copyfile(stored, folder / file)
             else:
                 exact.save(folder / file, self._own_index(space))
@@ -82,6 +86,19 @@ class SearchPlan:
             if tensors := self._learned(row):
                 self.rows[row]["learned"] = f"learned_{row}.npz"
                 np.savez(folder / f"learned_{row}.npz", **tensors)  # type: ignore[arg-type]
+            if self._quantises(row) and (paths.refinement(row) / INDEX_FILE).exists():
+                self.rows[row]["candidates"] = f"candidates_{row}.faiss"
+                shutil.copyfile(paths.refinement(row) / INDEX_FILE, folder / f"candidates_{row}.faiss")
+
+    def _stored_index(self, space: str) -> Path | None:
+        """The file of a space's index, None if the pipeline stores none."""
+        if self._quantises(space):  # its file holds the quantised vectors, which only find candidates
+            return None
+        stored = paths.index(space) if space in self.params.models else paths.refinement(space) / INDEX_FILE
+        return stored if stored.exists() else None
+
+    def _quantises(self, row: str) -> bool:
+        return row in self.params.refinements and self.params.refinements[row].method == "quantise"
 
     def _own_index(self, space: str) -> faiss.Index:
         search = _searches(self.opened.search, self.row, self.params)[space]

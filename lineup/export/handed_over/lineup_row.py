@@ -429,6 +429,8 @@ METHODS = (
     "nearest",
     "approximate",
     "whitening",
+    "truncate",
+    "quantise",
     "query_expansion",
     "k_reciprocal",
     "local_scaling",
@@ -694,6 +696,8 @@ class Row:
         if settings["method"] == "nearest":
             return searchable(raw, metric)
         vectors = self._in_space(settings["with"], raw)
+        if settings["method"] == "truncate":
+            return searchable(vectors[:, : settings["dim"]], metric)
         if settings["method"] != "whitening":
             return vectors
         learned = self._learned(row)
@@ -727,7 +731,7 @@ class Row:
     def _hits(self, row: str, query: Query, k: int) -> Hits:
         """The first k images of a row's ranking."""
         settings = self._rows[row]
-        if settings["method"] in ("nearest", "whitening", "approximate"):
+        if settings["method"] in ("nearest", "whitening", "truncate", "approximate"):
             return self._index_of(row).nearest(self._vector(row, query), k)
         depth = max(k, settings["depth"])
         if (row, depth) not in query.hits:
@@ -744,6 +748,19 @@ class Row:
         weights = np.maximum(cosines, 0) ** settings["alpha"]
         expanded = (total + weights @ near) / (1 + weights.sum())
         return index.nearest(searchable(expanded.astype(np.float32)[None], index.metric)[0], depth)
+
+    def _quantise(self, row: str, settings: Mapping[str, Any], query: Query, depth: int) -> Hits:
+        """The nearest images by vectors of 1 byte or 1 bit a number, scored again with float32."""
+        index, vector = self._index_of(row), self._vector(row, query)
+        count = settings["rescore"] * depth
+        if settings["to"] == "int8":
+            positions = self._index(settings["candidates"], index.metric).nearest(vector, count).positions
+        else:
+            learned = self._learned(row)
+            differing = np.packbits(vector > learned["thresholds"]) ^ learned["codes"]
+            distances = np.unpackbits(differing, axis=1).sum(axis=1, dtype=np.int64)
+            positions = np.argsort(distances, kind="stable")[:count]
+        return best(positions, index.scores(vector, positions), depth)
 
     def _score_normalisation(self, row: str, settings: Mapping[str, Any], query: Query, depth: int) -> Hits:
         """Subtracts the mean score of some ranks behind the likely right ones."""

@@ -11,7 +11,7 @@ from lineup.evaluation.comparison import Pair, is_exact
 from lineup.evaluation.metrics import MAIN_METRIC, top_k_name
 from lineup.evaluation.query_tables import Queries, is_scored
 from lineup.evaluation.row_metrics import MOST_SUFFIX, RowMetrics
-from lineup.evaluation.running_costs import RunningCosts
+from lineup.evaluation.running_costs import RowSpeed
 
 CURVE_DEPTH = 100
 QUALITY_DECIMALS = 4
@@ -31,17 +31,18 @@ class CsvTable(NamedTuple):
 
 
 def metrics(
-    rows: Rows, metric_names: Sequence[str], running: Mapping[str, RunningCosts]
+    rows: Rows, metric_names: Sequence[str], speeds: Mapping[str, RowSpeed]
 ) -> dict[str, dict[str, float]]:
     """What `dvc metrics` shows: {row: {figure: value}}, the dozen that people compare between commits.
 
     The main metric is there as a mean over labels, too; a cost that was not measured is left out. All other
-    figures are in metrics/rows. Where the relevance of answers is unknown, METRIC_most is the greatest value
+    figures are in metrics/rows. A row's figures are its own, so that a change of another row changes none of
+    them. Where the relevance of answers is unknown, METRIC_most is the greatest value
     of a mean whose least is METRIC, and judged_K the share of known answers among the first K.
 
     Args:
         metric_names: those of `comparison.shown_metrics`; of top_k, the MOST_TOP_K smallest k are shown.
-        running: p50_ms and p95_ms are there of the rows in it.
+        speeds: of each row by itself; p50_ms and p95_ms are there of the rows in it.
     """
     values = {}
     for name, row in rows.items():
@@ -60,8 +61,8 @@ def metrics(
         costs = {
             cost: round(value, COST_DECIMALS[cost]) for cost, value in measured.items() if value is not None
         }
-        if name in running:
-            p50, p95 = running[name].speed.p50.total, running[name].speed.p95.total
+        if name in speeds:
+            p50, p95 = speeds[name].p50.total, speeds[name].p95.total
             costs |= {"p50_ms": round(p50, QUERY_DECIMALS), "p95_ms": round(p95, QUERY_DECIMALS)}
         recall = row.costs.search.ann_recall if row.costs.search else {}
         deepest = sorted(recall, key=int)[-1:]

@@ -46,6 +46,11 @@ def comparable(measured: Mapping[str, Latency], rows: Mapping[str, RowMetrics]) 
     return speeds
 
 
+def alone(measured: Mapping[str, Latency], rows: Mapping[str, RowMetrics]) -> dict[str, RowSpeed]:
+    """As `comparable`, but of each row by itself: another row changes nothing of it."""
+    return {row: comparable({row: own}, rows)[row] for row, own in measured.items()}
+
+
 def with_speeds(rows: Mapping[str, RowMetrics], speeds: Mapping[str, RowSpeed]) -> dict[str, RowMetrics]:
     """The same rows with these images per second, and their device, in place of what `embed` measured.
 

@@ -18,7 +18,7 @@ from lineup.photos import decoding
 from lineup.search import exact
 from lineup.serving import gallery_photos
 from lineup.settings import params as settings_file
-from lineup.storage import embeddings, files
+from lineup.storage import csv_files, embeddings, files
 from tests.support import odd_images
 from tests.support.odd_images import Odd
 from tests.test_refine_stage import ROWS, prepared, refined
@@ -138,3 +138,14 @@ def test_the_depth_is_that_of_the_pipeline(empty_folder: Path, tmp_path: Path) -
     refined("fused")
     plan = written("fused", tmp_path / "fused")
     assert plan.rows["fused"]["depth"] == relevance.load_relevance("pixels").required_depth(7, 1)
+
+
+def test_names_that_a_spreadsheet_would_compute_come_back_as_they_are(
+    empty_folder: Path, tmp_path: Path
+) -> None:
+    for name in ("=1+1", "'=1", "-x", " @x", "'quoted", "''", "\tx", "plain", "＝1"):
+        file = tmp_path / "gallery.csv"
+        csv_files.write_csv(file, ["image_id", "path", "label"], [["a", name, name]])
+        service = lineup_row.Row.__new__(lineup_row.Row)
+        service.folder = tmp_path
+        assert service._gallery == (["a"], [name], [name])

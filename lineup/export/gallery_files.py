@@ -5,7 +5,6 @@ lineup_row.py reads the CSV file, so that a service needs no package for Parquet
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,6 +16,7 @@ import pyarrow.parquet as pq
 from lineup.export.search_plan import SearchPlan
 from lineup.search.exact import Vectors
 from lineup.serving.gallery_photos import GalleryPhotos
+from lineup.storage import csv_files
 
 PARQUET, CSV = "gallery.parquet", "gallery.csv"
 COLUMNS = ("image_id", "path", "label")
@@ -33,12 +33,7 @@ def write(folder: Path, photos: GalleryPhotos, plan: SearchPlan) -> None:
     table = photos.table
     ids, labels = table.column("image_id").to_pylist(), table.column("label").to_pylist()
     first_paths = [several[0] for several in table.column("paths").to_pylist()]
-    with (folder / CSV).open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows(
-            (image, path, label or "") for image, path, label in zip(ids, first_paths, labels, strict=True)
-        )
+    csv_files.write_csv(folder / CSV, COLUMNS, zip(ids, first_paths, labels, strict=True))
     names = pa.table({"image_id": ids, "path": first_paths, "label": pa.array(labels, pa.string())})
     _write_parquet(folder / PARQUET, names, plan)
 

@@ -424,6 +424,7 @@ _STEPS: dict[str, Callable[[Any, Mapping[str, Any]], Any]] = {"resize": _resize,
 
 Metric = Literal["cosine", "l2"]
 MARGIN = 8  # candidates beyond k
+_QUOTED_FORMULA = re.compile(r"''*([ \t\r\n]*[=+\-@＝＋－＠]|[\t\r\n])")  # noqa: RUF001
 # How a row of settings.json may rank: by its index, or by a method of `Row` that refines other rows.
 METHODS = (
     "nearest",
@@ -724,7 +725,7 @@ class Row:
     def _gallery(self) -> tuple[list[str], list[str], list[str]]:
         """Ids, labels and paths, in the order of the index."""
         with (self.folder / "gallery.csv").open(encoding="utf-8", newline="") as file:
-            lines = list(csv.reader(file))[1:]
+            lines = [[_without_quote(cell) for cell in line] for line in csv.reader(file)][1:]
         ids, paths, labels = ([line[column] for line in lines] for column in range(3))
         return ids, labels, paths
 
@@ -809,6 +810,11 @@ class Row:
         np.fill_diagonal(squared, 0)
         behind = -1 - np.arange(1, len(rest) + 1) / max(len(rest), 1)
         return best(positions, np.concatenate([-_k_reciprocal_distances(squared, settings), behind]), depth)
+
+
+def _without_quote(cell: str) -> str:
+    """A cell without the single quote that keeps a spreadsheet from computing it."""
+    return cell[1:] if _QUOTED_FORMULA.match(cell) else cell
 
 
 def _summed(

@@ -5,7 +5,10 @@ badly and late.
 from __future__ import annotations
 
 import json
+import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +26,7 @@ from lineup.storage import files, parquet, schemas
 from lineup.submission import client, document
 from tests.support import collection
 from tests.support.collection import Image
+from tests.support.project import ROOT
 
 # The query at 0 degrees; gallery: near, middle, far.
 PHOTOS = [
@@ -435,26 +439,36 @@ def test_two_runs_at_once_send_once(serve: Callable[..., Server]) -> None:
     assert len(server.received) == 1 and len([o for o in outcomes if o == 0.625]) == 1 and len(outcomes) == 8
 
 
-def interrupt(handler: BaseHTTPRequestHandler) -> None:
-    """What Ctrl-C does to the process that waits for an answer."""
-    waiting = (
-        threading.main_thread().ident
-    )  # another thread might get it otherwise, and the wait go on to its time limit
-    assert waiting is not None
-    signal.pthread_kill(waiting, signal.SIGINT)
-    time.sleep(1)
+SENDS = """
+import signal, sys
+from lineup.submission import client
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would ignore it
+try:
+    client.send(sys.argv[1], sys.stdin.buffer.read(), seconds=60, pause_seconds=0)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
 
 
 def test_an_interrupted_run_counts_as_sent(serve: Callable[..., Server]) -> None:
+    """In a process of its own, since Ctrl-C is for a whole process."""
+    sending: list[subprocess.Popen[bytes]] = []
+
+    def interrupt(handler: BaseHTTPRequestHandler) -> None:
+        """What Ctrl-C does to the process that waits for an answer."""
+        sending[0].send_signal(signal.SIGINT)
+        time.sleep(1)
+
     server = serve(interrupt, GOOD)
-    before = signal.signal(
-        signal.SIGINT, signal.default_int_handler
-    )  # a shell's background job would ignore it
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            send(server)
-    finally:
-        signal.signal(signal.SIGINT, before)
+    sending.append(
+        subprocess.Popen(
+            [sys.executable, "-c", SENDS, server.url],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+    )
+    assert sending[0].communicate(BODY)[0] == b"interrupted\n"
     with pytest.raises(UserError, match="sent there before"):
         send(server)
 

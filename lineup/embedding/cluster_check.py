@@ -20,6 +20,7 @@ from lineup.settings.params import Embed
 _MAX_TRIED_NODES = 16
 # A node whose processors are all in use doesn't answer.
 _MAX_WAIT_SECONDS = 120.0
+_MAX_RETRIES = 2
 _PHOTO = "photo"
 
 
@@ -41,9 +42,12 @@ def try_engine(ray: Any, size: Cluster, folder: Path, photo: bytes, embed: Embed
         on_gpu = engine.device.type == "cuda"
         nodes = [node.id for node in size.nodes if (node.gpus if on_gpu else node.cpus)][:_MAX_TRIED_NODES]
         work = cluster_computation.work_for(ray, folder, [(_PHOTO, photo)], engine, embed.batch_size, 1)
-        task, needs = ray.remote(_try), {"num_cpus": 0 if on_gpu else 1, "num_gpus": int(on_gpu)}
+        # A worker that starts on a busy node may fail to import the code: another one tries again.
+        options = {"max_retries": _MAX_RETRIES, "retry_exceptions": True}
+        options |= {"num_cpus": 0 if on_gpu else 1, "num_gpus": int(on_gpu)}
+        task = ray.remote(_try)
         results = [
-            task.options(**needs, label_selector={cluster.NODE_LABEL: node}).remote(work, photo)
+            task.options(label_selector={cluster.NODE_LABEL: node}, **options).remote(work, photo)
             for node in nodes
         ]
         try:

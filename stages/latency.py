@@ -167,6 +167,14 @@ def network_name(config: EncoderConfig) -> str:
     return f"{config.library} {config.name}{pooling}, {config.resize_px}/{config.image_size} px, {config.dim}"
 
 
+def first_query(timer: QueryTimer, photos: Sequence[bytes]) -> QueryTime:
+    """The time of the first photo that can be decoded here. UserError if there is none."""
+    for photo in photos:
+        if times := query_times.run([timer], [photo], MOST_SECONDS_PER_PASS).times:
+            return times[0]
+    raise UserError(f"{paths.RAW}: no query can be decoded here; run `dvc repro -f preprocess`")
+
+
 def main(argv: list[str] | None = None) -> None:
     row, params = cli.start("latency", argv, rows="all")
     faiss.omp_set_num_threads(1)
@@ -178,7 +186,7 @@ def main(argv: list[str] | None = None) -> None:
     network = query_network_of(opened)
     device = network.engine.device
     timers = [QueryTimer(opened, params.preprocess.shorter_side_px) for _ in range(threads)]
-    first = query_times.run(timers[:1], photos.contents[:1], MOST_SECONDS_PER_PASS)
+    first = first_query(timers[0], photos.contents)
     embedder = batch_embedder(row, network, photos, params) if is_model else None
     alone: list[Pass] = []
     together: list[Pass] = []
@@ -198,7 +206,7 @@ def main(argv: list[str] | None = None) -> None:
         gallery=len(opened.photos.ids),
         uploads=photos.uploads,
         load_seconds=round(load_seconds, 2),
-        first=as_times([*first.times[0], first.times[0].total]),
+        first=as_times([*first, first.total]),
         alone=queries(alone, 1),
         together=queries(together, threads),
         embedding=embedding(rounds) if is_model else None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from lineup.commands import group, judge
 from lineup.errors import UserError
 from lineup.evaluation import judgements
 from lineup.judging import app, pool, pooled_rankings
-from lineup.judging.session import Session, UnknownPair
+from lineup.judging.session import SECONDS_FOR_A_TAB, Session, UnknownPair
 from lineup.judging.standing import Standing
 from lineup.settings import params
 from lineup.storage import rankings
@@ -232,15 +233,45 @@ def test_the_verdict_comes_from_whole_screens(empty_folder: Path) -> None:
     session = opened()
     standing = Standing(session.pool)
     assert standing.verdict(session.judged()) is None
-    say(session, "q5", a=0)  # in part, as a doubtful label would be
+    names = {image_id(f"q{number}"): f"q{number}" for number in range(60)}
+    order = [names[str(session.pool.query_ids[query])] for query in session.judged().order]
+    say(session, order[5], a=0)  # in part, as a doubtful label would be
     assert standing.verdict(session.judged()) is None
-    for number in range(40):
-        say(session, f"q{number}", a=1, b=1, c=0, d=None if number == 7 else -1)
+    for number, query in enumerate(order[:40]):
+        say(session, query, a=1, b=1, c=0, d=None if number == 7 else -1)
+    say(session, order[41], a=1, b=1, c=0, d=0)  # behind a gap: the first ones alone are a random sample
     current = standing.verdict(session.judged())
     assert current is not None and (current.judged, current.queries) == (40, 60)
     assert current.sentences[0].startswith("`good` is better than `bad`")
     means = {row.row: (row.low, row.high) for row in current.rows}
     assert means["good"][0] > 0.6 and means["bad"][1] < 0.4
+
+
+def test_a_row_that_is_added_leaves_no_selected_queries_in_the_verdict(empty_folder: Path) -> None:
+    """Where the new row answers as the others did, everything is judged still; those queries are no sample."""
+    ranked = {"a": {f"q{n}": "ab" for n in range(30)}, "b": {f"q{n}": "cd" for n in range(30)}}
+    pooled.write(ranked)
+    session = opened()
+    names = {image_id(f"q{number}"): f"q{number}" for number in range(30)}
+    order = [names[str(session.pool.query_ids[query])] for query in session.judged().order]
+    for query in order[:20]:
+        say(session, query, a=1, b=0, c=0, d=0)
+    assert session.judged().complete == 20
+    new = {query: "ef" if query in order[1::2] else "ac" for query in order}
+    pooled.write({**ranked, "c": new})
+    assert opened().judged().complete == 1
+
+
+def test_a_tab_that_says_nothing_gives_its_queries_back(
+    empty_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pooled.write({"a": {f"q{n}": "ab" for n in range(6)}, "b": {f"q{n}": "cd" for n in range(6)}})
+    session = opened()
+    first = [screen.query_id for screen in session.screens(TABS[0], 2)]
+    assert first[0] not in [screen.query_id for screen in session.screens(TABS[1], 2)]
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + SECONDS_FOR_A_TAB + 1)
+    assert [screen.query_id for screen in session.screens("tab-3", 2)] == first
 
 
 # Labels in doubt

@@ -7,6 +7,7 @@ import sys
 import webbrowser
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -39,11 +40,10 @@ def judge_name(given: str | None) -> str:
     """
     if given is not None:
         return judgements.judge_name(given)
-    for name in ((git_revision.output(Path(), "config", "user.name") or "").strip(), getpass.getuser()):
-        try:
-            return judgements.judge_name(name)
-        except UserError:
-            continue
+    for own_name in (lambda: git_revision.output(Path(), "config", "user.name") or "", getpass.getuser):
+        # Where the login has no name, as in a container, getuser raises KeyError or OSError.
+        with suppress(UserError, KeyError, OSError):
+            return judgements.judge_name(own_name())
     raise UserError("--judge: neither git nor the login has a name that can be used; add --judge NAME")
 
 
@@ -61,9 +61,9 @@ def rows_that_question_labels(params: Params, ranked: Sequence[str]) -> list[str
     try:
         rows = row_metrics.read_all((*params.models, *params.refinements))
         pairs = overview.read_pairs(paths.SIGNIFICANCE)
-    except UserError:
+        compared = comparison.compare(rows, comparison.shown_metrics(rows, params.score.cutoffs), pairs)
+    except (UserError, KeyError):  # a row was scored, but not compared yet
         return [*ranked]
-    compared = comparison.compare(rows, comparison.shown_metrics(rows, params.score.cutoffs), pairs)
     chosen = questioning_rows(compared)
     return [row for row in ranked if row in chosen] or [*ranked]
 

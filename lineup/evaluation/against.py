@@ -52,7 +52,10 @@ def query_changes(old: Snapshot, new: Snapshot) -> QueryChanges:
 
 
 def differences(old: Snapshot, new: Snapshot, samples: int, seed: int) -> dict[str, Difference]:
-    """How much the metric of `new` changed in each row; rows without a query that both scored are left out.
+    """How much the metric of `new` changed in each row.
+
+    Rows are left out that have no query that both scored, or whose metric is a range, as some of their
+    answers are not judged.
 
     Queries are resampled, and their signs are flipped, by label, as between two rows of one comparison.
 
@@ -61,7 +64,7 @@ def differences(old: Snapshot, new: Snapshot, samples: int, seed: int) -> dict[s
         seed: of resampling and of flipping.
     """
     tested: dict[str, Difference] = {}
-    for row in new.queries.keys() & old.queries.keys():
+    for row in (new.queries.keys() & old.queries.keys()) - old.inexact - new.inexact:
         before, after = _matched(old.queries[row], new.queries[row], new.metric)
         if not len(after):
             continue

@@ -112,11 +112,11 @@ def identification_curves(rows: Rows) -> CsvTable:
 
 
 def accuracy_cost(rows: Rows) -> CsvTable:
-    """A line per row that has a speed and a quality: the ends of an interval that it lacks are its mean."""
+    """A line per row with a speed and an exact quality: the ends that an interval lacks are its mean."""
     lines = []
     for name, row in rows.items():
         speed, quality = row.costs.images_per_second, row.quality.get(MAIN_METRIC)
-        if speed is not None and quality:
+        if speed is not None and quality and row.is_exact(MAIN_METRIC):
             low, high = (quality.mean if end is None else end for end in (quality.low, quality.high))
             lines.append([name, f"{speed:.1f}", *(f"{value:.4f}" for value in (quality.mean, low, high))])
     return CsvTable(("model", "images_per_second", MAIN_METRIC, "low", "high"), lines)

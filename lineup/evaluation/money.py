@@ -65,7 +65,7 @@ def running_costs(
     """The running costs of the rows whose speed was measured.
 
     A row with random weights beats none, and is not unbeaten. Where rows were measured on different machines,
-    it is unknown which are.
+    or answers are not judged, it is unknown which are.
 
     Args:
         rows: with the images per second that `speeds.with_speeds` gives them.
@@ -76,7 +76,8 @@ def running_costs(
         for row, cost in costs.items()
         if cost and MAIN_METRIC in rows[row].quality and not rows[row].costs.random
     }
-    if len({speeds[row].device for row in worths}) > 1:
+    is_exact = all(rows[row].is_exact(MAIN_METRIC) for row in worths)
+    if not is_exact or len({speeds[row].device for row in worths}) > 1:
         worths = {}
     best = unbeaten(worths)
     return {

@@ -39,6 +39,7 @@ class Snapshot:
         data: DVC's hash of the list of test images, None where dvc.lock does not have it.
         metric: by which rows are compared: map_at_r, or where people judged some pairs only, precision at the
             largest k.
+        inexact: rows of which the metric is a range, since some of their answers are not judged.
     """
 
     figures: Mapping[str, Mapping[str, float]]
@@ -46,6 +47,7 @@ class Snapshot:
     setup: Setup
     data: str | None
     metric: str = MAIN_METRIC
+    inexact: frozenset[str] = frozenset()
 
 
 def read(read_file: Read, source: str, metric: str | None = None) -> Snapshot | None:
@@ -65,17 +67,21 @@ def read(read_file: Read, source: str, metric: str | None = None) -> Snapshot | 
         raise UserError(f"{source}: its {paths.METRICS} is damaged; run `dvc repro -f -s compare` there")
     metric = metric or _metric(figures)
     queries: dict[str, pa.Table] = {}
+    inexact: set[str] = set()
     setup: Setup = dict.fromkeys((*_SETUP.values(), _JUDGED))
     for row, shown in figures.items():
         metrics = _json(read_file(paths.row_metrics(row)) or b"null") or {}
         with suppress(KeyError, TypeError):  # metrics.json has rounded it
             shown[metric] = metrics["quality"][metric]["mean"]
+        if metric in ((metrics.get("partial") or {}).get("ranges") or {}):
+            inexact.add(row)
         judged = (metrics.get("people") or {}).get("pairs", 0) if metrics else None
         setup = {words: metrics.get(name) for name, words in _SETUP.items()} | {_JUDGED: judged}
         table = _queries(read_file(paths.row_queries(row)), metric)
         if table is not None:
             queries[row] = table
-    return Snapshot(figures, queries, setup, _data_hash(read_file(Path("dvc.lock"))), metric)
+    data = _data_hash(read_file(Path("dvc.lock")))
+    return Snapshot(figures, queries, setup, data, metric, frozenset(inexact))
 
 
 def _json(content: bytes) -> Any:

@@ -43,13 +43,13 @@ def find(params: Params) -> list[Sweep]:
 
 
 def table(sweeps: list[Sweep], rows: Mapping[str, RowMetrics]) -> CsvTable:
-    """A line per sweep and value; the ends of an interval that does not exist are the mean."""
+    """A line per sweep and value with an exact quality: the ends that an interval lacks are the mean."""
     lines = []
     for setting, values in sweeps:
         name = f"{setting} of {next(iter(values.values()))}"
         for value, row in values.items():
             quality = rows[row].quality.get(MAIN_METRIC)
-            if quality:
+            if quality and rows[row].is_exact(MAIN_METRIC):
                 ends = (quality.mean if end is None else end for end in (quality.low, quality.high))
                 figures = (f"{figure:.4f}" for figure in (quality.mean, *ends))
                 lines.append([name, row, f"{value:g}", *figures])

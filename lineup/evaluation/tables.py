@@ -140,7 +140,7 @@ def money(compared: Comparison) -> Table | None:
         lines.append(
             [
                 _name(row),
-                *(figure(row.metrics.quality[name].mean, 3) for name in main_metric),
+                *(_quality(row, name).mean for name in main_metric),
                 UNBEATEN if running and running.unbeaten else "",
                 *(_dollars(value) for value in dollars or (None,) * len(Dollars._fields)),
             ]

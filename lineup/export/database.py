@@ -84,6 +84,10 @@ class Collection(Protocol):
         """What an existing collection remembers; None if it is not one of Lineup's."""
         ...
 
+    def check(self, provenance: Provenance) -> None:
+        """UserError if no collection can be created for such vectors."""
+        ...
+
     def create(self, provenance: Provenance) -> None:
         """Creates the collection, empty. UserError if it cannot hold such vectors."""
         ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
 import json
 import logging
@@ -40,6 +41,13 @@ SETTINGS_FILE = "settings.json"
 _MADE_BY = "Lineup"
 _FORMAT = 1
 _MODULES = ("lineup_row.py", "selftest.py")
+# The names of all that an export may have written or Python may have added.
+_WRITTEN = (
+    *_MODULES,
+    *("settings.json", "README.md", "LICENSES", "selftest", "__pycache__"),
+    *("gallery.csv", "gallery.parquet", "index*.faiss", "candidates_*.faiss", "learned_*.npz"),
+    *("encoder*.onnx", "encoder*.onnx.data", "text*.onnx", "text*.onnx.data", "text*_tokenizer.json"),
+)
 # What decides vectors and answers in the folder, by the names that pip knows.
 _PACKAGES = ("numpy", "pillow", "onnxruntime", "faiss-cpu")
 
@@ -93,11 +101,24 @@ def check_target(target: Path, force: bool) -> None:
         raise UserError(f"--to {shown}: is a file; name a folder")
     if Path.cwd().is_relative_to(target.resolve()):
         raise UserError(f"--to {shown}: holds this project; name a folder of its own, such as out/ROW")
-    if target.is_dir() and any(target.iterdir()) and not force and not _is_export(target):
-        raise UserError(
-            f"--to {shown}: exists and is no export of Lineup; name another folder, "
-            "or use --force to replace it"
-        )
+    raw = paths.RAW.resolve()
+    if raw.is_relative_to(target.resolve()) or target.resolve().is_relative_to(raw):
+        raise UserError(f"--to {shown}: is where your photos lie; name a folder of its own, such as out/ROW")
+    if target.is_dir() and any(target.iterdir()) and not force:
+        if not _is_export(target):
+            raise UserError(
+                f"--to {shown}: exists and is no export of Lineup; name another folder, "
+                "or use --force to replace it"
+            )
+        if others := sorted(path.name for path in target.iterdir() if not _is_written(path.name)):
+            raise UserError(
+                f"--to {shown}: holds {printable(others[0])}, which no export wrote; move it, "
+                "or use --force to replace the folder with all that it holds"
+            )
+
+
+def _is_written(name: str) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in _WRITTEN)
 
 
 def _is_export(folder: Path) -> bool:

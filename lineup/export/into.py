@@ -83,8 +83,9 @@ def run(row: str, target: str, params: Params, wishes: Wishes) -> None:
     if wishes.check_only and (wishes.force or index):
         raise UserError("--check-only: writes nothing; use it without --force and --index")
     collection_name = _collection_name(row, wishes.collection)
-    if wishes.check_only and "://" not in address and not Path(address).exists():
-        raise UserError(f"--check-only: {address} does not exist; run it without --check-only")
+    is_path = "://" not in address and any(word in kind.ADDRESS for word in ("FOLDER", "FILE"))
+    if wishes.check_only and is_path and not Path(address).exists():
+        raise UserError("--check-only: there is nothing at this address; run it without --check-only")
     loaded = read_row(row, params)
     locks.hold(f"export.{name}.{collection_name}")
     with _explained(name, kind, kind.secrets(address)), closing(kind.connect(address, collection_name)) as to:
@@ -128,13 +129,16 @@ def _metric(row: str, params: Params) -> Metric:
 
 def _fingerprint(row: str, folder: Path, params: Params) -> str:
     """Of the row's vectors; those of a refinement follow from its settings and what it learned, too."""
-    vectors = embeddings.origin(folder).fingerprint or ""
+    made = {
+        "vectors": embeddings.origin(folder).fingerprint or "",
+        "shorter_side_px": params.preprocess.shorter_side_px,
+    }
     if row not in params.refinements:
-        return vectors
+        return fingerprint(made)
     learned = sorted(path for path in paths.refinement(row).rglob("*") if path.is_file())
     digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in learned]
     settings = params.refinements[row].model_dump(mode="json", by_alias=True)
-    return fingerprint({"vectors": vectors, "learned": digests, "settings": settings})
+    return fingerprint({**made, "learned": digests, "settings": settings})
 
 
 def _collection_name(row: str, name: str | None) -> str:
@@ -195,6 +199,7 @@ def _fill(to: Collection, kind: str, name: str, loaded: LoadedRow, index: Settin
     """Brings the collection and its index up to date with the gallery."""
     if to.exists():
         if force:
+            to.check(loaded.provenance)
             to.drop()
         else:
             _check_provenance(to, kind, name, loaded.provenance)

@@ -52,6 +52,14 @@ class Judged(BaseModel):
     ]
 
 
+class ClosedTab(BaseModel):
+    """What the page sends when its tab is closed or loaded again."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    tab: Annotated[str, Field(pattern=_TAB)]
+
+
 def create(session: Session, photos: Photos, suspects: bool, names: Collection[str]) -> ASGIApp:
     """The server's app.
 
@@ -118,6 +126,10 @@ def _add_judging(app: FastAPI, session: Session, photos: Photos) -> None:
             return next_screens(judged.tab)
 
         return await run_in_threadpool(record)
+
+    @app.post("/left")
+    def left(closed: ClosedTab) -> None:
+        session.leave(closed.tab)
 
     @app.get("/verdict")
     def verdict() -> dict[str, Any]:

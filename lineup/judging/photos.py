@@ -9,6 +9,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lineup import paths
+from lineup.errors import UserError
 from lineup.judging.pool import Pool
 
 
@@ -42,6 +44,8 @@ def of_pool(pool: Pool, manifest: pa.Table) -> Photos:
 
     Args:
         manifest: schemas.MANIFEST, at least image_id, split, label and paths.
+    Raises:
+        UserError: a ranked image is not in it.
     """
     return Photos(_photos(manifest, "query", pool.query_ids), _photos(manifest, "gallery", pool.gallery_ids))
 
@@ -49,4 +53,9 @@ def of_pool(pool: Pool, manifest: pa.Table) -> Photos:
 def _photos(manifest: pa.Table, split: str, ids: npt.NDArray[np.str_]) -> dict[str, Photo]:
     wanted = (pc.field("split") == split) & pc.field("image_id").isin(pa.array(ids, pa.string()))
     rows = manifest.filter(wanted).select(["image_id", "label", "paths"]).to_pylist()
-    return {row["image_id"]: Photo(row["image_id"], row["label"], row["paths"][0]) for row in rows}
+    photos = {row["image_id"]: Photo(row["image_id"], row["label"], row["paths"][0]) for row in rows}
+    if len(photos) != len(ids):
+        raise UserError(
+            f"{paths.manifest('test')}: lacks images that are ranked; run `dvc repro` to search again"
+        )
+    return photos

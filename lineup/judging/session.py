@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +16,9 @@ from lineup.judging import pool as pooling
 from lineup.judging import questions
 from lineup.judging.pool import Pool
 from lineup.judging.questions import Question, Scope
+
+# After so long without a word from a tab, other tabs get its queries.
+SECONDS_FOR_A_TAB = 600.0
 
 # {gallery_id: relevance}, None where the person can't tell.
 Marks = Mapping[str, int | None]
@@ -57,8 +62,9 @@ class Judged(NamedTuple):
 
     Attributes:
         order: positions in the pool, of all queries.
-        complete: the first so many of them are judged, see Question. Others may be judged in part; which of
-            them depends on what was in doubt, so that they are no random sample.
+        complete: the first so many of them are judged, see Question. They are the first ones of the random
+            order on which rows differ, without a gap: which queries behind a gap are judged depends on their
+            answers, as where a row was added, and so they are no random sample.
         relevance: {gallery_id: 1 or 0} of each complete query; junk is 0.
     """
 
@@ -81,7 +87,10 @@ class Session:
         self._ids: list[str] = pool.query_ids.tolist()
         self._position = {query_id: position for position, query_id in enumerate(self._ids)}
         self._order = pooling.query_order(self._ids, seed)
-        self._tabs: dict[str, str] = {}  # {query_id: the tab that shows it, or will show it next}
+        # Whether all rows have the same first k answers, before any is called junk.
+        self._same_set = [pooling.is_same_set(pool.first(query)) for query in range(len(self._ids))]
+        # {query_id: the tab that shows it, or will show it next, and until when no other tab does}
+        self._tabs: dict[str, tuple[str, float]] = {}
         self._lock = threading.Lock()
         self._read()
 
@@ -93,14 +102,20 @@ class Session:
         with self._lock:
             self._read_if_changed()
             waiting = [query for query in self._order if self._questions[query].asked]
+            now = time.monotonic()
+            self._tabs = {
+                query: (shown_by, end if shown_by != tab else now + SECONDS_FOR_A_TAB)
+                for query, (shown_by, end) in self._tabs.items()
+                if shown_by == tab or end > now
+            }
 
             def rank(query: int) -> tuple[bool, bool, bool]:
-                shown_by = self._tabs.get(self._ids[query], tab)
+                shown_by, _ = self._tabs.get(self._ids[query], (tab, now))
                 return self._questions[query].same_set, shown_by != tab, self._ids[query] not in self._tabs
 
             chosen = sorted(waiting, key=rank)[:count]
             for query in chosen:
-                self._tabs.setdefault(self._ids[query], tab)
+                self._tabs.setdefault(self._ids[query], (tab, now + SECONDS_FOR_A_TAB))
             return [self._screen(query) for query in chosen]
 
     def record(self, query_id: str, marks: Marks) -> None:
@@ -130,6 +145,11 @@ class Session:
             self._tabs.pop(query_id, None)
             self._questions[query] = self._question(query)
 
+    def leave(self, tab: str) -> None:
+        """Gives the queries of a tab to others, as it is closed or loaded again."""
+        with self._lock:
+            self._tabs = {query: claim for query, claim in self._tabs.items() if claim[0] != tab}
+
     def progress(self) -> Progress:
         """How far the judging is."""
         with self._lock:
@@ -142,8 +162,10 @@ class Session:
     def judged(self) -> Judged:
         """What is known of the queries that are judged."""
         with self._lock:
-            complete = [query for query in self._order if self._questions[query].complete]
-            others = [query for query in self._order if not self._questions[query].complete]
+            differ = [query for query in self._order if not self._same_set[query]]
+            complete = [*itertools.takewhile(lambda query: self._questions[query].complete, differ)]
+            done = {*complete}
+            others = [query for query in self._order if query not in done]
             relevance = [
                 {image: int(value == RELEVANT) for image, value in self._relevance(query).items()}
                 for query in complete

@@ -83,7 +83,9 @@ class QueryTimer:
     def __init__(self, row: Row, shorter_side_px: int) -> None:
         self._watch, self._shorter_side_px = _Watch(), shorter_side_px
         self._row = replace(row, search=_watched(row.search, self._watch))
-        self._refined = isinstance(row.search, RefinedSearch)
+        # What a row with an index of its own does is a search, and no refinement of one.
+        own_index = isinstance(row.search, RefinedSearch) and row.search.method.settings.builds_index
+        self._refined = isinstance(row.search, RefinedSearch) and not own_index
 
     def time(self, photo: bytes) -> QueryTime:
         """Searches with a photo's file. Raises BadImage."""

@@ -32,6 +32,7 @@ from lineup.settings.refinement import RefinementSettings
 EmbedQuery = Callable[[QueryEncoder], Vectors]
 
 _QUERY_IDS = np.array(["you gave"])
+_NO_HITS = Hits(np.empty((1, 0), np.int64), np.empty((1, 0), np.float32))
 _SCORE_MEANINGS = {
     "cosine": "cosine similarity, 1 is the same direction",
     "l2": "minus the squared distance, 0 is the same vector",
@@ -89,8 +90,10 @@ class RefinedSearch:
     def hits(self, embed: EmbedQuery, k: int, excluded: Positions) -> Hits:
         """The first k images of the refined ranking."""
         depth = max(k, self.depth)
-        first = self.first.hits(embed, depth, excluded)
-        second = first if self.second is self.first else self.second.hits(embed, depth, excluded)
+        first = second = _NO_HITS
+        if not self.method.settings.builds_index:  # a row with an index of its own reads no other ranking
+            first = self.first.hits(embed, depth, excluded)
+            second = first if self.second is self.first else self.second.hits(embed, depth, excluded)
         space = self.space(embed) if self.method.settings.needs_vectors else None
         positions, scores = self.method.rank(
             RefinementInput(first, second, space, excluded, depth, self.learned)

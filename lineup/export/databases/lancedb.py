@@ -17,6 +17,7 @@ from lancedb.query import LanceVectorQueryBuilder
 from lancedb.table import Table
 
 from lineup.errors import UserError
+from lineup.export import server_address
 from lineup.export.database import Photo, Provenance, Settings, Vector, folder_bytes
 from lineup.search.exact import Metric, Vectors
 
@@ -33,8 +34,8 @@ _METADATA_KEY = b"lineup"
 
 
 def secrets(address: str) -> tuple[str, ...]:
-    """A folder has none."""
-    return ()
+    """A folder has none; an address of a server, given by mistake, may."""
+    return server_address.secrets(address)
 
 
 def search_code(settings: Settings) -> str:
@@ -45,7 +46,7 @@ def search_code(settings: Settings) -> str:
 def connect(address: str, name: str) -> Collection:
     """The table of this name in a folder."""
     if "://" in address:
-        raise UserError(f"--into {ADDRESS}: {address} is not a folder; name one on this machine")
+        raise UserError(f"--into {ADDRESS}: an address of a server is not a folder; name one on this machine")
     return Collection(Path(address), name)
 
 
@@ -79,6 +80,9 @@ class Collection:
         """From the metadata of the table's schema."""
         metadata = self._table.schema.metadata or {}
         return Provenance.from_text(metadata.get(_METADATA_KEY, b"").decode(errors="replace"))
+
+    def check(self, provenance: Provenance) -> None:
+        """Any vectors will do."""
 
     def create(self, provenance: Provenance) -> None:
         """The columns are image_id, label, paths and embedding."""

@@ -93,6 +93,9 @@ class Collection:
         texts = described.get("description"), dict(described.get("properties") or {}).get(_PROPERTY)
         return next(filter(None, map(Provenance.from_text, texts)), None)
 
+    def check(self, provenance: Provenance) -> None:
+        """Any vectors will do."""
+
     def create(self, provenance: Provenance) -> None:
         """The fields are image_id, label, paths and embedding. Without an index, a server reads nothing."""
         text = provenance.as_text()

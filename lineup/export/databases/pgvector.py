@@ -119,8 +119,8 @@ class Collection:
         comment = self._value("SELECT obj_description(to_regclass(%s), 'pg_class')", [self._regclass])
         return Provenance.from_text(comment)
 
-    def create(self, provenance: Provenance) -> None:
-        """The columns are image_id, label, paths and embedding."""
+    def check(self, provenance: Provenance) -> None:
+        """The extension must be there, and its index take as many dimensions."""
         self._enable()
         most, fix = (
             _MOST_DIMENSIONS_OF_VECTOR,
@@ -133,6 +133,10 @@ class Collection:
                 f"--into pgvector: {provenance.row} has {provenance.dim:,} dimensions, and pgvector "
                 f"{self._pgvector} indexes at most {most:,}; {fix}"
             )
+
+    def create(self, provenance: Provenance) -> None:
+        """The columns are image_id, label, paths and embedding."""
+        self.check(provenance)
         with self._connection.transaction():
             self._connection.execute(
                 sql.SQL(

@@ -70,7 +70,7 @@ def connect(address: str, name: str) -> Collection:
 
 def _server(address: str) -> QdrantClient:
     parsed = server_address.parse(address, ADDRESS)
-    key = parsed.password or os.environ.get(KEY_VARIABLE)
+    key = parsed.password or parsed.user or os.environ.get(KEY_VARIABLE)
     warnings.filterwarnings("ignore", "Api key is used with an insecure connection")
     try:
         client = QdrantClient(
@@ -113,6 +113,9 @@ class Collection:
         metadata = self._client.get_collection(self._name).config.metadata or {}
         text = metadata.get("lineup")
         return Provenance.from_text(text if isinstance(text, str) else None)
+
+    def check(self, provenance: Provenance) -> None:
+        """Any vectors will do."""
 
     def create(self, provenance: Provenance) -> None:
         """The payload has image_id, label and paths."""
@@ -166,7 +169,14 @@ class Collection:
         if settings:
             options: dict[str, Any] = dict(settings)
             self._client.update_collection(self._name, hnsw_config=models.HnswConfigDiff(**options))
-        while self._client.get_collection(self._name).status != models.CollectionStatus.GREEN:
+        while (status := self._client.get_collection(self._name).status) != models.CollectionStatus.GREEN:
+            if status == models.CollectionStatus.RED:
+                raise UserError(
+                    "--into qdrant: the server failed to build the index (its status is red); its log says "
+                    "why: mend it, and run again"
+                )
+            if status == models.CollectionStatus.GREY:  # it waits for a change before it goes on
+                self._client.update_collection(self._name, optimizers_config=models.OptimizersConfigDiff())
             time.sleep(_BUILD_SECONDS_BETWEEN_LOOKS)
 
     def index(self) -> str:

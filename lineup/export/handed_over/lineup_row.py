@@ -606,6 +606,8 @@ class Row:
         threshold: float | Literal["default"] | None = None,
     ) -> list[Hit]:
         """As `search`, for a query whose vectors are known: as the networks give them, by encoder."""
+        if threshold == "default" and self.threshold is None:
+            raise ValueError("threshold: settings.json has none for this row; give a score")
         least = self.threshold if threshold == "default" else threshold
         hits = self._hits(self.settings["row"], Query(vectors), k)
         ids, labels, paths = self._gallery

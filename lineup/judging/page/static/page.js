@@ -14,7 +14,11 @@ const MAX_SCREENS_BACK = 20;
 const MS_BEFORE_SAVING = 250;
 
 // Not randomUUID, which a page lacks that came over HTTP from another machine's name, as behind a forwarded port.
+// A tab that was duplicated has the storage of the first, and needs a name of its own; one that is reloaded keeps it.
+if (performance.getEntriesByType("navigation")[0]?.type !== "reload") delete sessionStorage.tab;
 const tab = (sessionStorage.tab ??= crypto.getRandomValues(new Uint32Array(2)).join("-"));
+// Its queries go to other tabs, so that the random order has no gap for the verdict.
+addEventListener("pagehide", () => navigator.sendBeacon("/left", new Blob([JSON.stringify({ tab })], { type: "application/json" })));
 const screensBack = JSON.parse(sessionStorage.screensBack ?? "[]"); // {screen, marks}, the last one saved at the end
 
 let waiting = []; // the screens that the server has given to this tab
@@ -128,13 +132,14 @@ function undo() {
 
 // Saving
 
-// The person's word on each picture; `all` is one word on all of them.
+// The person's word on each picture; `all` is what those get that are not marked as junk or unsure.
 async function save(all) {
   if (saving || screen === null || performance.now() - shownAt < MS_BEFORE_SAVING) return;
   saving = true;
   const saved = screen;
   const ids = saved.pictures.map((photo) => photo.image_id);
-  const said = new Map(ids.map((id) => [id, all !== undefined ? all : marks.has(id) ? marks.get(id) : 0]));
+  const isKept = (id) => marks.has(id) && (all === undefined || marks.get(id) !== RIGHT);
+  const said = new Map(ids.map((id) => [id, isKept(id) ? marks.get(id) : all === undefined ? 0 : all]));
   const body = JSON.stringify({ tab, query_id: saved.query.image_id, marks: Object.fromEntries(said) });
   try {
     receive(await ask("/judgements", { method: "POST", body, headers: { "Content-Type": "application/json" } }));

@@ -64,6 +64,16 @@ def test_any_setting_of_a_model_or_a_refinement_can_be_varied() -> None:
     )
 
 
+def test_numbers_are_read_as_params_yaml_reads_them() -> None:
+    """YAML 1.2 reads 1e-4 as a number, and so does DVC."""
+    text = DEMO.replace("learning_rate: 0.0007", "learning_rate: 7e-4")
+    paths.PARAMS.write_text(text, encoding="utf-8")
+    assert swept("triplet", "--set", "objective.learning_rate=1e-4,1e-3") == 0
+    models = params.load().models
+    rates = {row: models[row].objective.learning_rate for row in models if row.startswith("triplet")}  # type: ignore[union-attr]
+    assert sorted(rates.values()) == [1e-4, 7e-4, 1e-3]
+
+
 def test_a_second_time_adds_nothing_and_more_values_only_what_is_new(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -31,7 +31,7 @@ def add_rows(row: str, setting: str, values: list[Any]) -> list[str]:
         return []
     text = paths.PARAMS.read_text(encoding="utf-8")
     changed = preset_text.with_rows(text, row, lambda indent: sweep.as_yaml(rows, indent))
-    document = yaml.safe_load(changed)
+    document = yaml_file.parse(changed, paths.PARAMS)
     try:
         Params.model_validate(document)
     except ValidationError as error:
@@ -45,8 +45,8 @@ def add_rows(row: str, setting: str, values: list[Any]) -> list[str]:
 def _parsed(values: str) -> list[Any]:
     """The values between commas, as YAML reads them."""
     try:
-        parsed = [yaml.safe_load(value) for value in values.split(",")]
-    except yaml.YAMLError:
+        parsed = [yaml_file.parse_value(value) for value in values.split(",")]
+    except (yaml.YAMLError, ValueError):
         parsed = []
     if not parsed or any(value is None for value in parsed):
         raise UserError(f"{values!r} is not a list of values; write them with commas between, as in 160,224")

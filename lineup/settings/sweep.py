@@ -85,4 +85,5 @@ def _written(name: str, content: Any, indent: int) -> str:
     if not isinstance(content, dict) or (len(line) <= _MAX_COLUMNS and not holds_sections):
         return line
     lines = (_written(key, value, indent + _INDENT) for key, value in content.items())
-    return f"{' ' * indent}{name}:\n{''.join(lines)}"
+    quoted = yaml.safe_dump([name], default_flow_style=True).strip()[1:-1]  # where YAML reads it as no text
+    return f"{' ' * indent}{quoted}:\n{''.join(lines)}"

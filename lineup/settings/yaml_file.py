@@ -36,8 +36,13 @@ def read(path: Path) -> dict[Any, Any]:
     Raises:
         UserError: the message names the file, the fault and the nearest fix.
     """
+    return parse(_read_text(path), path)
+
+
+def parse(text: str, path: Path) -> dict[Any, Any]:
+    """The sections of a text; errors name the file that it is for. Raises UserError as `read` does."""
     try:
-        loader = _Loader(_read_text(path))
+        loader = _Loader(text)
         root = loader.get_single_node()
         if root is not None:
             _Checker(path).count(root)
@@ -54,6 +59,11 @@ def read(path: Path) -> dict[Any, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path}: {'is empty' if content is None else 'holds no sections'}; {_START}")
     return content
+
+
+def parse_value(text: str) -> Any:
+    """A single value as the file would have it. Raises yaml.YAMLError or ValueError if it is none."""
+    return _Loader(text).get_single_data()
 
 
 def _read_text(path: Path) -> str:

@@ -34,7 +34,7 @@ from lineup.settings.refinement import Quantise
 from lineup.settings.search import Index
 from lineup.storage import files
 
-INDEX_FILE = "index.faiss"
+CANDIDATES_FILE = "candidates.faiss"
 BITS_FILE = "bits.safetensors"
 
 Codes = npt.NDArray[np.uint8]
@@ -82,7 +82,7 @@ class Int8Space(QuantisedSpace):
 
     def save(self, folder: Path) -> None:
         """Writes the quantised vectors."""
-        exact.save(folder / INDEX_FILE, self.searched)
+        exact.save(folder / CANDIDATES_FILE, self.searched)
 
     def candidates(self, queries: Vectors, count: int, excluded: Positions) -> Positions:
         """The nearest by the similarity of the query to decoded vectors."""
@@ -116,8 +116,10 @@ class BinarySpace(QuantisedSpace):
         """The nearest by Hamming distance; of equally distant ones those that come first in the gallery."""
         codes = bits(queries, self.thresholds)
         chosen = np.full((len(codes), min(count, len(self.codes))), -1, np.int64)
+        excluded = excluded[np.argsort(excluded[:, 0], kind="stable")]
+        starts = np.searchsorted(excluded[:, 0], np.arange(len(codes) + 1))
         for query, code in enumerate(codes):
-            without = excluded[excluded[:, 0] == query, 1]
+            without = excluded[starts[query] : starts[query + 1], 1]
             nearest = _nearest_bits(self._searched, code, chosen.shape[1], without)
             chosen[query, : len(nearest)] = nearest
         return chosen
@@ -166,7 +168,7 @@ class Method(Refinement[Quantise]):
     def load(self, folder: Path, metric: Metric, images: int) -> QuantisedSpace:
         """Reads the quantised vectors."""
         if self.settings.to == "int8":
-            return Int8Space(self.settings.rescore, exact.load(folder / INDEX_FILE, metric, images))
+            return Int8Space(self.settings.rescore, exact.load(folder / CANDIDATES_FILE, metric, images))
         path = folder / BITS_FILE
         if not path.exists():
             raise UserError(f"{path}: does not exist; run `dvc repro`, or `dvc pull` it")

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 
 from lineup.errors import UserError
 from lineup.search import approximate, exact, ground_truth
-from lineup.search.gallery import Gallery
 from lineup.settings.search import Index
+from tests.support.galleries import gallery, prepared
 from tests.support.project import ROOT, environment
 
 NONE = np.empty((0, 2), np.int64)
@@ -49,19 +49,6 @@ def clustered(rows: int, dim: int = 32, seed: int = 0, noise: float = 0.5) -> np
     return (centres[random.integers(0, 40, rows)] + noise * random.standard_normal((rows, dim))).astype(
         np.float32
     )
-
-
-def gallery(vectors: np.ndarray, metric: exact.Metric = "cosine", batch: int = 700) -> Gallery:
-    def batches() -> Iterator[exact.Batch]:
-        for start in range(0, len(vectors), batch):
-            part = vectors[start : start + batch]
-            yield [str(start + i) for i in range(len(part))], part
-
-    return Gallery(metric, len(vectors), vectors.shape[1], batches, "here")
-
-
-def prepared(metric: exact.Metric, vectors: np.ndarray) -> np.ndarray:
-    return exact.prepare(metric, [str(i) for i in range(len(vectors))], vectors, "here")
 
 
 def naive(metric: exact.Metric, queries: np.ndarray, stored: np.ndarray, k: int) -> np.ndarray:

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from lineup.errors import UserError
 from lineup.search import approximate, exact, index_file, merging, part_search, parted_build, parted_index
-from lineup.search.gallery import Gallery
 from lineup.search.index_file import IndexFile
 from lineup.settings.search import Index
+from tests.support.galleries import gallery, prepared
 
 METRICS: tuple[exact.Metric, ...] = ("cosine", "l2")
 NONE = np.empty((0, 2), np.int64)
@@ -28,19 +28,6 @@ def matrix_product() -> Iterator[None]:
     before, faiss.cvar.distance_compute_blas_threshold = faiss.cvar.distance_compute_blas_threshold, 1
     yield
     faiss.cvar.distance_compute_blas_threshold = before
-
-
-def gallery(vectors: np.ndarray, metric: exact.Metric = "cosine", batch: int = 700) -> Gallery:
-    def batches() -> Iterator[exact.Batch]:
-        for start in range(0, len(vectors), batch):
-            part = vectors[start : start + batch]
-            yield [str(start + i) for i in range(len(part))], part
-
-    return Gallery(metric, len(vectors), vectors.shape[1], batches, "here")
-
-
-def prepared(metric: exact.Metric, vectors: np.ndarray) -> np.ndarray:
-    return exact.prepare(metric, [str(i) for i in range(len(vectors))], vectors, "here")
 
 
 def written(folder: Path, vectors: np.ndarray, metric: exact.Metric, part_rows: int | None) -> IndexFile:

@@ -19,8 +19,8 @@ from lineup.refinements.quantise import BinarySpace, Int8Space
 from lineup.refinements.refinement import RefinementInput, VectorSpace
 from lineup.search import exact, parted_index
 from lineup.search.exact import Metric, Positions, Vectors
-from lineup.search.gallery import Gallery
 from lineup.settings.refinement import Quantise, RefinementSettings, Truncate
+from tests.support.galleries import gallery
 
 NOT_EXCLUDED = np.empty((0, 2), np.int64)
 
@@ -35,27 +35,14 @@ def quantised(to: str, rescore: int = 4) -> quantise.Method:
     return quantise.Method(chosen)
 
 
-def gallery_of(images: np.ndarray, metric: Metric = "cosine", batch: int = 7) -> Gallery:
-    ids = [f"{i:04}" for i in range(len(images))]
-    starts = range(0, len(images), batch)
-    vectors = images.astype(np.float32)
-    return Gallery(
-        metric,
-        len(images),
-        images.shape[1],
-        lambda: [(ids[start : start + batch], vectors[start : start + batch]) for start in starts],
-        "here",
-    )
-
-
 def given_to(
     method: quantise.Method, images: np.ndarray, queries: np.ndarray, k: int, metric: Metric = "cosine"
 ) -> RefinementInput:
-    gallery = gallery_of(images, metric)
-    learned = method.learn(gallery, k, "here")
+    searched = gallery(images.astype(np.float32), metric, batch=7)
+    learned = method.learn(searched, k, "here")
     names = [f"q{i}" for i in range(len(queries))]
     prepared = exact.prepare(metric, names, queries.astype(np.float32), "here")
-    space = VectorSpace(metric, np.array(names), prepared, learned.index(gallery))
+    space = VectorSpace(metric, np.array(names), prepared, learned.index(searched))
     nothing = Hits(np.empty((len(queries), 0), np.int64), np.empty((len(queries), 0), np.float32))
     return RefinementInput(nothing, nothing, space, NOT_EXCLUDED, k, learned)
 
@@ -83,9 +70,9 @@ def naive_candidates(
 def test_the_first_dimensions_stay_and_have_length_1_again() -> None:
     images = np.array([[3.0, 4.0, 100.0], [1.0, 0.0, -7.0]])
     learned = truncate.FirstDimensions("cosine", 2)
-    source = gallery_of(images)
+    source = gallery(images.astype(np.float32), batch=7)
     prepared = np.concatenate([*source.prepared()])
-    shortened = gallery_of(learned.transform(prepared))
+    shortened = gallery(learned.transform(prepared))
     index = learned.index(shortened)
     stored = exact.stored_vectors(index, 2)
     np.testing.assert_allclose(stored, [[0.6, 0.8], [1.0, 0.0]], atol=1e-6)
@@ -100,7 +87,7 @@ def test_more_dimensions_than_the_vectors_have_are_refused() -> None:
     chosen = settings(method="truncate", dim=6)
     assert isinstance(chosen, Truncate)
     with pytest.raises(UserError, match=r"refinements\.r\.dim is 6, .* a have 5 dimensions; set dim to less"):
-        truncate.Method(chosen).learn(gallery_of(np.eye(5)), 10, "params.yaml: refinements.r")
+        truncate.Method(chosen).learn(gallery(np.eye(5)), 10, "params.yaml: refinements.r")
 
 
 def test_a_vector_of_which_nothing_is_left_is_told_where_it_has_no_direction() -> None:
@@ -123,7 +110,7 @@ def test_bits_worked_by_hand() -> None:
 @pytest.mark.parametrize("metric", ["cosine", "l2"])
 def test_the_thresholds_are_the_means_of_the_gallery_as_it_is_searched(metric: Metric) -> None:
     images = np.random.default_rng(1).standard_normal((40, 11)) + 0.3
-    learned = quantised("binary").learn(gallery_of(images, metric), 10, "here")
+    learned = quantised("binary").learn(gallery(images.astype(np.float32), metric, batch=7), 10, "here")
     assert isinstance(learned, BinarySpace)
     searched = images / np.linalg.norm(images, axis=1, keepdims=True) if metric == "cosine" else images
     np.testing.assert_allclose(learned.thresholds, searched.mean(axis=0), atol=1e-6)
@@ -210,11 +197,11 @@ def test_a_space_that_was_saved_is_the_same_when_it_is_loaded(tmp_path: Path, to
 
 def test_what_a_service_holds_is_a_fourth_or_a_32nd() -> None:
     images = np.random.default_rng(5).standard_normal((1_000, 64))
-    full = exact.size(gallery_of(images).flat_index())
+    full = exact.size(gallery(images.astype(np.float32), batch=7).flat_index())
     sizes = {}
     for to in ("int8", "binary"):
-        learned = quantised(to).learn(gallery_of(images), 10, "here")
-        sizes[to] = learned.index_bytes(learned.index(gallery_of(images))) / full
+        learned = quantised(to).learn(gallery(images.astype(np.float32), batch=7), 10, "here")
+        sizes[to] = learned.index_bytes(learned.index(gallery(images.astype(np.float32), batch=7))) / full
     assert sizes["int8"] == pytest.approx(1 / 4, rel=0.02)
     assert sizes["binary"] == pytest.approx(1 / 32, rel=0.02)
 

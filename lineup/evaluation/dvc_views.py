@@ -10,7 +10,7 @@ import numpy as np
 from lineup.evaluation.comparison import Pair, is_exact
 from lineup.evaluation.metrics import MAIN_METRIC, top_k_name
 from lineup.evaluation.query_tables import Queries, is_scored
-from lineup.evaluation.row_metrics import MOST_SUFFIX, RowMetrics
+from lineup.evaluation.row_metrics import MOST_SUFFIX, Average, RowMetrics
 from lineup.evaluation.running_costs import RowSpeed
 
 CURVE_DEPTH = 100
@@ -111,14 +111,19 @@ def identification_curves(rows: Rows) -> CsvTable:
     return CsvTable(("model", "fpir", "fnir"), lines)
 
 
+def with_interval(average: Average) -> list[str]:
+    """A mean, and the ends of its interval; an end that it lacks is the mean."""
+    ends = (average.mean if end is None else end for end in (average.low, average.high))
+    return [f"{value:.4f}" for value in (average.mean, *ends)]
+
+
 def accuracy_cost(rows: Rows) -> CsvTable:
     """A line per row with a speed and an exact quality: the ends that an interval lacks are its mean."""
     lines = []
     for name, row in rows.items():
         speed, quality = row.costs.images_per_second, row.quality.get(MAIN_METRIC)
         if speed is not None and quality and row.is_exact(MAIN_METRIC):
-            low, high = (quality.mean if end is None else end for end in (quality.low, quality.high))
-            lines.append([name, f"{speed:.1f}", *(f"{value:.4f}" for value in (quality.mean, low, high))])
+            lines.append([name, f"{speed:.1f}", *with_interval(quality)])
     return CsvTable(("model", "images_per_second", MAIN_METRIC, "low", "high"), lines)
 
 

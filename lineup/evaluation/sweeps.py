@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from lineup.evaluation.dvc_views import CsvTable
+from lineup.evaluation.dvc_views import CsvTable, with_interval
 from lineup.evaluation.metrics import MAIN_METRIC
 from lineup.evaluation.row_metrics import RowMetrics
 from lineup.settings.params import Params
@@ -50,9 +50,7 @@ def table(sweeps: list[Sweep], rows: Mapping[str, RowMetrics]) -> CsvTable:
         for value, row in values.items():
             quality = rows[row].quality.get(MAIN_METRIC)
             if quality and rows[row].is_exact(MAIN_METRIC):
-                ends = (quality.mean if end is None else end for end in (quality.low, quality.high))
-                figures = (f"{figure:.4f}" for figure in (quality.mean, *ends))
-                lines.append([name, row, f"{value:g}", *figures])
+                lines.append([name, row, f"{value:g}", *with_interval(quality)])
     return CsvTable(("sweep", "model", "value", MAIN_METRIC, "low", "high"), lines)
 
 

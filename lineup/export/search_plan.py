@@ -19,6 +19,7 @@ from lineup.errors import UserError
 from lineup.export.handed_over import lineup_row
 from lineup.refinements import refinement as refinements
 from lineup.refinements.approximate import INDEX_FILE
+from lineup.refinements.quantise import CANDIDATES_FILE
 from lineup.search import exact, gallery
 from lineup.search.exact import Metric, Vectors
 from lineup.serving import row_search
@@ -86,19 +87,14 @@ class SearchPlan:
             if tensors := self._learned(row):
                 self.rows[row]["learned"] = f"learned_{row}.npz"
                 np.savez(folder / f"learned_{row}.npz", **tensors)  # type: ignore[arg-type]
-            if self._quantises(row) and (paths.refinement(row) / INDEX_FILE).exists():
+            if (candidates := paths.refinement(row) / CANDIDATES_FILE).exists():
                 self.rows[row]["candidates"] = f"candidates_{row}.faiss"
-                shutil.copyfile(paths.refinement(row) / INDEX_FILE, folder / f"candidates_{row}.faiss")
+                shutil.copyfile(candidates, folder / f"candidates_{row}.faiss")
 
     def _stored_index(self, space: str) -> Path | None:
         """The file of a space's index, None if the pipeline stores none."""
-        if self._quantises(space):  # its file holds the quantised vectors, which only find candidates
-            return None
         stored = paths.index(space) if space in self.params.models else paths.refinement(space) / INDEX_FILE
         return stored if stored.exists() else None
-
-    def _quantises(self, row: str) -> bool:
-        return row in self.params.refinements and self.params.refinements[row].method == "quantise"
 
     def _own_index(self, space: str) -> faiss.Index:
         search = _searches(self.opened.search, self.row, self.params)[space]

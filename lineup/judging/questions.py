@@ -39,6 +39,7 @@ class Question(NamedTuple):
     Attributes:
         asked: positions of the answers that remain to be judged.
         same_set: whether all rows have the same first k answers, so that the query is asked last.
+        differs: whether they have others, before any answer is called junk: then it counts for the verdict.
         in_scope: whether it had any answer to judge.
         pairs: how many of its pairs somebody has judged.
         complete: whether somebody has seen each of the first k answers of each row, if only to say that they
@@ -47,6 +48,7 @@ class Question(NamedTuple):
 
     asked: list[int]
     same_set: bool
+    differs: bool
     in_scope: bool
     pairs: int
     complete: bool
@@ -81,10 +83,12 @@ def question(pool: Pool, query: int, said: Sequence[Judgement], scope: Scope) ->
     if not scope.second_opinion:
         done |= resolved.keys()
     counted = {*images} if scope.suspects is not None else resolved.keys()
-    first_of_all = pool.ids(pooling.union(pool.first(query)))
+    before_junk = pool.first(query)
+    first_of_all = pool.ids(pooling.union(before_junk))
     return Question(
         asked=[position for position, image in zip(answers, images, strict=True) if image not in done],
         same_set=same_set,
+        differs=not pooling.is_same_set(before_junk),
         in_scope=bool(answers),
         pairs=len((resolved.keys() & counted) - known.keys()),
         complete=bool(said)

@@ -87,8 +87,6 @@ class Session:
         self._ids: list[str] = pool.query_ids.tolist()
         self._position = {query_id: position for position, query_id in enumerate(self._ids)}
         self._order = pooling.query_order(self._ids, seed)
-        # Whether all rows have the same first k answers, before any is called junk.
-        self._same_set = [pooling.is_same_set(pool.first(query)) for query in range(len(self._ids))]
         # {query_id: the tab that shows it, or will show it next, and until when no other tab does}
         self._tabs: dict[str, tuple[str, float]] = {}
         self._lock = threading.Lock()
@@ -162,7 +160,7 @@ class Session:
     def judged(self) -> Judged:
         """What is known of the queries that are judged."""
         with self._lock:
-            differ = [query for query in self._order if not self._same_set[query]]
+            differ = [query for query in self._order if self._questions[query].differs]
             complete = [*itertools.takewhile(lambda query: self._questions[query].complete, differ)]
             done = {*complete}
             others = [query for query in self._order if query not in done]

@@ -7,7 +7,6 @@ examines its photos one at a time, each in a process of its own, as `scan` does.
 from __future__ import annotations
 
 import logging
-import sys
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
@@ -15,8 +14,6 @@ from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
-
-from tqdm import tqdm
 
 from lineup import cluster
 from lineup.cluster import Cluster
@@ -95,17 +92,8 @@ def scan_files(
     folders = _Folders(root.absolute(), cache_root, images.shorter_side_px, images.fingerprint)
     source = iter(names)
     tasks = iter(lambda: list(islice(source, _FILES_PER_TASK)), [])
-    left_over = []
-    with tqdm(total=count, desc="preprocess", unit="image", file=sys.stderr, disable=None) as bar:
-        for name, record in _examine(ray, folders, tasks, _TASKS_PER_CPU * size.cpus):
-            if record:
-                bar.update()
-                yield name, record
-            else:
-                left_over.append(name)
-        for name in left_over:
-            bar.update()
-            yield name, scan.examine_alone(attributes, root, name)
+    examined = _examine(ray, folders, tasks, _TASKS_PER_CPU * size.cpus)
+    return scan.with_records_of_all(examined, attributes, root, count)
 
 
 def _examine(

@@ -75,15 +75,23 @@ def scan_files(
     """
     source = enumerate(names)
     tasks = iter(lambda: list(islice(source, _FILES_PER_TASK)), [])
-    short_of_memory = []
+    examined = _examine(cache, root, tasks, min(workers, -(-count // _FILES_PER_TASK)))
+    return with_records_of_all(examined, cache, root, count)
+
+
+def with_records_of_all(
+    examined: Iterable[Examined], cache: AttributeCache, root: Path, count: int
+) -> Iterator[tuple[str, FileRecord]]:
+    """Names and records, and at the end those of the files that have none, examined here one at a time."""
+    without_record = []
     with tqdm(total=count, desc="preprocess", unit="image", file=sys.stderr, disable=None) as bar:
-        for name, record in _examine(cache, root, tasks, min(workers, -(-count // _FILES_PER_TASK))):
+        for name, record in examined:
             if record:
                 bar.update()
                 yield name, record
             else:
-                short_of_memory.append(name)
-        for name in short_of_memory:
+                without_record.append(name)
+        for name in without_record:
             bar.update()
             yield name, examine_alone(cache, root, name)
 

@@ -823,8 +823,8 @@ def _summed(
     ranked: Sequence[np.ndarray], gains: Sequence[np.ndarray], depth: int, floor: float = 0.0
 ) -> Hits:
     """Every image of some rankings once, with the sum of its gains."""
-    positions, place = np.unique(np.concatenate(ranked), return_inverse=True)
-    return best(positions, np.bincount(place, np.concatenate(gains), len(positions)) + floor, depth)
+    positions, inverse = np.unique(np.concatenate(ranked), return_inverse=True)
+    return best(positions, np.bincount(inverse, np.concatenate(gains), len(positions)) + floor, depth)
 
 
 def _normalised(scores: np.ndarray, normalisation: str) -> tuple[np.ndarray, float]:

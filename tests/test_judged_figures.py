@@ -391,6 +391,7 @@ def test_photos_without_labels_get_a_table_from_judgements_alone(flat: list[Imag
         "40 of 60 queries, each searched in 180 gallery images; people judged which images are right" in page
     )
     assert "Left out: 20 that nobody judged." in page
+    assert "asks first for the queries on which rows differ, so these figures may not hold" in page
     assert (
         "precision_5: share of the first 5 answers that are right. It decides the order: every row's" in page
     )

@@ -53,8 +53,18 @@ def task(metrics: RowMetrics) -> list[str]:
         ] + _judgements_left_out(metrics)
     omitted = f"Left out: {', '.join(left_out)}." if left_out else ""
     judged = _judged(metrics.people) if metrics.people else ""
-    sentences = [summary, judged, _meaning_of_edits(metrics), omitted, own_picture(metrics)]
+    sentences = [summary, judged, _meaning_of_edits(metrics), omitted, _sample(metrics), own_picture(metrics)]
     return [sentence for sentence in sentences if sentence]
+
+
+def _sample(metrics: RowMetrics) -> str:
+    """Of which queries the figures are, where people judged some of them; empty where labels decide."""
+    if not metrics.people or metrics.relevance != "none" or metrics.scored == metrics.queries:
+        return ""
+    return (
+        "The judging page asks first for the queries on which rows differ, so these figures may not hold for "
+        "the others."
+    )
 
 
 def _scored_task(metrics: RowMetrics, qrels_unusable: bool) -> str:

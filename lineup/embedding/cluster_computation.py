@@ -39,10 +39,10 @@ from lineup.settings.params import Embed
 
 log = logging.getLogger(__name__)
 
-# With fewer, a worker's threads wait for each other at the end of each batch.
+# With fewer, a worker's threads would wait for each other at the end of each batch.
 _PHOTOS_PER_THREAD = 32
 _BATCH_BYTES = 16 * 2**20
-# Of few photos, every worker gets some batches.
+# Where there are few photos, batches are smaller, so that every worker gets some.
 _LEAST_BATCHES_PER_WORKER = 4
 _LEAST_PHOTOS_PER_BATCH = 8
 _MAX_THREADS_PER_WORKER = 8

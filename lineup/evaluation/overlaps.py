@@ -21,9 +21,9 @@ IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
-# The less a row can be behind, the bolder the bets on it. But where that limit varies from query to query,
-# it adds noise of its own, so limits below this percentile are raised to it. Of 50, 60, 70, 75, 80, 85 and
-# 100, it took the fewest queries on the demo.
+# A row that can be behind by less is bet on more boldly. But a limit that varies from query to query adds
+# noise of its own, and so limits below this percentile are raised to it. Of the percentiles 50, 60, 70, 75,
+# 80, 85 and 100, this one decided pairs of the demo's rows after the fewest queries.
 _RAISED_PERCENTILE = 75
 
 

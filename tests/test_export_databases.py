@@ -361,6 +361,17 @@ def test_a_whitening_is_loaded_and_other_refinements_name_the_row_to_load(
         export(qdrant, row="white")
 
 
+def test_random_weights_are_refused_in_a_whitening_too(project: Path) -> None:
+    white = {"from": "row", "with": "row", "method": "whitening", "dim": 16}
+    collection.write_params(collection.params("row", refinements={"white": white}))
+    collection.write_embeddings("row", photos(), random=True)
+    refine.main(["--row", "white"])
+    for row in ("row", "white"):
+        with pytest.raises(UserError, match=rf"{row}: can't be exported, as the weights of row are random"):
+            export("lancedb:out", row=row)
+    assert not Path("out").exists()
+
+
 @pytest.mark.parametrize(
     ("target", "fault"),
     [

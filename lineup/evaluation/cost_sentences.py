@@ -88,14 +88,14 @@ def few_queries(compared: Comparison) -> list[Text]:
     return [
         (
             *names(counts),
-            f": p95 is of {few} queries, and may well lie below the one that {FEWEST_QUERIES_FOR_P95} or more "
-            "would show. Either there are no more, or a slow row had no time for more",
+            f": p95 is of {few} queries, and may well lie below the one that {FEWEST_QUERIES_FOR_P95} or "
+            "more would show. Either there are no more, or a slow row had no time for more",
         )
     ]
 
 
 def other_photos(compared: Comparison) -> list[Text]:
-    """A note on the rows that were timed with fewer of the owner's files than another; none if all are alike."""
+    """A note on the rows that were timed with fewer of the owner's files than another; none if equal."""
     uploads = {
         row.name: compared.running[row.name].speed.uploads
         for row in compared.rows
@@ -108,9 +108,9 @@ def other_photos(compared: Comparison) -> list[Text]:
     return [
         (
             *names(fewer),
-            f": {_range(fewer.values())} of the queries' photos were timed as their owner's files, and {most} "
-            "in other rows. The rest were prepared images, which are decoded faster: p50, p95 and $ of these "
-            "rows can't be compared with the others. Measure all rows where data/raw is complete",
+            f": {_range(fewer.values())} of the queries' photos were timed as their owner's files, and "
+            f"{most} in other rows. The rest were prepared images, which are decoded faster: p50, p95 and $ "
+            "of these rows can't be compared with the others. Measure all rows where data/raw is complete",
         )
     ]
 

@@ -145,7 +145,9 @@ def _fingerprint(row: str, folder: Path, params: Params) -> str:
     }
     if row not in params.refinements:
         return fingerprint(made)
-    learned = sorted(path for path in paths.refinement(row).rglob("*") if path.is_file())
+    learned = [
+        path for path in sorted(paths.refinement(row).iterdir()) if path.name != refinements.INDEX_FILE
+    ]
     digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in learned]
     settings = params.refinements[row].model_dump(mode="json", by_alias=True)
     return fingerprint({**made, "learned": digests, "settings": settings})

@@ -242,7 +242,7 @@ def test_the_verdict_comes_from_whole_screens(empty_folder: Path) -> None:
     say(session, order[41], a=1, b=1, c=0, d=0)  # behind a gap: the first ones alone are a random sample
     current = standing.verdict(session.judged())
     assert current is not None and (current.judged, current.queries) == (40, 60)
-    assert current.sentences[0].startswith("`good` is better than `bad`")
+    assert current.sentences[0].startswith("`good` is better than `bad`, by ")
     means = {row.row: (row.low, row.high) for row in current.rows}
     assert means["good"][0] > 0.6 and means["bad"][1] < 0.4
 
@@ -421,7 +421,9 @@ def test_a_line_that_cannot_be_read_is_said(client: TestClient) -> None:
 # The command
 
 
-def test_killed_at_once_it_has_every_screen_and_ended_it_has_tidied_them(empty_folder: Path) -> None:
+def test_killed_at_once_it_has_every_screen_and_ended_it_has_tidied_them(
+    empty_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     pooled.write(TWO_ROWS)
     server = page_server.start(empty_folder, "judge", "--port", "0", "--k", "2", "--judge", "Ann B")
     url = page_server.address(server, PAGE)
@@ -433,6 +435,7 @@ def test_killed_at_once_it_has_every_screen_and_ended_it_has_tidied_them(empty_f
     url = page_server.address(server, PAGE)
     marks = {image_id("a"): 0, image_id("b"): None}
     assert requests.post(f"{url}/judgements", json=judged(marks=marks), timeout=60).status_code == 200
+    assert f"Ann B is judging here already, at {url}" in failing(capsys, "--judge", "Ann B")
     server.send_signal(signal.SIGINT)
     _, errors = server.communicate(timeout=60)
     assert errors == "ended\n" and server.returncode == 0

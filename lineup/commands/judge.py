@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import getpass
+import hashlib
 import sys
 import webbrowser
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import click
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lineup import cli, paths
+from lineup import cli, locks, paths
 from lineup.errors import UserError
 from lineup.evaluation import comparison, judgements, row_metrics
 from lineup.judging import address, app, photos, pooled_rankings, suspects
@@ -128,7 +129,10 @@ def command(
     for row in rows:
         cli.check_row(row, params, "all")
     judge = judge_name(name)
-    with server.listen(address.HOST, port, host_option=False) as listener:
+    with (
+        server.listen(address.HOST, port, host_option=False) as listener,
+        only_page(judge, server.url(listener)),
+    ):
         chosen, absent = pooled_rankings.choose_rows(params, rows)
         if only_suspects and not rows:
             chosen = rows_that_question_labels(params, chosen)
@@ -146,6 +150,22 @@ def command(
             print("ended", file=sys.stderr)
         finally:
             judgements.tidy(paths.JUDGEMENTS)
+
+
+@contextmanager
+def only_page(judge: str, url: str) -> Iterator[None]:
+    """Two pages of one judge would ask for the same answers, and the later marks would replace the earlier.
+
+    Raises UserError if the judge has another page in this project.
+    """
+    name = f"judge.{hashlib.sha256(judge.encode()).hexdigest()[:16]}"
+    with locks.only_one(name, url) as other:
+        if other is not None:
+            raise UserError(
+                f"--judge: {judge} is judging here already, at {other}; open that page, or add --judge NAME "
+                "if you are somebody else"
+            )
+        yield
 
 
 def open_session(

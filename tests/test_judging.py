@@ -262,6 +262,20 @@ def test_a_row_that_is_added_leaves_no_selected_queries_in_the_verdict(empty_fol
     assert opened().judged().complete == 1
 
 
+def test_pairs_on_which_people_differ_are_asked_again(empty_folder: Path) -> None:
+    pooled.write({"a": {"q1": "ab", "q2": "ab"}, "b": {"q1": "cd", "q2": "cd"}})
+    with pytest.raises(UserError, match="--disputed: people differ on no pair"):
+        opened(only_disputed=True)
+    say(opened(), "q1", a=1, b=0, c=0, d=0)
+    say(opened(name="ben"), "q1", a=0, b=0, c=-1, d=0)
+    session = opened(only_disputed=True)
+    [screen] = session.screens(TABS[0], 3)
+    assert {*screen.gallery_ids} == {image_id("a"), image_id("c")}
+    say(session, "q1", a=0, c=0)
+    assert session.screens(TABS[0], 3) == []
+    assert {*opened(only_disputed=True, name="cat").screens(TABS[0], 3)[0].gallery_ids} == {image_id("c")}
+
+
 def test_a_tab_that_says_nothing_gives_its_queries_back(
     empty_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

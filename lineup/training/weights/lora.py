@@ -1,7 +1,7 @@
 """LoRA: a small matrix beside each chosen linear layer is trained, and the network itself is not.
 
-Source: Hu et al., ICLR 2022. `peft` computes it. After training the matrices are added to the weights, so that
-the result is an encoder like any other.
+Source: Hu et al., ICLR 2022. `peft` computes it. After training the matrices are added to the weights, so
+that the result is an encoder like any other.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the settings of LoRA and of a blend change in the key under which a training's checkpoints are cached."""
+"""What LoRA and a blend change in the key under which the checkpoints of a training are cached."""
 
 from __future__ import annotations
 

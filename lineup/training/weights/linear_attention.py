@@ -76,6 +76,7 @@ def fold(module: nn.Module, replaced: dict[str, nn.MultiheadAttention]) -> None:
     for name, layer in replaced.items():
         attention = module.get_submodule(name)
         assert isinstance(attention, LinearAttention)
-        layer.in_proj_weight, layer.in_proj_bias = attention.in_proj.weight, attention.in_proj.bias
+        layer.in_proj_weight = attention.in_proj.weight  # type: ignore[assignment]
+        layer.in_proj_bias = attention.in_proj.bias
         layer.out_proj = attention.out_proj  # type: ignore[assignment]
         module.set_submodule(name, layer.train(attention.training))

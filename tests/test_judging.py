@@ -268,6 +268,10 @@ def test_pairs_on_which_people_differ_are_asked_again(empty_folder: Path) -> Non
         opened(only_disputed=True)
     say(opened(), "q1", a=1, b=0, c=0, d=0)
     say(opened(name="ben"), "q1", a=0, b=0, c=-1, d=0)
+    loaded = params.load()
+    _, of_pool = judge.open_session(loaded, ["a", "b"], 2, "ann", False, False, True)
+    about = [line.partition(": ")[2] for line in judge.disputed_lines(of_pool)]
+    assert sorted(about) == ["ann says right, ben says wrong", "ann says wrong, ben says junk"]
     session = opened(only_disputed=True)
     [screen] = session.screens(TABS[0], 3)
     assert {*screen.gallery_ids} == {image_id("a"), image_id("c")}

@@ -57,16 +57,17 @@ def open_source(settings: RefinementSettings, params: Params) -> Gallery | None:
 
 
 def learn(row: str, method: Refinement[Any], source: Gallery | None, depth: int) -> LearnedSpace | None:
-    """Learns what the method has to learn, and writes it and the row's embeddings."""
-    folder = paths.embeddings(method.settings.second)
+    """Learns what the method has to learn, and writes it, the row's index and the row's embeddings."""
+    folder, searched = paths.embeddings(method.settings.second), source
     learned = None
     if source is not None:
         learned = method.learn(source, depth, f"{paths.PARAMS}: refinements.{row}")
-    refinements.save_learned(paths.refinement(row), learned, row, folder)
     if source is not None and learned is not None and method.settings.makes_vectors:
         write_vectors(row, folder, source, learned)
+        searched = gallery.open_gallery(paths.embeddings(row), source.metric)
     else:
         files.replace_atomically(paths.embeddings(row), Path.mkdir)
+    refinements.save_learned(paths.refinement(row), learned, row, folder, searched)
     return learned
 
 
@@ -104,16 +105,23 @@ def read_input(
     """The rankings that the row is made of, and the space in which its method compares vectors."""
     settings, space = method.settings, None
     if source is not None:
-        space = read_space(row if settings.makes_vectors else settings.second, source.metric, learned, images)
+        vectors = row if settings.makes_vectors else settings.second
+        space = read_space(vectors, source.metric, row if learned else None, images)
     first, second = read_hits(settings.first, images), read_hits(settings.second, images)
     return RefinementInput(first, second, space, images.excluded(), depth, learned)
 
 
-def read_space(row: str, metric: Metric, learned: LearnedSpace | None, images: Relevance) -> VectorSpace:
-    """The vectors of a row, searched in its own index or in a learned one."""
-    folder = paths.embeddings(row)
-    queries, vectors = read_queries(folder, metric, images), gallery.open_gallery(folder, metric)
-    index = vectors.flat_index() if learned is None else learned.index(vectors)
+def read_space(vectors: str, metric: Metric, owner: str | None, images: Relevance) -> VectorSpace:
+    """The vectors of a row, in an index.
+
+    owner: the refinement whose stored index is searched; None for an exact index that is built here.
+    """
+    folder = paths.embeddings(vectors)
+    queries = read_queries(folder, metric, images)
+    if owner is None:
+        index = gallery.open_gallery(folder, metric).flat_index()
+    else:
+        index = refinements.load_index(paths.refinement(owner), metric, len(images.gallery_ids))
     return VectorSpace(metric, images.query_ids, queries, index)
 
 
@@ -129,15 +137,11 @@ def read_hits(row: str, images: Relevance) -> Hits:
     return Hits(relevance.gallery_positions(ranking, images, str(paths.ranking(row))), ranking.scores)
 
 
-def index_costs(learned: LearnedSpace | None, space: VectorSpace | None) -> dict[str, Any]:
-    """The part of the row's costs that its own index causes; empty if it has none.
-
-    Call it before any search, which adds to an inverted file a map that the saved index does not have.
-    """
+def index_costs(row: str, learned: LearnedSpace | None, space: VectorSpace | None) -> dict[str, Any]:
+    """The part of the row's costs that its own index causes; empty if it has none."""
     if learned is None or space is None:
         return {}
-    assert isinstance(space.index, faiss.Index), "a refinement's own index is in one piece"
-    index_mb = learned.index_bytes(space.index) / 1e6
+    index_mb = learned.index_bytes(paths.refinement(row)) / 1e6
     described: dict[str, Any] = {"dim": space.index.d, "index_mb": round(index_mb, 3)}
     if learned.note is not None:
         described["note"] = learned.note
@@ -194,7 +198,7 @@ def main(argv: list[str] | None = None) -> None:
     source = open_source(settings, params)
     learned = learn(row, method, source, params.retrieve.depth)
     given = read_input(row, method, source, learned, images, depth)
-    costs = index_costs(learned, given.space)
+    costs = index_costs(row, learned, given.space)
     hits = method.rank(given)
     rankings.write_ranking(paths.ranking(row), images.ranking(*hits))
     costs |= index_recalls(learned, source, given, hits, {*params.score.cutoffs, params.retrieve.depth})

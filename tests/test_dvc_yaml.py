@@ -158,6 +158,7 @@ IMPORTS_ALONE = {  # imported, but for what this stage doesn't do
     "compare": OF_PARAMS,
     "embed_train": OF_PARAMS,
     "near_copies": OF_PARAMS,
+    "export": {"lineup.settings.training"},
 }
 
 

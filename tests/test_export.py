@@ -147,6 +147,7 @@ def test_settings_and_card_carry_what_a_service_must_know(exported: Path) -> Non
     assert shown["map_at_r"] == metrics["quality"]["map_at_r"]["mean"]
     low = metrics["quality"]["map_at_r"]["low"]
     assert f"{low:.3f} to" in card and "state no licence" in card
+    assert card.count("| not measured |") == 5 and "queries a second" not in card, "of the fusion"
     text = (exported / "out/LICENSES").read_text(encoding="utf-8")
     assert "WARNING: mobilenet_v2: its weights state no licence" in text and "Apache License" in text
 
@@ -242,6 +243,11 @@ def test_dvc_exports_the_row_of_params_yaml_as_an_artifact(finished_copy: Path) 
     assert repro(finished_copy, "-s", "export@row") == []
     settings = json.loads((finished_copy / "data/export/settings.json").read_text(encoding="utf-8"))
     assert settings["row"] == "mobilenet_v2"
+    measured = json.loads((finished_copy / "metrics/latency/mobilenet_v2.json").read_text(encoding="utf-8"))
+    card = (finished_copy / "data/export/README.md").read_text(encoding="utf-8")
+    p95, queries = measured["alone"]["p95"]["total"], measured["alone"]["queries"]
+    assert f"answers, p95 | {p95:.1f} (of {queries} queries" in card and "not measured" not in card
+    assert "| $ to answer a million queries | " in card and "$0.0408 an hour" not in card
     project.run("git", "add", "-A", cwd=finished_copy)
     project.run("git", "commit", "-qm", "export", cwd=finished_copy)
     project.run("dvc", "remote", "add", "-d", "here", str(finished_copy.parent / "remote"), cwd=finished_copy)

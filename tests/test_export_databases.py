@@ -5,7 +5,6 @@ Qdrant's local mode.
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import re
@@ -22,7 +21,6 @@ import faiss
 import numpy as np
 import pytest
 
-from lineup import paths
 from lineup.commands import group
 from lineup.errors import UserError
 from lineup.evaluation import row_metrics
@@ -363,6 +361,17 @@ def test_a_whitening_is_loaded_and_other_refinements_name_the_row_to_load(
         export(qdrant, row="white")
 
 
+def test_random_weights_are_refused_in_a_whitening_too(project: Path) -> None:
+    white = {"from": "row", "with": "row", "method": "whitening", "dim": 16}
+    collection.write_params(collection.params("row", refinements={"white": white}))
+    collection.write_embeddings("row", photos(), random=True)
+    refine.main(["--row", "white"])
+    for row in ("row", "white"):
+        with pytest.raises(UserError, match=rf"{row}: can't be exported, as the weights of row are random"):
+            export("lancedb:out", row=row)
+    assert not Path("out").exists()
+
+
 @pytest.mark.parametrize(
     ("target", "fault"),
     [
@@ -419,16 +428,6 @@ def test_a_password_is_left_out_of_what_a_database_says(project: Path, postgres:
 )
 def test_secrets_of_an_address(address: str, secrets: set[str]) -> None:
     assert {*server_address.secrets(address)} == secrets
-
-
-def test_random_weights_are_refused(project: Path) -> None:
-    file = paths.row_metrics("row")
-    content = json.loads(file.read_text(encoding="utf-8"))
-    content["costs"]["random"] = True
-    file.write_text(json.dumps(content), encoding="utf-8")
-    with pytest.raises(UserError, match="row: can't be exported, as its weights are random"):
-        export("lancedb:store")
-    assert not (project / "store").exists()
 
 
 @pytest.mark.parametrize(

@@ -371,7 +371,7 @@ def test_what_a_query_waits_for_and_costs_comes_first_where_it_was_measured(fold
     by_name = {row["name"]: row for row in data["rows"]}
     assert by_name["blurred"]["latency"] is None and by_name["blurred"]["costs"]["p50_ms"] is None
     p50 = {"decode": 2.0, "embed": 4.0, "search": 2.0, "refine": 0.0, "total": 8.0}
-    assert by_name["sharp"]["latency"] == {"p50": p50, "p95": 9.0, "first": 50.0}
+    assert by_name["sharp"]["latency"] == {"p50": p50, "p95": 9.0, "first": 50.0, "queries": 200}
     titles = [column.title for column in figures_table.figures_table(compared).columns]
     assert titles[-5:] == ["unbeaten", "$/M photos", "$/M queries", "$ index/month", "$/month"]
 

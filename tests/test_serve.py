@@ -15,12 +15,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import psutil
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 import requests
 import torch
@@ -35,8 +36,11 @@ from lineup.photos import decoding, prepared_images
 from lineup.serving import app, gallery_photos, row_pool, row_search
 from lineup.serving.limits import Limits
 from lineup.settings import params
+from lineup.settings.refinement import MethodSettings
 from lineup.storage import embeddings, parquet, rankings, schemas
+from stages import refine
 from tests.support import served
+from tests.support.project import read_params, write_params
 
 UNKNOWN_ID = "0" * 64
 
@@ -159,6 +163,62 @@ def test_more_than_the_gallery_holds_gives_the_whole_gallery(url: str, project: 
     ids, scores = found(get(url, "image", image_id=manifest("gallery")[0]["image_id"], k=app.MAX_RESULTS))
     assert len(ids) == len(set(ids)) == len(manifest("gallery")) - 1
     assert scores == sorted(scores, reverse=True)
+
+
+# Nothing is built
+
+# Every method, of one model.
+REFINED: dict[str, dict[str, Any]] = {
+    "whitened": {"method": "whitening", "dim": 8},
+    "shortened": {"method": "truncate", "dim": 5},
+    "bytes": {"method": "quantise", "to": "int8"},
+    "bits": {"method": "quantise", "to": "binary"},
+    "scaled": {"method": "local_scaling", "k": 3},
+    "listed": {"method": "approximate", "index": "hnsw", "recall_target": 1.0},
+    "normalised": {"method": "score_normalisation", "first_rank": 2, "last_rank": 6},
+    "expanded": {"method": "query_expansion", "n": 2},
+    "reranked": {"method": "k_reciprocal", "k1": 4, "k2": 2},
+    "fused": {"method": "reciprocal_rank_fusion", "with": "whitened"},
+    "summed": {"method": "score_fusion", "with": "scaled"},
+    "white_bits": {"method": "quantise", "to": "binary", "from": "whitened", "with": "whitened"},
+}
+
+
+def put_other_vectors() -> None:
+    """Other vectors of the same images in the embeddings of all rows; all else that the files say stays."""
+    for shard in Path().glob(f"{paths.embeddings('*')}/*.parquet"):
+        table = pq.read_table(shard)
+        values = np.random.default_rng(0).standard_normal(len(table) * table["embedding"].type.list_size)
+        other = pa.FixedSizeListArray.from_arrays(
+            pa.array(values.astype(np.float32)), type=table["embedding"].type
+        )
+        place = table.schema.get_field_index("embedding")
+        pq.write_table(table.set_column(place, table.schema.field(place), other), shard)
+
+
+def test_every_refinement_is_served_from_what_was_stored(
+    built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An index or a projection that is built anew would be one of the vectors that lie there by then."""
+    folder = Path(shutil.copytree(built, tmp_path / "project"))
+    monkeypatch.chdir(folder)
+    rows = {name: {"from": "clip", "with": "clip", **row} for name, row in REFINED.items()}
+    write_params(folder, {**read_params(folder), "refinements": rows})
+    methods = {
+        get_args(each.model_fields["method"].annotation)[0] for each in MethodSettings.__subclasses__()
+    }
+    assert {row["method"] for row in REFINED.values()} == methods
+    for row in REFINED:
+        refine.main(["--row", row])
+    stored = {row: rankings.read_ranking(paths.ranking(row)) for row in REFINED}
+    put_other_vectors()
+    asked = next(row for row in manifest("query") if row["width"] > 512)
+    with served.serving(folder, "--row", "bits") as url:
+        for row, ranking in stored.items():
+            ids, scores = found(post(url, (paths.RAW / asked["paths"][0]).read_bytes(), row, k=9))
+            place = ranking.query_ids.tolist().index(asked["image_id"])
+            assert ids == ranking.gallery_ids[ranking.positions[place, :9]].tolist(), row
+            np.testing.assert_allclose(scores, ranking.scores[place, :9], rtol=1e-4, atol=1e-4)
 
 
 # Told faults

@@ -42,7 +42,7 @@ def given_to(
     learned = method.learn(searched, k, "here")
     names = [f"q{i}" for i in range(len(queries))]
     prepared = exact.prepare(metric, names, queries.astype(np.float32), "here")
-    space = VectorSpace(metric, np.array(names), prepared, learned.index(searched))
+    space = VectorSpace(metric, np.array(names), prepared, searched.flat_index())
     nothing = Hits(np.empty((len(queries), 0), np.int64), np.empty((len(queries), 0), np.float32))
     return RefinementInput(nothing, nothing, space, NOT_EXCLUDED, k, learned)
 
@@ -67,13 +67,14 @@ def naive_candidates(
 # Truncation
 
 
-def test_the_first_dimensions_stay_and_have_length_1_again() -> None:
+def test_the_first_dimensions_stay_and_have_length_1_again(tmp_path: Path) -> None:
     images = np.array([[3.0, 4.0, 100.0], [1.0, 0.0, -7.0]])
     learned = truncate.FirstDimensions("cosine", 2)
     source = gallery(images.astype(np.float32), batch=7)
     prepared = np.concatenate([*source.prepared()])
     shortened = gallery(learned.transform(prepared))
-    index = learned.index(shortened)
+    learned.save_index(tmp_path / refinements.INDEX_FILE, shortened)
+    index = refinements.load_index(tmp_path, "cosine", 2)
     stored = exact.stored_vectors(index, 2)
     np.testing.assert_allclose(stored, [[0.6, 0.8], [1.0, 0.0]], atol=1e-6)
 
@@ -195,13 +196,15 @@ def test_a_space_that_was_saved_is_the_same_when_it_is_loaded(tmp_path: Path, to
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
 
 
-def test_what_a_service_holds_is_a_fourth_or_a_32nd() -> None:
+def test_what_a_service_holds_is_a_fourth_or_a_32nd(tmp_path: Path) -> None:
     images = np.random.default_rng(5).standard_normal((1_000, 64))
-    full = exact.size(gallery(images.astype(np.float32), batch=7).flat_index())
+    searched = gallery(images.astype(np.float32), batch=7)
+    full = exact.size(searched.flat_index())
     sizes = {}
     for to in ("int8", "binary"):
-        learned = quantised(to).learn(gallery(images.astype(np.float32), batch=7), 10, "here")
-        sizes[to] = learned.index_bytes(learned.index(gallery(images.astype(np.float32), batch=7))) / full
+        learned = quantised(to).learn(searched, 10, "here")
+        learned.save(tmp_path)
+        sizes[to] = learned.index_bytes(tmp_path) / full
     assert sizes["int8"] == pytest.approx(1 / 4, rel=0.02)
     assert sizes["binary"] == pytest.approx(1 / 32, rel=0.02)
 

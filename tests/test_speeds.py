@@ -84,6 +84,16 @@ def test_another_engine_precision_or_device_is_another_speed(changed: str, metri
     assert compared["a"].embedding and compared["a"].embedding.median == 100.0
 
 
+def test_prepared_photos_share_no_time_with_the_files_of_their_owner(metrics: RowMetrics) -> None:
+    compared = comparable(
+        metrics,
+        measured.latency("a", images_per_second=(100.0,), p50_ms=9.0),
+        measured.latency("b", images_per_second=(300.0,), p50_ms=4.0, uploads=0),
+    )
+    assert (compared["a"].p50.total, compared["b"].p50.total) == (9.0, 4.0)
+    assert compared["a"].embedding == compared["b"].embedding, "which reads prepared photos in any case"
+
+
 def test_what_others_took_is_added_on_a_processor_and_not_on_a_gpu(metrics: RowMetrics) -> None:
     busy: dict[str, Any] = {"images_per_second": (100.0,), "per_second": (80.0,), "slowdown": 3.0}
     compared = comparable(
@@ -161,6 +171,22 @@ def test_the_page_shows_what_was_measured_and_who_was_disturbed() -> None:
     measured.write(second, images_per_second=(40.0, 90.0, 150.0), network="another")
     compare.main([])
     assert "embeds fastest" not in page(), "120 and 90 images/s, but the spreads overlap"
+
+
+def test_the_page_says_how_many_queries_a_p95_is_of_and_whose_photos_they_were() -> None:
+    run(rows(slow=1.5, fast=1.5))
+    measured.write("fast", images_per_second=(100.0,))
+    measured.write("slow", images_per_second=(2.0,), network="another")
+    compare.main([])
+    assert "They are of 200 queries of each row" in page()
+    assert "p95 is of" not in page() and "prepared images, which are decoded faster" not in page()
+    few = measured.queries(400.0, 500.0, (2.5,), (1.0,)).model_copy(update={"queries": 58})
+    measured.write("slow", images_per_second=(2.0,), network="another", alone=few, uploads=0)
+    compare.main([])
+    assert "They are of 58 to 200 queries of each row" in page()
+    assert "`slow`: p95 is of 58 queries, and may well lie below the one that 59 or more would show" in page()
+    assert "`slow`: 0 of the queries' photos were timed as their owner's files, and 200 in other" in page()
+    assert "`fast`: p95" not in page() and "`fast`: 0 of" not in page()
 
 
 def test_what_was_measured_of_another_row_is_refused() -> None:

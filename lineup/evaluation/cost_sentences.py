@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 from lineup.evaluation.comparison import ComparedRow, Comparison
 from lineup.evaluation.metrics import MAIN_METRIC
 from lineup.evaluation.money import CHEAPER_RATIO
 from lineup.evaluation.rich_text import Code, Text, names
+from lineup.evaluation.running_costs import FEWEST_QUERIES_FOR_P95
 
 _NO_SPEED = (
     "images/s: prepared images decoded and embedded per second, without the first batch where enough follow."
@@ -73,16 +75,63 @@ def busy(compared: Comparison) -> list[Text]:
     return notes
 
 
+def few_queries(compared: Comparison) -> list[Text]:
+    """A note on the rows whose p95 is of few queries; none where there is no such row."""
+    counts = {
+        row.name: compared.running[row.name].speed.queries
+        for row in compared.rows
+        if row.name in compared.running and compared.running[row.name].speed.p95_is_rough
+    }
+    if not counts:
+        return []
+    few = _range(counts.values())
+    return [
+        (
+            *names(counts),
+            f": p95 is of {few} queries, and may well lie below the one that {FEWEST_QUERIES_FOR_P95} or "
+            "more would show. Either there are no more, or a slow row had no time for more",
+        )
+    ]
+
+
+def other_photos(compared: Comparison) -> list[Text]:
+    """A note on the rows that were timed with fewer of the owner's files than another; none if equal."""
+    uploads = {
+        row.name: compared.running[row.name].speed.uploads
+        for row in compared.rows
+        if row.name in compared.running
+    }
+    most = max(uploads.values(), default=0)
+    fewer = {row: count for row, count in uploads.items() if count < most}
+    if not fewer:
+        return []
+    return [
+        (
+            *names(fewer),
+            f": {_range(fewer.values())} of the queries' photos were timed as their owner's files, and "
+            f"{most} in other rows. The rest were prepared images, which are decoded faster: p50, p95 and $ "
+            "of these rows can't be compared with the others. Measure all rows where data/raw is complete",
+        )
+    ]
+
+
+def _range(counts: Collection[int]) -> str:
+    least, most = min(counts), max(counts)
+    return str(least) if least == most else f"{least} to {most}"
+
+
 def legend(compared: Comparison) -> list[str]:
     """How to read the columns of speed and money, a line each."""
     if not compared.running:
         return [_NO_SPEED, _NO_QUERY]
     speed = next(iter(compared.running.values())).speed
+    queries = _range([running.speed.queries for running in compared.running.values()])
     lines = [
         "images/s: prepared images decoded and embedded per second, in batches, by all threads: the median "
         "of some rounds, and the bounds of their middle half. Rows of one network share one figure.",
         "p50 ms, p95 ms: time of one query alone, by one thread, from the photo's file to its answers: "
-        "half of the queries, and 95% of them, take no longer. Each photo's is the fastest of three.",
+        f"half of the queries, and 95% of them, take no longer. They are of {queries} queries of each row; "
+        "each photo's time is the fastest of three.",
     ]
     if any(running.dollars for running in compared.running.values()):
         lines.append(

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 
-from lineup.evaluation import cost_sentences, match_view, sentences, tables
+from lineup.evaluation import cost_sentences, match_view, rich_text, sentences, tables
 from lineup.evaluation.comparison import Comparison, Standing
 from lineup.evaluation.rich_text import Code, Data, Span, Strong
 from lineup.evaluation.sentences import Listing
@@ -71,7 +70,7 @@ def _span(span: Span) -> str:
         case Code(name):
             return f"`{name}`"
         case Data(content):
-            return escape(content)
+            return rich_text.escaped(content)
         case Strong(spans):
             return f"**{text(spans)}**"
         case _:
@@ -103,7 +102,7 @@ def _cell(cell: Cell) -> str:
         case Standing():
             return _standing(cell)
         case Data(content):
-            return escape(content)
+            return rich_text.escaped(content)
         case _:
             return cell
 
@@ -117,8 +116,3 @@ def _standing(standing: Standing) -> str:
         case outcome:
             words = "worse" if outcome == "worse" else "can't tell"
             return f"{words}, {tables.p_value(standing.p_holm)}" if standing.p_holm is not None else words
-
-
-def escape(content: object) -> str:
-    """A text in one line whose characters Markdown shows as they are, whatever they mean there."""
-    return re.sub(r"([\\`*_\[\]<>|&~#])", r"\\\1", " ".join(str(content).split()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -29,6 +30,11 @@ class Strong:
 
 Span = str | Code | Data | Strong  # a str is text of ours, which needs no mark
 Text = tuple[Span, ...]
+
+
+def escaped(content: object) -> str:
+    """A text in one line whose characters Markdown shows as they are, whatever they mean there."""
+    return re.sub(r"([\\`*_\[\]<>|&~#])", r"\\\1", " ".join(str(content).split()))
 
 
 def names(rows: Iterable[str]) -> tuple[str | Code, ...]:

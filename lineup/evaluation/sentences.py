@@ -247,6 +247,8 @@ def notes(compared: Comparison) -> list[Text]:
         if row.metrics.costs.train_note
     ]
     texts += cost_sentences.busy(compared)
+    texts += cost_sentences.few_queries(compared)
+    texts += cost_sentences.other_photos(compared)
     for enlarged, rows in comparison.enlarging_rows(compared).items():
         counts = f"{enlarged.images:,} of {enlarged.of:,} images are smaller than the {enlarged.resize_px} px"
         texts.append((*names(rows), f": {counts} that the transform resizes to, and are enlarged"))

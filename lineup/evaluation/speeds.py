@@ -36,6 +36,8 @@ def comparable(measured: Mapping[str, Latency], rows: Mapping[str, RowMetrics]) 
             first=_median(each.first for each in alike),
             p50=_median(each.alone.p50 for each in alike),
             p95=_median(each.alone.p95 for each in alike),
+            queries=min(each.alone.queries for each in alike),
+            uploads=own.uploads,
             per_second=statistics.median(speed for each in alike for speed in _query_speeds(each)),
             embedding=Spread(*np.percentile(rounds, (50, 25, 75)).tolist()) if rounds else None,
             slowdown=statistics.median(own.together.slowdown),
@@ -110,10 +112,14 @@ def _network_key(measured: Latency) -> Hashable:
 
 
 def _query_key(measured: Latency, metrics: RowMetrics) -> Hashable:
-    """Equal for rows whose queries take the same time: of one network, with exact search. None of others."""
+    """Equal for rows whose queries take the same time; None of a row that is alone with its time.
+
+    They are of one network, with exact search, and were measured with the same photos: a camera's file takes
+    longer to decode than the prepared image that stands for it where data/raw is not here.
+    """
     if measured.network is None or metrics.costs.search is not None:
         return None
-    return _network_key(measured), measured.gallery
+    return _network_key(measured), measured.gallery, measured.uploads
 
 
 def _groups(keys: Mapping[str, Hashable]) -> dict[str, list[str]]:

@@ -11,9 +11,10 @@ import jinja2
 import yaml
 
 from lineup import paths
-from lineup.evaluation import markdown, row_metrics
-from lineup.evaluation.rich_text import Data
-from lineup.evaluation.row_metrics import Average, RowCosts, RowMetrics
+from lineup.evaluation import row_metrics
+from lineup.evaluation.rich_text import escaped
+from lineup.evaluation.row_metrics import Average, RowMetrics
+from lineup.export import card_costs
 from lineup.export.licences import Rights
 from lineup.export.search_plan import SearchPlan
 from lineup.export.selftest_files import NEEDS_PACKAGE, PHOTOS
@@ -39,7 +40,7 @@ def text(plan: SearchPlan, settings: JsonObject, rights: Sequence[Rights]) -> st
         row=plan.row,
         summary=_summary(plan),
         version=metadata.version("lineup"),
-        warnings=[_escaped(each.warning) for each in rights if each.warning],
+        warnings=[escaped(each.warning) for each in rights if each.warning],
         photos=PHOTOS,
         heic=" pillow-heif" if _has_heic() else "",
         example_space="" if len(plan.spaces) == 1 else f', space="{plan.spaces[0]}"',
@@ -50,13 +51,13 @@ def text(plan: SearchPlan, settings: JsonObject, rights: Sequence[Rights]) -> st
         data=_data(metrics),
         quality=[(name, *_estimate(metrics.quality[name])) for name in _metrics(metrics)],
         threshold=_threshold(settings),
-        costs=_costs(metrics.costs),
+        costs=card_costs.lines(plan),
         rights=[
             {
                 "model": each.model,
-                "licence": _escaped(each.licence or "unknown"),
-                "source": _escaped(each.source.replace("`", "")),
-                "training_data": _escaped(each.training_data),
+                "licence": escaped(each.licence or "unknown"),
+                "source": escaped(each.source.replace("`", "")),
+                "training_data": escaped(each.training_data),
             }
             for each in rights
         ],
@@ -68,11 +69,6 @@ def _has_heic() -> bool:
     """Whether a test photo needs the package pillow-heif."""
     formats = parquet.read_table(paths.manifest("test"), columns=["format"]).column("format")
     return NEEDS_PACKAGE in formats.unique().to_pylist()
-
-
-def _escaped(content: str) -> str:
-    """Text from outside, which must not be taken for Markdown."""
-    return markdown.text([Data(content)])
 
 
 def _head(plan: SearchPlan, metrics: RowMetrics, rights: Sequence[Rights]) -> str:
@@ -115,7 +111,7 @@ def _summary(plan: SearchPlan) -> str:
     models = " and ".join(f"`{model}`" for model in plan.models)
     if refinement is None:
         encoder = plan.params.models[plan.row].encoder
-        name = f"{_escaped(encoder.name)} of {encoder.library}"
+        name = f"{escaped(encoder.name)} of {encoder.library}"
         return f"An image encoder ({name}) and a gallery to search with it."
     method = refinement.method.replace("_", " ")
     return f"A search of one gallery with {models}, refined by {method}."
@@ -154,7 +150,7 @@ def _files(settings: JsonObject) -> list[tuple[str, str]]:
 
 def _data(metrics: RowMetrics) -> str:
     if metrics.unscored:
-        return f"Quality was not measured: {_escaped(metrics.unscored)}."
+        return f"Quality was not measured: {escaped(metrics.unscored)}."
     labels = f"{metrics.labels:,} labels" if metrics.labels else "judged pairs"
     return (
         f"Measured on the owner's photos: {metrics.scored:,} queries of {labels}, "
@@ -176,18 +172,3 @@ def _threshold(settings: JsonObject) -> str:
     return (
         f"From a score of {threshold['score']:.6f} on, an answer is taken for a match. {threshold['promise']}"
     )
-
-
-def _costs(costs: RowCosts) -> list[tuple[str, str]]:
-    """The figures that were measured, on which machine."""
-    listed = [
-        ("images embedded per second", costs.images_per_second, ".0f"),
-        ("ms to search for one query, without embedding it", costs.query_ms, ".2f"),
-        ("index in MB", costs.index_mb, ".1f"),
-        ("parameters in millions", None if costs.parameters is None else costs.parameters / 1e6, ".1f"),
-        ("GFLOPs for one image", costs.gflops, ".2f"),
-        ("peak memory while embedding in MB", costs.peak_memory_mb, ".0f"),
-    ]
-    shown = [(name, format(value, style)) for name, value, style in listed if value is not None]
-    machine = ", ".join(filter(None, (costs.device, costs.engine, costs.precision)))
-    return [*shown, ("measured on", _escaped(machine))] if machine else shown

@@ -24,6 +24,7 @@ from lineup.export import (
     licences,
     match_threshold,
     networks,
+    random_weights,
     search_plan,
     selftest_files,
     transform_steps,
@@ -132,10 +133,7 @@ def _is_export(folder: Path) -> bool:
 def _refuse_random(row: str, configs: dict[str, EncoderConfig]) -> None:
     for model, config in configs.items():
         if config.random:
-            raise UserError(
-                f"{row}: can't be exported, as the weights of {model} are random and its vectors mean "
-                f"nothing; set models.{model}.encoder.weights to trained ones and run `dvc repro`"
-            )
+            raise random_weights.refusal(row, model)
 
 
 def _write_networks(model: str, plan: SearchPlan, folder: Path) -> JsonObject:

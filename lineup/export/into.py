@@ -15,10 +15,10 @@ import pyarrow.compute as pc
 
 from lineup import errors, locks, paths
 from lineup.errors import UserError, suggest
-from lineup.evaluation import relevance, row_metrics
+from lineup.evaluation import relevance
 from lineup.evaluation.metrics import MAIN_METRIC, top_k_name
 from lineup.evaluation.relevance import Relevance
-from lineup.export import database, database_table, side_by_side, synchronisation
+from lineup.export import database, database_table, random_weights, side_by_side, synchronisation
 from lineup.export.database import Collection, Kind, Provenance, Settings
 from lineup.export.database_table import Answering
 from lineup.fingerprint import fingerprint
@@ -27,7 +27,7 @@ from lineup.search import exact, gallery
 from lineup.search.exact import Metric
 from lineup.search.gallery import Gallery
 from lineup.settings.params import Params
-from lineup.storage import embeddings, parquet
+from lineup.storage import embeddings, files, parquet
 
 log = logging.getLogger(__name__)
 
@@ -101,15 +101,10 @@ def read_row(row: str, params: Params) -> LoadedRow:
     """The row's vectors, checked against the prepared photos.
 
     Raises:
-        UserError: the row's answers do not come from vectors of its own, or are not up to date, or its
-            weights are random.
+        UserError: the row's answers do not come from vectors of its own, mean nothing, or are not up to date.
     """
     metric = _metric(row, params)
-    if paths.row_metrics(row).exists() and row_metrics.read(row).costs.random:
-        raise UserError(
-            f"{row}: can't be exported, as its weights are random and its vectors mean nothing; "
-            "set encoder.weights to trained ones and run `dvc repro`"
-        )
+    _refuse_random(row, params)
     folder = paths.embeddings(row)
     manifest = parquet.read_table(paths.manifest("test"), columns=[*relevance.COLUMNS, "paths"])
     images = relevance.read_relevance(manifest, parquet.read_table(paths.QRELS), params.relevance.exclude)
@@ -133,6 +128,15 @@ def _metric(row: str, params: Params) -> Metric:
     return refinements.metric_of(row, params)
 
 
+def _refuse_random(row: str, params: Params) -> None:
+    """UserError if the vectors are those of a network that was never trained."""
+    model = row
+    while model in params.refinements:
+        model = params.refinements[model].second
+    if files.read_json(paths.costs("embed", model)).get("random"):
+        raise random_weights.refusal(row, model)
+
+
 def _fingerprint(row: str, folder: Path, params: Params) -> str:
     """Of the row's vectors; those of a refinement follow from its settings and what it learned, too."""
     made = {
@@ -141,7 +145,9 @@ def _fingerprint(row: str, folder: Path, params: Params) -> str:
     }
     if row not in params.refinements:
         return fingerprint(made)
-    learned = sorted(path for path in paths.refinement(row).rglob("*") if path.is_file())
+    learned = [
+        path for path in sorted(paths.refinement(row).iterdir()) if path.name != refinements.INDEX_FILE
+    ]
     digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in learned]
     settings = params.refinements[row].model_dump(mode="json", by_alias=True)
     return fingerprint({**made, "learned": digests, "settings": settings})

@@ -10,7 +10,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import faiss
 import numpy as np
 from safetensors.numpy import load_file
 
@@ -18,9 +17,9 @@ from lineup import paths
 from lineup.errors import UserError
 from lineup.export.handed_over import lineup_row
 from lineup.refinements import refinement as refinements
-from lineup.refinements.approximate import INDEX_FILE
 from lineup.refinements.quantise import CANDIDATES_FILE
-from lineup.search import exact, gallery
+from lineup.refinements.refinement import INDEX_FILE
+from lineup.search import gallery
 from lineup.search.exact import Metric, Vectors
 from lineup.serving import row_search
 from lineup.serving.gallery_photos import GalleryPhotos
@@ -71,17 +70,15 @@ class SearchPlan:
         """Writes the indexes and what was learned, and names the files in `rows`."""
         for space in self.spaces:
             file = self.index_file(space)
-            # A stored index is copied: one that is mapped into memory can't always be written.
-            stored = self._stored_index(space)
-            if stored is not None and zipfile.is_zipfile(stored):
+            stored = (
+                paths.index(space) if space in self.params.models else paths.refinement(space) / INDEX_FILE
+            )
+            if zipfile.is_zipfile(stored):
                 raise UserError(
                     f"{paths.PARAMS}: models.{space}.search.part_rows divides the index into parts, which an "
                     "exported folder can't search; remove part_rows and run `dvc repro`"
                 )
-            if stored is not None:
-                shutil.copyfile(stored, folder / file)
-            else:
-                exact.save(folder / file, self._own_index(space))
+            shutil.copyfile(stored, folder / file)
             self.rows[space]["index"] = file
         for row in self.rows:
             if tensors := self._learned(row):
@@ -90,16 +87,6 @@ class SearchPlan:
             if (candidates := paths.refinement(row) / CANDIDATES_FILE).exists():
                 self.rows[row]["candidates"] = f"candidates_{row}.faiss"
                 shutil.copyfile(candidates, folder / f"candidates_{row}.faiss")
-
-    def _stored_index(self, space: str) -> Path | None:
-        """The file of a space's index, None if the pipeline stores none."""
-        stored = paths.index(space) if space in self.params.models else paths.refinement(space) / INDEX_FILE
-        return stored if stored.exists() else None
-
-    def _own_index(self, space: str) -> faiss.Index:
-        search = _searches(self.opened.search, self.row, self.params)[space]
-        assert isinstance(search, RefinedSearch) and search.index is not None
-        return search.index
 
     def _learned(self, row: str) -> dict[str, np.ndarray]:
         if row not in self.params.refinements:

@@ -14,32 +14,29 @@ import faiss
 from lineup.refinements.refinement import LearnedSpace, RefinementInput, SearchRefinement
 from lineup.search import approximate, exact
 from lineup.search.approximate import IndexSetup
-from lineup.search.exact import Metric, Vectors
+from lineup.search.exact import Vectors
 from lineup.search.gallery import Gallery
 from lineup.settings.refinement import Approximate
-
-INDEX_FILE = "index.faiss"
 
 
 @dataclass(frozen=True)
 class OwnIndex(LearnedSpace):
-    """The vectors of `with` in an index of this row."""
+    """The vectors of `with` in an index of this row. All that a search needs is the index."""
 
     searched: faiss.Index
-    built_with: IndexSetup | None = None
+    built_with: IndexSetup
 
     @property
-    def setup(self) -> IndexSetup | None:
-        """How the index was built; None if it was loaded."""
+    def setup(self) -> IndexSetup:
+        """How the index was built."""
         return self.built_with
 
     def save(self, folder: Path) -> None:
-        """Writes the index."""
-        exact.save(folder / INDEX_FILE, self.searched)
+        """Writes nothing."""
 
-    def index(self, gallery: Gallery) -> faiss.Index:
-        """The index that was built or loaded."""
-        return self.searched
+    def save_index(self, path: Path, gallery: Gallery) -> None:
+        """Writes the index."""
+        exact.save(path, self.searched)
 
 
 class Method(SearchRefinement[Approximate]):
@@ -49,10 +46,6 @@ class Method(SearchRefinement[Approximate]):
         """Builds the index."""
         built = approximate.build(self.settings, gallery, depth, setting)
         return OwnIndex(built.index, built.setup)
-
-    def load(self, folder: Path, metric: Metric, images: int) -> OwnIndex:
-        """Reads the index."""
-        return OwnIndex(exact.load(folder / INDEX_FILE, metric, images))
 
     def queries(self, given: RefinementInput) -> Vectors:
         """The queries as they are: what differs is the index that they are searched in."""

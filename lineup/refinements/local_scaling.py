@@ -15,7 +15,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import faiss
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
@@ -41,10 +40,6 @@ class Neighbourhoods(LearnedSpace):
     def save(self, folder: Path) -> None:
         """Writes the similarities."""
         save_file({"similarity": self.similarity}, folder / SIMILARITIES_FILE)
-
-    def index(self, gallery: Gallery) -> faiss.Index:
-        """An exact index of the vectors of `with`."""
-        return gallery.flat_index()
 
 
 def learn(gallery: Gallery, k: int) -> Neighbourhoods:

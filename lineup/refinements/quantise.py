@@ -11,7 +11,6 @@ Asai & Hajishirzi, ACL 2021.
 
 from __future__ import annotations
 
-import functools
 from abc import abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,10 +62,6 @@ class QuantisedSpace(LearnedSpace):
             int64 [Q, at most count], -1 where there is none.
         """
 
-    def index(self, gallery: Gallery) -> faiss.Index:
-        """The float32 vectors of `with`, by which the candidates are scored."""
-        return gallery.flat_index()
-
 
 @dataclass(frozen=True)
 class Int8Space(QuantisedSpace):
@@ -76,9 +71,9 @@ class Int8Space(QuantisedSpace):
     rescore: int
     searched: faiss.Index
 
-    def index_bytes(self, index: faiss.Index) -> int:
+    def index_bytes(self, folder: Path) -> int:
         """The size of the quantised vectors."""
-        return exact.size(self.searched)
+        return (folder / CANDIDATES_FILE).stat().st_size
 
     def save(self, folder: Path) -> None:
         """Writes the quantised vectors."""
@@ -98,13 +93,7 @@ class BinarySpace(QuantisedSpace):
     thresholds: Vectors
     codes: Codes
 
-    @functools.cached_property
-    def _searched(self) -> faiss.IndexBinaryFlat:
-        index = faiss.IndexBinaryFlat(8 * self.codes.shape[1])
-        index.add(self.codes)
-        return index
-
-    def index_bytes(self, index: faiss.Index) -> int:
+    def index_bytes(self, folder: Path) -> int:
         """The size of the bits."""
         return self.codes.nbytes
 
@@ -120,22 +109,22 @@ class BinarySpace(QuantisedSpace):
         starts = np.searchsorted(excluded[:, 0], np.arange(len(codes) + 1))
         for query, code in enumerate(codes):
             without = excluded[starts[query] : starts[query + 1], 1]
-            nearest = _nearest_bits(self._searched, code, chosen.shape[1], without)
+            nearest = _nearest_bits(self.codes, code, chosen.shape[1], without)
             chosen[query, : len(nearest)] = nearest
         return chosen
 
 
-def _nearest_bits(index: faiss.IndexBinaryFlat, code: Codes, count: int, without: Positions) -> Positions:
+def _nearest_bits(codes: Codes, code: Codes, count: int, without: Positions) -> Positions:
     """At most `count` positions, by Hamming distance and then position, without some."""
-    depth = min(index.ntotal, count + len(without) + exact.MARGIN)
+    depth = min(len(codes), count + len(without) + exact.MARGIN)
     while True:
-        [distances], [positions] = index.search(code[None], depth)
+        [distances], [positions] = faiss.knn_hamming(code[None], codes, depth)  # type: ignore[attr-defined]
         # All images below the greatest distance are there; of those at that distance perhaps only some.
-        settled = depth == index.ntotal
+        settled = depth == len(codes)
         usable = ~np.isin(positions, without) & (settled | (distances < distances[-1]))
         if settled or usable.sum() >= count:
             break
-        depth = min(index.ntotal, 2 * depth)
+        depth = min(len(codes), 2 * depth)
     distances, positions = distances[usable], positions[usable]
     return positions[np.lexsort((positions, distances))][:count]
 

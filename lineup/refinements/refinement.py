@@ -35,6 +35,7 @@ from lineup.settings.refinement import MethodSettings, RefinementSettings
 from lineup.storage import files
 
 SOURCE_FILE = "learned_from.json"
+INDEX_FILE = "index.faiss"
 
 Settings = TypeVar("Settings", bound=MethodSettings)
 
@@ -100,24 +101,27 @@ class LearnedSpace(ABC):
 
     @property
     def setup(self) -> IndexSetup | None:
-        """How an approximate index was built; None for an exact one, and for one that was loaded."""
+        """How an approximate index was built; None for an exact one."""
         return None
 
     @abstractmethod
     def save(self, folder: Path) -> None:
-        """Writes all that `Method.load` needs; the same space gives the same bytes."""
+        """Writes all that `Method.load` needs, besides the index; the same space gives the same bytes."""
 
     def transform(self, vectors: Vectors) -> Vectors:
         """Vectors of `with`, float32 [N, D], in this space, float32 [N, D2]."""
         return vectors
 
-    @abstractmethod
-    def index(self, gallery: Gallery) -> faiss.Index:
-        """What is searched; gallery: the row's own vectors if the method makes any, else those of `with`."""
+    def save_index(self, path: Path, gallery: Gallery) -> None:
+        """Writes what is searched: an exact index, whose bytes are those that a model with `index: flat` has.
 
-    def index_bytes(self, index: faiss.Index) -> int:
-        """The size of what a service holds in memory to search; index: what `index` returned."""
-        return exact.size(index)
+        gallery: the row's own vectors if the method makes any, else those of `with`.
+        """
+        exact.build_file(path, gallery.metric, gallery.dim, gallery.size, gallery.batches(), gallery.source)
+
+    def index_bytes(self, folder: Path) -> int:
+        """The size of what a service holds in memory to search; folder: what `save_learned` wrote."""
+        return (folder / INDEX_FILE).stat().st_size
 
 
 class Refinement(ABC, Generic[Settings]):
@@ -139,7 +143,7 @@ class Refinement(ABC, Generic[Settings]):
         return None
 
     def load(self, folder: Path, metric: Metric, images: int) -> LearnedSpace | None:
-        """What `learn` returned, as `save` wrote it; images: how many the gallery has."""
+        """What `rank` needs of what `learn` returned, as `save` wrote it; images: of the gallery."""
         return None
 
     @abstractmethod
@@ -181,19 +185,30 @@ def metric_of(row: str, params: Params) -> Metric:
     return params.models[row].search.metric
 
 
-def save_learned(folder: Path, learned: LearnedSpace | None, row: str, source: Path) -> None:
-    """Writes what a row has learned; the folder stays empty where it is nothing.
+def save_learned(
+    folder: Path, learned: LearnedSpace | None, row: str, source: Path, gallery: Gallery | None
+) -> None:
+    """Writes what a row has learned, and its index; the folder stays empty where it is nothing.
 
-    source: the folder of embeddings that it was learned from.
+    Args:
+        source: the folder of embeddings that it was learned from.
+        gallery: what `LearnedSpace.save_index` takes.
     """
 
     def write(temporary: Path) -> None:
         temporary.mkdir()
         if learned is not None:
+            assert gallery is not None, "what learns has vectors to learn from"
             learned.save(temporary)
+            learned.save_index(temporary / INDEX_FILE, gallery)
             files.write_json(temporary / SOURCE_FILE, _learned_from(row, source))
 
     files.replace_atomically(folder, write)
+
+
+def load_index(folder: Path, metric: Metric, images: int) -> faiss.Index:
+    """The index that `save_learned` wrote, mapped into memory rather than read; raises as `exact.load`."""
+    return exact.load(folder / INDEX_FILE, metric, images)
 
 
 def check_learned(folder: Path, row: str, source: Path) -> None:

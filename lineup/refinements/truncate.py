@@ -10,8 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import faiss
-
 from lineup.errors import UserError
 from lineup.refinements.refinement import LearnedSpace, RefinementInput, SearchRefinement
 from lineup.search.exact import Metric, Vectors
@@ -43,10 +41,6 @@ class FirstDimensions(LearnedSpace):
 
     def save(self, folder: Path) -> None:
         """Writes nothing."""
-
-    def index(self, gallery: Gallery) -> faiss.Index:
-        """An exact index of the row's own vectors."""
-        return gallery.flat_index()
 
 
 class Method(SearchRefinement[Truncate]):

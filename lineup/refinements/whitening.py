@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import faiss
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
@@ -56,10 +55,6 @@ class Projection(LearnedSpace):
             "images": np.array([self.images]),
         }
         save_file(tensors, folder / PROJECTION_FILE)
-
-    def index(self, gallery: Gallery) -> faiss.Index:
-        """An exact index of the row's own vectors."""
-        return gallery.flat_index()
 
 
 def learn(batches: Iterable[Vectors], full: int, dim: int) -> Projection:

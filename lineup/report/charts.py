@@ -142,7 +142,8 @@ def _latency(running: RunningCosts | None) -> dict[str, Any] | None:
     if running is None:
         return None
     speed = running.speed
-    return {"p50": speed.p50.model_dump(), "p95": speed.p95.total, "first": speed.first.total}
+    times = {"p50": speed.p50.model_dump(), "p95": speed.p95.total, "first": speed.first.total}
+    return {**times, "queries": speed.queries}
 
 
 def _match(identified: Identification | None) -> dict[str, Any] | None:

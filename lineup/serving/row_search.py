@@ -72,7 +72,7 @@ class RefinedSearch:
     """The search of a row of `refinements`.
 
     first, second: its `from` and `with`. depth: of the rankings that it is made of.
-    learned, index: where it is searched, if it has an index of its own.
+    learned, index: what its method learned, and where it is searched, if it has an index of its own.
     """
 
     method: Refinement[Any]
@@ -103,10 +103,11 @@ class RefinedSearch:
     def space(self, embed: EmbedQuery) -> VectorSpace:
         """Where the method compares vectors: the row's own space if it has one, else that of `with`."""
         source = self.second.space(embed)
-        if self.learned is None or self.index is None:
+        if self.index is None:
             return source
         vectors = source.queries
         if self.method.settings.makes_vectors:
+            assert self.learned is not None, "a method that makes vectors learns how"
             transformed = self.learned.transform(vectors)
             vectors = exact.prepare(source.metric, _QUERY_IDS, transformed, "the query in the row's space")
         return replace(source, queries=vectors, index=self.index)
@@ -184,14 +185,7 @@ def open_row(
     search = RefinedSearch(refinements.create(settings), first, second, depth)
     if settings.builds_index:
         check_own_space(row, settings, photos.ids)
-        search = _with_own_index(row, search, refinements.metric_of(row, params))
+        folder, metric, images = paths.refinement(row), refinements.metric_of(row, params), len(photos.ids)
+        learned = search.method.load(folder, metric, images)
+        search = replace(search, learned=learned, index=refinements.load_index(folder, metric, images))
     return Row(row, photos, search)
-
-
-def _with_own_index(row: str, search: RefinedSearch, metric: exact.Metric) -> RefinedSearch:
-    settings = search.method.settings
-    source = row if settings.makes_vectors else settings.second
-    vectors = gallery.open_gallery(paths.embeddings(source), metric)
-    learned = search.method.load(paths.refinement(row), metric, vectors.size)
-    assert learned is not None, "a method that builds an index loads it"
-    return replace(search, learned=learned, index=learned.index(vectors))

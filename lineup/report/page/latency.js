@@ -25,9 +25,9 @@
   }
 
   function bar(row, top, scale, end) {
-    const { p50, p95, first } = row.latency, y = top + NAME_HEIGHT + 3, middle = y + BAR_HEIGHT / 2;
+    const { p50, p95, first, queries } = row.latency, y = top + NAME_HEIGHT + 3, middle = y + BAR_HEIGHT / 2;
     const group = svg("g", { class: "waits" },
-      svg("title", {}, `${row.name}: ${drawn.map((part) => `${part} ${number(p50[part], 1)}`).join(", ")} ms; the first query after loading ${number(first, 0)} ms`),
+      svg("title", {}, `${row.name}: ${drawn.map((part) => `${part} ${number(p50[part], 1)}`).join(", ")} ms; p50 and p95 of ${queries} queries; the first query after loading ${number(first, 0)} ms`),
       svg("text", { class: "label", x: 0, y: top + NAME_HEIGHT - 3 }, row.name));
     let x = 0;
     for (const part of drawn) {

@@ -121,3 +121,13 @@ def report_ranks(row: str) -> Path:
 def near_copies(model: str) -> Path:
     """Pairs of a test photo and a training photo that look alike, with thumbnails of the training photos."""
     return Path("data/report/near_copies") / model
+
+
+def photo_map(model: str) -> Path:
+    """The test photos in two dimensions by a model's vectors."""
+    return Path("data/maps") / f"{model}.parquet"
+
+
+def report_map(model: str) -> Path:
+    """A map's data for the report."""
+    return Path("data/report/maps") / f"{model}.js"

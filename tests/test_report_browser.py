@@ -31,7 +31,7 @@ from tests.support.collection import Image, clustered
 
 pytestmark = pytest.mark.slow
 
-LEAKS: dict[str, Any] = {"near_copies": {"rows": ["sharp"]}}
+LEAKS: dict[str, Any] = {"near_copies": {"rows": ["sharp"]}, "map": {"sharp": {}}}
 ROWS = ("sharp", "middling", "blurred")
 WRITE_EMBEDDINGS = collection.write_embeddings  # before a test replaces it
 CURVE = [
@@ -52,6 +52,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         leak = 'kind,path_a,path_b,across\nsame_bytes,"train/<b>x</b>.jpg","test/query/ü ""q"".jpg",train-query\n'
         reported.run(images, leaks_csv=leak, **LEAKS)
         reported.write_near_copies("sharp", images["sharp"])
+        reported.write_map("sharp", images["sharp"])
         yield folder
 
 
@@ -713,7 +714,7 @@ def test_it_fits_the_window_light_and_dark(page: WebDriver, width: int) -> None:
 
 def test_every_control_has_a_name(page: WebDriver) -> None:
     unnamed = page.execute_script(
-        "return [...document.querySelectorAll('input, select, button')]"
+        "return [...document.querySelectorAll('input:not([type=hidden]), select, button')]"
         ".filter((e) => !(e.labels?.length || e.textContent.trim() || e.ariaLabel)).map((e) => e.outerHTML)"
     )
     assert unnamed == []

@@ -54,6 +54,9 @@ RANKING = pa.schema(
     ]
 )
 
+# The test photos in two dimensions, without a unit.
+MAP = pa.schema([("image_id", pa.string()), ("split", pa.string()), ("x", pa.float32()), ("y", pa.float32())])
+
 IMAGES_PER_SHARD = 1_000
 
 VECTORS_PER_SHARD = 65_536

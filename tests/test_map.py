@@ -67,8 +67,8 @@ def test_another_seed_takes_other_photos() -> None:
     assert samples[0] != samples[1]
 
 
-def write(images: list[Image], **content: object) -> None:
-    collection.write_params(collection.params(ROW, map={ROW: {"neighbours": 8}}, **content))
+def write(images: list[Image]) -> None:
+    collection.write_params(collection.params(ROW, map={ROW: {"neighbours": 8}}))
     collection.write(images)
     collection.write_vectors(ROW, images)
 

@@ -22,7 +22,8 @@ def confused(own: QueryFigures, collection: Collection) -> Iterator[tuple[int, i
         The query, its label's number, and that of the answer's label.
     """
     numbers = collection.label_numbers
-    for q, label in enumerate(collection.queries.label.tolist()):
+    for q in range(len(collection.queries.ids)):
+        label = int(collection.queries.label[q])
         answered = numbers.get(own.top_label[q], label)
         if own.relevant[q] > 0 and label >= 0 and answered != label and own.first_hit[q] != 1:
             yield q, label, answered

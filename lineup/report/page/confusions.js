@@ -26,7 +26,7 @@
         + `${others ? `${others.toLocaleString("en")} more confused queries are of other pairs of labels. ` : ""}Click a number to see the photos.`;
     const counts = new Map(cells.map(([label, answered, count]) => [`${label} ${answered}`, count]));
     const most = Math.max(...cells.filter(([label, answered]) => label !== answered).map(([, , count]) => count), 1);
-    const name = (label) => el("span", {}, Page.label(label), thumbnail(label));
+    const name = (label) => el("span", {}, el("span", {}, Page.label(label)), thumbnail(label));
     byId("confusions-table").replaceChildren(
       el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "query ↓, answer →"), labels.map((label) => el("th", { scope: "col" }, thumbnail(label), Page.label(label))))),
       el("tbody", {}, labels.map((label) => el("tr", {}, el("th", { scope: "row" }, name(label)),

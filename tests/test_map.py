@@ -171,3 +171,9 @@ def test_the_script_has_the_numbers_of_the_collection_and_the_groups_of_slices(f
     collection.write_manifest([*images[1:], Image("another", "query", "label 0", [0.0] * 16)])
     with pytest.raises(UserError, match=r"data/maps/resnet.parquet: is of other photos .*dvc repro"):
         report.main(["--map", "--row", ROW])
+
+
+def test_without_a_map_the_report_has_nothing_of_it(folder: Path) -> None:
+    text = reported.run({ROW: clustered(3, 2, 3, noise=0.3)}).read_text(encoding="utf-8")
+    assert "map.js" not in text and 'id="map' not in text and 'href="#map"' not in text
+    assert "query-region" not in text and '"maps":[]' in text

@@ -88,7 +88,9 @@ def submission(row: str) -> Path:
     return Path("data/submissions") / f"{row}.json"
 
 
-def costs(stage: Literal["train", "embed", "index", "retrieve", "refine", "latency"], row: str) -> Path:
+def costs(
+    stage: Literal["train", "embed", "index", "retrieve", "refine", "latency", "map"], row: str
+) -> Path:
     """What one stage measured. It is stored apart from the results, which are the same bytes in every run."""
     return Path("data/costs") / row / f"{stage}.json"
 
@@ -124,8 +126,8 @@ def near_copies(model: str) -> Path:
 
 
 def photo_map(model: str) -> Path:
-    """The test photos in two dimensions by a model's vectors."""
-    return Path("data/maps") / f"{model}.parquet"
+    """The folder of the test photos in two dimensions by a model's vectors, with one table."""
+    return Path("data/maps") / model
 
 
 def report_map(model: str) -> Path:

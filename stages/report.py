@@ -37,7 +37,7 @@ from lineup.report import (
 from lineup.report.row import rank_parts, row_data
 from lineup.settings import prices
 from lineup.settings.params import Params
-from lineup.storage import csv_files, files, parquet, rankings
+from lineup.storage import csv_files, files, parquet, rankings, schemas
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ def report_row(row: str, params: Params) -> None:
 
 def report_map(row: str) -> None:
     """Writes data/report/maps/<row>.js."""
-    source = paths.photo_map(row)
+    source = paths.photo_map(row) / schemas.MAP_FILE
     data = map_data.map_data(
         parquet.read_table(source),
         collection.read(read_manifest()),

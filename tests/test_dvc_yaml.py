@@ -65,7 +65,7 @@ OUTS = {
     },
     "embed_train": {paths.embeddings("${item}", "train")},
     "near_copies": {paths.near_copies("${item}")},
-    "map": {paths.photo_map(KEY)},
+    "map": {paths.photo_map(KEY), paths.costs("map", KEY)},
     "report_map": {paths.report_map(KEY)},
     "slices": {paths.SLICES},
     "report_row": {paths.report_row(KEY), paths.report_ranks(KEY)},

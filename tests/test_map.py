@@ -67,6 +67,18 @@ def test_another_seed_takes_other_photos() -> None:
     assert samples[0] != samples[1]
 
 
+def test_a_photo_that_is_query_and_gallery_is_on_the_map_twice_or_not_at_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(projection, "MOST_PHOTOS", 10)
+    photos = [
+        map_stage.Photo(f"{i:02}", split) for i in range(30) for split in ("gallery", "query")[: 1 + i % 2]
+    ]
+    shown = map_stage.on_map(photos, seed=0)
+    assert len({photo.image_id for photo in shown}) == 10
+    assert shown == [photo for photo in photos if photo.image_id in {other.image_id for other in shown}]
+
+
 def write(images: list[Image]) -> None:
     collection.write_params(collection.params(ROW, map={ROW: {"neighbours": 8}}))
     collection.write(images)
@@ -82,8 +94,8 @@ def test_what_is_alike_is_near_and_the_same_vectors_give_the_same_bytes(folder: 
     images += twice
     write(images)
     map_stage.main(["--row", ROW])
-    first = paths.photo_map(ROW).read_bytes()
-    table = parquet.read_table(paths.photo_map(ROW))
+    first = (paths.photo_map(ROW) / schemas.MAP_FILE).read_bytes()
+    table = parquet.read_table(paths.photo_map(ROW) / schemas.MAP_FILE)
     assert table.schema == schemas.MAP
     rows = [(row["image_id"], row["split"]) for row in table.to_pylist()]
     assert rows == sorted((image.id, image.split) for image in images), "each row of the manifest has a place"
@@ -100,9 +112,9 @@ def test_what_is_alike_is_near_and_the_same_vectors_give_the_same_bytes(folder: 
         assert label[nearest] == label[one]
 
     np.random.default_rng().standard_normal(10)
-    paths.photo_map(ROW).unlink()
+    (paths.photo_map(ROW) / schemas.MAP_FILE).unlink()
     map_stage.main(["--row", ROW])
-    assert paths.photo_map(ROW).read_bytes() == first
+    assert (paths.photo_map(ROW) / schemas.MAP_FILE).read_bytes() == first
 
 
 def test_too_few_photos_are_refused(folder: Path) -> None:
@@ -169,7 +181,7 @@ def test_the_script_has_the_numbers_of_the_collection_and_the_groups_of_slices(f
     assert groups == [name[str(shown.queries.ids[number])] for number in data["queries"]["at"]]
 
     collection.write_manifest([*images[1:], Image("another", "query", "label 0", [0.0] * 16)])
-    with pytest.raises(UserError, match=r"data/maps/resnet.parquet: is of other photos .*dvc repro"):
+    with pytest.raises(UserError, match=r"data/maps/resnet/photos.parquet: is of other photos .*dvc repro"):
         report.main(["--map", "--row", ROW])
 
 

@@ -1040,7 +1040,7 @@ def test_a_region_of_the_map_chooses_the_queries_in_it(
     page = visit(one_browser, finished, width, scheme)
     canvas, places = page.find_element(By.ID, "map-canvas"), map_places()
     page.execute_script("arguments[0].scrollIntoView({block: 'center'})", canvas)
-    middle = np.median([*places.values()], axis=0)
+    middle = np.median([*places.values()], axis=0).tolist()
     from_x, from_y = on_canvas(page, (0, 0))
     to_x, to_y = on_canvas(page, middle)
     drag = ActionChains(page).move_to_element_with_offset(canvas, from_x - 8, from_y - 8).click_and_hold()

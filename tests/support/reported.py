@@ -110,7 +110,7 @@ def write_map(row: str, images: Sequence[Image]) -> dict[str, list[float]]:
     lines = sorted((image.id, image.split, *places[image.id]) for image in images)
     columns = zip(*lines, strict=True)
     table = pa.table([pa.array(c, f.type) for c, f in zip(columns, schemas.MAP, strict=True)], schemas.MAP)
-    parquet.write_table(paths.photo_map(row), table)
+    parquet.write_table(paths.photo_map(row) / schemas.MAP_FILE, table)
     report.main(["--map", "--row", row])
     return places
 

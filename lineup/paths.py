@@ -88,7 +88,9 @@ def submission(row: str) -> Path:
     return Path("data/submissions") / f"{row}.json"
 
 
-def costs(stage: Literal["train", "embed", "index", "retrieve", "refine", "latency"], row: str) -> Path:
+def costs(
+    stage: Literal["train", "embed", "index", "retrieve", "refine", "latency", "map"], row: str
+) -> Path:
     """What one stage measured. It is stored apart from the results, which are the same bytes in every run."""
     return Path("data/costs") / row / f"{stage}.json"
 
@@ -121,3 +123,13 @@ def report_ranks(row: str) -> Path:
 def near_copies(model: str) -> Path:
     """Pairs of a test photo and a training photo that look alike, with thumbnails of the training photos."""
     return Path("data/report/near_copies") / model
+
+
+def photo_map(model: str) -> Path:
+    """The folder of the test photos in two dimensions by a model's vectors, with one table."""
+    return Path("data/maps") / model
+
+
+def report_map(model: str) -> Path:
+    """A map's data for the report."""
+    return Path("data/report/maps") / f"{model}.js"

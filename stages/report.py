@@ -1,5 +1,7 @@
 """report_row@row: a row's rankings as scripts that the report's page loads. report: the page itself.
 
+report_map@row: the row's map of the photos, as such a script.
+
 The page joins all rows, so it reads git-tracked figures only. Where a row's script is missing, the page says
 so and shows the rest.
 """
@@ -21,11 +23,21 @@ from lineup.evaluation import comparison, judgements, latency, money, row_metric
 from lineup.evaluation.judged_relevance import JudgedRelevance, with_people
 from lineup.evaluation.relevance import COLUMNS, gallery_positions, read_relevance
 from lineup.photos import decoding, thumbnails
-from lineup.report import charts, collection, first_screen, html, js_data, made, overview, query_figures
+from lineup.report import (
+    charts,
+    collection,
+    first_screen,
+    html,
+    js_data,
+    made,
+    map_data,
+    overview,
+    query_figures,
+)
 from lineup.report.row import rank_parts, row_data
 from lineup.settings import prices
 from lineup.settings.params import Params
-from lineup.storage import csv_files, files, parquet, rankings
+from lineup.storage import csv_files, files, parquet, rankings, schemas
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +58,18 @@ def report_row(row: str, params: Params) -> None:
     files.write_text(paths.report_row(row), js_data.assignment("LINEUP_ROWS", row, data))
     parts = rank_parts(ranking, positions, data["collection"])
     files.replace_atomically(paths.report_ranks(row), lambda folder: write_ranks(folder, row, parts))
+
+
+def report_map(row: str) -> None:
+    """Writes data/report/maps/<row>.js."""
+    source = paths.photo_map(row) / schemas.MAP_FILE
+    data = map_data.map_data(
+        parquet.read_table(source),
+        collection.read(read_manifest()),
+        parquet.read_table(paths.ATTRIBUTES),
+        str(source),
+    )
+    files.write_text(paths.report_map(row), js_data.assignment("LINEUP_MAPS", row, data))
 
 
 def write_ranks(folder: Path, row: str, parts: Iterable[tuple[int, dict[str, Any]]]) -> None:
@@ -75,7 +99,7 @@ def report(params: Params) -> None:
     files.replace_atomically(paths.REPORT_ASSETS, lambda folder: write_assets(folder, data))
     made_of = {row: (settings.first, settings.second) for row, settings in params.refinements.items()}
     drawn = charts.chart_data(
-        compared, cutoffs, curves, params.near_copies.rows, made_of, sweeps.find(params)
+        compared, cutoffs, curves, params.near_copies.rows, made_of, sweeps.find(params), params.map
     )
     blob = made.blob_id(paths.METRICS)
     first = first_screen.first_screen(compared, images.data_digest, blob)
@@ -114,8 +138,13 @@ def main(argv: list[str] | None = None) -> None:
     part = parser.add_mutually_exclusive_group()
     cli.add_row(part)
     part.add_argument("--thumbnails", action="store_true", help="only the pictures")
+    parser.add_argument("--map", action="store_true", help="of the row, its map instead of its rankings")
     arguments = parser.parse_args(argv)
-    if arguments.thumbnails:
+    if arguments.map:
+        if not arguments.row_of_stage and arguments.row is None:
+            parser.error("--map takes --row ROW")
+        report_map(cli.start_row("report_map", cli.row_of(arguments), "models")[0])
+    elif arguments.thumbnails:
         cli.start_stage("report")
         report_thumbnails()
     elif arguments.row_of_stage or arguments.row is not None:

@@ -30,6 +30,15 @@ def outs(stage: str) -> set[str]:
     return {next(iter(entry)) if isinstance(entry, dict) else entry for entry in entries}
 
 
+def params_of(stage: str) -> list[str]:
+    """The settings that DVC misses if params.yaml lacks them.
+
+    `map` has a default, and `report` depends on the whole file.
+    """
+    named = [param for param in block(stage).get("params", []) if isinstance(param, str)]
+    return [param for param in named if not param.startswith("map.")]
+
+
 KEY = "${key}"
 OUTS = {
     "preprocess": {
@@ -56,6 +65,8 @@ OUTS = {
     },
     "embed_train": {paths.embeddings("${item}", "train")},
     "near_copies": {paths.near_copies("${item}")},
+    "map": {paths.photo_map(KEY), paths.costs("map", KEY)},
+    "report_map": {paths.report_map(KEY)},
     "slices": {paths.SLICES},
     "report_row": {paths.report_row(KEY), paths.report_ranks(KEY)},
     "report_row_refined": {paths.report_row(KEY), paths.report_ranks(KEY)},
@@ -159,6 +170,7 @@ IMPORTS_ALONE = {  # imported, but for what this stage doesn't do
     "embed_train": OF_PARAMS,
     "near_copies": OF_PARAMS,
     "export": {"lineup.settings.training"},
+    "map": OF_PARAMS,
 }
 
 
@@ -213,7 +225,7 @@ def test_the_check_of_params_yaml_knows_what_stages_depend_on() -> None:
     named = {
         param
         for stage in DVC
-        for param in block(stage).get("params", [])
+        for param in params_of(stage)
         if not param.startswith(("models.", "refinements."))
     }
     whole, parts = (
@@ -231,7 +243,7 @@ def test_the_check_of_params_yaml_knows_what_stages_depend_on() -> None:
 def test_every_settings_file_has_the_sections_that_stages_depend_on(file: Path) -> None:
     settings = yaml.safe_load(file.read_text(encoding="utf-8"))
     for stage in DVC:
-        for param in block(stage).get("params", []):
+        for param in params_of(stage):
             top, *rest = param.split(".")
             assert top in settings, f"{stage} depends on {param}; without it DVC can't run"
             if rest and "${key}" not in param:

@@ -35,6 +35,7 @@ def settings(*names: str) -> dict[str, Any]:
         f"refined {name}": {"from": name, "with": name, "method": "query_expansion"} for name in names
     }
     params["near_copies"] = {"rows": [*names]}
+    params["map"] = {name: {} for name in names}
     return params
 
 
@@ -67,7 +68,7 @@ def test_no_rows_name_is_run_by_a_shell(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", NAMES[:2])
 def test_a_name_that_is_a_command_is_refused(name: str, tmp_path: Path) -> None:
-    folder = project.create(tmp_path / "project", settings(name) | {"near_copies": {"rows": []}})
+    folder = project.create(tmp_path / "project", settings(name) | {"near_copies": {"rows": []}, "map": {}})
     done = run("dvc", "repro", "--single-item", "--glob", "fetch@*", cwd=folder, check=False)
     assert (
         "error: params.yaml: models." in done.stderr
@@ -76,7 +77,7 @@ def test_a_name_that_is_a_command_is_refused(name: str, tmp_path: Path) -> None:
     assert not (folder / "RAN").exists()
 
 
-@pytest.mark.parametrize("where", ["models", "refinements", "near_copies"])
+@pytest.mark.parametrize("where", ["models", "refinements", "near_copies", "map"])
 def test_a_name_that_is_a_path_removes_nothing_outside_the_results(where: str, tmp_path: Path) -> None:
     """DVC removes what a stage writes before it runs the stage."""
     path = "x/../../../photos"
@@ -84,6 +85,7 @@ def test_a_name_that_is_a_path_removes_nothing_outside_the_results(where: str, t
     params["refinements"] = (
         {path: {"from": "row", "with": "row", "method": "query_expansion"}} if where == "refinements" else {}
     )
+    params["map"] = {path: {}} if where == "map" else {}
     params["models"] |= {path: params["models"]["row"]} if where == "models" else {}
     folder = project.create(tmp_path / "project", params)
     photo = folder / "photos/a.jpg"

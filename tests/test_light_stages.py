@@ -18,6 +18,7 @@ LIGHT_STAGES = (
     "score",
     "slices",
     "compare",
+    "map",
     "near_copies",
     "report",
     "preprocess",

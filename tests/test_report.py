@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -34,7 +35,18 @@ from lineup.evaluation.row_metrics import RowCosts
 from lineup.evaluation.sweeps import Sweep
 from lineup.photos import decoding as prepared_images
 from lineup.photos import thumbnails
-from lineup.report import charts, figures_table, first_screen, html, js_data, made, overview, row, suspects
+from lineup.report import (
+    charts,
+    confusions,
+    figures_table,
+    first_screen,
+    html,
+    js_data,
+    made,
+    overview,
+    row,
+    suspects,
+)
 from lineup.report import collection as report_collection
 from lineup.report.query_figures import QueryFigures
 from lineup.settings.prices import Prices
@@ -174,6 +186,48 @@ def figures(first_hit: list[int], top_label: list[str], top_score: list[float]) 
     return QueryFigures(
         [], np.ones(count, np.int64), np.array(first_hit), np.zeros(count), top_label, np.array(top_score)
     )
+
+
+def test_confused_labels_of_a_hand_worked_case() -> None:
+    test = report_collection.Collection(["cat", "dog", "owl"], side([0, 0, 0, 1, 1, -1, 2]), side([0, 1, 2]))
+    #                     cat  cat  cat  dog  dog  ?    owl
+    own = figures(
+        [2, 3, 1, 1, 2, 2, 0],
+        ["dog", "dog", "dog", "dog", "cat", "owl", ""],
+        [0.9, 0.5, 0.4, 0.8, 0.9, 0.9, 0.9],
+    )
+    # The third query's first answer has another label and is relevant: people judged it. The last one has no label.
+    assert confusions.heat_map(own, test, 20) == {
+        "labels": [0, 1],
+        "cells": [[0, 0, 1], [0, 1, 2], [1, 0, 1], [1, 1, 1]],
+        "others": 0,
+    }
+    assert confusions.heat_map(own, test, 1) == {"labels": [], "cells": [], "others": 3}
+    # 95% of the right scores, 0.4 and 0.8, are below 0.78.
+    assert confusions.near_duplicates(own, test) == [0, 4]
+    never = figures([2] * 7, own.top_label, own.top_score.tolist())
+    assert confusions.near_duplicates(never, test) == [], "no right answer to compare with"
+
+
+def test_confused_labels_against_pandas(folder: Path) -> None:
+    reported.run(two_rows())
+    data = page_data()
+    names = data["collection"]["labels"]
+    table = pd.read_csv(paths.row_queries("blurred"))
+    wrong = table[(table.first_hit != 1) & (table.relevant > 0) & (table.label != table.top_label)]
+    counts = wrong.groupby(["label", "top_label"]).size()
+    shown = data["queries"]["confusions"]["blurred"]
+    cells = {(names[a], names[b]): count for a, b, count in shown["cells"]}
+    assert {pair: count for pair, count in cells.items() if pair[0] != pair[1]} == counts.to_dict() != {}
+    assert shown["others"] == 0 and {names[label] for label in shown["labels"]} == {
+        *wrong.label,
+        *wrong.top_label,
+    }
+    for label in shown["labels"]:
+        line = [count for a, _, count in shown["cells"] if a == label]
+        assert sum(line) == (table.label == names[label]).sum()
+    right = table[(table.first_hit == 1) & (table.relevant > 0)].top_score.quantile(0.95)
+    assert data["queries"]["rows"]["blurred"]["alike"] == wrong.index[wrong.top_score > right].tolist()
 
 
 def test_label_suspects_of_a_hand_worked_case() -> None:

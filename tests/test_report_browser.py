@@ -8,6 +8,7 @@ import csv
 import json
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -31,7 +32,7 @@ from tests.support.collection import Image, clustered
 
 pytestmark = pytest.mark.slow
 
-LEAKS: dict[str, Any] = {"near_copies": {"rows": ["sharp"]}}
+LEAKS: dict[str, Any] = {"near_copies": {"rows": ["sharp"]}, "map": {"sharp": {}}}
 ROWS = ("sharp", "middling", "blurred")
 WRITE_EMBEDDINGS = collection.write_embeddings  # before a test replaces it
 CURVE = [
@@ -52,6 +53,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         leak = 'kind,path_a,path_b,across\nsame_bytes,"train/<b>x</b>.jpg","test/query/ü ""q"".jpg",train-query\n'
         reported.run(images, leaks_csv=leak, **LEAKS)
         reported.write_near_copies("sharp", images["sharp"])
+        reported.write_map("sharp", images["sharp"])
         yield folder
 
 
@@ -713,7 +715,7 @@ def test_it_fits_the_window_light_and_dark(page: WebDriver, width: int) -> None:
 
 def test_every_control_has_a_name(page: WebDriver) -> None:
     unnamed = page.execute_script(
-        "return [...document.querySelectorAll('input, select, button')]"
+        "return [...document.querySelectorAll('input:not([type=hidden]), select, button')]"
         ".filter((e) => !(e.labels?.length || e.textContent.trim() || e.ariaLabel)).map((e) => e.outerHTML)"
     )
     assert unnamed == []
@@ -966,6 +968,136 @@ def test_kinds_of_failure_are_counted_and_show_their_queries(
     assert sorted(shown_queries(page)) == [q for q, rank in enumerate(ranks) if 2 <= rank <= 5]
     assert {text.split()[0] for text in texts(page, ".query .model")} == {"blurred"}
     assert "show=a-near" in page.current_url and chromium.console(page) == []
+
+
+def near_duplicates(row: str) -> list[int]:
+    lines = [(q, line) for q, line in enumerate(figures(row))]
+    right = [float(line["top_score"]) for _, line in lines if line["first_hit"] == "1"]
+    wrong = [
+        (q, line) for q, line in lines if line["first_hit"] != "1" and line["label"] != line["top_label"]
+    ]
+    return [q for q, line in wrong if float(line["top_score"]) > np.quantile(right, 0.95)]
+
+
+def test_near_duplicates_under_another_label_are_a_kind_of_failure(page: WebDriver) -> None:
+    counts = {row: near_duplicates(row) for row in ROWS}
+    assert any(counts.values())
+    for row, queries in counts.items():
+        assert texts(page, f'[data-row="{row}"][data-place="a-alike"]') == [str(len(queries))]
+    row = max(counts, key=lambda name: len(counts[name]))
+    press(page, f'[data-row="{row}"][data-place="a-alike"]')
+    assert sorted(shown_queries(page)) == counts[row]
+
+
+@VIEWS
+def test_confused_labels_are_counted_and_both_are_shown(
+    finished: Path, one_browser: WebDriver, width: int, scheme: str
+) -> None:
+    page = visit(one_browser, finished, width, scheme)
+    choose(page, "labels-model", "blurred")
+    wrong = [
+        line for line in figures("blurred") if line["first_hit"] != "1" and line["label"] != line["top_label"]
+    ]
+    counts = Counter((line["label"], line["top_label"]) for line in wrong)
+    buttons = page.find_elements(By.CSS_SELECTOR, "#confusions-table button")
+    assert {button.get_attribute("title"): button.text for button in buttons} == {
+        f"{label} confused with {answered} {'once' if count == 1 else f'{count} times'}": str(count)
+        for (label, answered), count in counts.items()
+    }
+    ((label, answered), count) = counts.most_common(1)[0]
+    names = sides()["labels"]
+    press(page, f'#confusions-table [data-pair="{names.index(label)} {names.index(answered)}"]')
+    shown = texts(page, "#confusion .pair-card b")
+    assert shown == [label, answered] * count
+    assert page.execute_script("return document.documentElement.scrollWidth") <= width
+    assert page.execute_script(CONTRAST) == [] and chromium.console(page) == []
+    press(page, "#confusion .look")
+    until(lambda: page.find_element(By.ID, "viewer").is_displayed())
+
+
+def on_canvas(page: WebDriver, place: Sequence[float]) -> tuple[int, int]:
+    """A place of the map in pixels from the middle of the canvas, as Selenium counts."""
+    width, height, most_x, most_y = page.execute_script(
+        "const c = document.getElementById('map-canvas'), m = Page.maps.sharp,"
+        " most = (axis) => Math.max(...m.queries[axis], ...m.gallery[axis]);"
+        "return [c.clientWidth, c.clientHeight, most('x'), most('y')]"
+    )
+    scale = min((width - 24) / most_x, (height - 24) / most_y)
+    return round((place[0] - most_x / 2) * scale), round((place[1] - most_y / 2) * scale)
+
+
+def map_places() -> dict[int, tuple[int, int]]:
+    """{query: its place on the map of `sharp`}."""
+    text = paths.report_map("sharp").read_text(encoding="ascii")
+    side = json.loads(text.partition(" = ")[2].removesuffix(";\n"))["queries"]
+    return dict(zip(side["at"], zip(side["x"], side["y"], strict=True), strict=True))
+
+
+@VIEWS
+def test_a_region_of_the_map_chooses_the_queries_in_it(
+    finished: Path, one_browser: WebDriver, width: int, scheme: str
+) -> None:
+    page = visit(one_browser, finished, width, scheme)
+    canvas, places = page.find_element(By.ID, "map-canvas"), map_places()
+    page.execute_script("arguments[0].scrollIntoView({block: 'center'})", canvas)
+    middle = np.median([*places.values()], axis=0).tolist()
+    from_x, from_y = on_canvas(page, (0, 0))
+    to_x, to_y = on_canvas(page, middle)
+    drag = ActionChains(page).move_to_element_with_offset(canvas, from_x - 8, from_y - 8).click_and_hold()
+    drag.move_by_offset(to_x - from_x, to_y - from_y).move_by_offset(8, 8).release().perform()
+    until(lambda: "region=sharp" in page.current_url)
+    region = [
+        int(number) for number in re.split("%3A|%2C", page.current_url.partition("region=sharp")[2])[1:5]
+    ]
+    assert region[:2] == [0, 0] and np.allclose(region[2:], middle, atol=12)
+    inside = [q for q, (x, y) in places.items() if x <= region[2] and y <= region[3]]
+    assert 0 < len(inside) < 30 and sorted(shown_queries(page)) == sorted(inside)
+
+    page.find_element(By.ID, "map-misses").click()
+    missed = [q for q in inside if figures("sharp")[q]["first_hit"] != "1"]
+    until(lambda: sorted(shown_queries(page)) == sorted(missed))
+    address = page.execute_script("return location.hash")
+    page = visit(one_browser, finished, width, scheme, address)
+    assert sorted(shown_queries(page)) == sorted(missed)
+    assert page.find_element(By.ID, "map-misses").is_selected()
+    assert page.execute_script("return document.documentElement.scrollWidth") <= width
+    page.execute_script("document.getElementById('query-region-clear').click()")
+    assert len(shown_queries(page)) == 30 and "region" not in page.current_url
+    assert page.execute_script(CONTRAST) == [] and chromium.console(page) == []
+
+
+def test_a_photo_on_the_map_is_shown_by_pointer_and_by_keys(page: WebDriver) -> None:
+    canvas, places = page.find_element(By.ID, "map-canvas"), map_places()
+    page.execute_script("arguments[0].scrollIntoView({block: 'center'})", canvas)
+    for colour in ("label", "verdict"):
+        choose(page, "map-colour", colour)
+    shown, tip = sides(), page.find_element(By.ID, "map-tip")
+    # The query that is furthest from every other photo, so that it is the one that is pointed at.
+    alone = max(
+        places, key=lambda q: min(np.hypot(*np.subtract(places[q], at)) for p, at in places.items() if p != q)
+    )
+    ActionChains(page).move_to_element_with_offset(canvas, *on_canvas(page, places[alone])).perform()
+    until(tip.is_displayed)
+    assert page.execute_script("return arguments[0].querySelector('img').src", tip).endswith(
+        f"{shown['queries']['ids'][alone]}.jpg"
+    )
+    assert texts(page, "#map-tip b") == [shown["labels"][shown["queries"]["label"][alone]]]
+    ActionChains(page).click().perform()
+    until(lambda: page.find_element(By.ID, "viewer").is_displayed())
+    send(page, Keys.ESCAPE)
+    until(lambda: not page.find_element(By.ID, "viewer").is_displayed())
+
+    ActionChains(page).move_to_element_with_offset(canvas, 0, -canvas.size["height"] // 2 - 30).perform()
+    page.execute_script("arguments[0].blur(); arguments[0].focus()", canvas)
+    send(page, Keys.ARROW_RIGHT)
+    until(lambda: tip.is_displayed() and texts(page, "#map-photo")[0].startswith("Query "))
+    send(page, Keys.SPACE)
+    until(lambda: "region=sharp" in page.current_url)
+    assert 0 < len(shown_queries(page)) < 30
+    page.execute_script("arguments[0].focus()", canvas)
+    send(page, Keys.ESCAPE)
+    until(lambda: "region" not in page.current_url)
+    assert len(shown_queries(page)) == 30 and chromium.console(page) == []
 
 
 @VIEWS

@@ -162,6 +162,7 @@ def stage_count(settings: Params) -> int:
         "${models}": len(settings.models),
         "${refinements}": len(settings.refinements),
         "${near_copies.rows}": len(settings.near_copies.rows),
+        "${map}": len(settings.map),
         "${export}": int(settings.export.row is not None),
     }
     stages = yaml.safe_load(DVC_FILE.read_text(encoding="utf-8"))["stages"]

@@ -86,6 +86,7 @@ def chart_data(
     matched: Iterable[str],
     made_of: Mapping[str, Iterable[str]],
     sweeps: Iterable[Sweep] = (),
+    maps: Iterable[str] = (),
 ) -> dict[str, Any]:
     """What the page draws without any further file, with rows from best to worst.
 
@@ -95,6 +96,7 @@ def chart_data(
         matched: rows whose vectors near copies of training photos were searched with.
         made_of: {refinement: the rows that it is made of}.
         sweeps: of the rows, as `sweeps.find` returns them.
+        maps: rows that have a map of the photos.
     """
     rows = []
     for row in compared.rows:
@@ -118,6 +120,7 @@ def chart_data(
         "costs": _axes(row["costs"] for row in rows),
         "cutoffs": sorted(set(cutoffs)) if compared.metric_names else [],
         "matched": list(matched),
+        "maps": list(maps),
         "sweeps": [{"setting": setting, "points": [*values.items()]} for setting, values in sweeps],
         "partial": any(row.metrics.partial for row in compared.rows),  # some answers were not judged
     }

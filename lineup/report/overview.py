@@ -12,12 +12,13 @@ import numpy.typing as npt
 
 from lineup.errors import UserError
 from lineup.evaluation.comparison import Comparison, Pair
-from lineup.report import suspects
+from lineup.report import confusions, suspects
 from lineup.report.collection import Collection
 from lineup.report.query_figures import QueryFigures
 from lineup.storage import csv_files
 
 LEAKS_SHOWN = 200
+LABELS_OF_HEAT_MAP = 20
 
 
 def read_pairs(path: Path) -> list[Pair]:
@@ -51,10 +52,17 @@ def query_data(
     return {
         "relevant": next(iter(figures.values())).relevant.tolist(),
         "rows": {
-            row: {"first": own.first_hit.tolist(), "map_at_r": _numbers(own.map_at_r)}
+            row: {
+                "first": own.first_hit.tolist(),
+                "map_at_r": _numbers(own.map_at_r),
+                "alike": confusions.near_duplicates(own, collection),
+            }
             for row, own in figures.items()
         },
         "weak": label_figures(figures, collection),
+        "confusions": {
+            row: confusions.heat_map(own, collection, LABELS_OF_HEAT_MAP) for row, own in figures.items()
+        },
         "suspects": suspects.label_suspects({row: figures[row] for row in judges}, collection),
         "judges": judges,
     }

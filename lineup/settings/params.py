@@ -185,6 +185,17 @@ class NearCopies(Strict):
     )
 
 
+class Map(Strict):
+    """A map of the test photos by a row's vectors, in the report; it takes the package umap-learn."""
+
+    neighbours: int = Field(
+        default=15,
+        ge=2,
+        le=200,
+        description="of each photo that stay near it: fewer show detail, more show the whole",
+    )
+
+
 class Export(Strict):
     """What `dvc repro` exports as the artifact best-row; without a row it exports nothing."""
 
@@ -210,6 +221,9 @@ class Params(Strict):
     retrieve: Retrieve = Retrieve()
     score: Score = Score()
     near_copies: NearCopies = NearCopies()
+    map: dict[RowName, Map] = Field(
+        default={}, description="rows of models of which the report has a map: {arcface: {}}"
+    )
     export: Export = Export()
     models: dict[RowName, Model] = Field(min_length=1)
     refinements: dict[RowName, RefinementSettings] = Field(
@@ -225,6 +239,15 @@ class Params(Strict):
                 )
             if row in self.near_copies.rows[:position]:
                 raise ValueError(f"near_copies.rows names {row!r} twice; remove one")
+        return self
+
+    @model_validator(mode="after")
+    def _check_map(self) -> Params:
+        for row in self.map:
+            if row not in self.models:
+                raise ValueError(
+                    f"map names {row!r}, which is not a row of models{suggest(row, self.models)}"
+                )
         return self
 
     @model_validator(mode="after")
@@ -286,7 +309,7 @@ class Params(Strict):
 
 
 # Sections for which dvc.yaml has a default.
-OPTIONAL = ("export",)
+OPTIONAL = ("export", "map")
 # Sections of which dvc.yaml names single settings; it names every other section as a whole.
 NEEDED = {"embed": ("device", "engine", "precision"), "score": ("cutoffs",), "near_copies": ("rows",)}
 

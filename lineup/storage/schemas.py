@@ -54,6 +54,10 @@ RANKING = pa.schema(
     ]
 )
 
+# The test photos in two dimensions, without a unit, and the one file of a map's folder.
+MAP_FILE = "photos.parquet"
+MAP = pa.schema([("image_id", pa.string()), ("split", pa.string()), ("x", pa.float32()), ("y", pa.float32())])
+
 IMAGES_PER_SHARD = 1_000
 
 VECTORS_PER_SHARD = 65_536

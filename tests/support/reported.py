@@ -97,6 +97,24 @@ def write_near_copies(row: str, test: Sequence[Image]) -> tuple[Image, Image]:
     return copied, copy
 
 
+def write_map(row: str, images: Sequence[Image]) -> dict[str, list[float]]:
+    """Writes a map of all photos, and the report's script of it, as the stages do; the first two numbers of a
+    vector are the place of its photo.
+
+    The row must be in `map` of params.yaml for the report to show it.
+
+    Returns:
+        {id: x and y}.
+    """
+    places = {image.id: [float(value) for value in image.vector[:2]] for image in images}
+    lines = sorted((image.id, image.split, *places[image.id]) for image in images)
+    columns = zip(*lines, strict=True)
+    table = pa.table([pa.array(c, f.type) for c, f in zip(columns, schemas.MAP, strict=True)], schemas.MAP)
+    parquet.write_table(paths.photo_map(row) / schemas.MAP_FILE, table)
+    report.main(["--map", "--row", row])
+    return places
+
+
 def run(
     rows: Mapping[str, Sequence[Image]],
     qrels: Sequence[tuple[str, str, int]] = (),

@@ -1,5 +1,5 @@
 "use strict";
-// Where each row ranks the first right answer: at once, a little late, deep down or not at all.
+// Where each row ranks the first right answer: at once, a little late, deep down or not at all; and what looks alike.
 
 (() => {
   const { el, byId, data, number } = Page;
@@ -17,8 +17,8 @@
   });
 
   function cell(name, place, scored) {
-    const { relevant, rows } = data.queries, { words, holds } = Selection.PLACES[place];
-    const count = relevant.reduce((sum, r, q) => sum + (r > 0 && holds(rows[name].first[q])), 0);
+    const { words } = Selection.PLACES[place];
+    const count = data.queries.relevant.reduce((sum, r, q) => sum + (r > 0 && Selection.fails(place, name, q)), 0);
     const bar = el("span", { class: "bar", "aria-hidden": "true" });
     bar.style.setProperty("--share", count / scored);
     return el("td", { class: "metered" }, bar, el("button", {

@@ -8,6 +8,7 @@ const Page = (() => {
   const data = (window.LINEUP ??= {});
   const rows = (window.LINEUP_ROWS ??= {});
   const matches = (window.LINEUP_NEAR_COPIES ??= {});
+  const maps = (window.LINEUP_MAPS ??= {});
 
   function build(create, tag, attributes, children) {
     const element = create(tag);
@@ -57,6 +58,14 @@ const Page = (() => {
     for (const name of charts.matched) {
       if (await load(`near_copies/${name}/pairs.js`)) continue;
       faults.push(el("li", {}, "near_copies/", el("code", {}, name), ` is missing: run dvc pull data/report/near_copies/${name}`));
+    }
+    for (const name of charts.maps) {
+      const loaded = await load(`maps/${name}.js`);
+      if (!loaded) faults.push(el("li", {}, "the map of ", el("code", {}, name), ` is missing: run dvc pull data/report/maps/${name}.js`));
+      else if (maps[name]?.collection !== data.collection.key) {
+        faults.push(el("li", {}, "the map of ", el("code", {}, name), " is of other test images: run dvc repro"));
+        delete maps[name];
+      }
     }
     changed();
     showFaults(faults);
@@ -130,7 +139,7 @@ const Page = (() => {
   const score = (value) => (Math.abs(value) >= 100 ? value.toFixed(0) : value.toPrecision(3));
 
   return {
-    charts, rows, matches, missing, data, order, el, svg, byId, number, options, breakable, label, picture, path, files, pair, cards, score, load, loadAll,
+    charts, rows, matches, maps, missing, data, order, el, svg, byId, number, options, breakable, label, picture, path, files, pair, cards, score, load, loadAll,
     MARKS, answers, save, scored: charts.rows.some((row) => row.quality),
     whenever: (listener) => listeners.push(listener),
   };

@@ -5,16 +5,18 @@ const Selection = (() => {
   const { el, byId, charts, data } = Page;
   const ROWS_AT_FIRST = 3;
   const PAIR = { both: [true, true], "only-a": [true, false], "only-b": [false, true], neither: [false, false] };
-  // Where a row's first right answer is; rank 0: not in its ranking.
+  // How a row answers: where its first right answer is (rank 0: not in its ranking), and what misleads it.
   const PLACES = {
     "a-first": { words: "right at once", holds: (rank) => rank === 1 },
     "a-near": { words: "at rank 2-5", holds: (rank) => rank >= 2 && rank <= 5 },
     "a-deep": { words: "deeper", holds: (rank) => rank > 5 },
     "a-none": { words: "not in its ranking", holds: (rank) => rank === 0 },
+    ...(byId("labels") ? { "a-alike": { words: "near-duplicate under another label", holds: (rank, q, figures) => figures.alike.includes(q) } } : {}),
   };
+  const fails = (place, name, q) => PLACES[place].holds(data.queries.rows[name].first[q], q, data.queries.rows[name]);
   // A page without labels, or of one row, lacks some of the controls.
-  const ABSENT = { show: "all", a: Page.order[0], b: Page.order[1] ?? Page.order[0], k: "1", text: "", order: "name" };
-  const controls = Object.fromEntries(Object.entries({ show: "filter", a: "a", b: "b", k: "k", text: "text", order: "order" })
+  const ABSENT = { show: "all", a: Page.order[0], b: Page.order[1] ?? Page.order[0], k: "1", text: "", order: "name", region: "" };
+  const controls = Object.fromEntries(Object.entries({ show: "filter", a: "a", b: "b", k: "k", text: "text", order: "order", region: "region" })
     .map(([key, id]) => [key, byId(`query-${id}`)]).filter(([, control]) => control));
   const value = (key) => controls[key]?.value ?? ABSENT[key];
   const boxes = byId("query-models"), listeners = [];
@@ -47,7 +49,7 @@ const Selection = (() => {
     const k = Number(value("k")), hit = (rank) => rank > 0 && rank <= k;
     const first = (name) => data.queries.rows[name].first, ranks = shown.map(first), [a, b] = [first(value("a")), first(value("b"))];
     if (show in PAIR) return (q) => hit(a[q]) === PAIR[show][0] && hit(b[q]) === PAIR[show][1];
-    if (show in PLACES) return (q) => PLACES[show].holds(a[q]);
+    if (show in PLACES) return (q) => fails(show, value("a"), q);
     return {
       all: () => true,
       missed: (q) => ranks.some((own) => !hit(own[q])),
@@ -66,10 +68,32 @@ const Selection = (() => {
     return (q) => Page.label(queries.label[q]).toLowerCase().includes(wanted) || queries.paths[q].toLowerCase().includes(wanted);
   }
 
+  // A rectangle of a row's map, "row:left,top,right,bottom", perhaps followed by ",misses"; null where it is none.
+  function region() {
+    const [, row, corners, misses] = /^([a-z0-9_]+):(\d+(?:,\d+){3})(,misses)?$/.exec(value("region")) ?? [];
+    if (!charts.maps.includes(row)) return null;
+    const [left, top, right, bottom] = corners.split(",").map(Number);
+    return { row, left, top, right, bottom, misses: misses !== undefined };
+  }
+  const missed = (name, q) => {
+    const rank = data.queries.rows[name].first[q];
+    return data.queries.relevant[q] > 0 && (rank === 0 || rank > Number(value("k")));
+  };
+  // Whether a query is in the region; without a region, or until its map is loaded, each is.
+  function inRegion() {
+    const box = region(), map = box && Page.maps[box.row];
+    if (!map) return () => true;
+    const { at, x, y } = map.queries, inside = new Set();
+    at.forEach((q, i) => {
+      if (x[i] >= box.left && x[i] <= box.right && y[i] >= box.top && y[i] <= box.bottom && (!box.misses || missed(box.row, q))) inside.add(q);
+    });
+    return (q) => inside.has(q);
+  }
+
   function select() {
     const { relevant, rows: figures } = data.queries, { paths } = data.collection.queries;
-    const show = value("show"), shown = rows(), keep = keeps(show, shown), matches = matcher();
-    const picked = relevant.map((_, q) => q).filter((q) => (relevant[q] > 0 || show === "all") && keep(q) && matches(q));
+    const show = value("show"), shown = rows(), keep = keeps(show, shown), matches = matcher(), inside = inRegion();
+    const picked = relevant.map((_, q) => q).filter((q) => (relevant[q] > 0 || show === "all") && keep(q) && matches(q) && inside(q));
     if (value("order") === "name") return picked.sort((a, b) => (paths[a] < paths[b] ? -1 : paths[a] > paths[b] ? 1 : 0));
     const judged = isPair() ? pair() : show in PLACES ? [value("a")] : shown;
     const sum = new Float64Array(relevant.length), rank = new Float64Array(relevant.length);
@@ -100,6 +124,7 @@ const Selection = (() => {
       control.value = given.get(key) ?? defaults[key];
       if (control.selectedIndex === -1) control.value = defaults[key];
     }
+    if (!region() && controls.region) controls.region.value = "";
     tick((given.get("rows") ?? defaults.rows).split(","));
     page = Math.max(0, (Number.parseInt(given.get("page"), 10) || 1) - 1);
     selected = null;
@@ -143,15 +168,28 @@ const Selection = (() => {
   });
   byId("query-controls").addEventListener("submit", (event) => event.preventDefault());
   addEventListener("hashchange", restore);
-  let restored = false;
+  let restored = false, mapLoaded = false;
   Page.whenever(() => {
     if (restored || !data.queries) return;
     restored = true;
     restore();
   });
+  Page.whenever(() => {
+    if (mapLoaded || !Page.maps[region()?.row]) return;
+    mapLoaded = true;
+    selected = null;
+    notify();
+  });
+  if (controls.region) {
+    byId("query-region-clear").addEventListener("click", () => {
+      controls.region.value = "";
+      changed();
+    });
+    listeners.push(() => { byId("query-region-clear").hidden = !value("region"); });
+  }
 
   return {
-    PLACES, rows, isPair, value, address,
+    PLACES, fails, missed, region, rows, isPair, value, address,
     queries: () => (selected ??= select()),
     count(kind) {
       const keep = keeps(kind, []);

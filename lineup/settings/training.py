@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -135,9 +135,25 @@ class Needs:
 class _TrainedObjective(Train):
     """An objective that trains weights: its own settings, and any setting of `train` for its row alone."""
 
+    # Left out where it is 1, so that a row without it has the training that it had before there was one.
+    label_share: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        exclude_if=lambda share: share == 1,
+        description="share of the training labels that the training sees, each with all its photos; "
+        "a larger share contains a smaller one",
+    )
+
     @property
     def needs(self) -> Needs:
         return Needs()
+
+    @model_validator(mode="after")
+    def _label_share_needs_labels(self) -> Self:
+        if self.label_share < 1 and not self.needs.labels:
+            raise ValueError(f"label_share is set, but {self.name} uses no labels; remove it")  # type: ignore[attr-defined]
+        return self
 
 
 class NoObjective(Strict):

@@ -17,7 +17,16 @@ from typing import Any
 import pyarrow as pa
 
 from lineup import cli, machine, paths
-from lineup.evaluation import comparison, judgements, latency, learning_curves, money, row_metrics, speeds, sweeps
+from lineup.evaluation import (
+    comparison,
+    judgements,
+    latency,
+    learning_curves,
+    money,
+    row_metrics,
+    speeds,
+    sweeps,
+)
 from lineup.evaluation.judged_relevance import JudgedRelevance, with_people
 from lineup.evaluation.relevance import COLUMNS, gallery_positions, read_relevance
 from lineup.photos import decoding, thumbnails

@@ -78,9 +78,7 @@ def _chosen(
 @click.option("--image-size", metavar="PX,PX", help="The sides in pixels to try.")
 @click.option("--label-share", metavar="SHARE,SHARE", help="The shares of the training labels to see.")
 @click.option("--set", "settings", multiple=True, metavar="SETTING=V,V", help="Any other setting of the row.")
-def command(
-    row: str, image_size: str | None, label_share: str | None, settings: tuple[str, ...]
-) -> None:
+def command(row: str, image_size: str | None, label_share: str | None, settings: tuple[str, ...]) -> None:
     """Add rows to params.yaml that differ from ROW in one setting.
 
     For example: lineup sweep mobilenet_v2 --image-size 160,224,320, or

@@ -41,7 +41,10 @@ def last_doubling(sweep: Sweep, pairs: Iterable[Pair], metric: str) -> LastDoubl
 
 
 def sentences(
-    sweeps: Iterable[Sweep], rows: Mapping[str, RowMetrics], pairs: Sequence[Pair], metric_names: Sequence[str]
+    sweeps: Iterable[Sweep],
+    rows: Mapping[str, RowMetrics],
+    pairs: Sequence[Pair],
+    metric_names: Sequence[str],
 ) -> Iterator[Text]:
     """A sentence for each learning curve.
 

@@ -128,7 +128,9 @@ def _of_labels(
 
 def _adjusted(computed: Sequence[OfLabels], p: Sequence[float | None]) -> list[OfLabels]:
     """With each p adjusted for the number of all."""
-    adjusted = iter(significance.holm(np.array([each for each in p if each is not None], np.float64)).tolist())
+    adjusted = iter(
+        significance.holm(np.array([each for each in p if each is not None], np.float64)).tolist()
+    )
     return [
         line._replace(to_start=line.to_start._replace(p_holm=next(adjusted)))
         if each is not None and line.to_start is not None

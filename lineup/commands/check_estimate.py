@@ -108,7 +108,11 @@ def row_work(
     drawn, max_seconds = 0, 0.0
     if not isinstance(objective, NoObjective):
         loop = settings_of(settings.train, objective)
-        drawn = loop.epochs * (loop.images_per_epoch or train_photos) * objective.needs.views
+        drawn = (
+            loop.epochs
+            * (loop.images_per_epoch or round(train_photos * objective.label_share))
+            * objective.needs.views
+        )
         max_seconds = 60 * loop.max_minutes
     return RowWork(
         row,

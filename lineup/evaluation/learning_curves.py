@@ -54,10 +54,11 @@ def sentences(
     for sweep in sweeps if metric_names else ():
         last = last_doubling(sweep, pairs, metric_names[0])
         if last and not any(rows[row].costs.random for row in sweep.rows.values()):
-            yield _sentence(last)
+            yield sentence(last)
 
 
-def _sentence(last: LastDoubling) -> Text:
+def sentence(last: LastDoubling) -> Text:
+    """What it brought, with its interval, and whether that is more than chance."""
     pair = last.pair
     interval = "" if math.isnan(pair.low) else f"{pair.low:+.3f} to {pair.high:+.3f}, "
     certain = pair.p_holm < SIGNIFICANCE_LEVEL

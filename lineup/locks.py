@@ -1,4 +1,4 @@
-"""Locks, so that a stage runs once at a time in a project.
+"""Locks, so that a stage runs once at a time in a project, and a judge has one judging page.
 
 A killed `dvc repro` leaves the stage that it started running, and the next one may start the same stage
 beside it. DVC must not hash a result while the other process replaces it. So the second run waits for the
@@ -49,14 +49,7 @@ def hold(name: str) -> None:
     """
     if not _in_scope:
         return
-    path = LOCKS / f"{name}.lock"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        raise UserError(
-            f"{LOCKS.parent}: is not a folder; move it away, since Lineup stores there what it has computed"
-        ) from None
-    file = path.open("a+", encoding="utf-8")
+    file = _open(name)
     try:
         # lockf, not flock: worker processes would inherit a flock, and hold it after this process has ended.
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -66,6 +59,42 @@ def hold(name: str) -> None:
     except OSError as error:  # A network disk may have no locks.
         log.warning("can't find out whether another run of this stage is at work here (%s)", error.strerror)
     _held.append(file)
+
+
+@contextmanager
+def only_one(name: str, note: str) -> Iterator[str | None]:
+    """Holds the lock `name` until the end of the block, with a note to whoever wants it meanwhile.
+
+    Yields:
+        None; if another process holds the lock, its note, at once.
+    Raises:
+        UserError: a file is where the locks' folder belongs.
+    """
+    with _open(name) as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            file.seek(0)
+            yield file.read()
+            return
+        except OSError:  # A network disk may have no locks.
+            yield None
+            return
+        file.truncate(0)
+        file.write(note)
+        file.flush()
+        yield None
+
+
+def _open(name: str) -> IO[str]:
+    path = LOCKS / f"{name}.lock"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise UserError(
+            f"{LOCKS.parent}: is not a folder; move it away, since Lineup stores there what it has computed"
+        ) from None
+    return path.open("a+", encoding="utf-8")
 
 
 @contextmanager

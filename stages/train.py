@@ -128,19 +128,30 @@ def _train(row: str, objective: Trained, params: Params) -> None:
     from lineup.training import checkpoint, loop
     from lineup.training.cache_key import cache_key
     from lineup.training.deadline import Deadline
+    from lineup.training.weights import blend, lora, weights_key
 
     encoder, photos = encoder_folder.load(paths.weights(row)), paths.images("train")
     resize_px = max(encoder.config.resize_px, settings.image_size or 0)
     if fault := prepared_size.fault(row, resize_px, params.preprocess.shorter_side_px):
         raise UserError(fault)
+    low_rank = lora.add(encoder, settings.lora, params.seed) if settings.lora else None
     key = cache_key(objective, settings, encoder.config, manifest, photos, params.seed)
+    key = weights_key.with_lora(key, settings)
     cache = paths.CACHE / "training"
     folders = loop.Folders(paths.weights(row), photos, cache / fingerprint(key))
     files.mark_used(folders.checkpoint)
     checkpoint.prune(cache, folders.checkpoint)
     deadline = Deadline(60 * settings.max_minutes)
+    if low_rank:
+        settings = settings.model_copy(update={"batch_norm": "frozen"})
     result = loop.train(objective, settings, encoder, manifest, folders, params.seed, deadline)
+    if low_rank:
+        low_rank.merge()
     trained = {**key, "best_epoch": result.progress.best_epoch}
+    if settings.blend != 1:
+        trained["blend"] = settings.blend
+        start = encoder_folder.load(paths.weights(row)).module.state_dict()
+        blend.blend(encoder.module, start, settings.blend)  # a new head has no start
     config = result.config.model_copy(update={"trained": trained})
     encoder_folder.save(paths.model(row), result.module, config)
     files.write_text(paths.model(row) / "log.csv", log_csv(result.progress.log))

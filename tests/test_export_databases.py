@@ -5,6 +5,7 @@ Qdrant's local mode.
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import re
@@ -21,6 +22,7 @@ import faiss
 import numpy as np
 import pytest
 
+from lineup import paths
 from lineup.commands import group
 from lineup.errors import UserError
 from lineup.evaluation import row_metrics
@@ -417,6 +419,16 @@ def test_a_password_is_left_out_of_what_a_database_says(project: Path, postgres:
 )
 def test_secrets_of_an_address(address: str, secrets: set[str]) -> None:
     assert {*server_address.secrets(address)} == secrets
+
+
+def test_random_weights_are_refused(project: Path) -> None:
+    file = paths.row_metrics("row")
+    content = json.loads(file.read_text(encoding="utf-8"))
+    content["costs"]["random"] = True
+    file.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(UserError, match="row: can't be exported, as its weights are random"):
+        export("lancedb:store")
+    assert not (project / "store").exists()
 
 
 @pytest.mark.parametrize(

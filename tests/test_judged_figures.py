@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import itertools
 import json
 import re
@@ -23,7 +24,7 @@ from ir_measures import Judged, nDCG
 import stages.report
 import stages.slices
 from lineup import paths
-from lineup.commands import submit
+from lineup.commands import changes, submit
 from lineup.errors import UserError
 from lineup.evaluation import bounds, judgements, metrics, query_tables, snapshot
 from lineup.evaluation.judged_relevance import JudgedRelevance, with_people
@@ -481,6 +482,9 @@ def test_a_submission_and_the_difference_to_an_earlier_commit_take_judgements(fl
     old = snapshot.read(before, "earlier", new.metric if new else None)
     assert new and old and new.metric == old.metric == "precision_5"
     assert 0 < int(old.setup["judged pairs"] or 0) < int(new.setup["judged pairs"] or 0)
+    assert changes.not_tested(old, new) == ""
+    partly = dataclasses.replace(new, inexact=frozenset({"fair", "new"}))
+    assert changes.not_tested(old, partly).startswith("Not tested: `fair`. Not all answers that precision_5")
     junk = rankings.read_ranking(paths.ranking("good"))
     pair = str(junk.query_ids[0]), str(junk.gallery_ids[junk.positions[0, 0]])
     answers = submit.submission("good", 3, "list", None, "path", load())

@@ -242,7 +242,7 @@ def test_the_verdict_comes_from_whole_screens(empty_folder: Path) -> None:
     say(session, order[41], a=1, b=1, c=0, d=0)  # behind a gap: the first ones alone are a random sample
     current = standing.verdict(session.judged())
     assert current is not None and (current.judged, current.queries) == (40, 60)
-    assert current.sentences[0].startswith("`good` is better than `bad`")
+    assert current.sentences[0].startswith("`good` is better than `bad`, by ")
     means = {row.row: (row.low, row.high) for row in current.rows}
     assert means["good"][0] > 0.6 and means["bad"][1] < 0.4
 
@@ -260,6 +260,24 @@ def test_a_row_that_is_added_leaves_no_selected_queries_in_the_verdict(empty_fol
     new = {query: "ef" if query in order[1::2] else "ac" for query in order}
     pooled.write({**ranked, "c": new})
     assert opened().judged().complete == 1
+
+
+def test_pairs_on_which_people_differ_are_asked_again(empty_folder: Path) -> None:
+    pooled.write({"a": {"q1": "ab", "q2": "ab"}, "b": {"q1": "cd", "q2": "cd"}})
+    with pytest.raises(UserError, match="--disputed: people differ on no pair"):
+        opened(only_disputed=True)
+    say(opened(), "q1", a=1, b=0, c=0, d=0)
+    say(opened(name="ben"), "q1", a=0, b=0, c=-1, d=0)
+    loaded = params.load()
+    _, of_pool = judge.open_session(loaded, ["a", "b"], 2, "ann", False, False, True)
+    about = [line.partition(": ")[2] for line in judge.disputed_lines(of_pool)]
+    assert sorted(about) == ["ann says right, ben says wrong", "ann says wrong, ben says junk"]
+    session = opened(only_disputed=True)
+    [screen] = session.screens(TABS[0], 3)
+    assert {*screen.gallery_ids} == {image_id("a"), image_id("c")}
+    say(session, "q1", a=0, c=0)
+    assert session.screens(TABS[0], 3) == []
+    assert {*opened(only_disputed=True, name="cat").screens(TABS[0], 3)[0].gallery_ids} == {image_id("c")}
 
 
 def test_a_tab_that_says_nothing_gives_its_queries_back(
@@ -421,7 +439,9 @@ def test_a_line_that_cannot_be_read_is_said(client: TestClient) -> None:
 # The command
 
 
-def test_killed_at_once_it_has_every_screen_and_ended_it_has_tidied_them(empty_folder: Path) -> None:
+def test_killed_at_once_it_has_every_screen_and_ended_it_has_tidied_them(
+    empty_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     pooled.write(TWO_ROWS)
     server = page_server.start(empty_folder, "judge", "--port", "0", "--k", "2", "--judge", "Ann B")
     url = page_server.address(server, PAGE)
@@ -433,6 +453,7 @@ def test_killed_at_once_it_has_every_screen_and_ended_it_has_tidied_them(empty_f
     url = page_server.address(server, PAGE)
     marks = {image_id("a"): 0, image_id("b"): None}
     assert requests.post(f"{url}/judgements", json=judged(marks=marks), timeout=60).status_code == 200
+    assert f"Ann B is judging here already, at {url}" in failing(capsys, "--judge", "Ann B")
     server.send_signal(signal.SIGINT)
     _, errors = server.communicate(timeout=60)
     assert errors == "ended\n" and server.returncode == 0

@@ -53,6 +53,18 @@ def url(project: Path) -> Iterator[str]:
         yield address
 
 
+# Of each row of the verdict: its name and numbers, and where its bar begins and ends, as shares of its track.
+DRAWN = """
+return [...document.querySelectorAll("#standing-rows tr")].map((line) => {
+  const track = line.querySelector(".track").getBoundingClientRect();
+  const bar = line.querySelector(".bar").getBoundingClientRect();
+  const [mean, interval] = [...line.querySelectorAll(".number")].map((cell) => cell.textContent);
+  const drawn = [bar.left, bar.right].map((x) => (x - track.left) / track.width);
+  return { row: line.querySelector("code").textContent, mean, interval, drawn };
+});
+"""
+
+
 class Page:
     def __init__(self, browser: WebDriver, url: str) -> None:
         self.browser = browser
@@ -113,9 +125,9 @@ def page(one_browser: WebDriver, url: str) -> Page:
     return Page(one_browser, url)
 
 
-def said(query: str) -> dict[str, str]:
-    """What counts of a query, {gallery_id: relevance}, in the file."""
-    return {line[1]: line[2] for line in pooled.lines() if line[0] == query}
+def said(query: str, judge: str = "ann") -> dict[str, str]:
+    """What counts of a judge's lines on a query, {gallery_id: relevance}, in the file."""
+    return {line[1]: line[2] for line in pooled.lines() if (line[0], line[3]) == (query, judge)}
 
 
 def test_by_mouse(page: Page) -> None:
@@ -214,6 +226,22 @@ def test_the_verdict_is_shown_with_names_as_code(page: Page) -> None:
     page.wait(lambda: page.one("#verdict").is_displayed())
     assert "can't be told apart yet" in page.text("#sentences")
     assert page.text("#sentences code") in ROWS
+
+
+def test_each_row_is_drawn_with_its_interval(page: Page) -> None:
+    page.save(lambda: page.press(Keys.ENTER))
+    page.wait(lambda: page.one("#verdict").is_displayed())
+    page.one("#standing summary").click()
+    page.wait(lambda: page.one("#standing table").is_displayed())
+    lines = page.browser.execute_script(DRAWN)
+    assert {line["row"] for line in lines} == set(ROWS)
+    for line in lines:
+        low, high = (float(bound) for bound in line["interval"].split(" to "))
+        assert 0 <= low <= float(line["mean"]) <= high <= 1
+        assert line["drawn"] == pytest.approx([low, high], abs=0.02)
+    assert page.browser.execute_script(
+        "const asked = document.getElementById('asked'); return asked.scrollWidth <= asked.clientWidth"
+    )
     assert "of the 5,000 queries" in page.text("#verdict-note")
 
 
@@ -259,7 +287,7 @@ def test_a_narrow_screen_needs_no_sideways_scrolling(page: Page, scheme: str) ->
 
 
 def test_a_server_that_was_killed_costs_no_mark(one_browser: WebDriver, project: Path) -> None:
-    command = ("judge", "--k", "4", "--judge", "ann", "--port")
+    command = ("judge", "--k", "4", "--judge", "bea", "--port")  # Ann's own page is open
     server = page_server.start(project, *command, "0")
     url = page_server.address(server, PAGE)
     page = Page(one_browser, url)
@@ -273,10 +301,10 @@ def test_a_server_that_was_killed_costs_no_mark(one_browser: WebDriver, project:
     assert page.text("#error").startswith(
         "Not saved: the server does not respond; start `lineup judge` again"
     )
-    assert page.query() == query and page.marks()[0] == "1" and said(query) == {}
+    assert page.query() == query and page.marks()[0] == "1" and said(query, "bea") == {}
     with page_server.serving(project, PAGE, *command, url.rpartition(":")[2]):
         page.save(lambda: page.press(Keys.ENTER))
-        assert Counter(said(query).values())["1"] == 1 and not page.one("#error").is_displayed()
+        assert Counter(said(query, "bea").values())["1"] == 1 and not page.one("#error").is_displayed()
     chromium.console(page.browser)
 
 
@@ -286,7 +314,8 @@ def test_the_end_is_said_and_leads_back(one_browser: WebDriver, tmp_path: Path) 
     try:
         labels = {"q1": "fig", "a": "pear", "b": "fig"}
         pooled.write({"one": {"q1": "ab"}, "two": {"q1": "ab"}}, labels=labels, pixels=True)
-        with page_server.serving(tmp_path, PAGE, "judge", "--port", "0", "--suspects") as url:
+        command = ("judge", "--port", "0", "--suspects", "--judge", "ann")
+        with page_server.serving(tmp_path, PAGE, *command) as url:
             page = Page(one_browser, url)
             assert page.text("#question") == "Is it right after all?"
             assert page.text(".picture .label") == "pear" and page.text("#query-title") == "fig"
@@ -297,6 +326,6 @@ def test_the_end_is_said_and_leads_back(one_browser: WebDriver, tmp_path: Path) 
             assert page.text("#end-title") == "All doubtful labels are judged."
             assert said(image_id("q1")) == {image_id("a"): "1"}
             page.press("u")
-            assert page.marks() == ["1"]
+            page.wait(lambda: page.marks() == ["1"])
     finally:
         os.chdir(before)

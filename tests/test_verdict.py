@@ -219,12 +219,35 @@ def test_sentences() -> None:
     pairs += [undecided("siamese", "triplet", 42)]
     rows = [row(name) for name in ("arcface", "finetuned", "siamese", "triplet")]
     assert verdict_sentences.sentences(rows, pairs, left=900, same=0) == [
-        "`arcface` is better than every other row.",
-        "`finetuned` is better than `siamese`.",
+        "`arcface` is better than every other row, by at least 0.02.",
+        "`finetuned` is better than `siamese`, by 0.02 to 0.20.",
         "`siamese` and `triplet` can't be told apart yet (their difference is 0.12 at most): "
         "about 40 more queries at the present rate.",
         "1 other pair can't be told apart yet, either.",
     ]
+
+
+@pytest.mark.parametrize(
+    ("lows", "text"),
+    [
+        ([0.1534], "`a` is better than `b`, by 0.15 to 0.39."),
+        ([0.004], "`a` is better than `b`, by 0.39 at most."),
+        ([0.29], "`a` is better than `b`, by 0.29 to 0.39."),  # 0.29 * 100 is 28.999...
+        ([0.2, 0.1], "`a` is better than `b` (by 0.20 to 0.39) and `c` (by 0.10 to 0.39)."),
+        ([0.2, 0.1, 0.3], "`a` is better than every other row, by at least 0.10."),
+        ([0.2, 0.001, 0.3], "`a` is better than every other row."),
+    ],
+)
+def test_by_how_much_a_row_is_better(lows: list[float], text: str) -> None:
+    """The bounds are rounded outwards, so that what is said holds."""
+    names = "abcd"
+    pairs = [
+        PairEstimate("a", worse, 0.3, low, 0.3801, True, None)
+        for worse, low in zip(names[1:], lows, strict=False)
+    ]
+    rows = [row(name) for name in names[: max(len(lows) + 1, 2)]]
+    rows += [row("d")] if len(lows) == 2 else []
+    assert verdict_sentences.sentences(rows, pairs, left=0, same=0)[0] == text
 
 
 @pytest.mark.parametrize(

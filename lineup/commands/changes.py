@@ -42,6 +42,7 @@ def since(name: str) -> str:
         "\n".join(f"- {line}" for line in _warnings(revision, old, new)),
         markdown.table(_quality(old, new, differences)),
         _legend(old, new, differences),
+        not_tested(old, new),
         _other_figures(old, new),
     ]
     return "\n\n".join(part for part in parts if part)
@@ -111,6 +112,8 @@ def _change(difference: Difference | None) -> Sequence[str]:
 
 def _legend(old: Snapshot, new: Snapshot, differences: dict[str, Difference]) -> str:
     if not differences:
+        if _inexact(old, new):
+            return ""
         return f"No query was scored in both, so that no difference in {new.metric} can be tested."
     changes, rows = against.query_changes(old, new), len(differences)
     return (
@@ -118,6 +121,23 @@ def _legend(old: Snapshot, new: Snapshot, differences: dict[str, Difference]) ->
         f"{changes.same:,} queries that both scored under the same label, with its 95% bootstrap interval, "
         f"resampling labels. p: paired randomisation test, Holm-adjusted for {rows} row{'s' * (rows > 1)}."
     )
+
+
+def not_tested(old: Snapshot, new: Snapshot) -> str:
+    """Which rows of both have no difference because their metric is a range; empty if there are none."""
+    rows = _inexact(old, new)
+    if not rows:
+        return ""
+    names = ", ".join(f"`{row}`" for row in rows)
+    return (
+        f"Not tested: {names}. Not all answers that {new.metric} needs are judged, before or now, so that it "
+        "is a range; `lineup judge` asks for the rest."
+    )
+
+
+def _inexact(old: Snapshot, new: Snapshot) -> list[str]:
+    inexact = old.inexact | new.inexact
+    return [row for row in _ordered(new) if row in old.figures and row in inexact]
 
 
 def _other_figures(old: Snapshot, new: Snapshot) -> str:

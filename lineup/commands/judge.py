@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import getpass
+import hashlib
 import sys
 import webbrowser
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import click
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lineup import cli, paths
-from lineup.errors import UserError
-from lineup.evaluation import comparison, judgements, row_metrics
+from lineup import cli, locks, paths
+from lineup.errors import UserError, printable
+from lineup.evaluation import agreement, comparison, judgements, row_metrics
+from lineup.evaluation.agreement import Disagreement
+from lineup.evaluation.judgements import JUNK, NOT_RELEVANT, RELEVANT
 from lineup.judging import address, app, photos, pooled_rankings, suspects
 from lineup.judging.photos import Photos
 from lineup.judging.pool import Pool
@@ -30,6 +33,8 @@ from lineup.web import server
 from lineup.web.limits import ConnectionLimits
 
 MAX_ANSWERS = 100
+MAX_DISPUTED_LINES = 50
+_WORDS = {RELEVANT: "right", NOT_RELEVANT: "wrong", JUNK: "junk"}
 
 
 def judge_name(given: str | None) -> str:
@@ -83,6 +88,38 @@ def find_suspects(pool: Pool, of_pool: Photos, known: Mapping[str, Mapping[str, 
     return chosen
 
 
+def disputed_pairs(of_pool: Photos) -> list[Disagreement]:
+    """The pairs of the pool on which people differ."""
+    every = agreement.disagreements(judgements.read(paths.JUDGEMENTS))
+    return [each for each in every if each.query in of_pool.queries and each.gallery in of_pool.gallery]
+
+
+def find_disputed(of_pool: Photos) -> dict[str, list[str]]:
+    """The pairs on which people differ: {query_id: gallery_ids}. UserError if there are none."""
+    only: defaultdict[str, list[str]] = defaultdict(list)
+    for each in disputed_pairs(of_pool):
+        only[each.query].append(each.gallery)
+    if not only:
+        raise UserError(
+            "--disputed: people differ on no pair that these rows rank in front; leave --disputed out, or "
+            "judge with --second-opinion what others have judged"
+        )
+    return dict(only)
+
+
+def disputed_lines(of_pool: Photos) -> list[str]:
+    """Who said what about each pair on which people differ, at most MAX_DISPUTED_LINES of them."""
+    pairs = disputed_pairs(of_pool)
+    lines = []
+    for each in pairs[:MAX_DISPUTED_LINES]:
+        query, answer = of_pool.queries[each.query].path, of_pool.gallery[each.gallery].path
+        said = ", ".join(f"{judge} says {_WORDS[value]}" for judge, value in each.relevances.items())
+        lines.append(f"{printable(query)} and {printable(answer)}: {said}")
+    if len(pairs) > MAX_DISPUTED_LINES:
+        lines.append(f"and {len(pairs) - MAX_DISPUTED_LINES:,} more pairs")
+    return lines
+
+
 @click.command("judge")
 @click.option(
     "--k",
@@ -103,6 +140,12 @@ def find_suspects(pool: Pool, of_pool: Photos, known: Mapping[str, Mapping[str, 
     help="Ask only for first answers on which the best rows agree, and which the labels call wrong.",
 )
 @click.option(
+    "--disputed",
+    "only_disputed",
+    is_flag=True,
+    help="List the pairs on which people differ, and ask for these again.",
+)
+@click.option(
     "--port",
     type=int,
     default=address.PORT,
@@ -116,6 +159,7 @@ def command(
     name: str | None,
     second_opinion: bool,
     only_suspects: bool,
+    only_disputed: bool,
     port: int,
     opens: bool,
 ) -> None:
@@ -127,14 +171,24 @@ def command(
     params = cli.start_stage("judge", exclusive=False)
     for row in rows:
         cli.check_row(row, params, "all")
+    if only_suspects and only_disputed:
+        raise UserError("--disputed: can't be used with --suspects; leave one of them out")
     judge = judge_name(name)
-    with server.listen(address.HOST, port, host_option=False) as listener:
+    with (
+        server.listen(address.HOST, port, host_option=False) as listener,
+        only_page(judge, server.url(listener)),
+    ):
         chosen, absent = pooled_rankings.choose_rows(params, rows)
         if only_suspects and not rows:
             chosen = rows_that_question_labels(params, chosen)
-        session, of_pool = open_session(params, chosen, k, judge, second_opinion, only_suspects)
+        session, of_pool = open_session(
+            params, chosen, k, judge, second_opinion, only_suspects, only_disputed
+        )
         for line in _summary(session, of_pool, absent, only_suspects):
             print(line)
+        if only_disputed:
+            for line in disputed_lines(of_pool):
+                print(line)
         url = server.url(listener)
         print(f"judging page: {url} (Ctrl-C ends it)", flush=True)
         served = app.create(session, of_pool, only_suspects, server.names(address.HOST, [], local=True))
@@ -148,8 +202,30 @@ def command(
             judgements.tidy(paths.JUDGEMENTS)
 
 
+@contextmanager
+def only_page(judge: str, url: str) -> Iterator[None]:
+    """Two pages of one judge would ask for the same answers, and the later marks would replace the earlier.
+
+    Raises UserError if the judge has another page in this project.
+    """
+    name = f"judge.{hashlib.sha256(judge.encode()).hexdigest()[:16]}"
+    with locks.only_one(name, url) as other:
+        if other is not None:
+            raise UserError(
+                f"--judge: {judge} is judging here already, at {other}; open that page, or add --judge NAME "
+                "if you are somebody else"
+            )
+        yield
+
+
 def open_session(
-    params: Params, rows: Sequence[str], k: int, judge: str, second_opinion: bool, only_suspects: bool
+    params: Params,
+    rows: Sequence[str],
+    k: int,
+    judge: str,
+    second_opinion: bool,
+    only_suspects: bool,
+    only_disputed: bool = False,
 ) -> tuple[Session, Photos]:
     """Reads the pool of some rows, and what was judged.
 
@@ -164,8 +240,12 @@ def open_session(
         )
     pool = pooled_rankings.read_pool(rows, k, query_ids)
     of_pool, known = photos.of_pool(pool, manifest), read_known(query_ids)
-    asked = find_suspects(pool, of_pool, known) if only_suspects else None
-    scope = Scope(judge, second_opinion, asked, known)
+    if only_disputed:
+        only, again = find_disputed(of_pool), Counter(judgements.read(paths.JUDGEMENTS))
+        scope = Scope(judge, second_opinion=True, only=only, known=known, again=again)
+    else:
+        found = find_suspects(pool, of_pool, known).items() if only_suspects else ()
+        scope = Scope(judge, second_opinion, {query: [image] for query, image in found} or None, known)
     return Session(pool, paths.JUDGEMENTS, scope, params.seed), of_pool
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -29,7 +30,7 @@ def sentences(rows: Sequence[RowEstimate], pairs: Sequence[PairEstimate], left: 
     names = [row.row for row in rows]
     texts = []
     for rank, row in enumerate(names):
-        worse = [pair.worse for pair in pairs if pair.decided and pair.better == row]
+        worse = [pair for pair in pairs if pair.decided and pair.better == row]
         if worse:
             texts.append(f"`{row}` is better than {_listed(worse, names[rank + 1 :], len(names) - 1)}.")
     undecided = [pair for pair in pairs if not pair.decided]
@@ -66,19 +67,36 @@ def _undecided(pair: PairEstimate, left: int) -> str:
     return f"{text}: about {more:,} more {'query' if more == 1 else 'queries'} at the present rate."
 
 
-def _listed(worse: Sequence[str], after: Sequence[str], others: int) -> str:
-    """The rows that are worse, all by name unless they are the last ones.
+def _listed(worse: Sequence[PairEstimate], after: Sequence[str], others: int) -> str:
+    """The rows that are worse and by how much, all by name unless they are the last ones.
 
     Args:
+        worse: the pairs that a row is the better one of.
         after: the rows after the better one, in order.
         others: number of all other rows.
     """
-    if len(worse) == others > 1:
-        return "every other row"
-    if len(worse) > 2 and list(worse) == list(after[-len(worse) :]):
-        return f"`{worse[0]}` and the {len(worse) - 1} rows after it"
-    *names, last = [f"`{name}`" for name in worse]
-    return f"{', '.join(names)} and {last}" if names else last
+    if len(worse) == 1:
+        return f"`{worse[0].worse}`, by {_interval(worse[0])}"
+    names = [pair.worse for pair in worse]
+    least = min(pair.low for pair in worse)
+    at_least = f", by at least {_down(least):.2f}" if _down(least) else ""
+    if len(worse) == others:
+        return f"every other row{at_least}"
+    if len(worse) > 2 and names == list(after[-len(worse) :]):
+        return f"`{names[0]}` and the {len(worse) - 1} rows after it{at_least}"
+    *first, last = [f"`{pair.worse}` (by {_interval(pair)})" for pair in worse]
+    return f"{', '.join(first)} and {last}"
+
+
+def _interval(pair: PairEstimate) -> str:
+    """The interval of a positive difference, rounded so that it becomes no narrower."""
+    low, high = _down(pair.low), -_down(-pair.high)
+    return f"{low:.2f} to {high:.2f}" if low else f"{high:.2f} at most"
+
+
+def _down(value: float) -> float:
+    """The next hundredth below; a value that is one already keeps it in spite of its binary form."""
+    return math.floor(round(value * 100, 6)) / 100
 
 
 def _rounded(number: int) -> int:

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from lineup import errors, locks, paths
 from lineup.errors import UserError, suggest
-from lineup.evaluation import relevance
+from lineup.evaluation import relevance, row_metrics
 from lineup.evaluation.metrics import MAIN_METRIC, top_k_name
 from lineup.evaluation.relevance import Relevance
 from lineup.export import database, database_table, side_by_side, synchronisation
@@ -101,9 +101,15 @@ def read_row(row: str, params: Params) -> LoadedRow:
     """The row's vectors, checked against the prepared photos.
 
     Raises:
-        UserError: the row's answers do not come from vectors of its own, or are not up to date.
+        UserError: the row's answers do not come from vectors of its own, or are not up to date, or its
+            weights are random.
     """
     metric = _metric(row, params)
+    if paths.row_metrics(row).exists() and row_metrics.read(row).costs.random:
+        raise UserError(
+            f"{row}: can't be exported, as its weights are random and its vectors mean nothing; "
+            "set encoder.weights to trained ones and run `dvc repro`"
+        )
     folder = paths.embeddings(row)
     manifest = parquet.read_table(paths.manifest("test"), columns=[*relevance.COLUMNS, "paths"])
     images = relevance.read_relevance(manifest, parquet.read_table(paths.QRELS), params.relevance.exclude)

@@ -135,8 +135,13 @@ def _add_judging(app: FastAPI, session: Session, photos: Photos) -> None:
     def verdict() -> dict[str, Any]:
         current = standing.verdict(session.judged())
         if current is None:
-            return {"judged": 0, "queries": 0, "sentences": []}
-        return {"judged": current.judged, "queries": current.queries, "sentences": current.sentences}
+            return {"judged": 0, "queries": 0, "sentences": [], "rows": []}
+        return {
+            "judged": current.judged,
+            "queries": current.queries,
+            "sentences": current.sentences,
+            "rows": [row._asdict() for row in current.rows],
+        }
 
 
 def _disk_fault(_: Request, error: Exception) -> JSONResponse:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from lineup.evaluation import judgements
@@ -19,14 +20,16 @@ class Scope:
     Attributes:
         judge: the person's name.
         second_opinion: also those that only other people have judged.
-        suspects: {query_id: gallery_id}, the only pairs that are asked; None for the whole pool.
+        only: {query_id: gallery_ids}, the only pairs that are asked; None for the whole pool.
+        again: {judgement: its number of lines} of those that were there before and are asked again.
         known: {query_id: {gallery_id: relevance}}, what qrels.csv says; such a pair is never asked.
     """
 
     judge: str
     second_opinion: bool = False
-    suspects: Mapping[str, str] | None = None
+    only: Mapping[str, Collection[str]] | None = None
     known: Mapping[str, Mapping[str, int]] | None = None
+    again: Mapping[Judgement, int] = field(default_factory=dict)
 
     def known_of(self, query_id: str) -> Mapping[str, int]:
         """What qrels.csv says about a query: {gallery_id: relevance}."""
@@ -71,18 +74,18 @@ def question(pool: Pool, query: int, said: Sequence[Judgement], scope: Scope) ->
     resolved = relevance(said, known)
     junk = {*pool.positions([image for image, value in resolved.items() if value == JUNK])} - {-1}
     first = pool.first(query, junk)
-    if scope.suspects is None:
+    if scope.only is None:
         answers, same_set = pooling.union(first), pooling.is_same_set(first)
     else:
-        answers, same_set = (
-            pool.positions([scope.suspects[query_id]] if query_id in scope.suspects else []),
-            False,
-        )
+        of_pool = pool.positions(scope.only.get(query_id, ()))
+        answers, same_set = [position for position in of_pool if position >= 0], False
     images = pool.ids(answers)
-    done = {judgement.gallery for judgement in said if judgement.judge == scope.judge} | known.keys()
+    own = Counter(judgement for judgement in said if judgement.judge == scope.judge)
+    new = [judgement for judgement, lines in own.items() if lines > scope.again.get(judgement, 0)]
+    done = {judgement.gallery for judgement in new} | known.keys()
     if not scope.second_opinion:
         done |= resolved.keys()
-    counted = {*images} if scope.suspects is not None else resolved.keys()
+    counted = {*images} if scope.only is not None else resolved.keys()
     before_junk = pool.first(query)
     first_of_all = pool.ids(pooling.union(before_junk))
     return Question(

@@ -265,6 +265,21 @@ class Params(Strict):
         return self
 
     @model_validator(mode="after")
+    def _check_lora(self) -> Params:
+        """LoRA decides which weights of the network are trained; so do two other settings."""
+        for row, model in self.models.items():
+            if isinstance(model.objective, NoObjective):
+                continue
+            settings = settings_of(self.train, model.objective)
+            if settings.lora and (settings.freeze or settings.backbone_lr_scale == 0):
+                other = f"freeze is {settings.freeze}" if settings.freeze else "backbone_lr_scale is 0"
+                raise ValueError(
+                    f"models.{row}.objective: {other}, and lora freezes the network already, "
+                    f"all but its own matrices; remove {other.split()[0]}, or lora"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _check_refinements(self) -> Params:
         refinement.check(self.models, self.refinements)
         return self

@@ -44,6 +44,25 @@ class Augmentation(Strict):
     blur: Share = Field(default=0.1, description="probability of a Gaussian blur")
 
 
+# Names of linear layers within attention blocks, in the networks of all libraries.
+LORA_LAYERS = ("*attn*", "*attention*")
+
+
+class Lora(Strict):
+    """LoRA: small matrices beside some linear layers are trained, and the network's own weights are not."""
+
+    rank: int = Field(default=8, ge=1, le=1_024, description="of the matrices that are trained")
+    alpha: float = Field(
+        default=16, gt=0, le=65_536, description="the matrices' output is scaled by alpha / rank"
+    )
+    layers: tuple[str, ...] = Field(
+        default=LORA_LAYERS,
+        strict=False,
+        min_length=1,
+        description="patterns of the linear layers' names, with * for anything; default: those of attention",
+    )
+
+
 class Train(Strict):
     """The training loop: its length, optimiser, batches, network, validation, images and device."""
 
@@ -85,6 +104,13 @@ class Train(Strict):
     )
     batch_norm: Literal["train", "frozen"] = Field(
         default="train", description="frozen: batch norms use their running statistics and keep them"
+    )
+    lora: Lora | None = Field(
+        default=None, description="trains low-rank matrices instead of the fetched network's weights"
+    )
+    blend: Share = Field(
+        default=1.0,
+        description="share of the trained weights in the result; the rest is their start (WiSE-FT)",
     )
     ema: float | None = Field(
         default=None,

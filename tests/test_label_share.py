@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from lineup.evaluation import learning_curves, sweeps
+from lineup.evaluation import learning_curves, markdown, sweeps
 from lineup.evaluation.comparison import Pair
 from lineup.evaluation.sweeps import Sweep
 from lineup.settings import label_share, trained_rows
@@ -150,11 +150,11 @@ def said(p: float) -> str:
     pairs = [pair("half", "all", -0.05, -0.08, -0.02, p)]
     last = learning_curves.last_doubling(CURVE, pairs, "map_at_r")
     assert last
-    return "".join(getattr(span, "text", span) for span in learning_curves.sentence(last))
+    return markdown.text(learning_curves.sentence(last))
 
 
 def test_the_sentence_says_whether_it_can_be_told_from_zero() -> None:
-    start = "all: from 480 to 1,000 labelled photos, map_at_r changed by +0.050 (+0.020 to +0.080, p = 0.0"
+    start = "`all`: from 480 to 1,000 labelled photos, map_at_r changed by +0.050 (+0.020 to +0.080, p = 0.0"
     assert said(0.01) == start + "10), which is more than chance."
     assert said(0.06) == start + "60), which can't be told from zero."
 

@@ -39,7 +39,12 @@ def run(seen: Sequence[str], objectives: dict[str, Any] | None = None, **other_r
     return paths.COMPARISON.read_text(encoding="utf-8")
 
 
-def table() -> pd.DataFrame:
+def queries(row: str) -> Any:
+    """A pandas table, whose stubs know too little of what an index returns."""
+    return pd.read_csv(paths.row_queries(row)).set_index("query_id")
+
+
+def table() -> Any:
     return pd.read_csv(paths.SEEN_LABELS, keep_default_na=True).set_index("group")
 
 
@@ -54,7 +59,7 @@ def folder(empty_folder: Path) -> Path:
 
 def test_means_and_differences_are_those_of_pandas() -> None:
     page = run([*names(*range(0, 16, 2)), "not in the test"])
-    tuned, start = (pd.read_csv(paths.row_queries(row)).set_index("query_id") for row in ("tuned", "start"))
+    tuned, start = queries("tuned"), queries("start")
     group = np.where(tuned["label"].str.split().str[1].astype(int) % 2 == 0, "seen", "unseen")
     lines = table()
     means = tuned["map_at_r"].groupby(group).mean()
@@ -73,7 +78,7 @@ def test_means_and_differences_are_those_of_pandas() -> None:
 
 def test_an_interval_is_that_of_a_naive_bootstrap_of_labels() -> None:
     run(names(*range(0, 16, 2)))
-    tuned, start = (pd.read_csv(paths.row_queries(row)).set_index("query_id") for row in ("tuned", "start"))
+    tuned, start = queries("tuned"), queries("start")
     away = (tuned["map_at_r"] - start["map_at_r"]).groupby(tuned["label"]).mean()
     own = away[[name for name in away.index if int(name.split()[1]) % 2]].to_numpy()
     random = np.random.default_rng(1)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -175,12 +175,6 @@ class _TrainedObjective(Train):
     def needs(self) -> Needs:
         return Needs()
 
-    @model_validator(mode="after")
-    def _label_share_needs_labels(self) -> Self:
-        if self.label_share < 1 and not self.needs.labels:
-            raise ValueError(f"label_share is set, but {self.name} uses no labels; remove it")  # type: ignore[attr-defined]
-        return self
-
 
 class NoObjective(Strict):
     """The encoder is used as it was fetched."""
@@ -255,6 +249,12 @@ class SimCLR(_TrainedObjective):
     def needs(self) -> Needs:
         """Two views of each image, and no labels."""
         return Needs(labels=False, views=2)
+
+    @model_validator(mode="after")
+    def _has_no_label_share(self) -> SimCLR:
+        if self.label_share < 1:
+            raise ValueError("label_share is set, but simclr uses no labels; remove it")
+        return self
 
 
 class CLIP(_TrainedObjective):

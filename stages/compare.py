@@ -13,10 +13,13 @@ from lineup.evaluation import (
     comparison,
     dvc_views,
     latency,
+    learning_curves,
     markdown,
     money,
     query_tables,
     row_metrics,
+    seen_label_sentences,
+    seen_labels,
     slice_sentences,
     slices,
     speeds,
@@ -47,9 +50,23 @@ def main(argv: list[str] | None = None) -> None:
     csv_files.write_csv(paths.IDENTIFICATION_CURVES, *dvc_views.identification_curves(rows))
     csv_files.write_csv(paths.ACCURACY_COST, *dvc_views.accuracy_cost(rows))
     csv_files.write_csv(paths.TRAINING_CURVES, *dvc_views.training_curves(rows))
-    csv_files.write_csv(paths.SWEEPS, *sweeps.table(sweeps.find(params), rows))
+    curves = sweeps.by_photos(sweeps.find(params), rows)
+    csv_files.write_csv(paths.SWEEPS, *sweeps.table(curves, rows))
+    seen: list[seen_labels.OfLabels] = []
+    if metric_names and comparison.is_exact(rows, metric_names[0]):
+        starts, samples = seen_labels.starts(params), params.score.bootstrap_samples
+        seen = seen_labels.compute(starts, rows, queries, metric_names[0], samples, params.seed)
+    csv_files.write_csv(paths.SEEN_LABELS, *seen_labels.table(seen))
     weaknesses = slice_sentences.weaknesses(compared, slices.read(paths.SLICES))
-    files.write_text(paths.COMPARISON, markdown.page(compared, weaknesses))
+    sections = [
+        markdown.section(
+            learning_curves.TITLE, None, [*learning_curves.sentences(curves, rows, pairs, metric_names)]
+        ),
+        markdown.section(
+            seen_label_sentences.TITLE, seen_label_sentences.table(seen), seen_label_sentences.sentences(seen)
+        ),
+    ]
+    files.write_text(paths.COMPARISON, markdown.page(compared, weaknesses, sections))
     log.info("%d rows, see %s", len(rows), paths.COMPARISON)
     if unlisted := row_metrics.unlisted(rows):
         log.info("%s", unlisted)

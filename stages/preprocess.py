@@ -34,8 +34,9 @@ from lineup.photos.duplicates import Leak
 from lineup.photos.image_cache import FileRecord, ImageCache
 from lineup.photos.photo_register import add_problem, scalar
 from lineup.photos.scan import scan_files
-from lineup.settings import training_photos
+from lineup.settings import label_share, training_photos
 from lineup.settings.params import Params
+from lineup.settings.training import NoObjective, Objective
 from lineup.storage import csv_files, parquet, schemas
 
 log = logging.getLogger(__name__)
@@ -141,9 +142,13 @@ def check_training(params: Params, counts: training_photos.Counts) -> None:
     `train` checks this again, but only after all weights are fetched. The rows decide no result of this
     stage, so they are none of its deps.
     """
-    training_photos.check_rows(
-        {row: model.objective for row, model in params.models.items()}, params.train, counts
-    )
+    by_share: dict[float, dict[str, Objective]] = {}
+    for row, model in params.models.items():
+        share = 1.0 if isinstance(model.objective, NoObjective) else model.objective.label_share
+        by_share.setdefault(share, {})[row] = model.objective
+    for share, objectives in by_share.items():
+        seen = label_share.counts(counts, share, params.seed)
+        training_photos.check_rows(objectives, params.train, seen)
 
 
 def qrels(register: sqlite3.Connection) -> Iterator[tuple[str, str, int]]:

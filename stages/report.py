@@ -19,7 +19,16 @@ from typing import Any
 import pyarrow as pa
 
 from lineup import cli, machine, paths
-from lineup.evaluation import comparison, judgements, latency, money, row_metrics, speeds, sweeps
+from lineup.evaluation import (
+    comparison,
+    judgements,
+    latency,
+    learning_curves,
+    money,
+    row_metrics,
+    speeds,
+    sweeps,
+)
 from lineup.evaluation.judged_relevance import JudgedRelevance, with_people
 from lineup.evaluation.relevance import COLUMNS, gallery_positions, read_relevance
 from lineup.photos import decoding, thumbnails
@@ -98,12 +107,13 @@ def report(params: Params) -> None:
     data += js_data.assignment("LINEUP", "pairs", first_screen.pairs_json(pairs))
     files.replace_atomically(paths.REPORT_ASSETS, lambda folder: write_assets(folder, data))
     made_of = {row: (settings.first, settings.second) for row, settings in params.refinements.items()}
-    drawn = charts.chart_data(
-        compared, cutoffs, curves, params.near_copies.rows, made_of, sweeps.find(params), params.map
-    )
+    swept = sweeps.by_photos(sweeps.find(params), rows)
+    drawn = charts.chart_data(compared, cutoffs, curves, params.near_copies.rows, made_of, swept, params.map)
     blob = made.blob_id(paths.METRICS)
     first = first_screen.first_screen(compared, images.data_digest, blob)
-    page, page_id = html.with_id(html.index(compared, first, drawn, leaks, overview.LEAKS_SHOWN), data)
+    learned = [*learning_curves.sentences(swept, rows, pairs, compared.metric_names)]
+    page = html.index(compared, first, drawn, leaks, overview.LEAKS_SHOWN, learned)
+    page, page_id = html.with_id(page, data)
     files.write_text(paths.REPORT, page)
     files.write_text(paths.REPORT_MADE, made.script(page_id, Path(), datetime.now(UTC)))
     log.info("%d rows, open %s", len(rows), paths.REPORT)

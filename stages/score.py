@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from lineup import cli, paths
 from lineup.evaluation import judgements, latency, row_costs, row_metrics, scoring
 from lineup.evaluation.judged_relevance import JudgedRelevance, with_people
@@ -14,6 +17,10 @@ from lineup.evaluation.row_metrics import Judgements, precision_name
 from lineup.storage import csv_files, parquet, rankings
 
 log = logging.getLogger(__name__)
+
+
+def query_labels(manifest: pa.Table) -> list[str | None]:
+    return manifest.filter(pc.field("split") == "query").column("label").to_pylist()
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -35,8 +42,10 @@ def main(argv: list[str] | None = None) -> None:
     refinement = params.refinements.get(row)
     if refinement:
         costs = row_costs.refinement_costs(row, refinement.first, refinement.second)
+        training = None
     else:
         costs = row_costs.model_costs(row)
+        training = row_costs.training_labels(row, query_labels(manifest))
     judged = qrels_lines(qrels)
     summary = scoring.summarise(
         row,
@@ -51,6 +60,7 @@ def main(argv: list[str] | None = None) -> None:
         edits=scoring.edited_copies(scores, manifest),
         people=scoring.people_judged(people, relevance, scores),
         partial=scoring.partial(scores, relevance, samples, seed),
+        training=training,
     )
     row_metrics.write(summary)
     latency.publish(row)

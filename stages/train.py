@@ -9,12 +9,14 @@ import os
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from lineup import cli, machine, paths
 from lineup.encoders import origin
 from lineup.errors import UserError
 from lineup.fingerprint import fingerprint
 from lineup.objectives import none
-from lineup.settings import prepared_size, training_photos
+from lineup.settings import label_share, prepared_size, training_photos
 from lineup.settings.params import Params
 from lineup.settings.training import NoObjective, Trained, settings_of
 from lineup.storage import csv_files, files
@@ -42,6 +44,8 @@ class TrainCosts:
         device: the name of what it was trained on.
         curve: a record per epoch.
         fingerprint: of all that decides the weights.
+        labelled_photos: how many photos had a label that the row may see, those held out included.
+        labels: of the photos that the weights were trained on, sorted; of an objective without labels, too.
     """
 
     row: str
@@ -54,6 +58,8 @@ class TrainCosts:
     device: str
     curve: list[dict[str, float | None]]
     fingerprint: str
+    labelled_photos: int
+    labels: list[str]
 
 
 def log_csv(epochs: list[Epoch]) -> str:
@@ -68,8 +74,11 @@ def log_csv(epochs: list[Epoch]) -> str:
     return csv_files.csv_text(LOG_COLUMNS, lines)
 
 
-def costs(row: str, result: Result, fingerprint: str) -> TrainCosts:
+def costs(
+    row: str, result: Result, fingerprint: str, manifest: data.Manifest, parts: data.Parts
+) -> TrainCosts:
     """What a training took. Values of the curve are rounded to six digits."""
+    trained = np.unique(manifest.labels[parts.train]).tolist()
     progress = result.progress
     curve = [
         {name: value if value is None else float(f"{value:.6g}") for name, value in asdict(epoch).items()}
@@ -88,6 +97,8 @@ def costs(row: str, result: Result, fingerprint: str) -> TrainCosts:
         device=result.device,
         curve=curve,
         fingerprint=fingerprint,
+        labelled_photos=int((manifest.labels >= 0).sum()),
+        labels=[manifest.names[label] for label in trained if label >= 0],
     )
 
 
@@ -108,6 +119,9 @@ def main(argv: list[str] | None = None) -> None:
 def _train(row: str, objective: Trained, params: Params) -> None:
     settings = settings_of(params.train, objective)
     manifest = data.read_manifest(paths.manifest("train"))
+    if objective.label_share < 1:
+        seen = label_share.visible(manifest.labels, manifest.names, objective.label_share, params.seed)
+        manifest = data.Manifest(manifest.ids, *seen)
     training_photos.check(objective.needs, settings, data.counts(manifest))  # before torch is loaded
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it CUDA does not repeat its results
     from lineup.encoders import encoder_folder
@@ -141,7 +155,9 @@ def _train(row: str, objective: Trained, params: Params) -> None:
     config = result.config.model_copy(update={"trained": trained})
     encoder_folder.save(paths.model(row), result.module, config)
     files.write_text(paths.model(row) / "log.csv", log_csv(result.progress.log))
-    files.write_json(paths.costs("train", row), asdict(costs(row, result, folders.checkpoint.name)))
+    parts = data.split(manifest, settings, objective.needs, params.seed)
+    measured = costs(row, result, folders.checkpoint.name, manifest, parts)
+    files.write_json(paths.costs("train", row), asdict(measured))
 
 
 if __name__ == "__main__":

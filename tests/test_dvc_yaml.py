@@ -163,7 +163,7 @@ IMPORTS_ALONE = {  # imported, but for what this stage doesn't do
     "refine": {"lineup.settings.training"},
     "score": OF_PARAMS,
     "score_refined": OF_PARAMS,
-    "preprocess": OF_PARAMS | {"lineup.settings.training_photos"},
+    "preprocess": OF_PARAMS | {"lineup.settings.label_share", "lineup.settings.training_photos"},
     "latency": OF_PARAMS - {"lineup.settings.search"},
     "slices": OF_PARAMS,
     "compare": OF_PARAMS,

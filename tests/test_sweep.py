@@ -64,6 +64,17 @@ def test_any_setting_of_a_model_or_a_refinement_can_be_varied() -> None:
     )
 
 
+def test_a_share_of_all_labels_is_the_row_itself() -> None:
+    assert swept("arcface", "--label-share", "0.25,0.5,1") == 0
+    after = rows()
+    shares = {
+        row: after[row]["objective"].get("label_share") for row in after if row.startswith("arcface_label")
+    }
+    assert shares == {"arcface_label_share_0_25": 0.25, "arcface_label_share_0_5": 0.5}
+    [curve] = sweeps.find(params.load())
+    assert [*curve.rows] == [0.25, 0.5, 1] and curve.rows[1] == "arcface"
+
+
 def test_numbers_are_read_as_params_yaml_reads_them() -> None:
     """YAML 1.2 reads 1e-4 as a number, and so does DVC."""
     text = DEMO.replace("learning_rate: 0.0007", "learning_rate: 7e-4")
@@ -94,6 +105,9 @@ def test_a_second_time_adds_nothing_and_more_values_only_what_is_new(
         (["arcface", "--set", "objective.margin"], "has no values; write --set objective.margin=VALUE,VALUE"),
         (["arcface", "--set", "objective.margin=0.1,,2"], "is not a list of values"),
         (["arcface", "--set", "objective.margin=["], "is not a list of values"),
+        (["arcface", "--label-share", "0,0.5"], "label_share is 0: input should be greater than 0"),
+        (["mobilenet_v2", "--label-share", "0.5"], "objective.label_share is unknown"),
+        (["simclr", "--label-share", "0.5"], "simclr uses no labels"),
         (["arcface"], "a sweep varies one setting, and 0 are given"),
         (["arcface", "--image-size", "96", "--set", "n=1"], "a sweep varies one setting, and 2 are given"),
         (["mobilenet_v2", "--image-size", "big"], "encoder.image_size is 'big': should be a whole number"),

@@ -20,6 +20,7 @@ import yaml
 from lineup import paths
 from lineup.encoders import encoder_config, encoder_folder, model_folder
 from lineup.errors import UserError
+from lineup.settings import label_share
 from lineup.storage import files
 from lineup.training import cache_key
 from lineup.training import checkpoint as checkpoints
@@ -120,6 +121,17 @@ def test_no_objective_needs_no_torch(folder: Path) -> None:
         "import sys; from stages import train; train.main(['--row', 'row']); sys.exit('torch' in sys.modules)"
     )
     project.run(sys.executable, "-c", code, cwd=folder, PYTHONPATH=str(project.ROOT))
+
+
+def test_a_share_of_the_labels_is_all_that_a_training_sees(folder: Path) -> None:
+    write_params(
+        folder, {"name": "arcface", "label_share": 0.5, "labels_per_batch": 3, "images_per_epoch": 6}
+    )
+    train.main(["--row", "row"])
+    costs = json.loads((folder / paths.costs("train", "row")).read_text())
+    seen = label_share.chosen([f"thing_{label}" for label in range(10)], 0.5, 0)
+    assert costs["labelled_photos"] == 20 and len(costs["labels"]) == 3  # two more labels validate
+    assert {*costs["labels"]} < seen and len(seen) == 5
 
 
 def test_a_row_is_trained_and_says_how(folder: Path) -> None:
@@ -245,6 +257,7 @@ def test_code_that_dvc_trains_again_for_decides_what_is_kept(
         "stages/train.py",
         "lineup/encoders/origin.py",
         "lineup/training/notes.py",
+        "lineup/settings/label_share.py",  # the key has the labels that it chose
         "lineup/settings/training.py",
     }
 

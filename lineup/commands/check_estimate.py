@@ -108,7 +108,8 @@ def row_work(
     drawn, max_seconds = 0, 0.0
     if not isinstance(objective, NoObjective):
         loop = settings_of(settings.train, objective)
-        drawn = loop.epochs * (loop.images_per_epoch or train_photos) * objective.needs.views
+        per_epoch = loop.images_per_epoch or round(train_photos * objective.label_share)
+        drawn = loop.epochs * per_epoch * objective.needs.views
         max_seconds = 60 * loop.max_minutes
     return RowWork(
         row,

@@ -6,16 +6,17 @@ from collections.abc import Iterable, Sequence
 
 from lineup.evaluation import cost_sentences, match_view, rich_text, sentences, tables
 from lineup.evaluation.comparison import Comparison, Standing
-from lineup.evaluation.rich_text import Code, Data, Span, Strong
+from lineup.evaluation.rich_text import Code, Data, Span, Strong, Text
 from lineup.evaluation.sentences import Listing
 from lineup.evaluation.tables import Cell, Estimate, RowName, Table
 
 
-def page(compared: Comparison, weaknesses: Iterable[Listing] = ()) -> str:
+def page(compared: Comparison, weaknesses: Iterable[Listing] = (), on_training: Iterable[str] = ()) -> str:
     """The whole page, metrics/comparison.md.
 
     Args:
         weaknesses: what `slice_sentences.weaknesses` returned.
+        on_training: sections on trained rows, which stand before the costs.
     """
     measured_on, notes = sentences.measured_on(compared), sentences.notes(compared)
     measured = _listing(measured_on)
@@ -30,12 +31,19 @@ def page(compared: Comparison, weaknesses: Iterable[Listing] = ()) -> str:
         "## Edits\n\n" + table(edits) if edits else "",
         _match(compared) if match_view.is_shown(compared) else "",
         "## Where it fails\n\n" + failing if failing else "",
+        *on_training,
         "## Cost\n\n" + table(tables.cost(compared)),
         "\n".join(measured),
         _money(compared),
         "## How to read it\n\n" + "\n".join(_items(sentences.legend(compared))),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def section(title: str, content: Table | None, said: Iterable[Text]) -> str:
+    """A table and the sentences below it; empty if there is neither."""
+    parts = [*([table(content)] if content else []), *map(text, said)]
+    return "\n\n".join([f"## {title}", *parts]) if parts else ""
 
 
 def _match(compared: Comparison) -> str:

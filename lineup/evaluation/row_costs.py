@@ -5,13 +5,13 @@ The costs of a refinement include those of the rows that it is made of.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeVar, cast
 
 from lineup import paths
 from lineup.errors import UserError
 from lineup.evaluation import row_metrics
-from lineup.evaluation.row_metrics import ApproximateIndex, PartCosts, RowCosts
+from lineup.evaluation.row_metrics import ApproximateIndex, PartCosts, RowCosts, TrainingLabels
 from lineup.storage import files
 
 T = TypeVar("T")
@@ -57,6 +57,18 @@ def model_costs(row: str) -> RowCosts:
         training_curve=train.get("curve", ()),
         search=_approximate_index(index, retrieve),
         vectors_fingerprint=embed.get("fingerprint"),
+    )
+
+
+def training_labels(row: str, query_labels: Iterable[str | None]) -> TrainingLabels | None:
+    """The labels that a row with an encoder was trained with; None if it wasn't trained."""
+    train = _read("train", row)
+    if "labelled_photos" not in train:
+        return None
+    labels = {*train["labels"]}
+    in_test = sorted(labels.intersection(query_labels))
+    return TrainingLabels(
+        labelled_photos=train["labelled_photos"], labels=len(labels), in_test=tuple(in_test)
     )
 
 

@@ -18,8 +18,8 @@ _ROWS_SHOWN = 3
 OF_ALL_RELEVANT = ("map_", "r_precision", "recall_")
 # Of the column and the figure with the greatest value of a metric whose own is the least.
 MOST_SUFFIX = "_most"
-# Written where people judged, so that the files of collections without judgements stay as they are.
-_OF_JUDGEMENTS = ("people", "partial")
+# Written where people judged and where a row was trained, so that other files stay as they are.
+_WRITTEN_IF_ANY = ("people", "partial", "training")
 
 
 def precision_name(k: int) -> str:
@@ -252,6 +252,18 @@ class RowCosts(PartCosts):
         return PartCosts(**{name: getattr(self, name) for name in PartCosts.model_fields})
 
 
+class TrainingLabels(_Record):
+    """The labels that a row was trained with.
+
+    labelled_photos: with a label that it may see, those held out included; labels: how many labels the photos
+    have that its weights were trained on; in_test: which of these are labels of queries, too, sorted.
+    """
+
+    labelled_photos: int
+    labels: int
+    in_test: tuple[str, ...]
+
+
 class RowMetrics(_Record):
     """How good a row's rankings are, on which queries, and what the row costs.
 
@@ -259,7 +271,7 @@ class RowMetrics(_Record):
     labels, clusters: of the scored queries, where a query without a label is a cluster of its own; depth: of
     the rankings; quality: by metric, empty where nothing could be scored; identification: None then, too;
     edits: by kind of edit; people: None where nobody judged a pair; partial: None where the relevance of all
-    pairs is known.
+    pairs is known; training: None of a row that wasn't trained.
     """
 
     row: str
@@ -283,6 +295,7 @@ class RowMetrics(_Record):
     edits: dict[str, EditedCopies] = {}
     people: PeopleJudged | None = None
     partial: Partial | None = None
+    training: TrainingLabels | None = None
 
     def range_of(self, metric: str) -> Range | None:
         """What a metric's mean can be; None where it is exact, or where only `mean` is known."""
@@ -313,7 +326,7 @@ class RowMetrics(_Record):
 def write(metrics: RowMetrics) -> None:
     """Writes a row's metrics."""
     content = metrics.model_dump()
-    for name in _OF_JUDGEMENTS:
+    for name in _WRITTEN_IF_ANY:
         if content[name] is None:
             del content[name]
     files.write_json(paths.row_metrics(metrics.row), content)

@@ -32,6 +32,7 @@ from lineup.evaluation.row_metrics import (
     RowCosts,
     RowMetrics,
     ScoreHistogram,
+    TrainingLabels,
 )
 from lineup.layouts import edit_kinds
 from lineup.storage import rankings
@@ -331,6 +332,7 @@ def summarise(
     edits: Mapping[str, EditedCopies],
     people: PeopleJudged | None = None,
     partial: Partial | None = None,
+    training: TrainingLabels | None = None,
 ) -> RowMetrics:
     """The row's metrics: how many queries were scored, why others were not, how well, and at what cost.
 
@@ -343,6 +345,7 @@ def summarise(
         edits: what `edited_copies` returned.
         people: who judged which pairs, None where nobody did.
         partial: what the function of that name returned.
+        training: the labels that the row was trained with, None if it wasn't.
     """
     scored = scores.scored
     unlabelled = relevance.query_labels < 0 if relevance.source != "qrels" else np.zeros_like(scored)
@@ -372,6 +375,7 @@ def summarise(
         edits=dict(edits),
         people=people,
         partial=partial,
+        training=training,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from lineup.evaluation.dvc_views import CsvTable, with_interval
@@ -12,6 +12,8 @@ from lineup.evaluation.row_metrics import RowMetrics
 from lineup.settings.params import Params
 
 MIN_ROWS = 3
+LABELLED_PHOTOS = "labelled photos"
+_LABEL_SHARE = "objective.label_share"
 
 
 class Sweep(NamedTuple):
@@ -30,6 +32,8 @@ def find(params: Params) -> list[Sweep]:
     for section in (params.models, params.refinements):
         for row, settings in section.items():
             flat = dict(_flat(settings.model_dump(mode="json", by_alias=True)))
+            if flat.get("objective.name", "none") != "none":
+                flat.setdefault(_LABEL_SHARE, 1.0)  # its default is not dumped
             for setting, value in flat.items():
                 if isinstance(value, int | float) and not isinstance(value, bool):
                     others = frozenset(item for item in flat.items() if item[0] != setting)
@@ -42,6 +46,17 @@ def find(params: Params) -> list[Sweep]:
     return sorted(sweeps, key=lambda sweep: (sweep.setting, [*sweep.rows.values()]))
 
 
+def by_photos(sweeps: Iterable[Sweep], rows: Mapping[str, RowMetrics]) -> list[Sweep]:
+    """The sweeps, with those of `label_share` by the number of labelled photos that their rows may see."""
+    changed = []
+    for sweep in sweeps:
+        training = {row: rows[row].training for row in sweep.rows.values()}
+        photos = {own.labelled_photos: row for row, own in training.items() if own is not None}
+        is_curve = sweep.setting == _LABEL_SHARE and len(photos) == len(sweep.rows)
+        changed.append(Sweep(LABELLED_PHOTOS, dict(sorted(photos.items()))) if is_curve else sweep)
+    return changed
+
+
 def table(sweeps: list[Sweep], rows: Mapping[str, RowMetrics]) -> CsvTable:
     """A line per sweep and value with an exact quality: the ends that an interval lacks are the mean."""
     lines = []
@@ -50,7 +65,7 @@ def table(sweeps: list[Sweep], rows: Mapping[str, RowMetrics]) -> CsvTable:
         for value, row in values.items():
             quality = rows[row].quality.get(MAIN_METRIC)
             if quality and rows[row].is_exact(MAIN_METRIC):
-                lines.append([name, row, f"{value:g}", *with_interval(quality)])
+                lines.append([name, row, f"{value:.12g}", *with_interval(quality)])
     return CsvTable(("sweep", "model", "value", MAIN_METRIC, "low", "high"), lines)
 
 

@@ -12,7 +12,7 @@ from markupsafe import Markup, escape
 
 from lineup.evaluation import cost_sentences, match_view, sentences, tables
 from lineup.evaluation.comparison import Comparison
-from lineup.evaluation.rich_text import Code, Data, Span, Strong
+from lineup.evaluation.rich_text import Code, Data, Span, Strong, Text
 from lineup.report import js_data
 from lineup.report.figures_table import figures_table
 from lineup.report.first_screen import FirstScreen
@@ -54,6 +54,7 @@ def index(
     charts: Mapping[str, Any],
     leaks: Sequence[Mapping[str, str]],
     leaks_shown: int,
+    learning_curves: Sequence[Text] = (),
 ) -> str:
     """The front page.
 
@@ -62,6 +63,7 @@ def index(
         first: what the page says first.
         charts: what `charts.chart_data` returned.
         leaks: rows of leaks.csv, of which the first `leaks_shown` are shown.
+        learning_curves: what the last doubling of a row's labelled photos brought.
     """
     measured_on = sentences.measured_on(compared)
     return (
@@ -85,6 +87,7 @@ def index(
                 *((line,) for line in sentences.legend(compared)),
             ],
             match_sentences=match_view.sentences(compared) if match_view.is_shown(compared) else [],
+            learning_curves=learning_curves,
             charts=charts,
             charts_script=Markup(js_data.literal(charts)),
             leaks=leaks[:leaks_shown],

@@ -12,6 +12,8 @@ import yaml
 from lineup import paths
 from lineup.errors import UserError, suggest
 
+# Settings that rows leave out at this value: such a row of a sweep is the row without the setting.
+_WITHOUT_EFFECT = {"objective.label_share": 1}
 _INDENT = 2
 _MAX_COLUMNS = 110
 
@@ -59,7 +61,10 @@ def _set(content: dict[str, Any], row: str, setting: str, value: Any) -> None:
             known = [key for key, inner in content.items() if isinstance(inner, dict)]
             raise UserError(f"{paths.PARAMS}: {row} has no section {section!r}{suggest(section, known)}")
         content = content[section]
-    content[last] = value
+    if _WITHOUT_EFFECT.get(setting) == value:
+        content.pop(last, None)
+    else:
+        content[last] = value
 
 
 def _name(row: str, setting: str, value: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from lineup.errors import UserError
-from lineup.settings import training_photos
+from lineup.settings import label_share, training_photos
 from lineup.settings.params import Params
 from lineup.settings.training import NoObjective, Objective, settings_of
 from lineup.settings.training_photos import Counts
@@ -30,7 +30,8 @@ def faults(params: Params, counts: Counts) -> dict[str, str]:
     for row, objective in objectives(params).items():
         assert not isinstance(objective, NoObjective)
         try:
-            training_photos.check(objective.needs, settings_of(params.train, objective), counts)
+            seen = label_share.counts(counts, objective.label_share, params.seed)
+            training_photos.check(objective.needs, settings_of(params.train, objective), seen)
         except UserError as error:
             missing[row] = str(error)
     return missing

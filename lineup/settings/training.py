@@ -161,6 +161,16 @@ class Needs:
 class _TrainedObjective(Train):
     """An objective that trains weights: its own settings, and any setting of `train` for its row alone."""
 
+    # Left out where it is 1, so that a row without it has the training that it had before there was one.
+    label_share: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        exclude_if=lambda share: share == 1,
+        description="share of the training labels that the training sees, each with all its photos; "
+        "a larger share contains a smaller one",
+    )
+
     @property
     def needs(self) -> Needs:
         return Needs()
@@ -239,6 +249,12 @@ class SimCLR(_TrainedObjective):
     def needs(self) -> Needs:
         """Two views of each image, and no labels."""
         return Needs(labels=False, views=2)
+
+    @model_validator(mode="after")
+    def _has_no_label_share(self) -> SimCLR:
+        if self.label_share < 1:
+            raise ValueError("label_share is set, but simclr uses no labels; remove it")
+        return self
 
 
 class CLIP(_TrainedObjective):

@@ -1,0 +1,153 @@
+"""How trained rows do on labels that they were trained on and on others, against the rows they started from.
+
+What is trained on some labels may gain there and lose elsewhere. A row's start is the row with the same
+encoder and `objective: none`.
+Source of the problem: arXiv 2508.12137.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from lineup.evaluation import query_tables, significance
+from lineup.evaluation.dvc_views import CsvTable
+from lineup.evaluation.query_tables import Queries
+from lineup.evaluation.row_metrics import RowMetrics
+from lineup.evaluation.significance import FloatArray, IntArray
+from lineup.evaluation.slice_groups import FEWEST_QUERIES
+from lineup.evaluation.slices import FEWEST_FLIPS, FEWEST_LABELS, FLIPS_PER_SLICE, Difference
+from lineup.settings.params import Params
+
+Group = Literal["seen", "unseen"]
+GROUPS: tuple[Group, ...] = ("seen", "unseen")
+
+
+class OfLabels(NamedTuple):
+    """A trained row's first metric over the queries whose labels it was trained on, or over the others.
+
+    start: the row that it started from, None if there is none; queries, labels: of the group; mean: of the
+    metric, with low and high, its 95% interval; to_start: that mean minus the start's in the same group.
+    low, high and the interval of to_start are None where there are too few queries or labels to tell.
+    """
+
+    model: str
+    start: str | None
+    group: Group
+    queries: int
+    labels: int
+    metric: str
+    mean: float
+    low: float | None
+    high: float | None
+    to_start: Difference | None
+
+    @property
+    def is_large(self) -> bool:
+        """Whether there are enough queries and labels to tell anything."""
+        return self.queries >= FEWEST_QUERIES and self.labels >= FEWEST_LABELS
+
+
+def starts(params: Params) -> dict[str, str | None]:
+    """Of each trained row the row that it started from, by preference one with the same search."""
+    untrained = {row: model for row, model in params.models.items() if model.objective.name == "none"}
+    found: dict[str, str | None] = {}
+    for row, model in params.models.items():
+        if row not in untrained:
+            same = [other for other in untrained if untrained[other].encoder == model.encoder]
+            same.sort(key=lambda other: untrained[other].search != model.search)
+            found[row] = next(iter(same), None)
+    return found
+
+
+def compute(
+    starts: Mapping[str, str | None],
+    rows: Mapping[str, RowMetrics],
+    queries: Queries,
+    metric: str,
+    samples: int,
+    seed: int,
+) -> list[OfLabels]:
+    """Every trained row over the queries of seen and of unseen labels; a group without queries is left out.
+
+    Args:
+        starts: of each trained row, its start.
+        rows, queries: of all rows, exact in `metric`.
+        samples: of the bootstrap.
+    """
+    scored = query_tables.scored(queries)
+    first = next(iter(scored.values()))
+    names, codes = np.array(first.column("label").to_pylist(), np.str_), query_tables.label_codes(first)
+    values = {row: table.column(metric).to_numpy() for row, table in scored.items()}
+    computed, tested = [], []
+    for row, start in starts.items():
+        training = rows[row].training
+        if training is None:
+            continue
+        seen = np.isin(names, np.array(training.in_test, np.str_))
+        for group, member in zip(GROUPS, (seen & (codes >= 0), ~seen & (codes >= 0)), strict=True):
+            if not member.any():
+                continue
+            own = values[row][member]
+            away = own - values[start][member] if start is not None else None
+            line, p = _of_labels((row, start, group), metric, own, away, codes[member], samples, seed)
+            computed.append(line)
+            tested.append(p)
+    return _adjusted(computed, tested)
+
+
+def _of_labels(
+    names: tuple[str, str | None, Group],
+    metric: str,
+    own: FloatArray,
+    away: FloatArray | None,
+    labels: IntArray,
+    samples: int,
+    seed: int,
+) -> tuple[OfLabels, float | None]:
+    """A group's figures, and the p value of its difference; `own` and `away`: float [n]."""
+    clusters = significance.cluster_codes(labels)
+    count = int(clusters.max()) + 1
+    line = OfLabels(*names, len(own), count, metric, float(own.mean()), None, None, None)
+    if away is not None:
+        line = line._replace(to_start=Difference(float(away.mean()), None, None, None))
+    if not line.is_large:
+        return line, None
+    columns = np.column_stack([own] if away is None else [own, away])
+    low, high = significance.bootstrap_interval(columns, clusters, samples, seed)
+    line = line._replace(low=float(low[0]), high=float(high[0]))
+    if away is None:
+        return line, None
+    # As many flips as Holm's correction of some dozens of rows takes.
+    flips = FEWEST_FLIPS + 2 * FLIPS_PER_SLICE
+    p = float(significance.randomisation_test(away[:, None], clusters, flips, seed)[0])
+    return line._replace(to_start=Difference(float(away.mean()), float(low[1]), float(high[1]), p)), p
+
+
+def _adjusted(computed: Sequence[OfLabels], p: Sequence[float | None]) -> list[OfLabels]:
+    """With each p adjusted for the number of all."""
+    adjusted = iter(
+        significance.holm(np.array([each for each in p if each is not None], np.float64)).tolist()
+    )
+    return [
+        line._replace(to_start=line.to_start._replace(p_holm=next(adjusted)))
+        if each is not None and line.to_start is not None
+        else line
+        for line, each in zip(computed, p, strict=True)
+    ]
+
+
+def table(computed: Iterable[OfLabels]) -> CsvTable:
+    """metrics/seen_labels.csv; what can't be told is empty."""
+    header = (
+        *("model", "start", "group", "queries", "labels", "metric", "mean", "low", "high"),
+        *("to_start", "to_start_low", "to_start_high", "to_start_p_holm"),
+    )
+    lines = []
+    for each in computed:
+        numbers = (each.mean, each.low, each.high, *(each.to_start or (None,) * len(Difference._fields)))
+        cells = ("" if value is None else f"{value:.6f}" for value in numbers)
+        lines.append([each.model, each.start or "", *each[2:6], *cells])
+    return CsvTable(header, lines)

@@ -1,6 +1,7 @@
 """train@row: fine-tunes the row's encoder with its objective.
 
-With `objective: {name: none}`, the row's model is a pointer to the fetched weights.
+With `objective: {name: none}`, the row's model is a pointer to the fetched weights. With `adapter`, it is that
+pointer and the adapter, and the encoder itself is not trained.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ from lineup.fingerprint import fingerprint
 from lineup.objectives import none
 from lineup.settings import prepared_size, training_photos
 from lineup.settings.params import Params
-from lineup.settings.training import NoObjective, Trained, settings_of
+from lineup.settings.training import Adapter, NoObjective, Train, Trained, settings_of
 from lineup.storage import csv_files, files
 from lineup.training import data
 
 if TYPE_CHECKING:  # importing torch takes seconds, which a row that is not trained need not wait for
     from lineup.training.checkpoint import Epoch
+    from lineup.adapters.learning import Learned
     from lineup.training.loop import Result
 
 LOG_COLUMNS = ("epoch", "loss", "map_at_r", "learning_rate", "drawn", "drawn_so_far", "idle")
@@ -68,7 +70,7 @@ def log_csv(epochs: list[Epoch]) -> str:
     return csv_files.csv_text(LOG_COLUMNS, lines)
 
 
-def costs(row: str, result: Result, fingerprint: str) -> TrainCosts:
+def costs(row: str, result: Result | Learned, fingerprint: str) -> TrainCosts:
     """What a training took. Values of the curve are rounded to six digits."""
     progress = result.progress
     curve = [
@@ -110,6 +112,9 @@ def _train(row: str, objective: Trained, params: Params) -> None:
     manifest = data.read_manifest(paths.manifest("train"))
     training_photos.check(objective.needs, settings, data.counts(manifest))  # before torch is loaded
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it CUDA does not repeat its results
+    if isinstance(objective, Adapter):
+        _train_adapter(row, objective, settings, manifest, params)
+        return
     from lineup.encoders import encoder_folder
     from lineup.training import checkpoint, loop
     from lineup.training.cache_key import cache_key
@@ -131,6 +136,18 @@ def _train(row: str, objective: Trained, params: Params) -> None:
     encoder_folder.save(paths.model(row), result.module, config)
     files.write_text(paths.model(row) / "log.csv", log_csv(result.progress.log))
     files.write_json(paths.costs("train", row), asdict(costs(row, result, folders.checkpoint.name)))
+
+
+def _train_adapter(
+    row: str, objective: Adapter, settings: Train, manifest: data.Manifest, params: Params
+) -> None:
+    from lineup.adapters import row as adapter_row
+    from lineup.encoders import adapter
+
+    learned, trained = adapter_row.train(row, objective, settings, manifest, params)
+    log = log_csv(learned.progress.log)
+    adapter.save(paths.model(row), paths.weights(row), learned.adapter, trained, log)
+    files.write_json(paths.costs("train", row), asdict(costs(row, learned, fingerprint(trained))))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """train@row: fine-tunes the row's encoder with its objective.
 
-With `objective: {name: none}`, the row's model is a pointer to the fetched weights. With `adapter`, it is that
-pointer and the adapter, and the encoder itself is not trained.
+With `objective: {name: none}`, the row's model is a pointer to the fetched weights. With `adapter`, it is
+that pointer and the adapter: the encoder itself is not trained.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from lineup.storage import csv_files, files
 from lineup.training import data
 
 if TYPE_CHECKING:  # importing torch takes seconds, which a row that is not trained need not wait for
-    from lineup.training.checkpoint import Epoch
     from lineup.adapters.learning import Learned
+    from lineup.training.checkpoint import Epoch
     from lineup.training.loop import Result
 
 LOG_COLUMNS = ("epoch", "loss", "map_at_r", "learning_rate", "drawn", "drawn_so_far", "idle")

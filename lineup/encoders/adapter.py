@@ -1,4 +1,4 @@
-"""An adapter: one or two linear layers on the vectors of a frozen encoder, and the folder of a row that has one.
+"""An adapter: one or two linear layers on a frozen encoder's vectors, and the folder of a row with one.
 
 The folder holds a pointer to the encoder's weights (`model_folder.py`), `adapter.safetensors`, and an
 encoder.json that describes the network as a whole: the encoder, then the adapter.

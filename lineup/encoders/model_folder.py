@@ -1,9 +1,9 @@
 """Where a row's network lies: in `data/models/<row>`, or in the fetched weights that this folder points to.
 
 The folder of a row that is trained holds its network, as `encoder_folder.save` writes it. That of a row that
-is not trained holds a pointer: its network is the fetched one, and weights are too large to copy. That of a row
-with an adapter holds a pointer, the adapter, and the encoder.json of both (`adapter.py`). Whatever loads a
-row's network asks `resolve` for its folder.
+is not trained holds a pointer: its network is the fetched one, and weights are too large to copy. That of a
+row with an adapter holds a pointer, the adapter, and the encoder.json of both (`adapter.py`). Whatever loads
+a row's network asks `resolve` for its folder.
 """
 
 from __future__ import annotations

@@ -278,23 +278,16 @@ class MetricLoss(_TrainedObjective):
 
 _ADAPTER_LOSSES = {"arcface": ArcFace, "softmax": Softmax, "contrastive": Contrastive, "triplet": Triplet}
 # Settings of a training on photos, which mean nothing for one on vectors.
-_OF_PHOTOS = (
-    "augmentation",
-    "batch_norm",
-    "batch_size",
-    "ema",
-    "freeze",
-    "image_size",
-    "memory_mb",
-    "precision",
+_OF_PHOTOS = frozenset(
+    {"augmentation", "batch_norm", "batch_size", "ema", "freeze", "image_size", "memory_mb", "precision"}
 )
 
 
 class Adapter(_TrainedObjective):
     """One or two linear layers on the vectors of the encoder, which is frozen.
 
-    The section `train` is for trainings of whole networks. What an adapter needs otherwise has the defaults of
-    `LOOP` here, whatever that section says.
+    The section `train` is for trainings of whole networks. The settings in `LOOP` have their defaults here,
+    whatever that section says.
     """
 
     LOOP: ClassVar[dict[str, Any]] = {
@@ -310,7 +303,7 @@ class Adapter(_TrainedObjective):
     name: Literal["adapter"]
     loss: str = Field(
         default="arcface",
-        description="arcface, softmax, contrastive, triplet, or a loss of pytorch-metric-learning by its class",
+        description="arcface, softmax, contrastive, triplet, or a class of pytorch-metric-learning",
     )
     arguments: dict[str, Any] = Field(
         default={}, description="the loss's own settings, as {margin: 0.3} for arcface"
@@ -326,7 +319,7 @@ class Adapter(_TrainedObjective):
     def _check(self) -> Adapter:
         if self.layers not in (1, 2):
             raise ValueError(f"layers is {self.layers}, but an adapter has 1 or 2; set layers to 1 or 2")
-        of_photos = sorted(self.model_fields_set & {*_OF_PHOTOS})
+        of_photos = sorted(self.model_fields_set & _OF_PHOTOS)
         if of_photos:
             raise ValueError(
                 f"{of_photos[0]} is for a training on photos, and an adapter learns from vectors; remove it"

@@ -115,7 +115,7 @@ def load_adapter(folder: Path, config: EncoderConfig) -> Adapter:
         adapter.load_state_dict(tensors)
     except (KeyError, RuntimeError, SafetensorError):
         raise UserError(f"{file}: is damaged; {files.REPAIR}") from None
-    return adapter.eval()
+    return adapter.eval().requires_grad_(False)
 
 
 def apply(adapter: Adapter, vectors: Vectors) -> Vectors:

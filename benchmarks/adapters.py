@@ -1,6 +1,6 @@
 """What ten adapter rows on one encoder take beyond embedding, as a ratio to embedding in the same run.
 
-Run: python -m benchmarks.adapters [FOLDER]     (after `make demo`; FOLDER: a finished project, by default this one)
+Run: python -m benchmarks.adapters [FOLDER]     (after `make demo`; FOLDER: a finished demo, else this one)
 Takes about 5 minutes on two cores and 2 GB of memory. It works in a temporary folder.
 """
 

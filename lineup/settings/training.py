@@ -291,7 +291,7 @@ class Adapter(_TrainedObjective):
     """
 
     LOOP: ClassVar[dict[str, Any]] = {
-        "epochs": 10,
+        "epochs": 8,
         "learning_rate": 1e-3,
         "backbone_lr_scale": 1.0,
         "weight_decay": 0.01,

@@ -1,6 +1,7 @@
 """train@row: fine-tunes the row's encoder with its objective.
 
-With `objective: {name: none}`, the row's model is a pointer to the fetched weights.
+With `objective: {name: none}`, the row's model is a pointer to the fetched weights. With `adapter`, it is
+that pointer and the adapter: the encoder itself is not trained.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ from lineup.fingerprint import fingerprint
 from lineup.objectives import none
 from lineup.settings import label_share, prepared_size, training_photos
 from lineup.settings.params import Params
-from lineup.settings.training import NoObjective, Trained, settings_of
+from lineup.settings.training import Adapter, NoObjective, Train, Trained, settings_of
 from lineup.storage import csv_files, files
 from lineup.training import data
 
 if TYPE_CHECKING:  # importing torch takes seconds, which a row that is not trained need not wait for
+    from lineup.adapters.learning import Learned
     from lineup.training.checkpoint import Epoch
     from lineup.training.loop import Result
 
@@ -75,7 +77,7 @@ def log_csv(epochs: list[Epoch]) -> str:
 
 
 def costs(
-    row: str, result: Result, fingerprint: str, manifest: data.Manifest, parts: data.Parts
+    row: str, result: Result | Learned, fingerprint: str, manifest: data.Manifest, parts: data.Parts
 ) -> TrainCosts:
     """What a training took. Values of the curve are rounded to six digits."""
     trained = np.unique(manifest.labels[parts.train]).tolist()
@@ -124,6 +126,9 @@ def _train(row: str, objective: Trained, params: Params) -> None:
         manifest = data.Manifest(manifest.ids, *seen)
     training_photos.check(objective.needs, settings, data.counts(manifest))  # before torch is loaded
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it CUDA does not repeat its results
+    if isinstance(objective, Adapter):
+        _train_adapter(row, objective, settings, manifest, params)
+        return
     from lineup.encoders import encoder_folder
     from lineup.training import checkpoint, loop
     from lineup.training.cache_key import cache_key
@@ -157,6 +162,20 @@ def _train(row: str, objective: Trained, params: Params) -> None:
     files.write_text(paths.model(row) / "log.csv", log_csv(result.progress.log))
     parts = data.split(manifest, settings, objective.needs, params.seed)
     measured = costs(row, result, folders.checkpoint.name, manifest, parts)
+    files.write_json(paths.costs("train", row), asdict(measured))
+
+
+def _train_adapter(
+    row: str, objective: Adapter, settings: Train, manifest: data.Manifest, params: Params
+) -> None:
+    from lineup.adapters import row as adapter_row
+    from lineup.encoders import adapter
+
+    learned, trained = adapter_row.train(row, objective, settings, manifest, params)
+    log = log_csv(learned.progress.log)
+    adapter.save(paths.model(row), paths.weights(row), learned.adapter, trained, log)
+    parts = data.split(manifest, settings, objective.needs, params.seed)
+    measured = costs(row, learned, fingerprint(trained), manifest, parts)
     files.write_json(paths.costs("train", row), asdict(measured))
 
 

@@ -21,7 +21,7 @@ import torch
 from lineup import cli, machine, paths
 from lineup.embedding.embedding_speed import BatchEmbedder, Round
 from lineup.embedding.inference import EncodedImage
-from lineup.encoders import encoder_folder, model_folder
+from lineup.encoders import adapter, model_folder
 from lineup.encoders.encoder_config import EncoderConfig, read_config
 from lineup.engines import conversion
 from lineup.engines.engine import Network
@@ -147,7 +147,7 @@ def batch_embedder(
 ) -> BatchEmbedder:
     """Embeds the sample's prepared images as `embed` does, in batches of its shape."""
     engine, network = queries_network.engine, queries_network
-    encoder = encoder_folder.load(model_folder.resolve(paths.model(model)))
+    encoder = adapter.load(model_folder.resolve(paths.model(model)))
     if engine.device.type != "cpu" or engine.library.cpu_shape(encoder.module) != network.shape:
         network = conversion.prepare(engine, encoder, (), params.embed.batch_size, machine.threads())
     return BatchEmbedder(network, photos.prepared, params.embed.batch_size, machine.threads())

@@ -1,10 +1,12 @@
 """train@row: fine-tunes the row's encoder with its objective.
 
-With `objective: {name: none}`, the row's model is a pointer to the fetched weights.
+With `objective: {name: none}`, the row's model is a pointer to the fetched weights. With `adapter`, it is
+that pointer and the adapter: the encoder itself is not trained.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
@@ -18,13 +20,16 @@ from lineup.fingerprint import fingerprint
 from lineup.objectives import none
 from lineup.settings import label_share, prepared_size, training_photos
 from lineup.settings.params import Params
-from lineup.settings.training import NoObjective, Trained, settings_of
+from lineup.settings.training import Adapter, NoObjective, Train, Trained, settings_of
 from lineup.storage import csv_files, files
 from lineup.training import data
 
 if TYPE_CHECKING:  # importing torch takes seconds, which a row that is not trained need not wait for
+    from lineup.adapters.learning import Learned
     from lineup.training.checkpoint import Epoch
     from lineup.training.loop import Result
+
+log = logging.getLogger(__name__)
 
 LOG_COLUMNS = ("epoch", "loss", "map_at_r", "learning_rate", "drawn", "drawn_so_far", "idle")
 
@@ -46,6 +51,7 @@ class TrainCosts:
         fingerprint: of all that decides the weights.
         labelled_photos: how many photos had a label that the row may see, those held out included.
         labels: of the photos that the weights were trained on, sorted; of an objective without labels, too.
+        finished: False where the deadline stopped it, so that more time would train it further.
     """
 
     row: str
@@ -60,6 +66,7 @@ class TrainCosts:
     fingerprint: str
     labelled_photos: int
     labels: list[str]
+    finished: bool
 
 
 def log_csv(epochs: list[Epoch]) -> str:
@@ -75,7 +82,7 @@ def log_csv(epochs: list[Epoch]) -> str:
 
 
 def costs(
-    row: str, result: Result, fingerprint: str, manifest: data.Manifest, parts: data.Parts
+    row: str, result: Result | Learned, fingerprint: str, manifest: data.Manifest, parts: data.Parts
 ) -> TrainCosts:
     """What a training took. Values of the curve are rounded to six digits."""
     trained = np.unique(manifest.labels[parts.train]).tolist()
@@ -99,6 +106,7 @@ def costs(
         fingerprint=fingerprint,
         labelled_photos=int((manifest.labels >= 0).sum()),
         labels=[manifest.names[label] for label in trained if label >= 0],
+        finished=progress.finished,
     )
 
 
@@ -124,11 +132,14 @@ def _train(row: str, objective: Trained, params: Params) -> None:
         manifest = data.Manifest(manifest.ids, *seen)
     training_photos.check(objective.needs, settings, data.counts(manifest))  # before torch is loaded
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it CUDA does not repeat its results
+    if isinstance(objective, Adapter):
+        _train_adapter(row, objective, settings, manifest, params)
+        return
     from lineup.encoders import encoder_folder
     from lineup.training import checkpoint, loop
     from lineup.training.cache_key import cache_key
     from lineup.training.deadline import Deadline
-    from lineup.training.weights import blend, lora, weights_key
+    from lineup.training.weights import blend, last_result, lora, weights_key
 
     encoder, photos = encoder_folder.load(paths.weights(row)), paths.images("train")
     resize_px = max(encoder.config.resize_px, settings.image_size or 0)
@@ -137,8 +148,12 @@ def _train(row: str, objective: Trained, params: Params) -> None:
     low_rank = lora.add(encoder, settings.lora, params.seed) if settings.lora else None
     key = cache_key(objective, settings, encoder.config, manifest, photos, params.seed)
     key = weights_key.with_lora(key, settings)
+    trained = key if settings.blend == 1 else {**key, "blend": settings.blend}
     cache = paths.CACHE / "training"
     folders = loop.Folders(paths.weights(row), photos, cache / fingerprint(key))
+    if not folders.checkpoint.exists() and last_result.restore(row, trained):
+        log.info("%s: its last training stays, as nothing has changed that decides its weights", row)
+        return
     files.mark_used(folders.checkpoint)
     checkpoint.prune(cache, folders.checkpoint)
     deadline = Deadline(60 * settings.max_minutes)
@@ -147,16 +162,29 @@ def _train(row: str, objective: Trained, params: Params) -> None:
     result = loop.train(objective, settings, encoder, manifest, folders, params.seed, deadline)
     if low_rank:
         low_rank.merge()
-    trained = {**key, "best_epoch": result.progress.best_epoch}
     if settings.blend != 1:
-        trained["blend"] = settings.blend
         start = encoder_folder.load(paths.weights(row)).module.state_dict()
         blend.blend(encoder.module, start, settings.blend)  # a new head has no start
+    trained = {**trained, "best_epoch": result.progress.best_epoch}
     config = result.config.model_copy(update={"trained": trained})
     encoder_folder.save(paths.model(row), result.module, config)
     files.write_text(paths.model(row) / "log.csv", log_csv(result.progress.log))
     parts = data.split(manifest, settings, objective.needs, params.seed)
     measured = costs(row, result, folders.checkpoint.name, manifest, parts)
+    files.write_json(paths.costs("train", row), asdict(measured))
+
+
+def _train_adapter(
+    row: str, objective: Adapter, settings: Train, manifest: data.Manifest, params: Params
+) -> None:
+    from lineup.adapters import row as adapter_row
+    from lineup.encoders import adapter
+
+    learned, trained = adapter_row.train(row, objective, settings, manifest, params)
+    log = log_csv(learned.progress.log)
+    adapter.save(paths.model(row), paths.weights(row), learned.adapter, trained, log)
+    parts = data.split(manifest, settings, objective.needs, params.seed)
+    measured = costs(row, learned, fingerprint(trained), manifest, parts)
     files.write_json(paths.costs("train", row), asdict(measured))
 
 

@@ -145,6 +145,7 @@ DECIDES_NOTHING = {
     "lineup.settings.yaml_file",
     "lineup.storage.blobs",
     "lineup.storage.csv_files",
+    "lineup.storage.dvc_objects",
     "lineup.storage.embeddings",
     "lineup.storage.files",
     "lineup.storage.parquet",

@@ -29,7 +29,7 @@ from lineup.embedding.cluster_worker import PHOTOS, Work
 from lineup.embedding.inference import EncodedImage
 from lineup.embedding.job import EmbedJob
 from lineup.embedding.missing_photos import MissingPhoto
-from lineup.encoders import encoder_folder, model_folder
+from lineup.encoders import encoder_folder
 from lineup.encoders.encoder_config import CONFIG_FILE
 from lineup.engines import conversion
 from lineup.engines.engine import Engine
@@ -110,8 +110,7 @@ def _work(ray: Any, job: EmbedJob, embed: Embed, crew: Crew) -> Work:
         decoding.prepared(paths.images(job.part), conversion.PARITY_IMAGES), conversion.PARITY_IMAGES
     )
     sample = [(image.image_id, image.data) for image in first]
-    folder = model_folder.resolve(paths.model(job.row))
-    return work_for(ray, folder, sample, job.engine, embed.batch_size, crew.threads)
+    return work_for(ray, job.folder, sample, job.engine, embed.batch_size, crew.threads)
 
 
 def work_for(

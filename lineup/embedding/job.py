@@ -13,8 +13,9 @@ import pyarrow as pa
 from lineup import machine, paths
 from lineup.embedding import cache_key, dvc_cache, inference, measurement, missing_photos, vector_cache
 from lineup.embedding.missing_photos import Count
-from lineup.embedding.vector_cache import VectorCache
-from lineup.encoders import encoder_folder, model_folder
+from lineup.embedding.vector_cache import VectorCache, Vectors
+from lineup.encoders import adapter, encoder_folder, model_folder
+from lineup.encoders.adapter import Adapter
 from lineup.encoders.encoder_config import JsonObject, read_config
 from lineup.engines import conversion, selection
 from lineup.engines.engine import CannotConvert, Engine, Network
@@ -35,7 +36,10 @@ class EmbedJob:
     """What is to be computed, by what, and where the vectors are cached.
 
     Attributes:
-        key: the fingerprint of all that decides a vector besides the image.
+        key: the fingerprint of all that decides a vector of the row besides the image.
+        folder: of the encoder, without the row's adapter.
+        cache: of the encoder's vectors, which all adapters of the encoder share.
+        adapter: what the row applies to them; None where it has none.
         network: None where no vector is missing.
         images: how many there are; missing: of those, how many have no vector in the cache.
         pixel_key_parts: all that decides an image's pixels besides the image.
@@ -45,7 +49,9 @@ class EmbedJob:
     part: Part
     engine: Engine
     key: str
+    folder: Path
     cache: VectorCache
+    adapter: Adapter | None
     network: Network | None
     images: int
     missing: int
@@ -64,25 +70,35 @@ def prepare_job(row: str, part: Part, embed: Embed) -> EmbedJob:
     Raises:
         UserError: the engine that params.yaml names can't.
     """
+    return _prepare(paths.model(row), row, part, embed)
+
+
+def prepare_fetched(row: str, part: Part, embed: Embed) -> EmbedJob:
+    """The job for the row's encoder as it was fetched; otherwise as `prepare_job`."""
+    return _prepare(paths.weights(row), row, part, embed)
+
+
+def _prepare(model: Path, row: str, part: Part, embed: Embed) -> EmbedJob:
     engines = selection.candidates(embed)
     for engine in engines:
         try:
-            return _job_for(engine, row, part, embed.batch_size)
+            return _job_for(engine, model, row, part, embed.batch_size)
         except CannotConvert as reason:
-            fault = f"{engine.name} can't compute {paths.model(row)} ({reason})"
+            fault = f"{engine.name} can't compute {model} ({reason})"
             if engine == engines[-1]:
                 raise UserError(f"{paths.PARAMS}: embed.engine: {fault}; set engine: auto or torch") from None
             log.info("%s; another engine does", fault)
     raise AssertionError("there was no engine to try")
 
 
-def _job_for(engine: Engine, row: str, part: Part, batch_size: int) -> EmbedJob:
+def _job_for(engine: Engine, model: Path, row: str, part: Part, batch_size: int) -> EmbedJob:
     """The job for one engine. Raises CannotConvert."""
-    folder = model_folder.resolve(paths.model(row))
-    config = read_config(folder)
+    folder, described = model_folder.weights_of(model), model_folder.resolve(model)
+    config = read_config(described)
+    has_adapter = described != folder
     key_parts = cache_key.vector_key_parts(folder, engine)
     key = fingerprint(key_parts)
-    cache = VectorCache(paths.CACHE / "vectors" / key, config.dim)
+    cache = VectorCache(paths.CACHE / "vectors" / key, read_config(folder).dim)
     counted = _fill_cache(row, part, key, cache)
     network = _network(folder, paths.images(part), engine, batch_size) if counted.missing else None
     files.write_json(cache.folder / cache_key.KEY_PARTS_FILE, key_parts)
@@ -90,8 +106,10 @@ def _job_for(engine: Engine, row: str, part: Part, batch_size: int) -> EmbedJob:
         row,
         part,
         engine,
-        key,
+        adapter.vector_key(key, config) if has_adapter else key,
+        folder,
         cache,
+        adapter.load_adapter(described, config) if has_adapter else None,
         network,
         counted.images,
         counted.missing,
@@ -101,15 +119,17 @@ def _job_for(engine: Engine, row: str, part: Part, batch_size: int) -> EmbedJob:
 
 
 def _fill_cache(row: str, part: Part, key: str, cache: VectorCache) -> Count:
-    """If vectors are missing, adds those of the row's last result, and counts what is still missing."""
+    """If vectors are missing, adds those of last results, and counts what is still missing."""
     counted = missing_photos.count(paths.images(part), cache)
-    restored = dvc_cache.restore(row, key, cache, part) if counted.missing else 0
-    if not restored:
-        return counted
-    log.info("%s: %d vectors of the last result are in the DVC cache", row, restored)
-    if part == "test":
-        measurement.restore(row, key, cache.folder)
-    return missing_photos.count(paths.images(part), cache)
+    for source in dvc_cache.rows(row, part):
+        if not counted.missing:
+            break
+        if restored := dvc_cache.restore(source, key, cache, part):
+            log.info("%s: %d vectors of the last result of %s are in the DVC cache", row, restored, source)
+            if part == "test":
+                measurement.restore(source, key, cache.folder)
+            counted = missing_photos.count(paths.images(part), cache)
+    return counted
 
 
 def _network(folder: Path, photos: Path, engine: Engine, batch_size: int) -> Network:
@@ -123,22 +143,35 @@ def _network(folder: Path, photos: Path, engine: Engine, batch_size: int) -> Net
     return conversion.prepare(engine, encoder, pixels, batch_size, machine.threads())
 
 
+def vectors(job: EmbedJob, images: pa.RecordBatch) -> Vectors:
+    """The row's vectors of images, whose encoder's vectors are all in the cache.
+
+    Args:
+        images: N rows with image_id and prepared_id, sorted.
+    Returns:
+        float32 [N, D].
+    """
+    of_encoder = job.cache.read(vector_cache.keys(images))
+    return adapter.apply(job.adapter, of_encoder) if job.adapter else of_encoder
+
+
 def write(job: EmbedJob) -> int:
     """Writes the row's embeddings, all of which are in the cache by now, and returns their number."""
     photos = paths.images(job.part)
+    dim = job.adapter.direct.out_features if job.adapter else job.cache.dim
 
     def batches() -> Iterator[pa.RecordBatch]:
         for rows in parquet.read_shards(photos, ["image_id", "split", "prepared_id"], _ROWS_PER_BATCH):
-            yield embeddings.embeddings_batch(rows, job.cache.read(vector_cache.keys(rows)))
+            yield embeddings.embeddings_batch(rows, vectors(job, rows))
 
     count = parquet.count_rows(photos)
     origin = embeddings.Origin(job.row, job.key, job.weights_sha256)
     parquet.write_shards(
         paths.embeddings(job.row, job.part),
-        schemas.embeddings_schema(job.cache.dim),
+        schemas.embeddings_schema(dim),
         batches(),
         count,
         schemas.VECTORS_PER_SHARD,
-        {**origin.metadata(), "dim": str(job.cache.dim)},
+        {**origin.metadata(), "dim": str(dim)},
     )
     return count

@@ -8,7 +8,7 @@ from torch import zeros
 
 from lineup import paths
 from lineup.embedding import inference
-from lineup.encoders import encoder_folder, model_folder
+from lineup.encoders import adapter, model_folder
 from lineup.encoders.encoder import Encoder
 from lineup.engines import selection
 from lineup.engines.engine import CannotConvert, Engine, Network
@@ -46,10 +46,10 @@ def load(model: str, embed: Embed, threads: int) -> Network:
     torch = Engine("torch", "float32", inference.choose_device(embed.device))
     engine = embedding_engine(model, embed) or torch
     try:
-        return prepare(engine, encoder_folder.load(folder), threads)
+        return prepare(engine, adapter.load(folder), threads)
     except CannotConvert as reason:
         log.info("%s can't compute %s (%s); torch does", engine.name, paths.model(model), reason)
-        return prepare(torch, encoder_folder.load(folder), threads)
+        return prepare(torch, adapter.load(folder), threads)
 
 
 def prepare(engine: Engine, encoder: Encoder, threads: int) -> Network:

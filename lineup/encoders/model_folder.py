@@ -1,8 +1,9 @@
 """Where a row's network lies: in `data/models/<row>`, or in the fetched weights that this folder points to.
 
 The folder of a row that is trained holds its network, as `encoder_folder.save` writes it. That of a row that
-is not trained holds a pointer: its network is the fetched one, and weights are too large to copy. Whatever
-loads a row's network asks `resolve` for its folder.
+is not trained holds a pointer: its network is the fetched one, and weights are too large to copy. That of a
+row with an adapter holds a pointer, the adapter, and the encoder.json of both (`adapter.py`). Whatever loads
+a row's network asks `resolve` for its folder.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from lineup.errors import UserError
 from lineup.storage import files
 
 POINTER_FILE = "pointer.json"
+ADAPTER_FILE = "adapter.safetensors"
 _ENCODER_FILE = "encoder.json"
 
 
@@ -45,7 +47,16 @@ def write_pointer(model: Path, pointer: Pointer) -> None:
 
 
 def resolve(model: Path) -> Path:
-    """The folder of a row's network: `model` itself, or the fetched weights that it points to.
+    """The folder whose encoder.json describes a row's network: `model`, or the weights that it points to.
+
+    Raises:
+        UserError: the pointer is damaged, or its weights don't exist or are other ones.
+    """
+    return model if (model / ADAPTER_FILE).exists() else weights_of(model)
+
+
+def weights_of(model: Path) -> Path:
+    """The folder of a row's encoder without an adapter: `model`, or the weights that it points to.
 
     Raises:
         UserError: the pointer is damaged, or its weights don't exist or are other ones.

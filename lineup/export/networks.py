@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from lineup.encoders import encoder_folder
+from lineup.encoders import adapter, encoder_folder
 from lineup.encoders.encoder import Encoder, TextEncoder
 from lineup.engines import onnxruntime as graphs
 from lineup.engines.engine import CannotConvert
@@ -172,4 +172,4 @@ def _difference(given: np.ndarray, wanted: np.ndarray) -> float:
 def load(folder: Path) -> tuple[Encoder, TextEncoder | None]:
     """The towers in an encoder's folder; None where there is no text tower."""
     has_text = (folder / encoder_folder.TEXT_FILE).exists()
-    return encoder_folder.load(folder), encoder_folder.load_text(folder) if has_text else None
+    return adapter.load(folder), encoder_folder.load_text(folder) if has_text else None

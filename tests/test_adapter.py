@@ -1,0 +1,192 @@
+"""Adapter rows: what they learn, what their vectors are made of, and what they refuse."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from lineup import paths
+from lineup.adapters import learning
+from lineup.embedding import computation, job
+from lineup.encoders import adapter, encoder_folder, model_folder
+from lineup.encoders.adapter import Adapter
+from lineup.errors import UserError
+from lineup.settings import params as settings
+from lineup.storage import embeddings, parquet
+from stages import embed_train, train
+from tests.support import dvc_store, project
+from tests.support import training_photos as scene
+
+ENCODER = {
+    "library": "timm",
+    "name": "test_resnet",
+    "weights": "none",
+    "allow_random": True,
+    "image_size": 32,
+}
+ADAPTER = {"name": "adapter", "labels_per_batch": 4, "learning_rate": 0.01, "epochs": 5}
+
+
+def write_params(folder: Path, objective: dict[str, Any]) -> None:
+    row = {"encoder": ENCODER, "search": {"metric": "cosine", "index": "flat"}}
+    models = {"row": {**row, "objective": objective}, "base": {**row, "objective": {"name": "none"}}}
+    content = {"seed": 0, "train": {"epochs": 1}, "embed": {"engine": "torch"}, "models": models}
+    (folder / "params.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    scene.write(tmp_path, scene.photos())
+    for row in ("row", "base"):
+        scene.write_encoder(tmp_path / paths.weights(row))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def refuse_to_compute(*arguments: object) -> None:
+    raise AssertionError("the encoder computed a vector again")
+
+
+def test_a_row_learns_and_applies_its_adapter_to_the_encoder_s_cached_vectors(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_params(folder, ADAPTER)
+    train.main(["--row", "row"])
+    model = paths.model("row")
+    costs = json.loads((folder / paths.costs("train", "row")).read_text())
+    curve = [epoch["map_at_r"] for epoch in costs["curve"]]
+    assert max(curve[1:]) >= curve[0] and costs["best_epoch"] > 0
+    assert project.tree(model).keys() == {"adapter.safetensors", "encoder.json", "log.csv", "pointer.json"}
+
+    monkeypatch.setattr(computation.inference, "vectors", refuse_to_compute)
+    for row in ("base", "row"):
+        if row == "base":
+            train.main(["--row", row])
+        embed_train.main(["--row", row])
+    base, adapted = (read(paths.embeddings(row, "train")) for row in ("base", "row"))
+    learned = adapter.load_adapter(model, encoder_folder.read_config(model))
+    matrix = learned.direct.weight.numpy()
+    assert not np.allclose(matrix, np.eye(len(matrix)))
+    np.testing.assert_allclose(adapted, base @ matrix.T, rtol=1e-3, atol=1e-4)
+
+    network = adapter.load(model_folder.resolve(model))
+    assert network.dim == adapted.shape[1] == network.config.dim
+    pixels = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    whole = encoder_folder.load(paths.weights("row")).module
+    with torch.inference_mode():
+        torch.testing.assert_close(network.module(pixels), learned.float()(whole(pixels)))
+
+    before = project.tree(model)
+    train.main(["--row", "row"])
+    assert project.tree(model) == before
+
+
+def test_a_clone_takes_the_encoder_s_vectors_from_another_row_s_last_result(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_params(folder, {**ADAPTER, "epochs": 1})
+    for row in ("base", "row"):
+        train.main(["--row", row])
+        embed_train.main(["--row", row])
+    vectors = project.tree(paths.embeddings("row", "train"))
+    dvc_store.start(folder)
+    dvc_store.store(folder, "embed_train@base", paths.embeddings("base", "train"))
+    for path in (paths.CACHE, paths.embeddings("row", "train"), paths.embeddings("base", "train")):
+        shutil.rmtree(folder / path)
+    monkeypatch.setattr(computation.inference, "vectors", refuse_to_compute)
+    train.main(["--row", "row"])
+    embed_train.main(["--row", "row"])
+    assert project.tree(paths.embeddings("row", "train")) == vectors
+
+
+def read(folder: Path) -> np.ndarray:
+    batches = parquet.read_shards(folder, ["embedding"], 1_000)
+    return np.concatenate([embeddings.vectors_of(rows.column("embedding")) for rows in batches])
+
+
+def test_vectors_of_a_fresh_and_an_incremental_run_have_the_same_bytes() -> None:
+    generator = torch.Generator().manual_seed(0)
+    learned = Adapter(torch.randn(48, 96, generator=generator), 2)
+    torch.nn.init.normal_(learned.out.weight, generator=generator)  # type: ignore[union-attr]
+    vectors = torch.randn(150, 96, generator=generator).numpy()
+    at_once = adapter.apply(learned, vectors)
+    one_by_one = np.concatenate([adapter.apply(learned, vectors[i : i + 1]) for i in range(len(vectors))])
+    assert at_once.tobytes() == one_by_one.tobytes()
+    assert adapter.apply(learned, vectors[::-1])[::-1].tobytes() == at_once.tobytes()
+    direct, hidden, out = (layer.weight.detach().numpy() for layer in learned.children())
+    wanted = vectors @ direct.T + np.maximum(vectors @ hidden.T, 0) @ out.T
+    np.testing.assert_allclose(at_once, wanted, rtol=1e-4, atol=1e-3)
+
+
+def test_an_untrained_adapter_is_the_encoder() -> None:
+    vectors = torch.randn(9, 6, generator=torch.Generator().manual_seed(0)).numpy()
+    untrained = Adapter(learning.start_matrix(torch.from_numpy(vectors), 6), 2)
+    assert adapter.apply(untrained, vectors).tobytes() == vectors.tobytes()
+
+
+def test_fewer_dimensions_start_at_the_principal_directions() -> None:
+    vectors = torch.randn(40, 6, generator=torch.Generator().manual_seed(0)) * torch.tensor(
+        [9, 1, 7, 1, 5, 1]
+    )
+    start = learning.start_matrix(vectors, 3)
+    _, _, directions = np.linalg.svd(vectors.numpy(), full_matrices=False)
+    np.testing.assert_allclose(np.abs(start.numpy()), np.abs(directions[:3]), atol=1e-4)
+    assert (start.gather(1, start.abs().argmax(1, keepdim=True)) > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("objective", "fault"),
+    [
+        ({"layers": 3}, "objective: layers is 3, but an adapter has 1 or 2; set layers to 1 or 2"),
+        ({"loss": "arcfase"}, "loss is 'arcfase', which an adapter doesn't have; did you mean 'arcface'?"),
+        ({"arguments": {"margn": 1}}, "arguments.margn is unknown to arcface; did you mean 'margin'?"),
+        ({"arguments": {"scale": -1}}, "arguments.scale is -1: input should be greater than 0"),
+        ({"freeze": 1}, "freeze is for a training on photos, and an adapter learns from vectors; remove it"),
+        ({"loss": "triplet", "images_per_label": 1}, "images_per_label is 1, but adapter of models.row"),
+    ],
+)
+def test_settings_that_no_adapter_has(folder: Path, objective: dict[str, Any], fault: str) -> None:
+    write_params(folder, {"name": "adapter", **objective})
+    with pytest.raises(UserError) as error:
+        settings.load()
+    assert fault in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("objective", "fault"),
+    [
+        ({"dim": 4096}, "dim is 4096, but the encoder's vectors have"),
+        (
+            {"loss": "TripletMargnLoss"},
+            "which pytorch-metric-learning doesn't have; did you mean 'TripletMarginLoss'?",
+        ),
+    ],
+)
+def test_settings_that_do_not_fit_the_encoder(folder: Path, objective: dict[str, Any], fault: str) -> None:
+    write_params(folder, {**ADAPTER, **objective})
+    with pytest.raises(UserError) as error:
+        train.main(["--row", "row"])
+    assert str(error.value).startswith("params.yaml: models.row.objective: ") and fault in str(error.value)
+
+
+@pytest.mark.parametrize("loss", ["softmax", "contrastive", "triplet", "MultiSimilarityLoss"])
+def test_every_loss_trains_a_smaller_vector(folder: Path, loss: str) -> None:
+    write_params(folder, {**ADAPTER, "loss": loss, "dim": 8, "layers": 2, "epochs": 2})
+    train.main(["--row", "row"])
+    assert adapter.load(paths.model("row")).dim == 8
+
+
+def test_a_damaged_adapter_is_refused(folder: Path) -> None:
+    write_params(folder, {**ADAPTER, "epochs": 1})
+    train.main(["--row", "row"])
+    file = folder / paths.model("row") / model_folder.ADAPTER_FILE
+    file.write_bytes(file.read_bytes()[:-1] + b"\x01")
+    with pytest.raises(UserError, match=r"adapter\.safetensors is damaged"):
+        job.prepare_job("row", "train", settings.load().embed)

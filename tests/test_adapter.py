@@ -146,8 +146,14 @@ def test_fewer_dimensions_start_at_the_principal_directions() -> None:
     [
         ({"layers": 3}, "objective: layers is 3, but an adapter has 1 or 2; set layers to 1 or 2"),
         ({"loss": "arcfase"}, "loss is 'arcfase', which an adapter doesn't have; did you mean 'arcface'?"),
-        ({"arguments": {"margn": 1}}, "arguments.margn is unknown to arcface; did you mean 'margin'?"),
-        ({"arguments": {"scale": -1}}, "arguments.scale is -1: input should be greater than 0"),
+        (
+            {"loss": "arcface", "arguments": {"margn": 1}},
+            "arguments.margn is unknown to arcface; did you mean 'margin'?",
+        ),
+        (
+            {"loss": "arcface", "arguments": {"scale": -1}},
+            "arguments.scale is -1: input should be greater than 0",
+        ),
         ({"freeze": 1}, "freeze is for a training on photos, and an adapter learns from vectors; remove it"),
         ({"loss": "triplet", "images_per_label": 1}, "images_per_label is 1, but adapter of models.row"),
     ],

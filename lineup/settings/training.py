@@ -333,7 +333,7 @@ class Adapter(_TrainedObjective):
     """
 
     LOOP: ClassVar[dict[str, Any]] = {
-        "epochs": 8,
+        "epochs": 24,
         "learning_rate": 1e-3,
         "backbone_lr_scale": 1.0,
         "weight_decay": 0.01,
@@ -344,7 +344,7 @@ class Adapter(_TrainedObjective):
 
     name: Literal["adapter"]
     loss: str = Field(
-        default="arcface",
+        default="MultiSimilarityLoss",
         description="arcface, softmax, contrastive, triplet, or a class of pytorch-metric-learning",
     )
     arguments: dict[str, Any] = Field(

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pyarrow as pa
 
@@ -100,9 +100,8 @@ def recorded(work: Callable[[EmbedJob, Any], object], prepared: EmbedJob, count:
 def locally(prepared: EmbedJob, settings: Embed, recorder: Any) -> None:
     """As the stage computes without a cluster; pixels aren't cached."""
     assert prepared.network is not None
-    for _ in computation._Computation(prepared, prepared.network, settings.batch_size, recorder).batches(
-        None, None
-    ):
+    compute = computation._Computation  # pyright: ignore[reportPrivateUsage]
+    for _ in compute(prepared, prepared.network, settings.batch_size, recorder).batches(None, None):
         pass
 
 
@@ -118,7 +117,7 @@ def measure(name: str, settings: Embed, pairs: int) -> None:
     for pair in range(pairs + 1):  # the first one warms up
         local = recorded(lambda empty, bar: locally(empty, settings, bar), prepared, count)
         remote = recorded(
-            lambda empty, bar: cluster_computation.compute(empty, settings, cast(Any, bar)), prepared, count
+            lambda empty, bar: cluster_computation.compute(empty, settings, bar), prepared, count
         )
         if pair:
             runs.append((local, remote))

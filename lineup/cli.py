@@ -28,7 +28,7 @@ def start(stage: str, argv: list[str] | None = None, rows: Rows = "models") -> t
     return start_row(stage, row_of(parser.parse_args(argv)), rows)
 
 
-def add_row(options: argparse._MutuallyExclusiveGroup) -> None:
+def add_row(options: argparse._MutuallyExclusiveGroup) -> None:  # pyright: ignore[reportPrivateUsage]
     """Adds the two ways of naming a row.
 
     dvc.yaml uses --row-of-stage, since a shell would interpret a row's name in its commands.

@@ -122,7 +122,7 @@ def _silence_raylets() -> None:
     """
     from ray._private import worker
 
-    worker._worker_logs_enabled = False
+    worker._worker_logs_enabled = False  # pyright: ignore[reportPrivateUsage]
 
 
 @contextmanager

@@ -120,7 +120,7 @@ def test_vectors_of_a_fresh_and_an_incremental_run_have_the_same_bytes() -> None
     one_by_one = np.concatenate([adapter.apply(learned, vectors[i : i + 1]) for i in range(len(vectors))])
     assert at_once.tobytes() == one_by_one.tobytes()
     assert adapter.apply(learned, vectors[::-1])[::-1].tobytes() == at_once.tobytes()
-    direct, hidden, out = (layer.weight.detach().numpy() for layer in learned.children())
+    direct, hidden, out = (weight.detach().numpy() for weight in learned.parameters())
     wanted = vectors @ direct.T + np.maximum(vectors @ hidden.T, 0) @ out.T
     np.testing.assert_allclose(at_once, wanted, rtol=1e-4, atol=1e-3)
 

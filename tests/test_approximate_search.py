@@ -75,7 +75,9 @@ def share(found: np.ndarray, wanted: np.ndarray) -> float:
     [{"index": "hnsw"}, {"index": "ivf"}, {"index": "ivf", "storage": "float16"}, {"index": "ivfpq"}],
 )
 @pytest.mark.parametrize("target", [0.8, 0.99])
-def test_the_target_is_reached_on_new_queries(metric: exact.Metric, chosen: dict, target: float) -> None:
+def test_the_target_is_reached_on_new_queries(
+    metric: exact.Metric, chosen: dict[str, Any], target: float
+) -> None:
     """Tuned on the gallery's own vectors; new queries from the same clusters find as much, but for chance."""
     vectors, queries = clustered(3_000), clustered(200, seed=1)
     built = approximate.build(
@@ -105,7 +107,7 @@ def test_a_lower_target_searches_less() -> None:
 
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("chosen", SETTINGS)
-def test_scores_are_those_of_the_vectors_in_the_index(metric: exact.Metric, chosen: dict) -> None:
+def test_scores_are_those_of_the_vectors_in_the_index(metric: exact.Metric, chosen: dict[str, Any]) -> None:
     vectors, queries = clustered(1_500), prepared(metric, clustered(20, seed=1))
     built = approximate.build(Index(recall_target=None, **chosen), gallery(vectors, metric), 10, "")
     positions, scores = exact.nearest(built.index, queries, 10, NONE)
@@ -125,7 +127,7 @@ def test_scores_are_those_of_the_vectors_in_the_index(metric: exact.Metric, chos
 @pytest.mark.parametrize(
     "chosen", [*SETTINGS, {"index": "ivfpq"}, {"index": "ivfpq", "storage": "pq", "recall_target": 0.1}]
 )
-def test_no_cosine_is_above_one_however_the_vectors_are_held(chosen: dict) -> None:
+def test_no_cosine_is_above_one_however_the_vectors_are_held(chosen: dict[str, Any]) -> None:
     """Vectors that an index holds in fewer bits aren't of length 1 any more: 1.0008 was the cosine of an
     image with itself.
     """
@@ -184,7 +186,7 @@ def test_an_exhaustive_search_of_halves_is_the_flat_one_of_the_decoded_vectors()
 @pytest.mark.parametrize(
     "chosen", [*SETTINGS, {"index": "ivfpq"}, {"index": "ivfpq", "storage": "pq", "recall_target": 0.1}]
 )
-def test_a_query_is_answered_as_if_it_came_alone_by_any_number_of_threads(chosen: dict) -> None:
+def test_a_query_is_answered_as_if_it_came_alone_by_any_number_of_threads(chosen: dict[str, Any]) -> None:
     built = approximate.build(Index(**chosen), gallery(clustered(2_500)), 10, "")
     queries, excluded = (
         prepared("cosine", clustered(60, seed=1)),
@@ -209,7 +211,7 @@ def test_a_query_is_answered_as_if_it_came_alone_by_any_number_of_threads(chosen
 
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("chosen", [*SETTINGS, {"index": "ivfpq"}])
-def test_excluded_images_are_replaced_by_the_next_ones(metric: exact.Metric, chosen: dict) -> None:
+def test_excluded_images_are_replaced_by_the_next_ones(metric: exact.Metric, chosen: dict[str, Any]) -> None:
     """All that an index finds at first is junk: it is searched deeper."""
     target = {} if chosen["index"] == "flat" else {"recall_target": 0.99}
     built = approximate.build(
@@ -237,7 +239,7 @@ def test_a_ranking_that_ends_early_is_filled() -> None:
 
 
 @pytest.mark.parametrize("chosen", [{"index": "hnsw"}, {"index": "ivf"}])
-def test_equal_images_are_ordered_by_position_also_at_the_boundary(chosen: dict) -> None:
+def test_equal_images_are_ordered_by_position_also_at_the_boundary(chosen: dict[str, Any]) -> None:
     vectors = np.concatenate(
         [clustered(600), np.repeat(clustered(1, seed=5), 60, axis=0), clustered(600, seed=2)]
     )
@@ -296,7 +298,7 @@ def test_product_quantisation_trains_as_it_is_told(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("chosen", [*SETTINGS, {"index": "ivfpq"}])
-def test_a_saved_index_answers_as_the_built_one(chosen: dict, tmp_path: Path) -> None:
+def test_a_saved_index_answers_as_the_built_one(chosen: dict[str, Any], tmp_path: Path) -> None:
     built = approximate.build(Index(**chosen), gallery(clustered(2_500)), 10, "")
     exact.save(tmp_path / "x.faiss", built.index)
     assert exact.size(built.index) == (tmp_path / "x.faiss").stat().st_size
@@ -344,7 +346,7 @@ def test_auto_goes_by_size_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     "chosen", [{"index": "hnsw"}, {"index": "ivf"}, {"index": "flat", "storage": "int8"}]
 )
 @pytest.mark.parametrize("rows", [1, 2, 50])
-def test_a_gallery_of_few_images_is_searched_too(chosen: dict, rows: int) -> None:
+def test_a_gallery_of_few_images_is_searched_too(chosen: dict[str, Any], rows: int) -> None:
     vectors = clustered(rows)
     built = approximate.build(Index(**chosen), gallery(vectors), 10, "")
     positions, _ = exact.nearest(built.index, prepared("cosine", vectors), 10, NONE)
@@ -438,6 +440,6 @@ def test_recall_equals_a_double_loop(queries: int, k: int, seed: int) -> None:
         ({"index": "annoy"}, "'flat', 'hnsw', 'ivf', 'ivfpq' or 'auto'"),
     ],
 )
-def test_settings_that_do_not_go_together_are_told(chosen: dict, told: str) -> None:
+def test_settings_that_do_not_go_together_are_told(chosen: dict[str, Any], told: str) -> None:
     with pytest.raises(ValueError, match=told):
         Index(**chosen)

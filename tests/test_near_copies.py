@@ -49,7 +49,7 @@ def vectors(folder: Path, rows: np.ndarray, rows_per_shard: int) -> list[str]:
         rows_per_shard,
         {"model": folder.name},
     )
-    return columns["image_id"]
+    return [*map(str, columns["image_id"])]
 
 
 @pytest.mark.parametrize("rows_per_shard", [1, 7, 1_000])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
@@ -112,7 +113,7 @@ def clustered(rows: int, seed: int = 0, dim: int = 32) -> np.ndarray:
 @pytest.fixture(scope="module", params=range(len(APPROXIMATE)), ids=lambda number: str(APPROXIMATE[number]))
 def built(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[dict, Path, np.ndarray]:
+) -> tuple[dict[str, Any], Path, np.ndarray]:
     """An index in four parts of 1,250 images: its settings, its file, and the vectors."""
     chosen, path = APPROXIMATE[request.param], tmp_path_factory.mktemp("built") / "x.faiss"
     with pytest.MonkeyPatch.context() as patched:
@@ -123,7 +124,9 @@ def built(
     return chosen, path, vectors
 
 
-def test_approximate_parts_find_what_their_target_promises(built: tuple[dict, Path, np.ndarray]) -> None:
+def test_approximate_parts_find_what_their_target_promises(
+    built: tuple[dict[str, Any], Path, np.ndarray],
+) -> None:
     _, path, vectors = built
     queries = prepared("cosine", clustered(100, seed=1))
     excluded = np.column_stack([np.arange(100), np.arange(0, 5_000, 50)])
@@ -148,7 +151,7 @@ def test_approximate_parts_find_what_their_target_promises(built: tuple[dict, Pa
 
 
 def test_each_part_is_the_index_of_its_images_alone(
-    built: tuple[dict, Path, np.ndarray], tmp_path: Path
+    built: tuple[dict[str, Any], Path, np.ndarray], tmp_path: Path
 ) -> None:
     """Byte for byte, and a ZIP archive that any tool opens; but codes of a flat index are learned once."""
     chosen, path, vectors = built
@@ -190,7 +193,7 @@ def test_parts_follow_from_the_images_alone_whatever_the_batches(tmp_path: Path)
 @pytest.mark.parametrize(
     "chosen", [{"index": "hnsw"}, {"index": "ivf"}, {"index": "flat", "storage": "int8"}]
 )
-def test_parts_of_one_image(chosen: dict, tmp_path: Path) -> None:
+def test_parts_of_one_image(chosen: dict[str, Any], tmp_path: Path) -> None:
     vectors = clustered(5)
     parted_build.build_file(tmp_path / "x", Index(**chosen), gallery(vectors, "l2", 2), 10, "", 1)
     file = index_file.open_file(tmp_path / "x", "l2", 5, 1)

@@ -76,7 +76,7 @@ def test_junk_is_taken_out_and_the_depth_is_kept() -> None:
         ({"retrieve": {"depth": 500}, "score": {"cutoffs": [1, 1000]}}, 24),  # all there is
     ],
 )
-def test_rankings_are_deep_enough_for_every_metric(settings: dict, depth: int) -> None:
+def test_rankings_are_deep_enough_for_every_metric(settings: dict[str, Any], depth: int) -> None:
     prepare(clustered(4, 2, 6, noise=1), **settings)
     assert search("row").positions.shape == (8, depth)
     assert files.read_json(paths.costs("retrieve", "row"))["k"] == depth
@@ -98,7 +98,7 @@ def test_the_same_embeddings_give_the_same_bytes() -> None:
 
 
 @pytest.mark.parametrize("search_settings", [{"index": "flat"}, {"index": "flat", "storage": "int8"}])
-def test_a_gallery_in_parts_is_ranked_as_in_one_piece(search_settings: dict) -> None:
+def test_a_gallery_in_parts_is_ranked_as_in_one_piece(search_settings: dict[str, Any]) -> None:
     """Neither the index of float32 vectors nor any ranking differs, junk and ties included."""
     images = [*clustered(5, 2, 9, noise=1), *(Image(f"t{i}", "gallery", "t", [1] * 16) for i in range(20))]
     junk = [("0/0", f"t{i}", -1) for i in range(0, 20, 3)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import faiss
@@ -40,7 +40,7 @@ def built(metric: exact.Metric, gallery: np.ndarray, batch: int = 7) -> faiss.In
 
 def nearest(
     metric: exact.Metric, queries: np.ndarray, gallery: np.ndarray, k: int, excluded: np.ndarray = NONE
-) -> tuple:
+) -> tuple[np.ndarray, ...]:
     prepared = exact.prepare(metric, [str(i) for i in range(len(queries))], queries, "here")
     return exact.nearest(built(metric, gallery), prepared, k, excluded)
 
@@ -117,7 +117,7 @@ def near_ties(rows: int, dim: int, seed: int) -> np.ndarray:
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("make", [near_ties, vectors])
 def test_threads_and_chunks_decide_nothing(
-    metric: exact.Metric, make, monkeypatch: pytest.MonkeyPatch
+    metric: exact.Metric, make: Callable[..., np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queries, gallery = make(60, 257, 5), make(3_000, 257, 6)
     results = []

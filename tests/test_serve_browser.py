@@ -13,7 +13,7 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from tests.support import served
-from tests.support.browser import WebDriver, browser, console, emulate, requests  # noqa: F401  (browser is a fixture)
+from tests.support.browser import WebDriver, browser, console, emulate, requests  # noqa: F401  (browser is a fixture)  # pyright: ignore[reportUnusedImport]
 
 pytestmark = pytest.mark.slow
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pickle
 import struct
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -117,8 +119,8 @@ def test_a_damaged_file_is_told(tmp_path: Path, content: bytes, suffix: str) -> 
     "wrap", [lambda t: {"state_dict": t, "epoch": 3}, lambda t: {"model": {"model_state_dict": t}}]
 )
 def test_wrappings_and_data_parallel_s_prefix_are_taken_off(
-    tmp_path: Path, tensors: dict[str, torch.Tensor], wrap
-) -> None:  # type: ignore[no-untyped-def]
+    tmp_path: Path, tensors: dict[str, torch.Tensor], wrap: Callable[..., Any]
+) -> None:
     torch.save(wrap({f"module.{name}": tensor for name, tensor in tensors.items()}), tmp_path / "a.pth")
     read = weights.read(tmp_path / "a.pth", weights.digest(tmp_path / "a.pth"))
     assert weights.assign(module := network(), read.tensors) == []

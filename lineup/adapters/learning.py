@@ -57,7 +57,7 @@ class _Change(nn.Module):
 
     def __init__(self, start: torch.Tensor) -> None:
         super().__init__()
-        self.register_buffer("start", start)
+        self.start = nn.Buffer(start)
         self.change = nn.Parameter(torch.zeros_like(start))
 
     def forward(self, _: torch.Tensor) -> torch.Tensor:

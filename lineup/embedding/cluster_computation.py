@@ -51,7 +51,7 @@ _LEAST_SHARE_USED = 0.9
 _IMAGE_ID = re.compile("^image_id ([0-9a-f]{64})")
 
 
-def compute(job: EmbedJob, embed: Embed, progress: tqdm) -> None:
+def compute(job: EmbedJob, embed: Embed, progress: tqdm[Any]) -> None:
     """Computes all vectors that are missing.
 
     Raises:
@@ -139,7 +139,7 @@ def work_for(
     )
 
 
-def _round(ray: Any, job: EmbedJob, work: Work, crew: Crew, missing: int, progress: tqdm) -> str:
+def _round(ray: Any, job: EmbedJob, work: Work, crew: Crew, missing: int, progress: tqdm[Any]) -> str:
     """Sends all missing photos out, and caches what comes back.
 
     Returns:
@@ -162,7 +162,7 @@ def _round(ray: Any, job: EmbedJob, work: Work, crew: Crew, missing: int, progre
     return ""
 
 
-def _take(job: EmbedJob, row: dict[str, Any], progress: tqdm) -> None:
+def _take(job: EmbedJob, row: dict[str, Any], progress: tqdm[Any]) -> None:
     """Caches the vectors of a row of cluster_worker.VECTORS. UserError if it reports a fault."""
     keys = np.frombuffer(row["keys"], "S32")
     if len(keys):
@@ -170,7 +170,8 @@ def _take(job: EmbedJob, row: dict[str, Any], progress: tqdm) -> None:
         progress.update(len(keys))
     if row["fault"]:
         # The worker has no manifest, which names the photo's file.
-        raise UserError(_IMAGE_ID.sub(lambda match: inference._named(match[1]), row["fault"]))
+        named = inference._named  # pyright: ignore[reportPrivateUsage]
+        raise UserError(_IMAGE_ID.sub(lambda match: named(match[1]), row["fault"]))
 
 
 def _vectors(ray: Any, job: EmbedJob, work: Work, crew: Crew, missing: int) -> Generator[pa.Table]:

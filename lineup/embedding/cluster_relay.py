@@ -10,7 +10,7 @@ import queue
 import threading
 from collections.abc import Generator, Iterator
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 
@@ -67,7 +67,7 @@ def read_relayed(_: pa.Table, relay: Any) -> Iterator[pa.Table]:
     """The rows of cluster_worker.PHOTOS that reach the relay."""
     import ray
 
-    while (photos := ray.get(relay.photos.remote())) is not None:
+    while (photos := cast(Any, ray.get(relay.photos.remote()))) is not None:
         yield photos
 
 

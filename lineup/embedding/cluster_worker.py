@@ -152,8 +152,8 @@ class Worker:
         parts = []
         for part in _parts(photos, self._network.shape):
             pixels = [(image[0], inference.decoded(image, self._network.transform)) for image in part]
-            parts.append(inference._forward(self._network, pixels))
-        return inference._joined(parts)
+            parts.append(inference._forward(self._network, pixels))  # pyright: ignore[reportPrivateUsage]
+        return inference._joined(parts)  # pyright: ignore[reportPrivateUsage]
 
     def _singly(self, photos: list[EncodedImage]) -> Iterator[Batch]:
         attempts = self._work.attempts

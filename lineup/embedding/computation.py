@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -76,7 +77,7 @@ def compute(job: EmbedJob, embed: Embed, measured: int = MEASURED_IMAGES) -> Emb
     return EmbedStats(job.images, job.missing, images, seconds)
 
 
-def _compute_on_cluster(job: EmbedJob, embed: Embed, progress: tqdm) -> None:
+def _compute_on_cluster(job: EmbedJob, embed: Embed, progress: tqdm[Any]) -> None:
     from lineup.embedding import cluster_computation  # It is needed on a cluster alone.
 
     cluster_computation.compute(job, embed, progress)
@@ -111,7 +112,7 @@ def _measure(batches: Iterable[int]) -> tuple[int, float]:
 class _Computation:
     """One pass over the images whose vectors are missing."""
 
-    def __init__(self, job: EmbedJob, network: Network, batch_size: int, progress: tqdm) -> None:
+    def __init__(self, job: EmbedJob, network: Network, batch_size: int, progress: tqdm[Any]) -> None:
         self._job, self._network, self._batch_size, self._progress = job, network, batch_size, progress
         self._keys: dict[str, bytes] = {}  # the cache key of each image that was read and has no vector yet
         self._images = self._read()

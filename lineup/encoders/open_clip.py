@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import open_clip
 import torch
 from open_clip.factory import load_checkpoint
-from open_clip.model import _build_text_tower, _build_vision_tower
+from open_clip.model import _build_text_tower, _build_vision_tower  # pyright: ignore[reportPrivateUsage]
 from open_clip.tokenizer import HFTokenizer
 from open_clip.transform import PreprocessCfg, image_transform_v2, merge_preprocess_dict
 from torch import nn
@@ -288,7 +288,7 @@ def _tagged(spec: EncoderSettings, config: JsonObject, tag: str) -> _Checkpoint:
         tags = open_clip.list_pretrained_tags_by_model(spec.name)
         raise UserError(f"weights: open_clip has no '{tag}' for {spec.name}{suggest(tag, tags)}")
     _check_activation(spec, tag, listed, config)
-    repository, _, file = listed["hf_hub"].rpartition("/")
+    repository, _, file = listed["hf_hub"].rpartition("/")  # pyright: ignore[reportAttributeAccessIssue]
     if not repository:
         raise UserError(
             f"weights: {tag} of {spec.name} is on no hub but {listed['url']}; "

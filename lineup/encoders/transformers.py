@@ -396,7 +396,7 @@ def _without_pooler(config: PreTrainedConfig, pooling: str | None) -> dict[str, 
 
 def _model_class(config: PreTrainedConfig) -> Any:
     classes = transformers.MODEL_MAPPING[type(config)]
-    return classes[0] if isinstance(classes, (tuple, list)) else classes
+    return classes[0] if isinstance(classes, (tuple, list)) else classes  # pyright: ignore
 
 
 def _interpolates(model: PreTrainedModel, dual: bool) -> bool:
@@ -425,7 +425,7 @@ def _keep_submodules(model: PreTrainedModel, parts: list[str]) -> None:
     """
     for name in [name for name, _ in model.named_children() if name not in parts]:
         delattr(model, name)
-    model._parameters.clear()
+    model._parameters.clear()  # pyright: ignore[reportPrivateUsage]
 
 
 def _used_submodules(model: PreTrainedModel, method: str, **inputs: Any) -> list[str]:

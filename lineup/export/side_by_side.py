@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import faiss
 import numpy as np
@@ -140,7 +141,7 @@ def remedies(collection: Collection, given: Questions) -> list[Trial]:
 
 
 def ask(
-    collection: Collection, given: Questions, k: int, settings: Settings, bar: tqdm | None = None
+    collection: Collection, given: Questions, k: int, settings: Settings, bar: tqdm[Any] | None = None
 ) -> Answers:
     """Asks one query at a time for its k nearest photos, and for as many more as rankings leave out."""
     left_out: dict[int, set[int]] = {}

@@ -39,7 +39,7 @@ def load(path: Path) -> Any:
 
 
 # The reader in Python: a pickle numbers what it repeats, and that in C makes room for any number it names.
-class _Reader(pickle._Unpickler):
+class _Reader(pickle._Unpickler):  # pyright: ignore[reportPrivateUsage]
     def __init__(self, content: bytes, path: Path) -> None:
         # Python 2 wrote the bytes of an array as text.
         super().__init__(io.BytesIO(content), encoding="latin1")

@@ -31,8 +31,12 @@ _COMPRESSIONS = {
     34712: "JPEG 2000",
     34887: "LERC",
     34892: "lossy DNG",
+    34925: "LZMA",
+    50000: "Zstandard",
+    50001: "WebP",
+    50002: "JPEG XL",
+    52546: "JPEG XL",
 }
-_COMPRESSIONS |= {34925: "LZMA", 50000: "Zstandard", 50001: "WebP", 50002: "JPEG XL", 52546: "JPEG XL"}
 _TIFF_COMPRESSION_TAG = 259
 
 

@@ -46,7 +46,7 @@ class BlobStore:
         except OSError:
             return None
         digest, content = entry[:_DIGEST_BYTES], entry[_DIGEST_BYTES:]
-        return content if hashlib.sha256(content).digest() == digest else None
+        return content if hashlib.sha256(content).digest() == bytes(digest) else None
 
     def write(self, key: str, *parts: bytes | memoryview) -> None:
         """Stores the joined parts under a key of hex digits.

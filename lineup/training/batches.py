@@ -171,7 +171,7 @@ def _with_others_first(order: Rows, taken: Rows, needed: int) -> Rows:
     return np.concatenate([order[front], order[is_behind]])
 
 
-class Batches(Dataset):
+class Batches(Dataset):  # pyright: ignore[reportMissingTypeArgument]
     """The batches of one epoch. Each follows from seed, epoch and step alone, in whichever process.
 
     Args:

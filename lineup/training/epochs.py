@@ -125,7 +125,7 @@ def _train_epoch(
     best: BestWeights,
     inputs: Inputs,
     deadline: Deadline,
-    bar: tqdm,
+    bar: tqdm,  # pyright: ignore[reportMissingTypeArgument]
 ) -> bool:
     """Trains and validates one epoch, and returns whether the deadline stopped it.
 
@@ -159,7 +159,12 @@ def _train_epoch(
 
 
 def _run_steps(
-    epoch: int, plan: Plan, trainer: Trainer, inputs: Inputs, deadline: Deadline, bar: tqdm
+    epoch: int,
+    plan: Plan,
+    trainer: Trainer,
+    inputs: Inputs,
+    deadline: Deadline,
+    bar: tqdm,  # pyright: ignore[reportMissingTypeArgument]
 ) -> Pass:
     settings, seed, steps = trainer.settings, inputs.sampling.seed, len(plan)
     # Dropout draws from this seed: what a resumed training draws must not depend on earlier epochs.

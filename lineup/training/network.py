@@ -20,7 +20,7 @@ from lineup.objectives.objective import Objective
 from lineup.settings.training import Train
 
 _IMAGES_PER_CENTRE = 3
-_BATCH_NORMS = (nn.modules.batchnorm._BatchNorm,)
+_BATCH_NORMS = (nn.modules.batchnorm._BatchNorm,)  # pyright: ignore[reportPrivateUsage]
 
 
 @dataclass(frozen=True)

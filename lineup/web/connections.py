@@ -81,7 +81,7 @@ class Connection(H11Protocol):
     def shutdown(self) -> None:
         """Ends a request whose response is not complete."""
         super().shutdown()
-        if self.cycle is not None and not self.cycle.response_complete:
+        if self.cycle is not None and not self.cycle.response_complete:  # pyright: ignore[reportUnnecessaryComparison]
             self.transport.abort()  # ends the request, as if its client had left
 
     @property
@@ -91,7 +91,7 @@ class Connection(H11Protocol):
     def _expect_more(self) -> None:
         """Sets the deadline for the client to send more; none while it waits for a response."""
         state, now = self.conn.their_state, self.loop.time()
-        entered, self._state = state is not self._state, state
+        entered, self._state = state is not self._state, state  # pyright: ignore[reportUnnecessaryComparison]
         if state is h11.IDLE and not entered:
             return  # a header has one deadline, even if its bytes come one by one
         if self._sending is not None:
@@ -139,6 +139,6 @@ class Connection(H11Protocol):
             self.transport.write(self.conn.send(event) or b"")
         self.transport.close()
         # Otherwise the app would respond once more before it learns that the client is gone.
-        if self.cycle is not None:
+        if self.cycle is not None:  # pyright: ignore[reportUnnecessaryComparison]
             self.cycle.disconnected = True
             self.cycle.message_event.set()

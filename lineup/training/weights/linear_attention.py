@@ -6,6 +6,8 @@ calls no layer for them.
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -21,10 +23,11 @@ class LinearAttention(nn.Module):
         super().__init__()
         dim = attention.embed_dim
         self.heads, self.batch_first = attention.num_heads, attention.batch_first
-        self.in_proj = nn.Linear(dim, 3 * dim, bias=attention.in_proj_bias is not None, device="meta")
+        bias = cast(nn.Parameter | None, attention.in_proj_bias)  # torch declares it as never None
+        self.in_proj = nn.Linear(dim, 3 * dim, bias=bias is not None, device="meta")
         self.in_proj.weight = attention.in_proj_weight
-        if attention.in_proj_bias is not None:
-            self.in_proj.bias = attention.in_proj_bias
+        if bias is not None:
+            self.in_proj.bias = bias
         self.out_proj: nn.Linear = attention.out_proj
 
     def forward(
@@ -61,7 +64,7 @@ def unfold(module: nn.Module) -> dict[str, nn.MultiheadAttention]:
         name: layer
         for name, layer in module.named_modules()
         if isinstance(layer, nn.MultiheadAttention)
-        and layer._qkv_same_embed_dim
+        and layer._qkv_same_embed_dim  # pyright: ignore[reportPrivateUsage]
         and layer.bias_k is None
         and not layer.add_zero_attn
         and not layer.dropout

@@ -11,15 +11,18 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from torch.nn import functional
 
 from lineup import paths
-from lineup.adapters import learning
+from lineup.adapters import learning, whitening
+from lineup.adapters.whitening import LabelStatistics
 from lineup.embedding import computation, job
 from lineup.encoders import adapter, encoder_folder, model_folder
 from lineup.encoders.adapter import Adapter
 from lineup.errors import UserError
 from lineup.settings import params as settings
 from lineup.storage import embeddings, parquet
+from lineup.training.validation import HeldOut
 from stages import embed_train, train
 from tests.support import dvc_store, project
 from tests.support import training_photos as scene
@@ -74,7 +77,9 @@ def test_a_row_learns_and_applies_its_adapter_to_the_encoder_s_cached_vectors(
     learned = adapter.load_adapter(model, encoder_folder.read_config(model))
     matrix = learned.direct.weight.numpy()
     assert not np.allclose(matrix, np.eye(len(matrix)))
-    np.testing.assert_allclose(adapted, base @ matrix.T, rtol=1e-3, atol=1e-4)
+    unit = base / np.linalg.norm(base, axis=1, keepdims=True)
+    wanted = (unit - learned.mean.numpy()) @ matrix.T
+    np.testing.assert_allclose(adapted, wanted, rtol=1e-3, atol=1e-4)
 
     network = adapter.load(model_folder.resolve(model))
     assert network.dim == adapted.shape[1] == network.config.dim
@@ -113,32 +118,78 @@ def read(folder: Path) -> np.ndarray:
 
 def test_vectors_of_a_fresh_and_an_incremental_run_have_the_same_bytes() -> None:
     generator = torch.Generator().manual_seed(0)
-    learned = Adapter(torch.randn(48, 96, generator=generator), 2)
-    torch.nn.init.normal_(learned.out.weight, generator=generator)  # type: ignore[union-attr]
+    shapes = ((48, 96), (96,), (30, 96), (48, 30))
+    direct, mean, hidden, out = (torch.randn(shape, generator=generator) for shape in shapes)
+    learned = Adapter(direct, mean, hidden, out)
     vectors = torch.randn(150, 96, generator=generator).numpy()
     at_once = adapter.apply(learned, vectors)
     one_by_one = np.concatenate([adapter.apply(learned, vectors[i : i + 1]) for i in range(len(vectors))])
     assert at_once.tobytes() == one_by_one.tobytes()
     assert adapter.apply(learned, vectors[::-1])[::-1].tobytes() == at_once.tobytes()
-    direct, hidden, out = (weight.detach().numpy() for weight in learned.parameters())
-    wanted = vectors @ direct.T + np.maximum(vectors @ hidden.T, 0) @ out.T
+    centred = vectors / np.linalg.norm(vectors, axis=1, keepdims=True) - mean.numpy()
+    wanted = centred @ direct.numpy().T + np.maximum(centred @ hidden.numpy().T, 0) @ out.numpy().T
     np.testing.assert_allclose(at_once, wanted, rtol=1e-4, atol=1e-3)
 
 
-def test_an_untrained_adapter_is_the_encoder() -> None:
-    vectors = torch.randn(9, 6, generator=torch.Generator().manual_seed(0)).numpy()
-    untrained = Adapter(learning.start_matrix(torch.from_numpy(vectors), 6), 2)
-    assert adapter.apply(untrained, vectors).tobytes() == vectors.tobytes()
+def unit_vectors(count: int, dim: int) -> torch.Tensor:
+    """Vectors that differ more in some directions than in others."""
+    generator = torch.Generator().manual_seed(0)
+    return functional.normalize(torch.randn(count, dim, generator=generator) * torch.arange(1.0, dim + 1))
 
 
-def test_fewer_dimensions_start_at_the_principal_directions() -> None:
-    vectors = torch.randn(40, 6, generator=torch.Generator().manual_seed(0)) * torch.tensor(
-        [9, 1, 7, 1, 5, 1]
+def test_a_whitening_makes_photos_of_one_label_differ_equally_in_all_directions() -> None:
+    vectors = unit_vectors(60, 6)
+    labels = torch.arange(60) % 7 - 1  # -1 is no label
+    start = LabelStatistics(vectors, labels).whitening(0)
+    whitened, rows = start(vectors).double().numpy(), labels.numpy()
+    centred = np.concatenate([group - group.mean(0) for group in (whitened[rows == n] for n in range(6))])
+    within = centred.T @ centred
+    np.testing.assert_allclose(within, np.eye(6) * within[0, 0], atol=1e-3 * within[0, 0])
+    np.testing.assert_allclose(whitened[rows >= 0].mean(0), 0, atol=1e-5)
+    assert np.square(whitened[rows >= 0]).sum(1).mean() == pytest.approx(1, abs=1e-4)
+
+
+def test_full_shrinkage_subtracts_the_mean_and_no_more() -> None:
+    vectors, labels = unit_vectors(60, 6), torch.arange(60) % 5
+    matrix = LabelStatistics(vectors, labels).whitening(1).matrix
+    torch.testing.assert_close(matrix, matrix[0, 0] * torch.eye(6))
+
+
+def test_fewer_dimensions_are_those_in_which_whitened_vectors_differ_most() -> None:
+    vectors, labels = unit_vectors(60, 6), torch.arange(60) % 5
+    statistics = LabelStatistics(vectors, labels)
+    whole = statistics.whitening(0.2)
+    (narrow,) = statistics.narrowed(whole, [3])
+    whitened = whole(vectors).double().numpy()
+    _, _, directions = np.linalg.svd(whitened, full_matrices=False)
+    wanted, narrowed = whitened @ directions[:3].T, narrow(vectors).double().numpy()
+    ratio = np.linalg.norm(narrowed) / np.linalg.norm(wanted)
+    np.testing.assert_allclose(np.abs(narrowed), np.abs(wanted) * ratio, atol=1e-4)
+
+
+def test_an_adapter_that_starts_at_no_whitening_is_the_encoder_or_its_first_principal_directions() -> None:
+    vectors = unit_vectors(40, 6)
+    whole, narrow = whitening.none(vectors, 6), whitening.none(vectors, 3)
+    assert adapter.apply(Adapter(whole.matrix, whole.mean), vectors.numpy()) == pytest.approx(
+        vectors.numpy(), abs=1e-6
     )
-    start = learning.start_matrix(vectors, 3)
     _, _, directions = np.linalg.svd(vectors.numpy(), full_matrices=False)
-    np.testing.assert_allclose(np.abs(start.numpy()), np.abs(directions[:3]), atol=1e-4)
-    assert (start.gather(1, start.abs().argmax(1, keepdim=True)) > 0).all()
+    np.testing.assert_allclose(np.abs(narrow.matrix.numpy()), np.abs(directions[:3]), atol=1e-4)
+
+
+def test_the_start_is_the_one_that_held_out_labels_prefer() -> None:
+    """Labels differ in the last direction alone, which is the shortest one: only a whitening finds it."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(240) % 24
+    noise = torch.randn(240, 8, generator=generator) * torch.tensor([1.0] * 7 + [0.002])
+    vectors = noise + torch.eye(8)[7] * labels[:, None] * 0.02
+    held = labels >= 12
+    unit = functional.normalize(vectors)
+    held_out = HeldOut(labels[held].numpy(), may_choose=True)
+    start = learning.choose_start(unit[~held], labels[~held], unit[held], held_out, 8)
+    assert start.name.startswith("whitening")
+    no_labels = HeldOut(np.full(int(held.sum()), -1), may_choose=True)
+    assert learning.choose_start(unit[~held], labels[~held], unit[held], no_labels, 8).name.startswith("none")
 
 
 @pytest.mark.parametrize(

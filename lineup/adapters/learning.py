@@ -6,6 +6,7 @@ checkpoints: one that was interrupted starts again.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,8 +17,10 @@ from torch import nn
 from torch.nn import functional
 
 from lineup import machine
+from lineup.adapters import whitening
+from lineup.adapters.whitening import LabelStatistics, Start
 from lineup.encoders.adapter import Adapter as AdapterNetwork
-from lineup.encoders.adapter import Vectors
+from lineup.encoders.adapter import Vectors, linear
 from lineup.encoders.encoder_config import EncoderConfig
 from lineup.errors import UserError
 from lineup.objectives.objective import Context, Objective, load_objective
@@ -30,6 +33,10 @@ from lineup.training.deadline import Deadline
 from lineup.training.notes import log_epoch, log_images_never_drawn, note, warn_if_validation_cannot_choose
 from lineup.training.trainer import choose_device
 from lineup.training.validation import PERFECT_SCORE, HeldOut, retrieval_score
+
+_SHRINKAGES = (0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 1.0)
+_PARTS_OF_DIM = (1, 2, 4, 8)  # a smaller vector is chosen only if it is better
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -94,54 +101,91 @@ def train(
         )
     parts = data.split(manifest, settings, row.needs, seed)
     assert parts.labels is not None
-    torch.manual_seed(seed)
     torch.use_deterministic_algorithms(True, warn_only=True)
     device = choose_device(settings.device)
     unit = functional.normalize(torch.from_numpy(vectors))
-    adapter = AdapterNetwork(start_matrix(unit[parts.train], settings.dim or config.dim), row.layers)
-    objective = load_objective(row.name).build(
-        row, Context(settings.dim or config.dim, parts.names, config, None)
-    )
-    training = _Training(settings, adapter, objective, unit[parts.train].to(device), device)
     held_out = HeldOut(manifest.labels[parts.validation], may_choose=True)
+    learned_from, validation = unit[parts.train], unit[parts.validation]
+    start = choose_start(learned_from, torch.from_numpy(parts.labels), validation, held_out, settings.dim)
+    torch.manual_seed(seed)
+    dim = len(start.matrix)
+    layers = _Layers(dim, row.layers)
+    objective = load_objective(row.name).build(row, Context(dim, parts.names, config, None))
+    training = _Training(settings, layers, objective, start(learned_from).to(device), device)
     sampling = Sampling(parts.labels, len(parts.train), settings, seed)
     progress = Progress()
     best = BestWeights(progress, held_out.may_choose)
-    stopped = _train_epochs(
-        training, progress, best, sampling, held_out, unit[parts.validation].numpy(), deadline
-    )
+    stopped = _train_epochs(training, progress, best, sampling, held_out, start(validation).numpy(), deadline)
     remark = note(progress, settings, stopped, held_out.fault)
-    return Learned(training.finish(best), progress, remark, _device_name(device))
+    return Learned(training.finish(best).after(start), progress, remark, _device_name(device))
 
 
-def start_matrix(vectors: torch.Tensor, dim: int) -> torch.Tensor:
-    """Where an adapter starts: the identity, or the projection to the vectors' first principal directions.
-
-    The directions are those of the vectors themselves, not of their differences from the mean, so that
-    cosines change as little as possible.
+def choose_start(
+    vectors: torch.Tensor,
+    labels: torch.Tensor,
+    validation: torch.Tensor,
+    held_out: HeldOut,
+    dim: int | None,
+) -> Start:
+    """Where an adapter starts: at the encoder or at a whitening, whichever is best for held-out labels.
 
     Args:
-        vectors: float32 [N, D].
-        dim: at most D.
-    Returns:
-        float32 [dim, D].
+        vectors: float32 [N, D], of length 1, to learn the whitening from.
+        labels: int64 [N].
+        validation: float32 [M, D], of length 1.
+        held_out: their labels.
+        dim: at most D; None leaves it to the held-out labels, too.
     """
-    if dim == vectors.shape[1]:
-        return torch.eye(dim)
-    wide = vectors.double()
-    _, directions = torch.linalg.eigh(wide.T @ wide)  # [D, D], one in each column, the first one last
-    chosen = directions.flip(1)[:, :dim].T
-    largest = chosen.abs().argmax(dim=1, keepdim=True)
-    return (chosen * chosen.gather(1, largest).sign()).float()  # the sign of an eigenvector is arbitrary
+
+    def score(start: Start) -> float:
+        images = start(validation)[:, :, None, None].numpy()
+        value = retrieval_score(nn.Flatten(), images, held_out.labels, torch.device("cpu"))
+        assert value is not None
+        log.info("start: %s: map_at_r of held-out labels %.4f", start.name, value)
+        return value
+
+    encoder = whitening.none(vectors, dim or vectors.shape[1])
+    if held_out.fault:
+        return encoder
+    statistics = LabelStatistics(vectors, labels)
+    best = max((statistics.whitening(shrinkage) for shrinkage in _SHRINKAGES), key=score)
+    dims = [dim] if dim else [vectors.shape[1] // part for part in _PARTS_OF_DIM]
+    return max([encoder, *statistics.narrowed(best, dims)], key=score)
+
+
+class _Layers(nn.Module):
+    """The adapter after its start: (I + C) z, and with a second layer (I + C) z + V relu(U z).
+
+    V starts at 0, so that untrained layers change nothing: [B, dim] -> [B, dim].
+    """
+
+    def __init__(self, dim: int, layers: int) -> None:
+        super().__init__()
+        self.direct = linear(torch.eye(dim))
+        self.hidden = nn.Linear(dim, dim, bias=False) if layers == 2 else None
+        self.out = linear(torch.zeros(dim, dim)) if layers == 2 else None
+
+    def forward(self, vectors: torch.Tensor) -> torch.Tensor:
+        adapted = self.direct(vectors)
+        if self.hidden is not None and self.out is not None:
+            adapted = adapted + self.out(torch.relu(self.hidden(vectors)))
+        return adapted
+
+    def after(self, start: Start) -> AdapterNetwork:
+        """The start and these layers as one adapter."""
+        direct = self.direct.weight @ start.matrix
+        if self.hidden is None or self.out is None:
+            return AdapterNetwork(direct, start.mean)
+        return AdapterNetwork(direct, start.mean, self.hidden.weight @ start.matrix, self.out.weight)
 
 
 class _Training:
-    """An adapter and all that a step of its training changes."""
+    """The layers of an adapter and all that a step of their training changes."""
 
     def __init__(
         self,
         settings: Train,
-        adapter: AdapterNetwork,
+        adapter: _Layers,
         objective: Objective,
         vectors: torch.Tensor,
         device: torch.device,
@@ -182,8 +226,8 @@ class _Training:
         self.optimiser.step()
         return loss.item(), length.item()
 
-    def finish(self, best: BestWeights) -> AdapterNetwork:
-        """The adapter with its best weights, as plain linear layers on the CPU."""
+    def finish(self, best: BestWeights) -> _Layers:
+        """The layers with their best weights, plain and on the CPU."""
         self.on_images.load_state_dict(best.tensors)
         for layer in self.adapter.modules():
             if nn.utils.parametrize.is_parametrized(layer):
@@ -212,6 +256,7 @@ def _train_epochs(
     progress.log.append(Epoch(0, None, score(), 0.0, 0.0, 0.0, 0.0, deadline.seconds()))
     log_epoch(progress.log[0])
     warn_if_validation_cannot_choose(progress, settings, held_out)
+    best.keep(0, training.on_images)  # A whitening may be better than any layers after it.
     stopped = False
     for number in range(1, settings.epochs + 1):
         started, plan = time.monotonic(), sampling.epoch(number)
@@ -241,8 +286,6 @@ def _train_epochs(
         if _out_of_patience(progress, settings.patience):
             break
     progress.seconds, progress.finished = deadline.seconds(), not stopped
-    if not best.tensors:
-        best.keep(0, training.on_images)
     log_images_never_drawn(progress, sampling.count, stopped)
     return stopped
 

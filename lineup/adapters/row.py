@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from lineup import paths
-from lineup.adapters import learning
+from lineup.adapters import learning, whitening
 from lineup.adapters.learning import Learned
 from lineup.embedding import computation, job, vector_cache
 from lineup.embedding.job import EmbedJob
+from lineup.encoders import adapter
 from lineup.encoders.adapter import Vectors
 from lineup.encoders.encoder_config import JsonObject, read_config
 from lineup.fingerprint import code_digest
@@ -47,7 +48,9 @@ def train(
         "settings": settings.model_dump(mode="json", exclude=_DECIDING_NOTHING),
         "seed": params.seed,
         "images": manifest.digest(),
-        "code": code_digest(Path(__file__), Path(learning.__file__)),
+        "code": code_digest(
+            *(Path(str(module.__file__)) for module in (adapter, learning, whitening)), Path(__file__)
+        ),
         "best_epoch": learned.progress.best_epoch,
     }
 

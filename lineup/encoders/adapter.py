@@ -17,6 +17,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.nn import functional
 
 from lineup.encoders import encoder_folder, model_folder
 from lineup.encoders.encoder import Encoder
@@ -31,32 +32,42 @@ _ROWS_PER_PRODUCT = 64
 
 
 class Adapter(nn.Module):
-    """W x, and with a second layer W x + V relu(U x): [B, in_dim] -> [B, dim].
-
-    Without biases, a longer vector of the same direction keeps its direction. So what is learned from unit
-    vectors holds for the encoder's own.
+    """W z, and with a second layer W z + V relu(U z), of z = x / |x| - mean: [B, in_dim] -> [B, dim].
 
     Args:
-        start: W before training, float32 [dim, in_dim].
-        layers: 1 or 2. V starts at 0, so that an untrained adapter is `start` alone.
+        direct: W, float32 [dim, in_dim].
+        mean: float32 [in_dim].
+        hidden: U, float32 [hidden_dim, in_dim]; None for one layer.
+        out: V, float32 [dim, hidden_dim].
     """
 
-    def __init__(self, start: torch.Tensor, layers: int) -> None:
+    def __init__(
+        self,
+        direct: torch.Tensor,
+        mean: torch.Tensor,
+        hidden: torch.Tensor | None = None,
+        out: torch.Tensor | None = None,
+    ) -> None:
         super().__init__()
-        dim, in_dim = start.shape
-        self.direct = nn.Linear(in_dim, dim, bias=False)
-        self.direct.weight.data.copy_(start)
-        self.hidden = nn.Linear(in_dim, in_dim, bias=False) if layers == 2 else None
-        self.out = nn.Linear(in_dim, dim, bias=False) if layers == 2 else None
-        if self.out is not None:
-            nn.init.zeros_(self.out.weight)
+        self.mean = nn.Buffer(mean.clone())
+        self.direct = linear(direct)
+        self.hidden = None if hidden is None else linear(hidden)
+        self.out = None if out is None else linear(out)
 
     def forward(self, vectors: torch.Tensor) -> torch.Tensor:
         """[B, in_dim] -> [B, dim]."""
-        adapted = self.direct(vectors)
+        centred = functional.normalize(vectors) - self.mean
+        adapted = self.direct(centred)
         if self.hidden is not None and self.out is not None:
-            adapted = adapted + self.out(torch.relu(self.hidden(vectors)))
+            adapted = adapted + self.out(torch.relu(self.hidden(centred)))
         return adapted
+
+
+def linear(weight: torch.Tensor) -> nn.Linear:
+    """The layer x -> weight x."""
+    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
+    layer.weight.data.copy_(weight)
+    return layer
 
 
 def save(model: Path, weights: Path, adapter: Adapter, trained: JsonObject, log: str) -> None:
@@ -111,8 +122,8 @@ def load_adapter(folder: Path, config: EncoderConfig) -> Adapter:
         )
     try:
         tensors = load_file(file)
-        adapter = Adapter(tensors["direct.weight"], 2 if "out.weight" in tensors else 1)
-        adapter.load_state_dict(tensors)
+        hidden, out = tensors.get("hidden.weight"), tensors.get("out.weight")
+        adapter = Adapter(tensors["direct.weight"], tensors["mean"], hidden, out)
     except (KeyError, RuntimeError, SafetensorError):
         raise UserError(f"{file}: is damaged; {files.REPAIR}") from None
     return adapter.eval().requires_grad_(False)

@@ -334,7 +334,7 @@ class Adapter(_TrainedObjective):
 
     LOOP: ClassVar[dict[str, Any]] = {
         "epochs": 24,
-        "learning_rate": 1e-3,
+        "learning_rate": 3e-4,
         "backbone_lr_scale": 1.0,
         "weight_decay": 0.01,
         "images_per_epoch": None,

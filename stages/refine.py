@@ -1,7 +1,7 @@
 """refine@row: a ranking made of what other rows computed; it embeds nothing.
 
 Besides the ranking it writes the row's folder of embeddings and what the method learned. Both folders exist
-for every refinement, and are empty where the method makes no vectors, or learns nothing.
+for every refinement, and say so where the method makes no vectors, or learns nothing.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def learn(row: str, method: Refinement[Any], source: Gallery | None, depth: int)
         write_vectors(row, folder, source, learned)
         searched = gallery.open_gallery(paths.embeddings(row), source.metric)
     else:
-        files.replace_atomically(paths.embeddings(row), Path.mkdir)
+        files.write_nothing(paths.embeddings(row))
     refinements.save_learned(paths.refinement(row), learned, row, folder, searched)
     return learned
 

@@ -146,7 +146,9 @@ def _fingerprint(row: str, folder: Path, params: Params) -> str:
     if row not in params.refinements:
         return fingerprint(made)
     learned = [
-        path for path in sorted(paths.refinement(row).iterdir()) if path.name != refinements.INDEX_FILE
+        path
+        for path in sorted(paths.refinement(row).iterdir())
+        if path.name not in (refinements.INDEX_FILE, files.NOTHING_FILE)
     ]
     digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in learned]
     settings = params.refinements[row].model_dump(mode="json", by_alias=True)

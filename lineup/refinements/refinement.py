@@ -188,20 +188,22 @@ def metric_of(row: str, params: Params) -> Metric:
 def save_learned(
     folder: Path, learned: LearnedSpace | None, row: str, source: Path, gallery: Gallery | None
 ) -> None:
-    """Writes what a row has learned, and its index; the folder stays empty where it is nothing.
+    """Writes what a row has learned, and its index; the folder says so where it is nothing.
 
     Args:
         source: the folder of embeddings that it was learned from.
         gallery: what `LearnedSpace.save_index` takes.
     """
+    if learned is None:
+        files.write_nothing(folder)
+        return
+    assert gallery is not None, "what learns has vectors to learn from"
 
     def write(temporary: Path) -> None:
         temporary.mkdir()
-        if learned is not None:
-            assert gallery is not None, "what learns has vectors to learn from"
-            learned.save(temporary)
-            learned.save_index(temporary / INDEX_FILE, gallery)
-            files.write_json(temporary / SOURCE_FILE, _learned_from(row, source))
+        learned.save(temporary)
+        learned.save_index(temporary / INDEX_FILE, gallery)
+        files.write_json(temporary / SOURCE_FILE, _learned_from(row, source))
 
     files.replace_atomically(folder, write)
 

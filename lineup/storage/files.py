@@ -18,6 +18,7 @@ from lineup.errors import UserError, naming
 # A folder of the local cache that was used within this time is never removed: a run may still need it.
 IN_USE_SECONDS = 24 * 3600
 
+NOTHING_FILE = "nothing.txt"
 # What to do about a damaged result.
 REPAIR = "run `dvc checkout --force`, or `dvc repro` once it's removed"
 
@@ -52,6 +53,16 @@ def replace_atomically(path: Path, write: Callable[[Path], object]) -> None:
         with suppress(OSError):  # A disk that fails has raised above; the next run removes what is left.
             _remove(temporary)
             _remove(former)
+
+
+def write_nothing(folder: Path) -> None:
+    """Creates or replaces a folder without results, whose only file says so, as DVC warns of empty folders."""
+
+    def write(temporary: Path) -> None:
+        temporary.mkdir()
+        (temporary / NOTHING_FILE).write_text("This row has no results of this kind.\n", encoding="utf-8")
+
+    replace_atomically(folder, write)
 
 
 def mark_used(folder: Path) -> None:

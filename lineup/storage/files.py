@@ -56,7 +56,7 @@ def replace_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def write_nothing(folder: Path) -> None:
-    """Creates or replaces a folder without results, whose only file says so, as DVC warns of empty folders."""
+    """Creates or replaces a folder without results; its only file says so, as DVC warns of empty folders."""
 
     def write(temporary: Path) -> None:
         temporary.mkdir()

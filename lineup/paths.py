@@ -16,6 +16,7 @@ def _local_cache(folder: Path) -> Path:
     return Path(".cache")
 
 
+CODE = Path("data/code")  # digests of the code that stages depend on
 PARAMS = Path("params.yaml")
 PRICES = Path("prices.yaml")
 RAW = Path("data/raw")

@@ -14,9 +14,11 @@ import grimp
 import pytest
 import yaml
 
-from lineup import paths
+from lineup import paths, source_code
+from lineup.errors import UserError
 from lineup.settings.params import NEEDED, Params
-from tests.support.project import ROOT, run, write_params
+from stages import code
+from tests.support.project import ROOT, run, tree, write_params
 
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 
@@ -41,6 +43,7 @@ def params_of(stage: str) -> list[str]:
 
 KEY = "${key}"
 OUTS = {
+    "code": {paths.CODE},
     "preprocess": {
         paths.manifest("train"),
         paths.images("train"),
@@ -104,88 +107,81 @@ def test_deps_exist_or_are_outs(stage: str) -> None:
     }
     folders_in_git = {"metrics/rows", "metrics/queries", "metrics/latency"}  # the only folders that join rows
     for dep in block(stage)["deps"]:
-        if dep == paths.RAW.as_posix() or dep in all_outs or dep in folders_in_git:
+        written = dep in all_outs or dep in folders_in_git or dep.startswith(f"{paths.CODE}/")
+        if dep == paths.RAW.as_posix() or written:
             continue
-        pattern = (
-            dep.replace("${item.encoder.library}", "*")
-            .replace("${item.objective.name}", "*")
-            .replace("${item.method}", "*")
+        assert (ROOT / dep).exists(), (
+            f"{stage} depends on {dep}, which no stage writes and which is not in git"
         )
-        files = list(ROOT.glob(pattern))
-        assert files, f"{stage} depends on {dep}, which no stage writes and which is not in git"
-        assert all(file.is_file() for file in files), f"{stage} depends on {dep}: never a folder of code"
+        assert (ROOT / dep).is_file() or stage == "code", (
+            f"{stage} depends on {dep}: only code reads folders of code"
+        )
 
 
-# What a stage imports and yet doesn't depend on. params and storage would run everything, trainings too, at
-# each new message: a default or a layout of files that changes there is for CHANGELOG to tell, with `dvc
-# repro --force`.
-DECIDES_NOTHING = {
-    "lineup.cli",
-    "lineup.cluster",
-    "lineup.embedding.attempts",
-    "lineup.embedding.cluster_computation",
-    "lineup.embedding.cluster_relay",
-    "lineup.embedding.cluster_stream",
-    "lineup.embedding.cluster_worker",
-    "lineup.embedding.dvc_cache",
-    "lineup.embedding.pixel_cache",
-    "lineup.embedding.vector_cache",
-    "lineup.encoders.model_folder",
-    "lineup.errors",
-    "lineup.fingerprint",
-    "lineup.launch",
-    "lineup.locks",
-    "lineup.machine",
-    "lineup.paths",
-    "lineup.photos.cluster_scan",
-    "lineup.photos.image_reasons",  # but problems.csv, whose stage names it
-    "lineup.settings.params",
-    "lineup.settings.prepared_size",
-    "lineup.settings.schema",
-    "lineup.settings.yaml_file",
-    "lineup.storage.blobs",
-    "lineup.storage.csv_files",
-    "lineup.storage.dvc_objects",
-    "lineup.storage.embeddings",
-    "lineup.storage.files",
-    "lineup.storage.parquet",
-    "lineup.storage.rankings",
-    "lineup.storage.schemas",
-    "lineup.text_encoding",
-}
-# Imported to check params.yaml.
-OF_PARAMS = {f"lineup.settings.{name}" for name in ("search", "training", "refinement")}
-IMPORTS_ALONE = {  # imported, but for what this stage doesn't do
-    "fetch": OF_PARAMS,
-    "train": {"lineup.settings.search", "lineup.settings.refinement", "lineup.objectives.none"},
-    "embed": OF_PARAMS,
-    "index": OF_PARAMS - {"lineup.settings.search"},
-    "retrieve": OF_PARAMS,
-    "refine": {"lineup.settings.training"},
-    "score": OF_PARAMS,
-    "score_refined": OF_PARAMS,
-    "preprocess": OF_PARAMS | {"lineup.settings.label_share", "lineup.settings.training_photos"},
-    "latency": OF_PARAMS - {"lineup.settings.search"},
-    "slices": OF_PARAMS,
-    "compare": OF_PARAMS,
-    "embed_train": OF_PARAMS,
-    "near_copies": OF_PARAMS,
-    "export": {"lineup.settings.training"},
-    "map": OF_PARAMS,
-}
+def test_every_stage_depends_on_the_digests_of_its_own_code() -> None:
+    used = {dep for stage in DVC for dep in block(stage)["deps"] if dep.startswith(f"{paths.CODE}/")}
+    of_stages = {f"{paths.CODE}/{name}.json" for name in code.STAGES}
+    of_plugins = {
+        f"{paths.CODE}/encoders/${{item.encoder.library}}.json",
+        f"{paths.CODE}/objectives/${{item.objective.name}}.json",
+        f"{paths.CODE}/refinements/${{item.method}}.json",
+    }
+    assert used == of_stages | of_plugins
+    for stage in DVC.keys() - {
+        "code",
+        "latency_refined",
+    }:  # whose code is that of the rows that it is made of
+        (own,) = {*block(stage)["deps"]} & of_stages
+        module = block(stage)["cmd"].split()[2]
+        assert module in code.STAGES[Path(own).stem].modules(), stage
 
 
-@pytest.mark.parametrize("stage", IMPORTS_ALONE)
-def test_a_stage_depends_on_all_code_that_decides_its_results(stage: str) -> None:
-    imports = grimp.build_graph("lineup", "stages", exclude_type_checking_imports=True, cache_dir=None)
-    folders = {
-        module for module in imports.modules if imports.find_children(module)
-    }  # whose __init__.py is a docstring
-    used = imports.find_upstream_modules(block(stage)["cmd"].split()[2]) - folders
-    named = {dep.removesuffix(".py").replace("/", ".") for dep in block(stage)["deps"]}
-    alone = IMPORTS_ALONE[stage]
-    assert alone <= used, "an exception that isn't needed any more"
-    assert used - named - alone - DECIDES_NOTHING == set()
+@pytest.fixture(scope="module")
+def import_graph() -> grimp.ImportGraph:
+    return grimp.build_graph("lineup", "stages", exclude_type_checking_imports=True, cache_dir=None)
+
+
+@pytest.mark.parametrize(
+    "name", [*code.STAGES, "encoders/timm", "objectives/adapter", "refinements/quantise"]
+)
+def test_the_code_of_a_stage_is_all_that_it_imports(name: str, import_graph: grimp.ImportGraph) -> None:
+    stage = (code.STAGES | code.plugins())[name]
+    packages = {module for module in import_graph.modules if import_graph.find_children(module)}
+    upstream = {*stage.roots}.union(*map(import_graph.find_upstream_modules, stage.roots)) - packages
+    assert stage.modules() == upstream - code.DECIDES_NOTHING | {*stage.alone, *stage.too}
+    assert {*stage.too} <= upstream & code.DECIDES_NOTHING, "an exception that isn't needed any more"
+
+
+def test_what_decides_nothing_is_imported_by_some_stage(import_graph: grimp.ImportGraph) -> None:
+    roots = {root for stage in code.STAGES.values() for root in stage.roots}
+    assert set().union(*map(import_graph.find_upstream_modules, roots)) >= code.DECIDES_NOTHING
+
+
+def test_a_comment_changes_no_digest_and_a_constant_those_of_its_stages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("lineup", "stages"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy2(ROOT / "params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "lineup/search/near_copies.py"
+
+    def digests() -> dict[str, bytes]:
+        code._digest.cache_clear()
+        source_code.imports.cache_clear()
+        code.main([])
+        return tree(paths.CODE)
+
+    first = digests()
+    text = file.read_text(encoding="utf-8")
+    file.write_text(text.replace('"""', '"""Said otherwise: ', 1) + "\n# A comment.\n", encoding="utf-8")
+    assert digests() == first
+    file.write_text(text + "\nLIMIT = 3\n", encoding="utf-8")
+    second = digests()
+    assert {name for name in first if second[name] != first[name]} == {"near_copies.json"}
+    file.write_text("def broken(:\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"^lineup/search/near_copies\.py: line 1: is not valid Python"):
+        digests()
 
 
 @pytest.mark.parametrize("stage", DVC)
@@ -253,9 +249,10 @@ def test_every_settings_file_has_the_sections_that_stages_depend_on(file: Path) 
 
 @pytest.fixture(scope="module")
 def printed_diagram(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """What `dvc dag` prints for dvc.yaml and settings with a row of each kind.
+    """What `dvc dag` prints for dvc.yaml and settings with a row of each kind, without `code`.
 
-    The settings of this checkout may lack a kind, and its stages with it.
+    The settings of this checkout may lack a kind, and its stages with it. An arrow from `code` to every stage
+    would say nothing.
     """
     folder = tmp_path_factory.mktemp("diagram")
     shutil.copy2(ROOT / "dvc.yaml", folder / "dvc.yaml")
@@ -263,7 +260,9 @@ def printed_diagram(tmp_path_factory: pytest.TempPathFactory) -> str:
     fusion = {"from": "resnet18", "with": "resnet50", "method": "reciprocal_rank_fusion"}
     write_params(folder, {**settings, "refinements": {"fusion": fusion}})
     run("dvc", "init", "-q", "--no-scm", cwd=folder)
-    return run("dvc", "dag", "--md", "--collapse-foreach-matrix", cwd=folder).stdout
+    printed = run("dvc", "dag", "--md", "--collapse-foreach-matrix", cwd=folder).stdout
+    (node,) = re.findall(r'(node\d+)\["code"\]', printed)
+    return "".join(line for line in printed.splitlines(keepends=True) if not re.search(rf"\b{node}\b", line))
 
 
 def diagram(document: str) -> str:
@@ -274,7 +273,7 @@ def diagram(document: str) -> str:
 def test_the_architecture_shows_the_diagram_that_dvc_prints(printed_diagram: str) -> None:
     document = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     assert diagram(document) == printed_diagram.strip(), (
-        "put what `dvc dag --md --collapse-foreach-matrix` prints into docs/architecture.md"
+        "put what `dvc dag --md --collapse-foreach-matrix` prints into docs/architecture.md, without `code`"
     )
 
 

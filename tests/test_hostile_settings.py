@@ -68,7 +68,9 @@ def test_no_rows_name_is_run_by_a_shell(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", NAMES[:2])
 def test_a_name_that_is_a_command_is_refused(name: str, tmp_path: Path) -> None:
-    folder = project.create(tmp_path / "project", settings(name) | {"near_copies": {"rows": []}, "map": {}})
+    folder = project.create(tmp_path / "project", small_project.params())
+    run("python", "-m", "stages.code", cwd=folder)
+    project.write_params(folder, settings(name) | {"near_copies": {"rows": []}, "map": {}})
     done = run("dvc", "repro", "--single-item", "--glob", "fetch@*", cwd=folder, check=False)
     assert (
         "error: params.yaml: models." in done.stderr

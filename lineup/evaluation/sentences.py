@@ -182,14 +182,25 @@ def verdict(compared: Comparison) -> Text:
         *((" ", *cheaper) if cheaper else ()),
         *_survival(best),
         *_if_not_exact(compared),
+        *_if_too_short(compared),
     )
 
 
 def _if_not_exact(compared: Comparison) -> Text:
-    if compared.is_exact:
+    if compared.is_exact or not compared.task.is_partly_judged:
         return ()
     metric = compared.metric_names[0]
     return (f" Not all answers that {metric} needs are judged: ", Code("lineup judge"), " asks for the rest.")
+
+
+def _if_too_short(compared: Comparison) -> Text:
+    """What to do where junk leaves too few images of a ranking; empty where it leaves enough."""
+    partial = [row.metrics.partial for row in compared.rows if row.metrics.partial]
+    depth = max((each.depth_needed for each in partial if each.depth_needed), default=None)
+    if depth is None:
+        return ()
+    problem = " Without junk, some rankings are too short for exact figures: set "
+    return problem, Code(f"retrieve.depth: {depth}"), " in params.yaml and run ", Code("dvc repro"), "."
 
 
 def _ranked_first(compared: Comparison, best: ComparedRow, undecided: Sequence[ComparedRow]) -> Text:
@@ -304,7 +315,9 @@ def _main_metric_legend(compared: Comparison) -> str:
             "images. 1 is perfect. It decides the order."
         )
     k = main_metric.rpartition("_")[2]
-    if compared.is_exact:
+    if compared.is_exact and not compared.task.is_partly_judged:
+        why = "without junk, some rankings are too short for map_at_r"
+    elif compared.is_exact:
         why = f"every row's first {k} answers are judged, so that it is exact"
     else:
         why = "no metric is exact yet, and rows are in the order of the middle of its range"
@@ -312,19 +325,18 @@ def _main_metric_legend(compared: Comparison) -> str:
 
 
 def _unjudged_legend(compared: Comparison) -> list[str]:
-    """How to read figures where the relevance of some pairs is unknown; empty where all is known."""
-    depth = tables.judged_depth(compared)
-    if depth is None:
-        return []
-    lines = [
-        f"judged@{depth}: share of the first {depth} answers that people judged, or that labels decide.",
-        "map_at_r and recall_k, in metrics/rows, take as R the number of right images that are known: nobody "
-        "judged what no row showed. They count unjudged answers as wrong, as TREC does, and compare rows "
-        "well only where these were judged alike.",
-    ]
+    """How to read figures where the relevance of some answers is unknown; empty where all is known."""
+    lines, depth = [], tables.judged_depth(compared)
+    if depth is not None:
+        lines += [
+            f"judged@{depth}: share of the first {depth} answers that people judged, or that labels decide.",
+            "map_at_r and recall_k, in metrics/rows, take as R the number of right images that are known: "
+            "nobody judged what no row showed. They count unjudged answers as wrong, as TREC does, and "
+            "compare rows well only where these were judged alike.",
+        ]
     if not all(comparison.is_exact(compared.metrics, name) for name in compared.metric_names):
         lines.append(
-            "Two figures with 'to' between them are the least, if all unjudged answers are wrong, and the "
+            "Two figures with 'to' between them are the least, if all unknown answers are wrong, and the "
             "greatest, if all are right. The interval covers both; p is that of the least favourable case."
         )
     return lines

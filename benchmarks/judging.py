@@ -1,9 +1,10 @@
 """The verdict while judging: how often it is wrong, how soon it comes, and how wide its intervals are.
 
 Run: python -m benchmarks.judging [--runs 1000] [--project FOLDER]
-Takes about 4 minutes on two cores.
+Takes about 7 minutes on two cores.
 Simulated rows rank 60 images for each query, and their true precision_10 is known. Each run judges the
-queries in another random order, and looks at the verdict after every query. With --project, the rankings of a
+queries in another random order, and looks at the verdict after every query. In some of them a row is added
+in the middle. With --project, the rankings of a
 project that has labels are judged instead, as someone would who knows the labels.
 """
 
@@ -292,11 +293,11 @@ def wrong_after_adding(
         runs_of_batch = adding(rows, orders, random.integers(10, queries // 2, RUNS_AT_ONCE))
         failed = _failed(runs_of_batch.before, runs_of_batch.looks_before())
         failed |= _failed(runs_of_batch.after, runs_of_batch.looks_after())
-        counts += [*failed.sum(axis=1), _false_with_gaps(rows, runs_of_batch).sum()]
+        counts += [*failed.sum(axis=1), false_with_gaps(rows, runs_of_batch).sum()]
     return WrongAfterAdding(*(counts / (-(-runs // RUNS_AT_ONCE) * RUNS_AT_ONCE)).tolist())
 
 
-def _false_with_gaps(rows: Rows, added: Added) -> BoolArray:
+def false_with_gaps(rows: Rows, added: Added) -> BoolArray:
     """Whether each run calls a row better that is not, if every fully judged query counted: bool [runs]."""
     claims = []
     for shown, complete in zip(added.after.shown, added.complete, strict=True):
@@ -440,10 +441,6 @@ def main() -> None:
     for ties, runs in ((1, options.runs), (3, options.runs // 5)):
         shares = " ".join(f"{share:.3f}" for share in wrong(random, runs, ties))
         print(f"  {2 * ties} rows, {runs} runs: {shares}", flush=True)
-    shares = " ".join(f"{share:.3f}" for share in wrong_after_adding(random, options.runs))
-    print(
-        f"  2 rows, then a third, {options.runs} runs: {shares} (the last, if queries behind a gap counted)"
-    )
     for difference in DIFFERENCES:
         for pairs in NUMBERS_OF_PAIRS:
             taken = screens_until_decided(random, options.runs // 5, difference, pairs)
@@ -455,6 +452,14 @@ def main() -> None:
     for rows, judged in SIZES_TIMED:
         seconds = seconds_of_a_look(random, rows, judged)
         print(f"{rows} rows, {judged:,} judged: {seconds:.3f} s of a processor")
+    added = wrong_after_adding(np.random.default_rng(1), options.runs)
+    print(
+        f"2 rows, then a third, {options.runs} runs: a false verdict {added.verdicts:.3f}, an interval that"
+    )
+    print(
+        f"  missed {added.intervals:.3f}, repeated t tests {added.by_peeking:.3f}; a false verdict if queries"
+    )
+    print(f"  behind a gap counted {added.with_gaps:.3f}")
 
 
 def _print_agreement(project: Path, runs: int) -> None:

@@ -136,7 +136,7 @@ def test_ranges_are_those_of_every_order_behind_the_end(seed: int) -> None:
     choices, odds = [JUNK, NOT_RELEVANT, RELEVANT], [0.6, 0.2, 0.2]
     judged = random.choice(size, int(random.integers(1, size)), replace=False)
     said = {int(image): int(random.choice(choices, p=odds)) for image in judged}
-    truth = [said[image] if image in said else value for image, value in enumerate(right)]
+    truth = [*{**dict(enumerate(right)), **said}.values()]
     num_relevant = truth.count(RELEVANT)
     scores = scored(right, depth, said, [k])
     assert scores.num_relevant.tolist() == [num_relevant]

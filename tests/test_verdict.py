@@ -280,6 +280,23 @@ def test_many_looks_at_many_rows() -> None:
     assert found.intervals <= 0.05
 
 
+def test_a_row_that_is_added_while_judging_makes_few_runs_wrong() -> None:
+    """Two rows are equally good, and so is a third one, of which only the new answers are asked for."""
+    runs = judging.wrong_after_adding(np.random.default_rng(0), runs=200, queries=60)
+    assert runs.verdicts <= 0.05 and runs.intervals <= 0.05
+    assert runs.by_peeking > 0.1
+
+
+def test_queries_behind_a_gap_would_make_many_runs_wrong() -> None:
+    """Which of them are fully judged depends on the new row's answers, so that they are no random sample."""
+    random = np.random.default_rng(3)
+    rows = judging.with_an_added_row(random, 200)
+    orders = [random.permutation(200) for _ in range(judging.RUNS_AT_ONCE)]
+    added = judging.adding(rows, orders, np.full(judging.RUNS_AT_ONCE, 80))
+    assert np.abs(rows.differences()).max() < 1e-9
+    assert judging.false_with_gaps(rows, added).mean() > 0.2
+
+
 def features(path: str) -> dict[str, np.ndarray]:
     """What four simple models see of a picture: three colours, 64 grey values, 192 colours, a histogram."""
     with Image.open(path) as file:

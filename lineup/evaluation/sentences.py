@@ -105,11 +105,13 @@ def _why_unlabelled(metrics: RowMetrics) -> str:
 def _judged(people: PeopleJudged) -> str:
     """Who judged how many pairs, how far they agree, and which judgements do not count."""
     judges = "1 person" if people.judges == 1 else f"{people.judges:,} people"
-    text = f"{judges} judged {_counted(people.pairs, 'pair')} of {_counted(people.queries, 'query')}"
+    text = f"{judges} judged {_counted(people.pairs, 'pair')} of {_counted(people.queries, 'query')}."
     if people.agreements:
         shown = sorted(people.agreements, key=lambda each: -each.pairs)[:_AGREEMENTS_SHOWN]
-        text += f", and differ on {people.disagreements:,}: {'; '.join(map(_agreement, shown))}"
-    text += "."
+        differ = "none of these pairs"
+        if people.disagreements:
+            differ = f"{people.disagreements:,} of these pairs, which lineup judge --disputed asks for again"
+        text += f" They differ on {differ} ({'; '.join(map(_agreement, shown))})."
     if people.without_right:
         text += f" No right image is known for {people.without_right:,} of these queries, which count as 0."
     if people.left_out:
@@ -122,7 +124,7 @@ def _counted(count: int, noun: Literal["pair", "query"]) -> str:
 
 
 def _agreement(own: JudgesAgreement) -> str:
-    kappa = "" if own.kappa is None else f", kappa {own.kappa:.2f}"
+    kappa = "" if own.kappa is None else f", Cohen's kappa {own.kappa:.2f}"
     return f"{own.first} and {own.second} agree on {own.agreed:,} of {_counted(own.pairs, 'pair')}{kappa}"
 
 

@@ -362,6 +362,14 @@ def seconds_of_a_look(random: np.random.Generator, rows: int, judged: int) -> fl
     return float(np.median(taken))
 
 
+class PairAgreement(NamedTuple):
+    """How the judging of a project's rankings agrees with all its labels about two rows."""
+
+    difference: float  # the true one, at least 0, on the queries on which any rows differ
+    in_order: float  # share of runs with the two in the true order
+    decided: float  # share of runs with a verdict about them
+
+
 class Agreement(NamedTuple):
     """How runs that judge a project's rankings by its labels agree with all its labels."""
 
@@ -373,6 +381,7 @@ class Agreement(NamedTuple):
     decided: float  # mean share of the pairs that are decided
     false_at_once: float  # share of runs with a false verdict after so many screens
     missed_ever: float  # share of runs in which an interval missed at any look, up to the last query
+    pairs: tuple[PairAgreement, ...]  # the smallest difference first
 
 
 def agreement(rows: Rows, random: np.random.Generator, runs: int, screens: int) -> Agreement:
@@ -390,26 +399,37 @@ def agreement(rows: Rows, random: np.random.Generator, runs: int, screens: int) 
             if judged == min(screens, queries):
                 results.append(_at_look(rows, batch, low, high, judged))
         missed_ever += int(missed.sum())
-    order, best, in_order, decided, false = np.concatenate(results, axis=1).mean(axis=1).tolist()
-    count = len(rows.answers)
-    return Agreement(count, queries, order, best, in_order, decided, false, missed_ever / runs)
+    means = np.concatenate(results, axis=1).mean(axis=1)
+    order, best, in_order, decided, false = means[:5].tolist()
+    differences = np.abs(rows.differences()) * rows.answers.shape[1] / queries
+    of_pairs = zip(differences.tolist(), *means[5:].reshape(2, -1).tolist(), strict=True)
+    pairs = tuple(sorted(PairAgreement(*pair) for pair in of_pairs))
+    return Agreement(
+        len(rows.answers), queries, order, best, in_order, decided, false, missed_ever / runs, pairs
+    )
 
 
 def _at_look(rows: Rows, batch: Judging, low: FloatArray, high: FloatArray, judged: int) -> FloatArray:
-    """What each run says after some queries, the fields of `Agreement` in order: float [5, runs]."""
+    """What each run says after some queries: float [5 + 2P, runs].
+
+    First the fields of `Agreement` in order, then whether each pair is in the true order, and is decided.
+    """
     truth = rows.right.mean(axis=(1, 2))
     means = batch.scores[:, :, :judged].mean(axis=2)
     pairs = np.array(list(combinations(range(len(truth)), 2)))
     sampled = np.sign((means[:, pairs[:, 0]] - means[:, pairs[:, 1]]).round(9))
     agrees = (sampled == np.sign(batch.truth.round(9))) | (batch.truth.round(9) == 0)
     false = (low > 0) & (batch.truth <= 1e-9) | (high < 0) & (batch.truth >= -1e-9)
+    decided = (low > 0) | (high < 0)
     return np.stack(
         [
             agrees.all(axis=1),
             truth[means.argmax(axis=1)] == truth.max(),
             agrees.mean(axis=1),
-            ((low > 0) | (high < 0)).mean(axis=1),
+            decided.mean(axis=1),
             false.any(axis=1),
+            *agrees.T,
+            *decided.T,
         ]
     ).astype(np.float64)
 
@@ -469,6 +489,9 @@ def _print_agreement(project: Path, runs: int) -> None:
     print(f"after {SCREENS} screens: share of orders with all rows in the true order {found.same_order:.3f},")
     print(f"  with the best row first {found.same_best:.3f}, with a false verdict {found.false_at_once:.3f};")
     print(f"  share of the pairs in the true order {found.pairs_in_order:.3f}, decided {found.decided:.3f}")
+    for pair in found.pairs:
+        shares = f"in the true order in {pair.in_order:.3f}, decided in {pair.decided:.3f}"
+        print(f"  two rows that differ by {pair.difference:.4f}: {shares}")
     print(f"share of orders in which an interval missed at any look: {found.missed_ever:.3f}")
 
 

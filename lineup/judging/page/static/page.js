@@ -24,7 +24,7 @@ const screensBack = JSON.parse(sessionStorage.screensBack ?? "[]"); // {screen, 
 let waiting = []; // the screens that the server has given to this tab
 let screen = null; // what is shown, null at the end
 let marks = new Map(); // {image_id: mark}
-let steps = []; // {id, mark}: what a mark was before each change of this screen
+let steps = []; // [{number, mark}]: what the marks were before each change of this screen
 let shownAt = 0;
 let saving = false;
 let current = 0; // number of the picture that the keyboard is at
@@ -61,6 +61,7 @@ function show(next, nextMarks) {
   pictures.forEach((_, number) => showMarkOf(number));
   showActions();
   scrollTo(0, 0);
+  at("asked").scrollTop = 0; // the verdict is below the query, and may have been read
   focusPicture(0);
   at("status").textContent = at("question").textContent;
 }
@@ -87,23 +88,35 @@ function showEnd() {
 
 // Marks
 
+const markOf = (number) => marks.get(screen.pictures[number].image_id);
+
 function mark(number, value) {
-  const { image_id: id } = screen.pictures[number];
-  steps.push({ id, mark: marks.get(id) });
-  if (marks.get(id) === value) marks.delete(id);
-  else marks.set(id, value);
-  changed(number);
+  steps.push([{ number, mark: markOf(number) }]);
+  setMarks([{ number, mark: markOf(number) === value ? undefined : value }]);
 }
 
-function changed(number) {
+function markOthersRight() {
+  const others = screen.pictures.map((_, number) => ({ number, mark: markOf(number) })).filter(({ mark }) => mark === undefined);
+  if (others.length === 0) return;
+  steps.push(others);
+  setMarks(others.map(({ number }) => ({ number, mark: RIGHT })));
+  at("status").textContent = `${others.length} marked as right`;
+}
+
+function setMarks(changes) {
+  for (const { number, mark: value } of changes) {
+    const { image_id: id } = screen.pictures[number];
+    if (value === undefined) marks.delete(id);
+    else marks.set(id, value);
+    showMarkOf(number);
+  }
   sessionStorage.marks = JSON.stringify({ query: screen.query.image_id, marks: [...marks] });
-  showMarkOf(number);
   showActions();
 }
 
 function showMarkOf(number) {
   const { pictures } = screen;
-  showMark(at("pictures").children[number], marks.get(pictures[number].image_id), number, pictures.length);
+  showMark(at("pictures").children[number], markOf(number), number, pictures.length);
   if (at("zoom").open && number === current) showZoom();
 }
 
@@ -117,11 +130,8 @@ function undo() {
   if (saving) return;
   const step = screen === null ? undefined : steps.pop();
   if (step !== undefined) {
-    if (step.mark === undefined) marks.delete(step.id);
-    else marks.set(step.id, step.mark);
-    const number = screen.pictures.findIndex((photo) => photo.image_id === step.id);
-    changed(number);
-    focusPicture(number);
+    setMarks(step);
+    if (step.length === 1) focusPicture(step[0].number);
   } else if (screensBack.length > 0) {
     const last = screensBack.pop();
     sessionStorage.screensBack = JSON.stringify(screensBack);
@@ -207,6 +217,7 @@ const ON_PICTURE = {
 };
 const ON_SCREEN = {
   ...ON_PICTURE,
+  a: markOthersRight,
   z: openZoom,
   Enter: () => save(),
   n: () => save(0),
@@ -260,6 +271,12 @@ function clicked(event) {
   else mark(current, { right: RIGHT, junk: JUNK, unsure: UNSURE }[action]);
 }
 
+// Whoever opens the verdict or the keys by mouse goes on with the pictures: Enter saves, and does not close them again.
+function opened(event) {
+  const byMouse = event.detail > 0 && event.target.closest("summary") !== null;
+  if (byMouse && screen !== null) at("pictures").children[current].querySelector(".plain").focus({ preventScroll: true });
+}
+
 async function start() {
   at("nothing").hidden = data.suspects; // with one picture, Enter says the same
   at("pictures").addEventListener("click", clicked);
@@ -270,6 +287,7 @@ async function start() {
   at("query-button").addEventListener("click", openZoom);
   at("zoom").addEventListener("close", () => focusPicture(current));
   addEventListener("keydown", pressed);
+  addEventListener("click", opened);
   try {
     receive(await ask(`/screens?tab=${tab}`));
     showNext();

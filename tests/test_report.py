@@ -553,6 +553,7 @@ def test_without_labels_nothing_is_marked_right_or_wrong(folder: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert "no labels" in text
     assert text.count("data/raw/labels.csv") == text.count("--queries-from edits") == 1, "said once"
+    assert text.count("lineup judge --open") == 1
     sections = set(re.findall(r'<section id="(\w+)"', text))
     assert sections == {"table", "queries", "suspects"}
     assert not {"query-k", "query-filter", "against-tiles", "examples", "alike"} & set(

@@ -291,7 +291,7 @@ async function start() {
   try {
     receive(await ask(`/screens?tab=${tab}`));
     showNext();
-    at("keys").open = data.first;
+    at("keys").open = data.first && matchMedia("(min-width: 761px)").matches; // a phone has none
     if (!data.suspects) showVerdict(data.k);
   } catch (error) {
     at("main").hidden = false;

@@ -62,6 +62,10 @@ def test_when_every_query_is_judged_the_figures_are_exact() -> None:
     for first, second in combinations(true, 2):
         np.testing.assert_allclose(of_pair(found, first, second), true[first] - true[second], atol=1e-9)
     assert all(pair.decided for pair in found.pairs)
+    on_others = [text for text in found.sentences if "`dvc repro` tests it in metrics/comparison.md" in text]
+    assert len(on_others) == 1
+    fewer = verdict.from_answers(answers, {row: each[:59] for row, each in relevance.items()})
+    assert not any("dvc repro" in text for text in fewer.sentences)
 
 
 def test_nothing_judged_yet() -> None:
@@ -236,6 +240,7 @@ def test_sentences() -> None:
         ([0.2, 0.1], "`a` is better than `b` (by 0.20 to 0.39) and `c` (by 0.10 to 0.39)."),
         ([0.2, 0.1, 0.3], "`a` is better than every other row, by at least 0.10."),
         ([0.2, 0.001, 0.3], "`a` is better than every other row."),
+        ([0.3801], "`a` is better than `b`, by 0.300."),  # a point: the estimate, which is exact then
     ],
 )
 def test_by_how_much_a_row_is_better(lows: list[float], text: str) -> None:

@@ -416,6 +416,13 @@ def test_a_screen_is_saved_and_the_next_ones_come_back(client: TestClient) -> No
     assert client.get("/verdict").json()["judged"] == 0, "all rows have the same answers to q1"
 
 
+def test_the_page_knows_what_it_asks_for(client: TestClient) -> None:
+    session, photos = judge.open_session(params.load(), ["one", "two"], 2, "ann", False, False)
+    disputed = TestClient(app.create(session, photos, False, ("testserver",), disputed=True))
+    assert "<h1>Judge disputed answers</h1>" in disputed.get("/").text
+    assert "<h1>Judge the answers</h1>" in client.get("/").text
+
+
 @pytest.mark.parametrize(
     ("changes", "status", "sentence"),
     [

@@ -188,7 +188,8 @@ def command(
             print(line)
         url = server.url(listener)
         print(f"judging page: {url} (Ctrl-C ends it)", flush=True)
-        served = app.create(session, of_pool, only_suspects, server.names(address.HOST, [], local=True))
+        names = server.names(address.HOST, [], local=True)
+        served = app.create(session, of_pool, only_suspects, names, disputed=only_disputed)
         if opens:
             webbrowser.open(url)
         try:

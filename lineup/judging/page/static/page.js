@@ -74,13 +74,15 @@ function showQuery() {
   at("same-set").hidden = !sameSet;
   const question = pictures.length === 1 ? "Is this right?" : `Which of these ${pictures.length} are right?`;
   at("question").textContent = data.suspects ? "Is it right after all?" : question;
+  const instruction = "Mark what answers the query. What stays unmarked is wrong.";
   at("hint").textContent = data.suspects
     ? "The labels say no, and the rows rank it first. Mark it if it answers the query."
-    : "Mark what answers the query. What stays unmarked is wrong.";
+    : data.disputed ? `People differ here. ${instruction}` : instruction;
 }
 
 function showEnd() {
-  at("end-title").textContent = data.suspects ? "All doubtful labels are judged." : "Everything is judged.";
+  const all = data.disputed ? "All disputed answers are judged again." : "Everything is judged.";
+  at("end-title").textContent = data.suspects ? "All doubtful labels are judged." : all;
   at("back").hidden = screensBack.length === 0;
   at("end").focus();
   at("status").textContent = at("end-title").textContent;
@@ -177,8 +179,9 @@ function showProgress({ judged, queries, same_judged: sameJudged, same_queries: 
   const number = (value) => value.toLocaleString("en");
   at("progress").max = Math.max(1, all);
   at("progress").value = judged + sameJudged;
-  const what = data.suspects ? "doubtful labels" : "queries";
-  at("progress-text").textContent = `${number(judged + sameJudged)} of ${number(all)} ${what}, ${number(pairs)} pictures judged`;
+  const what = data.suspects ? "doubtful labels" : data.disputed ? "queries with disputed answers" : "queries";
+  const pictures = data.disputed ? "" : `, ${number(pairs)} pictures judged`; // all of them were, before
+  at("progress-text").textContent = `${number(judged + sameJudged)} of ${number(all)} ${what}${pictures}`;
   document.title = `${number(judged + sameJudged)} judged: Lineup`;
 }
 

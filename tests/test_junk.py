@@ -117,6 +117,12 @@ def test_where_only_right_or_only_wrong_images_follow_nothing_is_unknown() -> No
     assert ends(only_right, "map_at_r") == pytest.approx(((1 + 2 / 3) / 3,) * 2, abs=ROUNDING)
 
 
+def test_a_ranking_that_is_deep_enough_has_exact_figures_in_spite_of_junk() -> None:
+    """Four images are left, enough for R and every cut-off; `mrr` is 0, as for any ranking without a hit."""
+    scores = scored([0, 0, 0, 0, 0, 1], 5, {0: JUNK, 1: NOT_RELEVANT}, [1, 3])
+    assert scores.unknown is None and scores.values["mrr"][0] == 0
+
+
 def test_images_that_people_add_to_r_may_need_a_deeper_ranking() -> None:
     """Labels make one image right, so that rank 2 is enough; people make it three."""
     scores = scored([1, 0, 0, 0, 0], 2, {1: RELEVANT, 4: RELEVANT}, [1])
@@ -145,7 +151,7 @@ def test_ranges_are_those_of_every_order_behind_the_end(seed: int) -> None:
         return
     stored = [value for value in truth[:depth] if value != JUNK]
     behind = [value for value in truth[depth:] if value != JUNK]
-    searched = max(depth, num_relevant)
+    searched = max(len(stored), num_relevant, k)
     values = [
         naive([*stored, *order][:searched], num_relevant, k) for order in {*itertools.permutations(behind)}
     ]

@@ -120,11 +120,13 @@ def per_query_cut_short(
         num_others: int [N], the number of gallery images that follow each ranking, without junk.
         cutoffs: the k of metrics that have one.
     Returns:
-        {metric: Bounds}, of a ranking of max(K, R) images. Where none is missing, both ends are equal.
+        {metric: Bounds}, of rankings that reach rank R and every cut-off. As in any ranking, what follows
+        behind that does not count for `mrr`.
     Source: Radenović et al., Revisiting Oxford and Paris: Large-Scale Image Retrieval Benchmarking, CVPR
         2018, on junk: it is removed before ranks are counted, and is not part of R.
     """
-    depths = np.maximum(relevant.shape[1], num_relevant)
+    cutoffs = [*cutoffs]
+    depths = np.maximum(np.maximum(lengths, num_relevant), max(cutoffs))
     ranks = np.arange(int(depths.max(initial=relevant.shape[1])))
     follow = num_relevant - relevant.sum(axis=1)
     ranking = np.zeros((len(relevant), len(ranks)), bool)
@@ -133,6 +135,5 @@ def per_query_cut_short(
     for first in (lengths + num_others - follow, lengths):
         added = (ranks >= first[:, None]) & (ranks < (first + follow)[:, None])
         ends.append((ranking | added) & (ranks < depths[:, None]))
-    cutoffs = [*cutoffs]
     least, most = (metrics.per_query(end, num_relevant, cutoffs) for end in ends)
     return {name: Bounds(np.nan_to_num(least[name]), np.nan_to_num(most[name])) for name in least}

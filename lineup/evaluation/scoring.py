@@ -126,7 +126,7 @@ def score(positions: IntArray, relevance: Relevance, cutoffs: Sequence[int]) -> 
             name: _nan_unless(scored, _replaced(np.nan_to_num(value), cut.queries, cut.bounds[name].least))
             for name, value in values.items()
         }
-        unknown = _unknown_answers(values, cut, relevance, positions, scored)
+        unknown = _unknown_answers(values, cut, relevance, positions, scored, cutoffs)
     return Scores(
         {name: np.round(value, DECIMALS) for name, value in values.items()},
         scored,
@@ -143,26 +143,33 @@ class _CutShort(NamedTuple):
     Attributes:
         queries: int [C], their positions.
         bounds: {metric: float [C] each}, of every metric.
-        cutoffs: of the metrics that have one.
+        depth_needed: as in `UnknownAnswers`, of all queries.
     """
 
     queries: IntArray
     bounds: Mapping[str, Bounds]
-    cutoffs: Sequence[int]
+    depth_needed: int | None
 
 
 def _cut_short(
     relevance: JudgedRelevance, positions: IntArray, scored: BoolArray, cutoffs: Sequence[int]
 ) -> _CutShort:
-    queries = np.flatnonzero(scored & relevance.is_cut_short(positions) & (relevance.num_unknown() == 0))
+    """What follows where junk leaves less than the first k images, or less than R where R is known."""
+    is_counted, lengths = relevance.num_unknown() == 0, (positions >= 0).sum(axis=1)
+    num_relevant = relevance.num_relevant()
+    needed = np.where(is_counted, np.maximum(num_relevant, max(cutoffs)), max(cutoffs))
+    is_short = scored & relevance.is_cut_short(positions) & (lengths < needed)
+    depths = (needed + relevance.num_junk())[is_short]
+    queries = np.flatnonzero(is_short & is_counted)
     by_metric = bounds.per_query_cut_short(
         relevance.is_relevant(positions)[queries],
-        (positions[queries] >= 0).sum(axis=1),
-        relevance.num_relevant()[queries],
+        lengths[queries],
+        num_relevant[queries],
         relevance.num_behind(positions)[queries],
         cutoffs,
     )
-    return _CutShort(queries, by_metric, cutoffs)
+    depth = min(int(depths.max()), len(relevance.gallery_ids)) if len(depths) else None
+    return _CutShort(queries, by_metric, depth)
 
 
 def _unknown_answers(
@@ -171,12 +178,13 @@ def _unknown_answers(
     relevance: JudgedRelevance,
     positions: IntArray,
     scored: BoolArray,
+    cutoffs: Sequence[int],
 ) -> UnknownAnswers | None:
     """What follows where unknown answers of scored queries matter; None where none does.
 
     Args:
         values: {metric: float [Q]}, with unknown answers as wrong ones.
-        positions: as `score` takes them.
+        positions, cutoffs: as `score` takes them.
         scored: bool [Q].
     """
     of_values = {name: Bounds(value, value) for name, value in values.items()}
@@ -184,9 +192,9 @@ def _unknown_answers(
     if (scored & (relevance.num_unknown() > 0)).any():
         # Without the metrics that divide by R: nobody knows how many images are relevant.
         relevant, known = relevance.is_relevant(positions), relevance.is_known_at(positions)
-        of_values = bounds.per_query(relevant, known, relevance.num_relevant(), cut.cutoffs)
+        of_values = bounds.per_query(relevant, known, relevance.num_relevant(), cutoffs)
         has_image = (positions >= 0) | ~known
-        judged_at = {k: bounds.judged_at_k(known, has_image, k) for k in sorted(set(cut.cutoffs))}
+        judged_at = {k: bounds.judged_at_k(known, has_image, k) for k in sorted(set(cutoffs))}
     ranges = {}
     for name, ends in of_values.items():
         every = [_replaced(*pair) for pair in zip(ends, [cut.queries] * 2, cut.bounds[name], strict=True)]
@@ -195,23 +203,7 @@ def _unknown_answers(
             ranges[name] = Bounds(least, most)
     if not ranges and not judged_at:
         return None
-    return UnknownAnswers(ranges, judged_at, _depth_needed(relevance, positions, scored, cut.cutoffs))
-
-
-def _depth_needed(
-    relevance: JudgedRelevance, positions: IntArray, scored: BoolArray, cutoffs: Sequence[int]
-) -> int | None:
-    """How deep rankings must be searched so that junk leaves the first k, and R where it is known.
-
-    Returns:
-        None if all rankings of scored queries are deep enough.
-    """
-    deepest = max(cutoffs)
-    num_relevant = np.where(relevance.num_unknown() > 0, 0, relevance.num_relevant())
-    needed = np.maximum(num_relevant, deepest)
-    too_short = scored & relevance.is_cut_short(positions) & ((positions >= 0).sum(axis=1) < needed)
-    depths = (needed + relevance.num_junk())[too_short]
-    return min(int(depths.max()), len(relevance.gallery_ids)) if len(depths) else None
+    return UnknownAnswers(ranges, judged_at, cut.depth_needed)
 
 
 def _replaced(values: FloatArray, at: IntArray, by: FloatArray) -> FloatArray:

@@ -282,6 +282,7 @@ def test_without_labels_the_table_says_so() -> None:
     }
     assert cells("Cost")["a"]["dim"] == "16"
     assert "10 queries, 15 gallery images, no labels: quality can't be measured." in page()
+    assert "\n`lineup judge` asks you which answers are right" in page()
     assert json.loads(paths.METRICS.read_text())["a"]["index_mb"] > 0
     assert read_csv(paths.TOP_K_CURVES) == []
 
@@ -490,4 +491,4 @@ def test_judgements_that_preprocess_left_out_are_counted_beside_the_figures(
         "data/raw/qrels.csv has no judgement that can be used, so images with the query's label are right"
         in page()
     ) == (labelled and not judged)
-    assert ("quality can't be measured" in page()) == (not labelled)
+    assert ("quality can't be measured" in page()) == ("lineup judge" in page()) == (not labelled)

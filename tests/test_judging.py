@@ -6,6 +6,7 @@ import json
 import signal
 import time
 from collections.abc import Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,13 @@ from fastapi.testclient import TestClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks import judging as simulation
 from lineup import cli, paths
 from lineup.commands import group, judge
 from lineup.errors import UserError
 from lineup.evaluation import judgements
 from lineup.judging import app, pool, pooled_rankings
+from lineup.judging.questions import Scope
 from lineup.judging.session import SECONDS_FOR_A_TAB, Session, UnknownPair
 from lineup.judging.standing import Standing
 from lineup.settings import params
@@ -262,6 +265,52 @@ def test_a_row_that_is_added_leaves_no_selected_queries_in_the_verdict(empty_fol
     assert opened().judged().complete == 1
 
 
+def test_a_session_asks_and_looks_as_the_simulation_of_an_added_row_does(empty_folder: Path) -> None:
+    """What tests/test_verdict.py shows of 200 simulated runs so holds for the page."""
+    rows = simulation.with_an_added_row(np.random.default_rng(0), queries=20)
+    names, queries = np.array(["a", "b", "c"]), np.array(sorted(image_id(f"q{n}") for n in range(20)))
+    number_of = {image_id(f"g{number}"): number for number in range(2 * simulation.IMAGES)}
+    ids = np.array(sorted(number_of))
+    ranked = np.argsort([number_of[image] for image in ids.tolist()])[rows.answers].astype(np.int32)
+    order = np.array(pool.query_order(queries.tolist(), 0))
+    simulated = simulation.adding(rows, [order], np.array([8]))
+
+    def session_of(count: int) -> Session:
+        shown = pool.Pool(tuple(names[:count]), simulation.K, queries, ids, ranked[:count])
+        return Session(shown, paths.JUDGEMENTS, Scope("ann"), seed=0)
+
+    def judge_next(session: Session) -> list[str]:
+        [screen] = session.screens(TABS[0], 1)
+        right = {image: number_of[image] % simulation.IMAGES for image in screen.gallery_ids}
+        session.record(
+            screen.query_id, {image: int(value < simulation.RELEVANT) for image, value in right.items()}
+        )
+        return screen.gallery_ids
+
+    def assert_same_bounds(session: Session, runs: simulation.Judging) -> int:
+        judged = session.judged()
+        current = Standing(session.pool).verdict(judged)
+        assert current is not None and current.judged == judged.complete
+        low, high = runs.bounds(judged.complete, len(current.pairs))
+        for number, (first, second) in enumerate(combinations(session.pool.rows, 2)):
+            [pair] = [each for each in current.pairs if {each.better, each.worse} == {first, second}]
+            own = (pair.low, pair.high) if pair.better == first else (-pair.high, -pair.low)
+            assert own == pytest.approx((low[0, number], high[0, number]), abs=1e-9)
+        return judged.complete
+
+    before = session_of(2)
+    for count in range(1, 9):
+        judge_next(before)
+        assert assert_same_bounds(before, simulated.before) == count
+    after, looks, new = session_of(3), list[int](), list[int]()
+    while after.screens(TABS[0], 1):
+        looks += [assert_same_bounds(after, simulated.after)] if after.judged().complete else []
+        new.append(len(judge_next(after)))
+    looks.append(assert_same_bounds(after, simulated.after))
+    assert looks == [number for number, look in enumerate(simulated.looks_after()[0], 1) if look]
+    assert len(looks) < 20 and new[0] == 1, "some queries need no new judgement, and the others only one"
+
+
 def test_pairs_on_which_people_differ_are_asked_again(empty_folder: Path) -> None:
     pooled.write({"a": {"q1": "ab", "q2": "ab"}, "b": {"q1": "cd", "q2": "cd"}})
     with pytest.raises(UserError, match="--disputed: people differ on no pair"):
@@ -365,6 +414,13 @@ def test_a_screen_is_saved_and_the_next_ones_come_back(client: TestClient) -> No
         (image_id("q1"), image_id(image), value, "ann") for image, value in (("a", "1"), ("b", "0"))
     )
     assert client.get("/verdict").json()["judged"] == 0, "all rows have the same answers to q1"
+
+
+def test_the_page_knows_what_it_asks_for(client: TestClient) -> None:
+    session, photos = judge.open_session(params.load(), ["one", "two"], 2, "ann", False, False)
+    disputed = TestClient(app.create(session, photos, False, ("testserver",), disputed=True))
+    assert "<h1>Judge disputed answers</h1>" in disputed.get("/").text
+    assert "<h1>Judge the answers</h1>" in client.get("/").text
 
 
 @pytest.mark.parametrize(

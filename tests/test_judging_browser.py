@@ -189,6 +189,19 @@ def test_the_keyboard_suffices(page: Page) -> None:
     assert {*said(second).values()} == {"0"} and {*said(third).values()} == {""}
 
 
+def test_all_others_are_right_at_one_key(page: Page) -> None:
+    query, ids = page.query(), page.ids()
+    page.press("j", Keys.ARROW_RIGHT, "a", " ")
+    expected = ["-1", "", *["1"] * (len(ids) - 2)]
+    page.wait(lambda: page.marks() == expected)
+    page.press("u", "u")
+    page.wait(lambda: page.marks() == ["-1", *[""] * (len(ids) - 1)])
+    page.press("a")
+    page.wait(lambda: page.marks() == ["-1", *["1"] * (len(ids) - 1)])
+    page.save(lambda: page.press(Keys.ENTER))
+    assert said(query) == dict(zip(ids, ["-1", *["1"] * (len(ids) - 1)], strict=True))
+
+
 def test_a_reload_in_the_middle_keeps_marks_and_the_way_back(page: Page) -> None:
     first = page.query()
     page.save(lambda: page.press(Keys.ENTER))
@@ -243,6 +256,10 @@ def test_each_row_is_drawn_with_its_interval(page: Page) -> None:
         "const asked = document.getElementById('asked'); return asked.scrollWidth <= asked.clientWidth"
     )
     assert "of the 5,000 queries" in page.text("#verdict-note")
+    page.browser.execute_script("document.getElementById('asked').scrollTop = 10_000")
+    page.wait(lambda: page.browser.execute_script("return document.getElementById('asked').scrollTop > 0"))
+    page.save(lambda: page.press(Keys.ENTER))
+    assert page.browser.execute_script("return document.getElementById('asked').scrollTop") == 0
 
 
 def test_names_are_text_and_nothing_leaves_the_page(page: Page, url: str) -> None:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections import Counter
 from datetime import datetime, timedelta, timezone
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,9 @@ from PIL import Image as Pillow
 
 from lineup import paths
 from lineup.errors import UserError
-from lineup.evaluation import comparison, money, row_metrics, speeds, tables
+from lineup.evaluation import comparison, judgements, money, row_metrics, speeds, tables
 from lineup.evaluation.comparison import Pair
+from lineup.evaluation.judgements import Judgement
 from lineup.evaluation.relevance import Relevance
 from lineup.evaluation.rich_text import Code, Strong
 from lineup.evaluation.row_metrics import RowCosts
@@ -551,6 +553,7 @@ def test_without_labels_nothing_is_marked_right_or_wrong(folder: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert "no labels" in text
     assert text.count("data/raw/labels.csv") == text.count("--queries-from edits") == 1, "said once"
+    assert text.count("lineup judge --open") == 1
     sections = set(re.findall(r'<section id="(\w+)"', text))
     assert sections == {"table", "queries", "suspects"}
     assert not {"query-k", "query-filter", "against-tiles", "examples", "alike"} & set(
@@ -572,6 +575,20 @@ def test_judgements_decide_what_is_right(folder: Path) -> None:
     pairs = [(sides["queries"]["label"][q], sides["gallery"]["label"][g]) for q, g, _ in data["alike"]]
     assert pairs and all(a != b for a, b in pairs), (
         "of one label isn't suspect, though nobody judged it right"
+    )
+
+
+def test_the_page_says_whether_people_agree(folder: Path) -> None:
+    images = clustered(2, 2, 3, 0.5)
+    ids = {image.name: image.id for image in images}
+    said = [("0/2", "ann", 1), ("0/2", "ben", 0), ("0/3", "ann", 1), ("0/3", "ben", 1)]
+    time = "2026-11-27T05:00:00Z"
+    lines = [Judgement(ids["0/0"], ids[name], relevance, judge, time) for name, judge, relevance in said]
+    judgements.append(paths.JUDGEMENTS, lines)
+    text = unescape(reported.run({"only": images}).read_text(encoding="utf-8"))
+    assert (
+        "2 people judged 2 pairs of 1 query. They differ on 1 of these pairs, which lineup judge --disputed "
+        "asks for again (ann and ben agree on 1 of 2 pairs, Cohen's kappa 0.00)." in text
     )
 
 

@@ -62,6 +62,10 @@ def test_when_every_query_is_judged_the_figures_are_exact() -> None:
     for first, second in combinations(true, 2):
         np.testing.assert_allclose(of_pair(found, first, second), true[first] - true[second], atol=1e-9)
     assert all(pair.decided for pair in found.pairs)
+    on_others = [text for text in found.sentences if "`dvc repro` tests it in metrics/comparison.md" in text]
+    assert len(on_others) == 1
+    fewer = verdict.from_answers(answers, {row: each[:59] for row, each in relevance.items()})
+    assert not any("dvc repro" in text for text in fewer.sentences)
 
 
 def test_nothing_judged_yet() -> None:
@@ -236,6 +240,7 @@ def test_sentences() -> None:
         ([0.2, 0.1], "`a` is better than `b` (by 0.20 to 0.39) and `c` (by 0.10 to 0.39)."),
         ([0.2, 0.1, 0.3], "`a` is better than every other row, by at least 0.10."),
         ([0.2, 0.001, 0.3], "`a` is better than every other row."),
+        ([0.3801], "`a` is better than `b`, by 0.300."),  # a point: the estimate, which is exact then
     ],
 )
 def test_by_how_much_a_row_is_better(lows: list[float], text: str) -> None:
@@ -278,6 +283,23 @@ def test_many_looks_at_many_rows() -> None:
     """Six rows and 15 pairs, of which three are ties: all intervals hold at every look, all together."""
     found = judging.wrong(np.random.default_rng(1), runs=50, ties=3, queries=40)
     assert found.intervals <= 0.05
+
+
+def test_a_row_that_is_added_while_judging_makes_few_runs_wrong() -> None:
+    """Two rows are equally good, and so is a third one, of which only the new answers are asked for."""
+    runs = judging.wrong_after_adding(np.random.default_rng(0), runs=200, queries=60)
+    assert runs.verdicts <= 0.05 and runs.intervals <= 0.05
+    assert runs.by_peeking > 0.1
+
+
+def test_queries_behind_a_gap_would_make_many_runs_wrong() -> None:
+    """Which of them are fully judged depends on the new row's answers, so that they are no random sample."""
+    random = np.random.default_rng(3)
+    rows = judging.with_an_added_row(random, 200)
+    orders = [random.permutation(200) for _ in range(judging.RUNS_AT_ONCE)]
+    added = judging.adding(rows, orders, np.full(judging.RUNS_AT_ONCE, 80))
+    assert np.abs(rows.differences()).max() < 1e-9
+    assert judging.false_with_gaps(rows, added).mean() > 0.2
 
 
 def features(path: str) -> dict[str, np.ndarray]:

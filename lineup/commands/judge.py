@@ -184,14 +184,12 @@ def command(
         session, of_pool = open_session(
             params, chosen, k, judge, second_opinion, only_suspects, only_disputed
         )
-        for line in _summary(session, of_pool, absent, only_suspects):
+        for line in _summary(session, of_pool, absent, only_suspects, only_disputed):
             print(line)
-        if only_disputed:
-            for line in disputed_lines(of_pool):
-                print(line)
         url = server.url(listener)
         print(f"judging page: {url} (Ctrl-C ends it)", flush=True)
-        served = app.create(session, of_pool, only_suspects, server.names(address.HOST, [], local=True))
+        names = server.names(address.HOST, [], local=True)
+        served = app.create(session, of_pool, only_suspects, names, disputed=only_disputed)
         if opens:
             webbrowser.open(url)
         try:
@@ -249,10 +247,16 @@ def open_session(
     return Session(pool, paths.JUDGEMENTS, scope, params.seed), of_pool
 
 
-def _summary(session: Session, of_pool: Photos, absent: Sequence[str], only_suspects: bool) -> list[str]:
+def _summary(
+    session: Session, of_pool: Photos, absent: Sequence[str], only_suspects: bool, only_disputed: bool
+) -> list[str]:
     """What is judged, in a few lines."""
     pool, progress = session.pool, session.progress()
-    if only_suspects:
+    if only_disputed:
+        count = len(disputed_pairs(of_pool))
+        lines = [f"{count:,} {'pair' if count == 1 else 'pairs'} on which people differ:"]
+        lines += disputed_lines(of_pool)
+    elif only_suspects:
         lines = [f"{progress.queries:,} suspects, on which {', '.join(pool.rows)} agree"]
     else:
         lines = [f"the first {pool.k} answers of {len(pool.rows)} rows to {len(pool.query_ids):,} queries"]
@@ -268,6 +272,6 @@ def _summary(session: Session, of_pool: Photos, absent: Sequence[str], only_susp
             )
     if absent:
         lines.append(f"not ranked here, and left out: {', '.join(absent)}")
-    if progress.pairs:
+    if progress.pairs and not only_disputed:
         lines.append(f"{progress.pairs:,} pairs are judged already")
     return [*lines, f"judgements of {session.judge} go to {paths.JUDGEMENTS}"]

@@ -1,7 +1,9 @@
 """What metrics can be where the relevance of some answers is unknown: their least and their greatest value.
 
-The images that a ranking does not show among its first k count as not relevant unless they are known to be
-relevant, as in TREC: R is the number of relevant images that are known, plus those assumed among the first k.
+Either nobody judged whether an answer is relevant, or nobody knows which image comes next, since junk was
+removed from a ranking. In the first case, the images that a ranking does not show among its first k count as
+not relevant unless they are known to be relevant, as in TREC: R is the number of relevant images that are
+known, plus those assumed among the first k.
 
 Symbols: N queries; K ranks; R relevant gallery images of a query that are known; k a cut-off.
 Source: Voorhees & Harman, TREC: Experiment and Evaluation in Information Retrieval, 2005, ch. 2 and 3, on
@@ -95,3 +97,43 @@ def ndcg_bounds(relevant: BoolArray, known: BoolArray, num_relevant: IntArray, k
         if s < first.shape[1]:
             lowest, highest = lowest + rising[:, s], highest + falling[:, s]
     return Bounds(least, most)
+
+
+def per_query_cut_short(
+    relevant: BoolArray,
+    lengths: IntArray,
+    num_relevant: IntArray,
+    num_others: IntArray,
+    cutoffs: Iterable[int],
+) -> dict[str, Bounds]:
+    """The bounds of every metric where images follow behind a ranking's end in an order that is unknown.
+
+    So it is where junk was removed from a ranking that had been searched with it. R is known, and so is how
+    many relevant images follow: those that the ranking lacks. No metric rises if a relevant image comes
+    later. So metrics are least if the relevant images come last of all that follow, and greatest if they come
+    next.
+
+    Args:
+        relevant: bool [N, K], whether the image at each rank is relevant, False behind a ranking's end.
+        lengths: int [N], the number of images in each ranking.
+        num_relevant: int [N], R of each query, without junk.
+        num_others: int [N], the number of gallery images that follow each ranking, without junk.
+        cutoffs: the k of metrics that have one.
+    Returns:
+        {metric: Bounds}, of rankings that reach rank R and every cut-off. As in any ranking, what follows
+        behind that does not count for `mrr`.
+    Source: Radenović et al., Revisiting Oxford and Paris: Large-Scale Image Retrieval Benchmarking, CVPR
+        2018, on junk: it is removed before ranks are counted, and is not part of R.
+    """
+    cutoffs = [*cutoffs]
+    depths = np.maximum(np.maximum(lengths, num_relevant), max(cutoffs))
+    ranks = np.arange(int(depths.max(initial=relevant.shape[1])))
+    follow = num_relevant - relevant.sum(axis=1)
+    ranking = np.zeros((len(relevant), len(ranks)), bool)
+    ranking[:, : relevant.shape[1]] = relevant
+    ends = []
+    for first in (lengths + num_others - follow, lengths):
+        added = (ranks >= first[:, None]) & (ranks < (first + follow)[:, None])
+        ends.append((ranking | added) & (ranks < depths[:, None]))
+    least, most = (metrics.per_query(end, num_relevant, cutoffs) for end in ends)
+    return {name: Bounds(np.nan_to_num(least[name]), np.nan_to_num(most[name])) for name in least}

@@ -54,7 +54,7 @@ def metrics(
         for metric in shown:
             if own := row.range_of(metric):
                 quality[f"{metric}{MOST_SUFFIX}"] = round(own.most, QUALITY_DECIMALS)
-        if quality and row.partial:
+        if quality and row.partial and row.partial.judged_at:
             deepest = max(row.partial.judged_at, key=int)
             quality[f"judged_{deepest}"] = round(row.partial.judged_at[deepest], QUALITY_DECIMALS)
         measured = {cost: getattr(row.costs, cost) for cost in COST_DECIMALS}
@@ -95,11 +95,11 @@ def top_k_curves(rows: Rows, queries: Queries) -> CsvTable:
 
 def _exact_depth(rows: Rows) -> int:
     """The largest k whose top_k is exact for every row."""
-    partial = [row.partial for row in rows.values() if row.partial]
-    if not partial:
+    if not any(row.partial for row in rows.values()):
         return CURVE_DEPTH
-    exact = [int(k) for k in partial[0].judged_at if is_exact(rows, top_k_name(int(k)))]
-    return max(exact, default=0)
+    names = next(iter(rows.values())).quality
+    cutoffs = [int(name.removeprefix("top_")) for name in names if name.startswith("top_")]
+    return max((k for k in cutoffs if is_exact(rows, top_k_name(k))), default=0)
 
 
 def identification_curves(rows: Rows) -> CsvTable:

@@ -49,7 +49,7 @@ class JudgedRelevance(Relevance):
         Returns:
             bool [Q, K], True behind a ranking's end, where no image follows.
         """
-        no_image = (positions < 0) & ~self._is_cut_short(positions)[:, None]
+        no_image = (positions < 0) & ~self.is_cut_short(positions)[:, None]
         return self._judged(positions)[0] | _is_known_without_people(self, positions) | no_image
 
     def num_relevant(self) -> IntArray:
@@ -117,13 +117,28 @@ class JudgedRelevance(Relevance):
         scores = np.where(removed, np.float32(np.nan), np.take_along_axis(ranking.scores, order, axis=1))
         return Ranking(ranking.query_ids, ranking.gallery_ids, in_ranking, scores), positions
 
-    def _is_cut_short(self, positions: IntArray) -> BoolArray:
-        """Whether images follow that a ranking lacks only because junk was removed from it: bool [Q]."""
-        num_queries, depth = len(self.query_ids), positions.shape[1]
-        left_out = np.bincount(super().excluded()[:, 0], minlength=num_queries)
-        junk = np.bincount(self.people[self.people[:, 2] == JUNK, 0], minlength=num_queries)
-        ranked = (positions >= 0).sum(axis=1)
-        return (ranked < depth) & (ranked + junk >= depth) & (len(self.gallery_ids) - left_out > depth)
+    def is_cut_short(self, positions: IntArray) -> BoolArray:
+        """Whether a ranking ends before its depth or rank R, and images follow that it lacks: bool [Q].
+
+        It lacks them because junk was removed from it, or because people judged more images as relevant than
+        was known when its depth was chosen.
+
+        Args:
+            positions: as `is_known_at` takes them, without junk.
+        """
+        depth, lengths = positions.shape[1], (positions >= 0).sum(axis=1)
+        is_short = lengths < np.maximum(depth, self.num_relevant())
+        return is_short & (lengths + self.num_junk() >= depth) & (self.num_behind(positions) > 0)
+
+    def num_junk(self) -> IntArray:
+        """How many gallery images people judged as junk for each query: int [Q]."""
+        return np.bincount(self.people[self.people[:, 2] == JUNK, 0], minlength=len(self.query_ids))
+
+    def num_behind(self, positions: IntArray) -> IntArray:
+        """How many gallery images a ranking lacks that are neither junk nor the query itself: int [Q]."""
+        excluded = np.unique(self.excluded(), axis=0)[:, 0]
+        left = len(self.gallery_ids) - np.bincount(excluded, minlength=len(self.query_ids))
+        return left - (positions >= 0).sum(axis=1)
 
     def _judged(self, positions: IntArray) -> tuple[BoolArray, IntArray]:
         """Whether people judged the images of rankings, and what they said: bool and int [Q, K]."""

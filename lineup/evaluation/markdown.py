@@ -10,6 +10,10 @@ from lineup.evaluation.rich_text import Code, Data, Span, Strong, Text
 from lineup.evaluation.sentences import Listing
 from lineup.evaluation.tables import Cell, Estimate, RowName, Table
 
+_HOW_TO_JUDGE = (
+    "`lineup judge` asks you which answers are right, and `dvc repro` then measures quality by that."
+)
+
 
 def page(compared: Comparison, weaknesses: Iterable[Listing] = (), on_training: Iterable[str] = ()) -> str:
     """The whole page, metrics/comparison.md.
@@ -26,6 +30,7 @@ def page(compared: Comparison, weaknesses: Iterable[Listing] = (), on_training: 
     parts = [
         f"# {sentences.title(compared)}",
         "\n".join(sentences.task(compared.task)),
+        _HOW_TO_JUDGE if compared.task.unscored and compared.task.relevance == "none" else "",
         text(sentences.verdict(compared)),
         "## Quality\n\n" + table(tables.quality(compared)),
         "## Edits\n\n" + table(edits) if edits else "",

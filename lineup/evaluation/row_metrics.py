@@ -99,15 +99,18 @@ class Range(_Record):
 
 
 class Partial(_Record):
-    """What the figures of a row leave open, where the relevance of some pairs is unknown.
+    """What the figures of a row leave open, where the relevance of some answers is unknown.
 
-    ranges: by metric, of those that depend on first answers and are not exact. Metrics that divide by R never
-    are; `mean` counts unknown answers as wrong, as trec_eval does. judged_at: {"k": mean share of the first k
-    answers whose relevance is known}.
+    ranges: by metric, of those that have one. judged_at: {"k": mean share of the first k answers whose
+    relevance is known}; empty where the relevance of every pair is, and only the order of images behind a
+    ranking's end is not. Where it has values, metrics that divide by R are never exact and have no range:
+    `mean` counts unknown answers as wrong, as trec_eval does. depth_needed: how deep rankings would have to
+    be, as junk leaves too few of their images; None where it leaves enough.
     """
 
     ranges: dict[str, Range]
     judged_at: dict[str, float]
+    depth_needed: int | None = None
 
 
 class Enlarged(_Record):
@@ -271,7 +274,7 @@ class RowMetrics(_Record):
     labels, clusters: of the scored queries, where a query without a label is a cluster of its own; depth: of
     the rankings; quality: by metric, empty where nothing could be scored; identification: None then, too;
     edits: by kind of edit; people: None where nobody judged a pair; partial: None where the relevance of all
-    pairs is known; training: None of a row that wasn't trained.
+    answers is known; training: None of a row that wasn't trained.
     """
 
     row: str
@@ -303,9 +306,15 @@ class RowMetrics(_Record):
 
     def is_exact(self, metric: str) -> bool:
         """Whether no unknown answer could change a metric's mean, R aside for `ndcg_k`."""
-        return self.partial is None or (
-            metric not in self.partial.ranges and not metric.startswith(OF_ALL_RELEVANT)
-        )
+        if self.partial is None:
+            return True
+        no_r = bool(self.partial.judged_at) and metric.startswith(OF_ALL_RELEVANT)
+        return metric not in self.partial.ranges and not no_r
+
+    @property
+    def is_partly_judged(self) -> bool:
+        """Whether the relevance of some pairs is unknown."""
+        return bool(self.partial and self.partial.judged_at)
 
     def middle(self, metric: str) -> float:
         """A metric's mean, or the middle of its range: what rows are ordered by."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -90,15 +91,19 @@ class Scores:
 
 @dataclass(frozen=True)
 class UnknownAnswers:
-    """What follows from unknown relevance.
+    """What follows where the relevance of some answers is unknown.
 
     Attributes:
         bounds: of each metric that is not exact: float [Q], rounded; NaN for queries that are not scored.
-        judged_at: {k: float [Q]}, the share of the first k answers whose relevance is known.
+        judged_at: {k: float [Q]}, the share of the first k answers whose relevance is known; empty where that
+            of every pair is.
+        depth_needed: how deep rankings would have to be, as junk leaves too few of their images; None where
+            it leaves enough.
     """
 
     bounds: Mapping[str, Bounds]
     judged_at: Mapping[int, FloatArray]
+    depth_needed: int | None
 
 
 def score(positions: IntArray, relevance: Relevance, cutoffs: Sequence[int]) -> Scores:
@@ -114,13 +119,14 @@ def score(positions: IntArray, relevance: Relevance, cutoffs: Sequence[int]) -> 
     values = metrics.per_query(relevant, num_relevant, cutoffs)
     wrong, scored, unknown = (positions >= 0) & ~relevant, num_relevant > 0, None
     if isinstance(relevance, JudgedRelevance):
-        may_have_more = relevance.num_unknown() > 0
-        scored |= relevance.is_judged() & may_have_more
-        known = relevance.is_known_at(positions)
-        wrong &= known
-        values = {name: _nan_unless(scored, np.nan_to_num(value)) for name, value in values.items()}
-        if (scored & may_have_more).any():
-            unknown = _unknown_answers(relevant, known, positions >= 0, num_relevant, scored, cutoffs)
+        scored |= relevance.is_judged() & (relevance.num_unknown() > 0)
+        wrong &= relevance.is_known_at(positions)
+        cut = _cut_short(relevance, positions, scored, cutoffs)
+        values = {
+            name: _nan_unless(scored, _replaced(np.nan_to_num(value), cut.queries, cut.bounds[name].least))
+            for name, value in values.items()
+        }
+        unknown = _unknown_answers(values, cut, relevance, positions, scored, cutoffs)
     return Scores(
         {name: np.round(value, DECIMALS) for name, value in values.items()},
         scored,
@@ -131,27 +137,80 @@ def score(positions: IntArray, relevance: Relevance, cutoffs: Sequence[int]) -> 
     )
 
 
+class _CutShort(NamedTuple):
+    """Scored queries of whose answers all is known but the order behind the ranking's end.
+
+    Attributes:
+        queries: int [C], their positions.
+        bounds: {metric: float [C] each}, of every metric.
+        depth_needed: as in `UnknownAnswers`, of all queries.
+    """
+
+    queries: IntArray
+    bounds: Mapping[str, Bounds]
+    depth_needed: int | None
+
+
+def _cut_short(
+    relevance: JudgedRelevance, positions: IntArray, scored: BoolArray, cutoffs: Sequence[int]
+) -> _CutShort:
+    """What follows where junk leaves less than the first k images, or less than R where R is known."""
+    is_counted, lengths = relevance.num_unknown() == 0, (positions >= 0).sum(axis=1)
+    num_relevant = relevance.num_relevant()
+    needed = np.where(is_counted, np.maximum(num_relevant, max(cutoffs)), max(cutoffs))
+    is_short = scored & relevance.is_cut_short(positions) & (lengths < needed)
+    depths = (needed + relevance.num_junk())[is_short]
+    queries = np.flatnonzero(is_short & is_counted)
+    by_metric = bounds.per_query_cut_short(
+        relevance.is_relevant(positions)[queries],
+        lengths[queries],
+        num_relevant[queries],
+        relevance.num_behind(positions)[queries],
+        cutoffs,
+    )
+    depth = min(int(depths.max()), len(relevance.gallery_ids)) if len(depths) else None
+    return _CutShort(queries, by_metric, depth)
+
+
 def _unknown_answers(
-    relevant: BoolArray,
-    known: BoolArray,
-    has_image: BoolArray,
-    num_relevant: IntArray,
+    values: Mapping[str, FloatArray],
+    cut: _CutShort,
+    relevance: JudgedRelevance,
+    positions: IntArray,
     scored: BoolArray,
     cutoffs: Sequence[int],
-) -> UnknownAnswers:
-    """What follows where the relevance of some pairs of scored queries is unknown.
+) -> UnknownAnswers | None:
+    """What follows where unknown answers of scored queries matter; None where none does.
 
     Args:
-        has_image: bool [Q, K], False behind a ranking's end; the others as `bounds.per_query` takes them.
+        values: {metric: float [Q]}, with unknown answers as wrong ones.
+        positions, cutoffs: as `score` takes them.
         scored: bool [Q].
     """
+    of_values = {name: Bounds(value, value) for name, value in values.items()}
+    judged_at: dict[int, FloatArray] = {}
+    if (scored & (relevance.num_unknown() > 0)).any():
+        # Without the metrics that divide by R: nobody knows how many images are relevant.
+        relevant, known = relevance.is_relevant(positions), relevance.is_known_at(positions)
+        of_values = bounds.per_query(relevant, known, relevance.num_relevant(), cutoffs)
+        has_image = (positions >= 0) | ~known
+        judged_at = {k: bounds.judged_at_k(known, has_image, k) for k in sorted(set(cutoffs))}
     ranges = {}
-    for name, ends in bounds.per_query(relevant, known, num_relevant, cutoffs).items():
-        least, most = (_nan_unless(scored, np.round(end, DECIMALS)) for end in ends)
+    for name, ends in of_values.items():
+        every = [_replaced(*pair) for pair in zip(ends, [cut.queries] * 2, cut.bounds[name], strict=True)]
+        least, most = (_nan_unless(scored, np.round(end, DECIMALS)) for end in every)
         if not np.array_equal(least, most, equal_nan=True):
             ranges[name] = Bounds(least, most)
-    judged_at = {k: bounds.judged_at_k(known, has_image | ~known, k) for k in sorted(set(cutoffs))}
-    return UnknownAnswers(ranges, judged_at)
+    if not ranges and not judged_at:
+        return None
+    return UnknownAnswers(ranges, judged_at, cut.depth_needed)
+
+
+def _replaced(values: FloatArray, at: IntArray, by: FloatArray) -> FloatArray:
+    """A copy of the values [Q], with `by` [C] at the positions `at` [C]."""
+    copy = values.astype(np.float64)
+    copy[at] = by
+    return copy
 
 
 def _nan_unless(scored: BoolArray, values: FloatArray) -> FloatArray:
@@ -197,7 +256,7 @@ def partial(scores: Scores, relevance: Relevance, samples: int, seed: int) -> Pa
         str(k): round(float(shares[scores.scored].mean()), DECIMALS)
         for k, shares in scores.unknown.judged_at.items()
     }
-    return Partial(ranges=ranges, judged_at=judged_at)
+    return Partial(ranges=ranges, judged_at=judged_at, depth_needed=scores.unknown.depth_needed)
 
 
 def people_judged(
@@ -243,7 +302,7 @@ def identify(
         None if no query has a relevant image, or the relevance of some pairs is unknown: nobody can tell then
         which queries have no match.
     """
-    if not (scores.num_relevant > 0).any() or scores.unknown is not None:
+    if not (scores.num_relevant > 0).any() or (scores.unknown and scores.unknown.judged_at):
         return None
     given = identification.searches(
         similarities[:, 0].astype(np.float64),

@@ -105,11 +105,13 @@ def _why_unlabelled(metrics: RowMetrics) -> str:
 def _judged(people: PeopleJudged) -> str:
     """Who judged how many pairs, how far they agree, and which judgements do not count."""
     judges = "1 person" if people.judges == 1 else f"{people.judges:,} people"
-    text = f"{judges} judged {_counted(people.pairs, 'pair')} of {_counted(people.queries, 'query')}"
+    text = f"{judges} judged {_counted(people.pairs, 'pair')} of {_counted(people.queries, 'query')}."
     if people.agreements:
         shown = sorted(people.agreements, key=lambda each: -each.pairs)[:_AGREEMENTS_SHOWN]
-        text += f", and differ on {people.disagreements:,}: {'; '.join(map(_agreement, shown))}"
-    text += "."
+        differ = "none of these pairs"
+        if people.disagreements:
+            differ = f"{people.disagreements:,} of these pairs, which lineup judge --disputed asks for again"
+        text += f" They differ on {differ} ({'; '.join(map(_agreement, shown))})."
     if people.without_right:
         text += f" No right image is known for {people.without_right:,} of these queries, which count as 0."
     if people.left_out:
@@ -122,7 +124,7 @@ def _counted(count: int, noun: Literal["pair", "query"]) -> str:
 
 
 def _agreement(own: JudgesAgreement) -> str:
-    kappa = "" if own.kappa is None else f", kappa {own.kappa:.2f}"
+    kappa = "" if own.kappa is None else f", Cohen's kappa {own.kappa:.2f}"
     return f"{own.first} and {own.second} agree on {own.agreed:,} of {_counted(own.pairs, 'pair')}{kappa}"
 
 
@@ -182,14 +184,25 @@ def verdict(compared: Comparison) -> Text:
         *((" ", *cheaper) if cheaper else ()),
         *_survival(best),
         *_if_not_exact(compared),
+        *_if_too_short(compared),
     )
 
 
 def _if_not_exact(compared: Comparison) -> Text:
-    if compared.is_exact:
+    if compared.is_exact or not compared.task.is_partly_judged:
         return ()
     metric = compared.metric_names[0]
     return (f" Not all answers that {metric} needs are judged: ", Code("lineup judge"), " asks for the rest.")
+
+
+def _if_too_short(compared: Comparison) -> Text:
+    """What to do where junk leaves too few images of a ranking; empty where it leaves enough."""
+    partial = [row.metrics.partial for row in compared.rows if row.metrics.partial]
+    depth = max((each.depth_needed for each in partial if each.depth_needed), default=None)
+    if depth is None:
+        return ()
+    problem = " Without junk, some rankings are too short for exact figures: set "
+    return problem, Code(f"retrieve.depth: {depth}"), " in params.yaml and run ", Code("dvc repro"), "."
 
 
 def _ranked_first(compared: Comparison, best: ComparedRow, undecided: Sequence[ComparedRow]) -> Text:
@@ -304,7 +317,9 @@ def _main_metric_legend(compared: Comparison) -> str:
             "images. 1 is perfect. It decides the order."
         )
     k = main_metric.rpartition("_")[2]
-    if compared.is_exact:
+    if compared.is_exact and not compared.task.is_partly_judged:
+        why = "without junk, some rankings are too short for map_at_r"
+    elif compared.is_exact:
         why = f"every row's first {k} answers are judged, so that it is exact"
     else:
         why = "no metric is exact yet, and rows are in the order of the middle of its range"
@@ -312,19 +327,18 @@ def _main_metric_legend(compared: Comparison) -> str:
 
 
 def _unjudged_legend(compared: Comparison) -> list[str]:
-    """How to read figures where the relevance of some pairs is unknown; empty where all is known."""
-    depth = tables.judged_depth(compared)
-    if depth is None:
-        return []
-    lines = [
-        f"judged@{depth}: share of the first {depth} answers that people judged, or that labels decide.",
-        "map_at_r and recall_k, in metrics/rows, take as R the number of right images that are known: nobody "
-        "judged what no row showed. They count unjudged answers as wrong, as TREC does, and compare rows "
-        "well only where these were judged alike.",
-    ]
+    """How to read figures where the relevance of some answers is unknown; empty where all is known."""
+    lines, depth = [], tables.judged_depth(compared)
+    if depth is not None:
+        lines += [
+            f"judged@{depth}: share of the first {depth} answers that people judged, or that labels decide.",
+            "map_at_r and recall_k, in metrics/rows, take as R the number of right images that are known: "
+            "nobody judged what no row showed. They count unjudged answers as wrong, as TREC does, and "
+            "compare rows well only where these were judged alike.",
+        ]
     if not all(comparison.is_exact(compared.metrics, name) for name in compared.metric_names):
         lines.append(
-            "Two figures with 'to' between them are the least, if all unjudged answers are wrong, and the "
+            "Two figures with 'to' between them are the least, if all unknown answers are wrong, and the "
             "greatest, if all are right. The interval covers both; p is that of the least favourable case."
         )
     return lines

@@ -36,7 +36,7 @@ class Threshold:
         identified = metrics.identification
         file = paths.row_metrics(row)
         if identified is None:
-            why = "some answers were not judged" if metrics.partial else "nothing could be scored"
+            why = "some answers were not judged" if metrics.is_partly_judged else "nothing could be scored"
             raise UserError(f"{file}: {why}, so the row has no threshold; {_USE_A_SCORE}")
         scores = {point.target: point.threshold for point in identified.operating_points}
         if self.fpir in identified.unsupported:

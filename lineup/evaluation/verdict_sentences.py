@@ -11,6 +11,8 @@ from lineup.evaluation.estimates import PairEstimate, RowEstimate
 _MOST_PAIRS_NAMED = 8
 # A wait for more than this share of the queries that are left is called one for nearly all of them.
 _NEARLY_ALL = 0.9
+# An interval that is narrower is a point, which it becomes when all queries are judged.
+_EXACT = 1e-6
 
 
 def sentences(rows: Sequence[RowEstimate], pairs: Sequence[PairEstimate], left: int, same: int) -> list[str]:
@@ -33,6 +35,11 @@ def sentences(rows: Sequence[RowEstimate], pairs: Sequence[PairEstimate], left: 
         worse = [pair for pair in pairs if pair.decided and pair.better == row]
         if worse:
             texts.append(f"`{row}` is better than {_listed(worse, names[rank + 1 :], len(names) - 1)}.")
+    if texts and left == 0:
+        texts.append(
+            "All of these queries are judged: for them, this is certain. "
+            "For other queries, `dvc repro` tests it in metrics/comparison.md."
+        )
     undecided = [pair for pair in pairs if not pair.decided]
     neighbours = set(pairwise(names))
     named = [
@@ -89,7 +96,9 @@ def _listed(worse: Sequence[PairEstimate], after: Sequence[str], others: int) ->
 
 
 def _interval(pair: PairEstimate) -> str:
-    """The interval of a positive difference, rounded so that it becomes no narrower."""
+    """The interval of a positive difference, rounded so that it becomes no narrower, or its exact value."""
+    if pair.high - pair.low < _EXACT:
+        return f"{pair.difference:.3f}"
     low, high = _down(pair.low), -_down(-pair.high)
     return f"{low:.2f} to {high:.2f}" if low else f"{high:.2f} at most"
 

@@ -60,11 +60,14 @@ class ClosedTab(BaseModel):
     tab: Annotated[str, Field(pattern=_TAB)]
 
 
-def create(session: Session, photos: Photos, suspects: bool, names: Collection[str]) -> ASGIApp:
+def create(
+    session: Session, photos: Photos, suspects: bool, names: Collection[str], *, disputed: bool = False
+) -> ASGIApp:
     """The server's app.
 
     Args:
         suspects: whether only pairs are asked whose labels are in doubt.
+        disputed: whether only pairs are asked on which people differ.
         names: the host names that requests may address; see `security.Guard`.
     """
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
@@ -72,12 +75,12 @@ def create(session: Session, photos: Photos, suspects: bool, names: Collection[s
     app.add_exception_handler(OSError, _disk_fault)
     app.mount("/static", StaticFiles(directory=_PAGE / "static"))
     app.mount("/shared", StaticFiles(directory=SHARED))
-    _add_page(app, session, photos, suspects)
+    _add_page(app, session, photos, suspects, disputed)
     _add_judging(app, session, photos)
     return Guard(app, names)
 
 
-def _add_page(app: FastAPI, session: Session, photos: Photos, suspects: bool) -> None:
+def _add_page(app: FastAPI, session: Session, photos: Photos, suspects: bool, disputed: bool) -> None:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_PAGE), autoescape=True, undefined=jinja2.StrictUndefined
     )
@@ -87,6 +90,7 @@ def _add_page(app: FastAPI, session: Session, photos: Photos, suspects: bool) ->
         "k": session.pool.k,
         "rows": len(session.pool.rows),
         "suspects": suspects,
+        "disputed": disputed,
     }
 
     @app.get("/")

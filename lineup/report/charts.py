@@ -122,7 +122,7 @@ def chart_data(
         "matched": list(matched),
         "maps": list(maps),
         "sweeps": [{"setting": setting, "points": [*values.items()]} for setting, values in sweeps],
-        "partial": any(row.metrics.partial for row in compared.rows),  # some answers were not judged
+        "partial": any(row.metrics.is_partly_judged for row in compared.rows),  # some answers were not judged
     }
 
 

@@ -24,7 +24,7 @@ const screensBack = JSON.parse(sessionStorage.screensBack ?? "[]"); // {screen, 
 let waiting = []; // the screens that the server has given to this tab
 let screen = null; // what is shown, null at the end
 let marks = new Map(); // {image_id: mark}
-let steps = []; // {id, mark}: what a mark was before each change of this screen
+let steps = []; // [{number, mark}]: what the marks were before each change of this screen
 let shownAt = 0;
 let saving = false;
 let current = 0; // number of the picture that the keyboard is at
@@ -61,6 +61,7 @@ function show(next, nextMarks) {
   pictures.forEach((_, number) => showMarkOf(number));
   showActions();
   scrollTo(0, 0);
+  at("asked").scrollTop = 0; // the verdict is below the query, and may have been read
   focusPicture(0);
   at("status").textContent = at("question").textContent;
 }
@@ -73,13 +74,15 @@ function showQuery() {
   at("same-set").hidden = !sameSet;
   const question = pictures.length === 1 ? "Is this right?" : `Which of these ${pictures.length} are right?`;
   at("question").textContent = data.suspects ? "Is it right after all?" : question;
+  const instruction = "Mark what answers the query. What stays unmarked is wrong.";
   at("hint").textContent = data.suspects
     ? "The labels say no, and the rows rank it first. Mark it if it answers the query."
-    : "Mark what answers the query. What stays unmarked is wrong.";
+    : data.disputed ? `People differ here. ${instruction}` : instruction;
 }
 
 function showEnd() {
-  at("end-title").textContent = data.suspects ? "All doubtful labels are judged." : "Everything is judged.";
+  const all = data.disputed ? "All disputed answers are judged again." : "Everything is judged.";
+  at("end-title").textContent = data.suspects ? "All doubtful labels are judged." : all;
   at("back").hidden = screensBack.length === 0;
   at("end").focus();
   at("status").textContent = at("end-title").textContent;
@@ -87,23 +90,35 @@ function showEnd() {
 
 // Marks
 
+const markOf = (number) => marks.get(screen.pictures[number].image_id);
+
 function mark(number, value) {
-  const { image_id: id } = screen.pictures[number];
-  steps.push({ id, mark: marks.get(id) });
-  if (marks.get(id) === value) marks.delete(id);
-  else marks.set(id, value);
-  changed(number);
+  steps.push([{ number, mark: markOf(number) }]);
+  setMarks([{ number, mark: markOf(number) === value ? undefined : value }]);
 }
 
-function changed(number) {
+function markOthersRight() {
+  const others = screen.pictures.map((_, number) => ({ number, mark: markOf(number) })).filter(({ mark }) => mark === undefined);
+  if (others.length === 0) return;
+  steps.push(others);
+  setMarks(others.map(({ number }) => ({ number, mark: RIGHT })));
+  at("status").textContent = `${others.length} marked as right`;
+}
+
+function setMarks(changes) {
+  for (const { number, mark: value } of changes) {
+    const { image_id: id } = screen.pictures[number];
+    if (value === undefined) marks.delete(id);
+    else marks.set(id, value);
+    showMarkOf(number);
+  }
   sessionStorage.marks = JSON.stringify({ query: screen.query.image_id, marks: [...marks] });
-  showMarkOf(number);
   showActions();
 }
 
 function showMarkOf(number) {
   const { pictures } = screen;
-  showMark(at("pictures").children[number], marks.get(pictures[number].image_id), number, pictures.length);
+  showMark(at("pictures").children[number], markOf(number), number, pictures.length);
   if (at("zoom").open && number === current) showZoom();
 }
 
@@ -117,11 +132,8 @@ function undo() {
   if (saving) return;
   const step = screen === null ? undefined : steps.pop();
   if (step !== undefined) {
-    if (step.mark === undefined) marks.delete(step.id);
-    else marks.set(step.id, step.mark);
-    const number = screen.pictures.findIndex((photo) => photo.image_id === step.id);
-    changed(number);
-    focusPicture(number);
+    setMarks(step);
+    if (step.length === 1) focusPicture(step[0].number);
   } else if (screensBack.length > 0) {
     const last = screensBack.pop();
     sessionStorage.screensBack = JSON.stringify(screensBack);
@@ -167,8 +179,9 @@ function showProgress({ judged, queries, same_judged: sameJudged, same_queries: 
   const number = (value) => value.toLocaleString("en");
   at("progress").max = Math.max(1, all);
   at("progress").value = judged + sameJudged;
-  const what = data.suspects ? "doubtful labels" : "queries";
-  at("progress-text").textContent = `${number(judged + sameJudged)} of ${number(all)} ${what}, ${number(pairs)} pictures judged`;
+  const what = data.suspects ? "doubtful labels" : data.disputed ? "queries with disputed answers" : "queries";
+  const pictures = data.disputed ? "" : `, ${number(pairs)} pictures judged`; // all of them were, before
+  at("progress-text").textContent = `${number(judged + sameJudged)} of ${number(all)} ${what}${pictures}`;
   document.title = `${number(judged + sameJudged)} judged: Lineup`;
 }
 
@@ -207,6 +220,7 @@ const ON_PICTURE = {
 };
 const ON_SCREEN = {
   ...ON_PICTURE,
+  a: markOthersRight,
   z: openZoom,
   Enter: () => save(),
   n: () => save(0),
@@ -260,6 +274,12 @@ function clicked(event) {
   else mark(current, { right: RIGHT, junk: JUNK, unsure: UNSURE }[action]);
 }
 
+// Whoever opens the verdict or the keys by mouse goes on with the pictures: Enter saves, and does not close them again.
+function opened(event) {
+  const byMouse = event.detail > 0 && event.target.closest("summary") !== null;
+  if (byMouse && screen !== null) at("pictures").children[current].querySelector(".plain").focus({ preventScroll: true });
+}
+
 async function start() {
   at("nothing").hidden = data.suspects; // with one picture, Enter says the same
   at("pictures").addEventListener("click", clicked);
@@ -270,10 +290,11 @@ async function start() {
   at("query-button").addEventListener("click", openZoom);
   at("zoom").addEventListener("close", () => focusPicture(current));
   addEventListener("keydown", pressed);
+  addEventListener("click", opened);
   try {
     receive(await ask(`/screens?tab=${tab}`));
     showNext();
-    at("keys").open = data.first;
+    at("keys").open = data.first && matchMedia("(min-width: 761px)").matches; // a phone has none
     if (!data.suspects) showVerdict(data.k);
   } catch (error) {
     at("main").hidden = false;

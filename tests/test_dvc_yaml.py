@@ -53,6 +53,7 @@ OUTS = {
     },
     "fetch": {paths.weights(KEY)},
     "train": {paths.model(KEY), paths.costs("train", KEY)},
+    "quantise": {paths.quantised(KEY)},
     "embed": {paths.embeddings(KEY), paths.costs("embed", KEY)},
     "index": {paths.index(KEY), paths.costs("index", KEY)},
     "retrieve": {paths.ranking(KEY), paths.costs("retrieve", KEY)},
@@ -157,6 +158,7 @@ OF_PARAMS = {f"lineup.settings.{name}" for name in ("search", "training", "refin
 IMPORTS_ALONE = {  # imported, but for what this stage doesn't do
     "fetch": OF_PARAMS,
     "train": {"lineup.settings.search", "lineup.settings.refinement", "lineup.objectives.none"},
+    "quantise": OF_PARAMS,
     "embed": OF_PARAMS,
     "index": OF_PARAMS - {"lineup.settings.search"},
     "retrieve": OF_PARAMS,

@@ -11,12 +11,20 @@ from pathlib import Path
 import pyarrow as pa
 
 from lineup import machine, paths
-from lineup.embedding import cache_key, dvc_cache, inference, measurement, missing_photos, vector_cache
+from lineup.embedding import (
+    cache_key,
+    dvc_cache,
+    inference,
+    measurement,
+    missing_photos,
+    quantised_network,
+    vector_cache,
+)
 from lineup.embedding.missing_photos import Count
 from lineup.embedding.vector_cache import VectorCache
 from lineup.encoders import encoder_folder, model_folder
 from lineup.encoders.encoder_config import JsonObject, read_config
-from lineup.engines import conversion, selection
+from lineup.engines import conversion, quantisation
 from lineup.engines.engine import CannotConvert, Engine, Network
 from lineup.errors import UserError
 from lineup.fingerprint import fingerprint
@@ -61,10 +69,12 @@ class EmbedJob:
 def prepare_job(row: str, part: Part, embed: Embed) -> EmbedJob:
     """The job for the first engine that can compute the row's encoder.
 
+    Args:
+        embed: with the row's own precision (`Params.embed_of`).
     Raises:
         UserError: the engine that params.yaml names can't.
     """
-    engines = selection.candidates(embed)
+    engines = quantisation.candidates(row, embed)
     for engine in engines:
         try:
             return _job_for(engine, row, part, embed.batch_size)
@@ -80,11 +90,12 @@ def _job_for(engine: Engine, row: str, part: Part, batch_size: int) -> EmbedJob:
     """The job for one engine. Raises CannotConvert."""
     folder = model_folder.resolve(paths.model(row))
     config = read_config(folder)
-    key_parts = cache_key.vector_key_parts(folder, engine)
+    quantised = quantised_folder(row, engine)
+    key_parts = cache_key.vector_key_parts(folder, engine, quantised)
     key = fingerprint(key_parts)
     cache = VectorCache(paths.CACHE / "vectors" / key, config.dim)
     counted = _fill_cache(row, part, key, cache)
-    network = _network(folder, paths.images(part), engine, batch_size) if counted.missing else None
+    network = _network(folder, quantised, paths.images(part), engine, batch_size) if counted.missing else None
     files.write_json(cache.folder / cache_key.KEY_PARTS_FILE, key_parts)
     return EmbedJob(
         row,
@@ -112,12 +123,20 @@ def _fill_cache(row: str, part: Part, key: str, cache: VectorCache) -> Count:
     return missing_photos.count(paths.images(part), cache)
 
 
-def _network(folder: Path, photos: Path, engine: Engine, batch_size: int) -> Network:
-    """The encoder, converted. Raises CannotConvert.
+def quantised_folder(row: str, engine: Engine) -> Path | None:
+    """The folder of the row's network in int8; None in other precisions."""
+    return paths.quantised(row) if engine.precision == quantisation.INT8 else None
 
-    It is checked on the first images of the part, cached or not, so that every run gets the same result.
+
+def _network(folder: Path, quantised: Path | None, photos: Path, engine: Engine, batch_size: int) -> Network:
+    """The encoder, converted, or its network in int8. Raises CannotConvert.
+
+    A converted one is checked on the first images of the part, cached or not, so that every run gets the same
+    result.
     """
     encoder = encoder_folder.load(folder)
+    if quantised:
+        return quantised_network.load(engine, quantised, encoder, None, machine.threads())
     first = islice(decoding.prepared(photos, conversion.PARITY_IMAGES), conversion.PARITY_IMAGES)
     pixels = [inference.decoded((image.image_id, image.data), encoder.transform) for image in first]
     return conversion.prepare(engine, encoder, pixels, batch_size, machine.threads())

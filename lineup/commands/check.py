@@ -76,10 +76,9 @@ def describe_precisions(settings: Params) -> Iterator[str]:
     from lineup.engines import quantisation  # It imports torch.
 
     for precision, rows in by_precision.items():
-        for row in rows:
-            engines = quantisation.candidates(row, settings.embed_of(row))
-        slow = engines[0].device.type == "cpu" and machine.lacks_bfloat16()
-        if precision == "bfloat16" and slow:
+        engines = [quantisation.candidates(row, settings.embed_of(row))[0] for row in rows]
+        on_processor = engines[0].device.type == "cpu"
+        if precision == "bfloat16" and on_processor and machine.lacks_bfloat16():
             yield (
                 f"{', '.join(rows)}: this processor has no instructions for bfloat16 (AMX or AVX-512 BF16), "
                 "so that it may be slower than float32"

@@ -65,7 +65,10 @@ def _prepared_ids(part: Part) -> dict[str, str]:
         if part == "test":
             rows = rows.filter(pc.field("split") == "gallery")
         ids, prepared_ids = (rows.column(name).to_pylist() for name in ("image_id", "prepared_id"))
-        by_image.update(zip(ids, prepared_ids, strict=True))
+        # A photo that was stored unchanged is its own prepared image.
+        by_image.update(
+            {image_id: prepared or image_id for image_id, prepared in zip(ids, prepared_ids, strict=True)}
+        )
     return by_image
 
 

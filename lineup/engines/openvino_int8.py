@@ -68,10 +68,11 @@ def _has_attention(model: Any) -> bool:
 
 
 def _number_operations(model: Any) -> None:
-    """Names the operations by their order.
+    """Names the network, and its operations by their order.
 
     OpenVINO's own names hold a number that rises for as long as the process runs: other bytes at each call.
     """
+    model.set_friendly_name("network")
     for number, operation in enumerate(model.get_ordered_ops()):
         operation.set_friendly_name(f"{operation.get_type_name()}_{number}")
 

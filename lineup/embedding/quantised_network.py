@@ -36,7 +36,8 @@ log = logging.getLogger(__name__)
 RECORD_FILE = "precision.json"
 PROBE_FILE = "probe.safetensors"
 _PROBED_COMPILATIONS = 4
-# A network is compiled so often before one whose probe differs in the last digits is taken, and at most so often.
+# A network is compiled so often before one is taken whose probe differs in its last digits, and at most so
+# often in all.
 _COMPILATIONS_UNTIL_EQUAL, _MOST_COMPILATIONS = 3, 8
 _SAME_COSINE, _LEAST_COSINE = 0.9999, 0.99
 

@@ -18,8 +18,8 @@ FULL = "float32"
 LARGE_LOSS = 0.03
 _LEGEND = (
     f"Twin: the row with the same settings in {FULL}. Against its twin: the difference on the same queries, "
-    "with its 95% interval over labels; p is Holm-adjusted for all pairs of rows. Lost: the share of the "
-    "twin's figure. Images/s: as many times the twin's."
+    "with its 95% interval over labels; p is Holm-adjusted for all pairs of rows. Change: the difference "
+    "by the twin's figure. Images/s: as many times the twin's."
 )
 
 
@@ -90,7 +90,7 @@ def table(computed: Sequence[Twin | Alone]) -> Table | None:
     twins = [each for each in computed if isinstance(each, Twin)]
     if not twins:
         return None
-    header = ["model", "precision", "twin", twins[0].metric, "against its twin", "lost", "images/s"]
+    header = ["model", "precision", "twin", twins[0].metric, "against its twin", "change", "images/s"]
     lines: list[list[Cell]] = [
         [
             RowName(each.row, random=False),
@@ -98,7 +98,7 @@ def table(computed: Sequence[Twin | Alone]) -> Table | None:
             RowName(each.twin, random=False),
             f"{each.mean:.3f}",
             _difference(each.pair),
-            f"{each.loss:.1%}",
+            f"{-each.loss:+.1%}",
             tables.NO_FIGURE if each.speed_ratio is None else f"{each.speed_ratio:.2f} x",
         ]
         for each in twins

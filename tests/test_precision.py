@@ -286,7 +286,7 @@ def test_check_names_a_processor_without_bfloat16(monkeypatch: pytest.MonkeyPatc
     assert line.startswith("b, c: this processor has no instructions for bfloat16")
     assert [*check.describe_precisions(settings({"a": None}))] == []
     with pytest.raises(UserError, match=r"params.yaml: models.b: .*engine: torch"):
-        [*check.describe_precisions(settings({"b": "int8"}, engine="torch"))]
+        list(check.describe_precisions(settings({"b": "int8"}, engine="torch")))
 
 
 def test_a_row_has_its_own_precision_or_the_default() -> None:

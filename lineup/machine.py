@@ -34,6 +34,16 @@ def cpu_name() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
+def lacks_bfloat16() -> bool:
+    """Whether the processor is known to have no instructions for bfloat16; False where it can't be known."""
+    try:
+        content = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    flags = next((line for line in content.splitlines() if line.startswith(("flags", "Features"))), "")
+    return bool(flags) and not {"amx_bf16", "avx512_bf16", "bf16"} & {*flags.split()}
+
+
 def threads() -> int:
     """The number of cores that this process may use: its container's, not the machine's."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

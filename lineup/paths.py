@@ -65,6 +65,11 @@ def model(model: str) -> Path:
     return Path("data/models") / model
 
 
+def quantised(model: str) -> Path:
+    """The folder that says in which precision `embed` computes a model, with its network in int8."""
+    return Path("data/quantised") / model
+
+
 def embeddings(model: str, part: Part = "test") -> Path:
     """The folder of a row's vectors."""
     return Path("data/embeddings" if part == "test" else "data/embeddings_train") / model

@@ -61,7 +61,10 @@ DECIDES_NOTHING = {
     "lineup.storage.schemas",
     "lineup.text_encoding",
 }
-_ENGINES = ("lineup.engines.onnxruntime", "lineup.engines.openvino", "lineup.engines.torch")
+_ENGINES = tuple(
+    f"lineup.engines.{name}"
+    for name in ("onnxruntime", "onnxruntime_int8", "openvino", "openvino_int8", "torch")
+)
 _LIBRARIES = tuple(f"lineup.encoders.{name}" for name in ("open_clip", "timm", "torchvision", "transformers"))
 # Folders of plug-ins, of which a row uses one that params.yaml names.
 _PLUGINS = ("encoders", "objectives", "refinements")
@@ -105,6 +108,7 @@ STAGES = {
         ("stages.train", *_ENGINES),
         too=("lineup.settings.training", "lineup.settings.label_share", "lineup.settings.training_photos"),
     ),
+    "quantise": StageCode(("stages.quantise", *_ENGINES)),
     "embed": StageCode(("stages.embed", *_ENGINES)),
     "embed_train": StageCode(("stages.embed_train", *_ENGINES, *_LIBRARIES)),
     "index": StageCode(("stages.index",), too=(_SEARCH,)),

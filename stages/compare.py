@@ -16,6 +16,7 @@ from lineup.evaluation import (
     learning_curves,
     markdown,
     money,
+    precision_twins,
     query_tables,
     row_metrics,
     seen_label_sentences,
@@ -58,7 +59,11 @@ def main(argv: list[str] | None = None) -> None:
         seen = seen_labels.compute(starts, rows, queries, metric_names[0], samples, params.seed)
     csv_files.write_csv(paths.SEEN_LABELS, *seen_labels.table(seen))
     weaknesses = slice_sentences.weaknesses(compared, slices.read(paths.SLICES))
+    twins = precision_twins.find(params, rows, pairs, metric_names)
     sections = [
+        markdown.section(
+            precision_twins.TITLE, precision_twins.table(twins), precision_twins.sentences(twins)
+        ),
         markdown.section(
             learning_curves.TITLE, None, [*learning_curves.sentences(curves, rows, pairs, metric_names)]
         ),

@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> None:
     start = time.perf_counter()
     config = origin.model_config(row, params)
     prepared_size.check(row, config.resize_px, params.preprocess.shorter_side_px)
-    embedded = job.prepare_job(row, "test", params.embed)
+    embedded = job.prepare_job(row, "test", params.embed_of(row))
     stats = computation.compute(embedded, params.embed)
     rows = job.write(embedded)
     measured = measurement.update(

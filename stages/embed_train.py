@@ -20,7 +20,7 @@ def main(argv: list[str] | None = None) -> None:
     row, params = cli.start("embed_train", argv)
     pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own pool holds on to the freed bytes of photos
     origin.model_config(row, params)
-    embedded = job.prepare_job(row, "train", params.embed)
+    embedded = job.prepare_job(row, "train", params.embed_of(row))
     stats = computation.compute(embedded, params.embed)
     if rows := job.write(embedded):
         log.info("%s: %d training photos, %d of them computed now", row, rows, stats.computed)

@@ -19,11 +19,12 @@ import pyarrow.compute as pc
 import torch
 
 from lineup import cli, machine, paths
+from lineup.embedding import quantised_network
 from lineup.embedding.embedding_speed import BatchEmbedder, Round
 from lineup.embedding.inference import EncodedImage
 from lineup.encoders import adapter, model_folder
 from lineup.encoders.encoder_config import EncoderConfig, read_config
-from lineup.engines import conversion
+from lineup.engines import conversion, quantisation
 from lineup.engines.engine import Network
 from lineup.errors import UserError
 from lineup.evaluation import latency
@@ -148,7 +149,9 @@ def batch_embedder(
     """Embeds the sample's prepared images as `embed` does, in batches of its shape."""
     engine, network = queries_network.engine, queries_network
     encoder = adapter.load(model_folder.resolve(paths.model(model)))
-    if engine.device.type != "cpu" or engine.library.cpu_shape(encoder.module) != network.shape:
+    if engine.precision == quantisation.INT8:
+        network = quantised_network.load(engine, paths.quantised(model), encoder, None, machine.threads())
+    elif engine.device.type != "cpu" or engine.library.cpu_shape(encoder.module) != network.shape:
         network = conversion.prepare(engine, encoder, (), params.embed.batch_size, machine.threads())
     return BatchEmbedder(network, photos.prepared, params.embed.batch_size, machine.threads())
 

@@ -25,6 +25,7 @@ from lineup.evaluation import (
     latency,
     learning_curves,
     money,
+    precision_twins,
     row_metrics,
     speeds,
     sweeps,
@@ -112,7 +113,8 @@ def report(params: Params) -> None:
     blob = made.blob_id(paths.METRICS)
     first = first_screen.first_screen(compared, images.data_digest, blob)
     learned = [*learning_curves.sentences(swept, rows, pairs, compared.metric_names)]
-    page = html.index(compared, first, drawn, leaks, overview.LEAKS_SHOWN, learned)
+    twins = precision_twins.warnings(precision_twins.find(params, rows, pairs, compared.metric_names))
+    page = html.index(compared, first, drawn, leaks, overview.LEAKS_SHOWN, learned, twins)
     page, page_id = html.with_id(page, data)
     files.write_text(paths.REPORT, page)
     files.write_text(paths.REPORT_MADE, made.script(page_id, Path(), datetime.now(UTC)))

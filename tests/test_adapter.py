@@ -216,6 +216,16 @@ def test_settings_that_no_adapter_has(folder: Path, objective: dict[str, Any], f
     assert fault in str(error.value)
 
 
+def test_an_adapter_of_an_encoder_in_int8_is_refused(folder: Path) -> None:
+    write_params(folder, {"name": "adapter"})
+    file = folder / "params.yaml"
+    content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    content["models"]["row"]["precision"] = "int8"
+    file.write_text(yaml.safe_dump(content), encoding="utf-8")
+    with pytest.raises(UserError, match=r"models.row: its precision is int8, .* set precision: bfloat16"):
+        settings.load()
+
+
 @pytest.mark.parametrize(
     ("objective", "fault"),
     [

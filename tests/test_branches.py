@@ -103,7 +103,7 @@ def test_a_margin_is_tried_at_once_and_from_the_queue(trained: Path, tmp_path: P
     done = run(
         "dvc", "exp", "run", "--name", "at-once", "-S", "models.arcface.objective.margin=0.3", cwd=folder
     )
-    stages = ("train", "embed", "index", "retrieve", "latency", "score", "report_row")
+    stages = ("train", "quantise", "embed", "index", "retrieve", "latency", "score", "report_row")
     row = [f"{stage}@arcface" for stage in stages]
     assert set(executed(done.stdout)) == {*row, "slices", "compare", "report"}
     facts = json.loads((folder / "data/models/arcface/encoder.json").read_text(encoding="utf-8"))

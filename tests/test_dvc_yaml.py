@@ -33,12 +33,8 @@ def outs(stage: str) -> set[str]:
 
 
 def params_of(stage: str) -> list[str]:
-    """The settings that DVC misses if params.yaml lacks them.
-
-    `map` has a default, and `report` depends on the whole file.
-    """
-    named = [param for param in block(stage).get("params", []) if isinstance(param, str)]
-    return [param for param in named if not param.startswith("map.")]
+    """The settings that DVC misses if params.yaml lacks them."""
+    return block(stage).get("params", [])
 
 
 KEY = "${key}"
@@ -56,6 +52,7 @@ OUTS = {
     },
     "fetch": {paths.weights(KEY)},
     "train": {paths.model(KEY), paths.costs("train", KEY)},
+    "quantise": {paths.quantised(KEY)},
     "embed": {paths.embeddings(KEY), paths.costs("embed", KEY)},
     "index": {paths.index(KEY), paths.costs("index", KEY)},
     "retrieve": {paths.ranking(KEY), paths.costs("retrieve", KEY)},

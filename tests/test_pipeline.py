@@ -18,7 +18,7 @@ from tests.support.project import demo_params, read_params, repro, run, tree, wr
 pytestmark = pytest.mark.slow
 
 JOINED = {"slices", "compare", "report"}  # what reads every row; in seconds
-ROW_STAGES = ["fetch", "train", "embed", "index", "latency", "retrieve", "score"]
+ROW_STAGES = ["fetch", "train", "quantise", "embed", "index", "latency", "retrieve", "score"]
 
 
 def of(row: str, first: str = "fetch") -> set[str]:
@@ -69,7 +69,18 @@ def test_a_changed_search_runs_nothing_before_index(folder: Path) -> None:
     params = read_params(folder)
     params["models"]["mobilenet_v2"]["search"]["metric"] = "l2"
     write_params(folder, params)
-    assert set(repro(folder)) == of("mobilenet_v2", "index") | JOINED
+    # `quantise` reads the whole row, and writes the same as before.
+    assert set(repro(folder)) == {"quantise@mobilenet_v2"} | of("mobilenet_v2", "index") | JOINED
+
+
+def test_a_changed_precision_runs_its_row_from_there_and_no_other(folder: Path) -> None:
+    params = read_params(folder)
+    params["models"]["mobilenet_v2"]["precision"] = "bfloat16"
+    write_params(folder, params)
+    assert set(repro(folder)) == of("mobilenet_v2", "quantise") | JOINED
+    params["models"]["raw_pixels_l2"]["precision"] = "float32"  # as by default
+    write_params(folder, params)
+    assert set(repro(folder)) == {"quantise@raw_pixels_l2"} | JOINED
 
 
 def test_a_new_batch_size_runs_nothing(folder: Path) -> None:
@@ -103,8 +114,8 @@ def test_a_new_gallery_photo_fetches_and_trains_nothing(folder: Path, tmp_path: 
     with Image.open(sorted(label.glob("*.png"))[0]) as image:
         image.convert("RGB").rotate(5).save(photo)
     executed = repro(folder)
-    assert set(executed) == {"preprocess", "report_thumbnails"} | JOINED | of(ROWS[0], "embed") | of(
-        ROWS[1], "embed"
+    assert set(executed) == {"preprocess", "report_thumbnails"} | JOINED | of(ROWS[0], "quantise") | of(
+        ROWS[1], "quantise"
     )
     costs = json.loads((folder / "data/costs/mobilenet_v2/embed.json").read_text())
     assert costs["computed"] == 1

@@ -124,8 +124,8 @@ def test_a_corrupt_remote_object_is_found_and_computed_again(finished_copy: Path
     # whole.
     done = run("dvc", "repro", *PULL, cwd=theirs, check=False)
     assert done.returncode and "data/embeddings/raw_pixels_l2" in done.stderr
-    inputs = ("data/models/raw_pixels_l2", "data/weights/raw_pixels_l2", "data/prepared/test/images")
-    run("dvc", "pull", *inputs, cwd=theirs)
+    of_row = (f"data/{kind}/raw_pixels_l2" for kind in ("models", "weights", "quantised"))
+    run("dvc", "pull", "data/code", "data/prepared/test/images", *of_row, cwd=theirs)
     assert repro(theirs, "--force", "--single-item", "embed@raw_pixels_l2") == ["embed@raw_pixels_l2"]
     assert {*repro(theirs, *PULL)} >= CHANGED
     assert tree(theirs / "data/embeddings/raw_pixels_l2") == tree(mine / "data/embeddings/raw_pixels_l2")

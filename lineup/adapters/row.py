@@ -32,11 +32,17 @@ def train(
 ) -> tuple[Learned, JsonObject]:
     """Learns the row's adapter; the encoder computes the training photos that no row has embedded before.
 
+    It does so in the precision of the section `embed`, whatever the row's own, so that rows which differ in
+    precision alone share a training.
+
     Returns:
         what was learned, and all that decided it.
     """
-    embedded = job.prepare_fetched(row, "train", params.embed)
-    computation.compute(embedded, params.embed)
+    embed = params.embed
+    if embed.precision == "int8":
+        embed = embed.model_copy(update={"precision": "float32"})
+    embedded = job.prepare_fetched(row, "train", embed)
+    computation.compute(embedded, embed)
     deadline = Deadline(60 * settings.max_minutes)
     config = read_config(paths.weights(row))
     vectors = _vectors(embedded, manifest)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from lineup import cluster, paths
+from lineup import cluster, machine, paths
 from lineup.commands import check_estimate
 from lineup.errors import UserError, printable
 from lineup.photos import photo_register, photo_sample, raw_counts
@@ -40,6 +40,8 @@ def command(file: Path, measure: bool) -> None:
     click.echo(f"{file}: {rows}, all well formed")
     if file != paths.PARAMS:
         return
+    for line in describe_precisions(settings):
+        click.echo(line)
     if _is_absent(paths.RAW):
         click.echo(_what_comes_first())
         return
@@ -57,6 +59,30 @@ def command(file: Path, measure: bool) -> None:
     if cluster.address():
         for line in describe_cluster(settings, sample.images):
             click.echo(line)
+
+
+def describe_precisions(settings: Params) -> Iterator[str]:
+    """A line on each lower precision that this processor computes slowly.
+
+    Raises:
+        UserError: the engine of a row, or this machine, doesn't have its precision.
+    """
+    by_precision: dict[str, list[str]] = {}
+    for row in settings.models:
+        by_precision.setdefault(settings.embed_of(row).precision, []).append(row)
+    by_precision.pop("float32", None)
+    if not by_precision:
+        return
+    from lineup.engines import quantisation  # It imports torch.
+
+    for precision, rows in by_precision.items():
+        engines = [quantisation.candidates(row, settings.embed_of(row))[0] for row in rows]
+        on_processor = engines[0].device.type == "cpu"
+        if precision == "bfloat16" and on_processor and machine.lacks_bfloat16():
+            yield (
+                f"{', '.join(rows)}: this processor has no instructions for bfloat16 (AMX or AVX-512 BF16), "
+                "so that it may be slower than float32"
+            )
 
 
 def _is_absent(folder: Path) -> bool:
@@ -118,13 +144,14 @@ def describe_cluster(settings: Params, photos: Sequence[bytes]) -> Iterator[str]
     yield f"{cluster.ADDRESS_VARIABLE}: {size.described()}"
     for node in size.nodes:
         yield f"  {node.ip:<15}  {node.described()}"
-    row = next((row for row in settings.models if paths.weights(row).is_dir()), None)
+    rows = (row for row in settings.models if settings.embed_of(row).precision != "int8")
+    row = next((row for row in rows if paths.weights(row).is_dir()), None)
     if row is None or not photos:
         yield "  not tried on a photo, as no weights are here yet: run `dvc repro fetch`, then this again"
         return
     from lineup.embedding import cluster_check  # It imports torch.
 
-    engine, nodes = cluster_check.try_engine(ray, size, paths.weights(row), photos[0], settings.embed)
+    engine, nodes = cluster_check.try_engine(ray, size, paths.weights(row), photos[0], settings.embed_of(row))
     yield f"  tried on a photo: {engine} computes {row} on {nodes} node{'' if nodes == 1 else 's'}"
 
 

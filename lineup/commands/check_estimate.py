@@ -143,15 +143,19 @@ def measured(settings: Params, sample: PhotoSample) -> dict[str, Speed]:
     """The speed of each row whose weights are here; rows with the same network and size share it."""
     from lineup.embedding import speed_test  # It imports torch.
 
-    by_network: dict[tuple[str, str, int | None], Speed] = {}
+    by_network: dict[tuple[str, str, int | None, str], Speed] = {}
     speeds = {}
     for row, model in settings.models.items():
         folder = paths.weights(row)
         if not folder.is_dir() or not sample.images:
             continue
-        network = (model.encoder.library, model.encoder.name, model.encoder.image_size)
+        embed = settings.embed_of(row)
+        if embed.precision == "int8":  # its network does not exist yet; NNCF's is not slower than float32
+            embed = embed.model_copy(update={"precision": "float32"})
+        encoder = model.encoder
+        network = (encoder.library, encoder.name, encoder.image_size, embed.precision)
         if network not in by_network:
-            speed = speed_test.images_per_second(folder, sample.images, settings.embed)
+            speed = speed_test.images_per_second(folder, sample.images, embed)
             by_network[network] = Speed(speed, "measured", "a short run just now")
         speeds[row] = by_network[network]
     return speeds

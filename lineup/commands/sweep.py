@@ -14,7 +14,7 @@ from lineup.settings import params, preset_text, schema, sweep, yaml_file
 from lineup.settings.params import Params
 from lineup.storage import files
 
-_IMAGE_SIZE, _LABEL_SHARE = "encoder.image_size", "objective.label_share"
+_IMAGE_SIZE, _LABEL_SHARE, _PRECISION = "encoder.image_size", "objective.label_share", "precision"
 
 
 def add_rows(row: str, setting: str, values: list[Any]) -> list[str]:
@@ -54,10 +54,10 @@ def _parsed(values: str) -> list[Any]:
 
 
 def _chosen(
-    image_size: str | None, label_share: str | None, settings: tuple[str, ...]
+    image_size: str | None, label_share: str | None, precision: str | None, settings: tuple[str, ...]
 ) -> tuple[str, list[Any]]:
     """The one setting that is varied, and its values."""
-    named = {_IMAGE_SIZE: image_size, _LABEL_SHARE: label_share}
+    named = {_IMAGE_SIZE: image_size, _LABEL_SHARE: label_share, _PRECISION: precision}
     pairs = [(name, values) for name, values in named.items() if values]
     for text in settings:
         name, equals, values = text.partition("=")
@@ -67,7 +67,8 @@ def _chosen(
     if len(pairs) != 1:
         raise UserError(
             f"a sweep varies one setting, and {len(pairs)} are given; "
-            "use --image-size 160,224, --label-share 0.25,0.5 or --set objective.margin=0.2,0.3"
+            "use --image-size 160,224, --label-share 0.25,0.5, --precision float32,bfloat16 or "
+            "--set objective.margin=0.2,0.3"
         )
     [(name, values)] = pairs
     return name, _parsed(values)
@@ -77,15 +78,23 @@ def _chosen(
 @click.argument("row")
 @click.option("--image-size", metavar="PX,PX", help="The sides in pixels to try.")
 @click.option("--label-share", metavar="SHARE,SHARE", help="The shares of the training labels to see.")
+@click.option("--precision", metavar="NAME,NAME", help="The precisions to compute the vectors in.")
 @click.option("--set", "settings", multiple=True, metavar="SETTING=V,V", help="Any other setting of the row.")
-def command(row: str, image_size: str | None, label_share: str | None, settings: tuple[str, ...]) -> None:
+def command(
+    row: str,
+    image_size: str | None,
+    label_share: str | None,
+    precision: str | None,
+    settings: tuple[str, ...],
+) -> None:
     """Add rows to params.yaml that differ from ROW in one setting.
 
     For example: lineup sweep mobilenet_v2 --image-size 160,224,320, or
     lineup sweep arcface --label-share 0.1,0.25,0.5,1, or
+    lineup sweep arcface --precision float32,bfloat16,int8, or
     lineup sweep arcface --set objective.margin=0.2,0.3,0.5. `dvc repro` then runs the new rows only.
     """
-    name, values = _chosen(image_size, label_share, settings)
+    name, values = _chosen(image_size, label_share, precision, settings)
     rows = add_rows(row, name, values)
     if not rows:
         print(f"{paths.PARAMS} has these rows already")

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lineup.embedding import inference
+from lineup.embedding import inference, quantised_network
 from lineup.encoders import encoder_folder, libraries
 from lineup.encoders.encoder_config import JsonObject, read_config
-from lineup.engines import conversion, engine, lookup_transform, selection, tracing
+from lineup.engines import conversion, engine, lookup_transform, quantisation, selection, tracing
 from lineup.engines.engine import Engine
 from lineup.fingerprint import code_digest
 from lineup.photos import decoding
@@ -19,12 +19,30 @@ from lineup.photos import decoding
 KEY_PARTS_FILE = "ingredients.json"
 
 
-def vector_key_parts(folder: Path, computed_by: Engine) -> JsonObject:
+def vector_key_parts(folder: Path, computed_by: Engine, quantised: Path | None = None) -> JsonObject:
     """All that decides a vector besides the image.
 
     Args:
-        folder: of the encoder. UserError if its weights aren't those that encoder.json names.
+        folder: of the encoder.
+        quantised: the folder of its network in int8; None in other precisions.
+    Raises:
+        UserError: the weights aren't those that encoder.json names, or the network in int8 isn't theirs.
     """
+    parts = _float_key_parts(folder, computed_by)
+    if quantised is None:
+        return parts
+    code = (quantised_network, quantisation)
+    parts["quantised"] = {
+        **quantised_network.read_record(quantised, folder),
+        "code": code_digest(
+            *(Path(str(module.__file__)) for module in code),
+            Path(engine.__file__).with_name(f"{computed_by.name}_int8.py"),
+        ),
+    }
+    return parts
+
+
+def _float_key_parts(folder: Path, computed_by: Engine) -> JsonObject:
     config = read_config(folder)
     encoder_folder.check_file(folder, encoder_folder.WEIGHTS_FILE, config.weights_sha256)
     modules = (inference, lookup_transform, engine, selection, conversion, tracing)

@@ -25,9 +25,9 @@ from lineup.embedding import cache_key, cluster_relay, cluster_stream, inference
 from lineup.embedding.attempts import Attempts
 from lineup.embedding.cluster_relay import RelayFault
 from lineup.embedding.cluster_stream import Crew
-from lineup.embedding.cluster_worker import PHOTOS, Work
+from lineup.embedding.cluster_worker import PHOTOS, QUANTISED, Work
 from lineup.embedding.inference import EncodedImage
-from lineup.embedding.job import EmbedJob
+from lineup.embedding.job import EmbedJob, quantised_folder
 from lineup.embedding.missing_photos import MissingPhoto
 from lineup.encoders import encoder_folder
 from lineup.encoders.encoder_config import CONFIG_FILE
@@ -110,21 +110,32 @@ def _work(ray: Any, job: EmbedJob, embed: Embed, crew: Crew) -> Work:
         decoding.prepared(paths.images(job.part), conversion.PARITY_IMAGES), conversion.PARITY_IMAGES
     )
     sample = [(image.image_id, image.data) for image in first]
-    return work_for(ray, job.folder, sample, job.engine, embed.batch_size, crew.threads)
+    quantised = quantised_folder(job.row, job.engine)
+    return work_for(ray, job.folder, sample, job.engine, embed.batch_size, crew.threads, quantised)
 
 
 def work_for(
-    ray: Any, folder: Path, sample: Sequence[EncodedImage], engine: Engine, batch_size: int, threads: int
+    ray: Any,
+    folder: Path,
+    sample: Sequence[EncodedImage],
+    engine: Engine,
+    batch_size: int,
+    threads: int,
+    quantised: Path | None = None,
 ) -> Work:
     """What workers need to compute an encoder. Its weights are in Ray's object store once for each node.
 
     Args:
         folder: of the encoder.
         sample: prepared images, on which the engine is compared with torch.
+        quantised: the folder of the encoder's network in int8; None in other precisions.
     """
     files = {
         name: np.fromfile(folder / name, np.uint8) for name in (CONFIG_FILE, encoder_folder.WEIGHTS_FILE)
     }
+    if quantised:
+        names = (file.name for file in sorted(quantised.iterdir()))
+        files |= {f"{QUANTISED}/{name}": np.fromfile(quantised / name, np.uint8) for name in names}
     attempts = ray.remote(Attempts).options(num_cpus=0, max_restarts=-1, max_task_retries=-1).remote()
     return Work(
         ray.put(files),
@@ -134,7 +145,7 @@ def work_for(
         engine.device.type,
         batch_size,
         threads,
-        cache_key.vector_key_parts(folder, engine),
+        cache_key.vector_key_parts(folder, engine, quantised),
         attempts,
     )
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 # The number of workers that a photo may end. The first ends with all photos of its batch under way; after it,
 # they are computed one at a time.
 MAX_ENDED_WORKERS = 3
+# Where a network in int8 lies in the encoder's folder on its way to a worker.
+QUANTISED = "quantised"
 # A batch of photos on its way to a worker, and the vectors on their way back, are one row each.
 PHOTOS = pa.schema(
     [
@@ -102,17 +104,21 @@ class Worker:
         """
         from torch import device
 
-        from lineup.embedding import cache_key, inference
+        from lineup.embedding import cache_key, inference, quantised_network
         from lineup.encoders import encoder_folder
         from lineup.engines import conversion
         from lineup.engines.engine import Engine
 
         work = self._work
         for name, content in self._ray.get(work.files).items():
+            (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).write_bytes(content)
         engine = Engine(work.engine, work.precision, device(work.device))
-        _check_same(work.key_parts, cache_key.vector_key_parts(folder, engine))
+        quantised = folder / QUANTISED if (folder / QUANTISED).exists() else None
+        _check_same(work.key_parts, cache_key.vector_key_parts(folder, engine, quantised))
         encoder = encoder_folder.load(folder)
+        if quantised:
+            return quantised_network.load(engine, quantised, encoder, None, work.threads)
         pixels = [inference.decoded(image, encoder.transform) for image in work.sample]
         return conversion.prepare(engine, encoder, pixels, work.batch_size, work.threads)
 

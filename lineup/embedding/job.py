@@ -11,13 +11,21 @@ from pathlib import Path
 import pyarrow as pa
 
 from lineup import machine, paths
-from lineup.embedding import cache_key, dvc_cache, inference, measurement, missing_photos, vector_cache
+from lineup.embedding import (
+    cache_key,
+    dvc_cache,
+    inference,
+    measurement,
+    missing_photos,
+    quantised_network,
+    vector_cache,
+)
 from lineup.embedding.missing_photos import Count
 from lineup.embedding.vector_cache import VectorCache, Vectors
 from lineup.encoders import adapter, encoder_folder, model_folder
 from lineup.encoders.adapter import Adapter
 from lineup.encoders.encoder_config import JsonObject, read_config
-from lineup.engines import conversion, selection
+from lineup.engines import conversion, quantisation
 from lineup.engines.engine import CannotConvert, Engine, Network
 from lineup.errors import UserError
 from lineup.fingerprint import fingerprint
@@ -67,6 +75,8 @@ class EmbedJob:
 def prepare_job(row: str, part: Part, embed: Embed) -> EmbedJob:
     """The job for the first engine that can compute the row's encoder.
 
+    Args:
+        embed: with the row's own precision (`Params.embed_of`).
     Raises:
         UserError: the engine that params.yaml names can't.
     """
@@ -79,7 +89,7 @@ def prepare_fetched(row: str, part: Part, embed: Embed) -> EmbedJob:
 
 
 def _prepare(model: Path, row: str, part: Part, embed: Embed) -> EmbedJob:
-    engines = selection.candidates(embed)
+    engines = quantisation.candidates(row, embed)
     for engine in engines:
         try:
             return _job_for(engine, model, row, part, embed.batch_size)
@@ -96,11 +106,12 @@ def _job_for(engine: Engine, model: Path, row: str, part: Part, batch_size: int)
     folder, described = model_folder.weights_of(model), model_folder.resolve(model)
     config = read_config(described)
     has_adapter = described != folder
-    key_parts = cache_key.vector_key_parts(folder, engine)
+    quantised = quantised_folder(row, engine)
+    key_parts = cache_key.vector_key_parts(folder, engine, quantised)
     key = fingerprint(key_parts)
     cache = VectorCache(paths.CACHE / "vectors" / key, read_config(folder).dim)
     counted = _fill_cache(row, part, key, cache)
-    network = _network(folder, paths.images(part), engine, batch_size) if counted.missing else None
+    network = _network(folder, quantised, paths.images(part), engine, batch_size) if counted.missing else None
     files.write_json(cache.folder / cache_key.KEY_PARTS_FILE, key_parts)
     return EmbedJob(
         row,
@@ -132,12 +143,20 @@ def _fill_cache(row: str, part: Part, key: str, cache: VectorCache) -> Count:
     return counted
 
 
-def _network(folder: Path, photos: Path, engine: Engine, batch_size: int) -> Network:
-    """The encoder, converted. Raises CannotConvert.
+def quantised_folder(row: str, engine: Engine) -> Path | None:
+    """The folder of the row's network in int8; None in other precisions."""
+    return paths.quantised(row) if engine.precision == quantisation.INT8 else None
 
-    It is checked on the first images of the part, cached or not, so that every run gets the same result.
+
+def _network(folder: Path, quantised: Path | None, photos: Path, engine: Engine, batch_size: int) -> Network:
+    """The encoder, converted, or its network in int8. Raises CannotConvert.
+
+    A converted one is checked on the first images of the part, cached or not, so that every run gets the same
+    result.
     """
     encoder = encoder_folder.load(folder)
+    if quantised:
+        return quantised_network.load(engine, quantised, encoder, None, machine.threads())
     first = islice(decoding.prepared(photos, conversion.PARITY_IMAGES), conversion.PARITY_IMAGES)
     pixels = [inference.decoded((image.image_id, image.data), encoder.transform) for image in first]
     return conversion.prepare(engine, encoder, pixels, batch_size, machine.threads())

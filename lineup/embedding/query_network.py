@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
+from torch import device as Device
 from torch import zeros
 
 from lineup import paths
-from lineup.embedding import inference
-from lineup.encoders import adapter, model_folder
+from lineup.embedding import inference, quantised_network
+from lineup.encoders import adapter, encoder_folder, model_folder
 from lineup.encoders.encoder import Encoder
-from lineup.engines import selection
+from lineup.engines import quantisation, selection
 from lineup.engines.engine import CannotConvert, Engine, Network
 from lineup.engines.lookup_transform import fused
 from lineup.errors import UserError
@@ -43,13 +45,55 @@ def load(model: str, embed: Embed, threads: int) -> Network:
         threads: how many of them will call it at once.
     """
     folder = model_folder.resolve(paths.model(model))
-    torch = Engine("torch", "float32", inference.choose_device(embed.device))
+    if embed.precision == quantisation.INT8:
+        return _in_int8(model, folder, threads)
+    torch = _torch(model, embed)
     engine = embedding_engine(model, embed) or torch
     try:
         return prepare(engine, adapter.load(folder), threads)
     except CannotConvert as reason:
         log.info("%s can't compute %s (%s); torch does", engine.name, paths.model(model), reason)
         return prepare(torch, adapter.load(folder), threads)
+
+
+def _torch(model: str, embed: Embed) -> Engine:
+    """torch in the row's precision, or in float32 where this machine's device does not know it."""
+    device = inference.choose_device(embed.device)
+    engine = Engine("torch", embed.precision, device)
+    if embed.precision in engine.library.PRECISIONS[device.type]:
+        return engine
+    log.warning(
+        "%s was embedded in %s, which torch does not compute on this machine; its queries are embedded in "
+        "float32",
+        model,
+        embed.precision,
+    )
+    return Engine("torch", "float32", device)
+
+
+def _in_int8(model: str, folder: Path, threads: int) -> Network:
+    """The network in int8 that embedded the gallery: no other gives vectors that compare as well with its.
+
+    Raises:
+        UserError: it is not here, or this machine lacks what computes it.
+    """
+    quantised = paths.quantised(model)
+    if not quantised.is_dir():
+        raise UserError(
+            f"{quantised}: does not exist, and queries of {model} need its network in "
+            f"{quantisation.INT8}; run `dvc pull {quantised}`, or `dvc repro`"
+        )
+    name = quantised_network.read_record(quantised, folder)["engine"]
+    if missing := quantisation.missing_package(quantisation.library(name).RUNTIME_PACKAGES):
+        raise UserError(
+            f"{quantised}: queries of {model} need {missing}, which is not installed; "
+            f"run `pip install 'lineup[{name}]'`"
+        )
+    engine = Engine(name, quantisation.INT8, Device("cpu"))
+    try:
+        return quantised_network.load(engine, quantised, encoder_folder.load(folder), 1, threads)
+    except CannotConvert as reason:
+        raise UserError(f"{quantised}: {name} can't compute it here ({reason})") from None
 
 
 def prepare(engine: Engine, encoder: Encoder, threads: int) -> Network:

@@ -51,13 +51,19 @@ class OfLabels(NamedTuple):
 
 
 def starts(params: Params) -> dict[str, str | None]:
-    """Of each trained row the row that it started from, by preference one with the same search."""
+    """Of each trained row the row that it started from, by preference one with its search and precision."""
     untrained = {row: model for row, model in params.models.items() if model.objective.name == "none"}
     found: dict[str, str | None] = {}
     for row, model in params.models.items():
         if row not in untrained:
             same = [other for other in untrained if untrained[other].encoder == model.encoder]
-            same.sort(key=lambda other: untrained[other].search != model.search)
+            precision = params.embed_of(row).precision
+            same.sort(
+                key=lambda other: (
+                    untrained[other].search != model.search,
+                    params.embed_of(other).precision != precision,
+                )
+            )
             found[row] = next(iter(same), None)
     return found
 

@@ -241,6 +241,9 @@ def measured_on(compared: Comparison) -> Listing:
     if len(setups) == 1:
         return Listing(("All rows ", *_setup(next(iter(setups))), "."), [])
     items: list[Text] = [(*names(rows), ": ", *_setup(setup)) for setup, rows in setups.items()]
+    machines = {setup._replace(engine=None, precision=None) for setup in setups}
+    if len(machines) == 1:
+        return Listing(("Measured on one machine, by different engines or in different precisions:",), items)
     return Listing(("Measured in different places, so speeds of different ones can't be compared:",), items)
 
 

@@ -34,6 +34,8 @@ def find(params: Params) -> list[Sweep]:
             flat = dict(_flat(settings.model_dump(mode="json", by_alias=True)))
             if flat.get("objective.name", "none") != "none":
                 flat.setdefault(_LABEL_SHARE, 1.0)  # its default is not dumped
+            if flat.get("precision", "") is None:
+                flat["precision"] = params.embed.precision
             for setting, value in flat.items():
                 if isinstance(value, int | float) and not isinstance(value, bool):
                     others = frozenset(item for item in flat.items() if item[0] != setting)

@@ -97,12 +97,23 @@ class SearchPlan:
         return tensors
 
 
+def check_precision(model: str, params: Params) -> None:
+    """Raises UserError if the model is embedded in int8: an exported network computes in float32."""
+    if params.embed_of(model).precision == "int8":
+        raise UserError(
+            f"{paths.PARAMS}: models.{model}: is embedded in int8, and an exported network computes in "
+            "float32, whose vectors are not those of the gallery; export a row in float32 or bfloat16"
+        )
+
+
 def make(row: str, params: Params, photos: GalleryPhotos) -> SearchPlan:
     """The plan of a row whose results are complete.
 
     Raises:
         UserError: a file does not exist or belongs to other images, or a method is unknown to lineup_row.py.
     """
+    for model in row_search.models_of(row, params):
+        check_precision(model, params)
     plan = SearchPlan(row, params, row_search.open_row(row, params, photos))
     _add_ranking(plan, row)
     return plan

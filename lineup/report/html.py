@@ -55,6 +55,7 @@ def index(
     leaks: Sequence[Mapping[str, str]],
     leaks_shown: int,
     learning_curves: Sequence[Text] = (),
+    precisions: Sequence[Text] = (),
 ) -> str:
     """The front page.
 
@@ -64,6 +65,7 @@ def index(
         charts: what `charts.chart_data` returned.
         leaks: rows of leaks.csv, of which the first `leaks_shown` are shown.
         learning_curves: what the last doubling of a row's labelled photos brought.
+        precisions: what lower precisions cost.
     """
     measured_on = sentences.measured_on(compared)
     return (
@@ -88,6 +90,7 @@ def index(
             ],
             match_sentences=match_view.sentences(compared) if match_view.is_shown(compared) else [],
             learning_curves=learning_curves,
+            precisions=precisions,
             charts=charts,
             charts_script=Markup(js_data.literal(charts)),
             leaks=leaks[:leaks_shown],

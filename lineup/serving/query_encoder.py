@@ -123,5 +123,5 @@ def load(model: str, params: Params, photos: GalleryPhotos, threads: int = 1) ->
     """
     metric = params.models[model].search.metric
     index = checked_index(model, metric, photos.ids)
-    network = cache(lambda: query_network.load(model, params.embed, threads))
+    network = cache(lambda: query_network.load(model, params.embed_of(model), threads))
     return QueryEncoder(model, index, metric, network, params.preprocess.shorter_side_px)

@@ -21,6 +21,7 @@ from lineup.settings.training import NoObjective, Objective, Train, settings_of
 Sha256 = Annotated[str, Field(pattern=SHA256_PATTERN)]
 RedGreenBlue = tuple[float, float, float]
 Exclude = Literal["pixels", "bytes"]
+Precision = Literal["float32", "bfloat16", "float16", "int8"]
 
 
 class Preprocess(Strict):
@@ -129,7 +130,7 @@ class Embed(Strict):
     batch_size: int = Field(default=32, ge=1, le=4096)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     engine: Literal["auto", "torch", "openvino", "onnxruntime"] = "auto"
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    precision: Precision = Field(default="float32", description="of the rows that name none of their own")
     pixel_cache_gb: float = Field(
         default=10, ge=0, description="disk for decoded pixels, which rows with the same transform share"
     )
@@ -208,6 +209,9 @@ class Model(Strict):
     encoder: Encoder
     objective: Objective
     search: Search
+    precision: Precision | None = Field(
+        default=None, description="in which the network computes; default: embed.precision"
+    )
 
 
 class Params(Strict):
@@ -303,13 +307,28 @@ class Params(Strict):
         return self
 
     @model_validator(mode="after")
+    def _check_precision(self) -> Params:
+        for row, model in self.models.items():
+            if model.objective.name == "adapter" and self.embed_of(row).precision == "int8":
+                raise ValueError(
+                    f"models.{row}: its precision is int8, and an adapter is applied to vectors in "
+                    "float32 or bfloat16; set precision: bfloat16 for the row"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _check_refinements(self) -> Params:
         refinement.check(self.models, self.refinements)
         return self
 
+    def embed_of(self, row: str) -> Embed:
+        """The section `embed` with the precision of a row of models."""
+        precision = self.models[row].precision or self.embed.precision
+        return self.embed.model_copy(update={"precision": precision})
+
 
 # Sections for which dvc.yaml has a default.
-OPTIONAL = ("export", "map")
+OPTIONAL = ("export",)
 # Sections of which dvc.yaml names single settings; it names every other section as a whole.
 NEEDED = {"embed": ("device", "engine", "precision"), "score": ("cutoffs",), "near_copies": ("rows",)}
 

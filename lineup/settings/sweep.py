@@ -14,6 +14,7 @@ from lineup.errors import UserError, suggest
 
 # Settings that rows leave out at this value: such a row of a sweep is the row without the setting.
 _WITHOUT_EFFECT = {"objective.label_share": 1}
+_PRECISION = "precision"
 _INDENT = 2
 _MAX_COLUMNS = 110
 
@@ -32,6 +33,8 @@ def variants(settings: dict[str, Any], row: str, setting: str, values: Sequence[
     section = _section_of(settings, row)
     rows: dict[str, Any] = {}
     for value in values:
+        if setting == _PRECISION and value == _own_precision(settings, row):
+            continue
         content = copy.deepcopy(settings[section][row])
         _set(content, row, setting, value)
         name = _name(row, setting, value)
@@ -54,6 +57,12 @@ def _section_of(settings: dict[str, Any], row: str) -> str:
     raise UserError(f"{paths.PARAMS}: {row!r} is not a row{suggest(row, known)}")
 
 
+def _own_precision(settings: dict[str, Any], row: str) -> Any:
+    """The precision of a row of models, which may be that of the section embed."""
+    own = settings.get("models", {}).get(row, {}).get(_PRECISION)
+    return own or (settings.get("embed") or {}).get(_PRECISION, "float32")
+
+
 def _set(content: dict[str, Any], row: str, setting: str, value: Any) -> None:
     *sections, last = setting.split(".")
     for section in sections:
@@ -71,6 +80,8 @@ def _name(row: str, setting: str, value: Any) -> str:
     """The row's name with its value: mobilenet_v2_160px, arcface_margin_0_3."""
     last = setting.split(".")[-1]
     words = re.sub(r"[^a-z0-9]+", "_", str(value).lower()).strip("_")
+    if setting == _PRECISION:
+        return f"{row}_{words}"
     return f"{row}_{words}px" if last == "image_size" else f"{row}_{last}_{words}"
 
 

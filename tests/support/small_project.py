@@ -48,6 +48,7 @@ def params(objective: str = "arcface") -> dict[str, Any]:
     }
     settings["refinements"] = {}
     settings["near_copies"] = {"rows": []}
+    settings["map"] = {}
     return settings
 
 

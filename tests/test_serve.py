@@ -631,7 +631,7 @@ def test_the_address_that_is_printed_is_answered(project: Path) -> None:
 
 
 def test_ctrl_c_ends_the_server_and_its_decoders_without_a_word(project: Path) -> None:
-    server = served.start(project, "--port", "0")
+    server = served.start(project, "--port", "0", forks=False)
     url = served.address(server)
     assert post(url, _png(30, 30)).status_code == 200
     stalled = served.connect(url, served.upload(1_000, b"abc"))
@@ -649,7 +649,7 @@ def test_ctrl_c_ends_the_server_and_its_decoders_without_a_word(project: Path) -
 
 
 def test_decoders_end_with_a_killed_server(project: Path) -> None:
-    server = served.start(project, "--port", "0")
+    server = served.start(project, "--port", "0", forks=False)
     assert post(served.address(server), _png(30, 30)).status_code == 200
     processes = psutil.Process(server.pid).children(recursive=True)
     server.kill()

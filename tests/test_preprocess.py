@@ -325,7 +325,7 @@ def test_bytes_depend_on_neither_cache_nor_workers_nor_time(home: Path, tmp_path
         write_params(folder, shorter_side_px=32)
         for name in order:
             put(name, content[name], folder)
-        project.run(sys.executable, "-m", "stages.preprocess", cwd=folder, PYTHONPATH=str(project.ROOT))
+        project.run("python", "-m", "stages.preprocess", cwd=folder, PYTHONPATH=str(project.ROOT))
         results.append(tree(folder / paths.PREPARED))
     folder = tmp_path / "b"
     entries = sorted(file for file in (folder / paths.CACHE / "prepared").rglob("*") if file.is_file())
@@ -337,7 +337,7 @@ def test_bytes_depend_on_neither_cache_nor_workers_nor_time(home: Path, tmp_path
     entries[2].write_bytes(entries[2].read_bytes()[:-1] + b"\0")
     entries[3].write_bytes(entries[4].read_bytes())
     shutil.rmtree(folder / paths.PREPARED)
-    project.run(sys.executable, "-m", "stages.preprocess", cwd=folder, PYTHONPATH=str(project.ROOT))
+    project.run("python", "-m", "stages.preprocess", cwd=folder, PYTHONPATH=str(project.ROOT))
     results.append(tree(folder / paths.PREPARED))
     for name, data in content.items():
         put(name, data)
@@ -602,7 +602,7 @@ def test_odd_names_are_shown_as_codes_and_shortened(home: Path, capsys: pytest.C
 def test_no_photos_at_all_are_told_without_a_traceback(tmp_path: Path) -> None:
     write_params(tmp_path)
     done = project.run(
-        sys.executable, "-m", "stages.preprocess", cwd=tmp_path, check=False, PYTHONPATH=str(project.ROOT)
+        "python", "-m", "stages.preprocess", cwd=tmp_path, check=False, PYTHONPATH=str(project.ROOT)
     )
     assert done.returncode == 1
     assert (
@@ -654,7 +654,7 @@ def test_no_line_of_a_library_stands_without_its_file(tmp_path: Path) -> None:
     ).stderr
     assert b"WEBP compression support is not configured" in printed
     put("test/gallery/WebP inside.tif", photo, tmp_path)
-    done = project.run(sys.executable, "-m", "stages.preprocess", cwd=tmp_path, PYTHONPATH=str(project.ROOT))
+    done = project.run("python", "-m", "stages.preprocess", cwd=tmp_path, PYTHONPATH=str(project.ROOT))
     assert [line for line in done.stderr.splitlines() if not line.startswith("preprocess: ")] == []
 
 
@@ -784,7 +784,7 @@ def test_a_killed_run_goes_on_and_leaves_no_process(
         write_params(tmp_path / name, shorter_side_px=64)
         fill(60, tmp_path / name, size=400)
     project.run(
-        sys.executable, "-m", "stages.preprocess", cwd=tmp_path / "undisturbed", PYTHONPATH=str(project.ROOT)
+        "python", "-m", "stages.preprocess", cwd=tmp_path / "undisturbed", PYTHONPATH=str(project.ROOT)
     )
     expected = tree(tmp_path / "undisturbed" / paths.PREPARED)
     killed = tmp_path / "killed"

@@ -303,6 +303,7 @@ def test_a_moved_and_renamed_photo_is_not_decoded_again(home: Path, monkeypatch:
     assert tree(paths.images("test")) == before
 
 
+@pytest.mark.slow
 def test_bytes_depend_on_neither_cache_nor_workers_nor_time(home: Path, tmp_path: Path) -> None:
     """The real command with two workers, without a cache, with a full and with a damaged one.
 
@@ -644,6 +645,7 @@ with contextlib.suppress(decoding.BadImage):
 """
 
 
+@pytest.mark.slow
 def test_no_line_of_a_library_stands_without_its_file(tmp_path: Path) -> None:
     """libtiff prints what it dislikes, but not of which photo; problems.csv has the reason."""
     write_params(tmp_path)
@@ -719,6 +721,7 @@ cli.run(preprocess.main)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not Path("/proc/self/statm").exists(), reason="the system doesn't say how much memory a process has"
 )
@@ -838,6 +841,7 @@ def test_what_is_kept_by_image_id_tells_shrunk_photos_apart(home: Path) -> None:
     assert trained[2] is None  # every file is kept as it is
 
 
+@pytest.mark.slow
 def test_the_first_photo_that_is_shrunk_leaves_other_shards_as_they_are(home: Path) -> None:
     write_params(home, shorter_side_px=48)
     for number in range(1_100):  # enough for shards by digit
@@ -887,6 +891,7 @@ def test_names_that_look_like_formulas_are_inert_in_a_spreadsheet(home: Path) ->
     assert paths.PROBLEMS.read_text(encoding="utf-8").splitlines()[1].startswith("'=cmd|")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", locales.NAMES)
 def test_bytes_do_not_depend_on_the_locale(tmp_path: Path, name: str) -> None:
     """Photos vanished where names of files weren't decoded as UTF-8, and the result was kept."""

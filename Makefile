@@ -44,7 +44,8 @@ demo: check
 	@lineup show
 	@echo "The pictures behind the figures: open data/report/index.html in a browser."
 
-# A process more than cores (tests/conftest.py), at most four (each may hold 2 GB); a file's tests share what they set up, so they stay together.
+# One process more than cores (tests/conftest.py), at most four (each may hold 2 GB). A file's tests share what
+# they set up, so they stay together.
 # Threads that wait must not spin: the processes share the cores.
 test: export OMP_WAIT_POLICY = PASSIVE
 test: install-all

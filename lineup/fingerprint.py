@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import json
 from pathlib import Path
@@ -24,9 +25,15 @@ def code_digest(*files: Path) -> str:
     """
     digest = hashlib.sha256()
     for file in files:
-        tree = ast.parse(file.read_text(encoding="utf-8"))
-        for node in ast.walk(tree):
-            if isinstance(node, _DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
-                node.body = node.body[1:]
-        digest.update(ast.dump(tree).encode())
+        digest.update(_syntax_tree(file.read_text(encoding="utf-8")))
     return digest.hexdigest()
+
+
+@functools.cache
+def _syntax_tree(code: str) -> bytes:
+    """The dump of a file's syntax tree without docstrings. A process asks for most files more than once."""
+    tree = ast.parse(code)
+    for node in ast.walk(tree):
+        if isinstance(node, _DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:]
+    return ast.dump(tree).encode()

@@ -19,6 +19,7 @@ SLOWEST_FILES = {
     "test_branches.py": 80,
     "test_hub_errors.py": 80,
     "test_embed.py": 70,
+    "test_serve.py": 70,
     "test_teammates.py": 60,
     "test_disk_full.py": 60,
     "test_engines.py": 60,

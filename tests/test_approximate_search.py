@@ -265,6 +265,7 @@ for name, chosen in enumerate([*SETTINGS, {"index": "ivfpq"}]):
 """
 
 
+@pytest.mark.slow
 def test_the_same_vectors_give_the_same_bytes_for_any_threads_and_batches(tmp_path: Path) -> None:
     made = []
     for threads, batch in ((1, 9_000), (2, 333), (4, 2_048)):

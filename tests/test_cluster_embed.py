@@ -314,6 +314,7 @@ def test_two_runs_at_once_and_one_that_is_killed(on_cluster: Any, monkeypatch: p
 # --- without a cluster
 
 
+@pytest.mark.slow
 def test_ray_is_not_imported_without_an_address() -> None:
     code = "import sys, stages.embed, stages.preprocess; print('ray' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

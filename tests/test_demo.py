@@ -78,6 +78,7 @@ def test_labels_are_unicode_names_and_differ() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_a_slice_is_repeatable_part_of_the_whole_and_idempotent(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -93,6 +94,7 @@ def test_a_slice_is_repeatable_part_of_the_whole_and_idempotent(
     assert [entry.name for entry in tmp_path.iterdir() if entry.name.startswith(".")] == []
 
 
+@pytest.mark.slow
 def test_other_photos_are_never_touched(tmp_path: Path) -> None:
     arguments = ["--identities", "2", "--to", str(tmp_path / "raw")]
     (tmp_path / "raw").mkdir()  # an empty folder is in nobody's way

@@ -267,6 +267,7 @@ def diagram(document: str) -> str:
     return re.findall(r"^```mermaid$.*?^```$", document, flags=re.DOTALL | re.MULTILINE)[0]
 
 
+@pytest.mark.slow
 def test_the_architecture_shows_the_diagram_that_dvc_prints(printed_diagram: str) -> None:
     document = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     assert diagram(document) == printed_diagram.strip(), (

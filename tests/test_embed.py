@@ -222,6 +222,7 @@ def embedded(encoder: Encoder, photos: list[bytes], batch_size: int, threads: in
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("library", "name", "image_size"),
     [
@@ -261,6 +262,7 @@ def test_neither_batch_size_nor_order_nor_threads_change_a_byte(
     }
 
 
+@pytest.mark.slow
 def test_full_incremental_and_repeated_runs_give_the_same_bytes() -> None:
     place("a")
     prepare(PHOTOS)
@@ -280,6 +282,7 @@ def test_full_incremental_and_repeated_runs_give_the_same_bytes() -> None:
     assert result() == full
 
 
+@pytest.mark.slow
 def test_fewer_photos_need_no_network() -> None:
     place("a")
     prepare(PHOTOS)
@@ -357,6 +360,7 @@ DECIDES: dict[str, Callable[[pytest.MonkeyPatch], object]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", DECIDES)
 def test_what_decides_a_vector_makes_it_computed_again(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     place("a")
@@ -396,6 +400,7 @@ def shrunk(photo: bytes, side: int) -> bytes:
     return made
 
 
+@pytest.mark.slow
 def test_a_photo_that_is_shrunk_to_another_size_is_computed_again_and_no_other() -> None:
     """An image_id is that of the file as it was; a vector is that of what is stored in its place."""
     place("a")
@@ -484,6 +489,7 @@ def test_an_engine_that_is_named_and_can_not_compute_a_row_is_told(monkeypatch: 
         run()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["torch", "openvino", "onnxruntime"])
 def test_each_engine_s_vectors_are_kept_apart_and_repeat(engine: str) -> None:
     place("a")
@@ -602,6 +608,7 @@ def test_code_that_dvc_embeds_again_for_decides_what_is_kept(monkeypatch: pytest
     assert {*digested} == of_stage - orchestration - others - of_int8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", None])
 def test_a_measurement_that_is_damaged_in_any_way_counts_as_none(content: bytes | None) -> None:
     place("a")

@@ -147,6 +147,7 @@ def cosines(found: dict[str, np.ndarray], wanted: dict[str, np.ndarray]) -> list
     return [float(a @ b / np.linalg.norm(a) / np.linalg.norm(b)) for a, b in pairs]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ALL)
 @pytest.mark.parametrize("name", ENCODERS)
 def test_vectors_are_those_of_the_library_itself(name: str, engine: str) -> None:
@@ -158,6 +159,7 @@ def test_vectors_are_those_of_the_library_itself(name: str, engine: str) -> None
     assert max(np.abs(found[i] - wanted[i]).max() for i in wanted) <= 1e-4 * scale
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ALL)
 @pytest.mark.parametrize(
     "name",
@@ -339,6 +341,7 @@ def test_torch_computes_it_still() -> None:
 # --- nothing calls home
 
 
+@pytest.mark.slow
 def test_converting_does_not_call_home(tmp_path: Path) -> None:
     """Neither a connection nor a file in the user's home: the vendor's telemetry keeps an id there."""
     code = """

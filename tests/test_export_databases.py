@@ -136,6 +136,7 @@ def expected(images: list[Image]) -> dict[str, Photo]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["cosine", "l2"])
 def test_a_database_is_filled_and_answers_as_exact_search(
     target: str, metric: str, capsys: pytest.CaptureFixture[str]
@@ -170,6 +171,7 @@ def test_a_database_is_filled_and_answers_as_exact_search(
             assert answered[0] == naive[0]
 
 
+@pytest.mark.slow
 def test_a_second_run_loads_nothing_and_a_changed_gallery_only_its_changes(
     target: str, project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -213,6 +215,7 @@ group.run(["export", "row", "--into", sys.argv[1]])
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_resumed(target: str, project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     killed = subprocess.run(
         [sys.executable, "-c", KILLED, target],
@@ -291,6 +294,7 @@ def test_a_collection_of_the_users_own_is_replaced_only_when_asked_to(target: st
     assert stored(target) == expected(photos())
 
 
+@pytest.mark.slow
 def test_a_poor_recall_names_the_setting_that_mends_it(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -487,6 +491,7 @@ def test_recall_worked_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     assert side_by_side.recalls(answered, given).tolist() == [1.0, 1.0, 0.5, 0.5, 0.0]
 
 
+@pytest.mark.slow
 def test_queries_beyond_a_thousand_are_sampled(
     project: Path, qdrant: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -71,6 +71,7 @@ def test_random_weights_are_the_same_each_time_and_marked(capsys: pytest.Capture
     assert fetched() == first, "the seed is not among fetch's params in dvc.yaml"
 
 
+@pytest.mark.slow
 def test_another_process_fetches_the_same_bytes(project: Path) -> None:
     settings(**RANDOM)
     first = fetched()

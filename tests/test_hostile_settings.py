@@ -39,6 +39,7 @@ def settings(*names: str) -> dict[str, Any]:
     return params
 
 
+@pytest.mark.slow
 def test_no_rows_name_is_run_by_a_shell(tmp_path: Path) -> None:
     """Every command of dvc.yaml, as DVC runs it, with a Python that writes down what the shell gave it."""
     folder = project.create(tmp_path / "project", settings(*NAMES))
@@ -66,6 +67,7 @@ def test_no_rows_name_is_run_by_a_shell(tmp_path: Path) -> None:
     assert not (folder / "RAN").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES[:2])
 def test_a_name_that_is_a_command_is_refused(name: str, tmp_path: Path) -> None:
     folder = project.create(tmp_path / "project", small_project.params())

@@ -174,6 +174,7 @@ for query in range(60):
 """
 
 
+@pytest.mark.slow
 def test_two_processes_and_their_threads_lose_nothing_and_a_kill_loses_one_screen() -> None:
     processes = [
         subprocess.Popen(

@@ -495,6 +495,7 @@ def test_a_line_that_cannot_be_read_is_said(client: TestClient) -> None:
 # The command
 
 
+@pytest.mark.slow
 def test_killed_at_once_it_has_every_screen_and_ended_it_has_tidied_them(
     empty_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -67,6 +67,7 @@ def written(row: str, target: Path) -> search_plan.SearchPlan:
     return plan
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["cosine", "l2"])
 def test_every_refinement_answers_as_the_search_page(empty_folder: Path, tmp_path: Path, metric: str) -> None:
     """The search page leaves nothing out here, as a query of a service is no photo of the collection."""

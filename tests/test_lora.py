@@ -231,6 +231,7 @@ def train_row(folder: Path, **objective: Any) -> dict[str, bytes]:
     return project.tree(folder / paths.model("row"))
 
 
+@pytest.mark.slow
 def test_a_row_with_lora_resumes_and_ends_with_the_same_bytes(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -256,6 +257,7 @@ def test_a_row_with_lora_resumes_and_ends_with_the_same_bytes(
     assert train_row(folder, **row) == whole
 
 
+@pytest.mark.slow
 def test_rows_that_differ_in_blend_alone_share_a_training(folder: Path) -> None:
     def state() -> dict[str, torch.Tensor]:
         return encoder_folder.load(folder / paths.model("row")).module.state_dict()

@@ -171,6 +171,7 @@ def run() -> None:
     near_copies.main(["--row", ROW])
 
 
+@pytest.mark.slow
 def test_planted_copies_are_on_top_and_leaks_csv_misses_them(project: Path) -> None:
     run()
     data = listed()
@@ -198,6 +199,7 @@ def test_planted_copies_are_on_top_and_leaks_csv_misses_them(project: Path) -> N
     )
 
 
+@pytest.mark.slow
 def test_the_list_is_a_table_too_and_every_training_photo_has_a_thumbnail(project: Path) -> None:
     run()
     with (paths.near_copies(ROW) / "pairs.csv").open(encoding="utf-8", newline="") as lines:
@@ -211,6 +213,7 @@ def test_the_list_is_a_table_too_and_every_training_photo_has_a_thumbnail(projec
     assert "<" not in (paths.near_copies(ROW) / "pairs.js").read_text(encoding="ascii")
 
 
+@pytest.mark.slow
 def test_new_training_photos_cost_their_own_forward_passes_and_history_no_byte(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -238,6 +241,7 @@ def test_without_a_train_folder_the_stages_say_so(project: Path, capsys: pytest.
     assert sorted(file.name for file in paths.near_copies(ROW).iterdir()) == ["pairs.csv", "pairs.js"]
 
 
+@pytest.mark.slow
 def test_vectors_of_other_photos_are_refused(project: Path) -> None:
     embed_train.main(["--row", ROW])
     save("train/0/new.jpg", opened(300))

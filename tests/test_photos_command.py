@@ -78,6 +78,7 @@ def record(folder: Path = RAW) -> list[dict[str, str]]:
 # Label folders
 
 
+@pytest.mark.slow
 def test_label_folders_are_split_by_label_and_each_test_label_has_its_queries(
     source: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -585,6 +586,7 @@ def test_each_fault_is_one_sentence_and_changes_nothing(
     assert tree(Path()) == before
 
 
+@pytest.mark.slow
 def test_a_folder_that_it_did_not_lay_out_is_never_touched(source: Path) -> None:
     add(source, pile(6, 3))
     add(RAW, ["test/query/mine.jpg"])
@@ -718,6 +720,7 @@ def test_another_share_of_training_is_said_to_move_no_photo(
     assert "of 20 labels are not where --train-share 0 would put them" in again and photos() == before
 
 
+@pytest.mark.slow
 def test_the_demo_is_recognised(source: Path) -> None:
     group.run(["demo"])
     before = tree(RAW)

@@ -105,6 +105,7 @@ def newly_decoded(decoded: list[bytes], row: str) -> int:
 # --- rows
 
 
+@pytest.mark.slow
 def test_a_row_with_other_weights_decodes_only_what_is_measured(decoded: list[bytes]) -> None:
     place("a", seed=0)
     place("b", seed=1)
@@ -114,6 +115,7 @@ def test_a_row_with_other_weights_decodes_only_what_is_measured(decoded: list[by
     assert [*kept().values()] == [len(PHOTOS) - MEASURED]
 
 
+@pytest.mark.slow
 def test_vectors_are_the_same_bytes_with_kept_pixels_or_none(decoded: list[bytes]) -> None:
     place("a", seed=0)
     place("b", seed=1)
@@ -127,6 +129,7 @@ def test_vectors_are_the_same_bytes_with_kept_pixels_or_none(decoded: list[bytes
     assert result("b") == taken
 
 
+@pytest.mark.slow
 def test_another_image_size_has_pixels_of_its_own() -> None:
     place("a")
     place("b", image_size=96)
@@ -280,6 +283,7 @@ def test_what_a_killed_run_left_half_written_goes(tmp_path: Path) -> None:
     assert file.exists()
 
 
+@pytest.mark.slow
 def test_processes_and_threads_share_pixels_and_may_take_them_away(tmp_path: Path) -> None:
     """Two processes, as two runs side by side, one of which removes the other's folder now and then."""
     script = """if True:

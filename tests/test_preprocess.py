@@ -303,6 +303,7 @@ def test_a_moved_and_renamed_photo_is_not_decoded_again(home: Path, monkeypatch:
     assert tree(paths.images("test")) == before
 
 
+@pytest.mark.slow
 def test_bytes_depend_on_neither_cache_nor_workers_nor_time(home: Path, tmp_path: Path) -> None:
     """The real command with two workers, without a cache, with a full and with a damaged one.
 
@@ -325,7 +326,7 @@ def test_bytes_depend_on_neither_cache_nor_workers_nor_time(home: Path, tmp_path
         write_params(folder, shorter_side_px=32)
         for name in order:
             put(name, content[name], folder)
-        project.run(sys.executable, "-m", "stages.preprocess", cwd=folder, PYTHONPATH=str(project.ROOT))
+        project.run("python", "-m", "stages.preprocess", cwd=folder, PYTHONPATH=str(project.ROOT))
         results.append(tree(folder / paths.PREPARED))
     folder = tmp_path / "b"
     entries = sorted(file for file in (folder / paths.CACHE / "prepared").rglob("*") if file.is_file())
@@ -337,7 +338,7 @@ def test_bytes_depend_on_neither_cache_nor_workers_nor_time(home: Path, tmp_path
     entries[2].write_bytes(entries[2].read_bytes()[:-1] + b"\0")
     entries[3].write_bytes(entries[4].read_bytes())
     shutil.rmtree(folder / paths.PREPARED)
-    project.run(sys.executable, "-m", "stages.preprocess", cwd=folder, PYTHONPATH=str(project.ROOT))
+    project.run("python", "-m", "stages.preprocess", cwd=folder, PYTHONPATH=str(project.ROOT))
     results.append(tree(folder / paths.PREPARED))
     for name, data in content.items():
         put(name, data)
@@ -602,7 +603,7 @@ def test_odd_names_are_shown_as_codes_and_shortened(home: Path, capsys: pytest.C
 def test_no_photos_at_all_are_told_without_a_traceback(tmp_path: Path) -> None:
     write_params(tmp_path)
     done = project.run(
-        sys.executable, "-m", "stages.preprocess", cwd=tmp_path, check=False, PYTHONPATH=str(project.ROOT)
+        "python", "-m", "stages.preprocess", cwd=tmp_path, check=False, PYTHONPATH=str(project.ROOT)
     )
     assert done.returncode == 1
     assert (
@@ -644,6 +645,7 @@ with contextlib.suppress(decoding.BadImage):
 """
 
 
+@pytest.mark.slow
 def test_no_line_of_a_library_stands_without_its_file(tmp_path: Path) -> None:
     """libtiff prints what it dislikes, but not of which photo; problems.csv has the reason."""
     write_params(tmp_path)
@@ -654,7 +656,7 @@ def test_no_line_of_a_library_stands_without_its_file(tmp_path: Path) -> None:
     ).stderr
     assert b"WEBP compression support is not configured" in printed
     put("test/gallery/WebP inside.tif", photo, tmp_path)
-    done = project.run(sys.executable, "-m", "stages.preprocess", cwd=tmp_path, PYTHONPATH=str(project.ROOT))
+    done = project.run("python", "-m", "stages.preprocess", cwd=tmp_path, PYTHONPATH=str(project.ROOT))
     assert [line for line in done.stderr.splitlines() if not line.startswith("preprocess: ")] == []
 
 
@@ -719,6 +721,7 @@ cli.run(preprocess.main)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not Path("/proc/self/statm").exists(), reason="the system doesn't say how much memory a process has"
 )
@@ -784,7 +787,7 @@ def test_a_killed_run_goes_on_and_leaves_no_process(
         write_params(tmp_path / name, shorter_side_px=64)
         fill(60, tmp_path / name, size=400)
     project.run(
-        sys.executable, "-m", "stages.preprocess", cwd=tmp_path / "undisturbed", PYTHONPATH=str(project.ROOT)
+        "python", "-m", "stages.preprocess", cwd=tmp_path / "undisturbed", PYTHONPATH=str(project.ROOT)
     )
     expected = tree(tmp_path / "undisturbed" / paths.PREPARED)
     killed = tmp_path / "killed"
@@ -838,6 +841,7 @@ def test_what_is_kept_by_image_id_tells_shrunk_photos_apart(home: Path) -> None:
     assert trained[2] is None  # every file is kept as it is
 
 
+@pytest.mark.slow
 def test_the_first_photo_that_is_shrunk_leaves_other_shards_as_they_are(home: Path) -> None:
     write_params(home, shorter_side_px=48)
     for number in range(1_100):  # enough for shards by digit
@@ -887,6 +891,7 @@ def test_names_that_look_like_formulas_are_inert_in_a_spreadsheet(home: Path) ->
     assert paths.PROBLEMS.read_text(encoding="utf-8").splitlines()[1].startswith("'=cmd|")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", locales.NAMES)
 def test_bytes_do_not_depend_on_the_locale(tmp_path: Path, name: str) -> None:
     """Photos vanished where names of files weren't decoded as UTF-8, and the result was kept."""

@@ -126,6 +126,7 @@ def test_every_method_and_chain_ranks_the_same_images_as_the_models(place: Path,
         )
 
 
+@pytest.mark.slow
 def test_a_copy_of_the_query_in_other_bytes_leaves_every_refinement_as_it_was(place: Path) -> None:
     """It is neither ranked nor averaged with the query, nor a neighbour by which others are re-ranked."""
 
@@ -171,6 +172,7 @@ def test_junk_stays_out_and_rankings_are_as_deep_as_asked(place: Path) -> None:
         assert names["1/1"] not in ids(ranking, place_of_query)
 
 
+@pytest.mark.slow
 def test_the_same_inputs_give_the_same_bytes_for_any_number_of_threads(place: Path) -> None:
     prepared(ROWS)
     for row in ROWS:

@@ -86,6 +86,7 @@ def page_data() -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 @given(
     st.text(),
     st.dictionaries(
@@ -724,6 +725,7 @@ def test_when_it_was_made_is_said_beside_the_page_of_that_page_only(folder: Path
         assert made.project_name(folder) == "shoes"
 
 
+@pytest.mark.slow
 def test_the_page_needs_no_rows_file_and_neither_needs_torch(folder: Path) -> None:
     reported.run(two_rows())
     page = paths.REPORT.read_bytes()

@@ -194,6 +194,7 @@ def test_a_bad_picture_is_told_as_the_pipeline_does(decoders: Decoders, data: by
         decoders.prepare(data)
 
 
+@pytest.mark.slow
 def test_a_picture_that_wants_too_much_memory_is_refused() -> None:
     if sys.platform != "linux":
         pytest.skip("only Linux says what a process uses, and bounds it")

@@ -147,6 +147,7 @@ VALUES = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(st.dictionaries(SETTINGS, VALUES, min_size=1, max_size=3))
 def test_rows_are_written_as_they_are_read(content: dict[str, Any]) -> None:
     assert yaml.safe_load("models:\n" + sweep.as_yaml(content, 2)) == {"models": content}

@@ -69,6 +69,7 @@ LEARNERS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LEARNERS)
 def test_every_objective_learns_eight_labels_by_heart(
     root: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
@@ -110,6 +111,7 @@ class KilledBefore(Deadline):
         return False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["contrastive", "arcface", "clip"])
 def test_an_interrupted_training_ends_with_the_same_weights(root: Path, tmp_path: Path, name: str) -> None:
     row = objective(name, epochs=4, ema=0.9, dim=8)
@@ -226,6 +228,7 @@ def test_an_epoch_that_the_clock_stops_is_validated_and_kept_if_it_is_better(
     assert stopped.note == f"stopped by max_minutes at epoch 2.5 of 50, kept epoch {kept:g}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [1, 2], ids=["between two epochs", "within an epoch"])
 @pytest.mark.parametrize("epoch", [1, 2])
 def test_more_time_goes_on_where_less_time_ended(root: Path, tmp_path: Path, epoch: int, step: int) -> None:
@@ -325,6 +328,7 @@ def test_epochs_without_an_active_pair_are_noted(
     ] == ["WARNING"] * 2
 
 
+@pytest.mark.slow
 def test_simclr_never_uses_labels(root: Path, tmp_path: Path) -> None:
     row = objective("simclr", validation_share=0.4)
     with_labels = scene.run(root, row, str(tmp_path / "a"))
@@ -395,6 +399,7 @@ def test_memory_or_mapped_file_makes_no_difference(root: Path, tmp_path: Path) -
     )
 
 
+@pytest.mark.slow
 def test_clip_trains_an_encoders_own_text_tower_along_and_leaves_it_behind(tmp_path: Path) -> None:
     spec = params.Encoder(
         library="transformers", name="tiny-clip", weights=f"file:{hub_repositories.clip(tmp_path / 'hub')}"

@@ -181,6 +181,7 @@ def test_a_row_is_trained_and_says_how(folder: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_equal_trainings_give_the_same_bytes_interrupted_or_not(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -208,6 +209,7 @@ def test_equal_trainings_give_the_same_bytes_interrupted_or_not(
         assert project.tree(folder / paths.model("row")) == first
 
 
+@pytest.mark.slow
 def test_settings_that_decide_nothing_keep_the_result_and_others_don_t(folder: Path) -> None:
     def cached() -> set[str]:
         train.main(["--row", "row"])
@@ -226,6 +228,7 @@ def trained_weights(folder: Path) -> bytes:
     return (folder / paths.model("row") / encoder_folder.WEIGHTS_FILE).read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [{"image_size": 48}, {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]}],

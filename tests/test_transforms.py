@@ -139,6 +139,7 @@ def test_a_file_for_torchvision_gets_its_record_s_transform(
     same_pixels(stored(tmp_path / "encoder", fetch(**row)).transform, published)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "record", "changes"),
     [

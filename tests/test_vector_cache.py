@@ -190,6 +190,7 @@ cache.merge()
 """
 
 
+@pytest.mark.slow
 def test_processes_share_a_cache(tmp_path: Path) -> None:
     """Four writers at once, with overlapping images, each merging what it sees: nothing is lost."""
     spans = [(0, 90), (60, 150), (120, 210), (0, 210)]

@@ -272,6 +272,7 @@ def test_sentences_about_what_is_undecided(more: int | None, left: int, end: str
     assert text.startswith("`a` and `b`") and text.endswith(end)
 
 
+@pytest.mark.slow
 def test_of_1000_runs_looked_at_after_every_query_few_are_ever_wrong() -> None:
     """Two rows are equally good. A t test after each query calls one of them better far too often."""
     found = judging.wrong(np.random.default_rng(0), runs=1000, ties=1, queries=60)

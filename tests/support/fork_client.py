@@ -58,6 +58,7 @@ def message(program: str, arguments: list[str]) -> bytes:
         "environment": dict(os.environ),
         "limits": {name: resource.getrlimit(getattr(resource, name)) for name in limits},
         "umask": umask,
+        "ignores_interrupts": signal.getsignal(signal.SIGINT) is signal.SIG_IGN,
     }
     return json.dumps(fields).encode()
 

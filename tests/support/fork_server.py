@@ -1,8 +1,8 @@
 """A Python that imports the libraries once and runs each command in a fork of itself. `forked` starts it.
 
 A fork takes over what a command can see of its caller: the working directory, the environment, the standard
-streams, the resource limits and the mode of new files. It imports `lineup` and `stages` from its own working
-directory, ends with an exit code of its own and can be killed, as any process.
+streams, the resource limits, the mode of new files and whether it ignores Ctrl-C. It imports `lineup` and
+`stages` from its own working directory, ends with an exit code of its own and can be killed, as any process.
 """
 
 from __future__ import annotations
@@ -77,6 +77,7 @@ class Command(NamedTuple):
     environment: dict[str, str]
     limits: dict[str, tuple[int, int]]
     umask: int
+    ignores_interrupts: bool
     streams: list[int]
 
 
@@ -163,6 +164,7 @@ def become(command: Command) -> None:
     sys.stderr = sys.__stderr__ = _text_stream(2, "wb", sys.stderr)
     os.chdir(command.folder)
     os.umask(command.umask)
+    signal.signal(signal.SIGINT, signal.SIG_IGN if command.ignores_interrupts else signal.default_int_handler)
     os.environ.clear()
     os.environ.update(command.environment)
     for name, (soft, hard) in command.limits.items():

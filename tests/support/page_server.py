@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -12,16 +11,19 @@ from pathlib import Path
 
 import requests
 
-from tests.support.project import ROOT
+from tests.support import project
 
 
-def start(folder: Path, *command: str) -> subprocess.Popen[str]:
-    """`lineup <command>` in a folder."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+def start(folder: Path, *command: str, forks: bool = True) -> subprocess.Popen[str]:
+    """`lineup <command>` in a folder.
+
+    forks: whether it may be a fork, which starts in a tenth of the time. A fork and its children are no
+        children of the process that is returned.
+    """
     return subprocess.Popen(
-        [sys.executable, "-m", "lineup", *command],
+        ["python" if forks else sys.executable, "-m", "lineup", *command],
         cwd=folder,
-        env=environment,
+        env=project.environment(forks, PYTHONPATH=str(project.ROOT)),
         text=True,
         preexec_fn=_heed_interrupts,
         stdout=subprocess.PIPE,

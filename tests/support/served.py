@@ -108,8 +108,8 @@ def build(folder: Path) -> Path:
     return folder
 
 
-def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    return page_server.start(folder, "serve", *arguments)
+def start(folder: Path, *arguments: str, forks: bool = True) -> subprocess.Popen[str]:
+    return page_server.start(folder, "serve", *arguments, forks=forks)
 
 
 def address(server: subprocess.Popen[str]) -> str:

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from lineup.engines.engine import CannotConvert, Forward, Vectors
-from lineup.engines.openvino import _restored_logging
+from lineup.engines.openvino import _restored_logging  # pyright: ignore[reportPrivateUsage]
 from lineup.engines.tracing import tracing
 
 PACKAGES = ("openvino", "nncf")

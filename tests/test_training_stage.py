@@ -41,6 +41,8 @@ OF_SOME_ROWS = (
     "lineup/embedding/",
     "lineup/encoders/adapter.py",
     "lineup/engines/",
+    "lineup/photos/calibration_photos.py",
+    "lineup/photos/prepared_images.py",
     "lineup/training/weights/",
 )
 

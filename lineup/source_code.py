@@ -22,14 +22,14 @@ def closure(modules: Iterable[str]) -> set[str]:
 
     Imports for type checkers alone don't count, nor do packages, whose `__init__.py` is a docstring.
     """
-    found: set[str] = set()
+    reached: set[str] = set()
     waiting = [*modules]
     while waiting:
         module = waiting.pop()
-        if module not in found:
-            found.add(module)
+        if module not in reached:
+            reached.add(module)
             waiting += imports(file_of(module))
-    return found
+    return reached
 
 
 @functools.cache

@@ -7,7 +7,6 @@ from its imports. Encoder libraries, objectives and refinements have digests of 
 
 from __future__ import annotations
 
-import functools
 import logging
 from dataclasses import dataclass
 from hashlib import sha256
@@ -92,7 +91,7 @@ class StageCode:
 
     def digests(self) -> dict[str, str]:
         """The SHA-256 of what each file means, in hex, by the file's path."""
-        code = {path.as_posix(): _digest(path) for path in map(source_code.file_of, self.modules())}
+        code = {path.as_posix(): code_digest(path) for path in map(source_code.file_of, self.modules())}
         return code | {path.as_posix(): sha256(path.read_bytes()).hexdigest() for path in self._other_files()}
 
     def _other_files(self) -> list[Path]:
@@ -157,11 +156,6 @@ def main(argv: list[str] | None = None) -> None:
 
     files.replace_atomically(paths.CODE, write)
     log.info("%d stages, %d plug-ins", len(STAGES), len(code) - len(STAGES))
-
-
-@functools.cache
-def _digest(path: Path) -> str:
-    return code_digest(path)
 
 
 if __name__ == "__main__":

@@ -164,7 +164,6 @@ def test_a_comment_changes_no_digest_and_a_constant_those_of_its_stages(
     file = tmp_path / "lineup/search/near_copies.py"
 
     def digests() -> dict[str, bytes]:
-        code._digest.cache_clear()
         source_code.imports.cache_clear()
         code.main([])
         return tree(paths.CODE)

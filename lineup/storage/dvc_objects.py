@@ -72,9 +72,17 @@ def _folder(project: Path) -> Path | None:
 
 def _stages() -> dict[str, Any]:
     try:
-        lock = yaml.load(LOCK.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-        return dict(lock["stages"])
-    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError):
+        return _parsed(LOCK.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        return {}
+
+
+@cache
+def _parsed(lock: str) -> dict[str, Any]:
+    """The stages of dvc.lock, which takes a tenth of a second to parse for a dozen rows."""
+    try:
+        return dict(yaml.load(lock, getattr(yaml, "CSafeLoader", yaml.SafeLoader))["stages"])
+    except (yaml.YAMLError, KeyError, TypeError, ValueError):
         return {}
 
 

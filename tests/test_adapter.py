@@ -26,19 +26,13 @@ from lineup.training.validation import HeldOut
 from stages import embed_train, train
 from tests.support import dvc_store, project
 from tests.support import training_photos as scene
+from tests.support.small_encoders import RESNET
 
-ENCODER = {
-    "library": "timm",
-    "name": "test_resnet",
-    "weights": "none",
-    "allow_random": True,
-    "image_size": 32,
-}
 ADAPTER = {"name": "adapter", "labels_per_batch": 4, "learning_rate": 0.01, "epochs": 5}
 
 
 def write_params(folder: Path, objective: dict[str, Any]) -> None:
-    row = {"encoder": ENCODER, "search": {"metric": "cosine", "index": "flat"}}
+    row = {"encoder": RESNET, "search": {"metric": "cosine", "index": "flat"}}
     models = {"row": {**row, "objective": objective}, "base": {**row, "objective": {"name": "none"}}}
     content = {"seed": 0, "train": {"epochs": 1}, "embed": {"engine": "torch"}, "models": models}
     (folder / "params.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")

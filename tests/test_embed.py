@@ -42,15 +42,9 @@ from stages import code, embed
 from tests.support import project as scratch
 from tests.support.photographs import identify, photograph, write_prepared
 from tests.support.project import tree
+from tests.support.small_encoders import SQUEEZENET
 
 ROOT = Path(__file__).resolve().parent.parent
-SQUEEZENET: dict[str, Any] = {
-    "library": "torchvision",
-    "name": "squeezenet1_1",
-    "weights": "none",
-    "allow_random": True,
-    "image_size": 64,
-}
 PHOTOS = [photograph(seed) for seed in range(37)]
 
 

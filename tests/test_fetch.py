@@ -16,14 +16,7 @@ from lineup.encoders import encoder_folder
 from lineup.errors import UserError
 from stages import fetch
 from tests.support.project import ROOT, demo_params, run
-
-RANDOM = {
-    "library": "torchvision",
-    "name": "squeezenet1_1",
-    "weights": "none",
-    "allow_random": True,
-    "image_size": 64,
-}
+from tests.support.small_encoders import SQUEEZENET
 
 
 @pytest.fixture(autouse=True)
@@ -61,26 +54,26 @@ def test_the_demo_s_rows_are_fetched_without_network_and_with_one_result() -> No
 
 
 def test_random_weights_are_the_same_each_time_and_marked(capsys: pytest.CaptureFixture[str]) -> None:
-    settings(**RANDOM)
+    settings(**SQUEEZENET)
     first = fetched()
     assert "random weights" in capsys.readouterr().err
     torch.rand(7)  # another state of the generator
     assert fetched() == first
     assert json.loads(first["encoder.json"])["random"] is True
-    settings(seed=1, **RANDOM)
+    settings(seed=1, **SQUEEZENET)
     assert fetched() == first, "the seed is not among fetch's params in dvc.yaml"
 
 
 @pytest.mark.slow
 def test_another_process_fetches_the_same_bytes(project: Path) -> None:
-    settings(**RANDOM)
+    settings(**SQUEEZENET)
     first = fetched()
     run("python", "-m", "stages.fetch", "--row", "a", cwd=project, PYTHONPATH=str(ROOT), OMP_NUM_THREADS="2")
     assert fetched() == first
 
 
 def test_only_what_embeds_is_kept() -> None:
-    settings(**RANDOM)
+    settings(**SQUEEZENET)
     fetched()
     names = load_file(paths.weights("a") / "model.safetensors").keys()
     assert "features.0.weight" in names
@@ -106,7 +99,7 @@ def test_only_what_embeds_is_kept() -> None:
     ],
 )
 def test_faults_name_their_place(change: dict[str, Any], told: str) -> None:
-    settings(**{**RANDOM, **change})
+    settings(**{**SQUEEZENET, **change})
     with pytest.raises(UserError, match=r"^params\.yaml: " + told) as caught:
         fetched()
     assert "\n" not in str(caught.value)
@@ -117,7 +110,7 @@ def test_a_row_whose_own_size_needs_larger_photos_says_what_to_raise() -> None:
     """That size is known when the encoder is fetched: torchvision's networks resize to 256 px where
     params.yaml says nothing.
     """
-    settings(**{name: value for name, value in RANDOM.items() if name != "image_size"})
+    settings(**{name: value for name, value in SQUEEZENET.items() if name != "image_size"})
     content = yaml.safe_load(paths.PARAMS.read_text())
     for shorter_side_px in (512, 511):
         paths.PARAMS.write_text(
@@ -135,6 +128,6 @@ def test_a_row_whose_own_size_needs_larger_photos_says_what_to_raise() -> None:
 
 def test_a_missing_hash_can_be_pasted() -> None:
     torch.save({"x": torch.ones(1)}, "mine.pth")
-    settings(**{**RANDOM, "weights": "file:mine.pth"})
+    settings(**{**SQUEEZENET, "weights": "file:mine.pth"})
     with pytest.raises(UserError, match=r"models\.a\.encoder\.sha256 is missing.*add `sha256: [0-9a-f]{64}`"):
         fetched()

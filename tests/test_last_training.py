@@ -15,14 +15,8 @@ from lineup.training import loop
 from stages import train
 from tests.support import dvc_store, project
 from tests.support import training_photos as scene
+from tests.support.small_encoders import RESNET
 
-ENCODER = {
-    "library": "timm",
-    "name": "test_resnet",
-    "weights": "none",
-    "allow_random": True,
-    "image_size": 32,
-}
 MODEL, COSTS = paths.model("row"), paths.costs("train", "row")
 
 
@@ -32,7 +26,7 @@ class TrainedAgain(Exception):
 
 def write_params(folder: Path, **objective: Any) -> None:
     row = {
-        "encoder": ENCODER,
+        "encoder": RESNET,
         "objective": {"name": "arcface", **objective},
         "search": {"metric": "cosine", "index": "flat"},
     }

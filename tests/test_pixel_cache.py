@@ -31,15 +31,9 @@ from lineup.settings.params import Encoder
 from stages import embed
 from tests.support.photographs import photograph, write_prepared
 from tests.support.project import ROOT
+from tests.support.small_encoders import SQUEEZENET
 
 PHOTOS = [photograph(seed) for seed in range(24)]
-SPEC: dict[str, Any] = {
-    "library": "torchvision",
-    "name": "squeezenet1_1",
-    "weights": "none",
-    "allow_random": True,
-    "image_size": 64,
-}
 MEASURED = 8  # photos at the beginning of a run, whose pixels are not kept
 BYTES = 64 * 64 * 3
 FILE = BYTES + 40  # with its digest, height and width
@@ -47,11 +41,11 @@ FILE = BYTES + 40  # with its digest, height and width
 
 def place(row: str, seed: int = 0, **spec: Any) -> None:
     torch.manual_seed(seed)
-    fetched = libraries.library(SPEC["library"]).fetch(Encoder.model_validate(SPEC | spec))
+    fetched = libraries.library(SQUEEZENET["library"]).fetch(Encoder.model_validate(SQUEEZENET | spec))
     encoder_folder.save(paths.model(row), fetched.module, fetched.config.model_copy(update={"resize_px": 64}))
 
 
-def settings(encoder: dict[str, Any] = SPEC, **embed_settings: Any) -> None:
+def settings(encoder: dict[str, Any] = SQUEEZENET, **embed_settings: Any) -> None:
     row = {"encoder": encoder, "objective": {"name": "none"}, "search": {"metric": "cosine", "index": "flat"}}
     paths.PARAMS.write_text(yaml.safe_dump({"embed": embed_settings, "models": dict.fromkeys("abc", row)}))
 
@@ -134,7 +128,7 @@ def test_another_image_size_has_pixels_of_its_own() -> None:
     place("a")
     place("b", image_size=96)
     of_a = run("a")["pixels"]
-    settings(SPEC | {"image_size": 96})
+    settings(SQUEEZENET | {"image_size": 96})
     assert run("b")["pixels"] != of_a
     assert [*kept().values()] == [len(PHOTOS) - MEASURED] * 2
 
@@ -187,7 +181,7 @@ def test_the_list_of_the_local_cache_describes_the_pixels() -> None:
 @pytest.mark.parametrize(
     "spec",
     [
-        SPEC,
+        SQUEEZENET,
         {"library": "timm", "name": "resnet10t", "weights": "none", "allow_random": True, "image_size": 64},
         {"library": "open_clip", "name": "RN50", "weights": "none", "allow_random": True},
     ],

@@ -32,6 +32,7 @@ from tests.support import collection
 from tests.support.collection import clustered
 from tests.support.photographs import identify, photograph, write_prepared
 from tests.support.project import tree
+from tests.support.small_encoders import SQUEEZENET
 
 if TYPE_CHECKING:  # pyright checks that the file of each engine keeps its contract
     from lineup.engines import onnxruntime_int8, openvino_int8
@@ -39,13 +40,6 @@ if TYPE_CHECKING:  # pyright checks that the file of each engine keeps its contr
 
     LIBRARIES: tuple[QuantisingLibrary, ...] = (openvino_int8, onnxruntime_int8)
 
-SQUEEZENET: dict[str, Any] = {
-    "library": "torchvision",
-    "name": "squeezenet1_1",
-    "weights": "none",
-    "allow_random": True,
-    "image_size": 64,
-}
 PHOTOS = [photograph(seed) for seed in range(24)]
 TEST, TRAIN = PHOTOS[:12], PHOTOS[12:20]
 

@@ -22,15 +22,9 @@ from lineup.encoders import encoder_folder, libraries
 from lineup.settings.params import Encoder
 from tests.support.photographs import photograph, write_prepared
 from tests.support.project import ROOT, run, tree
+from tests.support.small_encoders import SQUEEZENET
 
 PHOTOS = [photograph(seed) for seed in range(21)]
-ENCODER = {
-    "library": "torchvision",
-    "name": "squeezenet1_1",
-    "weights": "none",
-    "allow_random": True,
-    "image_size": 64,
-}
 STAGES = {
     "stages": {
         "embed": {
@@ -53,7 +47,7 @@ def place(folder: Path, photos: list[bytes], seed: int = 0) -> None:
     """What preprocess and train leave."""
     write_prepared(folder / paths.images("test"), [("gallery", photo) for photo in photos])
     torch.manual_seed(seed)
-    fetched = libraries.library("torchvision").fetch(Encoder.model_validate(ENCODER))
+    fetched = libraries.library("torchvision").fetch(Encoder.model_validate(SQUEEZENET))
     encoder_folder.save(
         folder / paths.model("a"), fetched.module, fetched.config.model_copy(update={"resize_px": 64})
     )
@@ -69,7 +63,11 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project that has embedded 20 photos and pushed the result."""
     folder = tmp_path_factory.mktemp("first") / "project"
     folder.mkdir()
-    row = {"encoder": ENCODER, "objective": {"name": "none"}, "search": {"metric": "cosine", "index": "flat"}}
+    row = {
+        "encoder": SQUEEZENET,
+        "objective": {"name": "none"},
+        "search": {"metric": "cosine", "index": "flat"},
+    }
     (folder / "params.yaml").write_text(yaml.safe_dump({"embed": {"batch_size": 8}, "models": {"a": row}}))
     (folder / "dvc.yaml").write_text(yaml.safe_dump(STAGES))
     (folder / ".gitignore").write_text("/data/\n/.cache/\n")

@@ -27,14 +27,8 @@ from lineup.training import checkpoint as checkpoints
 from stages import code, embed, embed_train, train
 from tests.support import project
 from tests.support import training_photos as scene
+from tests.support.small_encoders import RESNET
 
-ENCODER = {
-    "library": "timm",
-    "name": "test_resnet",
-    "weights": "none",
-    "allow_random": True,
-    "image_size": 32,
-}
 # Code of rows with LoRA or an adapter alone, and of weights that are taken from the DVC cache.
 OF_SOME_ROWS = (
     "lineup/adapters/",
@@ -50,7 +44,7 @@ OF_SOME_ROWS = (
 def params(objective: dict[str, Any], **encoder: Any) -> dict[str, Any]:
     defaults = {**scene.FAST, "epochs": 2}
     row = {
-        "encoder": ENCODER | encoder,
+        "encoder": RESNET | encoder,
         "objective": objective,
         "search": {"metric": "cosine", "index": "flat"},
     }

@@ -27,6 +27,7 @@ from lineup.web import server as web_server
 from stages import embed, fetch, index, preprocess, refine, retrieve, train
 from tests.support import hub_repositories, page_server
 from tests.support.project import demo_params, write_params
+from tests.support.small_encoders import SQUEEZENET
 
 ODD_LABEL = "<!--<script><img src=x onerror=alert(1)>\"'& 🍕"
 ODD_PHOTO = f"data/raw/test/gallery/{ODD_LABEL}/<b>x.png"
@@ -58,14 +59,7 @@ REFINEMENTS: dict[str, dict[str, Any]] = {
 def _rows() -> dict[str, Any]:
     settings = demo_params("mobilenet_v2", "raw_pixels_l2")
     models = settings["models"]
-    random = {
-        "library": "torchvision",
-        "name": "squeezenet1_1",
-        "weights": "none",
-        "allow_random": True,
-        "image_size": 64,
-    }
-    models["random"] = {**models["mobilenet_v2"], "encoder": random}
+    models["random"] = {**models["mobilenet_v2"], "encoder": SQUEEZENET}
     models["clip"] = {
         **models["mobilenet_v2"],
         "encoder": {"library": "transformers", "name": "tiny-clip", "weights": "file:clip"},

@@ -19,6 +19,7 @@ from lineup.settings import params, training
 from lineup.storage import parquet, schemas
 from lineup.training import data, loop
 from lineup.training.deadline import Deadline
+from tests.support.small_encoders import RESNET
 
 SIDE = 40
 _OBJECTIVE = TypeAdapter(training.Objective)
@@ -78,14 +79,7 @@ def write(root: Path, images: list[Photo]) -> None:
 
 def write_encoder(folder: Path, image_size: int = 32, **settings: Any) -> None:
     """timm's smallest network, with random weights: a start from which everything has to be learned."""
-    spec = params.Encoder(
-        library="timm",
-        name="test_resnet",
-        weights="none",
-        allow_random=True,
-        image_size=image_size,
-        **settings,
-    )
+    spec = params.Encoder(**{**RESNET, "image_size": image_size, **settings})
     torch.manual_seed(0)
     fetched = libraries.library("timm").fetch(spec)
     encoder_folder.save(

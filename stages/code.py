@@ -14,6 +14,7 @@ from pathlib import Path
 
 from lineup import cli, paths, source_code
 from lineup.fingerprint import code_digest
+from lineup.settings import params as settings
 from lineup.storage import files
 
 log = logging.getLogger(__name__)
@@ -147,7 +148,8 @@ def plugins() -> dict[str, StageCode]:
 
 def main(argv: list[str] | None = None) -> None:
     cli.no_options("code", argv)
-    cli.start_stage("code")
+    # DVC would miss a section only at the stage that depends on it, maybe at the end of a long run.
+    settings.check_sections(paths.PARAMS, cli.start_stage("code"))
     code = STAGES | plugins()
 
     def write(folder: Path) -> None:

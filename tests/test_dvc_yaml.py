@@ -154,6 +154,14 @@ def test_what_decides_nothing_is_imported_by_some_stage(import_graph: grimp.Impo
     assert set().union(*map(import_graph.find_upstream_modules, roots)) >= code.DECIDES_NOTHING
 
 
+def test_the_first_stage_names_a_section_that_params_yaml_lacks(empty_folder: Path) -> None:
+    content = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    del content["map"]
+    write_params(empty_folder, content)
+    with pytest.raises(UserError, match=r"^params.yaml: map is missing, which DVC needs; set `map: \{\}`$"):
+        code.main([])
+
+
 def test_a_comment_changes_no_digest_and_a_constant_those_of_its_stages(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -128,5 +128,6 @@ def test_a_corrupt_remote_object_is_found_and_computed_again(finished_copy: Path
     of_row = (f"data/{kind}/raw_pixels_l2" for kind in ("models", "weights", "quantised"))
     run("dvc", "pull", "data/code", "data/prepared/test/images", *of_row, cwd=theirs)
     assert repro(theirs, "--force", "--single-item", "embed@raw_pixels_l2") == ["embed@raw_pixels_l2"]
-    assert {*repro(theirs, *PULL)} >= CHANGED
+    # `quantise` may have run before the pull failed.
+    assert {*repro(theirs, *PULL)} >= CHANGED - {"quantise@raw_pixels_l2"}
     assert tree(theirs / "data/embeddings/raw_pixels_l2") == tree(mine / "data/embeddings/raw_pixels_l2")

@@ -60,11 +60,10 @@ def sentences(
 def sentence(last: LastDoubling) -> Text:
     """What it brought, with its interval, and whether that is more than chance."""
     pair = last.pair
-    interval = "" if math.isnan(pair.low) else f"{pair.low:+.3f} to {pair.high:+.3f}, "
+    brought = tables.difference(pair.difference, pair.low, pair.high, pair.p_holm)
     certain = pair.p_holm < SIGNIFICANCE_LEVEL
     return (
         Code(pair.a),
-        f": from {last.fewer:,} to {last.more:,} labelled photos, {pair.metric} changed by "
-        f"{pair.difference:+.3f} ({interval}{tables.p_value(pair.p_holm)}), ",
+        f": from {last.fewer:,} to {last.more:,} labelled photos, {pair.metric} changed by {brought}, ",
         "which is more than chance." if certain else "which can't be told from zero.",
     )

@@ -97,17 +97,13 @@ def table(computed: Sequence[Twin | Alone]) -> Table | None:
             each.precision,
             RowName(each.twin, random=False),
             f"{each.mean:.3f}",
-            _difference(each.pair),
+            tables.difference(each.pair.difference, each.pair.low, each.pair.high, each.pair.p_holm),
             f"{-each.loss:+.1%}",
             tables.NO_FIGURE if each.speed_ratio is None else f"{each.speed_ratio:.2f} x",
         ]
         for each in twins
     ]
     return Table(header, lines)
-
-
-def _difference(pair: Pair) -> str:
-    return f"{pair.difference:+.3f} ({pair.low:+.3f} to {pair.high:+.3f}, {tables.p_value(pair.p_holm)})"
 
 
 def warnings(computed: Sequence[Twin | Alone]) -> list[Text]:

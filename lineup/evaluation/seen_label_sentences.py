@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from lineup.evaluation import tables
 from lineup.evaluation.rich_text import Text, names
 from lineup.evaluation.seen_labels import GROUPS, OfLabels
-from lineup.evaluation.slices import Difference
 from lineup.evaluation.tables import Cell, RowName, Table
 
 TITLE = "Seen and unseen labels"
@@ -42,13 +41,7 @@ def _cells(each: OfLabels | None) -> list[Cell]:
     if each is None or each.to_start is None:
         return [tables.NO_FIGURE, tables.NO_FIGURE]
     interval = "" if each.low is None or each.high is None else f" ({each.low:.3f}-{each.high:.3f})"
-    return [f"{each.mean:.3f}{interval}", _difference(each.to_start)]
-
-
-def _difference(away: Difference) -> str:
-    if away.low is None or away.high is None or away.p_holm is None:
-        return f"{away.value:+.3f}"
-    return f"{away.value:+.3f} ({away.low:+.3f} to {away.high:+.3f}, {tables.p_value(away.p_holm)})"
+    return [f"{each.mean:.3f}{interval}", tables.difference(*each.to_start)]
 
 
 def sentences(computed: Sequence[OfLabels]) -> list[Text]:

@@ -53,7 +53,7 @@ class OfLabels(NamedTuple):
 def starts(params: Params) -> dict[str, str | None]:
     """Of each trained row the row that it started from, by preference one with its search and precision."""
     untrained = {row: model for row, model in params.models.items() if model.objective.name == "none"}
-    found: dict[str, str | None] = {}
+    started_from: dict[str, str | None] = {}
     for row, model in params.models.items():
         if row not in untrained:
             same = [other for other in untrained if untrained[other].encoder == model.encoder]
@@ -64,8 +64,8 @@ def starts(params: Params) -> dict[str, str | None]:
                     params.embed_of(other).precision != precision,
                 )
             )
-            found[row] = next(iter(same), None)
-    return found
+            started_from[row] = next(iter(same), None)
+    return started_from
 
 
 def compute(

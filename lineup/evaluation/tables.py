@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -173,6 +174,13 @@ def _query_times(running: RunningCosts | None) -> list[str]:
 def figure(value: float | None, digits: int) -> str:
     """A number with this many decimals, and commas between thousands."""
     return NO_FIGURE if value is None else f"{value:,.{digits}f}"
+
+
+def difference(value: float, low: float | None, high: float | None, p: float | None) -> str:
+    """A difference for a reader: "+0.023 (+0.011 to +0.037, p = 0.007)"; what is not known is left out."""
+    known = [] if low is None or high is None or math.isnan(low) else [f"{low:+.3f} to {high:+.3f}"]
+    known += [] if p is None else [p_value(p)]
+    return f"{value:+.3f} ({', '.join(known)})" if known else f"{value:+.3f}"
 
 
 def p_value(p: float) -> str:

@@ -130,9 +130,7 @@ def _metric(row: str, params: Params) -> Metric:
 
 def _refuse_random(row: str, params: Params) -> None:
     """UserError if the vectors are those of a network that was never trained."""
-    model = row
-    while model in params.refinements:
-        model = params.refinements[model].second
+    model = refinements.model_of(row, params)
     if files.read_json(paths.costs("embed", model)).get("random"):
         raise random_weights.refusal(row, model)
 

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from lineup import cli, machine, paths
@@ -27,12 +28,15 @@ from lineup.evaluation import (
     money,
     precision_twins,
     row_metrics,
+    slice_sentences,
+    slices,
     speeds,
     sweeps,
 )
 from lineup.evaluation.judged_relevance import JudgedRelevance, with_people
 from lineup.evaluation.relevance import COLUMNS, gallery_positions, read_relevance
 from lineup.photos import decoding, thumbnails
+from lineup.refinements import refinement
 from lineup.report import (
     charts,
     collection,
@@ -43,6 +47,7 @@ from lineup.report import (
     map_data,
     overview,
     query_figures,
+    slices_data,
 )
 from lineup.report.row import rank_parts, row_data
 from lineup.settings import prices
@@ -103,9 +108,16 @@ def report(params: Params) -> None:
     leaks = csv_files.read_csv(paths.LEAKS)
     cutoffs = params.score.cutoffs
     compared = comparison.compare(rows, comparison.shown_metrics(rows, cutoffs), pairs, running)
+    models = {row: refinement.model_of(row, params) for row in rows}
     data = js_data.assignment("LINEUP", "collection", images.to_json())
-    data += js_data.assignment("LINEUP", "queries", overview.query_data(figures, compared, images))
+    data += js_data.assignment("LINEUP", "queries", overview.query_data(figures, compared, images, models))
     data += js_data.assignment("LINEUP", "pairs", first_screen.pairs_json(pairs))
+    groups = slices.read(paths.SLICES)
+    if groups:
+        some_row = next(iter(figures.values()))
+        attributes = parquet.read_table(paths.ATTRIBUTES)
+        described = slices_data.slices_data(groups, attributes, some_row.ids, ~np.isnan(some_row.map_at_r))
+        data += js_data.assignment("LINEUP", "slices", described)
     files.replace_atomically(paths.REPORT_ASSETS, lambda folder: write_assets(folder, data))
     made_of = {row: (settings.first, settings.second) for row, settings in params.refinements.items()}
     swept = sweeps.by_photos(sweeps.find(params), rows)
@@ -114,7 +126,8 @@ def report(params: Params) -> None:
     first = first_screen.first_screen(compared, images.data_digest, blob)
     learned = [*learning_curves.sentences(swept, rows, pairs, compared.metric_names)]
     twins = precision_twins.warnings(precision_twins.find(params, rows, pairs, compared.metric_names))
-    page = html.index(compared, first, drawn, leaks, overview.LEAKS_SHOWN, learned, twins)
+    weaknesses = slice_sentences.weaknesses(compared, groups)
+    page = html.index(compared, first, drawn, leaks, overview.LEAKS_SHOWN, learned, twins, weaknesses)
     page, page_id = html.with_id(page, data)
     files.write_text(paths.REPORT, page)
     files.write_text(paths.REPORT_MADE, made.script(page_id, Path(), datetime.now(UTC)))

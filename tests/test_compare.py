@@ -15,7 +15,8 @@ from markdown_it import MarkdownIt
 from lineup import paths
 from lineup.commands import group
 from lineup.errors import UserError
-from lineup.evaluation import markdown, sentences
+from lineup.evaluation import comparison, markdown, row_metrics, sentences
+from lineup.evaluation.comparison import Pair
 from lineup.evaluation.rich_text import Data
 from lineup.evaluation.row_metrics import Judgements, OwnPicture, RowCosts, RowMetrics
 from lineup.evaluation.tables import Table
@@ -170,17 +171,45 @@ def change_costs(row: str, **costs: Any) -> None:
     files.write_json(paths.row_metrics(row), {**content, "costs": {**content["costs"], **costs}})
 
 
+def difference(a: str, b: str) -> float:
+    mean_of_a, mean_of_b = (row_metrics.read(row).quality["map_at_r"].mean for row in (a, b))
+    return mean_of_a - mean_of_b
+
+
+def test_a_row_that_is_ahead_of_the_best_in_another_metric_is_named() -> None:
+    run(rows(best=0.8, second=1.6, third=2.4))
+    metrics = row_metrics.read_all(("best", "second", "third"))
+    names = ("map_at_r", "top_1", "top_5", "top_10")
+
+    def ahead(*pairs: Pair) -> str:
+        others = [("second", 0.1, 0.01), ("third", 0.2, 0.01)]
+        first = [Pair("map_at_r", "best", row, by, 0.05, 0.3, p, p) for row, by, p in others]
+        return markdown.text(sentences.verdict(comparison.compare(metrics, names, [*first, *pairs])))
+
+    headline = "**Best: `best`**, better in map_at_r than every other row by more than chance."
+    undecided = Pair("top_1", "best", "second", -0.04, -0.09, 0.01, 0.2, 0.3)
+    behind = Pair("top_1", "best", "second", 0.04, 0.01, 0.09, 0.001, 0.003)
+    assert ahead() == ahead(undecided) == ahead(behind) == headline
+    # Of the two that are ahead, the one that is further ahead is named, whatever the order within a pair.
+    second = Pair("top_5", "best", "second", -0.031, -0.05, -0.01, 0.01, 0.035)
+    third = Pair("top_5", "third", "best", 0.02, 0.01, 0.03, 0.01, 0.03)
+    assert ahead(undecided, third, second) == (
+        f"{headline} In top_5, `second` is better than it: +0.031 (+0.010 to +0.050, p = 0.035)."
+    )
+    assert "top_5, `third`" in ahead(third) and "top_10" not in ahead(third)
+
+
 def test_the_best_comes_first_and_the_worse_are_told_apart() -> None:
     run(rows(bad=4.0, good=0.8, middling=1.6))
     quality = cells("Quality")
     assert list(quality) == ["good", "middling", "bad"]
     assert quality["good"]["against the best"] == "best"
-    assert quality["bad"]["against the best"] == "worse, p < 0.001"
+    assert quality["bad"]["against the best"] == f"{difference('bad', 'good'):+.3f} worse, p < 0.001"
     figures = json.loads(paths.METRICS.read_text())
     assert list(figures) == ["bad", "good", "middling"]
     for row, line in quality.items():
         assert line["map_at_r"].startswith(f"{figures[row]['map_at_r']:.3f} (")
-    assert "**Best: `good`**, better than every other row" in page()
+    assert "**Best: `good`**, better in map_at_r than every other row by more than chance." in page()
     assert "80 queries with 40 labels, each searched in 200 gallery images" in page()
 
 
@@ -190,7 +219,8 @@ def test_rows_that_cannot_be_told_apart_are_marked() -> None:
     quality = cells("Quality")
     first, second, third = quality
     assert {first, second} == {"one", "other"} and third == "bad"
-    assert quality[second]["against the best"].startswith("can't tell, p = ")
+    start = f"{difference(second, first):+.3f} can't tell, p = "
+    assert quality[second]["against the best"].startswith(start)
     assert f"**Best: `{first}`**, but not told apart from `{second}`" in page()
     assert "fastest" not in page()  # both run at the same speed
     for row, speed in ((first, 110.0), (second, 90.0)):
@@ -221,7 +251,7 @@ def test_equal_rows_have_no_difference() -> None:
     run({"a": images, "b": images})
     (line, *_) = read_csv(paths.SIGNIFICANCE)
     assert (line["difference"], line["p"], line["p_holm"]) == ("0.000000", "1.000000", "1.000000")
-    assert cells("Quality")["b"]["against the best"] == "can't tell, p = 1.000"
+    assert cells("Quality")["b"]["against the best"] == "+0.000 can't tell, p = 1.000"
 
 
 def test_the_order_is_stable_whatever_params_yaml_says_first() -> None:

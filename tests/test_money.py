@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lineup import paths
 from lineup.errors import UserError
-from lineup.evaluation.money import Worth, beats, unbeaten
+from lineup.evaluation.money import Worth, beats, pareto_optimal
 from lineup.settings import prices
 from lineup.settings.prices import Prices
 from lineup.storage import files
@@ -23,7 +23,7 @@ from tests.test_compare import cells, change_costs, page, rows
 pytestmark = pytest.mark.usefixtures("empty_folder")
 
 
-def test_unbeaten_rows_of_a_hand_worked_case() -> None:
+def test_pareto_optimal_rows_of_a_hand_worked_case() -> None:
     worth = {
         "best": Worth(0.90, 10.0),
         "as good, 5% cheaper": Worth(0.90, 9.5),  # neither is clearly cheaper, so that both stay
@@ -33,8 +33,8 @@ def test_unbeaten_rows_of_a_hand_worked_case() -> None:
         "cheapest": Worth(0.10, 1.0),
         "its twin": Worth(0.10, 1.0),  # equal rows do not beat each other
     }
-    assert unbeaten(worth) == {"best", "as good, 5% cheaper", "half the cost", "cheapest", "its twin"}
-    assert unbeaten({}) == set() and unbeaten({"only": Worth(0.0, 1.0)}) == {"only"}
+    assert pareto_optimal(worth) == {"best", "as good, 5% cheaper", "half the cost", "cheapest", "its twin"}
+    assert pareto_optimal({}) == set() and pareto_optimal({"only": Worth(0.0, 1.0)}) == {"only"}
 
 
 WORTHS = st.dictionaries(
@@ -45,7 +45,7 @@ WORTHS = st.dictionaries(
 
 
 @given(WORTHS)
-def test_unbeaten_is_the_definition_written_as_two_loops(worths: dict[str, Worth]) -> None:
+def test_pareto_optimal_is_the_definition_written_as_two_loops(worths: dict[str, Worth]) -> None:
     expected = set()
     for row, (quality, cost) in worths.items():
         lost = False
@@ -56,8 +56,8 @@ def test_unbeaten_is_the_definition_written_as_two_loops(worths: dict[str, Worth
             lost |= (better > quality and not clearly_dearer) or (better == quality and clearly_cheaper)
         if not lost:
             expected.add(row)
-    assert unbeaten(worths) == expected
-    assert expected, "some row is always unbeaten"
+    assert pareto_optimal(worths) == expected
+    assert expected, "some row is always Pareto-optimal"
     assert not any(beats(one, one) for one in worths.values())
 
 
@@ -70,7 +70,7 @@ def test_dollars_of_a_hand_worked_case() -> None:
     compare.main([])
     assert cells("Money")["a"] == {
         "map_at_r": cells("Cost")["a"]["map_at_r"],
-        "unbeaten": "✓",
+        "Pareto": "✓",
         "$/M photos": "0.56",
         "$/M queries": "0.28",
         "$ index/month": "2.00",
@@ -88,7 +88,7 @@ def test_without_a_price_for_a_gpu_there_are_no_dollars() -> None:
     assert "## Money" not in page() and cells("Cost")["a"]["p50 ms"] == "4.0"
     files.write_text(paths.PRICES, "{machine_hour: 1.0}")
     compare.main([])
-    assert "✓" in cells("Money")["a"]["unbeaten"]
+    assert "✓" in cells("Money")["a"]["Pareto"]
 
 
 def three_rows(**settings: Any) -> None:
@@ -110,12 +110,12 @@ def test_the_verdict_names_the_best_of_the_clearly_cheaper_rows_with_an_interval
     (sentence,) = [line for line in page().splitlines() if line.startswith("**Best")]
     assert (
         f"`middling` has {share} (" in sentence
-        and " of the best row's map_at_r at 50% of its cost." in sentence
+        and " of the best row's map_at_r at 50% of its $/month." in sentence
     )
     low, high = sentence.split(f"{share} (")[1].split(")")[0].split(" to ")
     assert float(low.rstrip("%")) <= float(share.rstrip("%")) <= float(high.rstrip("%")) < 100
-    assert "No other row beats `good`, `middling` in map_at_r and $/month together." in page()
-    assert [cells("Money")[row]["unbeaten"] for row in ("good", "middling", "bad")] == ["✓", "✓", ""]
+    assert "Pareto-optimal in map_at_r and $/month: `good`, `middling`." in page()
+    assert [cells("Money")[row]["Pareto"] for row in ("good", "middling", "bad")] == ["✓", "✓", ""]
 
 
 def test_a_cheaper_row_that_is_not_told_apart_gets_no_share_of_the_quality() -> None:
@@ -124,7 +124,7 @@ def test_a_cheaper_row_that_is_not_told_apart_gets_no_share_of_the_quality() -> 
     for row, per_second in ((first, 100.0), (second, 150.0), ("bad", 150.0)):
         measured.write(row, images_per_second=(1.0,), network=row, per_second=(per_second,))
     compare.main([])
-    assert f"`{second}` is not told apart from it at 67% of its cost." in page()
+    assert f"`{second}` is not told apart from it at 67% of its $/month." in page()
 
 
 def test_rows_of_different_machines_and_random_rows_are_not_marked() -> None:
@@ -132,10 +132,10 @@ def test_rows_of_different_machines_and_random_rows_are_not_marked() -> None:
     change_costs("good", random=True)
     compare.main([])
     money_ = cells("Money")
-    assert money_["good (random weights)"]["unbeaten"] == "" and money_["middling"]["unbeaten"] == "✓"
+    assert money_["good (random weights)"]["Pareto"] == "" and money_["middling"]["Pareto"] == "✓"
     measured.write("bad", images_per_second=(1.0,), device="Another CPU")
     compare.main([])
-    assert not any(line["unbeaten"] for line in cells("Money").values())
+    assert not any(line["Pareto"] for line in cells("Money").values())
     assert "No other row beats" not in page()
 
 

@@ -431,11 +431,14 @@ def test_a_folder_that_can_not_be_listed_is_told(root: Path, monkeypatch: pytest
 
 @pytest.mark.parametrize("name", ["label.csv", "labels.txt", "test/labels.csv", "qrels.tsv"])
 def test_what_looks_like_labels_and_is_not_read_is_told(
-    root: Path, name: str, caplog: pytest.LogCaptureFixture
+    root: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    warnings: list[str] = []
+    monkeypatch.setattr(raw_folder.log, "warning", lambda text, *values: warnings.append(text % values))
     (root / name).write_text("path,label\n")
     read(root)
-    assert f"{root / name}: is not read; labels are read from {root}/labels.csv" in caplog.text
+    [warning] = warnings
+    assert warning.startswith(f"{root / name}: is not read; labels are read from {root}/labels.csv")
 
 
 @pytest.mark.parametrize("table", ["labels.csv", "qrels.csv"])

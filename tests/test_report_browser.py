@@ -25,6 +25,7 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select
 
 from lineup import paths
+from lineup.evaluation import slices, tables
 from lineup.storage import csv_files, parquet
 from tests.support import browser as chromium
 from tests.support import collection, reported
@@ -33,7 +34,9 @@ from tests.support.collection import Image, clustered
 pytestmark = pytest.mark.slow
 
 LEAKS: dict[str, Any] = {"near_copies": {"rows": ["sharp"]}, "map": {"sharp": {}}}
+DARK = '<b>dark: & "dim"</b>'
 ROWS = ("sharp", "middling", "blurred")
+GROUPED_ROWS = {"sharp": 1.2, "blurred": 2.6}  # by noise
 WRITE_EMBEDDINGS = collection.write_embeddings  # before a test replaces it
 CURVE = [
     {"epoch": e, "map_at_r": m, "loss": loss, "learning_rate": 0.1}
@@ -55,6 +58,22 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         reported.write_near_copies("sharp", images["sharp"])
         reported.write_map("sharp", images["sharp"])
         yield folder
+
+
+@pytest.fixture(scope="module")
+def grouped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report with groups of queries: by a text, of 20 and 40 queries, and by a number."""
+    folder = tmp_path_factory.mktemp("grouped")
+    images = {row: clustered(20, 3, 4, noise, seed=i) for i, (row, noise) in enumerate(GROUPED_ROWS.items())}
+    first = next(iter(images.values()))
+    attributes: dict[str, dict[str, object]] = {
+        "tone": {image.name: DARK if image.name.endswith("/0") else "light" for image in first},
+        "size": {image.name: float(number % 2) for number, image in enumerate(first)},
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        reported.run(images, attributes=attributes)
+    return folder
 
 
 def with_curve(curve: Sequence[Mapping[str, Any]]) -> Callable[..., None]:
@@ -86,6 +105,10 @@ def page(finished: Path, one_browser: WebDriver) -> WebDriver:
 
 def open_page(browser: WebDriver, folder: Path) -> WebDriver:
     return visit(browser, folder, 1280, "light")
+
+
+# How far below the window's top a section begins, in pixels.
+TOP = "return document.getElementById(arguments[0]).getBoundingClientRect().top"
 
 
 def until(condition: Callable[[], object]) -> None:
@@ -938,13 +961,61 @@ def test_two_rows_against_each_other(finished: Path, one_browser: WebDriver, wid
         [],
         ["sharp", "middling"],
     )
+    chosen = "return ['a', 'b'].map((key) => document.getElementById(`query-${key}`).value)"
     choose(page, "query-b", "sharp")
-    assert texts(page, "#against-net") == ["A and B are right equally often."], "a row against itself"
-    assert texts(page, ".tile.only-a b, .tile.only-b b") == ["0", "0"]
+    assert page.execute_script(chosen) == ["middling", "sharp"], "no row is against itself"
+    choose(page, "query-a", "sharp")
+    assert page.execute_script(chosen) == ["sharp", "middling"]
+    press(page, '[data-row="middling"][data-place="a-first"]')
+    assert page.execute_script(chosen) == ["middling", "sharp"]
+    press(page, '[data-kind="only-b"]')
+    assert page.execute_script(TOP, "queries") < 100, "the queries come into view"
     press(page, '[data-kind="only-b"]')  # again: all queries
     assert len(shown_queries(page)) == 30
     assert page.execute_script("return document.activeElement.dataset.kind") == "only-b"
     assert page.execute_script(CONTRAST) == [] and chromium.console(page) == []
+
+
+@VIEWS
+def test_groups_of_queries_show_where_a_row_fails(
+    grouped: Path, one_browser: WebDriver, width: int, scheme: str
+) -> None:
+    page = visit(one_browser, grouped, width, scheme, "#slices")
+    assert abs(page.execute_script(TOP, "slices")) < 100, "the section that the address names is in view"
+    groups = slices.read(grouped / paths.SLICES)
+    assert {each.queries for each in groups if each.attribute == "tone"} == {20, 40}
+    assert len({each.attribute for each in groups}) == 2
+    for row in GROUPED_ROWS:
+        choose(page, "slices-row", row)
+        own = [each for each in groups if each.model == row]
+        lines = page.execute_script(
+            "return [...document.querySelectorAll('#slices-table tr:has(td)')].map((row) => [...row.cells].map((e) => e.textContent.replace('\N{MINUS SIGN}', '-')))"
+        )
+        assert [line[:3] for line in lines] == [
+            [each.group, str(each.queries), f"{each.mean:.3f}"] for each in own
+        ]
+        for line, each in zip(lines, own, strict=True):
+            assert each.to_mean.p_holm is not None
+            certain = each.to_mean.p_holm < 0.05
+            assert line[3].startswith(tables.signed(each.to_mean.value))
+            assert ("can't tell" in line[3]) != certain and ("p " in line[3]) == certain
+            assert each.to_best is None or line[4].startswith(tables.signed(each.to_best.value))
+    press(page, f"#slices-table [data-slice='tone: {DARK}']")
+    data = page.execute_script("return LINEUP.collection.queries.paths")
+    dark = [q for q, path in enumerate(data) if path.endswith("/0.jpg")]
+    assert len(dark) == 20 and sorted(shown_queries(page)) == dark
+    assert "blurred" in {text.split()[0] for text in texts(page, ".query .model")}
+    assert texts(page, "#query-slice-clear") == [f"tone: {DARK} \N{MULTIPLICATION X}"]
+    address = page.execute_script("return location.hash")
+    assert chromium.console(page) == [] and page.execute_script(CONTRAST) == []
+
+    page = visit(one_browser, grouped, width, scheme, address)
+    assert abs(page.execute_script(TOP, "queries")) < 100
+    assert sorted(shown_queries(page)) == dark
+    page.execute_script("document.getElementById('query-slice-clear').click()")
+    assert len(shown_queries(page)) == 60 and "slice" not in page.current_url
+    page = visit(one_browser, grouped, width, scheme, "#queries?slice=tone%3A+gone")
+    assert len(shown_queries(page)) == 60, "a group that is not there is ignored"
 
 
 @VIEWS

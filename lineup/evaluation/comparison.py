@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -67,11 +67,14 @@ class Comparison:
     metric_names: the first decides the order, by its mean or the middle of its range; empty where nothing
     could be scored, and rows come by name.
     running: the running costs of the rows whose speed was measured.
+    ahead: pairs of a row and the best one in which the row is better, in another metric than the first, by
+    more than chance: of each such metric the row that is furthest ahead.
     """
 
     metric_names: tuple[str, ...]
     rows: tuple[ComparedRow, ...]
     running: Mapping[str, RunningCosts] = field(default_factory=dict)
+    ahead: tuple[Pair, ...] = ()
 
     @property
     def task(self) -> RowMetrics:
@@ -158,7 +161,8 @@ def compare(
     Args:
         rows: by name, all scored on the same queries and gallery.
         metric_names: those of `shown_metrics`.
-        pairs: at least every two rows with trained weights under the first metric.
+        pairs: at least every two rows with trained weights under the first metric; under the others those
+            that there are.
         running: see `Comparison`.
     """
     running = running or {}
@@ -168,9 +172,10 @@ def compare(
         return Comparison((), tuple(ComparedRow(row, rows[row], None) for row in ordered), running)
     best = best_row(rows, main_metric)
     with_best = {
-        (pair.a if pair.b == best else pair.b): pair if pair.b == best else pair.reversed()
+        (pair.metric, other.a): other
         for pair in pairs
-        if pair.metric == main_metric and best in (pair.a, pair.b)
+        if best in (pair.a, pair.b)
+        for other in (pair if pair.b == best else pair.reversed(),)
     }
     compared = []
     for row in ordered:
@@ -179,11 +184,28 @@ def compare(
         elif row == best:
             standing = Standing("best")
         else:
-            pair = with_best[row]
+            pair = with_best[main_metric, row]
             outcome = "worse" if pair.p_holm < SIGNIFICANCE_LEVEL else "undecided"
             standing = Standing(outcome, pair.p_holm, pair.difference, pair.low, pair.high)
         compared.append(ComparedRow(row, rows[row], standing))
-    return Comparison(tuple(metric_names), tuple(compared), running)
+    ahead = tuple(_furthest_ahead(metric_names[1:], with_best.values(), rows))
+    return Comparison(tuple(metric_names), tuple(compared), running, ahead)
+
+
+def _furthest_ahead(
+    metric_names: Iterable[str], with_best: Collection[Pair], rows: Mapping[str, RowMetrics]
+) -> Iterator[Pair]:
+    for metric in metric_names:
+        ahead = [
+            pair
+            for pair in with_best
+            if pair.metric == metric
+            and pair.difference > 0
+            and pair.p_holm < SIGNIFICANCE_LEVEL
+            and not rows[pair.a].costs.random
+        ]
+        if ahead:
+            yield max(ahead, key=lambda pair: pair.difference)
 
 
 def clearly_fastest(rows: Sequence[ComparedRow], running: Mapping[str, RunningCosts]) -> ComparedRow | None:

@@ -1,4 +1,4 @@
-"""The sentences on speed and money: what is cheaper than the best row, and which rows no other beats."""
+"""The sentences on speed and money: what is cheaper than the best row, and which rows are Pareto-optimal."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def cheaper(compared: Comparison) -> Text:
         return ()
     for row in compared.trained:  # from best to worst
         month = _month(compared, row)
-        unbeaten = row.name in compared.running and compared.running[row.name].unbeaten
-        if row is not best and unbeaten and month is not None and month * CHEAPER_RATIO <= best_month:
+        optimal = row.name in compared.running and compared.running[row.name].pareto_optimal
+        if row is not best and optimal and month is not None and month * CHEAPER_RATIO <= best_month:
             return _cheaper(row, best, month / best_month)
     return ()
 
@@ -35,25 +35,25 @@ def cheaper(compared: Comparison) -> Text:
 def _cheaper(row: ComparedRow, best: ComparedRow, cost: float) -> Text:
     assert row.standing and row.standing.low is not None and row.standing.high is not None
     if row.standing.outcome == "undecided":
-        return Code(row.name), f" is not told apart from it at {_percent(cost)} of its cost."
+        return Code(row.name), f" is not told apart from it at {_percent(cost)} of its $/month."
     of_best = best.metrics.quality[MAIN_METRIC].mean
     share = row.metrics.quality[MAIN_METRIC].mean / of_best
     ends = [(of_best + end) / of_best for end in (row.standing.low, row.standing.high)]
     interval = "" if any(map(math.isnan, ends)) else f" ({_percent(ends[0])} to {_percent(ends[1])})"
     has = f" has {_percent(share)}{interval} of the best row's {MAIN_METRIC}"
-    return Code(row.name), f"{has} at {_percent(cost)} of its cost."
+    return Code(row.name), f"{has} at {_percent(cost)} of its $/month."
 
 
-def unbeaten(compared: Comparison) -> list[Text]:
-    """Which rows no other row beats, in a sentence; none where nothing is known of it."""
+def pareto_optimal(compared: Comparison) -> list[Text]:
+    """Which rows are Pareto-optimal, in a sentence; none where nothing is known of it."""
     best = [
         row.name
         for row in compared.rows
-        if row.name in compared.running and compared.running[row.name].unbeaten
+        if row.name in compared.running and compared.running[row.name].pareto_optimal
     ]
     if not best:
         return []
-    return [("No other row beats ", *names(best), f" in {MAIN_METRIC} and $/month together.")]
+    return [("Pareto-optimal in ", f"{MAIN_METRIC} and $/month: ", *names(best), ".")]
 
 
 def busy(compared: Comparison) -> list[Text]:
@@ -139,9 +139,9 @@ def legend(compared: Comparison) -> list[str]:
             "$/M photos: to embed a million photos. $/M queries: to answer a million, from the photo's file "
             "on. $ index/month: memory for the index. $/month: a month's queries and the index."
         )
-    if any(running.unbeaten is not None for running in compared.running.values()):
+    if any(running.pareto_optimal is not None for running in compared.running.values()):
         lines.append(
-            f"Unbeaten: no other row has a better {MAIN_METRIC} without being clearly dearer, or the same "
+            f"Pareto: no other row has a better {MAIN_METRIC} without being clearly dearer, or the same "
             f"one and is clearly cheaper, by $/month. Clearly: by a factor of {CHEAPER_RATIO} or more. "
             "The means decide; whether two rows can be told apart is in the table of quality."
         )

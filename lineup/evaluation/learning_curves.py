@@ -54,16 +54,23 @@ def sentences(
     for sweep in sweeps if metric_names else ():
         last = last_doubling(sweep, pairs, metric_names[0])
         if last and not any(rows[row].costs.random for row in sweep.rows.values()):
-            yield sentence(last)
+            points = {photos: rows[row].middle(metric_names[0]) for photos, row in sweep.rows.items()}
+            yield sentence(last, points)
 
 
-def sentence(last: LastDoubling) -> Text:
-    """What it brought, with its interval, and whether that is more than chance."""
+def sentence(last: LastDoubling, points: Mapping[float, float]) -> Text:
+    """The curve, what its last doubling brought, with its interval, and whether that is more than chance.
+
+    Args:
+        points: {labelled photos: the metric's mean}.
+    """
     pair = last.pair
+    curve = ", ".join(f"{mean:.3f} with {int(photos):,}" for photos, mean in sorted(points.items()))
     brought = tables.difference(pair.difference, pair.low, pair.high, pair.p_holm)
     certain = pair.p_holm < SIGNIFICANCE_LEVEL
     return (
         Code(pair.a),
-        f": from {last.fewer:,} to {last.more:,} labelled photos, {pair.metric} changed by {brought}, ",
+        f": {pair.metric} {curve} labelled photos. "
+        f"From {last.fewer:,} to {last.more:,}, it changed by {brought}, ",
         "which is more than chance." if certain else "which can't be told from zero.",
     )

@@ -61,7 +61,7 @@ def _money(compared: Comparison) -> str:
     dollars = tables.money(compared)
     if dollars is None:
         return ""
-    return "\n\n".join(["## Money", table(dollars), *map(text, cost_sentences.unbeaten(compared))])
+    return "\n\n".join(["## Money", table(dollars), *map(text, cost_sentences.pareto_optimal(compared))])
 
 
 def _listing(listing: Listing) -> list[str]:
@@ -128,4 +128,6 @@ def _standing(standing: Standing) -> str:
             return "not a result"
         case outcome:
             words = "worse" if outcome == "worse" else "can't tell"
-            return f"{words}, {tables.p_value(standing.p_holm)}" if standing.p_holm is not None else words
+            if standing.difference is None or standing.p_holm is None:
+                return words
+            return f"{tables.signed(standing.difference)} {words}, {tables.p_value(standing.p_holm)}"

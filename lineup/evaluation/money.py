@@ -1,4 +1,4 @@
-"""What rows cost in dollars, and which rows no other row beats in quality and cost."""
+"""What rows cost in dollars, and which rows are Pareto-optimal in quality and cost."""
 
 from __future__ import annotations
 
@@ -27,14 +27,15 @@ def beats(one: Worth, other: Worth) -> bool:
     """Whether nobody would choose the other.
 
     So it is if the other is worth less and is not clearly cheaper, or is worth as much and is clearly dearer.
-    Equal rows do not beat each other. No row beats one that is worth more, so that some row is unbeaten.
+    Equal rows do not beat each other. No row beats one that is worth more, so that some row is
+    Pareto-optimal.
     """
     if one.quality > other.quality:
         return one.cost < other.cost * CHEAPER_RATIO
     return one.quality == other.quality and one.cost * CHEAPER_RATIO <= other.cost
 
 
-def unbeaten(rows: Mapping[str, Worth]) -> set[str]:
+def pareto_optimal(rows: Mapping[str, Worth]) -> set[str]:
     """The rows that no other row beats."""
     return {
         row
@@ -64,8 +65,8 @@ def running_costs(
 ) -> dict[str, RunningCosts]:
     """The running costs of the rows whose speed was measured.
 
-    A row with random weights beats none, and is not unbeaten. Where rows were measured on different machines,
-    or answers are not judged, it is unknown which are.
+    A row with random weights beats none, and is not Pareto-optimal. Where rows were measured on different
+    machines, or answers are not judged, it is unknown which are.
 
     Args:
         rows: with the images per second that `speeds.with_speeds` gives them.
@@ -79,7 +80,7 @@ def running_costs(
     is_exact = all(rows[row].is_exact(MAIN_METRIC) for row in worths)
     if not is_exact or len({speeds[row].device for row in worths}) > 1:
         worths = {}
-    best = unbeaten(worths)
+    best = pareto_optimal(worths)
     return {
         row: RunningCosts(speed, costs[row], row in best if row in worths else None)
         for row, speed in speeds.items()

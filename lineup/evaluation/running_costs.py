@@ -73,9 +73,10 @@ class Dollars(NamedTuple):
 class RunningCosts:
     """What it takes to run a row.
 
-    dollars: None where the price of the machine is unknown. unbeaten: by `money.beats`, None where unknown.
+    dollars: None where the price of the machine is unknown. pareto_optimal: by `money.beats`, None where it
+    is unknown.
     """
 
     speed: RowSpeed
     dollars: Dollars | None
-    unbeaten: bool | None
+    pareto_optimal: bool | None

@@ -9,7 +9,8 @@ from typing import Literal, NamedTuple
 from lineup.evaluation import comparison, cost_sentences, tables
 from lineup.evaluation.comparison import SIGNIFICANCE_LEVEL, ComparedRow, Comparison, MeasurementSetup
 from lineup.evaluation.metrics import MAIN_METRIC
-from lineup.evaluation.rich_text import Code, Data, Strong, Text, names
+from lineup.evaluation.pairs import FEWEST_FLIPS, FLIPS_PER_PAIR
+from lineup.evaluation.rich_text import Code, Data, Span, Strong, Text, names
 from lineup.evaluation.row_metrics import JudgesAgreement, PeopleJudged, RowMetrics
 from lineup.layouts import edit_kinds
 
@@ -181,11 +182,21 @@ def verdict(compared: Comparison) -> Text:
     cheaper = cost_sentences.cheaper(compared)
     return (
         *_ranked_first(compared, best, undecided),
+        *_behind(compared),
         *((" ", *cheaper) if cheaper else ()),
         *_survival(best),
         *_if_not_exact(compared),
         *_if_too_short(compared),
     )
+
+
+def _behind(compared: Comparison) -> Text:
+    """In which other metrics a row is better than the best one; empty where none is by more than chance."""
+    spans: list[Span] = []
+    for pair in compared.ahead:
+        ahead = tables.difference(pair.difference, pair.low, pair.high, pair.p_holm)
+        spans += [f" In {pair.metric}, ", Code(pair.a), f" is better than it: {ahead}."]
+    return tuple(spans)
 
 
 def _if_not_exact(compared: Comparison) -> Text:
@@ -212,7 +223,7 @@ def _ranked_first(compared: Comparison, best: ComparedRow, undecided: Sequence[C
     at = "Best at finding edited copies: " if compared.task.edits_only else "Best: "
     headline = Strong((at, Code(best.name)))
     if not undecided:
-        return headline, ", better than every other row by more than chance."
+        return headline, f", better in {compared.metric_names[0]} than every other row by more than chance."
     others = names(row.name for row in undecided)
     text = (headline, ", but not told apart from ", *others, " by these queries.")
     fastest = comparison.clearly_fastest([best, *undecided], compared.running)
@@ -312,6 +323,14 @@ def _edits_legend(metrics: RowMetrics) -> list[str]:
     ]
 
 
+def _least_p(clusters: int, pairs: int) -> str:
+    """The smallest p that random flips can show after Holm's correction; empty where all flips are tried."""
+    flips = max(FEWEST_FLIPS, FLIPS_PER_PAIR * pairs)
+    return (
+        f" and can't be below {pairs / (flips + 1):.3f} with {flips:,} flips" if 2**clusters > flips else ""
+    )
+
+
 def _main_metric_legend(compared: Comparison) -> str:
     main_metric = compared.metric_names[0]
     if main_metric == MAIN_METRIC:
@@ -362,7 +381,8 @@ def _quality_legend(compared: Comparison) -> list[str]:
         *_unjudged_legend(compared),
         f"(low-high): 95% bootstrap interval, resampling {unit}.{by_label}",
         f"Against the best: paired randomisation test on {main_metric}, flipping {unit}; "
-        f"p is Holm-adjusted for {pairs} pair{'s' * (pairs != 1)}.",
+        f"p is Holm-adjusted for {pairs} pair{'s' * (pairs != 1)}{_least_p(metrics.clusters, pairs)}. "
+        "Intervals are not adjusted, so one that leaves out 0 alone does not show a difference.",
         f'"Can\'t tell" (p >= {SIGNIFICANCE_LEVEL}) does not mean "equally good": '
         f"more {unit} may show a difference. All pairs are in metrics/significance.csv.",
     ]

@@ -15,7 +15,7 @@ from lineup.layouts import edit_kinds
 
 NO_FIGURE = "-"
 AGAINST_THE_BEST = "against the best"
-UNBEATEN = "✓"
+PARETO_OPTIMAL = "✓"
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def cost(compared: Comparison) -> Table:
                 figure(millions, 1),
                 figure(costs.gflops, 2),
                 figure(costs.image_size, 0),
-                figure(costs.train_minutes, 1),
+                figure(costs.train_minutes or None, 1),
                 Data(costs.licence or "unknown"),
             ]
         )
@@ -133,7 +133,7 @@ def money(compared: Comparison) -> Table | None:
     if not any(running.dollars for running in compared.running.values()):
         return None
     main_metric = compared.metric_names[:1]
-    header = ["model", *main_metric, "unbeaten", "$/M photos", "$/M queries", "$ index/month", "$/month"]
+    header = ["model", *main_metric, "Pareto", "$/M photos", "$/M queries", "$ index/month", "$/month"]
     lines: list[list[Cell]] = []
     for row in compared.rows:
         running = compared.running.get(row.name)
@@ -142,7 +142,7 @@ def money(compared: Comparison) -> Table | None:
             [
                 _name(row),
                 *(_quality(row, name).mean for name in main_metric),
-                UNBEATEN if running and running.unbeaten else "",
+                PARETO_OPTIMAL if running and running.pareto_optimal else "",
                 *(_dollars(value) for value in dollars or (None,) * len(Dollars._fields)),
             ]
         )
@@ -178,9 +178,14 @@ def figure(value: float | None, digits: int) -> str:
 
 def difference(value: float, low: float | None, high: float | None, p: float | None) -> str:
     """A difference for a reader: "+0.023 (+0.011 to +0.037, p = 0.007)"; what is not known is left out."""
-    known = [] if low is None or high is None or math.isnan(low) else [f"{low:+.3f} to {high:+.3f}"]
+    known = [] if low is None or high is None or math.isnan(low) else [f"{signed(low)} to {signed(high)}"]
     known += [] if p is None else [p_value(p)]
-    return f"{value:+.3f} ({', '.join(known)})" if known else f"{value:+.3f}"
+    return f"{signed(value)} ({', '.join(known)})" if known else signed(value)
+
+
+def signed(value: float) -> str:
+    """With three decimals and a sign, which of zero is "+"."""
+    return f"{round(value, 3) + 0.0:+.3f}"
 
 
 def p_value(p: float) -> str:

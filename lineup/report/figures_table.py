@@ -10,7 +10,7 @@ from lineup.evaluation.comparison import Comparison, Standing
 from lineup.evaluation.tables import AGAINST_THE_BEST, Cell, Estimate
 
 # Columns by which nobody chooses a row; a reader can show them.
-HIDDEN_AT_FIRST = {"dim", "memory MB", "params M", "GFLOPs", "px", "$/M photos", "$ index/month"}
+HIDDEN_AT_FIRST = {"dim", "index", "memory MB", "params M", "GFLOPs", "px", "$/M photos", "$ index/month"}
 # Of the columns of quality: the first metric, its comparison with the best, and three cutoffs.
 QUALITY_COLUMNS_AT_FIRST = 6
 
@@ -64,7 +64,9 @@ def figures_table(compared: Comparison) -> FiguresTable:
     columns = [
         Column(
             title,
-            title not in HIDDEN_AT_FIRST and not QUALITY_COLUMNS_AT_FIRST <= number < len(quality.header),
+            title not in HIDDEN_AT_FIRST
+            and not title.startswith("ANN recall")
+            and not QUALITY_COLUMNS_AT_FIRST <= number < len(quality.header),
             title in (AGAINST_THE_BEST, "licence", "quality", "index"),
             number == len(quality.header),
         )

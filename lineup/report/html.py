@@ -13,6 +13,7 @@ from markupsafe import Markup, escape
 from lineup.evaluation import cost_sentences, match_view, sentences, tables
 from lineup.evaluation.comparison import Comparison
 from lineup.evaluation.rich_text import Code, Data, Span, Strong, Text
+from lineup.evaluation.sentences import Listing
 from lineup.report import js_data
 from lineup.report.figures_table import figures_table
 from lineup.report.first_screen import FirstScreen
@@ -37,6 +38,7 @@ ASSETS = (
     "queries.js",
     "against.js",
     "failures.js",
+    "slices.js",
     "confusions.js",
     "map.css",
     "map.js",
@@ -56,6 +58,7 @@ def index(
     leaks_shown: int,
     learning_curves: Sequence[Text] = (),
     precisions: Sequence[Text] = (),
+    weaknesses: Sequence[Listing] = (),
 ) -> str:
     """The front page.
 
@@ -66,6 +69,7 @@ def index(
         leaks: rows of leaks.csv, of which the first `leaks_shown` are shown.
         learning_curves: what the last doubling of a row's labelled photos brought.
         precisions: what lower precisions cost.
+        weaknesses: in which groups of queries the best row is weak; empty where no group says anything.
     """
     measured_on = sentences.measured_on(compared)
     return (
@@ -85,12 +89,13 @@ def index(
                 measured_on.introduction,
                 *measured_on.items,
                 *sentences.notes(compared),
-                *cost_sentences.unbeaten(compared),
+                *cost_sentences.pareto_optimal(compared),
                 *((line,) for line in sentences.legend(compared)),
             ],
             match_sentences=match_view.sentences(compared) if match_view.is_shown(compared) else [],
             learning_curves=learning_curves,
             precisions=precisions,
+            weaknesses=weaknesses,
             charts=charts,
             charts_script=Markup(js_data.literal(charts)),
             leaks=leaks[:leaks_shown],

@@ -36,10 +36,15 @@ def read_pairs(path: Path) -> list[Pair]:
 
 
 def query_data(
-    figures: Mapping[str, QueryFigures], compared: Comparison, collection: Collection
+    figures: Mapping[str, QueryFigures],
+    compared: Comparison,
+    collection: Collection,
+    models: Mapping[str, str],
 ) -> dict[str, Any]:
     """What the page's scripts read as LINEUP.queries: it filters and orders the query-by-query view.
 
+    Args:
+        models: by row, the row of models that its vectors come from.
     Raises:
         UserError: a row's figures are of other queries than the collection's.
     """
@@ -48,7 +53,7 @@ def query_data(
             raise UserError(
                 f"metrics/queries/{row}.csv: is of other queries than data/prepared/test; run `dvc repro`"
             )
-    judges = suspects.judges(compared)
+    judges = suspects.judges(compared, models)
     return {
         "relevant": next(iter(figures.values())).relevant.tolist(),
         "rows": {

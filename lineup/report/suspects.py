@@ -17,12 +17,17 @@ from lineup.report.query_figures import QueryFigures
 FEWEST_JUDGES = 3
 
 
-def judges(compared: Comparison) -> list[str]:
+def judges(compared: Comparison, models: Mapping[str, str]) -> list[str]:
     """The rows that question a label: the best and those not told apart from it, and at least FEWEST_JUDGES.
 
-    Rows with random weights judge nothing.
+    Rows with random weights judge nothing. Of the rows of one model, only the best judges: they make the same
+    mistakes.
+
+    Args:
+        models: by row, the row of models that its vectors come from.
     """
-    trained = [row.name for row in compared.trained]
+    by_model = {models[row.name]: row.name for row in reversed(compared.trained)}
+    trained = [row.name for row in compared.trained if row.name in by_model.values()]
     undecided = {row.name for row in compared.with_outcome("undecided")}
     return [row for number, row in enumerate(trained) if number < FEWEST_JUDGES or row in undecided]
 

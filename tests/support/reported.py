@@ -11,7 +11,9 @@ from typing import Any
 import pyarrow as pa
 from PIL import Image as Pillow
 
+import stages.compare
 import stages.near_copies
+import stages.slices
 from lineup import paths
 from lineup.paths import Part
 from lineup.storage import files, parquet, schemas
@@ -119,10 +121,19 @@ def run(
     rows: Mapping[str, Sequence[Image]],
     qrels: Sequence[tuple[str, str, int]] = (),
     leaks_csv: str = "kind,path_a,path_b,across\n",
+    attributes: Mapping[str, Mapping[str, object]] | None = None,
     **settings: Any,
 ) -> Path:
-    """Every light stage for every row, and the report, in the working directory; the page."""
+    """Every light stage for every row, and the report, in the working directory; the page.
+
+    Args:
+        attributes: {attribute: {image name: value}}.
+    """
     collection.run(rows, qrels, **settings)
+    if attributes:
+        collection.write_attributes(next(iter(rows.values())), **attributes)
+        stages.slices.main([])
+        stages.compare.main([])
     write_pictures(next(iter(rows.values())))
     files.write_text(paths.LEAKS, leaks_csv)
     for row in rows:

@@ -26,10 +26,14 @@
       low === null ? "" : ` (${signed(low)} to ${signed(high)})`, `, ${words}${p < SIGNIFICANCE_LEVEL ? "" : ", can't tell"};`];
   }
 
-  // A click on the pressed tile shows all queries again.
+  // A click shows the tile's queries; on the pressed tile, all of them again.
   const tiles = Object.fromEntries(Object.entries(WORDS).map(([kind, words]) => [kind, el("button", {
     type: "button", class: `tile ${kind}`, "data-kind": kind,
-    click: () => Selection.set({ show: Selection.value("show") === kind ? "all" : kind }),
+    click: () => {
+      const pressed = Selection.value("show") === kind;
+      Selection.set({ show: pressed ? "all" : kind });
+      if (!pressed) byId("queries").scrollIntoView();
+    },
   }, el("span", {}, words), el("b", {}), el("small", {}))]));
   byId("against-tiles").append(...Object.values(tiles));
 

@@ -45,6 +45,7 @@ const Page = (() => {
       return;
     }
     changed();
+    goToAddress();
     for (const { name } of charts.rows) {
       const loaded = await load(`rows/${name}.js`);
       if (!loaded) missing.set(name, `is missing: run dvc pull data/report/rows/${name}.js`);
@@ -69,8 +70,18 @@ const Page = (() => {
     }
     changed();
     showFaults(faults);
+    goToAddress();
     document.documentElement.dataset.loaded = "yes";
   }
+
+  // Where the reader has not moved, the section that the address names stays in view while others grow.
+  let moved = false;
+  for (const kind of ["wheel", "touchmove", "pointerdown", "keydown"]) addEventListener(kind, () => { moved = true; }, { passive: true });
+  function goToAddress() {
+    const section = byId(/^#([^?]*)/.exec(location.hash)?.[1] ?? "");
+    if (section && !moved) section.scrollIntoView({ behavior: "instant" });
+  }
+  addEventListener("hashchange", () => { moved = false; }, { capture: true });
 
   function showFaults(items) {
     const status = byId("status");
@@ -139,7 +150,7 @@ const Page = (() => {
   const score = (value) => (Math.abs(value) >= 100 ? value.toFixed(0) : value.toPrecision(3));
 
   return {
-    charts, rows, matches, maps, missing, data, order, el, svg, byId, number, options, breakable, label, picture, path, files, pair, cards, score, load, loadAll,
+    charts, rows, matches, maps, missing, data, order, el, svg, byId, number, options, breakable, label, picture, path, files, pair, cards, score, load, loadAll, goToAddress,
     MARKS, answers, save, scored: charts.rows.some((row) => row.quality),
     whenever: (listener) => listeners.push(listener),
   };

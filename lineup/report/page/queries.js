@@ -107,6 +107,10 @@
       Selection.turn(Number(byId("query-list").dataset.page) + Number(button.dataset.turn));
       byId("queries").scrollIntoView();
     });
+  Page.openSlice = (slice, name) => {
+    Selection.set({ slice, show: "all", text: "", region: "", row: name });
+    byId("queries").scrollIntoView();
+  };
   Page.openLabel = (label, name) => {
     Selection.set({ text: label, show: "all", row: name });
     byId("queries").scrollIntoView();

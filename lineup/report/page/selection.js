@@ -15,8 +15,8 @@ const Selection = (() => {
   };
   const fails = (place, name, q) => PLACES[place].holds(data.queries.rows[name].first[q], q, data.queries.rows[name]);
   // A page without labels, or of one row, lacks some of the controls.
-  const ABSENT = { show: "all", a: Page.order[0], b: Page.order[1] ?? Page.order[0], k: "1", text: "", order: "name", region: "" };
-  const controls = Object.fromEntries(Object.entries({ show: "filter", a: "a", b: "b", k: "k", text: "text", order: "order", region: "region" })
+  const ABSENT = { show: "all", a: Page.order[0], b: Page.order[1] ?? Page.order[0], k: "1", text: "", order: "name", region: "", slice: "" };
+  const controls = Object.fromEntries(Object.entries({ show: "filter", a: "a", b: "b", k: "k", text: "text", order: "order", region: "region", slice: "slice" })
     .map(([key, id]) => [key, byId(`query-${id}`)]).filter(([, control]) => control));
   const value = (key) => controls[key]?.value ?? ABSENT[key];
   const boxes = byId("query-models"), listeners = [];
@@ -90,10 +90,23 @@ const Selection = (() => {
     return (q) => inside.has(q);
   }
 
+  // A group of an attribute, "attribute: group"; null where there is none.
+  function slice() {
+    for (const { name, groups, of } of data.slices?.attributes ?? []) {
+      const group = groups.findIndex((each) => `${name}: ${each}` === value("slice"));
+      if (group >= 0) return { group, of };
+    }
+    return null;
+  }
+  function inSlice() {
+    const chosen = slice();
+    return (q) => !chosen || chosen.of[q] === chosen.group;
+  }
+
   function select() {
     const { relevant, rows: figures } = data.queries, { paths } = data.collection.queries;
-    const show = value("show"), shown = rows(), keep = keeps(show, shown), matches = matcher(), inside = inRegion();
-    const picked = relevant.map((_, q) => q).filter((q) => (relevant[q] > 0 || show === "all") && keep(q) && matches(q) && inside(q));
+    const show = value("show"), shown = rows(), keep = keeps(show, shown), matches = matcher(), inside = inRegion(), ofSlice = inSlice();
+    const picked = relevant.map((_, q) => q).filter((q) => (relevant[q] > 0 || show === "all") && keep(q) && matches(q) && inside(q) && ofSlice(q));
     if (value("order") === "name") return picked.sort((a, b) => (paths[a] < paths[b] ? -1 : paths[a] > paths[b] ? 1 : 0));
     const judged = isPair() ? pair() : show in PLACES ? [value("a")] : shown;
     const sum = new Float64Array(relevant.length), rank = new Float64Array(relevant.length);
@@ -106,6 +119,8 @@ const Selection = (() => {
     return picked.sort(value("order") === "hardest" ? (a, b) => sum[a] - sum[b] || later(a, b)
       : (a, b) => (relevant[b] > 0) - (relevant[a] > 0) || sum[b] - sum[a] || later(b, a));
   }
+
+  const HIDDEN = { region, slice }; // controls that other sections set, each with what it stands for
 
   // The address after "#": the section, and what differs from the page's first state.
   function address() {
@@ -124,12 +139,12 @@ const Selection = (() => {
       control.value = given.get(key) ?? defaults[key];
       if (control.selectedIndex === -1) control.value = defaults[key];
     }
-    if (!region() && controls.region) controls.region.value = "";
+    for (const [key, holds] of Object.entries(HIDDEN)) if (controls[key] && !holds()) controls[key].value = "";
+    separate();
     tick((given.get("rows") ?? defaults.rows).split(","));
     page = Math.max(0, (Number.parseInt(given.get("page"), 10) || 1) - 1);
     selected = null;
     notify();
-    document.getElementById("queries").scrollIntoView();
   }
 
   function remember() {
@@ -148,8 +163,18 @@ const Selection = (() => {
     remember();
     notify();
   }
+  // A row is never compared with itself: where A becomes B, B becomes what A was, and the other way round.
+  let compared = { a: value("a"), b: value("b") };
+  function separate() {
+    if (value("a") === value("b") && controls.a) {
+      if (value("a") === compared.b) controls.b.value = compared.a;
+      else controls.a.value = compared.b;
+    }
+    compared = { a: value("a"), b: value("b") };
+  }
   // Where A and B, or A alone, decide which queries are shown, the choice of rows follows.
   function changedPair() {
+    separate();
     if (isPair()) tick(pair());
     else if (value("show") in PLACES) tick([value("a")]);
     changed();
@@ -167,7 +192,10 @@ const Selection = (() => {
     if (data.collection && !list.children.length) list.append(...data.collection.labels.map((label) => el("option", { value: label })));
   });
   byId("query-controls").addEventListener("submit", (event) => event.preventDefault());
-  addEventListener("hashchange", restore);
+  addEventListener("hashchange", () => {
+    restore();
+    Page.goToAddress();
+  });
   let restored = false, mapLoaded = false;
   Page.whenever(() => {
     if (restored || !data.queries) return;
@@ -180,12 +208,17 @@ const Selection = (() => {
     selected = null;
     notify();
   });
-  if (controls.region) {
-    byId("query-region-clear").addEventListener("click", () => {
-      controls.region.value = "";
+  for (const key of Object.keys(HIDDEN)) {
+    if (!controls[key]) continue;
+    const clear = byId(`query-${key}-clear`);
+    clear.addEventListener("click", () => {
+      controls[key].value = "";
       changed();
     });
-    listeners.push(() => { byId("query-region-clear").hidden = !value("region"); });
+    listeners.push(() => {
+      clear.hidden = !value(key);
+      if (key === "slice") clear.textContent = `${value(key)} ✕`;
+    });
   }
 
   return {

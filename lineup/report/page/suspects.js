@@ -29,7 +29,7 @@
     const { suspects, judges } = data.queries;
     byId("mislabelled-note").textContent = !judges.length ? "No row has trained weights, so none can question a label."
       : judges.length === 1 ? `Queries that ${judges[0]}, the only row, answers with another label. With one model, most of these are simply its mistakes.`
-      : `Queries for which most of ${judges.join(", ")} rank the same label first, and it is not the query's own; those on which all agree come first, and of these the most confident. Some queries are merely hard: look before you relabel.`;
+      : `Queries for which most of ${judges.join(", ")} (the best row of each model) rank the same label first, and it is not the query's own; those on which all agree come first, and of these the most confident. Some queries are merely hard: look before you relabel.`;
     cards(byId("mislabelled"), once(suspects, answerer), ([q, other, share, votes]) => {
       const judge = answerer([q, other]), open = () => Viewer.open(q, judge);
       const answered = judge ? image("gallery", rows[judge].answers[q][0], "Answer", open) : { picture: null, label: Page.label(other), path: null };

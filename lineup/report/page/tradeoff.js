@@ -9,12 +9,18 @@
   const chosen = () => charts.costs.find(({ key }) => key === chooser.value);
   const shown = (value) => (value === 0 ? "0" : value.toLocaleString("en", { maximumSignificantDigits: 4 }));
 
-  // The rows that no other row beats in both, from the best cost to the best quality.
-  function frontier(rows, cost, moreIsBetter) {
-    const cheapest = [...rows].sort((a, b) => (moreIsBetter ? cost(b) - cost(a) : cost(a) - cost(b)) || b.quality.mean - a.quality.mean);
-    const front = [];
-    for (const row of cheapest) if (!front.length || row.quality.mean > front.at(-1).quality.mean) front.push(row);
-    return front;
+  // As money.beats: costs that were measured differ by some per cent between runs, so smaller differences don't count.
+  const CHEAPER_RATIO = 1.1;
+  function beats(one, other, ratio) {
+    if (one.quality > other.quality) return one.cost <= other.cost || one.cost < other.cost * ratio;
+    return one.quality === other.quality && one.cost < other.cost && one.cost * ratio <= other.cost;
+  }
+  // The Pareto-optimal rows, from the best cost to the best quality.
+  function frontier(rows, cost, { more_is_better: moreIsBetter, of_a_device: measured }) {
+    const worths = rows.map((row) => ({ row, quality: row.quality.mean, cost: moreIsBetter ? 1 / cost(row) : cost(row) }));
+    const ratio = measured ? CHEAPER_RATIO : 1;
+    return worths.filter((own) => !worths.some((other) => beats(other, own, ratio)))
+      .sort((a, b) => a.cost - b.cost || a.quality - b.quality).map(({ row }) => row);
   }
 
   // What is as good as or worse than a row of the frontier, in both: steps up, then the far side and the ground.
@@ -27,12 +33,14 @@
   }
 
   // A label stands to the right of its point, else to the left, else at the nearest free height with a line to its point.
+  // Where there is none, as on a narrow screen, pointing at the point names it.
   function place(taken, chart, [cx, cy], name) {
     const wide = name.length * 6.6, span = (left) => (left ? [cx - 9 - wide, cx - 9] : [cx + 9, cx + 9 + wide]);
     const free = (left, line) => span(left)[0] > chart.left && span(left)[1] < chart.right
       && !taken.some(([a, b, c]) => Math.abs(line - a) < 13 && span(left)[0] < c && span(left)[1] > b);
     const heights = [0, 13, -13, 26, -26, 39, -39, 52, -52, 65, -65, 78, -78].map((step) => cy + 4 + step);
-    const line = heights.find((each) => each > 12 && each < chart.bottom && (free(false, each) || free(true, each))) ?? cy + 4;
+    const line = heights.find((each) => each > 12 && each < chart.bottom && (free(false, each) || free(true, each)));
+    if (line === undefined) return null;
     const left = !free(false, line) && (free(true, line) || span(false)[1] > chart.right);
     taken.push([line, ...span(left)]);
     return { line, left };
@@ -43,6 +51,7 @@
     const group = svg("g", { class: "point" }, svg("title", {}, title), svg("circle", { class: "hit", cx, cy, r: 12 }));
     if (low !== null) group.append(svg("path", { class: "error", d: `M${cx} ${chart.y(low)}V${chart.y(high)}m-4 0h8M${cx - 4} ${chart.y(low)}h8` }));
     group.append(svg("circle", { class: row.random ? "hollow" : "dot", cx, cy: chart.y(mean), r: 5 }));
+    if (!label) return Emphasis.of(row.name, group);
     if (label.line !== cy + 4) group.append(svg("line", { class: "lead", x1: cx, y1: cy, x2: cx + (label.left ? -9 : 9), y2: label.line - 4 }));
     group.append(svg("text", { class: "label", x: cx + (label.left ? -10 : 10), y: label.line, "text-anchor": label.left ? "end" : "start" }, label.name));
     return Emphasis.of(row.name, group);
@@ -52,8 +61,9 @@
     const axis = chosen(), cost = (row) => row.costs[axis?.key] ?? null;
     const rows = charts.rows.filter((row) => row.quality && cost(row) !== null);
     byId("tradeoff-note").textContent = !rows.length ? "No row has both a cost and a quality."
-      : `Up is more accurate, ${axis.more_is_better ? "right" : "left"} is ${axis.more_is_better ? "faster" : "cheaper"}. Rows in the shaded area are beaten: `
-        + "another row is at least as accurate at no higher cost. A thin line joins a refinement to the rows that it is made of. Bars are 95% intervals.";
+      : `Up is more accurate, ${axis.more_is_better ? "right" : "left"} is ${axis.more_is_better ? "faster" : "cheaper"}. Rows in the shaded area are dominated: `
+        + `another row is at least as accurate and costs no more. ${axis.of_a_device ? "Costs that differ by less than 10% count as equal. " : ""}`
+        + "A thin line joins a refinement to the rows that it is made of. Bars are 95% intervals.";
     if (!rows.length) return [];
     const costs = rows.map(cost), least = Math.min(...costs), most = Math.max(...costs);
     const log = least > 0 && most / least >= LOG_FROM_RATIO, pad = (most - least) * 0.12 || most * 0.12 || 1;
@@ -64,7 +74,7 @@
     const chart = Chart.axes(width, Math.max(280, Math.min(400, width * 0.5)), xs, ys,
       { x: `${axis.title}${log ? " (log)" : ""}`, y: "map_at_r", log, title: `map_at_r against ${axis.title}; the table has the figures` });
     const at = (row) => [chart.x(cost(row)), chart.y(row.quality.mean)];
-    const front = frontier(rows.filter((row) => !row.random), cost, axis.more_is_better);
+    const front = frontier(rows.filter((row) => !row.random), cost, axis);
     if (front.length) drawFrontier(chart, front, at, axis.more_is_better);
     for (const row of rows) for (const source of rows.filter(({ name }) => row.made_of.includes(name))) {
       const [[x1, y1], [x2, y2]] = [at(source), at(row)];
@@ -74,7 +84,8 @@
     const taken = rows.map((row) => [at(row)[1] + 4, at(row)[0] - 6, at(row)[0] + 6]);
     const labels = new Map(rows.map((row) => {
       const name = row.name + (row.random ? " (random)" : "");
-      return [row.name, { name, ...place(taken, chart, at(row), name) }];
+      const free = place(taken, chart, at(row), name);
+      return [row.name, free && { name, ...free }];
     }));
     for (const row of Emphasis.drawingOrder(rows)) {
       const interval = row.quality.low === null ? "" : ` (${number(row.quality.low, 3)}-${number(row.quality.high, 3)})`;

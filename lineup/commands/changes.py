@@ -7,9 +7,9 @@ from pathlib import Path
 
 from lineup import paths
 from lineup.errors import UserError, printable
-from lineup.evaluation import against, markdown, snapshot, tables
+from lineup.evaluation import against, dvc_views, markdown, snapshot, tables
 from lineup.evaluation.against import Difference
-from lineup.evaluation.comparison import SIGNIFICANCE_LEVEL
+from lineup.evaluation.comparison import CLEARLY_FASTER_RATIO, SIGNIFICANCE_LEVEL
 from lineup.evaluation.snapshot import Snapshot
 from lineup.evaluation.tables import NO_FIGURE, Cell, RowName, Table
 from lineup.settings import params
@@ -151,13 +151,20 @@ def _other_figures(old: Snapshot, new: Snapshot) -> str:
         for row in rows
         if any(moved[row].values())
     ]
+    if not lines:
+        return ""
+    table = markdown.table(Table(["model", *changed], lines))
     return (
-        "Other figures that changed:\n\n" + markdown.table(Table(["model", *changed], lines)) if lines else ""
+        f"Other figures that changed (speeds and times by a factor of {CLEARLY_FASTER_RATIO} or more, as "
+        f"runs differ by some per cent):\n\n{table}"
     )
 
 
 def _moved(before: Mapping[str, float], after: Mapping[str, float], name: str) -> str:
     """Empty where the figure is equal, or only one of the two has it."""
     if name not in before or name not in after or before[name] == after[name]:
+        return ""
+    least, most = sorted((before[name], after[name]))
+    if name in dvc_views.MEASURED and most < least * CLEARLY_FASTER_RATIO:
         return ""
     return f"{before[name]:,} → {after[name]:,}"

@@ -17,6 +17,8 @@ CURVE_DEPTH = 100
 QUALITY_DECIMALS = 4
 COST_DECIMALS = {"images_per_second": 1, "index_mb": 3, "train_minutes": 2}
 QUERY_DECIMALS = 2
+# Speeds and times, which differ between runs of the same.
+MEASURED = ("images_per_second", "p50_ms", "p95_ms", "train_minutes")
 # With the main metric in two means, five costs and the recall of an index, a row has a dozen figures at most.
 MOST_TOP_K = 4
 

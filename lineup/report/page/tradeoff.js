@@ -16,16 +16,17 @@
     return one.quality === other.quality && one.cost < other.cost && one.cost * ratio <= other.cost;
   }
   // The Pareto-optimal rows, from the best cost to the best quality.
-  function frontier(rows, cost, { more_is_better: moreIsBetter, of_a_device: measured }) {
-    const worths = rows.map((row) => ({ row, quality: row.quality.mean, cost: moreIsBetter ? 1 / cost(row) : cost(row) }));
-    const ratio = measured ? CHEAPER_RATIO : 1;
-    return worths.filter((own) => !worths.some((other) => beats(other, own, ratio)))
+  const ratioOf = (axis) => (axis.of_a_device ? CHEAPER_RATIO : 1);
+  function frontier(rows, cost, axis) {
+    const worths = rows.map((row) => ({ row, quality: row.quality.mean, cost: axis.more_is_better ? 1 / cost(row) : cost(row) }));
+    return worths.filter((own) => !worths.some((other) => beats(other, own, ratioOf(axis))))
       .sort((a, b) => a.cost - b.cost || a.quality - b.quality).map(({ row }) => row);
   }
 
-  // What is as good as or worse than a row of the frontier, in both: steps up, then the far side and the ground.
+  // What a row of the frontier beats: steps up, then the far side and the ground.
   function drawFrontier(chart, front, at, moreIsBetter) {
-    const far = moreIsBetter ? chart.left : chart.right, points = front.map(at);
+    const far = moreIsBetter ? chart.left : chart.right;
+    const points = front.map(at).map(([x, y]) => [Math.max(chart.left, Math.min(chart.right, x)), y]);
     let steps = "";
     points.forEach(([x, y], i) => { steps += i ? `H${x}V${y}` : `M${x} ${y}`; });
     steps += `H${far}`;
@@ -62,7 +63,7 @@
     const rows = charts.rows.filter((row) => row.quality && cost(row) !== null);
     byId("tradeoff-note").textContent = !rows.length ? "No row has both a cost and a quality."
       : `Up is more accurate, ${axis.more_is_better ? "right" : "left"} is ${axis.more_is_better ? "faster" : "cheaper"}. Rows in the shaded area are dominated: `
-        + `another row is at least as accurate and costs no more. ${axis.of_a_device ? "Costs that differ by less than 10% count as equal. " : ""}`
+        + `another row is more accurate and costs no more${axis.of_a_device ? `, or so little more (by up to ${Math.round(100 * (CHEAPER_RATIO - 1))}%) that runs differ as much` : ""}. `
         + "A thin line joins a refinement to the rows that it is made of. Bars are 95% intervals.";
     if (!rows.length) return [];
     const costs = rows.map(cost), least = Math.min(...costs), most = Math.max(...costs);
@@ -75,7 +76,8 @@
       { x: `${axis.title}${log ? " (log)" : ""}`, y: "map_at_r", log, title: `map_at_r against ${axis.title}; the table has the figures` });
     const at = (row) => [chart.x(cost(row)), chart.y(row.quality.mean)];
     const front = frontier(rows.filter((row) => !row.random), cost, axis);
-    if (front.length) drawFrontier(chart, front, at, axis.more_is_better);
+    const equal = (row) => (axis.more_is_better ? cost(row) * ratioOf(axis) : cost(row) / ratioOf(axis)); // the cost from which on a worse row is beaten
+    if (front.length) drawFrontier(chart, front, (row) => [chart.x(equal(row)), chart.y(row.quality.mean)], axis.more_is_better);
     for (const row of rows) for (const source of rows.filter(({ name }) => row.made_of.includes(name))) {
       const [[x1, y1], [x2, y2]] = [at(source), at(row)];
       chart.root.append(Emphasis.of(row.name, svg("line", { class: "made-of", x1, y1, x2, y2 })));

@@ -25,6 +25,8 @@ NODE_LABEL = "ray.io/node-id"
 CONNECT_SECONDS = 10.0
 _INSTALL = "run `pip install 'lineup[ray]'`"
 _UNSET = f"or unset {ADDRESS_VARIABLE} to compute on this machine"
+# Since Ray 2.59, a cluster may ask for a token, and then refuses who sends none, without a reason.
+_TOKEN = "set RAY_AUTH_MODE=token if it asks for a token, "
 # Files of the package that no node imports.
 _NOT_SHIPPED = ["**/__pycache__", "**/*.pyc", "**/page"]
 
@@ -110,7 +112,7 @@ def connect() -> Any:
                 runtime_env={"py_modules": [str(Path(__file__).parent)], "excludes": _NOT_SHIPPED},
             )
     except Exception as error:  # Ray raises almost anything: a version's mismatch is a RuntimeError
-        raise _unreachable(where, reason(error)) from None
+        raise _unreachable(where, reason(error), "" if _sends_token() else _TOKEN) from None
     _silence_raylets()
     return ray
 
@@ -184,8 +186,12 @@ def _host_and_port(where: str) -> str | None:
         raise ConnectionError("none runs on this machine") from None
 
 
-def _unreachable(where: str, fault: str) -> UserError:
+def _sends_token() -> bool:
+    return os.environ.get("RAY_AUTH_MODE", "").strip() == "token"
+
+
+def _unreachable(where: str, fault: str, fix: str = "") -> UserError:
     return UserError(
         f"{ADDRESS_VARIABLE}: the Ray cluster {where} can't be reached ({fault}); "
-        f"start it with `ray start --head`, set another address, {_UNSET}"
+        f"{fix}start it with `ray start --head`, set another address, {_UNSET}"
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -344,6 +345,27 @@ def test_a_cluster_that_can_t_be_reached_is_no_silent_local_run(
     ):
         run()
     assert not list((paths.CACHE / "vectors").glob("*/*.safetensors"))
+
+
+@pytest.mark.parametrize(("mode", "is_named"), [("", True), ("token", False)])
+def test_a_cluster_that_refuses_may_ask_for_a_token(
+    mode: str, is_named: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
+    def refuse(**_: object) -> None:
+        raise ConnectionError("ray client connection timeout")
+
+    cluster.connect.cache_clear()
+    monkeypatch.setattr(ray, "init", refuse)
+    monkeypatch.setenv("RAY_AUTH_MODE", mode)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        monkeypatch.setenv("RAY_ADDRESS", f"ray://127.0.0.1:{listening.getsockname()[1]}")
+        with pytest.raises(
+            UserError, match=r"can't be reached \(ray client connection timeout\); (.*)"
+        ) as told:
+            cluster.connect()
+    assert ("set RAY_AUTH_MODE=token if it asks for a token, start it" in str(told.value)) == is_named
 
 
 def test_without_ray_the_fix_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

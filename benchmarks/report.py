@@ -24,7 +24,7 @@ from lineup import cli, machine, paths
 from lineup.photos import decoding, thumbnails
 from lineup.settings.params import Preprocess
 from lineup.storage import files
-from stages import report
+from stages import compare, report, slices
 from tests.support import browser as chromium
 from tests.support import collection
 
@@ -66,6 +66,13 @@ def write_report(queries: int, rows: int) -> None:
         for row in range(rows)
     }
     collection.run(images)
+    collection.write_attributes(
+        images["row_0"],
+        tone={image.name: "dark" if number % 3 else "light" for number, image in enumerate(images["row_0"])},
+        brightness={image.name: float(number) for number, image in enumerate(images["row_0"])},
+    )
+    slices.main([])
+    compare.main([])
     files.write_text(paths.LEAKS, "kind,path_a,path_b,across\n")
     buffer = io.BytesIO()
     Image.effect_noise((256, 192), 60).convert("RGB").save(buffer, "JPEG", quality=75)
@@ -99,6 +106,7 @@ def measure_page(browser: WebDriver) -> None:
         ("filter", "query-filter", ("missed", "only-a", "disagree", "neither", "all")),
         ("order", "query-order", ("easiest", "name", "hardest", "name", "hardest")),
         ("k", "query-k", ("5", "1", "10", "5", "1")),
+        ("group", "query-slice", ("tone: dark", "tone: light", "tone: dark", "")),
     ):
         times = [browser.execute_async_script(CHANGE, control, value) for value in values]
         print(f"{name}: {', '.join(f'{value:.0f}' for value in times)} ms")

@@ -63,7 +63,7 @@
     const columns = trained.length > 1 ? 5 : 4, heading = (words) => el("th", { scope: "col" }, words);
     byId("slices-note").textContent = `Each bar is the 95% interval of ${metric} in a group, from ${number(least, 3)} to ${number(most, 3)}; the line is the mean over all queries, ${number(overall, 3)}. A click on a group shows its queries.`;
     byId("slices-table").replaceChildren(
-      el("thead", {}, el("tr", {}, ["group", "queries", metric, "against its mean", ...(columns === 5 ? [drawn === best ? "rows ahead of it" : `against ${best}`] : [])].map(heading))),
+      el("thead", {}, el("tr", {}, ["group", "queries", metric, "against its mean", ...(columns === 5 ? [drawn === best ? "furthest ahead of it" : `against ${best}`] : [])].map(heading))),
       ...attributes.map(({ name, groups }, attribute) => el("tbody", {},
         el("tr", {}, el("th", { scope: "rowgroup", class: "attribute", colspan: columns }, name)),
         groups.map((_, group) => line(attribute, group, own[attribute][group], overall, place)))));

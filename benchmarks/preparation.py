@@ -18,6 +18,7 @@ preprocess, per photo (lineup.photos.decoding.prepare)
   no copy to hash  what would be left if the pixels lay in memory as SHA-256 reads them: the same pixels
 embed, per photo (from a stored photo to the network's pixels)
   torch's resize   of 8-bit pixels by AVX2, in place of Pillow's
+  crop first       Pillow resizes the pixels alone that the transform's crop leaves
   scaled decode    the stored JPEG is decoded at a fraction of its size
 """
 
@@ -231,6 +232,20 @@ def by_torch(network: Network, data: bytes) -> Pixels:
     return functional.center_crop(sized, list(crop.size)).permute(1, 2, 0).numpy()
 
 
+def by_cropping_first(network: Network, data: bytes) -> Pixels:
+    """The transform's steps, of which Pillow computes only what the crop leaves: [H, W, RGB]."""
+    resize, crop = steps(network)
+    rgb = decoding.decode(data)
+    side = resize.size if isinstance(resize.size, int) else min(resize.size)
+    width, height = (side * length // min(rgb.size) for length in rgb.size)
+    high, wide = crop.size
+    left, top = round((width - wide) / 2), round((height - high) / 2)
+    across, down = rgb.width / width, rgb.height / height
+    box = (left * across, top * down, (left + wide) * across, (top + high) * down)
+    filter_ = Image.Resampling[resize.interpolation.name]
+    return np.asarray(rgb.resize((wide, high), filter_, box))
+
+
 def by_scaled_decode(network: Network, data: bytes) -> Pixels:
     side = network.encoder.config.resize_px or network.encoder.config.image_size
     return network.transform.pixels(scaled(data, side, side).convert("RGB"))
@@ -247,6 +262,7 @@ def measure_embed(photos: list[bytes], network: Network) -> None:
     ways: dict[str, Callable[[bytes], Pixels]] = {
         "as now": lambda data: network.transform.pixels(decoding.decode(data)),
         "torch's resize": lambda data: by_torch(network, data),
+        "crop first": lambda data: by_cropping_first(network, data),
         "scaled decode": lambda data: by_scaled_decode(network, data),
     }
     timed = [

@@ -2,7 +2,7 @@
 
 Run: python -m benchmarks.preparation [FOLDER] [--photos N]     (of each size; default: 8)
 Takes about 6 minutes on two cores, after `make demo`.
-Photos of 0.2, 1, 3 and 12 megapixels are put together from the JPEGs of the folder, or from the two photos
+Photos of 0.2, 1, 3 and 12 megapixels are put together from those of the folder, or from the two photos
 that the package scikit-learn has. All times are the processor's, of one thread. The ways take turns photo by
 photo, and the ratios are those of the same photo: the median, and the 10th and 90th percentile.
 

@@ -2,7 +2,7 @@
 
 Run: python -m benchmarks.preprocess [FOLDER] [--photos N]     (of each size; default: 96)
 Takes about 4 minutes on two cores.
-The photos are put together from the JPEGs of the folder, or from the two that the package scikit-learn has.
+The photos are put together from those of the folder, or from the two that the package scikit-learn has.
 The ways take turns, and the ratios are those of one turn: the median, and the least and the largest.
 
 lineup          the stage, in as many processes as there are cores: reads, decodes, hashes the file and its

@@ -15,10 +15,11 @@ from lineup.photos import decoding
 # Megapixels, and width and height. The smallest are about what shops publish, the largest what phones take.
 SIZES = {0.2: (512, 384), 1: (1152, 864), 3: (2048, 1536), 12: (4000, 3000)}
 JPEG_QUALITY = 92
+_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 def files(folder: Path | None = None) -> list[Path]:
-    """The JPEGs of a folder, sorted; by default those that the package scikit-learn has.
+    """The photos of a folder, sorted; by default those that the package scikit-learn has.
 
     These are china.jpg and flower.jpg, 640 x 427 pixels each.
 
@@ -26,9 +27,9 @@ def files(folder: Path | None = None) -> list[Path]:
         UserError: the folder has none.
     """
     source = folder or Path(str(importlib.resources.files("sklearn.datasets.images")))
-    photos = sorted(source.rglob("*.jpg"))
+    photos = sorted(file for file in source.rglob("*") if file.suffix.lower() in _SUFFIXES)
     if not photos:
-        raise UserError(f"{source}: has no files that end in .jpg; name a folder of photos")
+        raise UserError(f"{source}: has no file that ends in {', '.join(_SUFFIXES)}; name a folder of photos")
     return photos
 
 

@@ -1,11 +1,12 @@
 """Embedding end to end, compared with its engine's forward pass alone and with loops that people write.
 
-Run: python -m benchmarks.embed [mobilenet_v2] [resnet50] [clip] [--photos FOLDER] [--count N]
-         [--engine NAME] [--precision NAME]
+Run: python -m benchmarks.embed [mobilenet_v2] [resnet50] [clip] [--photos FOLDER] [--megapixels N]
+         [--count N] [--engine NAME] [--precision NAME]
 Takes about 12 minutes on two cores, 2 to 6 for each model.
 All weights are RANDOM: this measures speed and nothing else. The photos are those of a folder, as preprocess
-stores them, or are made here (512 x 384 px). Each way computes the same photos from their files. The ways
-take turns, and medians count.
+stores them, or are made here (512 x 384 px). With --megapixels (0.2, 1, 3 or 12), photos of that size are put
+together from those of the folder, or from the two that scikit-learn has, and prepared. Each way computes the
+same photos from their files. The ways take turns, and medians count.
 
 lineup          lineup.embedding.computation.compute, as the stage runs it: from prepared images on disk to
                 vectors in the local cache
@@ -26,6 +27,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import random
 import shutil
 import statistics
 import tempfile
@@ -53,6 +55,7 @@ from lineup.encoders.encoder import Encoder, Transform
 from lineup.photos import decoding
 from lineup.settings.params import Embed
 from lineup.settings.params import Encoder as Spec
+from tests.support import real_photos
 from tests.support.photographs import photograph, write_prepared
 
 MODELS = {
@@ -62,6 +65,8 @@ MODELS = {
 }
 RUNS = 3
 BATCH = 32
+SHORTER_SIDE_PX = 512
+DIFFERENT_PHOTOS = 32
 # The least share of the ceiling, and the least number of times that lineup is as fast as a loop (medians).
 TARGETS = {
     "ceiling": 0.9,
@@ -173,15 +178,30 @@ def lay_out(spec: dict[str, str], photos: list[bytes]) -> tuple[Encoder, list[Pa
     return encoder_folder.load(paths.model("row")), sorted(folder.iterdir())
 
 
-def measure(name: str, folder: Path | None, settings: Embed, asked: int | None) -> None:
+def real(folder: Path | None, megapixels: float | None, count: int) -> list[bytes]:
+    """Photos as preprocess stores them: the folder's own, or some of that size, put together."""
+    sources = real_photos.files(folder)
+    if megapixels is None:
+        raw = [path.read_bytes() for path in sources[:count]]
+    else:
+        size, chance = real_photos.SIZES[megapixels], random.Random(0)
+        different = min(count, DIFFERENT_PHOTOS)
+        raw = [real_photos.put_together(sources, *size, chance) for _ in range(different)]
+    prepared = [decoding.prepare(data, SHORTER_SIDE_PX).replacement or data for data in raw]
+    # Other bytes, and the same work: anything may follow the end of a JPEG.
+    return [prepared[number % len(prepared)] + b"%d" % number for number in range(count)]
+
+
+def measure(
+    name: str, folder: Path | None, megapixels: float | None, settings: Embed, asked: int | None
+) -> None:
     """Measures one model and prints its table.
 
     asked: the number of photos; None: the model's own, which fits into the time above.
     """
     spec, count = MODELS[name][0], asked or MODELS[name][1]
-    if folder:
-        raw = [path.read_bytes() for path in sorted(folder.rglob("*.jpg"))[:count]]
-        photos = [decoding.prepare(data, 512).replacement or data for data in raw]
+    if folder or megapixels:
+        photos = real(folder, megapixels, count)
     else:
         photos = [photograph(seed, 512, 384) for seed in range(count)]
     start = time.perf_counter()
@@ -213,6 +233,7 @@ def main() -> None:
     parser = command.parser("embed")
     parser.add_argument("models", nargs="*", type=command.one_of(*MODELS), default=list(MODELS))
     parser.add_argument("--photos", type=Path)
+    parser.add_argument("--megapixels", type=float, choices=real_photos.SIZES)
     parser.add_argument("--count", type=int)
     parser.add_argument("--engine", default="auto")
     parser.add_argument("--precision", default="float32")
@@ -236,7 +257,8 @@ def main() -> None:
     for name in asked.models:
         with tempfile.TemporaryDirectory() as folder:
             os.chdir(folder)
-            measure(name, (home / asked.photos).resolve() if asked.photos else None, settings, asked.count)
+            photos = (home / asked.photos).resolve() if asked.photos else None
+            measure(name, photos, asked.megapixels, settings, asked.count)
             os.chdir(home)
 
 

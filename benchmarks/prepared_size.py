@@ -11,7 +11,6 @@ that every row gets. The cosine is that of the two vectors.
 
 from __future__ import annotations
 
-import io
 import random
 import statistics
 from pathlib import Path
@@ -19,7 +18,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
 
 from benchmarks import command
 from lineup import paths
@@ -28,6 +26,7 @@ from lineup.encoders.encoder import Encoder
 from lineup.errors import UserError
 from lineup.photos import decoding
 from lineup.settings import params
+from tests.support import real_photos
 
 NETWORKS = ("mobilenet_v2", "efficientnet_lite0")
 IMAGE_SIZES_PX = (224, 518)
@@ -35,22 +34,6 @@ SHAPES = ((1, 1), (4, 3), (2, 1), (3, 1), (4, 1), (6, 1), (12, 1))
 MARGINS = (1.0, 1.15, 1.5, 1.75, 2.0, 2.25, 2.5)
 SHORTER_SIDE_PX = 1_700
 PHOTOS_PER_SHAPE = 4  # every other one is upright
-
-
-def photo(folder: Path, width: int, height: int, chance: random.Random) -> bytes:
-    """A JPEG in which photos of the folder lie side by side."""
-    files = sorted(file for file in folder.rglob("*") if file.is_file())
-    canvas, top = Image.new("RGB", (width, height)), 0
-    while top < height:
-        left, row_height = 0, height
-        while left < width:
-            tile = decoding.decode(chance.choice(files).read_bytes())
-            canvas.paste(tile, (left, top))
-            left, row_height = left + tile.width, min(row_height, tile.height)
-        top += row_height
-    buffer = io.BytesIO()
-    canvas.save(buffer, "JPEG", quality=92)
-    return buffer.getvalue()
 
 
 def encoder(row: str, image_size: int) -> Encoder:
@@ -78,6 +61,7 @@ def main() -> None:
     folder = parser.parse_args().folder
     if not folder.is_dir():
         raise UserError(f"{folder}: does not exist; name a folder of photos")
+    files = real_photos.files(folder)
     for image_size in IMAGE_SIZES_PX:
         networks = [encoder(row, image_size) for row in NETWORKS]
         chance = random.Random(0)
@@ -96,7 +80,7 @@ def main() -> None:
                 width, height = (
                     (longer_side_px, SHORTER_SIDE_PX) if number % 2 else (SHORTER_SIDE_PX, longer_side_px)
                 )
-                original = photo(folder, width, height, chance)
+                original = real_photos.put_together(files, width, height, chance)
                 for network in networks:
                     expected = vector(network, original)
                     for margin in MARGINS:

@@ -1,8 +1,9 @@
-"""preprocess, compared with loops that people write, on photos of 2, 6 and 12 megapixels that are made here.
+"""preprocess, compared with loops that people write, on photos of 0.2, 1, 3 and 12 megapixels.
 
-Run: python -m benchmarks.preprocess [--photos N]     (of each size; default: 96)
+Run: python -m benchmarks.preprocess [FOLDER] [--photos N]     (of each size; default: 96)
 Takes about 4 minutes on two cores.
-The ways take turns, and medians count.
+The photos are put together from those of the folder, or from the two that the package scikit-learn has.
+The ways take turns, and the ratios are those of one turn: the median, and the least and the largest.
 
 lineup          the stage, in as many processes as there are cores: reads, decodes, hashes the file and its
                 pixels (which find the same picture in another file format), shrinks the shorter side to
@@ -17,6 +18,7 @@ thumbnail loop  for each file: Image.open, thumbnail to the same size, save; it 
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import statistics
 import subprocess
@@ -26,43 +28,29 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import PIL
 import yaml
 from PIL import Image
 
 from benchmarks import command
 from lineup import cli, machine
+from tests.support import real_photos
 
 ROOT = Path(__file__).resolve().parent.parent
-SIZES = {2: (1632, 1224), 6: (2832, 2128), 12: (4000, 3000)}  # megapixels: width, height
-PHOTOS_PER_SIZE = 96
-RUNS = 3
+PHOTOS_PER_SIZE, DIFFERENT_PHOTOS = 96, 8
+RUNS = 5
 SHORTER_SIDE_PX = 512
 
 
-def photo(width: int, height: int, seed: int) -> Image.Image:
-    """Smooth shapes with texture; as a JPEG it takes about 0.24 bytes per pixel, as a phone's photo does."""
-    random = np.random.default_rng(seed)
-    shapes = Image.fromarray(random.integers(0, 256, (12, 16, 3), dtype=np.uint8)).resize(
-        (width, height), Image.Resampling.BICUBIC
-    )
-    noise = Image.fromarray(random.integers(0, 30, (height // 2, width // 2), dtype=np.uint8)).resize(
-        (width, height)
-    )
-    pixels = np.asarray(shapes, np.int16) + np.asarray(noise, np.int16)[:, :, None] - 15
-    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
-
-
-def lay_out(folder: Path, size: tuple[int, int], photos: int) -> list[Path]:
-    files = []
+def lay_out(folder: Path, sources: list[Path], size: tuple[int, int], photos: int) -> list[Path]:
+    files, chance = [], random.Random(0)
     for number in range(photos):
         file = folder / "data/raw/test" / ("gallery" if number % 4 else "query") / f"{number:03}.jpg"
         file.parent.mkdir(parents=True, exist_ok=True)
-        if number < 8:
-            photo(*size, number).save(file, "JPEG", quality=90)
+        if number < DIFFERENT_PHOTOS:
+            file.write_bytes(real_photos.put_together(sources, *size, chance))
         else:  # other bytes, and the same work: anything may follow the end of a JPEG
-            file.write_bytes(files[number % 8].read_bytes() + b"%d" % number)
+            file.write_bytes(files[number % DIFFERENT_PHOTOS].read_bytes() + b"%d" % number)
         files.append(file)
     settings = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     settings |= {
@@ -89,7 +77,7 @@ def stage(folder: Path) -> None:
 def plain(files: list[Path], out: Path) -> None:
     for file in files:
         image = Image.open(file).convert("RGB")
-        scale = SHORTER_SIDE_PX / min(image.size)
+        scale = min(1, SHORTER_SIDE_PX / min(image.size))
         small = image.resize(
             (round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS
         )
@@ -99,43 +87,49 @@ def plain(files: list[Path], out: Path) -> None:
 def thumbnail(files: list[Path], out: Path) -> None:
     for file in files:
         image = Image.open(file)
-        scale = SHORTER_SIDE_PX / min(image.size)
+        scale = min(1, SHORTER_SIDE_PX / min(image.size))
         image.thumbnail((round(image.width * scale), round(image.height * scale)))
         image.convert("RGB").save(out / file.name, "JPEG", quality=95)
 
 
+def seconds(work: Callable[[], None]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def compare(sources: list[Path], megapixels: float, photos: int) -> None:
+    """Measures all ways for one size of photos, and prints a line for each."""
+    with tempfile.TemporaryDirectory() as name:
+        folder, out = Path(name), Path(name) / "out"
+        out.mkdir()
+        files = lay_out(folder, sources, real_photos.SIZES[megapixels], photos)
+        ways: dict[str, Callable[[], None]] = {
+            "lineup": lambda: stage(folder),
+            "plain loop": lambda: plain(files, out),
+            "thumbnail loop": lambda: thumbnail(files, out),
+        }
+        runs = [{way: seconds(work) for way, work in ways.items()} for _ in range(RUNS)]
+    for way in ways:
+        speed = photos / statistics.median(run[way] for run in runs)
+        ratios = sorted(run[way] / run["lineup"] for run in runs)
+        compared = f"{statistics.median(ratios):.2f} ({ratios[0]:.2f}-{ratios[-1]:.2f})"
+        print(f"{megapixels:>10} {way:15} {speed:8.1f} {compared:>20}", flush=True)
+
+
 def main() -> None:
     parser = command.parser("preprocess")
+    parser.add_argument("folder", nargs="?", type=Path)
     parser.add_argument("--photos", type=int, default=PHOTOS_PER_SIZE)
-    photos = parser.parse_args().photos
+    asked = parser.parse_args()
+    sources = real_photos.files(asked.folder)
     versions = f"Python {sys.version.split()[0]}, Pillow {PIL.__version__}"
     print(f"{machine.cpu_name()}, {machine.threads()} processes, {versions}")
-    print(f"{photos} photos of each size; images/s, medians of {RUNS} runs")
-    print("in brackets: lineup is so many times as fast\n")
-    print(f"{'megapixels':>10} {'lineup':>8} {'plain loop':>18} {'thumbnail loop':>18}")
-    for megapixels, size in SIZES.items():
-        with tempfile.TemporaryDirectory() as name:
-            folder, out = Path(name), Path(name) / "out"
-            out.mkdir()
-            files = lay_out(folder, size, photos)
-            ways: dict[str, Callable[[], None]] = {
-                "lineup": lambda folder=folder: stage(folder),
-                "plain": lambda files=files, out=out: plain(files, out),
-                "thumbnail": lambda files=files, out=out: thumbnail(files, out),
-            }
-            seconds: dict[str, list[float]] = {way: [] for way in ways}
-            for _ in range(RUNS):
-                for way, work in ways.items():
-                    start = time.perf_counter()
-                    work()
-                    seconds[way].append(time.perf_counter() - start)
-            speed = {way: photos / statistics.median(times) for way, times in seconds.items()}
-            plain_loop, thumbnail_loop = (
-                f"{speed[way]:.1f} ({speed['lineup'] / speed[way]:.2f} x)" for way in ("plain", "thumbnail")
-            )
-            print(
-                f"{megapixels:>10} {speed['lineup']:>8.1f} {plain_loop:>18} {thumbnail_loop:>18}", flush=True
-            )
+    print(f"{asked.photos} photos of each size, put together from {len(sources)}; {RUNS} runs")
+    print("in the last column, lineup is so many times as fast\n")
+    print(f"{'megapixels':>10} {'':15} {'images/s':>8} {'lineup is':>20}")
+    for megapixels in real_photos.SIZES:
+        compare(sources, megapixels, asked.photos)
 
 
 if __name__ == "__main__":

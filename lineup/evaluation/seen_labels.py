@@ -19,7 +19,6 @@ from lineup.evaluation.row_metrics import RowMetrics
 from lineup.evaluation.significance import FloatArray, IntArray
 from lineup.evaluation.slice_groups import FEWEST_QUERIES
 from lineup.evaluation.slices import FEWEST_FLIPS, FEWEST_LABELS, FLIPS_PER_SLICE, Difference
-from lineup.settings.params import Params
 
 Group = Literal["seen", "unseen"]
 GROUPS: tuple[Group, ...] = ("seen", "unseen")
@@ -48,24 +47,6 @@ class OfLabels(NamedTuple):
     def is_large(self) -> bool:
         """Whether there are enough queries and labels to tell anything."""
         return self.queries >= FEWEST_QUERIES and self.labels >= FEWEST_LABELS
-
-
-def starts(params: Params) -> dict[str, str | None]:
-    """Of each trained row the row that it started from, by preference one with its search and precision."""
-    untrained = {row: model for row, model in params.models.items() if model.objective.name == "none"}
-    started_from: dict[str, str | None] = {}
-    for row, model in params.models.items():
-        if row not in untrained:
-            same = [other for other in untrained if untrained[other].encoder == model.encoder]
-            precision = params.embed_of(row).precision
-            same.sort(
-                key=lambda other: (
-                    untrained[other].search != model.search,
-                    params.embed_of(other).precision != precision,
-                )
-            )
-            started_from[row] = next(iter(same), None)
-    return started_from
 
 
 def compute(

@@ -15,7 +15,7 @@ from lineup import cli, machine, paths
 from lineup.embedding import computation, job
 from lineup.embedding.job import EmbedJob
 from lineup.encoders import origin
-from lineup.errors import UserError
+from lineup.errors import UserError, printable
 from lineup.evaluation import transfer_metrics
 from lineup.evaluation.relevance import COLUMNS, Relevance, read_relevance
 from lineup.evaluation.transfer_metrics import TransferMetrics
@@ -85,7 +85,7 @@ def main(argv: list[str] | None = None) -> None:
         measured.map_at_r,
         measured.scored,
         measured.queries,
-        folder,
+        printable(folder),
         stats.computed,
         stats.images,
     )

@@ -93,10 +93,11 @@ def describe_transfer(settings: Params) -> Iterator[str]:
     Raises:
         UserError: a set is missing, or has a fault.
     """
-    for name, folder in settings.transfer.sets.items():
-        raw_folder.check_exists(Path(folder), name)
+    for name, path in settings.transfer.sets.items():
+        raw_folder.check_exists(Path(path), name)
         with photo_register.temporary() as register:
-            counts = raw_counts.read(register, Path(folder))
+            counts = raw_counts.read(register, Path(path))
+        folder = printable(path, _MAX_NAME_CHARACTERS)
         if not counts.answerable:
             raise UserError(
                 f"{folder}: no query can have a right answer; put its photos into a folder per label, "

@@ -21,6 +21,8 @@ from lineup.evaluation import (
     row_metrics,
     seen_label_sentences,
     seen_labels,
+    seen_value_sentences,
+    seen_values,
     slice_sentences,
     slices,
     speeds,
@@ -61,6 +63,7 @@ def main(argv: list[str] | None = None) -> None:
         starts, samples = trained_rows.starts(params), params.score.bootstrap_samples
         seen = seen_labels.compute(starts, rows, queries, metric_names[0], samples, params.seed)
     csv_files.write_csv(paths.SEEN_LABELS, *seen_labels.table(seen))
+    values = seen_values.read(paths.SEEN_VALUES)
     measured_elsewhere = transfer.read_measured(params.transfer)
     exact_pairs = pairs if comparison.is_exact(rows, MAIN_METRIC) else []
     forgotten = transfer.compute(
@@ -82,6 +85,11 @@ def main(argv: list[str] | None = None) -> None:
         ),
         markdown.section(
             seen_label_sentences.TITLE, seen_label_sentences.table(seen), seen_label_sentences.sentences(seen)
+        ),
+        markdown.section(
+            seen_value_sentences.TITLE,
+            seen_value_sentences.table(values),
+            seen_value_sentences.sentences(values),
         ),
         markdown.section(
             transfer_sentences.TITLE,

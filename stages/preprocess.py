@@ -434,7 +434,12 @@ def prepare() -> None:
             )
             parquet.write_rows(paths.manifest(part), schemas.MANIFEST, manifest(register, part))
         rows_of_attributes = attribute_table.rows(register, attributes, paths.RAW, columns)
-        parquet.write_rows(paths.ATTRIBUTES, attribute_table.schema(columns), rows_of_attributes)
+        parquet.write_rows(
+            paths.ATTRIBUTES,
+            attribute_table.schema(columns),
+            rows_of_attributes,
+            attribute_table.metadata(register, columns),
+        )
         parquet.write_rows(paths.QRELS, schemas.QRELS, qrels(register), qrels_metadata)
         write_problems(register, paths.PROBLEMS)
         csv_files.write_csv(paths.LEAKS, Leak._fields, duplicates.leaks(register))

@@ -67,7 +67,7 @@ OUTS = {
     "near_copies": {paths.near_copies("${item}")},
     "map": {paths.photo_map(KEY), paths.costs("map", KEY)},
     "report_map": {paths.report_map(KEY)},
-    "slices": {paths.SLICES},
+    "slices": {paths.SLICES, paths.SEEN_VALUES},
     "preprocess_transfer": {paths.transfer_set(KEY)},
     "transfer": {paths.transfer_metrics(KEY), paths.transfer_queries(KEY)},
     "report_row": {paths.report_row(KEY), paths.report_ranks(KEY)},

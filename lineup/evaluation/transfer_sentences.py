@@ -72,20 +72,11 @@ def _sign(difference: Difference | None) -> int:
 def _loss(each: Transferred, params: Params) -> Text:
     """A row that is worse than its start; the sentence is a warning where it is better at home."""
     assert each.to_start is not None
-    lost = f"lost {_size(each.to_start)} on "
+    lost = f"lost {tables.size(*each.to_start)} on "
     if each.at_home is None or _sign(each.at_home) <= 0:
         return Code(each.model), f" {lost}", Data(each.folder), " against its start.", _advice(each, params)
-    gained = f" gained {_size(each.at_home)} on {HOME} and "
+    gained = f" gained {tables.size(*each.at_home)} on {HOME} and "
     return Strong((Code(each.model), gained, lost, Data(each.folder))), ".", _advice(each, params)
-
-
-def _size(difference: Difference) -> str:
-    """The size of a difference, with its interval and p."""
-    sign = -1 if difference.value < 0 else 1
-    ends = sorted(sign * end for end in (difference.low, difference.high) if end is not None)
-    parts = [" to ".join(f"{end:.3f}" for end in ends)] if ends else []
-    parts += [tables.p_value(difference.p_holm)] if difference.p_holm is not None else []
-    return f"{abs(difference.value):.3f} ({', '.join(parts)})"
 
 
 def _advice(each: Transferred, params: Params) -> str:

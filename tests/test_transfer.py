@@ -53,12 +53,9 @@ def put(root: str, photos: Mapping[str, int]) -> None:
         file.write_bytes(photograph(seed))
 
 
-def test_photos(count: int) -> dict[str, int]:
+def names_and_seeds(count: int) -> dict[str, int]:
     """Names of photos and their seeds; every third is a query."""
     return {f"test/{'gallery' if n % 3 else 'query'}/{n // 3 % LABELS}/{n}.jpg": n for n in range(count)}
-
-
-test_photos.__test__ = False  # type: ignore[attr-defined]
 
 
 @pytest.fixture(scope="module")
@@ -70,8 +67,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(folder)
         models = {"a": row(SQUEEZENET), "b": row(RESNET)}
         project.write_params(folder, {"models": models, "transfer": SECTION})
-        put("data/raw", test_photos(24) | {"train/0/copy.jpg": 5})
-        put(FOLDER, test_photos(24))
+        put("data/raw", names_and_seeds(24) | {"train/0/copy.jpg": 5})
+        put(FOLDER, names_and_seeds(24))
         Path(FOLDER, "train").mkdir()
         Path(FOLDER, "train/broken.jpg").write_text("left alone")
         Path(FOLDER, "test/gallery/0/broken.jpg").write_text("no photo")
@@ -214,7 +211,7 @@ def test_check_counts_the_photos_and_names_the_start_to_add(
     project.write_params(empty_folder, settings | {"transfer": section})
     assert check() == 1
     assert "transfer.sets.outside is 'data/outside', which does not exist" in capsys.readouterr().err
-    put(FOLDER, test_photos(24))
+    put(FOLDER, names_and_seeds(24))
     assert check() == 0
     printed = capsys.readouterr().out
     assert "data/outside: a second test set of 8 queries and 16 gallery photos" in printed

@@ -89,7 +89,9 @@ def compute(
         metric: its name.
         samples: of the bootstrap.
     """
-    attributes, computed, tested = [], [], []
+    attributes: list[str] = []
+    computed: list[OfLabels] = []
+    tested: list[float | None] = []
     for grouping in groupings:
         for row, start in starts.items():
             for group, member in zip(GROUPS, (grouping.seen, grouping.unseen), strict=True):

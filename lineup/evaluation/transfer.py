@@ -107,15 +107,16 @@ def compute(
     """
     at_home = {(pair.a, pair.b): pair for pair in pairs if pair.metric == MAIN_METRIC}
     at_home |= {(pair.b, pair.a): pair.reversed() for pair in at_home.values()}
-    computed, tested = [], []
+    computed: list[Transferred] = []
+    tested: list[float | None] = []
     for row, own in measured.items():
         start = starts.get(row)
-        if start not in measured or measured[start].metrics.test_set != own.metrics.test_set:
-            start = None
-        away = _values(own) - _values(measured[start]) if start is not None else None
-        line, p = _line(row, start, own, away, samples, seed)
-        if start is not None and (row, start) in at_home:
-            pair = at_home[row, start]
+        of_start = None if start is None else measured.get(start)
+        if of_start is None or of_start.metrics.test_set != own.metrics.test_set:
+            line, p = _line(row, None, own, None, samples, seed)
+        else:
+            line, p = _line(row, start, own, _values(own) - _values(of_start), samples, seed)
+        if pair := at_home.get((row, line.start or "")):
             home = Difference(pair.difference, pair.low, pair.high, pair.p_holm)
             line = line._replace(at_home=home)
         computed.append(line)

@@ -41,12 +41,19 @@ def add_row(options: argparse._MutuallyExclusiveGroup) -> None:  # pyright: igno
 
 def row_of(arguments: argparse.Namespace) -> str:
     """The name of the row, from either option of `add_row`."""
-    if not arguments.row_of_stage:
-        return arguments.row
-    _, at, row = os.environ.get("DVC_STAGE", "").rpartition("@")
+    return name_of_stage("--row-of-stage", "--row ROW") if arguments.row_of_stage else arguments.row
+
+
+def name_of_stage(option: str, otherwise: str) -> str:
+    """What follows @ in the name of the stage that DVC runs. Raises UserError if DVC runs none.
+
+    Args:
+        option: asks for it; otherwise: the option that names it without DVC.
+    """
+    _, at, name = os.environ.get("DVC_STAGE", "").rpartition("@")
     if not at:
-        raise UserError("--row-of-stage: works in `dvc repro` alone, which sets DVC_STAGE; use --row ROW")
-    return row
+        raise UserError(f"{option}: works in `dvc repro` alone, which sets DVC_STAGE; use {otherwise}")
+    return name
 
 
 def start_row(stage: str, row: str, rows: Rows) -> tuple[str, Params]:

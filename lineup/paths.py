@@ -36,6 +36,8 @@ IDENTIFICATION_CURVES = Path("metrics/identification_curves.csv")
 TRAINING_CURVES = Path("metrics/training_curves.csv")
 SWEEPS = Path("metrics/sweeps.csv")
 SEEN_LABELS = Path("metrics/seen_labels.csv")
+SEEN_VALUES = Path("metrics/seen_values.csv")
+TRANSFER = Path("metrics/transfer.csv")
 CACHE = _local_cache(Path.cwd())
 EXPORT = Path("data/export")
 REPORT = Path("data/report/index.html")
@@ -115,6 +117,41 @@ def row_queries(row: str) -> Path:
 def latency(row: str) -> Path:
     """What `latency` measured of a row, as git has it."""
     return Path("metrics/latency") / f"{row}.json"
+
+
+def transfer_set(name: str) -> Path:
+    """The folder of a prepared second test set."""
+    return Path("data/prepared_transfer") / name
+
+
+def transfer_manifest(name: str) -> Path:
+    """The table of the images of a second test set."""
+    return transfer_set(name) / "manifest.parquet"
+
+
+def transfer_images(name: str) -> Path:
+    """The folder of the prepared images of a second test set."""
+    return transfer_set(name) / "images"
+
+
+def transfer_qrels(name: str) -> Path:
+    """The judgements of a second test set."""
+    return transfer_set(name) / "qrels.parquet"
+
+
+def transfer_problems(name: str) -> Path:
+    """The files of a second test set that preprocess skipped, or used with a note."""
+    return transfer_set(name) / "problems.csv"
+
+
+def transfer_metrics(row: str) -> Path:
+    """A row's quality on a second test set."""
+    return Path("metrics/rows/transfer") / f"{row}.json"
+
+
+def transfer_queries(row: str) -> Path:
+    """A row's metric of each query of a second test set."""
+    return Path("metrics/queries/transfer") / f"{row}.csv"
 
 
 def report_row(row: str) -> Path:

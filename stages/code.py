@@ -119,6 +119,7 @@ STAGES = {
     "slices": StageCode(("stages.slices",)),
     "compare": StageCode(("stages.compare",)),
     "near_copies": StageCode(("stages.near_copies",)),
+    "transfer": StageCode(("stages.transfer", *_ENGINES, *_LIBRARIES)),
     "map": StageCode(("stages.map",)),
     "report_map": StageCode(("lineup.report.map_data", "lineup.report.js_data"), alone=("stages.report",)),
     "report_row": StageCode(("lineup.report.row", "lineup.report.js_data"), alone=("stages.report",)),

@@ -21,13 +21,18 @@ from lineup.evaluation import (
     row_metrics,
     seen_label_sentences,
     seen_labels,
+    seen_value_sentences,
+    seen_values,
     slice_sentences,
     slices,
     speeds,
     sweeps,
+    transfer,
+    transfer_sentences,
 )
+from lineup.evaluation.metrics import MAIN_METRIC
 from lineup.evaluation.pairs import compare_pairs
-from lineup.settings import prices
+from lineup.settings import prices, trained_rows
 from lineup.storage import csv_files, files
 
 log = logging.getLogger(__name__)
@@ -55,9 +60,20 @@ def main(argv: list[str] | None = None) -> None:
     csv_files.write_csv(paths.SWEEPS, *sweeps.table(curves, rows))
     seen: list[seen_labels.OfLabels] = []
     if metric_names and comparison.is_exact(rows, metric_names[0]):
-        starts, samples = seen_labels.starts(params), params.score.bootstrap_samples
+        starts, samples = trained_rows.starts(params), params.score.bootstrap_samples
         seen = seen_labels.compute(starts, rows, queries, metric_names[0], samples, params.seed)
     csv_files.write_csv(paths.SEEN_LABELS, *seen_labels.table(seen))
+    values = seen_values.read(paths.SEEN_VALUES)
+    measured_elsewhere = transfer.read_measured(params.transfer)
+    exact_pairs = pairs if comparison.is_exact(rows, MAIN_METRIC) else []
+    forgotten = transfer.compute(
+        measured_elsewhere,
+        trained_rows.starts(params),
+        exact_pairs,
+        params.score.bootstrap_samples,
+        params.seed,
+    )
+    csv_files.write_csv(paths.TRANSFER, *transfer.table(forgotten))
     weaknesses = slice_sentences.weaknesses(compared, slices.read(paths.SLICES))
     twins = precision_twins.find(params, rows, pairs, metric_names)
     sections = [
@@ -69,6 +85,16 @@ def main(argv: list[str] | None = None) -> None:
         ),
         markdown.section(
             seen_label_sentences.TITLE, seen_label_sentences.table(seen), seen_label_sentences.sentences(seen)
+        ),
+        markdown.section(
+            seen_value_sentences.TITLE,
+            seen_value_sentences.table(values),
+            seen_value_sentences.sentences(values),
+        ),
+        markdown.section(
+            transfer_sentences.TITLE,
+            transfer_sentences.table(forgotten),
+            transfer_sentences.sentences(forgotten, params),
         ),
     ]
     files.write_text(paths.COMPARISON, markdown.page(compared, weaknesses, sections))

@@ -3,10 +3,13 @@
 Pass 1, in worker processes: reads and hashes each file, and decodes it unless its record is in the local
 cache. Pass 2, in the order of ids: writes the shards, from the raw files, or from the local cache where an
 image was shrunk or converted. The pixels' attributes are computed in pass 1, from the prepared images.
+
+preprocess_transfer@set does so with a second test set that `transfer.sets` names, in data/prepared_transfer.
 """
 
 from __future__ import annotations
 
+import argparse
 import logging
 import sqlite3
 import sys
@@ -18,7 +21,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from lineup import cli, cluster, machine, paths
-from lineup.errors import UserError, printable
+from lineup.errors import UserError, printable, suggest
 from lineup.photos import (
     attribute_table,
     cluster_scan,
@@ -46,23 +49,35 @@ _MAX_SHOWN_PROBLEMS = 3
 _MAX_NAME_CHARACTERS, _MAX_REASON_CHARACTERS = 100, 200
 
 
-def scanned(attributes: AttributeCache, names: Iterator[str], count: int) -> Iterator[tuple[str, FileRecord]]:
+def scanned(
+    attributes: AttributeCache, root: Path, names: Iterator[str], count: int
+) -> Iterator[tuple[str, FileRecord]]:
     """(name, record) of every file: from the Ray cluster where its nodes see the photos, else from here."""
     if cluster.address():
         ray = cluster.connect()
         size = cluster.describe(ray)
         first = [*islice(names, 1)]
         names = chain(first, names)
-        if first and cluster_scan.all_nodes_see(ray, size, paths.RAW / first[0], paths.CACHE):
+        if first and cluster_scan.all_nodes_see(ray, size, root / first[0], paths.CACHE):
             log.info("examining the photos on the Ray cluster: %s", size.described())
-            return cluster_scan.scan_files(ray, size, attributes, paths.RAW, names, count)
+            return cluster_scan.scan_files(ray, size, attributes, root, names, count)
         log.info(
             "not every node of the Ray cluster sees %s and %s under their paths here: examining the photos "
             "on this machine",
-            paths.RAW,
+            root,
             paths.CACHE,
         )
-    return scan_files(attributes, paths.RAW, names, count, machine.threads())
+    return scan_files(attributes, root, names, count, machine.threads())
+
+
+def register_photos(
+    register: sqlite3.Connection, root: Path, attributes: AttributeCache, on_bad_image: str
+) -> None:
+    """Pass 1: adds every readable photo of the register's files. Raises UserError as `check` does."""
+    names = (path for (path,) in register.execute("SELECT path FROM file ORDER BY path"))
+    count = scalar(register, "SELECT count(*) FROM file")
+    assemble(register, scanned(attributes, root, names, count))
+    check(register, root, on_bad_image)
 
 
 def assemble(register: sqlite3.Connection, records: Iterable[tuple[str, FileRecord]]) -> None:
@@ -120,7 +135,7 @@ def _first_skipped(register: sqlite3.Connection, root: Path, folders: Iterable[s
     )
 
 
-def check_judgements(register: sqlite3.Connection) -> None:
+def check_judgements(register: sqlite3.Connection, root: Path) -> None:
     """Raises UserError if two lines of qrels.csv contradict each other about the same images."""
     contradictory = register.execute("""
         SELECT line, relevance, query, gallery, first_line, first_relevance
@@ -131,7 +146,7 @@ def check_judgements(register: sqlite3.Connection) -> None:
     """)
     for line, relevance, query, gallery, first_line, first_relevance in contradictory:
         raise UserError(
-            f"{paths.RAW / 'qrels.csv'}: line {line}: says {relevance} of {query!r} and {gallery!r}, "
+            f"{root / 'qrels.csv'}: line {line}: says {relevance} of {query!r} and {gallery!r}, "
             f"but line {first_line} says {first_relevance} of the same images; remove one of the two"
         )
 
@@ -211,8 +226,14 @@ def add_contradictions(register: sqlite3.Connection) -> int:
     return pairs
 
 
-def summary(register: sqlite3.Connection, contradictions: int, shorter_side_px: int) -> Iterator[str]:
-    """What the user should know at the end, a line for each fact."""
+def summary(
+    register: sqlite3.Connection, contradictions: int, shorter_side_px: int, file: Path = paths.PROBLEMS
+) -> Iterator[str]:
+    """What the user should know at the end, a line for each fact.
+
+    Args:
+        file: the table of all problems.
+    """
     images = dict(register.execute("SELECT split, count(DISTINCT image_id) FROM photo GROUP BY split"))
     files = scalar(register, "SELECT count(*) FROM file")
     yield (
@@ -239,11 +260,15 @@ def summary(register: sqlite3.Connection, contradictions: int, shorter_side_px: 
         yield f"pairs of equal images: {equal}"
     if equal or shared:
         yield f"all pairs are in {paths.LEAKS}"
-    yield from problems(register)
+    yield from problems(register, file)
 
 
-def problems(register: sqlite3.Connection) -> Iterator[str]:
-    """A line for each kind of problem: their number, the most frequent ones, and the first ones."""
+def problems(register: sqlite3.Connection, file: Path) -> Iterator[str]:
+    """A line for each kind of problem: their number, the most frequent ones, and the first ones.
+
+    Args:
+        file: the table of all problems.
+    """
     kinds = {
         "files skipped": "skipped",
         "used, with a note": "NOT skipped AND NOT unread",
@@ -274,7 +299,7 @@ def problems(register: sqlite3.Connection) -> Iterator[str]:
         more = f"; and {count - _MAX_SHOWN_PROBLEMS:,} more" if count > _MAX_SHOWN_PROBLEMS else ""
         yield f"{kind}: {count:,}{f' ({reasons})' if reasons else ''}: {shown}{more}"
     if scalar(register, "SELECT EXISTS (SELECT 1 FROM problem)"):
-        yield f"{paths.PROBLEMS} names each of these"
+        yield f"{file} names each of these"
 
 
 def _sizes(register: sqlite3.Connection, shorter_side_px: int) -> Iterator[str]:
@@ -324,8 +349,67 @@ def preparation(register: sqlite3.Connection, part: str, cache: ImageCache) -> d
     return {"preparation": cache.fingerprint} if part == "train" and replaced else None
 
 
+def write_problems(register: sqlite3.Connection, path: Path) -> None:
+    """Writes the table of problems."""
+    rows = register.execute("SELECT path, problem FROM problem ORDER BY path, problem")
+    csv_files.write_csv(path, ("path", "problem"), rows)
+
+
+def prepare_transfer(name: str) -> None:
+    """Prepares a second test set. It has no training photos: a folder train/ in it is left alone.
+
+    Raises:
+        UserError: `transfer.sets` lacks the set, or the set has a fault.
+    """
+    params = cli.start_stage("preprocess_transfer")
+    sets, shorter_side_px = params.transfer.sets, params.preprocess.shorter_side_px
+    if name not in sets:
+        fix = suggest(name, sets) if sets else "; there are none"
+        raise UserError(f"{paths.PARAMS}: transfer.sets.{name} is unknown{fix}")
+    root, problems_file = Path(sets[name]), paths.transfer_problems(name)
+    raw_folder.check_exists(root, name)
+    pa.set_memory_pool(pa.system_memory_pool())  # as in prepare
+    with photo_register.temporary() as register:
+        raw_folder.read(register, root)
+        judgements = raw_tables.read_judgements(register, root)
+        register.execute("DELETE FROM file WHERE split = 'train'")
+        register.execute("DELETE FROM problem WHERE path = 'train' OR path LIKE 'train/%'")
+        cache = ImageCache.open(paths.CACHE, shorter_side_px)
+        attributes = AttributeCache.open(paths.CACHE, cache)
+        register_photos(register, root, attributes, params.preprocess.on_bad_image)
+        check_judgements(register, root)
+        qrels_metadata = count_judgements(register, judgements)
+        contradictions = add_contradictions(register)
+        rows, batches = (
+            photo_register.count_images(register, "test"),
+            image_batches(cache, root, register, "test"),
+        )
+        parquet.write_shards(
+            paths.transfer_images(name), schemas.IMAGES, batches, rows, schemas.IMAGES_PER_SHARD
+        )
+        parquet.write_rows(paths.transfer_manifest(name), schemas.MANIFEST, manifest(register, "test"))
+        parquet.write_rows(paths.transfer_qrels(name), schemas.QRELS, qrels(register), qrels_metadata)
+        write_problems(register, problems_file)
+        for line in summary(register, contradictions, shorter_side_px, problems_file):
+            log.info(line)
+
+
 def main(argv: Sequence[str] = ()) -> None:
-    cli.no_options("preprocess", argv)
+    parser = argparse.ArgumentParser(prog="python -m stages.preprocess")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--set", metavar="SET", help="of transfer.sets, which is prepared instead of data/raw")
+    which.add_argument("--set-of-stage", action="store_true", help="the set whose stage DVC runs")
+    arguments = parser.parse_args(argv)
+    if arguments.set_of_stage:
+        prepare_transfer(cli.name_of_stage("--set-of-stage", "--set SET"))
+    elif arguments.set is not None:
+        prepare_transfer(arguments.set)
+    else:
+        prepare()
+
+
+def prepare() -> None:
+    """Prepares data/raw. Raises UserError: it has a fault, or rows of params.yaml can't be trained on it."""
     params = cli.start_stage("preprocess")
     pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own pool would keep memory that was freed.
     with photo_register.temporary() as register:
@@ -336,11 +420,8 @@ def main(argv: Sequence[str] = ()) -> None:
             check_training(params, {})  # Before the other photos are decoded.
         cache = ImageCache.open(paths.CACHE, params.preprocess.shorter_side_px)
         attributes = AttributeCache.open(paths.CACHE, cache)
-        names = (path for (path,) in register.execute("SELECT path FROM file ORDER BY path"))
-        count = scalar(register, "SELECT count(*) FROM file")
-        assemble(register, scanned(attributes, names, count))
-        check(register, paths.RAW, params.preprocess.on_bad_image)
-        check_judgements(register)
+        register_photos(register, paths.RAW, attributes, params.preprocess.on_bad_image)
+        check_judgements(register, paths.RAW)
         qrels_metadata = count_judgements(register, judgements)
         check_training(params, Counter(image.label for image in photo_register.images(register, "train")))
         contradictions = add_contradictions(register)
@@ -353,10 +434,14 @@ def main(argv: Sequence[str] = ()) -> None:
             )
             parquet.write_rows(paths.manifest(part), schemas.MANIFEST, manifest(register, part))
         rows_of_attributes = attribute_table.rows(register, attributes, paths.RAW, columns)
-        parquet.write_rows(paths.ATTRIBUTES, attribute_table.schema(columns), rows_of_attributes)
+        parquet.write_rows(
+            paths.ATTRIBUTES,
+            attribute_table.schema(columns),
+            rows_of_attributes,
+            attribute_table.metadata(register, columns),
+        )
         parquet.write_rows(paths.QRELS, schemas.QRELS, qrels(register), qrels_metadata)
-        rows_of_problems = register.execute("SELECT path, problem FROM problem ORDER BY path, problem")
-        csv_files.write_csv(paths.PROBLEMS, ("path", "problem"), rows_of_problems)
+        write_problems(register, paths.PROBLEMS)
         csv_files.write_csv(paths.LEAKS, Leak._fields, duplicates.leaks(register))
         for line in summary(register, contradictions, params.preprocess.shorter_side_px):
             log.info(line)

@@ -8,7 +8,16 @@ from __future__ import annotations
 import logging
 
 from lineup import cli, paths
-from lineup.evaluation import comparison, query_tables, row_metrics, significance, slice_groups, slices
+from lineup.evaluation import (
+    comparison,
+    query_tables,
+    row_metrics,
+    seen_values,
+    significance,
+    slice_groups,
+    slices,
+)
+from lineup.settings import trained_rows
 from lineup.storage import parquet
 
 log = logging.getLogger(__name__)
@@ -23,20 +32,33 @@ def main(argv: list[str] | None = None) -> None:
     metric_names = [name for name in main_metric if comparison.is_exact(rows, name)]
     queries = query_tables.read_all(rows, metric_names)
     computed: list[slices.Slice] = []
+    seen: list[seen_values.OfValues] = []
     for metric in metric_names:
         scored = query_tables.scored(queries)
         first = next(iter(scored.values()))
         attributes = parquet.read_table(paths.ATTRIBUTES)
+        values = {row: table.column(metric).to_numpy() for row, table in scored.items()}
+        query_ids, labels = first.column("query_id").to_pylist(), query_tables.label_codes(first)
         computed = slices.compute(
-            {row: table.column(metric).to_numpy() for row, table in scored.items()},
-            significance.cluster_codes(query_tables.label_codes(first)),
-            slice_groups.of_queries(attributes, first.column("query_id").to_pylist()),
+            values,
+            significance.cluster_codes(labels),
+            slice_groups.of_queries(attributes, query_ids),
             metric=metric,
             best=comparison.best_row(rows, metric),
             samples=params.score.bootstrap_samples,
             seed=params.seed,
         )
+        seen = seen_values.compute(
+            trained_rows.starts(params),
+            values,
+            labels,
+            seen_values.of_queries(attributes, query_ids),
+            metric=metric,
+            samples=params.score.bootstrap_samples,
+            seed=params.seed,
+        )
     slices.write(paths.SLICES, computed)
+    seen_values.write(paths.SEEN_VALUES, seen)
     groups = len({(each.attribute, each.group) for each in computed})
     log.info("%d groups of queries, see %s", groups, paths.SLICES)
 

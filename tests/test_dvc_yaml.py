@@ -67,7 +67,9 @@ OUTS = {
     "near_copies": {paths.near_copies("${item}")},
     "map": {paths.photo_map(KEY), paths.costs("map", KEY)},
     "report_map": {paths.report_map(KEY)},
-    "slices": {paths.SLICES},
+    "slices": {paths.SLICES, paths.SEEN_VALUES},
+    "preprocess_transfer": {paths.transfer_set(KEY)},
+    "transfer": {paths.transfer_metrics(KEY), paths.transfer_queries(KEY)},
     "report_row": {paths.report_row(KEY), paths.report_ranks(KEY)},
     "report_row_refined": {paths.report_row(KEY), paths.report_ranks(KEY)},
     "report_thumbnails": {paths.REPORT_THUMBNAILS, paths.REPORT_PICTURES},
@@ -105,7 +107,7 @@ def test_deps_exist_or_are_outs(stage: str) -> None:
     folders_in_git = {"metrics/rows", "metrics/queries", "metrics/latency"}  # the only folders that join rows
     for dep in block(stage)["deps"]:
         written = dep in all_outs or dep in folders_in_git or dep.startswith(f"{paths.CODE}/")
-        if dep == paths.RAW.as_posix() or written:
+        if dep in (paths.RAW.as_posix(), "${item}") or written:  # the user's photos
             continue
         assert (ROOT / dep).exists(), (
             f"{stage} depends on {dep}, which no stage writes and which is not in git"

@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from lineup import paths
-from lineup.evaluation import row_metrics, seen_labels
+from lineup.evaluation import row_metrics
+from lineup.settings import trained_rows
 from lineup.settings.params import Params
 from lineup.storage import files
 from stages import compare, score
@@ -125,4 +126,4 @@ def test_the_start_is_the_row_with_the_same_search_where_there_are_several() -> 
     row = collection.params("l2", metric="l2")["models"]["l2"]
     cosine = {**row, "search": {"metric": "cosine", "index": "flat"}}
     models = {"l2": row, "cosine": cosine, "tuned": {**cosine, "objective": TRAINED}}
-    assert seen_labels.starts(Params.model_validate({"models": models})) == {"tuned": "cosine"}
+    assert trained_rows.starts(Params.model_validate({"models": models})) == {"tuned": "cosine"}

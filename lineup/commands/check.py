@@ -11,7 +11,7 @@ import click
 from lineup import cluster, machine, paths
 from lineup.commands import check_estimate
 from lineup.errors import UserError, printable
-from lineup.photos import photo_register, photo_sample, raw_counts
+from lineup.photos import photo_register, photo_sample, raw_counts, raw_folder
 from lineup.photos.raw_counts import RawCounts
 from lineup.settings import params, trained_rows
 from lineup.settings.params import Params
@@ -41,6 +41,8 @@ def command(file: Path, measure: bool) -> None:
     if file != paths.PARAMS:
         return
     for line in describe_precisions(settings):
+        click.echo(line)
+    for line in describe_transfer(settings):
         click.echo(line)
     if _is_absent(paths.RAW):
         click.echo(_what_comes_first())
@@ -83,6 +85,33 @@ def describe_precisions(settings: Params) -> Iterator[str]:
                 f"{', '.join(rows)}: this processor has no instructions for bfloat16 (AMX or AVX-512 BF16), "
                 "so that it may be slower than float32"
             )
+
+
+def describe_transfer(settings: Params) -> Iterator[str]:
+    """A line on each second test set, and on each trained row whose start is not measured on it.
+
+    Raises:
+        UserError: a set is missing, or has a fault.
+    """
+    for name, path in settings.transfer.sets.items():
+        raw_folder.check_exists(Path(path), name)
+        with photo_register.temporary() as register:
+            counts = raw_counts.read(register, Path(path))
+        folder = printable(path, _MAX_NAME_CHARACTERS)
+        if not counts.answerable:
+            raise UserError(
+                f"{folder}: no query can have a right answer; put its photos into a folder per label, "
+                "or add labels.csv or qrels.csv"
+            )
+        query, gallery = (counts.splits[split].photos for split in ("query", "gallery"))
+        yield (
+            f"{folder}: a second test set of {query:,} queries and {gallery:,} gallery photos; "
+            f"queries that can have a right answer: {counts.answerable:,}"
+        )
+        if not any(named == name for named in settings.transfer.rows.values()):
+            yield f"  no row of transfer.rows is measured on it; add `ROW: {name}` there"
+    for row, fix in trained_rows.missing_starts(settings).items():
+        yield f"{row} is compared with no start on its second test set: in transfer.rows, {fix}"
 
 
 def _is_absent(folder: Path) -> bool:

@@ -86,6 +86,8 @@ def _left_out(settings: Params, times: list[Amount]) -> Iterator[str]:
     ]
     if hubs:
         yield f"not in it: downloading the weights of {', '.join(hubs)}"
+    if settings.transfer.rows:
+        yield "not in it: the photos of transfer.sets"
     yield "not in it: searching, scoring and the report's pages"
 
 
@@ -168,6 +170,8 @@ def stage_count(settings: Params) -> int:
         "${refinements}": len(settings.refinements),
         "${near_copies.rows}": len(settings.near_copies.rows),
         "${map}": len(settings.map),
+        "${transfer.sets}": len(settings.transfer.sets),
+        "${transfer.rows}": len(settings.transfer.rows),
         "${export}": int(settings.export.row is not None),
     }
     stages = yaml.safe_load(DVC_FILE.read_text(encoding="utf-8"))["stages"]

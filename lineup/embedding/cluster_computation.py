@@ -80,7 +80,7 @@ def compute(job: EmbedJob, embed: Embed, progress: tqdm[Any]) -> None:
 
 
 def _missing(job: EmbedJob) -> int:
-    return missing_photos.count(paths.images(job.part), job.cache).missing
+    return missing_photos.count(job.photos, job.cache).missing
 
 
 def _crew(size: Cluster, device: str) -> Crew:
@@ -106,9 +106,7 @@ def _threads_per_worker(cpus: list[int]) -> int:
 
 
 def _work(ray: Any, job: EmbedJob, embed: Embed, crew: Crew) -> Work:
-    first = islice(
-        decoding.prepared(paths.images(job.part), conversion.PARITY_IMAGES), conversion.PARITY_IMAGES
-    )
+    first = islice(decoding.prepared(job.photos, conversion.PARITY_IMAGES), conversion.PARITY_IMAGES)
     sample = [(image.image_id, image.data) for image in first]
     quantised = quantised_folder(job.row, job.engine)
     return work_for(ray, job.folder, sample, job.engine, embed.batch_size, crew.threads, quantised)
@@ -189,7 +187,7 @@ def _vectors(ray: Any, job: EmbedJob, work: Work, crew: Crew, missing: int) -> G
     """Tables of cluster_worker.VECTORS, in any order."""
     per_worker = -(-missing // (_LEAST_BATCHES_PER_WORKER * crew.workers))
     photos_per_batch = min(_PHOTOS_PER_THREAD * crew.threads, max(per_worker, _LEAST_PHOTOS_PER_BATCH))
-    folder, keys = paths.images(job.part).resolve(), job.cache.ids()
+    folder, keys = job.photos.resolve(), job.cache.ids()
     if cluster.is_client():
         yield from cluster_relay.vectors(ray, work, crew, _batches(folder, photos_per_batch, KnownKeys(keys)))
     else:

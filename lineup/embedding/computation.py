@@ -118,7 +118,7 @@ class _Computation:
         self._images = self._read()
 
     def _read(self) -> Iterator[EncodedImage]:
-        for photo in missing_photos.read(paths.images(self._job.part), self._job.cache):
+        for photo in missing_photos.read(self._job.photos, self._job.cache):
             self._keys[photo.image_id] = photo.key
             yield photo.image_id, photo.content
 

@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from lineup import machine, paths
 from lineup.embedding import (
@@ -44,6 +45,8 @@ class EmbedJob:
     """What is to be computed, by what, and where the vectors are cached.
 
     Attributes:
+        part: which photos of data/raw; None of a second test set.
+        photos: the folder of the prepared images.
         key: the fingerprint of all that decides a vector of the row besides the image.
         folder: of the encoder, without the row's adapter.
         cache: of the encoder's vectors, which all adapters of the encoder share.
@@ -54,7 +57,8 @@ class EmbedJob:
     """
 
     row: str
-    part: Part
+    part: Part | None
+    photos: Path
     engine: Engine
     key: str
     folder: Path
@@ -80,19 +84,24 @@ def prepare_job(row: str, part: Part, embed: Embed) -> EmbedJob:
     Raises:
         UserError: the engine that params.yaml names can't.
     """
-    return _prepare(paths.model(row), row, part, embed)
+    return _prepare(paths.model(row), row, part, paths.images(part), embed)
 
 
 def prepare_fetched(row: str, part: Part, embed: Embed) -> EmbedJob:
     """The job for the row's encoder as it was fetched; otherwise as `prepare_job`."""
-    return _prepare(paths.weights(row), row, part, embed)
+    return _prepare(paths.weights(row), row, part, paths.images(part), embed)
 
 
-def _prepare(model: Path, row: str, part: Part, embed: Embed) -> EmbedJob:
+def prepare_photos(row: str, photos: Path, embed: Embed) -> EmbedJob:
+    """The job for a folder of prepared images that are not those of data/raw; otherwise as `prepare_job`."""
+    return _prepare(paths.model(row), row, None, photos, embed)
+
+
+def _prepare(model: Path, row: str, part: Part | None, photos: Path, embed: Embed) -> EmbedJob:
     engines = quantisation.candidates(row, embed)
     for engine in engines:
         try:
-            return _job_for(engine, model, row, part, embed.batch_size)
+            return _job_for(engine, model, row, part, photos, embed.batch_size)
         except CannotConvert as reason:
             fault = f"{engine.name} can't compute {model} ({reason})"
             if engine == engines[-1]:
@@ -101,7 +110,9 @@ def _prepare(model: Path, row: str, part: Part, embed: Embed) -> EmbedJob:
     raise AssertionError("there was no engine to try")
 
 
-def _job_for(engine: Engine, model: Path, row: str, part: Part, batch_size: int) -> EmbedJob:
+def _job_for(
+    engine: Engine, model: Path, row: str, part: Part | None, photos: Path, batch_size: int
+) -> EmbedJob:
     """The job for one engine. Raises CannotConvert."""
     folder, described = model_folder.weights_of(model), model_folder.resolve(model)
     config = read_config(described)
@@ -110,12 +121,13 @@ def _job_for(engine: Engine, model: Path, row: str, part: Part, batch_size: int)
     key_parts = cache_key.vector_key_parts(folder, engine, quantised)
     key = fingerprint(key_parts)
     cache = VectorCache(paths.CACHE / "vectors" / key, read_config(folder).dim)
-    counted = _fill_cache(row, part, key, cache)
-    network = _network(folder, quantised, paths.images(part), engine, batch_size) if counted.missing else None
+    counted = _fill_cache(row, part, key, cache) if part else missing_photos.count(photos, cache)
+    network = _network(folder, quantised, photos, engine, batch_size) if counted.missing else None
     files.write_json(cache.folder / cache_key.KEY_PARTS_FILE, key_parts)
     return EmbedJob(
         row,
         part,
+        photos,
         engine,
         adapter.vector_key(key, config) if has_adapter else key,
         folder,
@@ -174,9 +186,18 @@ def vectors(job: EmbedJob, images: pa.RecordBatch) -> Vectors:
     return adapter.apply(job.adapter, of_encoder) if job.adapter else of_encoder
 
 
+def read(job: EmbedJob, split: str) -> Iterator[tuple[list[str], Vectors]]:
+    """The ids and the row's vectors of a split, in the order of ids; all are in the cache by now."""
+    for rows in parquet.read_shards(job.photos, ["image_id", "split", "prepared_id"], _ROWS_PER_BATCH):
+        of_split = rows.filter(pc.field("split") == split) if rows.num_rows else rows
+        if of_split.num_rows:
+            yield of_split.column("image_id").to_pylist(), vectors(job, of_split)
+
+
 def write(job: EmbedJob) -> int:
     """Writes the row's embeddings, all of which are in the cache by now, and returns their number."""
-    photos = paths.images(job.part)
+    photos, part = job.photos, job.part
+    assert part is not None, "of a second test set, figures alone are written"
     dim = job.adapter.direct.out_features if job.adapter else job.cache.dim
 
     def batches() -> Iterator[pa.RecordBatch]:
@@ -186,7 +207,7 @@ def write(job: EmbedJob) -> int:
     count = parquet.count_rows(photos)
     origin = embeddings.Origin(job.row, job.key, job.weights_sha256)
     parquet.write_shards(
-        paths.embeddings(job.row, job.part),
+        paths.embeddings(job.row, part),
         schemas.embeddings_schema(dim),
         batches(),
         count,

@@ -32,12 +32,13 @@ def table(computed: Sequence[OfLabels]) -> Table | None:
         start = next(each.start for each in shown if each.model == row)
         line: list[Cell] = [RowName(row, random=False), RowName(str(start), random=False)]
         for group in groups:
-            line += _cells(of.get((row, group)))
+            line += cells(of.get((row, group)))
         lines.append(line)
     return Table(header, lines)
 
 
-def _cells(each: OfLabels | None) -> list[Cell]:
+def cells(each: OfLabels | None) -> list[Cell]:
+    """A group's mean and its difference to the start, as they are shown."""
     if each is None or each.to_start is None:
         return [tables.NO_FIGURE, tables.NO_FIGURE]
     interval = "" if each.low is None or each.high is None else f" ({each.low:.3f}-{each.high:.3f})"

@@ -19,7 +19,6 @@ from lineup.evaluation.row_metrics import RowMetrics
 from lineup.evaluation.significance import FloatArray, IntArray
 from lineup.evaluation.slice_groups import FEWEST_QUERIES
 from lineup.evaluation.slices import FEWEST_FLIPS, FEWEST_LABELS, FLIPS_PER_SLICE, Difference
-from lineup.settings.params import Params
 
 Group = Literal["seen", "unseen"]
 GROUPS: tuple[Group, ...] = ("seen", "unseen")
@@ -48,24 +47,6 @@ class OfLabels(NamedTuple):
     def is_large(self) -> bool:
         """Whether there are enough queries and labels to tell anything."""
         return self.queries >= FEWEST_QUERIES and self.labels >= FEWEST_LABELS
-
-
-def starts(params: Params) -> dict[str, str | None]:
-    """Of each trained row the row that it started from, by preference one with its search and precision."""
-    untrained = {row: model for row, model in params.models.items() if model.objective.name == "none"}
-    started_from: dict[str, str | None] = {}
-    for row, model in params.models.items():
-        if row not in untrained:
-            same = [other for other in untrained if untrained[other].encoder == model.encoder]
-            precision = params.embed_of(row).precision
-            same.sort(
-                key=lambda other: (
-                    untrained[other].search != model.search,
-                    params.embed_of(other).precision != precision,
-                )
-            )
-            started_from[row] = next(iter(same), None)
-    return started_from
 
 
 def compute(
@@ -98,13 +79,13 @@ def compute(
                 continue
             own = values[row][member]
             away = own - values[start][member] if start is not None else None
-            line, p = _of_labels((row, start, group), metric, own, away, codes[member], samples, seed)
+            line, p = figures((row, start, group), metric, own, away, codes[member], samples, seed)
             computed.append(line)
             tested.append(p)
-    return _adjusted(computed, tested)
+    return adjusted(computed, tested)
 
 
-def _of_labels(
+def figures(
     names: tuple[str, str | None, Group],
     metric: str,
     own: FloatArray,
@@ -113,7 +94,13 @@ def _of_labels(
     samples: int,
     seed: int,
 ) -> tuple[OfLabels, float | None]:
-    """A group's figures, and the p value of its difference; `own` and `away`: float [n]."""
+    """A group's figures, and the p value of its difference, which `adjusted` adjusts.
+
+    Args:
+        names: of the row, its start and the group.
+        own: float [n], the row's metric of the group's queries; away: that minus the start's, None without.
+        labels: int [n], what `query_tables.label_codes` returned.
+    """
     clusters = significance.cluster_codes(labels)
     count = int(clusters.max()) + 1
     line = OfLabels(*names, len(own), count, metric, float(own.mean()), None, None, None)
@@ -132,28 +119,30 @@ def _of_labels(
     return line._replace(to_start=Difference(float(away.mean()), float(low[1]), float(high[1]), p)), p
 
 
-def _adjusted(computed: Sequence[OfLabels], p: Sequence[float | None]) -> list[OfLabels]:
+def adjusted(computed: Sequence[OfLabels], p: Sequence[float | None]) -> list[OfLabels]:
     """With each p adjusted for the number of all."""
-    adjusted = iter(
-        significance.holm(np.array([each for each in p if each is not None], np.float64)).tolist()
-    )
+    stepped = iter(significance.holm(np.array([each for each in p if each is not None], np.float64)).tolist())
     return [
-        line._replace(to_start=line.to_start._replace(p_holm=next(adjusted)))
+        line._replace(to_start=line.to_start._replace(p_holm=next(stepped)))
         if each is not None and line.to_start is not None
         else line
         for line, each in zip(computed, p, strict=True)
     ]
 
 
+HEADER = (
+    *("model", "start", "group", "queries", "labels", "metric", "mean", "low", "high"),
+    *("to_start", "to_start_low", "to_start_high", "to_start_p_holm"),
+)
+
+
 def table(computed: Iterable[OfLabels]) -> CsvTable:
     """metrics/seen_labels.csv; what can't be told is empty."""
-    header = (
-        *("model", "start", "group", "queries", "labels", "metric", "mean", "low", "high"),
-        *("to_start", "to_start_low", "to_start_high", "to_start_p_holm"),
-    )
-    lines = []
-    for each in computed:
-        numbers = (each.mean, each.low, each.high, *(each.to_start or (None,) * len(Difference._fields)))
-        cells = ("" if value is None else f"{value:.6f}" for value in numbers)
-        lines.append([each.model, each.start or "", *each[2:6], *cells])
-    return CsvTable(header, lines)
+    return CsvTable(HEADER, [cells(each) for each in computed])
+
+
+def cells(each: OfLabels) -> list[object]:
+    """The cells of HEADER."""
+    numbers = (each.mean, each.low, each.high, *(each.to_start or (None,) * len(Difference._fields)))
+    shown = ("" if value is None else f"{value:.6f}" for value in numbers)
+    return [each.model, each.start or "", *each[2:6], *shown]

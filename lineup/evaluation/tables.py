@@ -188,6 +188,15 @@ def signed(value: float) -> str:
     return f"{round(value, 3) + 0.0:+.3f}"
 
 
+def size(value: float, low: float | None, high: float | None, p: float | None) -> str:
+    """The size of a difference, for a sentence that says its sign: "0.023 (0.011 to 0.037, p = 0.007)"."""
+    sign = -1 if value < 0 else 1
+    ends = [] if low is None or high is None or math.isnan(low) else sorted((sign * low, sign * high))
+    known = [" to ".join(f"{end:.3f}" for end in ends)] if ends else []
+    known += [] if p is None else [p_value(p)]
+    return f"{abs(value):.3f} ({', '.join(known)})" if known else f"{abs(value):.3f}"
+
+
 def p_value(p: float) -> str:
     """A p value for a reader: "p = 0.012"."""
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"

@@ -56,11 +56,48 @@ def rows(
         )
 
 
-def _own(register: sqlite3.Connection, image: Image, columns: Sequence[Column]) -> Iterator[object]:
+def training_values(register: sqlite3.Connection, columns: Sequence[Column]) -> dict[str, list[str]]:
+    """Of each text column that is known of some training photo, the values that queries and they have.
+
+    Returns:
+        {column: values}, both sorted.
+    """
+    texts = [column for column in columns if not column.is_number]
+    if not texts:
+        return {}
+    of_queries: list[set[object]] = [set() for _ in texts]
+    for image in photo_register.images(register, "test"):
+        if image.split == "query":
+            for values, value in zip(of_queries, _own(register, image, columns, texts), strict=True):
+                values.add(value)
+    shared: dict[str, set[str]] = {}
+    for image in photo_register.images(register, "train"):
+        own = _own(register, image, columns, texts)
+        for column, values, value in zip(texts, of_queries, own, strict=True):
+            if value is not None:
+                shared.setdefault(column.name, set()).update({str(value)} & values)
+    return {name: sorted(values) for name, values in sorted(shared.items())}
+
+
+def metadata(register: sqlite3.Connection, columns: Sequence[Column]) -> dict[str, str] | None:
+    """The metadata of the table; None where the training photos have no text attribute."""
+    values = training_values(register, columns)
+    return {schemas.TRAINING_VALUES: json.dumps(values, ensure_ascii=False)} if values else None
+
+
+def _own(
+    register: sqlite3.Connection,
+    image: Image,
+    columns: Sequence[Column],
+    wanted: Sequence[Column] | None = None,
+) -> Iterator[object]:
     """The user's attributes of an image; None where they are unknown.
 
     What a line says of the photo counts before what one says of its label. Where lines contradict each other
     about files of one image, nothing is known.
+
+    Args:
+        columns: of attributes.csv; wanted: of these, the ones to return; None for all.
     """
     if not columns:
         return
@@ -70,6 +107,8 @@ def _own(register: sqlite3.Connection, image: Image, columns: Sequence[Column]) 
     ]
     of_label = [json.loads(cells) for (cells,) in register.execute(query, ("label", image.label))]
     for position, column in enumerate(columns):
+        if wanted is not None and column not in wanted:
+            continue
         values = {line[position] for line in of_photos} - {""} or {line[position] for line in of_label} - {""}
         value = values.pop() if len(values) == 1 else None
         yield raw_attributes.number(value) if value is not None and column.is_number else value

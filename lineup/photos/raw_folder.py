@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
+from lineup import paths
 from lineup.errors import OF_ALL_FILES, UserError, printable
 from lineup.photos import photo_register, raw_tables
 
@@ -61,6 +62,16 @@ def read(register: sqlite3.Connection, root: Path) -> None:
             )
     raw_tables.read_labels(register, root)
     _add_outside_files(register, root)
+
+
+def check_exists(root: Path, name: str) -> None:
+    """Raises UserError if the folder of a second test set is missing."""
+    if not root.is_dir():
+        fault = "is not a folder" if root.exists() else "does not exist"
+        raise UserError(
+            f"{paths.PARAMS}: transfer.sets.{name} is {str(root)!r}, which {fault}; put photos into "
+            f"{root / 'test/query'} and {root / 'test/gallery'}"
+        )
 
 
 def photos(root: Path, folder: str) -> set[str]:

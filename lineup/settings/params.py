@@ -197,6 +197,18 @@ class Map(Strict):
     )
 
 
+class Transfer(Strict):
+    """Second test sets, which show what training has forgotten of photos unlike the training photos."""
+
+    sets: dict[RowName, Annotated[str, Field(min_length=1)]] = Field(
+        default={}, description="folders with test/query and test/gallery, as in data/raw, by a name for each"
+    )
+    rows: dict[RowName, str] = Field(
+        default={},
+        description="the set of each row that is measured on one; of trained rows, name the start, too",
+    )
+
+
 class Export(Strict):
     """What `dvc repro` exports as the artifact best-row; without a row it exports nothing."""
 
@@ -228,6 +240,7 @@ class Params(Strict):
     map: dict[RowName, Map] = Field(
         default={}, description="rows of models of which the report has a map: {arcface: {}}"
     )
+    transfer: Transfer = Transfer()
     export: Export = Export()
     models: dict[RowName, Model] = Field(min_length=1)
     refinements: dict[RowName, RefinementSettings] = Field(
@@ -252,6 +265,24 @@ class Params(Strict):
                 raise ValueError(
                     f"map names {row!r}, which is not a row of models{suggest(row, self.models)}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _check_transfer(self) -> Params:
+        sets = self.transfer.sets
+        for row, name in self.transfer.rows.items():
+            if row in self.refinements:
+                raise ValueError(
+                    f"transfer.rows names {row!r}, which is a refinement, and only models are measured on a "
+                    "second test set; name the rows that it is made of"
+                )
+            if row not in self.models:
+                raise ValueError(
+                    f"transfer.rows names {row!r}, which is not a row of models{suggest(row, self.models)}"
+                )
+            if name not in sets:
+                fix = suggest(name, sets) if sets else "; name its folder there, as `{outside: data/outside}`"
+                raise ValueError(f"transfer.rows.{row} is {name!r}, which transfer.sets lacks{fix}")
         return self
 
     @model_validator(mode="after")

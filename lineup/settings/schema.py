@@ -112,7 +112,8 @@ def explain(error: ValidationError, root: type[BaseModel], document: Any) -> str
 def _explain_row_name(fault: _Fault) -> str:
     *section, name, _ = fault.path
     if isinstance(fault.value, str):
-        rule = f"a row's name may hold only a-z, 0-9 and _, at most {LONGEST_NAME} characters"
+        kind = "set" if section[-1:] == ["sets"] else "row"
+        rule = f"a {kind}'s name may hold only a-z, 0-9 and _, at most {LONGEST_NAME} characters"
         return f"{'.'.join(map(_shorten, [*section, name]))}: {rule}"
     where = ".".join(map(_shorten, section))
     return (

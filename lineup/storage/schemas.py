@@ -18,6 +18,10 @@ MANIFEST = pa.schema(
     ]
 )
 
+# The key of metadata: as JSON, of each text column that some training photo has, the values of queries that a
+# training photo has, too.
+TRAINING_VALUES = "training_values"
+
 # The columns of attributes.csv follow: float64 where every value is a number, else string.
 ATTRIBUTES = pa.schema(
     [

@@ -17,7 +17,7 @@ import yaml
 
 import stages.slices
 from lineup import paths
-from lineup.evaluation import slices
+from lineup.evaluation import seen_values, slices
 from lineup.paths import Part
 from lineup.storage import embeddings, files, parquet, rankings, schemas
 from stages import compare, index, retrieve, score
@@ -116,6 +116,7 @@ def write(images: Sequence[Image], qrels: Sequence[tuple[str, str, int]] = ()) -
     parquet.write_table(paths.QRELS, pa.Table.from_pylist(judged, schemas.QRELS))
     write_attributes(images)
     slices.write(paths.SLICES, [])
+    seen_values.write(paths.SEEN_VALUES, [])
 
 
 def write_attributes(images: Sequence[Image], **columns: Mapping[str, object]) -> None:

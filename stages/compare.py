@@ -19,19 +19,18 @@ from lineup.evaluation import (
     precision_twins,
     query_tables,
     row_metrics,
-    seen_label_sentences,
     seen_labels,
-    seen_value_sentences,
     seen_values,
     slice_sentences,
     slices,
     speeds,
     sweeps,
+    training_sections,
     transfer,
-    transfer_sentences,
 )
 from lineup.evaluation.metrics import MAIN_METRIC
 from lineup.evaluation.pairs import compare_pairs
+from lineup.evaluation.tables import Section
 from lineup.settings import prices, trained_rows
 from lineup.storage import csv_files, files
 
@@ -62,7 +61,7 @@ def main(argv: list[str] | None = None) -> None:
     if metric_names and comparison.is_exact(rows, metric_names[0]):
         starts, samples = trained_rows.starts(params), params.score.bootstrap_samples
         seen = seen_labels.compute(starts, rows, queries, metric_names[0], samples, params.seed)
-    csv_files.write_csv(paths.SEEN_LABELS, *seen_labels.table(seen))
+    seen_labels.write(paths.SEEN_LABELS, seen)
     values = seen_values.read(paths.SEEN_VALUES)
     measured_elsewhere = transfer.read_measured(params.transfer)
     exact_pairs = pairs if comparison.is_exact(rows, MAIN_METRIC) else []
@@ -77,27 +76,11 @@ def main(argv: list[str] | None = None) -> None:
     weaknesses = slice_sentences.weaknesses(compared, slices.read(paths.SLICES))
     twins = precision_twins.find(params, rows, pairs, metric_names)
     sections = [
-        markdown.section(
-            precision_twins.TITLE, precision_twins.table(twins), precision_twins.sentences(twins)
-        ),
-        markdown.section(
-            learning_curves.TITLE, None, [*learning_curves.sentences(curves, rows, pairs, metric_names)]
-        ),
-        markdown.section(
-            seen_label_sentences.TITLE, seen_label_sentences.table(seen), seen_label_sentences.sentences(seen)
-        ),
-        markdown.section(
-            seen_value_sentences.TITLE,
-            seen_value_sentences.table(values),
-            seen_value_sentences.sentences(values),
-        ),
-        markdown.section(
-            transfer_sentences.TITLE,
-            transfer_sentences.table(forgotten),
-            transfer_sentences.sentences(forgotten, params),
-        ),
+        Section(precision_twins.TITLE, precision_twins.table(twins), precision_twins.sentences(twins)),
+        Section(learning_curves.TITLE, None, [*learning_curves.sentences(curves, rows, pairs, metric_names)]),
+        *training_sections.sections(seen, values, forgotten, params),
     ]
-    files.write_text(paths.COMPARISON, markdown.page(compared, weaknesses, sections))
+    files.write_text(paths.COMPARISON, markdown.page(compared, weaknesses, map(markdown.section, sections)))
     log.info("%d rows, see %s", len(rows), paths.COMPARISON)
     if unlisted := row_metrics.unlisted(rows):
         log.info("%s", unlisted)

@@ -28,10 +28,14 @@ from lineup.evaluation import (
     money,
     precision_twins,
     row_metrics,
+    seen_labels,
+    seen_values,
     slice_sentences,
     slices,
     speeds,
     sweeps,
+    training_sections,
+    transfer,
 )
 from lineup.evaluation.judged_relevance import JudgedRelevance, with_people
 from lineup.evaluation.relevance import COLUMNS, gallery_positions, read_relevance
@@ -124,10 +128,18 @@ def report(params: Params) -> None:
     drawn = charts.chart_data(compared, cutoffs, curves, params.near_copies.rows, made_of, swept, params.map)
     blob = made.blob_id(paths.METRICS)
     first = first_screen.first_screen(compared, images.data_digest, blob)
-    learned = [*learning_curves.sentences(swept, rows, pairs, compared.metric_names)]
-    twins = precision_twins.warnings(precision_twins.find(params, rows, pairs, compared.metric_names))
-    weaknesses = slice_sentences.weaknesses(compared, groups)
-    page = html.index(compared, first, drawn, leaks, overview.LEAKS_SHOWN, learned, twins, weaknesses)
+    findings = html.Findings(
+        [*learning_curves.sentences(swept, rows, pairs, compared.metric_names)],
+        precision_twins.warnings(precision_twins.find(params, rows, pairs, compared.metric_names)),
+        slice_sentences.weaknesses(compared, groups),
+        training_sections.sections(
+            seen_labels.read(paths.SEEN_LABELS),
+            seen_values.read(paths.SEEN_VALUES),
+            transfer.read(paths.TRANSFER),
+            params,
+        ),
+    )
+    page = html.index(compared, first, drawn, leaks, overview.LEAKS_SHOWN, findings)
     page, page_id = html.with_id(page, data)
     files.write_text(paths.REPORT, page)
     files.write_text(paths.REPORT_MADE, made.script(page_id, Path(), datetime.now(UTC)))

@@ -28,7 +28,7 @@ from PIL import Image as Pillow
 
 from lineup import paths
 from lineup.errors import UserError
-from lineup.evaluation import comparison, judgements, money, row_metrics, slices, speeds, tables
+from lineup.evaluation import comparison, judgements, money, row_metrics, slices, speeds, tables, transfer
 from lineup.evaluation.comparison import Pair
 from lineup.evaluation.judgements import Judgement
 from lineup.evaluation.relevance import Relevance
@@ -52,7 +52,7 @@ from lineup.report import (
 from lineup.report import collection as report_collection
 from lineup.report.query_figures import QueryFigures
 from lineup.settings.prices import Prices
-from lineup.storage import files, parquet, rankings, schemas
+from lineup.storage import csv_files, files, parquet, rankings, schemas
 from stages import report
 from tests.support import collection, measured, project, reported
 from tests.support.collection import Image, clustered
@@ -206,6 +206,28 @@ def test_groups_hold_the_queries_whose_mean_slices_csv_has(folder: Path) -> None
     paths.ATTRIBUTES.unlink()
     collection.write_attributes(images["sharp"], tone=dict.fromkeys(names, "dark"))
     with pytest.raises(UserError, match=r"slices\.csv: is of other queries than .*; run `dvc repro`"):
+        report.main([])
+
+
+def test_what_training_gained_and_lost_is_on_the_page(folder: Path) -> None:
+    reported.run(two_rows())
+    assert 'id="training"' not in paths.REPORT.read_text(encoding="utf-8"), "no row was trained"
+    there, at_home = (
+        slices.Difference(-0.05, -0.08, -0.02, 0.001),
+        slices.Difference(0.2, 0.1, 0.3, 0.001),
+    )
+    figures = (40, 20, 0.3, 0.2, 0.4, there, at_home, 0)
+    line = transfer.Transferred("sharp", "blurred", "outside", "data/<b>outside</b>", *figures)
+    csv_files.write_csv(paths.TRANSFER, *transfer.table([line]))
+    report.main([])
+    page = paths.REPORT.read_text(encoding="utf-8")
+    section = page[page.index('<section id="training"') :].partition("</section>")[0]
+    assert "What was forgotten" in section and "<b>" not in section
+    assert "data/&lt;b&gt;outside&lt;/b&gt;" in section
+    for shown in ("-0.050 (-0.080 to -0.020, p = 0.001)", "+0.200 (+0.100 to +0.300, p = 0.001)"):
+        assert shown in section
+    paths.SEEN_LABELS.write_text("model\nsharp\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"seen_labels\.csv: isn't what .* run `dvc repro -f -s compare`"):
         report.main([])
 
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 
 from lineup.evaluation import cost_sentences, match_view, rich_text, sentences, tables
 from lineup.evaluation.comparison import Comparison, Standing
-from lineup.evaluation.rich_text import Code, Data, Span, Strong, Text
+from lineup.evaluation.rich_text import Code, Data, Span, Strong
 from lineup.evaluation.sentences import Listing
-from lineup.evaluation.tables import Cell, Estimate, RowName, Table
+from lineup.evaluation.tables import Cell, Estimate, RowName, Section, Table
 
 _HOW_TO_JUDGE = (
     "`lineup judge` asks you which answers are right, and `dvc repro` then measures quality by that."
@@ -45,10 +45,10 @@ def page(compared: Comparison, weaknesses: Iterable[Listing] = (), on_training: 
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def section(title: str, content: Table | None, said: Iterable[Text]) -> str:
+def section(content: Section) -> str:
     """A table and the sentences below it; empty if there is neither."""
-    parts = [*([table(content)] if content else []), *map(text, said)]
-    return "\n\n".join([f"## {title}", *parts]) if parts else ""
+    parts = [*([table(content.table)] if content.table else []), *map(text, content.sentences)]
+    return "\n\n".join([f"## {content.title}", *parts]) if parts else ""
 
 
 def _match(compared: Comparison) -> str:

@@ -7,19 +7,22 @@ Source of the problem: arXiv 2508.12137.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple, TypeVar, cast
 
 import numpy as np
 
+from lineup.errors import UserError
 from lineup.evaluation import query_tables, significance
-from lineup.evaluation.dvc_views import CsvTable
 from lineup.evaluation.query_tables import Queries
 from lineup.evaluation.row_metrics import RowMetrics
 from lineup.evaluation.significance import FloatArray, IntArray
 from lineup.evaluation.slice_groups import FEWEST_QUERIES
 from lineup.evaluation.slices import FEWEST_FLIPS, FEWEST_LABELS, FLIPS_PER_SLICE, Difference
+from lineup.storage import csv_files
 
+Line = TypeVar("Line")
 Group = Literal["seen", "unseen"]
 GROUPS: tuple[Group, ...] = ("seen", "unseen")
 
@@ -136,9 +139,9 @@ HEADER = (
 )
 
 
-def table(computed: Iterable[OfLabels]) -> CsvTable:
+def write(path: Path, computed: Iterable[OfLabels]) -> None:
     """metrics/seen_labels.csv; what can't be told is empty."""
-    return CsvTable(HEADER, [cells(each) for each in computed])
+    csv_files.write_csv(path, HEADER, map(cells, computed))
 
 
 def cells(each: OfLabels) -> list[object]:
@@ -146,3 +149,41 @@ def cells(each: OfLabels) -> list[object]:
     numbers = (each.mean, each.low, each.high, *(each.to_start or (None,) * len(Difference._fields)))
     shown = ("" if value is None else f"{value:.6f}" for value in numbers)
     return [each.model, each.start or "", *each[2:6], *shown]
+
+
+def read(path: Path) -> list[OfLabels]:
+    """The lines of metrics/seen_labels.csv. Raises UserError if it does not exist or is damaged."""
+    return read_lines(path, of_line, "compare")
+
+
+def read_lines(path: Path, record: Callable[[Mapping[str, str]], Line], stage: str) -> list[Line]:
+    """A table's lines as records. Raises UserError if it is damaged, with the stage that writes it."""
+    lines = csv_files.read_csv(path)
+    try:
+        return [record(line) for line in lines]
+    except (KeyError, ValueError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise UserError(
+            f"{path}: isn't what this version writes ({reason}); run `dvc repro -f -s {stage}`"
+        ) from None
+
+
+def of_line(line: Mapping[str, str]) -> OfLabels:
+    """What `cells` wrote."""
+
+    def number(name: str) -> float | None:
+        return float(line[name]) if line[name] else None
+
+    ends = (number(f"to_start{end}") for end in ("_low", "_high", "_p_holm"))
+    return OfLabels(
+        model=line["model"],
+        start=line["start"] or None,
+        group=cast(Group, line["group"]),
+        queries=int(line["queries"]),
+        labels=int(line["labels"]),
+        metric=line["metric"],
+        mean=float(line["mean"]),
+        low=number("low"),
+        high=number("high"),
+        to_start=Difference(float(line["to_start"]), *ends) if line["to_start"] else None,
+    )

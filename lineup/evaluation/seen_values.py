@@ -9,19 +9,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lineup.errors import UserError
 from lineup.evaluation import seen_labels
 from lineup.evaluation.dvc_views import CsvTable
-from lineup.evaluation.seen_labels import GROUPS, Group, OfLabels
+from lineup.evaluation.seen_labels import GROUPS, OfLabels
 from lineup.evaluation.significance import FloatArray, IntArray
-from lineup.evaluation.slices import Difference
 from lineup.storage import csv_files, schemas
 
 BoolArray = npt.NDArray[np.bool_]
@@ -115,30 +113,6 @@ def write(path: Path, computed: Iterable[OfValues]) -> None:
 
 def read(path: Path) -> list[OfValues]:
     """The lines of metrics/seen_values.csv. Raises UserError if it does not exist or is damaged."""
-    lines = csv_files.read_csv(path)
-    try:
-        return [OfValues(line["attribute"], _figures(line)) for line in lines]
-    except (KeyError, ValueError) as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise UserError(
-            f"{path}: isn't what this version writes ({reason}); run `dvc repro -f -s slices`"
-        ) from None
-
-
-def _figures(line: Mapping[str, str]) -> OfLabels:
-    def number(name: str) -> float | None:
-        return float(line[name]) if line[name] else None
-
-    ends = (number(f"to_start{end}") for end in ("_low", "_high", "_p_holm"))
-    return OfLabels(
-        model=line["model"],
-        start=line["start"] or None,
-        group=cast(Group, line["group"]),
-        queries=int(line["queries"]),
-        labels=int(line["labels"]),
-        metric=line["metric"],
-        mean=float(line["mean"]),
-        low=number("low"),
-        high=number("high"),
-        to_start=Difference(float(line["to_start"]), *ends) if line["to_start"] else None,
+    return seen_labels.read_lines(
+        path, lambda line: OfValues(line["attribute"], seen_labels.of_line(line)), "slices"
     )

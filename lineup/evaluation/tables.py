@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from lineup.evaluation import comparison
 from lineup.evaluation.comparison import ComparedRow, Comparison, Standing
-from lineup.evaluation.rich_text import Data
+from lineup.evaluation.rich_text import Data, Text
 from lineup.evaluation.row_metrics import Average, Range, RowCosts
 from lineup.evaluation.running_costs import Dollars, RunningCosts
 from lineup.layouts import edit_kinds
@@ -49,6 +49,14 @@ class Table(NamedTuple):
 
     header: list[str]
     lines: list[list[Cell]]
+
+
+class Section(NamedTuple):
+    """A part of the comparison; table: None where the sentences say all."""
+
+    title: str
+    table: Table | None
+    sentences: list[Text]
 
 
 def quality(compared: Comparison) -> Table:

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from lineup import paths
 from lineup.errors import UserError
-from lineup.evaluation import query_tables, significance, transfer_metrics
+from lineup.evaluation import query_tables, seen_labels, significance, transfer_metrics
 from lineup.evaluation.comparison import Pair
 from lineup.evaluation.dvc_views import CsvTable
 from lineup.evaluation.metrics import MAIN_METRIC
@@ -23,7 +23,6 @@ from lineup.evaluation.slice_groups import FEWEST_QUERIES
 from lineup.evaluation.slices import FEWEST_FLIPS, FEWEST_LABELS, FLIPS_PER_SLICE, Difference
 from lineup.evaluation.transfer_metrics import Measured
 from lineup.settings.params import Transfer
-from lineup.storage import csv_files
 
 
 class Transferred(NamedTuple):
@@ -189,14 +188,7 @@ def table(computed: Iterable[Transferred]) -> CsvTable:
 
 def read(path: Path) -> list[Transferred]:
     """The lines of metrics/transfer.csv. Raises UserError if it does not exist or is damaged."""
-    lines = csv_files.read_csv(path)
-    try:
-        return [_transferred(line) for line in lines]
-    except (KeyError, ValueError) as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise UserError(
-            f"{path}: isn't what this version writes ({reason}); run `dvc repro -f -s compare`"
-        ) from None
+    return seen_labels.read_lines(path, _transferred, "compare")
 
 
 def _transferred(line: Mapping[str, str]) -> Transferred:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jinja2
 from markupsafe import Markup, escape
@@ -50,15 +50,27 @@ ASSETS = (
 NO_ID = "0" * 16
 
 
+class Findings(NamedTuple):
+    """What the page says besides the verdict and the figures.
+
+    learning_curves: what the last doubling of a row's labelled photos brought; precisions: what lower
+    precisions cost; weaknesses: in which groups of queries the best row is weak, empty where no group says
+    anything; on_training: what trained rows gained, and what was forgotten.
+    """
+
+    learning_curves: Sequence[Text] = ()
+    precisions: Sequence[Text] = ()
+    weaknesses: Sequence[Listing] = ()
+    on_training: Sequence[tables.Section] = ()
+
+
 def index(
     compared: Comparison,
     first: FirstScreen,
     charts: Mapping[str, Any],
     leaks: Sequence[Mapping[str, str]],
     leaks_shown: int,
-    learning_curves: Sequence[Text] = (),
-    precisions: Sequence[Text] = (),
-    weaknesses: Sequence[Listing] = (),
+    findings: Findings,
 ) -> str:
     """The front page.
 
@@ -67,9 +79,7 @@ def index(
         first: what the page says first.
         charts: what `charts.chart_data` returned.
         leaks: rows of leaks.csv, of which the first `leaks_shown` are shown.
-        learning_curves: what the last doubling of a row's labelled photos brought.
-        precisions: what lower precisions cost.
-        weaknesses: in which groups of queries the best row is weak; empty where no group says anything.
+        findings: what else the page says.
     """
     measured_on = sentences.measured_on(compared)
     return (
@@ -93,9 +103,7 @@ def index(
                 *((line,) for line in sentences.legend(compared)),
             ],
             match_sentences=match_view.sentences(compared) if match_view.is_shown(compared) else [],
-            learning_curves=learning_curves,
-            precisions=precisions,
-            weaknesses=weaknesses,
+            **findings._asdict(),
             charts=charts,
             charts_script=Markup(js_data.literal(charts)),
             leaks=leaks[:leaks_shown],

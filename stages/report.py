@@ -40,7 +40,6 @@ from lineup.evaluation import (
 from lineup.evaluation.judged_relevance import JudgedRelevance, with_people
 from lineup.evaluation.relevance import COLUMNS, gallery_positions, read_relevance
 from lineup.photos import decoding, thumbnails
-from lineup.refinements import refinement
 from lineup.report import (
     charts,
     collection,
@@ -112,7 +111,7 @@ def report(params: Params) -> None:
     leaks = csv_files.read_csv(paths.LEAKS)
     cutoffs = params.score.cutoffs
     compared = comparison.compare(rows, comparison.shown_metrics(rows, cutoffs), pairs, running)
-    models = {row: refinement.model_of(row, params) for row in rows}
+    models = {row: params.model_of(row) for row in rows}
     data = js_data.assignment("LINEUP", "collection", images.to_json())
     data += js_data.assignment("LINEUP", "queries", overview.query_data(figures, compared, images, models))
     data += js_data.assignment("LINEUP", "pairs", first_screen.pairs_json(pairs))

@@ -136,7 +136,7 @@ def _train(row: str, objective: Trained, params: Params) -> None:
         _train_adapter(row, objective, settings, manifest, params)
         return
     from lineup.encoders import encoder_folder
-    from lineup.training import checkpoint, loop
+    from lineup.training import allocation, checkpoint, loop
     from lineup.training.cache_key import cache_key
     from lineup.training.deadline import Deadline
     from lineup.training.weights import blend, last_result, lora, weights_key
@@ -159,6 +159,7 @@ def _train(row: str, objective: Trained, params: Params) -> None:
     deadline = Deadline(60 * settings.max_minutes)
     if low_rank:
         settings = settings.model_copy(update={"batch_norm": "frozen"})
+    allocation.keep_freed_memory()
     result = loop.train(objective, settings, encoder, manifest, folders, params.seed, deadline)
     if low_rank:
         low_rank.merge()

@@ -211,7 +211,7 @@ def test_groups_hold_the_queries_whose_mean_slices_csv_has(folder: Path) -> None
 
 def test_what_training_gained_and_lost_is_on_the_page(folder: Path) -> None:
     reported.run(two_rows())
-    assert 'id="training"' not in paths.REPORT.read_text(encoding="utf-8"), "no row was trained"
+    assert 'id="trained"' not in paths.REPORT.read_text(encoding="utf-8"), "no row was trained"
     there, at_home = (
         slices.Difference(-0.05, -0.08, -0.02, 0.001),
         slices.Difference(0.2, 0.1, 0.3, 0.001),
@@ -221,7 +221,7 @@ def test_what_training_gained_and_lost_is_on_the_page(folder: Path) -> None:
     csv_files.write_csv(paths.TRANSFER, *transfer.table([line]))
     report.main([])
     page = paths.REPORT.read_text(encoding="utf-8")
-    section = page[page.index('<section id="training"') :].partition("</section>")[0]
+    section = page[page.index('<section id="trained"') :].partition("</section>")[0]
     assert "What was forgotten" in section and "<b>" not in section
     assert "data/&lt;b&gt;outside&lt;/b&gt;" in section
     for shown in ("-0.050 (-0.080 to -0.020, p = 0.001)", "+0.200 (+0.100 to +0.300, p = 0.001)"):

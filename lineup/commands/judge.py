@@ -69,7 +69,7 @@ def rows_that_question_labels(params: Params, ranked: Sequence[str]) -> list[str
         compared = comparison.compare(rows, comparison.shown_metrics(rows, params.score.cutoffs), pairs)
     except (UserError, KeyError):  # a row was scored, but not compared yet
         return [*ranked]
-    chosen = questioning_rows(compared)
+    chosen = questioning_rows(compared, {row: params.model_of(row) for row in rows})
     return [row for row in ranked if row in chosen] or [*ranked]
 
 

@@ -130,7 +130,7 @@ def _metric(row: str, params: Params) -> Metric:
 
 def _refuse_random(row: str, params: Params) -> None:
     """UserError if the vectors are those of a network that was never trained."""
-    model = refinements.model_of(row, params)
+    model = params.model_of(row)
     if files.read_json(paths.costs("embed", model)).get("random"):
         raise random_weights.refusal(row, model)
 

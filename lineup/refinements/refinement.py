@@ -178,16 +178,9 @@ def create(settings: RefinementSettings) -> Refinement[Any]:
     return importlib.import_module(f"lineup.refinements.{settings.method}").Method(settings)
 
 
-def model_of(row: str, params: Params) -> str:
-    """The row of models that a row's vectors come from."""
-    while row in params.refinements:
-        row = params.refinements[row].second
-    return row
-
-
 def metric_of(row: str, params: Params) -> Metric:
     """How a row's vectors are compared: as those of the model that they come from."""
-    return params.models[model_of(row, params)].search.metric
+    return params.models[params.model_of(row)].search.metric
 
 
 def save_learned(

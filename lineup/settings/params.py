@@ -352,6 +352,12 @@ class Params(Strict):
         refinement.check(self.models, self.refinements)
         return self
 
+    def model_of(self, row: str) -> str:
+        """The row of models that a row's vectors come from."""
+        while row in self.refinements:
+            row = self.refinements[row].second
+        return row
+
     def embed_of(self, row: str) -> Embed:
         """The section `embed` with the precision of a row of models."""
         precision = self.models[row].precision or self.embed.precision

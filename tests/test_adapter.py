@@ -200,6 +200,11 @@ def test_the_start_is_the_one_that_held_out_labels_prefer() -> None:
             "arguments.scale is -1: input should be greater than 0",
         ),
         ({"freeze": 1}, "freeze is for a training on photos, and an adapter learns from vectors; remove it"),
+        (
+            {"lora": {"rank": 4}},
+            "lora is for a training on photos, and an adapter learns from vectors; remove",
+        ),
+        ({"blend": 0.5}, "blend is for a training on photos, and an adapter learns from vectors; remove it"),
         ({"loss": "triplet", "images_per_label": 1}, "images_per_label is 1, but adapter of models.row"),
     ],
 )

@@ -321,7 +321,10 @@ class MetricLoss(_TrainedObjective):
 _ADAPTER_LOSSES = {"arcface": ArcFace, "softmax": Softmax, "contrastive": Contrastive, "triplet": Triplet}
 # Settings of a training on photos, which mean nothing for one on vectors.
 _OF_PHOTOS = frozenset(
-    {"augmentation", "batch_norm", "batch_size", "ema", "freeze", "image_size", "memory_mb", "precision"}
+    {
+        *("augmentation", "batch_norm", "batch_size", "blend", "ema", "freeze", "image_size"),
+        *("lora", "memory_mb", "precision"),
+    }
 )
 
 

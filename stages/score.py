@@ -11,8 +11,7 @@ from lineup import cli, paths
 from lineup.evaluation import judgements, latency, row_costs, row_metrics, scoring
 from lineup.evaluation.judged_relevance import JudgedRelevance, with_people
 from lineup.evaluation.metrics import MAIN_METRIC
-from lineup.evaluation.relevance import COLUMNS, gallery_positions, read_relevance
-from lineup.evaluation.relevance import judgements as qrels_lines
+from lineup.evaluation.relevance import COLUMNS, gallery_positions, qrels_lines, read_relevance
 from lineup.evaluation.row_metrics import Judgements, precision_name
 from lineup.storage import csv_files, parquet, rankings
 

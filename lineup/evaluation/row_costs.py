@@ -43,8 +43,9 @@ def model_costs(row: str) -> RowCosts:
     """
     embed, index, retrieve, train = (_read(stage, row) for stage in ("embed", "index", "retrieve", "train"))
     _check_same_vectors(row, embed, index, retrieve)
+    embed_costs: StageCosts = {name: embed.get(name) for name in _FROM_EMBED}
     return RowCosts(
-        **{name: embed.get(name) for name in _FROM_EMBED},
+        **embed_costs,
         random=bool(embed.get("random", False)),
         dim=index["dim"],
         index_mb=index["index_mb"],

@@ -82,8 +82,8 @@ def main(argv: list[str] | None = None) -> None:
     ]
     files.write_text(paths.COMPARISON, markdown.page(compared, weaknesses, map(markdown.section, sections)))
     log.info("%d rows, see %s", len(rows), paths.COMPARISON)
-    if unlisted := row_metrics.unlisted(rows):
-        log.info("%s", unlisted)
+    if note := row_metrics.note_on_removed_rows(rows):
+        log.info("%s", note)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """refine@row: a ranking made of what other rows computed; it embeds nothing.
 
-Besides the ranking it writes the row's folder of embeddings and what the method learned. Both folders exist
-for every refinement, and say so where the method makes no vectors, or learns nothing.
+Besides the ranking it writes the row's embeddings and what the method learned. Both folders exist for every
+refinement, as DVC expects them; where the method makes no vectors or learns nothing, a file in them says so.
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ from lineup import cli, machine, paths
 from lineup.errors import UserError
 from lineup.evaluation import relevance
 from lineup.evaluation.relevance import Relevance
+from lineup.refinements import costs
 from lineup.refinements import refinement as refinements
+from lineup.refinements.costs import IndexCosts, QueryCosts
 from lineup.refinements.hits import Hits
-from lineup.refinements.refinement import LearnedSpace, Refinement, RefinementInput, VectorSpace, mean_ms
-from lineup.search import approximate, exact, gallery
+from lineup.refinements.refinement import LearnedSpace, Refinement, RefinementInput, VectorSpace
+from lineup.search import exact, gallery
 from lineup.search.exact import Metric, Vectors
 from lineup.search.gallery import Gallery
 from lineup.settings.params import Params
@@ -35,13 +37,16 @@ log = logging.getLogger(__name__)
 
 
 def check_depth(row: str, settings: RefinementSettings, depth: int, images: int) -> None:
-    """Checks that rankings are as deep as the method reads them.
+    """Checks that the rankings of `from` are as deep as the method reads them.
 
+    Args:
+        depth: that of all rankings.
+        images: how many the gallery has.
     Raises:
         UserError: they are not, although the gallery has more images.
     """
     for name, ranks in settings.ranks_read().items():
-        if ranks > depth < images:
+        if depth < min(ranks, images):
             raise UserError(
                 f"{paths.PARAMS}: refinements.{row}.{name} is {ranks}, but rankings are {depth} deep; "
                 f"set retrieve.depth to {ranks} or more"
@@ -57,24 +62,30 @@ def open_source(settings: RefinementSettings, params: Params) -> Gallery | None:
 
 
 def learn(row: str, method: Refinement[Any], source: Gallery | None, depth: int) -> LearnedSpace | None:
-    """Learns what the method has to learn, and writes it, the row's index and the row's embeddings."""
-    folder, searched = paths.embeddings(method.settings.second), source
-    learned = None
+    """Learns what the method has to learn, and writes it, the row's index and the row's embeddings.
+
+    Args:
+        source: what `open_source` returned.
+        depth: retrieve.depth.
+    """
+    folder, indexed, learned = paths.embeddings(method.settings.second), source, None
     if source is not None:
         learned = method.learn(source, depth, f"{paths.PARAMS}: refinements.{row}")
     if source is not None and learned is not None and method.settings.makes_vectors:
         write_vectors(row, folder, source, learned)
-        searched = gallery.open_gallery(paths.embeddings(row), source.metric)
+        indexed = gallery.open_gallery(paths.embeddings(row), source.metric)
     else:
         files.write_nothing(paths.embeddings(row))
-    refinements.save_learned(paths.refinement(row), learned, row, folder, searched)
+    refinements.save_learned(paths.refinement(row), learned, row, folder, indexed)
     return learned
 
 
 def write_vectors(row: str, folder: Path, source: Gallery, learned: LearnedSpace) -> None:
-    """Writes all vectors of a folder of embeddings, in the learned space, as the row's embeddings.
+    """Writes the row's embeddings: all vectors of another row, in the learned space.
 
-    source: the gallery's side of the folder.
+    Args:
+        folder: the embeddings of the other row, which `with` names.
+        source: its gallery.
     """
     dim = learned.transform(np.empty((0, source.dim), np.float32)).shape[1]
 
@@ -105,23 +116,23 @@ def read_input(
     """The rankings that the row is made of, and the space in which its method compares vectors."""
     settings, space = method.settings, None
     if source is not None:
-        vectors = row if settings.makes_vectors else settings.second
-        space = read_space(vectors, source.metric, row if learned else None, images)
+        compared = row if settings.makes_vectors else settings.second
+        space = read_space(compared, source.metric, row if learned else None, images)
     first, second = read_hits(settings.first, images), read_hits(settings.second, images)
     return RefinementInput(first, second, space, images.excluded(), depth, learned)
 
 
-def read_space(vectors: str, metric: Metric, owner: str | None, images: Relevance) -> VectorSpace:
+def read_space(row: str, metric: Metric, index_of: str | None, images: Relevance) -> VectorSpace:
     """The vectors of a row, in an index.
 
-    owner: the refinement whose stored index is searched; None for an exact index that is built here.
+    index_of: the refinement whose stored index is searched; None for an exact index that is built here.
     """
-    folder = paths.embeddings(vectors)
+    folder = paths.embeddings(row)
     queries = read_queries(folder, metric, images)
-    if owner is None:
+    if index_of is None:
         index = gallery.open_gallery(folder, metric).flat_index()
     else:
-        index = refinements.load_index(paths.refinement(owner), metric, len(images.gallery_ids))
+        index = refinements.load_index(paths.refinement(index_of), metric, len(images.gallery_ids))
     return VectorSpace(metric, images.query_ids, queries, index)
 
 
@@ -133,57 +144,46 @@ def read_queries(folder: Path, metric: Metric, images: Relevance) -> Vectors:
 
 
 def read_hits(row: str, images: Relevance) -> Hits:
+    """The ranking of a row."""
     ranking = rankings.read_ranking(paths.ranking(row))
     return Hits(relevance.gallery_positions(ranking, images, str(paths.ranking(row))), ranking.scores)
 
 
-def index_costs(row: str, learned: LearnedSpace | None, space: VectorSpace | None) -> dict[str, Any]:
-    """The part of the row's costs that its own index causes; empty if it has none."""
-    if learned is None or space is None:
-        return {}
-    index_mb = learned.index_bytes(paths.refinement(row)) / 1e6
-    described: dict[str, Any] = {"dim": space.index.d, "index_mb": round(index_mb, 3)}
-    if learned.note is not None:
-        described["note"] = learned.note
-    if learned.setup is not None:
-        described["search"] = learned.setup.as_json()
-    return described
+def write_costs(
+    row: str,
+    settings: RefinementSettings,
+    depth: int,
+    seconds: float,
+    index: IndexCosts | None,
+    query: QueryCosts,
+) -> None:
+    """Writes what the refinement cost.
 
-
-def index_recalls(
-    learned: LearnedSpace | None,
-    source: Gallery | None,
-    given: RefinementInput,
-    hits: Hits,
-    cutoffs: set[int],
-) -> dict[str, Any]:
-    """For the row's costs: how much of the exact search an approximate index finds; empty for others."""
-    if learned is None or learned.setup is None or source is None or given.space is None:
-        return {}
-    queries = given.space.queries
-    return {
-        "ann_recall": approximate.recalls(hits.positions, queries, given.excluded, source, cutoffs),
-    }
-
-
-def query_costs(
-    method: Refinement[Any],
-    source: Gallery | None,
-    learned: LearnedSpace | None,
-    given: RefinementInput,
-    images: Relevance,
-) -> dict[str, float]:
-    """Mean wall milliseconds of one query, beyond those in the rows that the refinement is made of.
-
-    transform_ms, in which its vector is brought into the row's own space, is part of query_ms. It is given
-    apart, since a row that uses these vectors without searching them pays for it, too.
+    Args:
+        depth: how many images its ranking has for each query.
+        seconds: what the ranking took, with all that was learned for it.
+        index: of the row's own index; None if it has none.
     """
-    query_ms = method.query_ms(given)
-    if learned is None or source is None or not method.settings.makes_vectors:
-        return {"query_ms": round(query_ms, 4)}
-    queries = read_queries(paths.embeddings(method.settings.second), source.metric, images)
-    transform_ms = mean_ms(lambda query: learned.transform(queries[query : query + 1]), len(queries))
-    return {"query_ms": round(transform_ms + query_ms, 4), "transform_ms": round(transform_ms, 4)}
+    fingerprint = None
+    if settings.needs_vectors:
+        fingerprint = embeddings.origin(paths.embeddings(settings.second)).fingerprint
+    files.write_json(
+        paths.costs("refine", row),
+        {
+            **(index.to_json() if index else {}),
+            **query.to_json(),
+            "row": row,
+            "method": settings.method,
+            "fingerprint": fingerprint,
+            "builds_index": settings.builds_index,
+            "searches_second": settings.searches_second,
+            "k": depth,
+            "seconds": round(seconds, 3),
+            "threads": machine.threads(),
+            "device": machine.cpu_name(),
+            "peak_memory_mb": round(machine.peak_memory_mb(), 1),
+        },
+    )
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -198,25 +198,16 @@ def main(argv: list[str] | None = None) -> None:
     source = open_source(settings, params)
     learned = learn(row, method, source, params.retrieve.depth)
     given = read_input(row, method, source, learned, images, depth)
-    costs = index_costs(row, learned, given.space)
     hits = method.rank(given)
     rankings.write_ranking(paths.ranking(row), images.ranking(*hits))
-    costs |= index_recalls(learned, source, given, hits, {*params.score.cutoffs, params.retrieve.depth})
-    costs["seconds"] = round(time.perf_counter() - start, 3)
-    fingerprint = embeddings.origin(paths.embeddings(settings.second)).fingerprint if source else None
-    costs |= {
-        **query_costs(method, source, learned, given, images),
-        "method": settings.method,
-        "row": row,
-        "fingerprint": fingerprint,
-        "builds_index": settings.builds_index,
-        "searches_second": settings.searches_second,
-        "k": depth,
-        "threads": machine.threads(),
-        "device": machine.cpu_name(),
-        "peak_memory_mb": round(machine.peak_memory_mb(), 1),
-    }
-    files.write_json(paths.costs("refine", row), costs)
+    index, queries = None, None
+    if source is not None and learned is not None:
+        cutoffs = {*params.score.cutoffs, params.retrieve.depth}
+        index = costs.of_index(learned, paths.refinement(row), given, source, hits, cutoffs)
+    seconds = time.perf_counter() - start
+    if source is not None and settings.makes_vectors:
+        queries = read_queries(paths.embeddings(settings.second), source.metric, images)
+    write_costs(row, settings, depth, seconds, index, costs.of_query(method, given, queries))
     log.info(
         "%d queries, the %d nearest of %d images each", len(images.query_ids), depth, len(images.gallery_ids)
     )

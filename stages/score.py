@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -11,16 +12,34 @@ from lineup import cli, paths
 from lineup.evaluation import judgements, latency, row_costs, row_metrics, scoring
 from lineup.evaluation.judged_relevance import JudgedRelevance, with_people
 from lineup.evaluation.metrics import MAIN_METRIC
-from lineup.evaluation.relevance import COLUMNS, gallery_positions, read_relevance
-from lineup.evaluation.relevance import judgements as qrels_lines
-from lineup.evaluation.row_metrics import Judgements, precision_name
+from lineup.evaluation.relevance import COLUMNS, gallery_positions, qrels_lines, read_relevance
+from lineup.evaluation.row_metrics import Average, Judgements, RowCosts, RowMetrics, precision_name
+from lineup.settings.params import Params
 from lineup.storage import csv_files, parquet, rankings
 
 log = logging.getLogger(__name__)
 
 
 def query_labels(manifest: pa.Table) -> list[str | None]:
+    """The label of each query; None where it is unknown."""
     return manifest.filter(pc.field("split") == "query").column("label").to_pylist()
+
+
+def read_costs(row: str, params: Params) -> RowCosts:
+    """The costs of a row, with those of what it is made of."""
+    refinement = params.refinements.get(row)
+    if refinement is None:
+        return row_costs.model_costs(row)
+    return row_costs.refinement_costs(row, refinement.first, refinement.second)
+
+
+def log_quality(summary: RowMetrics, quality: Mapping[str, Average], deepest_cutoff: int) -> None:
+    """Logs the mean of the main metric; where that is a range, of the precision at the deepest cutoff."""
+    if summary.unscored:
+        log.warning("%s: nothing can be scored", summary.unscored)
+        return
+    metric = MAIN_METRIC if summary.is_exact(MAIN_METRIC) else precision_name(deepest_cutoff)
+    log.info("%s %.3f over %d of %d queries", metric, quality[metric].mean, summary.scored, summary.queries)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -36,16 +55,10 @@ def main(argv: list[str] | None = None) -> None:
     if isinstance(relevance, JudgedRelevance):
         ranking, positions = relevance.without_junk(ranking, positions)
     scores = scoring.score(positions, relevance, params.score.cutoffs)
-    quality = scoring.averages(scores, relevance, params.score.bootstrap_samples, params.seed)
     samples, seed = params.score.bootstrap_samples, params.seed
+    quality = scoring.averages(scores, relevance, samples, seed)
     identified = scoring.identify(scores, ranking.scores, relevance, params.score.fpir, samples, seed)
-    refinement = params.refinements.get(row)
-    if refinement:
-        costs = row_costs.refinement_costs(row, refinement.first, refinement.second)
-        training = None
-    else:
-        costs = row_costs.model_costs(row)
-        training = row_costs.training_labels(row, query_labels(manifest))
+    costs = read_costs(row, params)
     judged = qrels_lines(qrels)
     summary = scoring.summarise(
         row,
@@ -60,19 +73,13 @@ def main(argv: list[str] | None = None) -> None:
         edits=scoring.edited_copies(scores, manifest),
         people=scoring.people_judged(people, relevance, scores),
         partial=scoring.partial(scores, relevance, samples, seed),
-        training=training,
+        training=row_costs.training_labels(row, query_labels(manifest)) if row in params.models else None,
     )
     row_metrics.write(summary)
     latency.publish(row)
     lines = scoring.query_lines(scores, ranking, positions, relevance, manifest)
     csv_files.write_csv(paths.row_queries(row), scoring.query_columns(scores), lines)
-    if summary.unscored:
-        log.warning("%s: nothing can be scored", summary.unscored)
-    else:
-        deepest = precision_name(max(params.score.cutoffs))
-        metric = MAIN_METRIC if summary.is_exact(MAIN_METRIC) else deepest
-        mean = quality[metric].mean
-        log.info("%s %.3f over %d of %d queries", metric, mean, summary.scored, summary.queries)
+    log_quality(summary, quality, max(params.score.cutoffs))
 
 
 if __name__ == "__main__":

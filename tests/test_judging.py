@@ -6,6 +6,7 @@ import json
 import signal
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -135,7 +136,7 @@ def test_all_first_answers_are_asked_and_those_that_rows_share_come_last(empty_f
     session = opened()
     assert asked(session) == ids(q1="ab", q2="abc", q3="abcd")
     assert [*asked(session)][-1] == image_id("q1")
-    assert session.progress()._asdict() == {
+    assert asdict(session.progress()) == {
         "judged": 0,
         "queries": 2,
         "same_judged": 0,

@@ -224,6 +224,6 @@ def test_the_page_offers_only_what_is_of_the_gallery_as_it_is(project: list[Imag
         serve.choose(settings, "b")
     shutil.rmtree(paths.embeddings("a"))
     with pytest.raises(
-        UserError, match=r"no row of models is computed here; .*\(of a, data/embeddings/a: does not exist"
+        UserError, match=r"no row is computed here; .*\(of a, data/embeddings/a: does not exist"
     ):
         serve.choose(settings, None)

@@ -587,7 +587,7 @@ def test_without_a_model_the_first_computed_row_is_shown(
     settings = params.load()
     assert serve.choose(settings, None) == "mobilenet_v2"
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="no row of models is computed here; run `dvc repro`"):
+    with pytest.raises(UserError, match="no row is computed here; run `dvc repro`"):
         serve.choose(settings, None)
 
 

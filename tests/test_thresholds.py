@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,6 +13,7 @@ from lineup.errors import UserError
 from lineup.evaluation import thresholds
 from lineup.evaluation.thresholds import Threshold
 from lineup.serving import api, gallery_photos, row_search
+from lineup.serving.api import SearchResponse
 from lineup.settings import params
 from lineup.storage import files, rankings
 from tests.support import collection
@@ -107,7 +107,7 @@ def test_a_submission_leaves_out_what_is_below_the_threshold(images: list[Image]
     assert {0, 3} <= lengths
 
 
-def searched(photo: str, threshold: Threshold | None) -> dict[str, Any]:
+def searched(photo: str, threshold: Threshold | None) -> SearchResponse:
     row = row_search.open_row("a", params.load(), gallery_photos.read("pixels"))
     return api.search(row, api.gallery_query(photo), 5, threshold)
 
@@ -117,12 +117,12 @@ def test_the_page_shows_no_match_below_the_threshold_but_says_how_near_the_best_
 ) -> None:
     photo = next(image.id for image in images if image.split == "gallery")
     plain = searched(photo, None)
-    assert plain["threshold"] is None and plain["best_score"] == plain["results"][0]["score"]
-    middle = plain["results"][2]["score"]
+    assert plain.threshold is None and plain.best_score == plain.results[0].score
+    middle = plain.results[2].score
     some = searched(photo, Threshold(score=middle))
-    assert some["results"] == plain["results"][:3] and some["threshold"] == middle
+    assert some.results == plain.results[:3] and some.threshold == middle
     none = searched(photo, Threshold(score=1.5))
-    assert none["results"] == [] and none["best_score"] == plain["best_score"]
+    assert none.results == [] and none.best_score == plain.best_score
 
 
 def test_a_threshold_chosen_on_photos_is_refused_for_texts(images: list[Image]) -> None:

@@ -130,8 +130,8 @@ def test_the_comments_hold_the_rows_that_are_left_out(file: Path) -> None:
 
 
 def test_photos_trains_on_half_of_a_small_pile() -> None:
-    placed = use.use_preset(use.PHOTOS, TWENTY_LABELS)
-    assert not placed.left_out and placed.backup is None
+    replacement = use.use_preset(use.PHOTOS, TWENTY_LABELS)
+    assert not replacement.left_out and replacement.backup is None
     assert paths.PARAMS.read_bytes() == Path("presets/photos.yaml").read_bytes()
 
 
@@ -151,23 +151,23 @@ def test_settings_of_your_own_are_copied_once_and_presets_never(folder: Path) ->
 @pytest.mark.parametrize("counts", [None, NO_PHOTOS], ids=["whole", "without training"])
 def test_an_edit_is_noticed(file: Path, counts: Counter[str | None] | None) -> None:
     use.use_preset(file.stem, counts)
-    assert use.unedited() == file.stem
+    assert use.unedited_preset() == file.stem
     paths.PARAMS.write_text(
         paths.PARAMS.read_text(encoding="utf-8").replace("seed: 0", "seed: 1"), encoding="utf-8"
     )
-    assert use.unedited() is None
+    assert use.unedited_preset() is None
 
 
 @pytest.mark.parametrize("text", ["", "models", "models: [", "\x00"])
 def test_broken_settings_are_somebodys_own(text: str) -> None:
     paths.PARAMS.write_text(text, encoding="utf-8")
-    assert use.unedited() is None
+    assert use.unedited_preset() is None
     assert use.use_preset("photos").backup == Path("params.yaml.before")
 
 
 def test_a_broken_preset_of_ones_own_stops_no_other() -> None:
     Path("presets/a.yaml").write_text("models: 1", encoding="utf-8")
-    assert use.unedited() == use.DEMO
+    assert use.unedited_preset() == use.DEMO
     assert use.use_preset("photos").backup is None
 
 

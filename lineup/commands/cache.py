@@ -1,4 +1,4 @@
-"""`lineup cache`: lists the local cache, and removes what has not been used for long.
+"""`lineup cache`: lists the local cache, and removes what has not been used for a long time.
 
 Results never depend on this cache. What is removed is computed again when a run needs it.
 """
@@ -93,7 +93,7 @@ def command(pruning: bool, older_than: float | None, max_gb: float | None, yes: 
             raise click.UsageError(f"{option} is for --prune alone")
     if pruning:
         for kind in cache_usage.KINDS:
-            files.remove_abandoned(paths.CACHE / kind)  # What a killed prune left half-removed.
+            files.remove_abandoned(paths.CACHE / kind)  # Finishes a removal that was killed.
     entries = cache_usage.entries(paths.CACHE)
     if pruning:
         prune(entries, MAX_AGE_DAYS if older_than is None else older_than, max_gb, yes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -53,16 +54,18 @@ def _read_file(path: Path) -> bytes | None:
 
 
 def _warnings(revision: Revision, old: Snapshot, new: Snapshot) -> Iterator[str]:
-    """What keeps the two comparisons from being of the same data, and what is not committed."""
+    """Sentences on how the data of the two comparisons differ, and on changes that are not committed."""
     changes = against.query_changes(old, new)
     counts = {"added": changes.added, "removed": changes.removed, "under another label": changes.relabelled}
     differing = [
-        f"{count:,} {'query' if count == 1 else 'queries'} {what}" for what, count in counts.items() if count
+        f"{count:,} {'query' if count == 1 else 'queries'} {change}"
+        for change, count in counts.items()
+        if count
     ]
     differing += [
-        f"{what} {_fact(old.setup[what])} → {_fact(value)}"
-        for what, value in new.setup.items()
-        if None not in (value, old.setup[what]) and value != old.setup[what]
+        f"{name} {_shown(old.setup[name])} → {_shown(value)}"
+        for name, value in new.setup.items()
+        if None not in (value, old.setup[name]) and value != old.setup[name]
     ]
     if differing:
         yield f"**The data differ**: {', '.join(differing)}."
@@ -75,7 +78,7 @@ def _warnings(revision: Revision, old: Snapshot, new: Snapshot) -> Iterator[str]
         yield "metrics/ has changes that are not committed; they are compared."
 
 
-def _fact(value: str | int | None) -> str:
+def _shown(value: str | int | None) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
@@ -105,7 +108,7 @@ def _change(difference: Difference | None) -> Sequence[str]:
     mean, low, high, p = difference
     if mean == low == high == 0:
         return "none", NO_FIGURE
-    interval = f" ({low:+.3f} to {high:+.3f})" if low == low else ""
+    interval = f" ({low:+.3f} to {high:+.3f})" if not math.isnan(low) else ""
     word = "yes" if p < SIGNIFICANCE_LEVEL else "can't tell"
     return f"{mean:+.3f}{interval}", f"{word}, {tables.p_value(p)}"
 
@@ -124,7 +127,7 @@ def _legend(old: Snapshot, new: Snapshot, differences: dict[str, Difference]) ->
 
 
 def not_tested(old: Snapshot, new: Snapshot) -> str:
-    """Which rows of both have no difference because their metric is a range; empty if there are none."""
+    """A sentence on the rows of both that are not tested, as their metric is a range; empty without any."""
     rows = _inexact(old, new)
     if not rows:
         return ""
@@ -141,15 +144,18 @@ def _inexact(old: Snapshot, new: Snapshot) -> list[str]:
 
 
 def _other_figures(old: Snapshot, new: Snapshot) -> str:
-    """The other figures that changed in any row of both, as "before → now"; empty if none did."""
+    """The other figures that changed in a row of both comparisons, as "before → now"; empty if none did."""
     rows = [row for row in _ordered(new) if row in old.figures]
     names = dict.fromkeys(name for row in rows for name in new.figures[row] if name != new.metric)
-    moved = {row: {name: _moved(old.figures[row], new.figures[row], name) for name in names} for row in rows}
-    changed = [name for name in names if any(moved[row][name] for row in rows)]
-    lines: list[list[Cell]] = [
-        [RowName(row, random=False), *(moved[row][name] or "same" for name in changed)]
+    changes = {
+        row: {name: _before_and_now(old.figures[row], new.figures[row], name) for name in names}
         for row in rows
-        if any(moved[row].values())
+    }
+    changed = [name for name in names if any(changes[row][name] for row in rows)]
+    lines: list[list[Cell]] = [
+        [RowName(row, random=False), *(changes[row][name] or "same" for name in changed)]
+        for row in rows
+        if any(changes[row].values())
     ]
     if not lines:
         return ""
@@ -160,8 +166,8 @@ def _other_figures(old: Snapshot, new: Snapshot) -> str:
     )
 
 
-def _moved(before: Mapping[str, float], after: Mapping[str, float], name: str) -> str:
-    """Empty where the figure is equal, or only one of the two has it."""
+def _before_and_now(before: Mapping[str, float], after: Mapping[str, float], name: str) -> str:
+    """A row's figure as "before → now"; empty if it did not change, or only one of the two has it."""
     if name not in before or name not in after or before[name] == after[name]:
         return ""
     least, most = sorted((before[name], after[name]))

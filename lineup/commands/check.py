@@ -45,7 +45,7 @@ def command(file: Path, measure: bool) -> None:
     for line in describe_transfer(settings):
         click.echo(line)
     if _is_absent(paths.RAW):
-        click.echo(_what_comes_first())
+        click.echo(_how_to_lay_out())
         return
     with photo_register.temporary() as register:
         counts = raw_counts.read(register, paths.RAW)
@@ -64,7 +64,7 @@ def command(file: Path, measure: bool) -> None:
 
 
 def describe_precisions(settings: Params) -> Iterator[str]:
-    """A line on each lower precision that this processor computes slowly.
+    """A line on each lower precision that this processor may compute slowly.
 
     Raises:
         UserError: the engine of a row, or this machine, doesn't have its precision.
@@ -119,7 +119,8 @@ def _is_absent(folder: Path) -> bool:
     return not os.path.lexists(folder) or (folder.is_dir() and not any(folder.iterdir()))
 
 
-def _what_comes_first() -> str:
+def _how_to_lay_out() -> str:
+    """How data/raw comes to be, for a project that has none yet."""
     if paths.RAW.with_suffix(".dvc").exists():
         return f"{paths.RAW}: is not here yet; `dvc pull {paths.RAW}` gets it"
     return (
@@ -169,9 +170,9 @@ def describe_cluster(settings: Params, photos: Sequence[bytes]) -> Iterator[str]
         UserError: it can't be reached, or one of its nodes can't compute.
     """
     ray = cluster.connect()
-    size = cluster.describe(ray)
-    yield f"{cluster.ADDRESS_VARIABLE}: {size.described()}"
-    for node in size.nodes:
+    available = cluster.describe(ray)
+    yield f"{cluster.ADDRESS_VARIABLE}: {available.described()}"
+    for node in available.nodes:
         yield f"  {node.ip:<15}  {node.described()}"
     rows = (row for row in settings.models if settings.embed_of(row).precision != "int8")
     row = next((row for row in rows if paths.weights(row).is_dir()), None)
@@ -180,7 +181,8 @@ def describe_cluster(settings: Params, photos: Sequence[bytes]) -> Iterator[str]
         return
     from lineup.embedding import cluster_check  # It imports torch.
 
-    engine, nodes = cluster_check.try_engine(ray, size, paths.weights(row), photos[0], settings.embed_of(row))
+    embed = settings.embed_of(row)
+    engine, nodes = cluster_check.try_engine(ray, available, paths.weights(row), photos[0], embed)
     yield f"  tried on a photo: {engine} computes {row} on {nodes} node{'' if nodes == 1 else 's'}"
 
 

@@ -1,4 +1,4 @@
-"""A page of photos with captions, as one HTML file that needs no other."""
+"""A page of photos with captions, as one self-contained HTML file: `lineup search --open` shows it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _FIGURE = Markup(
 
 
 class Picture(NamedTuple):
-    """data: the bytes of an image file."""
+    """A photo, as the bytes of an image file, and the caption below it."""
 
     data: bytes
     caption: str
@@ -38,7 +38,7 @@ class Picture(NamedTuple):
 def page(title: str, query: Picture | None, results: Sequence[Picture]) -> str:
     """The page's HTML, in which title and captions are text and never markup.
 
-    query: the photo that was searched with.
+    query: the photo that was searched with; None if the search was by text.
     """
     searched = Markup("<section>{}</section>").format(_figure(query)) if query else ""
     return str(_PAGE.format(title=title, query=searched, results=Markup("").join(map(_figure, results))))

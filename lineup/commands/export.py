@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 
 import click
@@ -17,7 +16,7 @@ from lineup.evaluation import thresholds
 @click.option("--to", "folder", type=click.Path(path_type=Path), help="Folder to write.")
 @click.option("--into", "database", metavar="KIND:ADDRESS", help="Vector database to load the gallery into.")
 @click.option("--threshold", help=thresholds.OPTION_HELP)
-@click.option("--check-only", is_flag=True, help="With --into: ask a filled database, and write nothing.")
+@click.option("--check-only", is_flag=True, help="With --into: query a filled database, and write nothing.")
 @click.option(
     "--collection", metavar="NAME", help="With --into: the collection's name, by default the row's."
 )
@@ -51,11 +50,12 @@ def command(
             "--into KIND:ADDRESS"
         )
     if folder is not None:
-        to_folder = importlib.import_module("lineup.export.folder")
-        to_folder.run(row, folder, params, threshold=thresholds.parse(threshold), force=force)
+        from lineup.export import folder as row_folder  # It imports torch.
+
+        row_folder.run(row, folder, params, threshold=thresholds.parse(threshold), force=force)
     if database is not None:
         if threshold is not None:
             raise UserError("--threshold: a database stores no threshold; use it with --to FOLDER")
-        into = importlib.import_module("lineup.export.into")
-        wishes = into.Wishes(check_only, force, collection, index, search)
-        into.run(row, database, params, wishes)
+        from lineup.export import into  # It imports numpy and FAISS, which --help does not need.
+
+        into.run(row, database, params, into.Options(check_only, force, collection, index, search))

@@ -126,7 +126,7 @@ def lay_out(
 
 def _settings(again: bool) -> list[str]:
     """Fits params.yaml to the photos, and says what became of it; again: photos were laid out before."""
-    if not again and paths.PARAMS.exists() and use.unedited() is None:
+    if not again and paths.PARAMS.exists() and use.unedited_preset() is None:
         return [
             f"{paths.PARAMS} stays as you edited it; `lineup use {use.PHOTOS}` puts settings for photos "
             "in its place"

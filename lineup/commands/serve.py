@@ -19,7 +19,7 @@ def choose(params: Params, wanted: str | None) -> str:
     """The row that the page opens with: the wanted one, or the first that is computed here.
 
     Raises:
-        UserError: it is unknown or not computed here, or none is.
+        UserError: the wanted row is unknown or not computed here, or no row is.
     """
     if wanted is not None:
         cli.check_row(wanted, params, "all")
@@ -30,7 +30,7 @@ def choose(params: Params, wanted: str | None) -> str:
     if not ready:
         first = infos[0]
         raise UserError(
-            f"{paths.PARAMS}: no row of models is computed here; run `dvc repro`, or `dvc pull` "
+            f"{paths.PARAMS}: no row is computed here; run `dvc repro`, or `dvc pull` "
             f"(of {first.name}, {first.fault})"
         )
     return ready[0]
@@ -57,7 +57,7 @@ def command(
     params = cli.start_stage("serve", exclusive=False)
     chosen, asked = choose(params, row), thresholds.parse(threshold)
     if asked:
-        asked.of_row(chosen)  # a row without one is told at once
+        asked.of_row(chosen)  # A row without a threshold is refused now, not at its first search.
     with server.listen(host, port) as listener:
         known_as = server.names(host, [*host_names], server.is_local(listener))
         if not server.is_local(listener):

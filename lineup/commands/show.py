@@ -28,5 +28,5 @@ def command(revision: str | None) -> None:
         click.echo(paths.COMPARISON.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{paths.COMPARISON}: does not exist; run `dvc repro`") from None
-    if paths.METRICS.exists() and (unlisted := row_metrics.unlisted(files.read_json(paths.METRICS))):
-        click.echo(unlisted, err=True)
+    if paths.METRICS.exists() and (note := row_metrics.note_on_removed_rows(files.read_json(paths.METRICS))):
+        click.echo(note, err=True)

@@ -22,13 +22,13 @@ DEMO, PHOTOS, STRONG = "demo", "photos", "strong"
 
 
 @dataclass(frozen=True)
-class Placed:
-    """What became of params.yaml.
+class Replacement:
+    """What `use_preset` did to params.yaml.
 
     Attributes:
         backup: where the replaced settings were copied to; None if they equal a preset or an earlier copy.
         left_out: by row, why it can't be trained on the photos.
-        refinements: what is left out because it is made of these rows.
+        refinements: the rows that are left out because they are made of these.
     """
 
     backup: Path | None
@@ -36,7 +36,7 @@ class Placed:
     refinements: tuple[str, ...]
 
 
-def use_preset(preset: str, counts: Counts | None = None) -> Placed:
+def use_preset(preset: str, counts: Counts | None = None) -> Replacement:
     """Writes presets/<preset>.yaml to params.yaml, with the rows that can't be trained as comments.
 
     Args:
@@ -53,13 +53,13 @@ def use_preset(preset: str, counts: Counts | None = None) -> Placed:
         left_out = dict.fromkeys(left_out, f"{paths.RAW / 'train'} holds no photos")
     refinements = trained_rows.refinements_of(settings, left_out)
     text = known[preset].read_text(encoding="utf-8")
-    backup = _back_up() if paths.PARAMS.exists() and unedited() is None else None
+    backup = _back_up() if paths.PARAMS.exists() and unedited_preset() is None else None
     files.write_text(paths.PARAMS, preset_text.without_rows(text, {*left_out, *refinements}))
-    return Placed(backup, left_out, refinements)
+    return Replacement(backup, left_out, refinements)
 
 
-def unedited() -> str | None:
-    """The preset that params.yaml is, as `use_preset` wrote it; None if anybody has changed it since."""
+def unedited_preset() -> str | None:
+    """The preset that `use_preset` wrote to params.yaml; None if anybody has edited the file since."""
     try:
         text = paths.PARAMS.read_text(encoding="utf-8")
         rows = preset_text.models(text)
@@ -100,13 +100,13 @@ def _free_name() -> Path:
     return name
 
 
-def describe(preset: str, placed: Placed) -> list[str]:
-    """What a person has to know of it, a line each."""
-    lines = [f"copied your {paths.PARAMS} to {placed.backup}"] if placed.backup else []
+def describe(preset: str, replacement: Replacement) -> list[str]:
+    """What a person has to know of the replacement, a line each."""
+    lines = [f"copied your {paths.PARAMS} to {replacement.backup}"] if replacement.backup else []
     lines.append(f"{paths.PARAMS} is now {PRESETS}/{preset}.yaml")
-    if placed.left_out:
-        rows = ", ".join([*placed.left_out, *placed.refinements])
-        reason = next(iter(placed.left_out.values()))
+    if replacement.left_out:
+        rows = ", ".join([*replacement.left_out, *replacement.refinements])
+        reason = next(iter(replacement.left_out.values()))
         lines.append(f"without the rows {rows}, which it holds as comments: {reason}")
     if preset == PHOTOS:
         lines.append(
@@ -116,19 +116,19 @@ def describe(preset: str, placed: Placed) -> list[str]:
 
 
 def fit_to_photos() -> list[str]:
-    """Puts presets/photos.yaml in the place of the demo's settings, as these suit no photos.
+    """Replaces the demo's settings with presets/photos.yaml, since settings for emoji suit no photos.
 
-    It does so again where presets/photos.yaml is in place already, since other rows may train after photos
-    were added. Settings of anybody's own stay as they are.
+    Writes presets/photos.yaml again where it is in use already, since added photos may let more rows train.
+    Settings that anybody has edited stay as they are.
 
     Returns:
         What a person has to know, a line each; none if params.yaml stays as it is.
     """
-    if unedited() not in (DEMO, PHOTOS):
+    if unedited_preset() not in (DEMO, PHOTOS):
         return []
     before = paths.PARAMS.read_bytes()
-    placed = use_preset(PHOTOS, raw_counts.training(paths.RAW))
-    return describe(PHOTOS, placed) if paths.PARAMS.read_bytes() != before else []
+    replacement = use_preset(PHOTOS, raw_counts.training(paths.RAW))
+    return describe(PHOTOS, replacement) if paths.PARAMS.read_bytes() != before else []
 
 
 @click.command("use")

@@ -1,7 +1,7 @@
 """What decides a vector, and what decides the pixels that a network sees: the keys of the local cache.
 
-A key's parts are JSON. `lineup.fingerprint.fingerprint` makes the key of them, and the cache's folder shows
-them.
+A key's parts are JSON. `lineup.fingerprint.fingerprint` hashes them into the key, and KEY_PARTS_FILE in the
+cache's folder holds them for people to read.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ def vector_key_parts(folder: Path, computed_by: Engine, quantised: Path | None =
     parts = _float_key_parts(folder, computed_by)
     if quantised is None:
         return parts
-    code = (quantised_network, quantisation)
+    modules = (quantised_network, quantisation)
     parts["quantised"] = {
         **quantised_network.read_record(quantised, folder),
         "code": code_digest(
-            *(Path(str(module.__file__)) for module in code),
+            *(Path(str(module.__file__)) for module in modules),
             Path(engine.__file__).with_name(f"{computed_by.name}_int8.py"),
         ),
     }
@@ -43,6 +43,7 @@ def vector_key_parts(folder: Path, computed_by: Engine, quantised: Path | None =
 
 
 def _float_key_parts(folder: Path, computed_by: Engine) -> JsonObject:
+    """The parts that every precision has; without int8 they are all."""
     config = read_config(folder)
     encoder_folder.check_file(folder, encoder_folder.WEIGHTS_FILE, config.weights_sha256)
     modules = (inference, lookup_transform, engine, selection, conversion, tracing)
@@ -63,7 +64,7 @@ def _float_key_parts(folder: Path, computed_by: Engine) -> JsonObject:
 
 
 def pixel_key_parts(folder: Path) -> JsonObject:
-    """All that decides an image's pixels besides the image: what an encoder's transform follows from."""
+    """All that decides the pixels that a network sees besides the image: what defines its transform."""
     config = read_config(folder)
     return {
         "encoder": {

@@ -16,33 +16,36 @@ from lineup.engines import selection
 from lineup.errors import UserError, reason
 from lineup.settings.params import Embed
 
-# The nodes that are tried, the first ones. Most clusters have nodes of few kinds.
+# The first nodes alone are tried, since most clusters have nodes of few kinds.
 _MAX_TRIED_NODES = 16
-# A node whose processors are all in use doesn't answer.
+# A node whose processors are all in use doesn't answer before one is free.
 _MAX_WAIT_SECONDS = 120.0
 _MAX_RETRIES = 2
 _PHOTO = "photo"
 
 
-def try_engine(ray: Any, size: Cluster, folder: Path, photo: bytes, embed: Embed) -> tuple[str, int]:
-    """Computes a photo's vector on each node that has what the engine computes with.
+def try_engine(ray: Any, available: Cluster, folder: Path, photo: bytes, embed: Embed) -> tuple[str, int]:
+    """Computes a photo's vector on each node that has the processor or GPU that the engine needs.
+
+    Where a node can't compute with the preferred engine, all try the next one.
 
     Args:
         ray: the module, as `cluster.connect` returns it.
-        size: what the cluster has.
-        folder: of an encoder.
+        available: the cluster's nodes.
+        folder: an encoder's.
         photo: a prepared image, encoded.
     Returns:
         The engine, such as "openvino 2026.4.1", and the number of nodes.
     Raises:
-        UserError: the fault of the first node that has one.
+        UserError: a node has a fault with the last engine, too; it is that of the first such node.
     """
     engines = selection.candidates(embed)
     for engine in engines:
         on_gpu = engine.device.type == "cuda"
-        nodes = [node.id for node in size.nodes if (node.gpus if on_gpu else node.cpus)][:_MAX_TRIED_NODES]
+        able = [node.id for node in available.nodes if (node.gpus if on_gpu else node.cpus)]
+        nodes = able[:_MAX_TRIED_NODES]
         work = cluster_computation.work_for(ray, folder, [(_PHOTO, photo)], engine, embed.batch_size, 1)
-        # A worker that starts on a busy node may fail to import the code: another one tries again.
+        # A worker that starts on a busy node may fail to import the code, so another one tries again.
         options = {"max_retries": _MAX_RETRIES, "retry_exceptions": True}
         options |= {"num_cpus": 0 if on_gpu else 1, "num_gpus": int(on_gpu)}
         task = ray.remote(_try)
@@ -58,7 +61,8 @@ def try_engine(ray: Any, size: Cluster, folder: Path, photo: bytes, embed: Embed
                 f"{_MAX_WAIT_SECONDS:.0f} s; look with `ray status` at what keeps them busy"
             ) from None
         except ray.exceptions.RayError as error:
-            why = reason(getattr(error, "cause", None) or error)  # an error of a task names its cause last
+            # The message of a task's error ends with its cause.
+            why = reason(getattr(error, "cause", None) or error)
             raise UserError(f"{cluster.ADDRESS_VARIABLE}: a node can't compute ({why})") from None
         if not faults:
             return engine.described, len(nodes)

@@ -61,10 +61,10 @@ def compute(job: EmbedJob, embed: Embed, progress: tqdm[Any]) -> None:
     missing = _missing(job)
     if not missing:
         return
-    size = cluster.describe(ray)
-    crew = _crew(size, job.engine.device.type)
+    available = cluster.describe(ray)
+    crew = _crew(available, job.engine.device.type)
     work = _work(ray, job, embed, crew)
-    log.info("%d images on the Ray cluster: %s", missing, size.described())
+    log.info("%d images on the Ray cluster: %s", missing, available.described())
     while missing:
         fault = _round(ray, job, work, crew, missing, progress)
         job.cache.merge()
@@ -83,18 +83,18 @@ def _missing(job: EmbedJob) -> int:
     return missing_photos.count(job.photos, job.cache).missing
 
 
-def _crew(size: Cluster, device: str) -> Crew:
+def _crew(available: Cluster, device: str) -> Crew:
     """Workers of one size. Raises UserError if the cluster lacks what they compute with."""
     if device == "cuda":
-        with_gpu = [node for node in size.nodes if node.gpus >= 1 and node.cpus >= 1]
+        with_gpu = [node for node in available.nodes if node.gpus >= 1 and node.cpus >= 1]
         if not with_gpu:
             raise UserError(f"{paths.PARAMS}: embed.device is cuda, but no node of the Ray cluster has a GPU")
         threads = min(max(1, node.cpus // node.gpus) for node in with_gpu)
         return Crew(sum(node.gpus for node in with_gpu), min(threads, _MAX_THREADS_PER_WORKER), 1)
-    if not size.cpus:
+    if not available.cpus:
         raise UserError(f"{cluster.ADDRESS_VARIABLE}: no node of the Ray cluster has a processor to give")
-    threads = _threads_per_worker([node.cpus for node in size.nodes])
-    return Crew(sum(node.cpus // threads for node in size.nodes), threads, 0)
+    threads = _threads_per_worker([node.cpus for node in available.nodes])
+    return Crew(sum(node.cpus // threads for node in available.nodes), threads, 0)
 
 
 def _threads_per_worker(cpus: list[int]) -> int:
@@ -236,7 +236,7 @@ class KnownKeys:
 
 
 def as_row(photos: Sequence[MissingPhoto]) -> pa.Table:
-    """A row of cluster_worker.PHOTOS."""
+    """A batch of photos as one row of cluster_worker.PHOTOS."""
     columns = (
         [photo.image_id for photo in photos],
         [photo.key for photo in photos],

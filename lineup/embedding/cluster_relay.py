@@ -1,7 +1,7 @@
-"""The way to a cluster that Ray's client, `ray://`, leads to from a machine that is none of its nodes.
+"""Embeds on a Ray cluster from a machine outside it, which is connected by Ray's client (`ray://`).
 
-Ray Data runs on the cluster alone. So an actor there runs it, and photos and vectors pass through that actor,
-some batches at a time.
+Ray Data runs only on a node of the cluster. So an actor there, the relay, runs it: this machine sends batches
+of photos to the relay, and receives their vectors from it.
 """
 
 from __future__ import annotations
@@ -19,19 +19,20 @@ from lineup.embedding.cluster_stream import Crew
 from lineup.embedding.cluster_worker import Work
 from lineup.errors import reason
 
-# Calls under way from this machine, so that it doesn't wait for the network between two batches.
+# This machine sends several batches at once, so that it doesn't wait for the network between two of them.
 _SENDS_AT_A_TIME = 4
-# The others: one waits for vectors, and one for photos.
+# Besides these calls, the relay answers one that waits for vectors, and one that waits for photos.
 _CALLS_AT_A_TIME = _SENDS_AT_A_TIME + 2
+# The most batches in each of the relay's queues.
 _WAITING_BATCHES = 16
 
 
 class RelayFault(Exception):
-    """Why the actor stopped."""
+    """The relay's computation failed; the message says why."""
 
 
 class Relay:
-    """Runs on the cluster, between this machine and the workers; several threads call it at once."""
+    """An actor on the cluster, between this machine and the workers; several threads call it at once."""
 
     def __init__(self, work: Work, crew: Crew) -> None:
         import ray
@@ -42,15 +43,15 @@ class Relay:
         threading.Thread(target=self._run, args=(ray, work, crew, relay), daemon=True).start()
 
     def send(self, photos: pa.Table | None) -> None:
-        """Takes a row of cluster_worker.PHOTOS, as soon as there is room for it; None is the end."""
+        """Queues a batch, one row of cluster_worker.PHOTOS, once the queue has room; None ends the stream."""
         self._photos.put(photos)
 
     def photos(self) -> pa.Table | None:
-        """The next row that `send` took."""
+        """The next batch that was sent; None after the last."""
         return self._photos.get()
 
     def vectors(self) -> pa.Table | str:
-        """The next table of cluster_worker.VECTORS; in the end a fault, which is empty if there was none."""
+        """The next table of cluster_worker.VECTORS; after the last, the fault, empty if there was none."""
         return self._vectors.get()
 
     def _run(self, ray: Any, work: Work, crew: Crew, relay: Any) -> None:
@@ -64,7 +65,10 @@ class Relay:
 
 
 def read_relayed(_: pa.Table, relay: Any) -> Iterator[pa.Table]:
-    """The rows of cluster_worker.PHOTOS that reach the relay."""
+    """The batches that were sent to the relay, as `cluster_stream.vectors` reads them.
+
+    The first argument is an empty table, with which Ray Data calls every function that reads.
+    """
     import ray
 
     while (photos := cast(Any, ray.get(relay.photos.remote()))) is not None:
@@ -75,9 +79,9 @@ def vectors(ray: Any, work: Work, crew: Crew, batches: Iterator[pa.Table]) -> Ge
     """Tables of cluster_worker.VECTORS, in any order.
 
     Args:
-        batches: rows of cluster_worker.PHOTOS, read on this machine.
+        batches: read on this machine, each one row of cluster_worker.PHOTOS.
     Raises:
-        RelayFault: what ended the stream.
+        RelayFault: the relay's computation failed.
     """
     relay = ray.remote(Relay).options(num_cpus=0, max_concurrency=_CALLS_AT_A_TIME).remote(work, crew)
     try:

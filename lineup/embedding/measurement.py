@@ -1,6 +1,7 @@
 """How fast a row was embedded, and in how much memory: a file beside its vectors in the local cache.
 
-Where every vector was reused, nothing can be measured, and the earlier measurement stands.
+Where every vector was reused, nothing can be measured, and the earlier measurement stands. What `fetch`
+measures of an encoder is in `lineup/encoders/measurement.py`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,12 @@ MEASUREMENT_FILE = "measurement.json"
 
 @dataclass(frozen=True)
 class Measurement:
-    """peak_gpu_memory_mb: None on a CPU; measured_images: 0 if nothing was measured."""
+    """The speed and memory of one run.
+
+    measured_images: how many images it was measured over; 0 if nothing was measured.
+    peak_gpu_memory_mb: None on a CPU.
+    device: the processor and its threads, or the GPU.
+    """
 
     images_per_second: float | None = None
     measured_images: int = 0
@@ -58,12 +64,12 @@ def restore(row: str, key: str, folder: Path) -> None:
 
 
 def update(folder: Path, images: int, seconds: float, device: torch.device) -> Measurement:
-    """Writes a run's measurement, unless an earlier one was over more images, and returns the valid one.
+    """Writes a run's measurement, unless an earlier one is over more images; returns the one that stands.
 
     A handful of new photos doesn't replace the measurement of a full run.
 
     Args:
-        folder: of the row's vectors in the cache.
+        folder: the cache's, with the row's vectors.
         images: how many were computed in `seconds`; 0 if nothing was measured.
     """
     earlier = read(folder)

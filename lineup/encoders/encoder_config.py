@@ -38,8 +38,8 @@ class EncoderConfig(BaseModel):
     Attributes:
         library: the file in `lineup/encoders/` that builds the network.
         name: of the network, as params.yaml states it.
-        source: `weights` as params.yaml states them, the `sha256` of their file or null, and what else tells
-            where they came from.
+        source: of the weights: `weights` as params.yaml states them, the `sha256` of their file or null, and
+            what identifies the download, such as a repository and its commit.
         random: whether the weights are random.
         dim: length of the network's vectors.
         image_size: side in pixels of the square that the network sees.
@@ -52,7 +52,7 @@ class EncoderConfig(BaseModel):
             of them there are depends on the library.
         text: what the library builds the text tower from, null for an encoder without one.
         logit_scale: the logarithm of what a dual encoder multiplies cosines by.
-        resize_px: see `measurement.resize_px`; `fetch` adds it.
+        resize_px: side in pixels to which the transform resizes a photo before it crops; `fetch` measures it.
         weights_sha256, parameters, text_sha256, text_files: of the files on disk; `save` adds them.
         head: see `Head`; `train` adds it.
         trained: what decided the training, and its best epoch; `train` adds it.
@@ -97,14 +97,14 @@ class EncoderConfig(BaseModel):
         return {name: value for name, value in self.to_json().items() if name not in NOT_DECIDING}
 
     def without_text(self) -> EncoderConfig:
-        """The image tower alone."""
+        """The configuration of the image tower alone."""
         return EncoderConfig.model_validate(
             {name: value for name, value in self.to_json().items() if name not in TEXT_FIELDS}
         )
 
 
 def read_config(folder: Path) -> EncoderConfig:
-    """Of an encoder's folder. Raises UserError if its file is missing or damaged."""
+    """Reads an encoder's configuration from its folder. Raises UserError if it is missing or damaged."""
     file = folder / CONFIG_FILE
     try:
         return EncoderConfig.model_validate(read_json(file))

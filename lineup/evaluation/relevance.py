@@ -210,8 +210,8 @@ def read_relevance(manifest: pa.Table, qrels: pa.Table, exclude: Exclude) -> Rel
     )
 
 
-def judgements(qrels: pa.Table) -> dict[str, int] | None:
-    """How many judgements qrels.csv held, from the metadata of schemas.QRELS.
+def qrels_lines(qrels: pa.Table) -> dict[str, int] | None:
+    """How many lines qrels.csv had, each a judgement, from the metadata of schemas.QRELS.
 
     Returns:
         {"lines": all of them, "left_out": those about photos that cannot be read}; None without the file.

@@ -43,7 +43,7 @@ def model_costs(row: str) -> RowCosts:
     """
     embed, index, retrieve, train = (_read(stage, row) for stage in ("embed", "index", "retrieve", "train"))
     _check_same_vectors(row, embed, index, retrieve)
-    embed_costs: dict[str, Any] = {name: embed.get(name) for name in _FROM_EMBED}
+    embed_costs: StageCosts = {name: embed.get(name) for name in _FROM_EMBED}
     return RowCosts(
         **embed_costs,
         random=bool(embed.get("random", False)),
@@ -129,9 +129,8 @@ def _parts(row: str, refine: StageCosts, first: str, sources: Mapping[str, RowCo
             name: part.model_copy(update={"dim": 0, "index_mb": 0.0, "query_ms": part.transform_ms})
             for name, part in parts.items()
         }
-    own: dict[str, Any] = dict.fromkeys(PartCosts.model_fields, 0)
-    own |= {name: refine[name] for name in (*_SEARCH_COSTS, "transform_ms") if name in refine}
-    parts[row] = PartCosts(**own)
+    own = {name: refine[name] for name in (*_SEARCH_COSTS, "transform_ms") if name in refine}
+    parts[row] = PartCosts.model_validate(dict.fromkeys(PartCosts.model_fields, 0) | own)
     return parts
 
 
@@ -141,8 +140,9 @@ def max_costs(one: PartCosts, other: PartCosts) -> PartCosts:
     They differ where one of the rows no longer uses a part's index or search, which then cost it 0.
     """
     pairs = {name: (getattr(one, name), getattr(other, name)) for name in PartCosts.model_fields}
-    larger: dict[str, Any] = {name: None if None in pair else max(pair) for name, pair in pairs.items()}
-    return PartCosts(**larger)
+    return PartCosts.model_validate(
+        {name: None if None in pair else max(pair) for name, pair in pairs.items()}
+    )
 
 
 def combined_throughput(speeds: Sequence[float | None]) -> float | None:
@@ -200,7 +200,7 @@ def _check_refined_vectors(row: str, refine: StageCosts, second: str, costs: Row
 
 
 def _approximate_index(built: StageCosts, searched: StageCosts) -> ApproximateIndex | None:
-    """Of an approximate index what was chosen and which share it finds; None of an exact one."""
+    """How an approximate index was built, and its recall; None for an exact index."""
     if "search" not in built:
         return None
     return ApproximateIndex(**built["search"], ann_recall=searched["ann_recall"])

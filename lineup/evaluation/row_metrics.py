@@ -364,7 +364,7 @@ def read_all(rows: Iterable[str]) -> dict[str, RowMetrics]:
     return {row: read(row) for row in rows}
 
 
-def unlisted(rows: Container[str]) -> str:
+def note_on_removed_rows(rows: Container[str]) -> str:
     """A sentence on the files of rows that were removed from params.yaml; empty if there are none.
 
     No stage reads them, and none removes them: a row that was taken out for a while comes back with its

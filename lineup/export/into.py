@@ -36,10 +36,10 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 
 
 @dataclass(frozen=True)
-class Wishes:
-    """The options of the command.
+class Options:
+    """What `lineup export --into` was asked for beside the row and the database.
 
-    check_only: asks a collection that is already filled, and writes nothing.
+    check_only: queries a collection that is already filled, and writes nothing.
     force: replaces an existing collection.
     collection: its name; None for the row's.
     index, search: settings, as NAME=VALUE.
@@ -63,7 +63,7 @@ class LoadedRow:
     relevance: Relevance
 
 
-def run(row: str, target: str, params: Params, wishes: Wishes) -> None:
+def run(row: str, target: str, params: Params, options: Options) -> None:
     """Loads the row's gallery into a database, and prints its answers beside those of exact search.
 
     Args:
@@ -78,21 +78,21 @@ def run(row: str, target: str, params: Params, wishes: Wishes) -> None:
             f"known: {', '.join(database.names())}"
         )
     kind = database.kind(name)
-    index = _settings("--index", wishes.index, kind.INDEX_SETTINGS)
-    search = _settings("--search", wishes.search, kind.SEARCH_SETTINGS)
-    if wishes.check_only and (wishes.force or index):
+    index = _settings("--index", options.index, kind.INDEX_SETTINGS)
+    search = _settings("--search", options.search, kind.SEARCH_SETTINGS)
+    if options.check_only and (options.force or index):
         raise UserError("--check-only: writes nothing; use it without --force and --index")
-    collection_name = _collection_name(row, wishes.collection)
+    collection_name = _collection_name(row, options.collection)
     is_path = "://" not in address and any(word in kind.ADDRESS for word in ("FOLDER", "FILE"))
-    if wishes.check_only and is_path and not Path(address).exists():
+    if options.check_only and is_path and not Path(address).exists():
         raise UserError("--check-only: there is nothing at this address; run it without --check-only")
     loaded = read_row(row, params)
     locks.hold(f"export.{name}.{collection_name}")
     with _explained(name, kind, kind.secrets(address)), closing(kind.connect(address, collection_name)) as to:
-        if wishes.check_only:
+        if options.check_only:
             _check_filled(to, name, collection_name, loaded)
         else:
-            _fill(to, name, collection_name, loaded, index, wishes.force)
+            _fill(to, name, collection_name, loaded, index, options.force)
         answering = Answering(name, to.version, collection_name, to.index(), search, to.size_bytes())
         _compare(to, kind, answering, loaded, params)
 

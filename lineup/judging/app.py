@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import asdict
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import jinja2
 from fastapi import FastAPI, Query, Request, Response
@@ -18,8 +18,8 @@ from starlette.types import ASGIApp
 
 from lineup import paths
 from lineup.errors import sentence
-from lineup.judging.photos import Photos
-from lineup.judging.session import Screen, Session, UnknownPair
+from lineup.judging.photos import Photo, Photos
+from lineup.judging.session import Progress, Screen, Session, UnknownPair
 from lineup.judging.standing import Standing
 from lineup.photos import prepared_images
 from lineup.web.assets import SHARED
@@ -37,7 +37,7 @@ _IMAGE_ID = r"^[0-9a-f]{64}$"
 TabName = Annotated[str, Query(pattern=_TAB)]
 
 
-class Judged(BaseModel):
+class MarkedScreen(BaseModel):
     """What the page sends after a screen.
 
     marks: {gallery_id: relevance}, null where the person can't tell.
@@ -58,6 +58,41 @@ class ClosedTab(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     tab: Annotated[str, Field(pattern=_TAB)]
+
+
+@dataclass(frozen=True)
+class ShownScreen:
+    """A screen as the page shows it.
+
+    pictures: of the gallery, in the order in which they are shown.
+    same_set: see `Screen`.
+    """
+
+    query: Photo
+    pictures: list[Photo]
+    same_set: bool
+
+
+@dataclass(frozen=True)
+class NextScreens:
+    """The next screens of a tab, and how far the judging is."""
+
+    screens: list[ShownScreen]
+    progress: Progress
+
+
+@dataclass(frozen=True)
+class ShownVerdict:
+    """The verdict as the page shows it; empty as long as there is none.
+
+    judged, queries, sentences: see `Verdict`.
+    rows: the fields of each `RowEstimate`, the best row first.
+    """
+
+    judged: int = 0
+    queries: int = 0
+    sentences: list[str] = field(default_factory=list)
+    rows: list[dict[str, str | float]] = field(default_factory=list)
 
 
 def create(
@@ -110,24 +145,24 @@ def _add_page(app: FastAPI, session: Session, photos: Photos, suspects: bool, di
 def _add_judging(app: FastAPI, session: Session, photos: Photos) -> None:
     standing = Standing(session.pool)
 
-    def next_screens(tab: str) -> dict[str, Any]:
-        screens = [_screen(screen, photos) for screen in session.screens(tab, SCREENS_AHEAD)]
-        return {"screens": screens, "progress": session.progress()._asdict()}
+    def next_screens(tab: str) -> NextScreens:
+        screens = [_shown(screen, photos) for screen in session.screens(tab, SCREENS_AHEAD)]
+        return NextScreens(screens, session.progress())
 
     @app.get("/screens")
-    def screens(tab: TabName) -> dict[str, Any]:
+    def screens(tab: TabName) -> NextScreens:
         return next_screens(tab)
 
     @app.post("/judgements")
-    async def judge(request: Request) -> dict[str, Any]:
-        judged = await _judged(request)
+    async def judge(request: Request) -> NextScreens:
+        screen = await _marked_screen(request)
 
-        def record() -> dict[str, Any]:
+        def record() -> NextScreens:
             try:
-                session.record(judged.query_id, judged.marks)
+                session.record(screen.query_id, screen.marks)
             except UnknownPair:
                 raise Refusal(409, "this screen is not of the present pool; reload the page") from None
-            return next_screens(judged.tab)
+            return next_screens(screen.tab)
 
         return await run_in_threadpool(record)
 
@@ -136,16 +171,12 @@ def _add_judging(app: FastAPI, session: Session, photos: Photos) -> None:
         session.leave(closed.tab)
 
     @app.get("/verdict")
-    def verdict() -> dict[str, Any]:
+    def verdict() -> ShownVerdict:
         current = standing.verdict(session.judged())
         if current is None:
-            return {"judged": 0, "queries": 0, "sentences": [], "rows": []}
-        return {
-            "judged": current.judged,
-            "queries": current.queries,
-            "sentences": current.sentences,
-            "rows": [row._asdict() for row in current.rows],
-        }
+            return ShownVerdict()
+        rows = [row._asdict() for row in current.rows]
+        return ShownVerdict(current.judged, current.queries, current.sentences, rows)
 
 
 def _disk_fault(_: Request, error: Exception) -> JSONResponse:
@@ -155,16 +186,13 @@ def _disk_fault(_: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"error": fault}, 507)
 
 
-def _screen(screen: Screen, photos: Photos) -> dict[str, Any]:
-    return {
-        "query": asdict(photos.queries[screen.query_id]),
-        "pictures": [asdict(photos.gallery[image]) for image in screen.gallery_ids],
-        "same_set": screen.same_set,
-    }
+def _shown(screen: Screen, photos: Photos) -> ShownScreen:
+    pictures = [photos.gallery[image] for image in screen.gallery_ids]
+    return ShownScreen(photos.queries[screen.query_id], pictures, screen.same_set)
 
 
-async def _judged(request: Request) -> Judged:
-    """The judgements in a request's body. Raises Refusal or RequestValidationError."""
+async def _marked_screen(request: Request) -> MarkedScreen:
+    """The screen's judgements in a request's body. Raises Refusal or RequestValidationError."""
     # A browser asks before it sends this type for a page of another site.
     if request.headers.get("content-type", "").partition(";")[0] != "application/json":
         raise Refusal(415, "judgements are sent as application/json")
@@ -174,6 +202,6 @@ async def _judged(request: Request) -> Judged:
         if len(body) > MAX_BODY_BYTES:
             raise Refusal(413, f"a screen's judgements have at most {MAX_BODY_BYTES:,} bytes")
     try:
-        return Judged.model_validate_json(bytes(body), strict=True)
+        return MarkedScreen.model_validate_json(bytes(body), strict=True)
     except ValidationError as error:
         raise RequestValidationError(error.errors(include_url=False)) from None

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,7 +42,8 @@ class Screen(NamedTuple):
     same_set: bool
 
 
-class Progress(NamedTuple):
+@dataclass(frozen=True)
+class Progress:
     """How far the judging is.
 
     Attributes:

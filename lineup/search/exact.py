@@ -34,8 +34,8 @@ Batch = tuple[list[str], Vectors]  # ids, and vectors as they were embedded, flo
 
 # Candidates beyond k: with a few more, a query rarely needs a second search.
 MARGIN = 8
-# What is held in memory at once: candidates of all queries together, bytes of their decoded vectors where the
-# index does not store float32, and vectors that are decoded in one go.
+# Limits on memory: the candidates of the queries that are ranked together, the bytes of their decoded vectors
+# where the index does not store float32, and the vectors that are decoded together.
 _CANDIDATES_IN_MEMORY = 2**21
 _DECODED_BYTES_IN_MEMORY = 2**26
 _DECODED_VECTORS = 8_192
@@ -46,7 +46,7 @@ _length_ranges: weakref.WeakKeyDictionary[faiss.Index, tuple[float, float]] = we
 
 
 def build(metric: Metric, dim: int, rows: int, batches: Iterable[Batch], source: str) -> faiss.IndexFlat:
-    """A flat index of `rows` vectors; it holds each vector once.
+    """A flat index of `rows` vectors; memory holds them once.
 
     cosine: inner product of L2-normalised vectors. l2: squared distance of the vectors as they are.
 
@@ -184,7 +184,7 @@ def prepare(metric: Metric, ids: list[str] | npt.NDArray[np.str_], vectors: Vect
 
 
 def save(path: Path, index: faiss.Index) -> None:
-    """Writes an index, which appears as a whole."""
+    """Writes an index to a file, which appears as a whole or not at all."""
 
     def write(temporary: Path) -> None:
         # Through Python's file object: given a name, FAISS ignores that the disk is full when it closes the
@@ -336,8 +336,8 @@ def _candidates(index: faiss.Index, queries: Vectors, depth: int) -> tuple[Posit
 def _without_matrix_product() -> Iterator[None]:
     """Makes FAISS compute distances pair by pair.
 
-    By a matrix product, the lists of an inverted file that a query searches would depend on the other
-    queries.
+    With a matrix product, the other queries of a batch would change which lists of an inverted file a query
+    searches.
     """
     with _blas_threshold_lock:  # FAISS has one threshold for all threads
         before = faiss.cvar.distance_compute_blas_threshold
@@ -372,9 +372,9 @@ def pairwise(index: faiss.Index, queries: Vectors, positions: Positions) -> Vect
 def _rounding(index: faiss.Index, norms: Vectors, bound: Vectors) -> Vectors:
     """How far FAISS's scores may be from the pairwise ones, float32 [Q].
 
-    The rounding error of a sum of D products stays below lambda * sqrt(D) * u * |x||y| (Higham & Mary, 2019),
-    here with lambda = 8 for both ways of computing together. In a flat index FAISS computes squared distances
-    with a matrix product, as |x|^2 + |y|^2 - 2xy.
+    The rounding error of a sum of D products stays below lambda * sqrt(D) * u * |x||y| (Higham & Mary, 2019).
+    lambda = 8 covers both errors, that of FAISS's score and that of the pairwise one. In a flat index FAISS
+    computes squared distances with a matrix product, as |x|^2 + |y|^2 - 2xy.
 
     Args:
         norms: float32 [Q], of the queries.
@@ -390,7 +390,7 @@ def _rounding(index: faiss.Index, norms: Vectors, bound: Vectors) -> Vectors:
 
 
 def _length_range(index: faiss.IndexFlatCodes) -> tuple[float, float]:
-    """The least length above 0 and the greatest among the vectors as the index stores them; computed once."""
+    """The least length above 0 and the greatest of the vectors that an index stores; computed only once."""
     if index not in _length_ranges:
         least, most = np.inf, 0.0
         for start in range(0, index.ntotal, _DECODED_VECTORS):

@@ -26,7 +26,7 @@ def neighbours(
     Returns:
         int64 [Q, k], positions in the gallery; -1 behind a ranking's end.
     """
-    best, start = merging.nothing_ranked(len(queries)), 0
+    best, start = merging.empty_rankings(len(queries)), 0
     for vectors in batches:
         if len(vectors) == 0:
             continue
@@ -43,8 +43,8 @@ def neighbours(
 def recall(positions: Positions, truth: Positions, k: int) -> float:
     """recall@k: the share of the k exact neighbours that are among the first k ranked, mean over queries.
 
-    As ann-benchmarks defines it, except that equal scores count in the order of the images' ids, by which
-    both rankings are ordered.
+    This is the definition of ann-benchmarks, except for equal scores: both rankings order these by image_id,
+    and the first k count.
 
     Args:
         positions: int64 [Q, K], what was ranked; -1 for none.

@@ -24,8 +24,8 @@ class Ranked(NamedTuple):
     scores: Vectors
 
 
-def nothing_ranked(queries: int) -> Ranked:
-    """Empty rankings, to merge the first part with."""
+def empty_rankings(queries: int) -> Ranked:
+    """Rankings without images, which the first part is merged with."""
     return Ranked(np.empty((queries, 0), np.int64), np.empty((queries, 0), np.float32))
 
 
@@ -38,11 +38,11 @@ def merge(one: Ranked, other: Ranked, k: int) -> Ranked:
 
 
 def in_gallery(part: Ranked, start: int) -> Ranked:
-    """A part's ranking by positions in the whole gallery, where the part begins at `start`."""
+    """The ranking of a part that begins at `start`, with its positions in the whole gallery."""
     return Ranked(np.where(part.positions >= 0, part.positions + start, -1), part.scores)
 
 
 def excluded_in_part(excluded: Positions, start: int, images: int) -> Positions:
-    """The excluded pairs of a part of the gallery: int64 [E, 2] of (query, position in the part)."""
+    """The excluded pairs that lie in a part of the gallery: int64 [E, 2] of (query, position in the part)."""
     in_part = (excluded[:, 1] >= start) & (excluded[:, 1] < start + images)
     return excluded[in_part] - [0, start]

@@ -27,8 +27,9 @@ _QUERY_TIMING_SECONDS = 10.0  # for all parts together
 class SearchCosts:
     """What a search took.
 
-    query_ms: mean wall milliseconds in which FAISS alone searches for one query, in one part after the other.
-    threads, device: that it was measured with. peak_memory_mb: of the process that needed most.
+    query_ms: mean wall milliseconds in which FAISS alone searches one query, in one part after the other.
+    threads, device: what query_ms was measured with.
+    peak_memory_mb: of the process that needed most.
     """
 
     query_ms: float
@@ -46,10 +47,10 @@ class PartResult:
 
 
 def search(file: IndexFile, queries: Vectors, k: int, excluded: Positions) -> tuple[Ranked, SearchCosts]:
-    """The nearest images of queries; arguments as of `exact.nearest`.
+    """The nearest images of queries in an index file; arguments as of `exact.nearest`.
 
-    Several parts are searched by the workers of the Ray cluster where RAY_ADDRESS names one, else by this
-    process.
+    A file of several parts is searched by the Ray cluster that RAY_ADDRESS names, or by this process where it
+    names none.
     """
     if len(file.parts) == 1:
         return in_one_piece(file.index, queries, k, excluded)
@@ -115,7 +116,7 @@ def search_part(
 
 def merged(results: Iterable[PartResult], queries: int, k: int) -> tuple[Ranked, SearchCosts]:
     """The ranking of the whole gallery, from those of all parts in any order."""
-    best, costs = merging.nothing_ranked(queries), list[SearchCosts]()
+    best, costs = merging.empty_rankings(queries), list[SearchCosts]()
     for result in results:
         best = merging.merge(best, result.ranked, k)
         costs.append(result.costs)

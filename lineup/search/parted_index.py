@@ -44,7 +44,7 @@ def nearest(index: Searchable, queries: Vectors, k: int, excluded: Positions) ->
     """As `exact.nearest`."""
     if not isinstance(index, PartedIndex):
         return Ranked(*exact.nearest(index, queries, k, excluded))
-    best = merging.nothing_ranked(len(queries))
+    best = merging.empty_rankings(len(queries))
     for start, part in index.located():
         banned = merging.excluded_in_part(excluded, start, part.ntotal)
         ranked = Ranked(*exact.nearest(part, queries, k, banned))

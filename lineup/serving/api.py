@@ -1,11 +1,10 @@
-"""A search of the page, from what the page sends to the JSON that it shows."""
+"""A search of the page, from what the page sends to the response that it shows."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from lineup.evaluation.thresholds import Threshold
 from lineup.photos import prepared_images
 from lineup.serving import row_pool
 from lineup.serving.decoder import DecodedPhoto
-from lineup.serving.gallery_photos import GalleryPhotos
+from lineup.serving.gallery_photos import GalleryPhoto, GalleryPhotos
 from lineup.serving.query_encoder import QueryEncoder, Vectors
 from lineup.serving.row_search import EmbedQuery, Row
 from lineup.web.security import Refusal
@@ -39,6 +38,39 @@ class ResolvedQuery:
 
 
 ResolveQuery = Callable[[GalleryPhotos], ResolvedQuery]
+
+
+@dataclass(frozen=True)
+class Result(GalleryPhoto):
+    """A photo that a search gives. same_file: it is the gallery image that was searched with."""
+
+    score: float
+    same_file: bool
+
+
+@dataclass(frozen=True)
+class SearchResponse:
+    """The JSON that the page gets for a search.
+
+    gallery: how many images were searched.
+    query_image: the gallery image that was searched with; None if it was none.
+    threshold: the least score of a result; None where there is none.
+    best_score: that of the nearest photo, even if it is below the threshold; None without any.
+    excluded_copies: how many images were left out as copies of the query.
+    results: nearest first.
+    embed_ms, search_ms: milliseconds for the query's vector, and for the search.
+    """
+
+    row: str
+    score_meaning: str
+    gallery: int
+    query_image: GalleryPhoto | None
+    threshold: float | None
+    best_score: float | None
+    excluded_copies: int
+    results: list[Result]
+    embed_ms: float
+    search_ms: float
 
 
 def photo_query(decoded: DecodedPhoto) -> ResolveQuery:
@@ -77,12 +109,8 @@ def gallery_query(image_id: str) -> ResolveQuery:
     return resolve
 
 
-def search(row: Row, resolve: ResolveQuery, k: int, threshold: Threshold | None = None) -> dict[str, Any]:
-    """The k nearest photos of a row, as the page shows them. Raises UserError or Refusal.
-
-    query_image is the gallery image that was searched with, null if it was none. best_score is that of the
-    nearest photo, even if it is below the threshold, which is null where there is none.
-    """
+def search(row: Row, resolve: ResolveQuery, k: int, threshold: Threshold | None = None) -> SearchResponse:
+    """The k nearest photos of a row. Raises UserError or Refusal."""
     query, embedding_seconds = resolve(row.photos), 0.0
     if threshold and query.is_text:
         threshold.check_text()
@@ -96,32 +124,32 @@ def search(row: Row, resolve: ResolveQuery, k: int, threshold: Threshold | None 
         return vector
 
     start = time.perf_counter()
-    results = row.nearest(timed_embed, k, query.excluded)
+    nearest = row.nearest(timed_embed, k, query.excluded)
     seconds = time.perf_counter() - start
     query_image = None if query.position is None else row.photos.photo(query.position)
-    return {
-        "row": row.name,
-        "score_meaning": row.search.score_meaning,
-        "gallery": len(row.photos.ids),
-        "query_image": query_image and asdict(query_image),
-        "threshold": least,
-        "best_score": results[0].score if results else None,
-        "excluded_copies": max(0, len(query.excluded) - 1),  # without the query itself
-        "results": [
-            {**asdict(result.photo), "score": result.score, "same_file": result.photo == query_image}
-            for result in results
-            if least is None or result.score >= least
+    return SearchResponse(
+        row=row.name,
+        score_meaning=row.search.score_meaning,
+        gallery=len(row.photos.ids),
+        query_image=query_image,
+        threshold=least,
+        best_score=nearest[0].score if nearest else None,
+        excluded_copies=max(0, len(query.excluded) - 1),  # without the query itself
+        results=[
+            Result(**vars(each.photo), score=each.score, same_file=each.photo == query_image)
+            for each in nearest
+            if least is None or each.score >= least
         ],
-        "embed_ms": round((query.decoding_seconds + embedding_seconds) * 1000, 1),
-        "search_ms": round((seconds - embedding_seconds) * 1000, 1),
-    }
+        embed_ms=round((query.decoding_seconds + embedding_seconds) * 1000, 1),
+        search_ms=round((seconds - embedding_seconds) * 1000, 1),
+    )
 
 
-def starters(photos: GalleryPhotos, count: int) -> list[dict[str, Any]]:
+def starters(photos: GalleryPhotos, count: int) -> list[GalleryPhoto]:
     """Gallery photos to offer as first queries, spread evenly over the ids, whose order is arbitrary."""
     size = len(photos.ids)
     positions = np.unique(np.linspace(0, size - 1, min(count, size)).astype(int))
-    return [asdict(photos.photo(int(position))) for position in positions]
+    return [photos.photo(int(position)) for position in positions]
 
 
 def warm_up(pool: row_pool.RowPool, row: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import jinja2
 from fastapi import FastAPI, Query, Request, Response
@@ -17,6 +17,7 @@ from lineup import paths
 from lineup.evaluation.thresholds import Threshold
 from lineup.photos import prepared_images
 from lineup.serving import api, row_pool
+from lineup.serving.api import SearchResponse
 from lineup.serving.limits import Limits
 from lineup.serving.row_pool import RowPool
 from lineup.serving.searches import Searches
@@ -73,7 +74,8 @@ def _add_page(app: FastAPI, params: Params, first: str, pool: RowPool, max_bytes
     @app.get("/")
     def index() -> HTMLResponse:
         photos, rows = pool.photos(), [asdict(info) for info in row_pool.row_infos(params)]
-        data = {"rows": rows, "first": first, "starters": api.starters(photos, STARTERS), **limits}
+        starters = [asdict(photo) for photo in api.starters(photos, STARTERS)]
+        data = {"rows": rows, "first": first, "starters": starters, **limits}
         return HTMLResponse(page.render(data=data, gallery=len(photos.ids)))
 
     @app.get("/images/{image_id}")
@@ -88,14 +90,18 @@ def _add_page(app: FastAPI, params: Params, first: str, pool: RowPool, max_bytes
 
 def _add_searches(app: FastAPI, searches: Searches) -> None:
     @app.get("/search/image")
-    async def search_image(request: Request, row: str, image_id: ImageId, k: Depth = DEFAULT_RESULTS) -> Any:
+    async def search_image(
+        request: Request, row: str, image_id: ImageId, k: Depth = DEFAULT_RESULTS
+    ) -> SearchResponse:
         """Searches with one of the gallery's images."""
         return await searches.by_query(request, row, api.gallery_query(image_id), k)
 
     @app.get("/search/words")
-    async def search_words(request: Request, row: str, words: Words, k: Depth = DEFAULT_RESULTS) -> Any:
+    async def search_words(
+        request: Request, row: str, words: Words, k: Depth = DEFAULT_RESULTS
+    ) -> SearchResponse:
         return await searches.by_query(request, row, api.text_query(words), k)
 
     @app.post("/search/photo")
-    async def search_photo(request: Request, row: str, k: Depth = DEFAULT_RESULTS) -> Any:
+    async def search_photo(request: Request, row: str, k: Depth = DEFAULT_RESULTS) -> SearchResponse:
         return await searches.by_photo(request, row, k)

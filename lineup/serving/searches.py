@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any
 
 from fastapi import Request
 
@@ -12,6 +11,7 @@ from lineup import paths
 from lineup.errors import suggest
 from lineup.evaluation.thresholds import Threshold
 from lineup.serving import api
+from lineup.serving.api import SearchResponse
 from lineup.serving.decoder import Decoders
 from lineup.serving.limits import Limits
 from lineup.serving.queues import FairQueue
@@ -48,12 +48,12 @@ class Searches:
             self._decoding.close()
             self._searching.close()
 
-    async def by_query(self, request: Request, row: str, resolve: api.ResolveQuery, k: int) -> dict[str, Any]:
-        """The JSON of `api.search`. Raises Refusal, UserError or ClientDisconnect."""
+    async def by_query(self, request: Request, row: str, resolve: api.ResolveQuery, k: int) -> SearchResponse:
+        """The response of `api.search`. Raises Refusal, UserError or ClientDisconnect."""
         with self._share(request):
             return await self._search(request, self._known(row), resolve, k)
 
-    async def by_photo(self, request: Request, row: str, k: int) -> dict[str, Any]:
+    async def by_photo(self, request: Request, row: str, k: int) -> SearchResponse:
         """As `by_query`, with the photo whose file is the request's body. Raises BadImage, too."""
         row = self._known(row)
         with self._share(request):
@@ -61,7 +61,7 @@ class Searches:
                 photo = await self._decoding.run(request, lambda: self._decoders.prepare(data))
             return await self._search(request, row, api.photo_query(photo), k)
 
-    async def _search(self, request: Request, row: str, resolve: api.ResolveQuery, k: int) -> dict[str, Any]:
+    async def _search(self, request: Request, row: str, resolve: api.ResolveQuery, k: int) -> SearchResponse:
         return await self._searching.run(
             request, lambda: api.search(self._pool.row(row), resolve, k, self._threshold)
         )

@@ -1,1 +1,1 @@
-"""The competition's JSON, and its sending to the competition's server."""
+"""The competition's JSON, and the request that sends it to the competition's server."""

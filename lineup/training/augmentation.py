@@ -90,7 +90,7 @@ def crop_boxes(
     tries = np.rint(np.stack([lengths / stretch, lengths * stretch], axis=-1)).astype(np.int64)  # [B, T, 2]
     fits = ((tries >= 1) & (tries <= side)).all(axis=-1)
     sizes = tries[np.arange(count), fits.argmax(axis=1)]
-    sizes[~fits.any(axis=1)] = side
+    sizes[~fits.any(axis=1)] = side  # pyright: ignore[reportArgumentType] numpy's types lack this axis
     return np.concatenate([rng.integers(0, side - sizes + 1), sizes], axis=1)
 
 

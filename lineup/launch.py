@@ -1,6 +1,7 @@
 """How a command starts, so that no Ctrl-C and no lack of memory ends it in a traceback.
 
-A command imports its libraries for a second or more. Until `cli.run` takes over, this module handles both.
+A command imports its libraries for a second or more. Until `cli.run` takes over, this module handles both. It
+also sets what OpenMP, by which PyTorch and FAISS compute, reads only once.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ INTERRUPTED = "interrupted; run again to go on"
 def begin() -> None:
     """Call this before anything heavy is imported."""
     sys.excepthook = _print_error
+    # By default, threads that wait for each other spin. Beside another process, a training step then took ten
+    # times as long; on an idle machine, both take as long (benchmarks/RESULTS.md).
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if not _ignores_interrupts():
         signal.signal(signal.SIGINT, _exit_at_once)
 

@@ -82,6 +82,20 @@ def test_who_only_imports_the_stages_keeps_his_own_ctrl_c() -> None:
     assert run(sys.executable, "-c", code, cwd=ROOT).stdout.startswith("True <built-in function excepthook>")
 
 
+@pytest.mark.parametrize(("chosen", "policy"), [("", "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_that_wait_do_not_spin_unless_the_user_says_so(chosen: str, policy: str) -> None:
+    code = (
+        "import sys; assert not {'torch', 'faiss'} & {*sys.modules}; sys.argv = ['-m'];"
+        "import os, stages; assert not {'torch', 'faiss'} & {*sys.modules}; print(os.environ['OMP_WAIT_POLICY'])"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    environment |= {"OMP_WAIT_POLICY": chosen} if chosen else {}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == policy
+
+
 def test_ctrl_c_is_held_back_while_workers_start() -> None:
     done = 0
     with pytest.raises(KeyboardInterrupt), launch.uninterrupted():

@@ -190,12 +190,13 @@ def test_a_row_that_is_ahead_of_the_best_in_another_metric_is_named() -> None:
     undecided = Pair("top_1", "best", "second", -0.04, -0.09, 0.01, 0.2, 0.3)
     behind = Pair("top_1", "best", "second", 0.04, 0.01, 0.09, 0.001, 0.003)
     assert ahead() == ahead(undecided) == ahead(behind) == headline
-    # Of the two that are ahead, the one that is further ahead is named, whatever the order within a pair.
+    # Of two that are ahead, the one that is further ahead is named, whatever the order within a pair.
     second = Pair("top_5", "best", "second", -0.031, -0.05, -0.01, 0.01, 0.035)
     third = Pair("top_5", "third", "best", 0.02, 0.01, 0.03, 0.01, 0.03)
     assert ahead(undecided, third, second) == (
-        f"{headline} In top_5, `second` is better than it: +0.031 (+0.010 to +0.050, p = 0.035)."
+        f"{headline} In top_5, 2 rows are better than it, `second` by +0.031 (+0.010 to +0.050, p = 0.035)."
     )
+    assert "In top_5, `second` is better than it: +0.031" in ahead(second)
     assert "top_5, `third`" in ahead(third) and "top_10" not in ahead(third)
 
 

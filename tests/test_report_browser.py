@@ -1034,6 +1034,15 @@ def test_kinds_of_failure_are_counted_and_show_their_queries(
         assert sum(map(len, expected.values())) == len(ranks) == 30
         for place, queries in expected.items():
             assert texts(page, f'[data-row="{row}"][data-place="{place}"]') == [str(len(queries))]
+    page.execute_script("Selection.set({text: 'nothing has this label'})")
+    assert shown_queries(page) == [] and "No query matches" in texts(page, "#query-list")[0]
+    press(page, "#query-all")
+    assert len(shown_queries(page)) == 30
+    # A number shows what it counts, whatever was chosen before, and Back leads to what was there.
+    page.execute_script("Selection.set({text: 'nothing has this label'}); location.hash = '#failures'")
+    press(page, '[data-row="blurred"][data-place="a-near"]')
+    page.execute_script("history.back()")
+    until(lambda: page.current_url.endswith("#failures"))
     press(page, '[data-row="blurred"][data-place="a-near"]')
     ranks = [float(line["first_hit"] or 0) for line in figures("blurred")]
     assert sorted(shown_queries(page)) == [q for q, rank in enumerate(ranks) if 2 <= rank <= 5]

@@ -347,7 +347,7 @@ def test_the_comparison_names_where_the_best_row_fails_and_another_does_not() ->
         and first[0].startswith("- t\\`one\\_\\* dark: 0.")
         and "below its mean of 0." in first[0]
     )
-    assert "Another row beats `best` by more than chance in one group of queries:" in part
+    assert "Another row beats `best` in map_at_r by more than chance in one group of queries:" in part
     assert len(second) == 1 and " dark: `steady` 0." in second[0] and second[0].endswith("; 40 queries")
     [dark] = [line for line in lines if (line.model, line.group) == ("best", "dark")]
     metrics = row_metrics.read("best").quality["map_at_r"]
@@ -362,7 +362,7 @@ def test_where_nothing_can_be_told_the_comparison_says_so() -> None:
     best = json.loads(paths.METRICS.read_text())
     name = max(best, key=lambda row: best[row]["map_at_r"])
     assert f"`{name}` is below its mean by more than chance in no group of queries." in page()
-    assert f"No other row beats `{name}` by more than chance in a group of queries." in page()
+    assert f"No other row beats `{name}` in map_at_r by more than chance in a group of queries." in page()
 
 
 def test_only_the_three_largest_differences_are_named() -> None:

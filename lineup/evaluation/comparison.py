@@ -38,6 +38,13 @@ class Pair(NamedTuple):
         return self._replace(a=self.b, b=self.a, difference=-self.difference, low=-self.high, high=-self.low)
 
 
+class Ahead(NamedTuple):
+    """Rows that are better than the best one in a metric; pair: the furthest ahead of them, and the best."""
+
+    pair: Pair
+    rows: int
+
+
 class Standing(NamedTuple):
     """How a row compares with the best row.
 
@@ -67,14 +74,13 @@ class Comparison:
     metric_names: the first decides the order, by its mean or the middle of its range; empty where nothing
     could be scored, and rows come by name.
     running: the running costs of the rows whose speed was measured.
-    ahead: pairs of a row and the best one in which the row is better, in another metric than the first, by
-    more than chance: of each such metric the row that is furthest ahead.
+    ahead: in which other metrics than the first rows are better than the best one by more than chance.
     """
 
     metric_names: tuple[str, ...]
     rows: tuple[ComparedRow, ...]
     running: Mapping[str, RunningCosts] = field(default_factory=dict)
-    ahead: tuple[Pair, ...] = ()
+    ahead: tuple[Ahead, ...] = ()
 
     @property
     def task(self) -> RowMetrics:
@@ -188,13 +194,13 @@ def compare(
             outcome = "worse" if pair.p_holm < SIGNIFICANCE_LEVEL else "undecided"
             standing = Standing(outcome, pair.p_holm, pair.difference, pair.low, pair.high)
         compared.append(ComparedRow(row, rows[row], standing))
-    ahead = tuple(_furthest_ahead(metric_names[1:], with_best.values(), rows))
+    ahead = tuple(_ahead(metric_names[1:], with_best.values(), rows))
     return Comparison(tuple(metric_names), tuple(compared), running, ahead)
 
 
-def _furthest_ahead(
+def _ahead(
     metric_names: Iterable[str], with_best: Collection[Pair], rows: Mapping[str, RowMetrics]
-) -> Iterator[Pair]:
+) -> Iterator[Ahead]:
     for metric in metric_names:
         ahead = [
             pair
@@ -205,7 +211,7 @@ def _furthest_ahead(
             and not rows[pair.a].costs.random
         ]
         if ahead:
-            yield max(ahead, key=lambda pair: pair.difference)
+            yield Ahead(max(ahead, key=lambda pair: pair.difference), len(ahead))
 
 
 def clearly_fastest(rows: Sequence[ComparedRow], running: Mapping[str, RunningCosts]) -> ComparedRow | None:

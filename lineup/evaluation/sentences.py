@@ -193,9 +193,12 @@ def verdict(compared: Comparison) -> Text:
 def _behind(compared: Comparison) -> Text:
     """In which other metrics a row is better than the best one; empty where none is by more than chance."""
     spans: list[Span] = []
-    for pair in compared.ahead:
+    for pair, rows in compared.ahead:
         ahead = tables.difference(pair.difference, pair.low, pair.high, pair.p_holm)
-        spans += [f" In {pair.metric}, ", Code(pair.a), f" is better than it: {ahead}."]
+        if rows == 1:
+            spans += [f" In {pair.metric}, ", Code(pair.a), f" is better than it: {ahead}."]
+        else:
+            spans += [f" In {pair.metric}, {rows} rows are better than it, ", Code(pair.a), f" by {ahead}."]
     return tuple(spans)
 
 

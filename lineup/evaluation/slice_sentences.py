@@ -64,9 +64,11 @@ def _beaten(best: str, own: dict[tuple[str, str], Slice], others: Iterable[Slice
         key, ahead = (each.attribute, each.group), each.to_best
         if ahead and _is_beyond_chance(ahead) and ahead.value > strongest.get(key, (0.0,))[0]:
             strongest[key] = (ahead.value, each, ahead)
+    metric = next(iter(own.values())).metric
     beaten = sorted(strongest.values(), key=lambda entry: -entry[0])
     if not beaten:
-        return Listing(("No other row beats ", Code(best), " by more than chance in a group of queries."), [])
+        text = f" in {metric} by more than chance in a group of queries."
+        return Listing(("No other row beats ", Code(best), text), [])
     items: list[Text] = [
         (
             *_group(each),
@@ -78,7 +80,8 @@ def _beaten(best: str, own: dict[tuple[str, str], Slice], others: Iterable[Slice
         for _, each, ahead in beaten[:MOST_SHOWN]
     ]
     return Listing(
-        ("Another row beats ", Code(best), f" by more than chance in {_groups(len(beaten))}:"), items
+        ("Another row beats ", Code(best), f" in {metric} by more than chance in {_groups(len(beaten))}:"),
+        items,
     )
 
 

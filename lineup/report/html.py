@@ -102,6 +102,7 @@ def index(
                 *cost_sentences.pareto_optimal(compared),
                 *((line,) for line in sentences.legend(compared)),
             ],
+            match_legend=match_view.legend(),
             match_sentences=match_view.sentences(compared) if match_view.is_shown(compared) else [],
             **findings._asdict(),
             charts=charts,

@@ -30,9 +30,8 @@
   const tiles = Object.fromEntries(Object.entries(WORDS).map(([kind, words]) => [kind, el("button", {
     type: "button", class: `tile ${kind}`, "data-kind": kind,
     click: () => {
-      const pressed = Selection.value("show") === kind;
-      Selection.set({ show: pressed ? "all" : kind });
-      if (!pressed) byId("queries").scrollIntoView();
+      if (Selection.value("show") === kind) Selection.set({ show: "all" });
+      else Selection.only({ show: kind });
     },
   }, el("span", {}, words), el("b", {}), el("small", {}))]));
   byId("against-tiles").append(...Object.values(tiles));

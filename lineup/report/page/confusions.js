@@ -50,6 +50,7 @@
     const row = chooser.value, { queries, gallery } = data.collection, box = el("div", {});
     const filter = el("button", { type: "button", click: () => Page.openLabel(Page.label(label), row) }, "All queries of the label");
     byId("confusion").replaceChildren(el("h4", {}, `${words} `, filter), box);
+    setTimeout(() => byId("confusion").scrollIntoView({ block: "nearest" })); // once its photos have their size
     if (!rows[row]) return box.replaceChildren(el("p", { class: "quiet" }, Page.missing.has(row) ? `rows/${row}.js ${Page.missing.get(row)}` : "loading…"));
     const { relevant, rows: figures } = data.queries;
     const confused = queries.label.flatMap((own, q) => {

@@ -23,10 +23,7 @@
     bar.style.setProperty("--share", count / scored);
     return el("td", { class: "metered" }, bar, el("button", {
       type: "button", class: "link", "aria-label": `${name}, ${words}: ${count} queries, show them`, "data-place": place, "data-row": name,
-      click: () => {
-        Selection.set({ a: name, show: place });
-        byId("queries").scrollIntoView();
-      },
+      click: () => Selection.only({ a: name, show: place }),
     }, count.toLocaleString("en")), ` ${number((100 * count) / scored, 1)}%`);
   }
 })();

@@ -12,9 +12,11 @@
     byId("query-filters-set").textContent = set ? `(${set} set)` : "";
     byId("query-count").textContent = `${counted(selected)}, page ${page + 1} of ${pages}`;
     for (const button of document.querySelectorAll("[data-turn]")) button.disabled = button.dataset.turn === "1" ? page === pages - 1 : page === 0;
-    byId("query-list").replaceChildren(...selected.slice(page * PER_PAGE, (page + 1) * PER_PAGE).map(query));
+    byId("query-list").replaceChildren(...(selected.length ? selected.slice(page * PER_PAGE, (page + 1) * PER_PAGE).map(query) : [none()]));
     byId("query-list").dataset.page = page;
   }
+
+  const none = () => el("p", {}, "No query matches all filters. ", el("button", { type: "button", id: "query-all", click: () => Selection.only({}) }, "Show all queries"));
 
   // Counted as in the headline: all queries, and those that were scored where these are fewer.
   function counted(selected) {
@@ -108,12 +110,10 @@
       byId("queries").scrollIntoView();
     });
   Page.openSlice = (slice, name) => {
-    Selection.set({ slice, show: "all", text: "", region: "", row: name });
-    byId("queries").scrollIntoView();
+    Selection.only({ slice, row: name });
   };
   Page.openLabel = (label, name) => {
-    Selection.set({ text: label, show: "all", row: name });
-    byId("queries").scrollIntoView();
+    Selection.only({ text: label, row: name });
     byId("query-text").focus({ preventScroll: true });
   };
   Selection.whenChanged(draw);

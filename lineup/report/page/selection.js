@@ -235,6 +235,16 @@ const Selection = (() => {
       remember();
       notify();
     },
+    // Shows what a number, a tile or a group of another section stands for: no other filter stays, and Back leads there again.
+    only(given) {
+      try {
+        history.pushState(null, "", location.href);
+      } catch {
+        // As in remember().
+      }
+      this.set({ show: "all", text: "", region: "", slice: "", ...given });
+      byId("queries").scrollIntoView();
+    },
     set(given) {
       if ("row" in given) tick([...new Set([...ticked(), given.row])]);
       for (const [key, text] of Object.entries(given)) if (controls[key]) controls[key].value = text;

@@ -16,7 +16,7 @@
   // A difference, in colour where it is more than chance.
   function difference(value, p, ...before) {
     const kind = !isReal(p) ? "quiet" : value < 0 ? "below" : "above";
-    return el("td", { class: `difference ${kind}` }, ...before, signed(value), " ", el("small", {}, p === null ? "" : isReal(p) ? chance(p) : "can't tell"));
+    return el("td", { class: `difference ${kind}`, title: p === null ? null : chance(p) }, ...before, signed(value), " ", el("small", {}, p === null ? "" : isReal(p) ? chance(p) : "can't tell"));
   }
 
   // The row that is furthest ahead of the best one in a group.

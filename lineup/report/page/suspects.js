@@ -33,8 +33,8 @@
     cards(byId("mislabelled"), once(suspects, answerer), ([q, other, share, votes]) => {
       const judge = answerer([q, other]), open = () => Viewer.open(q, judge);
       const answered = judge ? image("gallery", rows[judge].answers[q][0], "Answer", open) : { picture: null, label: Page.label(other), path: null };
-      const sure = votes === judges.length ? "Sure" : "Maybe", who = votes === judges.length ? "all" : `${votes} of ${judges.length}`;
-      return pair(image("queries", q, "Query", open), answered, [el("b", {}, `${sure}: `), `labelled ${Page.label(data.collection.queries.label[q])}, ${who} say ${Page.label(other)}; more confident than ${Math.floor(share * 100)}% of first answers`]);
+      const who = votes === judges.length ? `All ${votes} agree` : `${votes} of ${judges.length} agree`;
+      return pair(image("queries", q, "Query", open), answered, [el("b", {}, `${who}: `), `${Page.label(other)}, not ${Page.label(data.collection.queries.label[q])}; on average more confident than ${Math.floor(share * 100)}% of their first answers`]);
     });
   }
 

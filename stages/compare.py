@@ -57,21 +57,15 @@ def main(argv: list[str] | None = None) -> None:
     csv_files.write_csv(paths.TRAINING_CURVES, *dvc_views.training_curves(rows))
     curves = sweeps.by_photos(sweeps.find(params), rows)
     csv_files.write_csv(paths.SWEEPS, *sweeps.table(curves, rows))
+    starts, samples = trained_rows.starts(params), params.score.bootstrap_samples
     seen: list[seen_labels.OfLabels] = []
     if metric_names and comparison.is_exact(rows, metric_names[0]):
-        starts, samples = trained_rows.starts(params), params.score.bootstrap_samples
         seen = seen_labels.compute(starts, rows, queries, metric_names[0], samples, params.seed)
     seen_labels.write(paths.SEEN_LABELS, seen)
     values = seen_values.read(paths.SEEN_VALUES)
     measured_elsewhere = transfer.read_measured(params.transfer)
     exact_pairs = pairs if comparison.is_exact(rows, MAIN_METRIC) else []
-    forgotten = transfer.compute(
-        measured_elsewhere,
-        trained_rows.starts(params),
-        exact_pairs,
-        params.score.bootstrap_samples,
-        params.seed,
-    )
+    forgotten = transfer.compute(measured_elsewhere, starts, exact_pairs, samples, params.seed)
     csv_files.write_csv(paths.TRANSFER, *transfer.table(forgotten))
     weaknesses = slice_sentences.weaknesses(compared, slices.read(paths.SLICES))
     twins = precision_twins.find(params, rows, pairs, metric_names)

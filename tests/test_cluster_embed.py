@@ -363,9 +363,9 @@ def test_a_cluster_that_refuses_may_ask_for_a_token(
         monkeypatch.setenv("RAY_ADDRESS", f"ray://127.0.0.1:{listening.getsockname()[1]}")
         with pytest.raises(
             UserError, match=r"can't be reached \(ray client connection timeout\); (.*)"
-        ) as told:
+        ) as refusal:
             cluster.connect()
-    assert ("set RAY_AUTH_MODE=token if it asks for a token, start it" in str(told.value)) == is_named
+    assert ("set RAY_AUTH_MODE=token if it asks for a token, start it" in str(refusal.value)) == is_named
 
 
 def test_without_ray_the_fix_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

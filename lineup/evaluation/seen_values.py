@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lineup.evaluation import seen_labels
+from lineup.evaluation import against_start, figure_tables, seen_labels
 from lineup.evaluation.dvc_views import CsvTable
 from lineup.evaluation.seen_labels import GROUPS, OfLabels
 from lineup.evaluation.significance import FloatArray, IntArray
@@ -89,7 +89,6 @@ def compute(
     """
     attributes: list[str] = []
     computed: list[OfLabels] = []
-    tested: list[float | None] = []
     for grouping in groupings:
         for row, start in starts.items():
             for group, member in zip(GROUPS, (grouping.seen, grouping.unseen), strict=True):
@@ -97,12 +96,10 @@ def compute(
                     continue
                 own = values[row][member]
                 away = own - values[start][member] if start is not None else None
-                names = (row, start, group)
-                line, p = seen_labels.figures(names, metric, own, away, labels[member], samples, seed)
+                of = against_start.measure(own, away, labels[member], samples, seed)
                 attributes.append(grouping.attribute)
-                computed.append(line)
-                tested.append(p)
-    return list(map(OfValues, attributes, seen_labels.adjusted(computed, tested)))
+                computed.append(OfLabels.of(row, start, group, metric, of))
+    return list(map(OfValues, attributes, seen_labels.adjusted(computed)))
 
 
 def write(path: Path, computed: Iterable[OfValues]) -> None:
@@ -113,6 +110,6 @@ def write(path: Path, computed: Iterable[OfValues]) -> None:
 
 def read(path: Path) -> list[OfValues]:
     """The lines of metrics/seen_values.csv. Raises UserError if it does not exist or is damaged."""
-    return seen_labels.read_lines(
+    return figure_tables.read(
         path, lambda line: OfValues(line["attribute"], seen_labels.of_line(line)), "slices"
     )

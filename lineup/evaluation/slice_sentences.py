@@ -7,9 +7,10 @@ from collections.abc import Iterable, Sequence
 
 from lineup.evaluation import tables
 from lineup.evaluation.comparison import SIGNIFICANCE_LEVEL, Comparison
+from lineup.evaluation.figure_tables import Difference
 from lineup.evaluation.rich_text import Code, Data, Span, Text
 from lineup.evaluation.sentences import Listing
-from lineup.evaluation.slices import Difference, Slice
+from lineup.evaluation.slices import Slice
 
 MOST_SHOWN = 3
 _WHERE_ALL_ARE = (

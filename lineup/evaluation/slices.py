@@ -9,8 +9,8 @@ from typing import Literal, NamedTuple, cast
 import numpy as np
 import numpy.typing as npt
 
-from lineup.errors import UserError
-from lineup.evaluation import significance
+from lineup.evaluation import figure_tables, significance
+from lineup.evaluation.figure_tables import Difference
 from lineup.evaluation.slice_groups import FEWEST_QUERIES, Grouping
 from lineup.storage import csv_files
 
@@ -26,19 +26,6 @@ FEWEST_FLIPS = 10_000
 FLIPS_PER_SLICE = 50
 
 Note = Literal["", "too few queries to tell", "too few labels to tell"]
-
-
-class Difference(NamedTuple):
-    """A difference of two means.
-
-    low, high: its 95% interval; p_holm: of its randomisation test, adjusted. These three are None where there
-    are too few queries or labels to tell.
-    """
-
-    value: float
-    low: float | None
-    high: float | None
-    p_holm: float | None
 
 
 class Slice(NamedTuple):
@@ -260,32 +247,19 @@ def write(path: Path, slices: Iterable[Slice]) -> None:
 
 
 def _cells(each: Slice) -> list[object]:
-    differences = [*each.to_mean, *(each.to_best or (None,) * len(Difference._fields))]
-    numbers = (f"{value:.6f}" if value is not None else "" for value in (*each[6:9], *differences))
-    return [*each[:6], *numbers, each.note]
+    differences = (*each.to_mean, *figure_tables.of_difference(each.to_best))
+    return [*each[:6], *figure_tables.cells((*each[6:9], *differences)), each.note]
 
 
 def read(path: Path) -> list[Slice]:
     """The slices of metrics/slices.csv. Raises UserError if it does not exist or is damaged."""
-    lines = csv_files.read_csv(path)
-    try:
-        return [_slice(line) for line in lines]
-    except (KeyError, ValueError) as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise UserError(
-            f"{path}: isn't what this version writes ({reason}); run `dvc repro -f -s slices`"
-        ) from None
+    return figure_tables.read(path, _slice, "slices")
 
 
 def _slice(line: Mapping[str, str]) -> Slice:
-    def number(name: str) -> float | None:
-        return float(line[name]) if line[name] else None
-
-    def difference(name: str) -> Difference:
-        return Difference(
-            float(line[name]), number(f"{name}_low"), number(f"{name}_high"), number(f"{name}_p_holm")
-        )
-
+    to_mean = figure_tables.difference(line, "to_mean")
+    if to_mean is None:
+        raise ValueError("to_mean is empty")
     return Slice(
         line["model"],
         line["attribute"],
@@ -294,9 +268,9 @@ def _slice(line: Mapping[str, str]) -> Slice:
         int(line["labels"]),
         line["metric"],
         float(line["mean"]),
-        number("low"),
-        number("high"),
-        difference("to_mean"),
-        difference("to_best") if line["to_best"] else None,
+        figure_tables.number(line, "low"),
+        figure_tables.number(line, "high"),
+        to_mean,
+        figure_tables.difference(line, "to_best"),
         cast(Note, line["note"]),
     )

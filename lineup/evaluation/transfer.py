@@ -6,21 +6,20 @@ Source of the problem: arXiv 2508.12137.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pyarrow as pa
 
 from lineup import paths
 from lineup.errors import UserError
-from lineup.evaluation import query_tables, seen_labels, significance, transfer_metrics
+from lineup.evaluation import against_start, figure_tables, query_tables, transfer_metrics
 from lineup.evaluation.comparison import Pair
 from lineup.evaluation.dvc_views import CsvTable
+from lineup.evaluation.figure_tables import Difference
 from lineup.evaluation.metrics import MAIN_METRIC
-from lineup.evaluation.significance import FloatArray, IntArray
-from lineup.evaluation.slice_groups import FEWEST_QUERIES
-from lineup.evaluation.slices import FEWEST_FLIPS, FEWEST_LABELS, FLIPS_PER_SLICE, Difference
+from lineup.evaluation.significance import FloatArray
 from lineup.evaluation.transfer_metrics import Measured
 from lineup.settings.params import Transfer
 
@@ -52,7 +51,7 @@ class Transferred(NamedTuple):
     @property
     def is_large(self) -> bool:
         """Whether the set has enough queries and labels to tell anything."""
-        return self.queries >= FEWEST_QUERIES and self.labels >= FEWEST_LABELS
+        return against_start.is_large(self.queries, self.labels)
 
 
 _DIFFERENCES = ("to_start", "at_home")
@@ -107,98 +106,51 @@ def compute(
     at_home = {(pair.a, pair.b): pair for pair in pairs if pair.metric == MAIN_METRIC}
     at_home |= {(pair.b, pair.a): pair.reversed() for pair in at_home.values()}
     computed: list[Transferred] = []
-    tested: list[float | None] = []
     for row, own in measured.items():
         start = starts.get(row)
         of_start = None if start is None else measured.get(start)
         if of_start is None or of_start.metrics.test_set != own.metrics.test_set:
-            line, p = _line(row, None, own, None, samples, seed)
+            start, away = None, None
         else:
-            line, p = _line(row, start, own, _values(own) - _values(of_start), samples, seed)
-        if pair := at_home.get((row, line.start or "")):
-            home = Difference(pair.difference, pair.low, pair.high, pair.p_holm)
-            line = line._replace(at_home=home)
-        computed.append(line)
-        tested.append(p)
-    adjusted = iter(significance.holm(np.array([p for p in tested if p is not None], np.float64)).tolist())
-    return [
-        line
-        if p is None or line.to_start is None
-        else line._replace(to_start=line.to_start._replace(p_holm=next(adjusted)))
-        for line, p in zip(computed, tested, strict=True)
-    ]
+            away = _values(own) - _values(of_start)
+        pair = at_home.get((row, start or ""))
+        of = against_start.measure(_values(own), away, query_tables.label_codes(own.queries), samples, seed)
+        computed.append(
+            Transferred(
+                row,
+                start,
+                own.metrics.test_set,
+                own.metrics.folder,
+                *of,
+                at_home=Difference(pair.difference, pair.low, pair.high, pair.p_holm) if pair else None,
+                training_photos=own.metrics.training_photos,
+            )
+        )
+    differences = against_start.adjusted([each.to_start for each in computed])
+    return [each._replace(to_start=to_start) for each, to_start in zip(computed, differences, strict=True)]
 
 
 def _values(measured: Measured) -> FloatArray:
     return measured.queries.column(MAIN_METRIC).to_numpy()
 
 
-def _line(
-    row: str, start: str | None, measured: Measured, away: FloatArray | None, samples: int, seed: int
-) -> tuple[Transferred, float | None]:
-    """A row's figures without those at home, and the p value of its difference to its start.
-
-    Args:
-        away: float [N], the row minus its start; None where it has none.
-    """
-    figures, own = measured.metrics, _values(measured)
-    clusters = significance.cluster_codes(query_tables.label_codes(measured.queries))
-    line = Transferred(
-        model=row,
-        start=start,
-        test_set=figures.test_set,
-        folder=figures.folder,
-        queries=len(own),
-        labels=int(clusters.max()) + 1,
-        mean=float(own.mean()),
-        low=None,
-        high=None,
-        to_start=None if away is None else Difference(float(away.mean()), None, None, None),
-        at_home=None,
-        training_photos=figures.training_photos,
-    )
-    if not line.is_large:
-        return line, None
-    columns = np.column_stack([own] if away is None else [own, away])
-    low, high = significance.bootstrap_interval(columns, clusters, samples, seed)
-    line = line._replace(low=float(low[0]), high=float(high[0]))
-    if away is None:
-        return line, None
-    p = _p(away, clusters, seed)
-    return line._replace(to_start=Difference(float(away.mean()), float(low[1]), float(high[1]), p)), p
-
-
-def _p(away: FloatArray, clusters: IntArray, seed: int) -> float:
-    # As many flips as Holm's correction of some dozens of rows takes.
-    flips = FEWEST_FLIPS + 2 * FLIPS_PER_SLICE
-    return float(significance.randomisation_test(away[:, None], clusters, flips, seed)[0])
-
-
 def table(computed: Iterable[Transferred]) -> CsvTable:
     """metrics/transfer.csv; what can't be told is empty."""
     lines = []
     for each in computed:
-        unknown = (None,) * len(Difference._fields)
-        differences = (each.to_start or unknown, each.at_home or unknown)
-        numbers = [each.mean, each.low, each.high, *(number for group in differences for number in group)]
-        cells = ["" if number is None else f"{number:.6f}" for number in numbers]
-        lines.append([each.model, each.start or "", *each[2:6], *cells, each.training_photos])
+        differences = map(figure_tables.of_difference, (each.to_start, each.at_home))
+        numbers = (each.mean, each.low, each.high, *chain.from_iterable(differences))
+        shown = figure_tables.cells(numbers)
+        lines.append([each.model, each.start or "", *each[2:6], *shown, each.training_photos])
     return CsvTable(HEADER, lines)
 
 
 def read(path: Path) -> list[Transferred]:
     """The lines of metrics/transfer.csv. Raises UserError if it does not exist or is damaged."""
-    return seen_labels.read_lines(path, _transferred, "compare")
+    return figure_tables.read(path, _transferred, "compare")
 
 
 def _transferred(line: Mapping[str, str]) -> Transferred:
-    def number(name: str) -> float | None:
-        return float(line[name]) if line[name] else None
-
-    def difference(name: str) -> Difference | None:
-        value, ends = number(name), (number(f"{name}{end}") for end in ("_low", "_high", "_p_holm"))
-        return None if value is None else Difference(value, *ends)
-
     return Transferred(
         model=line["model"],
         start=line["start"] or None,
@@ -207,9 +159,9 @@ def _transferred(line: Mapping[str, str]) -> Transferred:
         queries=int(line["queries"]),
         labels=int(line["labels"]),
         mean=float(line["mean"]),
-        low=number("low"),
-        high=number("high"),
-        to_start=difference("to_start"),
-        at_home=difference("at_home"),
+        low=figure_tables.number(line, "low"),
+        high=figure_tables.number(line, "high"),
+        to_start=figure_tables.difference(line, "to_start"),
+        at_home=figure_tables.difference(line, "at_home"),
         training_photos=int(line["training_photos"]),
     )

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from lineup import paths
 from lineup.evaluation import tables
 from lineup.evaluation.comparison import SIGNIFICANCE_LEVEL
+from lineup.evaluation.figure_tables import Difference
 from lineup.evaluation.metrics import MAIN_METRIC
 from lineup.evaluation.rich_text import Code, Data, Strong, Text
-from lineup.evaluation.slices import Difference
 from lineup.evaluation.tables import Cell, RowName, Table
 from lineup.evaluation.transfer import Transferred
 from lineup.settings import trained_rows

@@ -33,21 +33,21 @@
   }
 
   // The interval, its mean, and a line at the row's mean over all queries.
-  function bar(figures, overall, place) {
-    const [mean, low, high] = [figures[MEAN], figures[LOW] ?? figures[MEAN], figures[HIGH] ?? figures[MEAN]].map(place);
+  function bar(figures, overall, position) {
+    const [mean, low, high] = [figures[MEAN], figures[LOW] ?? figures[MEAN], figures[HIGH] ?? figures[MEAN]].map(position);
     return svg("svg", { class: "interval", viewBox: "0 0 100 8", preserveAspectRatio: "none", "aria-hidden": "true" },
       svg("rect", { x: low, y: 2.5, width: Math.max(high - low, 0.5), height: 3 }),
       svg("rect", { class: "mean", x: mean - 0.5, y: 0, width: 1, height: 8 }),
-      svg("line", { class: "overall", x1: place(overall), x2: place(overall), y1: 0, y2: 8, "vector-effect": "non-scaling-stroke" }));
+      svg("line", { class: "overall", x1: position(overall), x2: position(overall), y1: 0, y2: 8, "vector-effect": "non-scaling-stroke" }));
   }
 
-  function line(attribute, group, figures, overall, place) {
+  function line(attribute, group, figures, overall, position) {
     const { name, groups, queries } = data.slices.attributes[attribute], called = `${name}: ${groups[group]}`;
     const interval = figures[LOW] === null ? "" : `${number(figures[LOW], 3)} to ${number(figures[HIGH], 3)}`;
     return el("tr", {},
       el("th", { scope: "row" }, el("button", { type: "button", class: "link", "aria-label": `${called}, show its queries`, "data-slice": called, click: () => Page.openSlice(called, chooser.value) }, groups[group])),
       el("td", {}, queries[group].toLocaleString("en")),
-      el("td", { class: "drawn", title: interval }, number(figures[MEAN], 3), bar(figures, overall, place)),
+      el("td", { class: "drawn", title: interval }, number(figures[MEAN], 3), bar(figures, overall, position)),
       ...(figures[NOTE] ? [el("td", { class: "quiet", colspan: trained.length > 1 ? 2 : 1 }, figures[NOTE])]
         : [difference(figures[TO_MEAN], figures[TO_MEAN_P]), trained.length > 1 ? against(attribute, group, figures) : null]));
   }
@@ -59,14 +59,14 @@
     drawn = chooser.value;
     const { metric, attributes } = data.slices, all = own.flat(), overall = all[0][MEAN] - all[0][TO_MEAN];
     const least = Math.min(...all.map((figures) => figures[LOW] ?? figures[MEAN])), most = Math.max(...all.map((figures) => figures[HIGH] ?? figures[MEAN]));
-    const place = (value) => Math.round((1000 * (value - least)) / (most - least || 1)) / 10;
+    const position = (value) => Math.round((1000 * (value - least)) / (most - least || 1)) / 10;
     const columns = trained.length > 1 ? 5 : 4, heading = (words) => el("th", { scope: "col" }, words);
     byId("slices-note").textContent = `Each bar is the 95% interval of ${metric} in a group, from ${number(least, 3)} to ${number(most, 3)}; the line is the mean over all queries, ${number(overall, 3)}. A click on a group shows its queries.`;
     byId("slices-table").replaceChildren(
       el("thead", {}, el("tr", {}, ["group", "queries", metric, "against its mean", ...(columns === 5 ? [drawn === best ? "furthest ahead of it" : `against ${best}`] : [])].map(heading))),
       ...attributes.map(({ name, groups }, attribute) => el("tbody", {},
         el("tr", {}, el("th", { scope: "rowgroup", class: "attribute", colspan: columns }, name)),
-        groups.map((_, group) => line(attribute, group, own[attribute][group], overall, place)))));
+        groups.map((_, group) => line(attribute, group, own[attribute][group], overall, position)))));
   }
 
   chooser.addEventListener("change", draw);

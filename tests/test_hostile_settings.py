@@ -36,6 +36,7 @@ def settings(*names: str) -> dict[str, Any]:
     }
     params["near_copies"] = {"rows": [*names]}
     params["map"] = {name: {} for name in names}
+    params["transfer"] = {"sets": {name: name for name in names}, "rows": {name: name for name in names}}
     return params
 
 
@@ -72,7 +73,7 @@ def test_no_rows_name_is_run_by_a_shell(tmp_path: Path) -> None:
 def test_a_name_that_is_a_command_is_refused(name: str, tmp_path: Path) -> None:
     folder = project.create(tmp_path / "project", small_project.params())
     run("python", "-m", "stages.code", cwd=folder)
-    project.write_params(folder, settings(name) | {"near_copies": {"rows": []}, "map": {}})
+    project.write_params(folder, settings(name) | {"near_copies": {"rows": []}, "map": {}, "transfer": {}})
     done = run("dvc", "repro", "--single-item", "--glob", "fetch@*", cwd=folder, check=False)
     assert (
         "error: params.yaml: models." in done.stderr
@@ -81,7 +82,7 @@ def test_a_name_that_is_a_command_is_refused(name: str, tmp_path: Path) -> None:
     assert not (folder / "RAN").exists()
 
 
-@pytest.mark.parametrize("where", ["models", "refinements", "near_copies", "map"])
+@pytest.mark.parametrize("where", ["models", "refinements", "near_copies", "map", "transfer"])
 def test_a_name_that_is_a_path_removes_nothing_outside_the_results(where: str, tmp_path: Path) -> None:
     """DVC removes what a stage writes before it runs the stage."""
     path = "x/../../../photos"
@@ -90,6 +91,7 @@ def test_a_name_that_is_a_path_removes_nothing_outside_the_results(where: str, t
         {path: {"from": "row", "with": "row", "method": "query_expansion"}} if where == "refinements" else {}
     )
     params["map"] = {path: {}} if where == "map" else {}
+    params["transfer"] = {"sets": {path: "elsewhere"}} if where == "transfer" else {}
     params["models"] |= {path: params["models"]["row"]} if where == "models" else {}
     folder = project.create(tmp_path / "project", params)
     photo = folder / "photos/a.jpg"

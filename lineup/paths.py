@@ -141,7 +141,7 @@ def transfer_qrels(name: str) -> Path:
 
 def transfer_problems(name: str) -> Path:
     """The files of a second test set that preprocess skipped, or used with a note."""
-    return transfer_set(name) / "problems.csv"
+    return Path("data/transfer_problems") / name / "problems.csv"
 
 
 def transfer_metrics(row: str) -> Path:

@@ -68,7 +68,7 @@ OUTS = {
     "map": {paths.photo_map(KEY), paths.costs("map", KEY)},
     "report_map": {paths.report_map(KEY)},
     "slices": {paths.SLICES, paths.SEEN_VALUES},
-    "preprocess_transfer": {paths.transfer_set(KEY)},
+    "preprocess_transfer": {paths.transfer_set(KEY), paths.transfer_problems(KEY)},
     "transfer": {paths.transfer_metrics(KEY), paths.transfer_queries(KEY)},
     "report_row": {paths.report_row(KEY), paths.report_ranks(KEY)},
     "report_row_refined": {paths.report_row(KEY), paths.report_ranks(KEY)},

@@ -142,7 +142,7 @@ def test_only_a_new_photo_is_embedded_and_a_bad_one_is_named(
     transfer_stage.main(["--row", "b"])
     printed = capsys.readouterr().err
     assert "; 1 of 25 vectors computed now" in printed
-    assert "data/prepared_transfer/outside/problems.csv names each of these" in printed
+    assert "data/transfer_problems/outside/problems.csv names each of these" in printed
     (problem,) = csv.DictReader(paths.transfer_problems(SET).open(encoding="utf-8", newline=""))
     assert problem["path"] == "test/gallery/0/broken.jpg"
     project.write_params(folder, project.read_params(folder) | {"preprocess": {"on_bad_image": "fail"}})

@@ -24,8 +24,9 @@ from scipy import stats
 
 from benchmarks import command
 from lineup import cli
-from lineup.evaluation import leads, overlaps, relevance, verdict
-from lineup.evaluation.overlaps import Overlaps
+from lineup.evaluation import relevance
+from lineup.judging import leads, overlaps, verdict
+from lineup.judging.overlaps import Overlaps
 from lineup.storage import rankings
 
 FloatArray = npt.NDArray[np.float64]

@@ -9,30 +9,17 @@ from __future__ import annotations
 import logging
 
 from lineup import cli, paths
-from lineup.evaluation import (
-    comparison,
-    dvc_views,
-    latency,
-    learning_curves,
-    markdown,
-    money,
-    precision_twins,
-    query_tables,
-    row_metrics,
-    seen_labels,
-    seen_values,
-    slice_sentences,
-    slices,
-    speeds,
-    sweeps,
-    training_sections,
-    transfer,
-)
+from lineup.comparison import comparison, dvc_views, sweeps
+from lineup.comparison.pairs import compare_pairs
+from lineup.costs import latency, money, speeds
+from lineup.evaluation import query_tables, row_metrics
 from lineup.evaluation.metrics import MAIN_METRIC
-from lineup.evaluation.pairs import compare_pairs
-from lineup.evaluation.tables import Section
 from lineup.settings import prices, trained_rows
+from lineup.slices import slices
 from lineup.storage import csv_files, files
+from lineup.summary import learning_curves, markdown, precision_twins, slice_sentences
+from lineup.summary.tables import Section
+from lineup.training_effects import seen_labels, seen_values, training_sections, transfer
 
 log = logging.getLogger(__name__)
 

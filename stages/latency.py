@@ -19,6 +19,8 @@ import pyarrow.compute as pc
 import torch
 
 from lineup import cli, machine, paths
+from lineup.costs import latency
+from lineup.costs.latency import Embedding, Latency, Queries, Times
 from lineup.embedding import quantised_network
 from lineup.embedding.embedding_speed import BatchEmbedder, Round
 from lineup.embedding.inference import EncodedImage
@@ -27,8 +29,6 @@ from lineup.encoders.encoder_config import EncoderConfig, read_config
 from lineup.engines import conversion, quantisation
 from lineup.engines.engine import Network
 from lineup.errors import UserError
-from lineup.evaluation import latency
-from lineup.evaluation.latency import Embedding, Latency, Queries, Times
 from lineup.photos import prepared_images
 from lineup.serving import gallery_photos, query_times, row_search
 from lineup.serving.query_times import Pass, QueryTime, QueryTimer

@@ -20,23 +20,9 @@ import numpy as np
 import pyarrow as pa
 
 from lineup import cli, machine, paths
-from lineup.evaluation import (
-    comparison,
-    judgements,
-    latency,
-    learning_curves,
-    money,
-    precision_twins,
-    row_metrics,
-    seen_labels,
-    seen_values,
-    slice_sentences,
-    slices,
-    speeds,
-    sweeps,
-    training_sections,
-    transfer,
-)
+from lineup.comparison import comparison, sweeps
+from lineup.costs import latency, money, speeds
+from lineup.evaluation import judgements, row_metrics
 from lineup.evaluation.judged_relevance import JudgedRelevance, with_people
 from lineup.evaluation.relevance import COLUMNS, gallery_positions, read_relevance
 from lineup.photos import decoding, thumbnails
@@ -55,7 +41,10 @@ from lineup.report import (
 from lineup.report.row import rank_parts, row_data
 from lineup.settings import prices
 from lineup.settings.params import Params
+from lineup.slices import slices
 from lineup.storage import csv_files, files, parquet, rankings, schemas
+from lineup.summary import learning_curves, precision_twins, slice_sentences
+from lineup.training_effects import seen_labels, seen_values, training_sections, transfer
 
 log = logging.getLogger(__name__)
 

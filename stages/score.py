@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lineup import cli, paths
-from lineup.evaluation import judgements, latency, row_costs, row_metrics, scoring
+from lineup.costs import latency, row_costs
+from lineup.evaluation import judgements, row_metrics, scoring
 from lineup.evaluation.judged_relevance import JudgedRelevance, with_people
 from lineup.evaluation.metrics import MAIN_METRIC
 from lineup.evaluation.relevance import COLUMNS, gallery_positions, qrels_lines, read_relevance

@@ -8,17 +8,12 @@ from __future__ import annotations
 import logging
 
 from lineup import cli, paths
-from lineup.evaluation import (
-    comparison,
-    query_tables,
-    row_metrics,
-    seen_values,
-    significance,
-    slice_groups,
-    slices,
-)
+from lineup.comparison import comparison
+from lineup.evaluation import query_tables, row_metrics, significance
 from lineup.settings import trained_rows
+from lineup.slices import slice_groups, slices
 from lineup.storage import parquet
+from lineup.training_effects import seen_values
 
 log = logging.getLogger(__name__)
 

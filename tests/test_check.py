@@ -14,8 +14,8 @@ import pytest
 
 from lineup import cli, paths
 from lineup.commands import check_estimate, group
-from lineup.evaluation import past_costs, run_estimate
-from lineup.evaluation.run_estimate import Amount, PhotoCosts, RowWork, Speed
+from lineup.costs import past_costs, run_estimate
+from lineup.costs.run_estimate import Amount, PhotoCosts, RowWork, Speed
 from lineup.photos import photo_register, photo_sample, raw_counts
 from lineup.settings import params
 from tests.support import project

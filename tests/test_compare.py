@@ -14,13 +14,15 @@ from markdown_it import MarkdownIt
 
 from lineup import paths
 from lineup.commands import group
+from lineup.comparison import comparison
+from lineup.comparison.comparison import Pair
 from lineup.errors import UserError
-from lineup.evaluation import comparison, markdown, row_metrics, sentences
-from lineup.evaluation.comparison import Pair
-from lineup.evaluation.rich_text import Data
+from lineup.evaluation import row_metrics
 from lineup.evaluation.row_metrics import Judgements, OwnPicture, RowCosts, RowMetrics
-from lineup.evaluation.tables import Table
 from lineup.storage import csv_files, files, parquet, schemas
+from lineup.summary import markdown, sentences
+from lineup.summary.rich_text import Data
+from lineup.summary.tables import Table
 from stages import compare, score
 from tests.support.collection import (
     Image,

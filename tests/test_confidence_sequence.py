@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lineup.evaluation import confidence_sequence
-from lineup.evaluation.confidence_sequence import Draws
+from lineup.judging import confidence_sequence
+from lineup.judging.confidence_sequence import Draws
 
 SHARES = (np.arange(6) + 0.5) / 6
 

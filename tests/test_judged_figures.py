@@ -25,11 +25,12 @@ import stages.report
 import stages.slices
 from lineup import paths
 from lineup.commands import changes, submit
+from lineup.comparison import snapshot
+from lineup.comparison.pairs import compare_pairs
 from lineup.errors import UserError
-from lineup.evaluation import bounds, judgements, metrics, query_tables, snapshot
+from lineup.evaluation import bounds, judgements, metrics, query_tables
 from lineup.evaluation.judged_relevance import JudgedRelevance, with_people
 from lineup.evaluation.judgements import Judgement
-from lineup.evaluation.pairs import compare_pairs
 from lineup.evaluation.relevance import Relevance, gallery_positions, load_relevance
 from lineup.evaluation.thresholds import Threshold
 from lineup.settings.params import load

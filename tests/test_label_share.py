@@ -11,12 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from lineup.evaluation import learning_curves, markdown, sweeps
-from lineup.evaluation.comparison import Pair
-from lineup.evaluation.sweeps import Sweep
+from lineup.comparison import sweeps
+from lineup.comparison.comparison import Pair
+from lineup.comparison.sweeps import Sweep
 from lineup.settings import label_share, trained_rows
 from lineup.settings.params import Params
 from lineup.settings.training import SimCLR
+from lineup.summary import learning_curves, markdown
 from tests.support.training_photos import objective
 
 LABELS = st.lists(st.text(min_size=1, max_size=5), min_size=1, max_size=40, unique=True)

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from lineup import machine, paths
+from lineup.costs.latency import Latency
 from lineup.embedding import query_network
-from lineup.evaluation.latency import Latency
 from lineup.serving import query_times, row_search
 from lineup.serving.query_times import Pass, QueryTime, QueryTimer
 from lineup.serving.row_search import ModelSearch

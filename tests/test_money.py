@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lineup import paths
+from lineup.costs.money import Worth, beats, pareto_optimal
 from lineup.errors import UserError
-from lineup.evaluation.money import Worth, beats, pareto_optimal
 from lineup.settings import prices
 from lineup.settings.prices import Prices
 from lineup.storage import files

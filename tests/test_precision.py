@@ -16,17 +16,18 @@ import yaml
 
 from lineup import machine, paths
 from lineup.commands import check
+from lineup.comparison.comparison import Pair
 from lineup.embedding import quantised_network, query_network
 from lineup.encoders import encoder_folder, libraries
 from lineup.engines import quantisation
 from lineup.errors import UserError
-from lineup.evaluation import precision_twins, row_metrics
-from lineup.evaluation.comparison import Pair
-from lineup.evaluation.precision_twins import Alone, Twin
+from lineup.evaluation import row_metrics
 from lineup.export import search_plan
 from lineup.photos import calibration_photos, decoding
 from lineup.settings.params import Embed, Encoder, Params
 from lineup.storage import embeddings, parquet
+from lineup.summary import precision_twins
+from lineup.summary.precision_twins import Alone, Twin
 from stages import compare, embed, quantise, score
 from tests.support import collection
 from tests.support.collection import clustered

@@ -27,14 +27,15 @@ from hypothesis import strategies as st
 from PIL import Image as Pillow
 
 from lineup import paths
+from lineup.comparison import comparison
+from lineup.comparison.comparison import Pair
+from lineup.comparison.sweeps import Sweep
+from lineup.costs import money, speeds
 from lineup.errors import UserError
-from lineup.evaluation import comparison, judgements, money, row_metrics, slices, speeds, tables, transfer
-from lineup.evaluation.comparison import Pair
+from lineup.evaluation import judgements, row_metrics
 from lineup.evaluation.judgements import Judgement
 from lineup.evaluation.relevance import Relevance
-from lineup.evaluation.rich_text import Code, Strong
 from lineup.evaluation.row_metrics import RowCosts
-from lineup.evaluation.sweeps import Sweep
 from lineup.photos import decoding as prepared_images
 from lineup.photos import thumbnails
 from lineup.report import (
@@ -52,7 +53,11 @@ from lineup.report import (
 from lineup.report import collection as report_collection
 from lineup.report.query_figures import QueryFigures
 from lineup.settings.prices import Prices
+from lineup.slices import slices
 from lineup.storage import csv_files, files, parquet, rankings, schemas
+from lineup.summary import tables
+from lineup.summary.rich_text import Code, Strong
+from lineup.training_effects import transfer
 from stages import report
 from tests.support import collection, measured, project, reported
 from tests.support.collection import Image, clustered

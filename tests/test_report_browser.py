@@ -25,8 +25,9 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select
 
 from lineup import paths
-from lineup.evaluation import slices, tables
+from lineup.slices import slices
 from lineup.storage import csv_files, parquet
+from lineup.summary import tables
 from tests.support import browser as chromium
 from tests.support import collection, reported
 from tests.support.collection import Image, clustered

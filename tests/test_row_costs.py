@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from lineup import paths
-from lineup.evaluation import row_costs, row_metrics
+from lineup.costs import row_costs
+from lineup.evaluation import row_metrics
 from lineup.evaluation.row_metrics import ApproximateIndex, OwnPicture, RowCosts, RowMetrics
 from lineup.settings.refinement import KReciprocal, MethodSettings, QueryExpansion, ReciprocalRankFusion
 from lineup.storage import files

@@ -15,10 +15,10 @@ import yaml
 
 from lineup import paths
 from lineup.errors import UserError
-from lineup.evaluation import seen_value_sentences, seen_values
-from lineup.evaluation.seen_values import OfValues
 from lineup.photos import attribute_table, photo_register, raw_attributes, raw_folder
 from lineup.storage import parquet, schemas
+from lineup.training_effects import seen_value_sentences, seen_values
+from lineup.training_effects.seen_values import OfValues
 from stages import compare, slices
 from tests.support import collection
 from tests.support.collection import Image, clustered

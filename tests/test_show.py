@@ -17,10 +17,10 @@ from markdown_it import MarkdownIt
 
 from lineup import paths
 from lineup.commands import group
+from lineup.comparison import against
+from lineup.comparison.against import QueryChanges
+from lineup.comparison.snapshot import Snapshot
 from lineup.errors import UserError
-from lineup.evaluation import against
-from lineup.evaluation.against import QueryChanges
-from lineup.evaluation.snapshot import Snapshot
 from lineup.storage import files
 from stages import compare, score
 from tests.support import collection, measured

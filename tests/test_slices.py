@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 
 from lineup import paths
 from lineup.errors import UserError
-from lineup.evaluation import row_metrics, significance, slice_groups, slices
-from lineup.evaluation.slice_groups import Grouping
-from lineup.evaluation.slices import Slice
+from lineup.evaluation import row_metrics, significance
+from lineup.slices import slice_groups, slices
+from lineup.slices.slice_groups import Grouping
+from lineup.slices.slices import Slice
 from stages import compare
 from stages import slices as stage
 from tests.support.collection import Image, clustered, run, write_attributes

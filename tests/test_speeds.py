@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from lineup import machine, paths
+from lineup.costs import latency, speeds
+from lineup.costs.latency import Latency
+from lineup.costs.running_costs import RowSpeed
 from lineup.errors import UserError
-from lineup.evaluation import latency, row_metrics, speeds
-from lineup.evaluation.latency import Latency
+from lineup.evaluation import row_metrics
 from lineup.evaluation.row_metrics import PartCosts, RowMetrics
-from lineup.evaluation.running_costs import RowSpeed
 from lineup.machine import Load
 from lineup.storage import files
 from stages import compare

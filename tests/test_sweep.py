@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lineup import cli, paths
 from lineup.commands import group
-from lineup.evaluation import sweeps
+from lineup.comparison import sweeps
 from lineup.settings import params, sweep
 from lineup.settings.params import Params
 from tests.support.project import ROOT

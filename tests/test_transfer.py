@@ -19,12 +19,13 @@ from lineup import cli, paths
 from lineup.commands import group
 from lineup.encoders import encoder_folder, libraries
 from lineup.errors import UserError
-from lineup.evaluation import transfer, transfer_metrics, transfer_sentences
+from lineup.evaluation import transfer_metrics
 from lineup.evaluation.transfer_metrics import TransferMetrics
 from lineup.settings import params, trained_rows
 from lineup.settings.params import Encoder as EncoderSettings
 from lineup.settings.params import Params
 from lineup.storage import embeddings, parquet
+from lineup.training_effects import transfer, transfer_sentences
 from stages import compare, embed, preprocess
 from stages import transfer as transfer_stage
 from tests.support import collection, project

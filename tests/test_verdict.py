@@ -12,9 +12,9 @@ from PIL import Image
 
 from benchmarks import judging
 from lineup.commands import demo
-from lineup.evaluation import overlaps, verdict, verdict_sentences
-from lineup.evaluation.estimates import PairEstimate, RowEstimate
-from lineup.evaluation.verdict import Verdict
+from lineup.judging import overlaps, verdict, verdict_sentences
+from lineup.judging.estimates import PairEstimate, RowEstimate
+from lineup.judging.verdict import Verdict
 
 SOLVER_TOLERANCE = 1e-3
 

@@ -7,15 +7,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from lineup import paths
+from lineup.comparison import against, dvc_views, snapshot
+from lineup.comparison.against import Difference
+from lineup.comparison.comparison import CLEARLY_FASTER_RATIO, SIGNIFICANCE_LEVEL
+from lineup.comparison.snapshot import Snapshot
 from lineup.errors import UserError, printable
-from lineup.evaluation import against, dvc_views, markdown, snapshot, tables
-from lineup.evaluation.against import Difference
-from lineup.evaluation.comparison import CLEARLY_FASTER_RATIO, SIGNIFICANCE_LEVEL
-from lineup.evaluation.snapshot import Snapshot
-from lineup.evaluation.tables import NO_FIGURE, Cell, RowName, Table
 from lineup.settings import params
 from lineup.storage import files, git_revision
 from lineup.storage.git_revision import Revision
+from lineup.summary import markdown, tables
+from lineup.summary.tables import NO_FIGURE, Cell, RowName, Table
 
 
 def since(name: str) -> str:

@@ -9,10 +9,10 @@ from pathlib import Path
 import yaml
 
 from lineup import machine, paths
+from lineup.costs import past_costs, run_estimate
+from lineup.costs.past_costs import Past
+from lineup.costs.run_estimate import Amount, PhotoCosts, RowWork, Speed
 from lineup.errors import printable
-from lineup.evaluation import past_costs, run_estimate
-from lineup.evaluation.past_costs import Past
-from lineup.evaluation.run_estimate import Amount, PhotoCosts, RowWork, Speed
 from lineup.photos.photo_sample import PhotoSample
 from lineup.photos.raw_counts import RawCounts
 from lineup.settings.params import Params

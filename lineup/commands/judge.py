@@ -16,8 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lineup import cli, locks, paths
+from lineup.comparison import comparison
 from lineup.errors import UserError, printable
-from lineup.evaluation import agreement, comparison, judgements, row_metrics
+from lineup.evaluation import agreement, judgements, row_metrics
 from lineup.evaluation.agreement import Disagreement
 from lineup.evaluation.judgements import JUNK, NOT_RELEVANT, RELEVANT
 from lineup.judging import address, app, photos, pooled_rankings, suspects

@@ -1,1 +1,1 @@
-"""Relevance, retrieval metrics, significance, costs, and the comparison of rows."""
+"""How good one row is: which answers are relevant, the metrics of each query, and how certain they are."""

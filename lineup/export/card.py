@@ -12,13 +12,13 @@ import yaml
 
 from lineup import paths
 from lineup.evaluation import row_metrics
-from lineup.evaluation.rich_text import escaped
 from lineup.evaluation.row_metrics import Average, RowMetrics
 from lineup.export import card_costs
 from lineup.export.licences import Rights
 from lineup.export.search_plan import SearchPlan
 from lineup.export.selftest_files import NEEDS_PACKAGE, PHOTOS
 from lineup.storage import parquet
+from lineup.summary.rich_text import escaped
 
 JsonObject = dict[str, Any]
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lineup.evaluation import latency, money, rich_text, row_metrics, speeds
+from lineup.costs import latency, money, speeds
+from lineup.costs.running_costs import Dollars, RowSpeed
+from lineup.evaluation import row_metrics
 from lineup.evaluation.row_metrics import RowCosts
-from lineup.evaluation.running_costs import Dollars, RowSpeed
 from lineup.export.search_plan import SearchPlan
 from lineup.settings import prices
 from lineup.settings.prices import Prices
+from lineup.summary import rich_text
 
 NOT_MEASURED = "not measured"
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from lineup.errors import printable
-from lineup.evaluation import markdown, tables
 from lineup.evaluation.row_metrics import Average
-from lineup.evaluation.tables import Cell, Estimate, Table
 from lineup.export.database import Provenance, Settings
 from lineup.export.side_by_side import NEIGHBOURS, RECALL_TARGET, Figures, Trial
+from lineup.summary import markdown, tables
+from lineup.summary.tables import Cell, Estimate, Table
 
 _BYTES_PER_NUMBER = 4  # float32
 

@@ -6,11 +6,11 @@ import threading
 
 import numpy as np
 
-from lineup.evaluation import overlaps, verdict
-from lineup.evaluation.overlaps import Overlaps
-from lineup.evaluation.verdict import Verdict
+from lineup.judging import overlaps, verdict
+from lineup.judging.overlaps import Overlaps
 from lineup.judging.pool import IntArray, Pool
 from lineup.judging.session import Judged
+from lineup.judging.verdict import Verdict
 
 
 class Standing:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lineup.evaluation.comparison import Comparison
+from lineup.comparison.comparison import Comparison
+from lineup.comparison.sweeps import Sweep
+from lineup.costs.running_costs import RunningCosts
 from lineup.evaluation.metrics import MAIN_METRIC
 from lineup.evaluation.row_metrics import Identification, RowCosts
-from lineup.evaluation.running_costs import RunningCosts
-from lineup.evaluation.sweeps import Sweep
 from lineup.storage import csv_files
 
 

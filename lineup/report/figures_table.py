@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lineup.evaluation import tables
-from lineup.evaluation.comparison import Comparison, Standing
-from lineup.evaluation.tables import AGAINST_THE_BEST, Cell, Estimate
+from lineup.comparison.comparison import Comparison, Standing
+from lineup.summary import tables
+from lineup.summary.tables import AGAINST_THE_BEST, Cell, Estimate
 
 # Columns by which nobody chooses a row; a reader can show them.
 HIDDEN_AT_FIRST = {"dim", "index", "memory MB", "params M", "GFLOPs", "px", "$/M photos", "$ index/month"}

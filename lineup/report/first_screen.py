@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from lineup.evaluation import comparison
-from lineup.evaluation.comparison import ComparedRow, Comparison, Pair
+from lineup.comparison import comparison
+from lineup.comparison.comparison import ComparedRow, Comparison, Pair
 
 MINUS = "\N{MINUS SIGN}"
 MOST_LEADS = 4

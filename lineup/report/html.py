@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 import jinja2
 from markupsafe import Markup, escape
 
-from lineup.evaluation import cost_sentences, match_view, sentences, tables
-from lineup.evaluation.comparison import Comparison
-from lineup.evaluation.rich_text import Code, Data, Span, Strong, Text
-from lineup.evaluation.sentences import Listing
+from lineup.comparison.comparison import Comparison
 from lineup.report import js_data
 from lineup.report.figures_table import figures_table
 from lineup.report.first_screen import FirstScreen
+from lineup.summary import cost_sentences, match_view, sentences, tables
+from lineup.summary.rich_text import Code, Data, Span, Strong, Text
+from lineup.summary.sentences import Listing
 
 PAGE = Path(__file__).parent / "page"
 ASSETS = (

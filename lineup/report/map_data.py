@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lineup.errors import UserError
-from lineup.evaluation import slice_groups
 from lineup.report.collection import Collection
+from lineup.slices import slice_groups
 
 # The longer side of a map; coordinates are whole numbers, so that a region is short in the page's address.
 SIDE = 2000

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lineup.comparison.comparison import Comparison, Pair
 from lineup.errors import UserError
-from lineup.evaluation.comparison import Comparison, Pair
 from lineup.report import confusions, suspects
 from lineup.report.collection import Collection
 from lineup.report.query_figures import QueryFigures

@@ -12,8 +12,8 @@ import pyarrow as pa
 
 from lineup import paths
 from lineup.errors import UserError
-from lineup.evaluation import slice_groups
-from lineup.evaluation.slices import Slice
+from lineup.slices import slice_groups
+from lineup.slices.slices import Slice
 
 Cell = list[float | str | None]
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lineup.evaluation.comparison import Comparison
+from lineup.comparison.comparison import Comparison
 from lineup.report.collection import Collection
 from lineup.report.query_figures import QueryFigures
 

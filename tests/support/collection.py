@@ -17,9 +17,10 @@ import yaml
 
 import stages.slices
 from lineup import paths
-from lineup.evaluation import seen_values, slices
 from lineup.paths import Part
+from lineup.slices import slices
 from lineup.storage import embeddings, files, parquet, rankings, schemas
+from lineup.training_effects import seen_values
 from stages import compare, index, retrieve, score
 
 ENCODER = {"library": "torchvision", "name": "resnet18", "weights": "hub"}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lineup import paths
-from lineup.evaluation.latency import Embedding, Latency, Queries, Times
+from lineup.costs.latency import Embedding, Latency, Queries, Times
 from lineup.storage import files
 
 

@@ -1,0 +1,1 @@
+"""The comparison as people read it: sentences and tables, for the Markdown page and the HTML report."""

@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> None:
     measured_elsewhere = transfer.read_measured(params.transfer)
     exact_pairs = pairs if comparison.is_exact(rows, MAIN_METRIC) else []
     forgotten = transfer.compute(measured_elsewhere, starts, exact_pairs, samples, params.seed)
-    csv_files.write_csv(paths.TRANSFER, *transfer.table(forgotten))
+    transfer.write(paths.TRANSFER, forgotten)
     weaknesses = slice_sentences.weaknesses(compared, slices.read(paths.SLICES))
     twins = precision_twins.find(params, rows, pairs, metric_names)
     sections = [

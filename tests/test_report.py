@@ -54,7 +54,7 @@ from lineup.report import collection as report_collection
 from lineup.report.query_figures import QueryFigures
 from lineup.settings.prices import Prices
 from lineup.slices import slices
-from lineup.storage import csv_files, files, parquet, rankings, schemas
+from lineup.storage import files, parquet, rankings, schemas
 from lineup.summary import tables
 from lineup.summary.rich_text import Code, Strong
 from lineup.training_effects import transfer
@@ -223,7 +223,7 @@ def test_what_training_gained_and_lost_is_on_the_page(folder: Path) -> None:
     )
     figures = (40, 20, 0.3, 0.2, 0.4, there, at_home, 0)
     line = transfer.Transferred("sharp", "blurred", "outside", "data/<b>outside</b>", *figures)
-    csv_files.write_csv(paths.TRANSFER, *transfer.table([line]))
+    transfer.write(paths.TRANSFER, [line])
     report.main([])
     page = paths.REPORT.read_text(encoding="utf-8")
     section = page[page.index('<section id="trained"') :].partition("</section>")[0]

@@ -16,7 +16,6 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lineup.comparison.dvc_views import CsvTable
 from lineup.evaluation import figure_tables
 from lineup.evaluation.significance import FloatArray, IntArray
 from lineup.storage import csv_files, schemas
@@ -105,8 +104,8 @@ def compute(
 
 def write(path: Path, computed: Iterable[OfValues]) -> None:
     """metrics/seen_values.csv; what can't be told is empty."""
-    lines = [[each.attribute, *seen_labels.cells(each.figures)] for each in computed]
-    csv_files.write_csv(path, *CsvTable(HEADER, lines))
+    lines = ([each.attribute, *seen_labels.cells(each.figures)] for each in computed)
+    csv_files.write_csv(path, HEADER, lines)
 
 
 def read(path: Path) -> list[OfValues]:

@@ -14,7 +14,6 @@ import pyarrow as pa
 
 from lineup import paths
 from lineup.comparison.comparison import Pair
-from lineup.comparison.dvc_views import CsvTable
 from lineup.errors import UserError
 from lineup.evaluation import figure_tables, query_tables, transfer_metrics
 from lineup.evaluation.figure_tables import Difference
@@ -22,6 +21,7 @@ from lineup.evaluation.metrics import MAIN_METRIC
 from lineup.evaluation.significance import FloatArray
 from lineup.evaluation.transfer_metrics import Measured
 from lineup.settings.params import Transfer
+from lineup.storage import csv_files
 from lineup.training_effects import against_start
 
 
@@ -135,15 +135,15 @@ def _values(measured: Measured) -> FloatArray:
     return measured.queries.column(MAIN_METRIC).to_numpy()
 
 
-def table(computed: Iterable[Transferred]) -> CsvTable:
+def write(path: Path, computed: Iterable[Transferred]) -> None:
     """metrics/transfer.csv; what can't be told is empty."""
-    lines = []
-    for each in computed:
-        differences = map(figure_tables.of_difference, (each.to_start, each.at_home))
-        numbers = (each.mean, each.low, each.high, *chain.from_iterable(differences))
-        shown = figure_tables.cells(numbers)
-        lines.append([each.model, each.start or "", *each[2:6], *shown, each.training_photos])
-    return CsvTable(HEADER, lines)
+    csv_files.write_csv(path, HEADER, map(_cells, computed))
+
+
+def _cells(each: Transferred) -> list[object]:
+    differences = map(figure_tables.of_difference, (each.to_start, each.at_home))
+    numbers = (each.mean, each.low, each.high, *chain.from_iterable(differences))
+    return [each.model, each.start or "", *each[2:6], *figure_tables.cells(numbers), each.training_photos]
 
 
 def read(path: Path) -> list[Transferred]:

@@ -15,8 +15,7 @@ from lineup.report import js_data
 from lineup.report.figures_table import figures_table
 from lineup.report.first_screen import FirstScreen
 from lineup.summary import cost_sentences, match_view, sentences, tables
-from lineup.summary.rich_text import Code, Data, Span, Strong, Text
-from lineup.summary.sentences import Listing
+from lineup.summary.rich_text import Code, Data, Listing, Span, Strong, Text
 
 PAGE = Path(__file__).parent / "page"
 ASSETS = (

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from lineup.comparison.comparison import Comparison, Standing
 from lineup.summary import cost_sentences, match_view, rich_text, sentences, tables
-from lineup.summary.rich_text import Code, Data, Span, Strong
-from lineup.summary.sentences import Listing
+from lineup.summary.rich_text import Code, Data, Listing, Span, Strong
 from lineup.summary.tables import Cell, Estimate, RowName, Section, Table
 
 _HOW_TO_JUDGE = (

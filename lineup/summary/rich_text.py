@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,13 @@ class Strong:
 
 Span = str | Code | Data | Strong  # a str is text of ours, which needs no mark
 Text = tuple[Span, ...]
+
+
+class Listing(NamedTuple):
+    """A sentence and the items that it introduces; without items it stands alone."""
+
+    introduction: Text
+    items: list[Text]
 
 
 def escaped(content: object) -> str:

@@ -9,8 +9,7 @@ from lineup.comparison.comparison import SIGNIFICANCE_LEVEL, Comparison
 from lineup.evaluation.figure_tables import Difference
 from lineup.slices.slices import Slice
 from lineup.summary import tables
-from lineup.summary.rich_text import Code, Data, Span, Text
-from lineup.summary.sentences import Listing
+from lineup.summary.rich_text import Code, Data, Listing, Span, Text
 
 MOST_SHOWN = 3
 _WHERE_ALL_ARE = (

@@ -10,7 +10,9 @@ import pyarrow.compute as pc
 
 from lineup import cli, paths
 from lineup.costs import latency, row_costs
-from lineup.evaluation import judgements, row_metrics, scoring
+from lineup.evaluation import judgements, query_lines, row_metrics, row_summary, scoring
+from lineup.evaluation.averages import averages, partial
+from lineup.evaluation.identification_figures import identify
 from lineup.evaluation.judged_relevance import JudgedRelevance, with_people
 from lineup.evaluation.metrics import MAIN_METRIC
 from lineup.evaluation.relevance import COLUMNS, gallery_positions, qrels_lines, read_relevance
@@ -57,11 +59,11 @@ def main(argv: list[str] | None = None) -> None:
         ranking, positions = relevance.without_junk(ranking, positions)
     scores = scoring.score(positions, relevance, params.score.cutoffs)
     samples, seed = params.score.bootstrap_samples, params.seed
-    quality = scoring.averages(scores, relevance, samples, seed)
-    identified = scoring.identify(scores, ranking.scores, relevance, params.score.fpir, samples, seed)
+    quality = averages(scores, relevance, samples, seed)
+    identified = identify(scores, ranking.scores, relevance, params.score.fpir, samples, seed)
     costs = read_costs(row, params)
     judged = qrels_lines(qrels)
-    summary = scoring.summarise(
+    summary = row_summary.summarise(
         row,
         scores,
         relevance,
@@ -70,16 +72,16 @@ def main(argv: list[str] | None = None) -> None:
         costs,
         depth=ranking.positions.shape[1],
         judged=Judgements(**judged) if judged else None,
-        enlarged=scoring.count_enlarged(manifest, costs.resize_px) if costs.resize_px else None,
-        edits=scoring.edited_copies(scores, manifest),
-        people=scoring.people_judged(people, relevance, scores),
-        partial=scoring.partial(scores, relevance, samples, seed),
+        enlarged=row_summary.count_enlarged(manifest, costs.resize_px) if costs.resize_px else None,
+        edits=row_summary.edited_copies(scores, manifest),
+        people=row_summary.people_judged(people, relevance, scores),
+        partial=partial(scores, relevance, samples, seed),
         training=row_costs.training_labels(row, query_labels(manifest)) if row in params.models else None,
     )
     row_metrics.write(summary)
     latency.publish(row)
-    lines = scoring.query_lines(scores, ranking, positions, relevance, manifest)
-    csv_files.write_csv(paths.row_queries(row), scoring.query_columns(scores), lines)
+    lines = query_lines.lines(scores, ranking, positions, relevance, manifest)
+    csv_files.write_csv(paths.row_queries(row), query_lines.columns(scores), lines)
     log_quality(summary, quality, max(params.score.cutoffs))
 
 

@@ -18,6 +18,7 @@ from lineup.evaluation import judgements, row_metrics, scoring
 from lineup.evaluation.judged_relevance import JudgedRelevance, with_people
 from lineup.evaluation.judgements import JUNK, NOT_RELEVANT, RELEVANT, Judgement
 from lineup.evaluation.relevance import Relevance
+from lineup.evaluation.rounding import DECIMALS
 from lineup.evaluation.scoring import Scores
 from lineup.storage import files
 from lineup.storage.rankings import Ranking
@@ -26,7 +27,7 @@ from tests.support.collection import Image, params, search, write, write_embeddi
 
 TIME = "2026-11-27T05:00:00Z"
 # Each value is off by half of the last decimal at most.
-ROUNDING = 10**-scoring.DECIMALS
+ROUNDING = 10**-DECIMALS
 
 
 def labelled(right: Sequence[int]) -> Relevance:

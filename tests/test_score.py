@@ -11,7 +11,7 @@ import pytest
 
 from lineup import paths
 from lineup.errors import UserError
-from lineup.evaluation import scoring
+from lineup.evaluation import query_lines
 from lineup.storage import files, rankings
 from stages import retrieve, score
 from tests.support.collection import Image, clustered, params, search, write, write_embeddings, write_params
@@ -368,5 +368,5 @@ def test_a_corrected_label_is_seen_by_the_next_run() -> None:
 
 
 def test_a_placeholder_under_thousands_of_paths_is_named_by_a_few() -> None:
-    assert scoring._joined(["a", "b"]) == "a | b"
-    assert scoring._joined([str(n) for n in range(2_000)]) == "0 | 1 | 2 | 3 | 4 | and 1,995 more"
+    assert query_lines._joined(["a", "b"]) == "a | b"
+    assert query_lines._joined([str(n) for n in range(2_000)]) == "0 | 1 | 2 | 3 | 4 | and 1,995 more"

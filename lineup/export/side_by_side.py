@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from lineup.errors import UserError
 from lineup.evaluation import scoring
+from lineup.evaluation.averages import averages
 from lineup.evaluation.relevance import Relevance
 from lineup.evaluation.row_metrics import Average
 from lineup.export.database import Collection, Settings, Vector
@@ -213,7 +214,7 @@ def _quality(positions: Positions, given: Questions, params: Params) -> dict[str
     num_relevant = np.zeros_like(scores.num_relevant)
     num_relevant[given.asked] = scores.num_relevant[given.asked]
     asked = replace(scores, num_relevant=num_relevant)
-    return scoring.averages(asked, given.relevance, params.score.bootstrap_samples, params.seed)
+    return averages(asked, given.relevance, params.score.bootstrap_samples, params.seed)
 
 
 def _timed(given: Questions, search: Callable[[Vector], object]) -> Floats:

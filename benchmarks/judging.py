@@ -24,7 +24,7 @@ from scipy import stats
 
 from benchmarks import command
 from lineup import cli
-from lineup.evaluation import relevance
+from lineup.evaluation import prepared_relevance, relevance
 from lineup.judging import leads, overlaps, verdict
 from lineup.judging.overlaps import Overlaps
 from lineup.storage import rankings
@@ -438,7 +438,7 @@ def _at_look(rows: Rows, batch: Judging, low: FloatArray, high: FloatArray, judg
 def of_project(folder: Path) -> Rows:
     """The rankings of a project, judged by its labels."""
     os.chdir(folder)
-    known = relevance.load_relevance("pixels")
+    known = prepared_relevance.load_relevance("pixels")
     answers, right = [], []
     for path in sorted(Path("data/rankings").glob("*.parquet")):
         ranking = rankings.read_ranking(path)

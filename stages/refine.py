@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from lineup import cli, machine, paths
 from lineup.errors import UserError
-from lineup.evaluation import relevance
+from lineup.evaluation import prepared_relevance, relevance
 from lineup.evaluation.relevance import Relevance
 from lineup.refinements import costs
 from lineup.refinements import refinement as refinements
@@ -192,7 +192,7 @@ def main(argv: list[str] | None = None) -> None:
     start = time.perf_counter()
     settings = params.refinements[row]
     method = refinements.create(settings)
-    images = relevance.load_relevance(params.relevance.exclude)
+    images = prepared_relevance.load_relevance(params.relevance.exclude)
     depth = images.required_depth(params.retrieve.depth, *params.score.cutoffs)
     check_depth(row, settings, depth, len(images.gallery_ids))
     source = open_source(settings, params)

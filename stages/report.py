@@ -24,7 +24,8 @@ from lineup.comparison import comparison, sweeps
 from lineup.costs import latency, money, speeds
 from lineup.evaluation import judgements, row_metrics
 from lineup.evaluation.judged_relevance import JudgedRelevance, with_people
-from lineup.evaluation.relevance import COLUMNS, gallery_positions, read_relevance
+from lineup.evaluation.prepared_relevance import COLUMNS, read_relevance
+from lineup.evaluation.relevance import gallery_positions
 from lineup.photos import decoding, thumbnails
 from lineup.report import (
     charts,

@@ -8,7 +8,7 @@ import faiss
 import pyarrow as pa
 
 from lineup import cli, machine, paths
-from lineup.evaluation import relevance
+from lineup.evaluation import prepared_relevance
 from lineup.search import approximate, exact, gallery, index_file, part_search
 from lineup.storage import embeddings, files, rankings
 
@@ -19,7 +19,7 @@ def main(argv: list[str] | None = None) -> None:
     model, params = cli.start("retrieve", argv)
     faiss.omp_set_num_threads(machine.threads())
     folder, settings = paths.embeddings(model), params.models[model].search
-    images = relevance.load_relevance(params.relevance.exclude)
+    images = prepared_relevance.load_relevance(params.relevance.exclude)
     gallery.check_same_images(folder, {"query": images.query_ids, "gallery": images.gallery_ids})
     embedded = embeddings.read_embeddings(folder, "query")
     # Gives the memory of the embeddings back before a large index is mapped.

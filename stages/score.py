@@ -15,7 +15,8 @@ from lineup.evaluation.averages import averages, partial
 from lineup.evaluation.identification_figures import identify
 from lineup.evaluation.judged_relevance import JudgedRelevance, with_people
 from lineup.evaluation.metrics import MAIN_METRIC
-from lineup.evaluation.relevance import COLUMNS, gallery_positions, qrels_lines, read_relevance
+from lineup.evaluation.prepared_relevance import COLUMNS, qrels_lines, read_relevance
+from lineup.evaluation.relevance import gallery_positions
 from lineup.evaluation.row_metrics import Average, Judgements, RowCosts, RowMetrics, precision_name
 from lineup.settings.params import Params
 from lineup.storage import csv_files, parquet, rankings

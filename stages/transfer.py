@@ -17,7 +17,8 @@ from lineup.embedding.job import EmbedJob
 from lineup.encoders import origin
 from lineup.errors import UserError, printable
 from lineup.evaluation import transfer_metrics
-from lineup.evaluation.relevance import COLUMNS, Relevance, read_relevance
+from lineup.evaluation.prepared_relevance import COLUMNS, read_relevance
+from lineup.evaluation.relevance import Relevance
 from lineup.evaluation.transfer_metrics import TransferMetrics
 from lineup.search import exact, ground_truth
 from lineup.search.exact import Metric, Positions

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_curve
 
-from lineup.evaluation import identification
+from lineup.evaluation import identification, precision_recall
 from lineup.evaluation.identification import Searches
 
 NONE = float("nan")
@@ -49,11 +49,11 @@ def test_worked_by_hand() -> None:
     """Falling: right .9, non-mated .8, right .7, wrong .6, non-mated .5, right .4."""
     some = searches([(0.9, True), (0.7, True), (0.6, False), (0.4, True)], [0.8, 0.5])
     # Precision at the right ones: 1/1, 2/3, 3/6; each adds 1/4 of recall.
-    assert identification.micro_average_precision(some, once(some))[0] == pytest.approx(
+    assert precision_recall.micro_average_precision(some, once(some))[0] == pytest.approx(
         (1 + 2 / 3 + 1 / 2) / 4
     )
-    assert identification.recall_at_precision(some, once(some), 0.9)[0] == 1 / 4
-    assert identification.recall_at_precision(some, once(some), 2 / 3)[0] == 2 / 4
+    assert precision_recall.recall_at_precision(some, once(some), 0.9)[0] == 1 / 4
+    assert precision_recall.recall_at_precision(some, once(some), 2 / 3)[0] == 2 / 4
     # At 0.8 half of the non-mated searches get an answer, and one of four mated ones the right one.
     assert identification.threshold_at(some.score[~some.mated], 0.5) == 0.8
     assert identification.error_curve(some, [0.5, 1.0, 0.1]).tolist() == [3 / 4, 2 / 4, 1.0]
@@ -102,15 +102,15 @@ def test_nobody_stands_in_where_enough_queries_are_non_mated() -> None:
 def test_a_search_without_an_answer_is_missed_and_is_no_false_match() -> None:
     some = searches([(-math.inf, False), (0.5, True)], [-math.inf, 0.4])
     assert identification.error_curve(some, [0.5, 1.0]).tolist() == [0.5, 0.5]
-    assert identification.micro_average_precision(some, once(some))[0] == 1 / 2
+    assert precision_recall.micro_average_precision(some, once(some))[0] == 1 / 2
     none = searches([(-math.inf, False)] * 2, [-math.inf])
-    micro, recall = identification.ranked_figures(none, 100, 0)
+    micro, recall = precision_recall.ranked_figures(none, 100, 0)
     assert (micro.value, recall.value) == (0, 0)
 
 
 def test_one_label_has_no_interval() -> None:
     some = searches([(0.5, True)], [0.4], [0, 0])
-    micro, _ = identification.ranked_figures(some, 100, 0)
+    micro, _ = precision_recall.ranked_figures(some, 100, 0)
     assert micro.value == 1 and np.isnan(micro.low) and np.isnan(micro.high)
     [point] = identification.operating_points(some, [0.5], 0)
     assert np.isnan(point.fpir.value)
@@ -134,8 +134,8 @@ def test_equals_naive_loops(seed: int) -> None:
         area += right / len(answered) * (right / mated - recall)
         recall = right / mated
         best = max(best, recall) if right / len(answered) >= 0.9 else best
-    assert identification.micro_average_precision(some, once(some))[0] == pytest.approx(area)
-    assert identification.recall_at_precision(some, once(some), 0.9)[0] == pytest.approx(best)
+    assert precision_recall.micro_average_precision(some, once(some))[0] == pytest.approx(area)
+    assert precision_recall.recall_at_precision(some, once(some), 0.9)[0] == pytest.approx(best)
     for fpir in (0.02, 0.1, 0.35):
         allowed = [
             threshold
@@ -155,7 +155,7 @@ def test_equals_scikit_learn(seed: int) -> None:
     some = noisy(np.random.default_rng(seed))
     share = some.right.sum() / some.mated.sum()
     expected = average_precision_score(some.right, some.score) * share
-    assert identification.micro_average_precision(some, once(some))[0] == pytest.approx(expected)
+    assert precision_recall.micro_average_precision(some, once(some))[0] == pytest.approx(expected)
     wrong = some.mated & ~some.right
     false_positive, true_positive, thresholds = roc_curve(
         some.mated[~wrong], some.score[~wrong], drop_intermediate=False
@@ -179,11 +179,11 @@ def test_weights_count_searches_as_often_as_copies_would(seed: int) -> None:
         stand_ins=0,
     )
     once_weighted = weights[None].astype(float)
-    assert identification.micro_average_precision(some, once_weighted) == pytest.approx(
-        identification.micro_average_precision(copies, once(copies))
+    assert precision_recall.micro_average_precision(some, once_weighted) == pytest.approx(
+        precision_recall.micro_average_precision(copies, once(copies))
     )
-    assert identification.recall_at_precision(some, once_weighted, 0.7) == pytest.approx(
-        identification.recall_at_precision(copies, once(copies), 0.7)
+    assert precision_recall.recall_at_precision(some, once_weighted, 0.7) == pytest.approx(
+        precision_recall.recall_at_precision(copies, once(copies), 0.7)
     )
 
 
@@ -202,7 +202,7 @@ def test_no_more_than_the_rate_reach_the_threshold(seed: int, fpir: float) -> No
 def test_a_constant_on_one_querys_scores_moves_what_is_compared_between_queries() -> None:
     some = searches([(0.9, True), (0.7, True)], [0.8])
     lifted = searches([(0.9, True), (1.7, True)], [0.8])
-    before, after = (identification.micro_average_precision(one, once(one))[0] for one in (some, lifted))
+    before, after = (precision_recall.micro_average_precision(one, once(one))[0] for one in (some, lifted))
     assert (before, after) == (pytest.approx((1 + 2 / 3) / 2), 1)
 
 

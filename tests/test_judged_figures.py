@@ -31,7 +31,8 @@ from lineup.errors import UserError
 from lineup.evaluation import bounds, judgements, metrics, query_tables
 from lineup.evaluation.judged_relevance import JudgedRelevance, with_people
 from lineup.evaluation.judgements import Judgement
-from lineup.evaluation.relevance import Relevance, gallery_positions, load_relevance
+from lineup.evaluation.prepared_relevance import load_relevance
+from lineup.evaluation.relevance import Relevance, gallery_positions
 from lineup.evaluation.thresholds import Threshold
 from lineup.settings.params import load
 from lineup.storage import files, rankings

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from lineup import paths
-from lineup.evaluation import relevance
+from lineup.evaluation import prepared_relevance
 from lineup.export import folder, gallery_files, search_plan
 from lineup.export.handed_over import lineup_row
 from lineup.photos import decoding
@@ -138,7 +138,7 @@ def test_the_depth_is_that_of_the_pipeline(empty_folder: Path, tmp_path: Path) -
     prepared(ROWS, retrieve={"depth": 7}, score={"cutoffs": [1]})
     refined("fused")
     plan = written("fused", tmp_path / "fused")
-    assert plan.rows["fused"]["depth"] == relevance.load_relevance("pixels").required_depth(7, 1)
+    assert plan.rows["fused"]["depth"] == prepared_relevance.load_relevance("pixels").required_depth(7, 1)
 
 
 def test_names_that_a_spreadsheet_would_compute_come_back_as_they_are(

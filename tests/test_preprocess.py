@@ -31,7 +31,7 @@ from PIL import Image
 
 from lineup import cli, paths
 from lineup.errors import UserError
-from lineup.evaluation import relevance
+from lineup.evaluation import prepared_relevance
 from lineup.memory_budget import MemoryBudget
 from lineup.photos import decoding, image_cache
 from lineup.storage import csv_files, parquet, schemas
@@ -461,7 +461,7 @@ def test_judgements_about_a_photo_that_can_not_be_read_are_counted(
     judge("label 0/0.png,1", "bad.jpg,1", "bad.jpg,0")
     preprocess.main()
     qrels = parquet.read_table(paths.QRELS)
-    assert qrels.num_rows == 1 and relevance.qrels_lines(qrels) == {"lines": 3, "left_out": 2}
+    assert qrels.num_rows == 1 and prepared_relevance.qrels_lines(qrels) == {"lines": 3, "left_out": 2}
     noted = "2 of 3 judgements are left out, about photos that can't be read; the first is in line 3"
     assert {"path": "qrels.csv", "problem": noted} in rows(paths.PROBLEMS)
     assert f"used, with a note: 1: qrels.csv {noted}" in capsys.readouterr().err
@@ -482,7 +482,7 @@ def test_an_exact_copy_of_a_right_answer_is_right_unless_it_is_judged_itself(hom
     assert copies["same bytes.png"] == original
     by_image = {row["gallery_id"]: row["relevance"] for row in parquet.read_table(paths.QRELS).to_pylist()}
     assert by_image == {original: 1, copies["copy.bmp"]: 1, copies["wrong.tif"]: 0, junk: -1}
-    assert relevance.qrels_lines(parquet.read_table(paths.QRELS)) == {"lines": 3, "left_out": 0}
+    assert prepared_relevance.qrels_lines(parquet.read_table(paths.QRELS)) == {"lines": 3, "left_out": 0}
 
 
 def test_a_qrels_csv_that_hands_over_to_labels_is_told(
@@ -490,7 +490,7 @@ def test_a_qrels_csv_that_hands_over_to_labels_is_told(
 ) -> None:
     fill(2)
     preprocess.main()
-    assert relevance.qrels_lines(parquet.read_table(paths.QRELS)) is None
+    assert prepared_relevance.qrels_lines(parquet.read_table(paths.QRELS)) is None
     put("test/gallery/bad.jpg", b"")
     for pairs, counted, told in (
         ((), {"lines": 0, "left_out": 0}, "holds no judgement: labels say which images are relevant"),
@@ -503,7 +503,7 @@ def test_a_qrels_csv_that_hands_over_to_labels_is_told(
         judge(*pairs)
         capsys.readouterr()
         preprocess.main()
-        assert relevance.qrels_lines(parquet.read_table(paths.QRELS)) == counted
+        assert prepared_relevance.qrels_lines(parquet.read_table(paths.QRELS)) == counted
         assert (
             f"qrels.csv {told}" in (printed := capsys.readouterr().err)
             and "labels say which images are relevant" in printed

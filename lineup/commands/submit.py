@@ -15,7 +15,8 @@ from lineup import cli, paths
 from lineup.errors import UserError
 from lineup.evaluation import judgements, thresholds
 from lineup.evaluation.judged_relevance import JudgedRelevance, with_people
-from lineup.evaluation.relevance import COLUMNS, gallery_positions, read_relevance
+from lineup.evaluation.prepared_relevance import COLUMNS, read_relevance
+from lineup.evaluation.relevance import gallery_positions
 from lineup.photos import raw_folder
 from lineup.settings.params import Params
 from lineup.storage import csv_files, files, parquet, rankings

@@ -8,7 +8,7 @@ negative identification rate, FPIR and FNIR.
 Source: Grother, Ngan & Hanaoka, Face Recognition Vendor Test part 2: Identification, NISTIR 8271, 2019, at
 rank 1.
 
-Symbols: N searches; C clusters, the labels of their queries; S resamples.
+Symbols: N searches; C clusters, the labels of their queries.
 """
 
 from __future__ import annotations
@@ -20,13 +20,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from lineup.evaluation.significance import resamples
-
 BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 
-REQUIRED_PRECISION = 0.9
 # An FPIR f is promised where at least this many false matches per 1 / f searches could have been seen: with
 # none in 3 / f searches, f is the upper end of its 95% interval (the rule of three).
 FALSE_MATCHES_PER_PROMISE = 3
@@ -35,7 +32,7 @@ FEW_NON_MATED = 300
 HISTOGRAM_BINS = 40
 _CURVE_POINTS_PER_DECADE = 10
 _SPLITS = 200
-_INTERVAL = (0.025, 0.975)
+INTERVAL_QUANTILES = (0.025, 0.975)
 
 
 @dataclass(frozen=True)
@@ -184,7 +181,7 @@ def operating_points(given: Searches, targets: Sequence[float], seed: int) -> li
 def _summary(values: FloatArray) -> Interval:
     if not len(values):
         return Interval(np.nan, np.nan, np.nan)
-    return Interval(float(values.mean()), *map(float, np.quantile(values, _INTERVAL)))
+    return Interval(float(values.mean()), *map(float, np.quantile(values, INTERVAL_QUANTILES)))
 
 
 def _held_out_errors(given: Searches, targets: Sequence[float], random: np.random.Generator) -> FloatArray:
@@ -219,71 +216,3 @@ def _errors(given: Searches, weight: FloatArray, threshold: float) -> tuple[floa
         false_matches / non_mated if non_mated else np.nan,
         1 - hits / mated if mated else np.nan,
     )
-
-
-def micro_average_precision(given: Searches, weights: FloatArray) -> FloatArray:
-    """Average precision of all first answers in one list: precision at each threshold x gain in recall.
-
-    Recall counts right first answers among the mated searches. Equal scores are one threshold.
-
-    Args:
-        weights: float [S, N], how often each search counts.
-    Returns:
-        float [S].
-    Source: Perronnin, Liu & Renders, A family of contextual measures of similarity between distributions,
-        CVPR 2009; as GAP in Weyand et al., Google Landmarks Dataset v2, CVPR 2020.
-    """
-    return _area(*_precision_and_recall(given, weights))
-
-
-def _area(precision: FloatArray, recall: FloatArray) -> FloatArray:
-    return (precision * np.diff(recall, axis=1, prepend=0)).sum(axis=1)
-
-
-def recall_at_precision(given: Searches, weights: FloatArray, required: float) -> FloatArray:
-    """The largest share of mated searches that a threshold answers right, with this precision of the answers.
-
-    Args:
-        weights: float [S, N], how often each search counts.
-        required: the precision, 0..1.
-    Returns:
-        float [S], 0 where no threshold is as precise.
-    Source: Pizzi et al., A Self-Supervised Descriptor for Image Copy Detection, CVPR 2022.
-    """
-    return _largest_recall(*_precision_and_recall(given, weights), required)
-
-
-def _largest_recall(precision: FloatArray, recall: FloatArray, required: float) -> FloatArray:
-    return np.where(precision >= required, recall, 0).max(axis=1, initial=0)
-
-
-def _precision_and_recall(given: Searches, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Precision and recall at every threshold, from the strictest on: float [S, T] each."""
-    answered = np.isfinite(given.score)
-    order = np.argsort(-given.score[answered], kind="stable")
-    falling, right = given.score[answered][order], given.right[answered][order]
-    last_of_ties = np.append(falling[1:] != falling[:-1], True)[: len(falling)]
-    ordered = weights[:, answered][:, order]
-    answers = np.cumsum(ordered, axis=1)[:, last_of_ties]
-    hits = np.cumsum(ordered * right, axis=1)[:, last_of_ties]
-    mated = np.maximum(weights[:, given.mated].sum(axis=1), 1)
-    return hits / np.maximum(answers, 1), hits / mated[:, None]
-
-
-def ranked_figures(given: Searches, samples: int, seed: int) -> tuple[Interval, Interval]:
-    """`micro_average_precision` and `recall_at_precision` 0.9, with intervals from resampled labels."""
-    count, searched = int(given.cluster.max()) + 1, len(given.score)
-    [values] = _both(given, np.ones((1, searched)))
-    ends = np.full((2, 2), np.nan)
-    if count > 1:
-        draws = resamples(np.random.default_rng(seed), samples, count, searched)
-        resampled = [_both(given, drawn[:, given.cluster]) for drawn in draws]
-        ends = np.quantile(np.concatenate(resampled), _INTERVAL, axis=0)
-    micro, recall = (Interval(float(values[i]), float(ends[0, i]), float(ends[1, i])) for i in range(2))
-    return micro, recall
-
-
-def _both(given: Searches, weights: FloatArray) -> FloatArray:
-    """`micro_average_precision` and `recall_at_precision` of the same curve: float [S, 2]."""
-    precision, recall = _precision_and_recall(given, weights)
-    return np.column_stack([_area(precision, recall), _largest_recall(precision, recall, REQUIRED_PRECISION)])

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from lineup.evaluation import identification, significance
+from lineup.evaluation import identification, precision_recall, significance
 from lineup.evaluation.relevance import Relevance
 from lineup.evaluation.rounding import DECIMALS, rounded
 from lineup.evaluation.row_metrics import Identification, OperatingPoint, Rate, ScoreHistogram
@@ -42,7 +42,7 @@ def identify(
         significance.cluster_codes(relevance.query_labels),
     )
     supported = [target for target in fpir if identification.is_supported(given, target)]
-    micro, recall = identification.ranked_figures(given, samples, seed)
+    micro, recall = precision_recall.ranked_figures(given, samples, seed)
     points = identification.operating_points(given, supported, seed)
     targets = identification.curve_targets(given)
     bounds, right, non_mated = identification.histograms(given)

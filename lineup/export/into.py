@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from lineup import errors, locks, paths
 from lineup.errors import UserError, suggest
-from lineup.evaluation import relevance
+from lineup.evaluation import prepared_relevance
 from lineup.evaluation.metrics import MAIN_METRIC, top_k_name
 from lineup.evaluation.relevance import Relevance
 from lineup.export import database, database_table, random_weights, side_by_side, synchronisation
@@ -106,8 +106,10 @@ def read_row(row: str, params: Params) -> LoadedRow:
     metric = _metric(row, params)
     _refuse_random(row, params)
     folder = paths.embeddings(row)
-    manifest = parquet.read_table(paths.manifest("test"), columns=[*relevance.COLUMNS, "paths"])
-    images = relevance.read_relevance(manifest, parquet.read_table(paths.QRELS), params.relevance.exclude)
+    manifest = parquet.read_table(paths.manifest("test"), columns=[*prepared_relevance.COLUMNS, "paths"])
+    images = prepared_relevance.read_relevance(
+        manifest, parquet.read_table(paths.QRELS), params.relevance.exclude
+    )
     gallery.check_same_images(folder, {"query": images.query_ids, "gallery": images.gallery_ids})
     vectors = gallery.open_gallery(folder, metric)
     provenance = Provenance(row, _fingerprint(row, folder, params), metric, vectors.dim)

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from lineup import paths
-from lineup.evaluation import relevance
+from lineup.evaluation import prepared_relevance
 from lineup.refinements import refinement as refinements
 from lineup.refinements.hits import Hits
 from lineup.refinements.refinement import LearnedSpace, Refinement, RefinementInput, VectorSpace
@@ -179,7 +179,7 @@ def open_row(
         open_source or (lambda source: open_row(source, params, photos, None, threads))
     )
     first, second = open_source(settings.first).search, open_source(settings.second).search
-    depth = relevance.load_relevance(params.relevance.exclude).required_depth(
+    depth = prepared_relevance.load_relevance(params.relevance.exclude).required_depth(
         params.retrieve.depth, *params.score.cutoffs
     )
     search = RefinedSearch(refinements.create(settings), first, second, depth)

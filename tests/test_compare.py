@@ -18,7 +18,8 @@ from lineup.comparison import comparison
 from lineup.comparison.comparison import Pair
 from lineup.errors import UserError
 from lineup.evaluation import row_metrics
-from lineup.evaluation.row_metrics import Judgements, OwnPicture, RowCosts, RowMetrics
+from lineup.evaluation.cost_records import RowCosts
+from lineup.evaluation.row_metrics import Judgements, OwnPicture, RowMetrics
 from lineup.storage import csv_files, files, parquet, schemas
 from lineup.summary import markdown, sentences
 from lineup.summary.rich_text import Data

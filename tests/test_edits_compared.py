@@ -11,7 +11,7 @@ from PIL import Image as Pillow
 
 from lineup import paths
 from lineup.evaluation import row_metrics
-from lineup.evaluation.row_metrics import EditedCopies
+from lineup.evaluation.quality_records import EditedCopies
 from lineup.layouts import edit_kinds
 from tests.support import project
 from tests.support.collection import Image, run

@@ -33,9 +33,9 @@ from lineup.comparison.sweeps import Sweep
 from lineup.costs import money, speeds
 from lineup.errors import UserError
 from lineup.evaluation import judgements, row_metrics
+from lineup.evaluation.cost_records import RowCosts
 from lineup.evaluation.judgements import Judgement
 from lineup.evaluation.relevance import Relevance
-from lineup.evaluation.row_metrics import RowCosts
 from lineup.photos import decoding as prepared_images
 from lineup.photos import thumbnails
 from lineup.report import (

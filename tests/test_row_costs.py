@@ -10,7 +10,8 @@ import pytest
 from lineup import paths
 from lineup.costs import row_costs
 from lineup.evaluation import row_metrics
-from lineup.evaluation.row_metrics import ApproximateIndex, OwnPicture, RowCosts, RowMetrics
+from lineup.evaluation.cost_records import ApproximateIndex, RowCosts
+from lineup.evaluation.row_metrics import OwnPicture, RowMetrics
 from lineup.settings.refinement import KReciprocal, MethodSettings, QueryExpansion, ReciprocalRankFusion
 from lineup.storage import files
 

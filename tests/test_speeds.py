@@ -13,7 +13,8 @@ from lineup.costs.latency import Latency
 from lineup.costs.running_costs import RowSpeed
 from lineup.errors import UserError
 from lineup.evaluation import row_metrics
-from lineup.evaluation.row_metrics import PartCosts, RowMetrics
+from lineup.evaluation.cost_records import ApproximateIndex, PartCosts
+from lineup.evaluation.row_metrics import RowMetrics
 from lineup.machine import Load
 from lineup.storage import files
 from stages import compare
@@ -110,9 +111,7 @@ def test_what_others_took_is_added_on_a_processor_and_not_on_a_gpu(metrics: RowM
 
 
 def test_an_approximate_index_has_times_of_its_own(metrics: RowMetrics) -> None:
-    index = row_metrics.ApproximateIndex(
-        index="hnsw", storage="float32", parameters={}, ann_recall={"10": 1.0}
-    )
+    index = ApproximateIndex(index="hnsw", storage="float32", parameters={}, ann_recall={"10": 1.0})
     approximate = metrics.model_copy(update={"costs": metrics.costs.model_copy(update={"search": index})})
     both = {
         row: measured.latency(row, images_per_second=(1.0,), p50_ms=ms)

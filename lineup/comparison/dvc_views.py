@@ -10,8 +10,9 @@ import numpy as np
 from lineup.comparison.comparison import Pair, is_exact
 from lineup.costs.running_costs import RowSpeed
 from lineup.evaluation.metrics import MAIN_METRIC, top_k_name
+from lineup.evaluation.quality_records import Average
 from lineup.evaluation.query_tables import Queries, is_scored
-from lineup.evaluation.row_metrics import MOST_SUFFIX, Average, RowMetrics
+from lineup.evaluation.row_metrics import MOST_SUFFIX, RowMetrics
 
 CURVE_DEPTH = 100
 QUALITY_DECIMALS = 4

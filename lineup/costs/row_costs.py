@@ -11,7 +11,8 @@ from typing import Any, Literal, TypeVar, cast
 from lineup import paths
 from lineup.errors import UserError
 from lineup.evaluation import row_metrics
-from lineup.evaluation.row_metrics import ApproximateIndex, PartCosts, RowCosts, TrainingLabels
+from lineup.evaluation.cost_records import ApproximateIndex, PartCosts, RowCosts
+from lineup.evaluation.row_metrics import TrainingLabels
 from lineup.storage import files
 
 T = TypeVar("T")

@@ -16,7 +16,8 @@ import numpy as np
 from lineup.costs import row_costs
 from lineup.costs.latency import Latency, Times
 from lineup.costs.running_costs import RowSpeed, Spread
-from lineup.evaluation.row_metrics import PartCosts, RowMetrics
+from lineup.evaluation.cost_records import PartCosts
+from lineup.evaluation.row_metrics import RowMetrics
 
 
 def comparable(measured: Mapping[str, Latency], rows: Mapping[str, RowMetrics]) -> dict[str, RowSpeed]:

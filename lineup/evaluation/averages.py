@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 from lineup.evaluation import significance
+from lineup.evaluation.quality_records import Average, Partial, Range
 from lineup.evaluation.relevance import Relevance
 from lineup.evaluation.rounding import DECIMALS, rounded
-from lineup.evaluation.row_metrics import Average, Partial, Range
 from lineup.evaluation.scoring import Scores
 
 FloatArray = npt.NDArray[np.float64]

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from lineup.evaluation import identification, precision_recall, significance
+from lineup.evaluation.quality_records import Identification, OperatingPoint, Rate, ScoreHistogram
 from lineup.evaluation.relevance import Relevance
 from lineup.evaluation.rounding import DECIMALS, rounded
-from lineup.evaluation.row_metrics import Identification, OperatingPoint, Rate, ScoreHistogram
 from lineup.evaluation.scoring import Scores
 
 

@@ -6,10 +6,13 @@ from collections.abc import Container, Iterable
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import Field, ValidationError
 
 from lineup import paths
 from lineup.errors import UserError, printable
+from lineup.evaluation.cost_records import RowCosts
+from lineup.evaluation.quality_records import Average, EditedCopies, Identification, Partial, Range
+from lineup.evaluation.record import Record
 from lineup.settings.params import Exclude
 from lineup.storage import files
 
@@ -27,38 +30,21 @@ def precision_name(k: int) -> str:
     return f"precision_{k}"
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Average(_Record):
-    """A metric averaged over a row's queries.
-
-    low, high: the mean's 95% interval, None where all queries have one label.
-    mean_over_labels: mean of the labels' means, None where there are no labels.
-    """
-
-    mean: float
-    low: float | None
-    high: float | None
-    mean_over_labels: float | None
-
-
-class OwnPicture(_Record):
+class OwnPicture(Record):
     """How often a query's picture is in the gallery, too: pairs of query and gallery image."""
 
     same_bytes: int
     other_bytes: int
 
 
-class Judgements(_Record):
+class Judgements(Record):
     """The lines of qrels.csv, and how many of them are about photos that cannot be read."""
 
     lines: int
     left_out: int
 
 
-class JudgesAgreement(_Record):
+class JudgesAgreement(Record):
     """How far two judges agree on the pairs that both judged; see lineup/evaluation/agreement.py."""
 
     first: str
@@ -68,7 +54,7 @@ class JudgesAgreement(_Record):
     kappa: float | None
 
 
-class PeopleJudged(_Record):
+class PeopleJudged(Record):
     """What data/judgements.csv says of a collection, the same for all its rows.
 
     pairs, queries: pairs that were judged, and the queries that they are about; left_out: pairs of photos
@@ -86,34 +72,7 @@ class PeopleJudged(_Record):
     agreements: tuple[JudgesAgreement, ...]
 
 
-class Range(_Record):
-    """What a row's mean can be where the relevance of some answers is unknown.
-
-    low: lower end of the 95% interval of the least mean; high: upper end of that of the greatest one.
-    """
-
-    least: float
-    most: float
-    low: float | None
-    high: float | None
-
-
-class Partial(_Record):
-    """What the figures of a row leave open, where the relevance of some answers is unknown.
-
-    ranges: by metric, of those that have one. judged_at: {"k": mean share of the first k answers whose
-    relevance is known}; empty where the relevance of every pair is, and only the order of images behind a
-    ranking's end is not. Where it has values, metrics that divide by R are never exact and have no range:
-    `mean` counts unknown answers as wrong, as trec_eval does. depth_needed: how deep rankings would have to
-    be, as junk leaves too few of their images; None where it leaves enough.
-    """
-
-    ranges: dict[str, Range]
-    judged_at: dict[str, float]
-    depth_needed: int | None = None
-
-
-class Enlarged(_Record):
+class Enlarged(Record):
     """How many of the test images are smaller than `resize_px`, to which a row's transform resizes them."""
 
     images: int
@@ -121,141 +80,7 @@ class Enlarged(_Record):
     resize_px: int
 
 
-class EditedCopies(_Record):
-    """Scored queries that are edited copies of gallery photos, by one kind of edit.
-
-    top_1: the share of them whose original, or an exact copy of that, comes first.
-    """
-
-    queries: int
-    top_1: float
-
-
-class Rate(_Record):
-    """A share of searches, 0..1, with its 95% interval, which is None where all queries have one label."""
-
-    value: float
-    low: float | None
-    high: float | None
-
-
-class OperatingPoint(_Record):
-    """A threshold for a row's scores, and its errors on labels that it was not chosen on.
-
-    target: the FPIR that it was chosen for; threshold: the score from which on an answer is given, None if no
-    score is high enough.
-    """
-
-    target: float
-    threshold: float | None
-    fpir: Rate
-    fnir: Rate
-
-
-class ScoreHistogram(_Record):
-    """How many first answers have a score between two bounds: right ones, and those of non-mated searches."""
-
-    bounds: tuple[float, ...]
-    right: tuple[int, ...]
-    non_mated: tuple[int, ...]
-
-
-class Identification(_Record):
-    """How well a row tells whether a query has a match at all; see lineup/evaluation/identification.py.
-
-    mated, non_mated: searches with and without a relevant image in the gallery; stand_ins: of the latter, how
-    many are mated queries whose relevant images were left out; unsupported: FPIRs for which there are too few
-    non-mated searches; curve: (FPIR, FNIR) at thresholds that were chosen on all searches.
-    """
-
-    mated: int
-    non_mated: int
-    stand_ins: int
-    micro_average_precision: Rate
-    recall_at_precision_90: Rate
-    operating_points: tuple[OperatingPoint, ...]
-    unsupported: tuple[float, ...]
-    curve: tuple[tuple[float, float], ...]
-    histogram: ScoreHistogram
-
-
-class TrainingEpoch(BaseModel):
-    """An epoch of a row's fine-tuning; epoch 0 is the encoder before training, which has no loss.
-
-    It may have more fields, which the comparison does not show.
-    """
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-    epoch: float
-    map_at_r: float | None = None
-    loss: float | None = None
-    learning_rate: float | None = None
-
-
-class ApproximateIndex(_Record):
-    """What was chosen for an approximate index, and which share of the nearest images it finds.
-
-    ann_recall: {"k": share of the k nearest images by exact search that it finds}, of the queries.
-    ann_recall_tuned: the same share where the index was tuned.
-    """
-
-    index: str
-    storage: str
-    parameters: dict[str, int | float]
-    ann_recall: dict[str, float]
-    recall_target: float | None = None
-    ann_recall_tuned: float | None = None
-
-
-class PartCosts(_Record):
-    """What one of the rows that a row is made of adds to its costs; None where it was not measured.
-
-    transform_ms: the share of query_ms that takes a query's vector into the row's own space.
-    """
-
-    images_per_second: float | None
-    dim: int | None
-    index_mb: float | None
-    query_ms: float | None
-    parameters: int | None
-    gflops: float | None
-    train_minutes: float | None
-    transform_ms: float = 0.0
-
-
-class RowCosts(PartCosts):
-    """What a row costs in all; None where it was not measured, or differs between the rows it is made of.
-
-    images_per_second: images embedded per second; dim: dimensions of a vector; index_mb: size of the index on
-    disk; query_ms: time to search for one query; gflops: of one image; image_size: side in pixels of the
-    images that the network gets; resize_px: shorter side in pixels to which the transform resizes, before it
-    crops; parts: of a refinement, by row; search: of an approximate index.
-    """
-
-    device: str | None = None
-    engine: str | None = None
-    precision: str | None = None
-    peak_memory_mb: float | None = None
-    peak_gpu_memory_mb: float | None = None
-    image_size: int | None = None
-    resize_px: int | None = None
-    licence: str | None = None
-    random: bool
-    search_device: str
-    search_threads: int
-    train_note: str | None = None
-    training_curve: tuple[TrainingEpoch, ...] = ()
-    search: ApproximateIndex | None = None
-    parts: dict[str, PartCosts] | None = None
-    vectors_fingerprint: str | None = None
-
-    def as_part(self) -> PartCosts:
-        """What the row adds to the costs of a refinement that is made of it."""
-        return PartCosts(**{name: getattr(self, name) for name in PartCosts.model_fields})
-
-
-class TrainingLabels(_Record):
+class TrainingLabels(Record):
     """The labels that a row was trained with.
 
     labelled_photos: with a label that it may see, those held out included; labels: how many labels the photos
@@ -267,7 +92,7 @@ class TrainingLabels(_Record):
     in_test: tuple[str, ...]
 
 
-class RowMetrics(_Record):
+class RowMetrics(Record):
     """How good a row's rankings are, on which queries, and what the row costs.
 
     relevance: what decided which images are relevant; unscored: why nothing could be scored, None if it was;
@@ -295,7 +120,7 @@ class RowMetrics(_Record):
     quality: dict[str, Average]
     identification: Identification | None
     costs: RowCosts
-    edits: dict[str, EditedCopies] = {}
+    edits: dict[str, EditedCopies] = Field(default_factory=dict[str, EditedCopies])
     people: PeopleJudged | None = None
     partial: Partial | None = None
     training: TrainingLabels | None = None

@@ -9,21 +9,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lineup.evaluation import agreement, significance
+from lineup.evaluation.cost_records import RowCosts
 from lineup.evaluation.judged_relevance import JudgedRelevance
 from lineup.evaluation.judgements import Judgement, latest, resolved
+from lineup.evaluation.quality_records import Average, EditedCopies, Identification, Partial
 from lineup.evaluation.relevance import Relevance
 from lineup.evaluation.rounding import DECIMALS
 from lineup.evaluation.row_metrics import (
-    Average,
-    EditedCopies,
     Enlarged,
-    Identification,
     Judgements,
     JudgesAgreement,
     OwnPicture,
-    Partial,
     PeopleJudged,
-    RowCosts,
     RowMetrics,
     TrainingLabels,
 )

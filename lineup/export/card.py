@@ -12,7 +12,8 @@ import yaml
 
 from lineup import paths
 from lineup.evaluation import row_metrics
-from lineup.evaluation.row_metrics import Average, RowMetrics
+from lineup.evaluation.quality_records import Average
+from lineup.evaluation.row_metrics import RowMetrics
 from lineup.export import card_costs
 from lineup.export.licences import Rights
 from lineup.export.search_plan import SearchPlan

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from lineup.costs import latency, money, speeds
 from lineup.costs.running_costs import Dollars, RowSpeed
 from lineup.evaluation import row_metrics
-from lineup.evaluation.row_metrics import RowCosts
+from lineup.evaluation.cost_records import RowCosts
 from lineup.export.search_plan import SearchPlan
 from lineup.settings import prices
 from lineup.settings.prices import Prices

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lineup.errors import printable
-from lineup.evaluation.row_metrics import Average
+from lineup.evaluation.quality_records import Average
 from lineup.export.database import Provenance, Settings
 from lineup.export.side_by_side import NEIGHBOURS, RECALL_TARGET, Figures, Trial
 from lineup.summary import markdown, tables

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lineup.evaluation import row_metrics
-from lineup.evaluation.row_metrics import OperatingPoint, Rate
+from lineup.evaluation.quality_records import OperatingPoint, Rate
 from lineup.evaluation.thresholds import Threshold
 
 JsonObject = dict[str, Any]

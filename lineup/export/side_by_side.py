@@ -15,8 +15,8 @@ from tqdm import tqdm
 from lineup.errors import UserError
 from lineup.evaluation import scoring
 from lineup.evaluation.averages import averages
+from lineup.evaluation.quality_records import Average
 from lineup.evaluation.relevance import Relevance
-from lineup.evaluation.row_metrics import Average
 from lineup.export.database import Collection, Settings, Vector
 from lineup.search import exact
 from lineup.search.exact import Positions, Vectors

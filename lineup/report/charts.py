@@ -11,8 +11,9 @@ from typing import Any
 from lineup.comparison.comparison import Comparison
 from lineup.comparison.sweeps import Sweep
 from lineup.costs.running_costs import RunningCosts
+from lineup.evaluation.cost_records import RowCosts
 from lineup.evaluation.metrics import MAIN_METRIC
-from lineup.evaluation.row_metrics import Identification, RowCosts
+from lineup.evaluation.quality_records import Identification
 from lineup.storage import csv_files
 
 

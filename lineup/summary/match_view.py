@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lineup.comparison.comparison import ComparedRow, Comparison
 from lineup.evaluation.identification import FALSE_MATCHES_PER_PROMISE
-from lineup.evaluation.row_metrics import Identification, OperatingPoint, Rate
+from lineup.evaluation.quality_records import Identification, OperatingPoint, Rate
 from lineup.summary.rich_text import Code, Text
 from lineup.summary.tables import Cell, Estimate, RowName, Table, figure
 

@@ -9,7 +9,8 @@ from typing import NamedTuple
 from lineup.comparison import comparison
 from lineup.comparison.comparison import ComparedRow, Comparison, Standing
 from lineup.costs.running_costs import Dollars, RunningCosts
-from lineup.evaluation.row_metrics import Average, Range, RowCosts
+from lineup.evaluation.cost_records import RowCosts
+from lineup.evaluation.quality_records import Average, Range
 from lineup.layouts import edit_kinds
 from lineup.summary.rich_text import Data, Text
 

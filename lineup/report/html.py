@@ -16,13 +16,14 @@ from lineup.evaluation.rich_text import Code, Data, Span, Strong, Text
 from lineup.evaluation.sentences import Listing
 from lineup.report import js_data
 from lineup.report.figures_table import figures_table
-from lineup.report.first_screen import FirstScreen
+from lineup.report.first_screen import FirstScreen, signed
 
 PAGE = Path(__file__).parent / "page"
 ASSETS = (
     "page.css",
     "figures.css",
     "page.js",
+    "differences.js",
     "emphasis.js",
     "axes.js",
     "tradeoff.js",
@@ -39,6 +40,7 @@ ASSETS = (
     "against.js",
     "failures.js",
     "slices.js",
+    "weaknesses.js",
     "confusions.js",
     "map.css",
     "map.js",
@@ -90,6 +92,7 @@ def index(
             task=sentences.task(compared.task),
             verdict=sentences.verdict(compared),
             first=first,
+            best=compared.best and compared.best.name,
             scored=bool(compared.metric_names),
             labelled=bool(compared.metric_names)
             and compared.task.labels > 0
@@ -131,6 +134,7 @@ def _environment() -> jinja2.Environment:
         keep_trailing_newline=True,
     )
     environment.filters["rich"] = rich
+    environment.filters["signed"] = signed
     environment.filters["p_value"] = tables.p_value
     environment.filters["breakable"] = breakable
     for kind in (tables.RowName, tables.Estimate, tables.Standing, Data):

@@ -37,7 +37,7 @@
   });
 
   function card([q, answer]) {
-    const open = () => Viewer.open(q, chooser.value, 0, answer ? [answer] : undefined);
+    const open = () => Viewer.open(q, chooser.value, answer ? { shown: [answer], list: [q] } : {});
     const query = image("queries", q, "Query", open);
     if (!answer) return Page.pair(query, { picture: null, label: "no answer", path: null }, "");
     const words = { 1: "the right answer", 0: "a wrong answer" }[answer.mark] ?? "an answer of unknown label";

@@ -50,7 +50,7 @@
   // One answer of a strip is in the order of focus; arrow keys move to the others.
   function item(q, name, { g, score, mark, rank }, i) {
     const [kind, words] = Page.MARKS[mark], label = Page.label(data.collection.gallery.label[g]);
-    const look = Pictures.look("gallery", g, `Answer ${rank} of ${name}, ${words.slice(2)}, ${label}`, () => Viewer.open(q, name, i));
+    const look = Pictures.look("gallery", g, `Answer ${rank} of ${name}, ${words.slice(2)}, ${label}`, () => Viewer.open(q, name, { start: i }));
     look.tabIndex = i ? -1 : 0;
     return el("li", { class: `answer ${kind}` }, look,
       el("span", { class: "mark" }, `${rank} ${words}`),

@@ -73,6 +73,7 @@ def index(
     leaks: Sequence[Mapping[str, str]],
     leaks_shown: int,
     findings: Findings,
+    descriptions: Mapping[str, str],
 ) -> str:
     """The front page.
 
@@ -82,6 +83,7 @@ def index(
         charts: what `charts.chart_data` returned.
         leaks: rows of leaks.csv, of which the first `leaks_shown` are shown.
         findings: what else the page says.
+        descriptions: of each row, in one line.
     """
     measured_on = sentences.measured_on(compared)
     return (
@@ -92,6 +94,7 @@ def index(
             task=sentences.task(compared.task),
             verdict=sentences.verdict(compared),
             first=first,
+            descriptions=descriptions,
             best=compared.best and compared.best.name,
             scored=bool(compared.metric_names),
             labelled=bool(compared.metric_names)

@@ -104,8 +104,10 @@
   function chooseRow() {
     const { bounds } = own().histogram, points = own().points.filter((point) => point.threshold !== null);
     [slider.min, slider.max] = [bounds[0], bounds.at(-1)];
+    const percent = (target) => `${(target * 100).toLocaleString("en")}%`;
     byId("match-points").replaceChildren(...points.map(({ target, threshold }) =>
-      el("button", { type: "button", click: () => choose(threshold) }, `FPIR ${(target * 100).toLocaleString("en")}%`)));
+      el("button", { type: "button", click: () => choose(threshold) }, `FPIR ${percent(target)}`)));
+    if (!points.length) byId("match-points").append(el("span", { class: "quiet" }, `No score of this row keeps FPIR at ${own().points.map(({ target }) => percent(target)).join(" or ")}.`));
     choose(points[0]?.threshold ?? (bounds[0] + bounds.at(-1)) / 2);
   }
 

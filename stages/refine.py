@@ -24,11 +24,11 @@ from lineup.evaluation.relevance import Relevance
 from lineup.refinements import costs
 from lineup.refinements import refinement as refinements
 from lineup.refinements.costs import IndexCosts, QueryCosts
-from lineup.refinements.hits import Hits
 from lineup.refinements.refinement import LearnedSpace, Refinement, RefinementInput, VectorSpace
 from lineup.search import exact, gallery
 from lineup.search.exact import Metric, Vectors
 from lineup.search.gallery import Gallery
+from lineup.search.hits import Hits
 from lineup.settings.params import Params
 from lineup.settings.refinement import RefinementSettings
 from lineup.storage import embeddings, files, parquet, rankings, schemas

@@ -40,7 +40,7 @@ from lineup.report import (
     slices_data,
 )
 from lineup.report.row import rank_parts, row_data
-from lineup.settings import prices
+from lineup.settings import prices, row_descriptions
 from lineup.settings.params import Params
 from lineup.slices import slices
 from lineup.storage import csv_files, files, parquet, rankings, schemas
@@ -128,7 +128,9 @@ def report(params: Params) -> None:
             params,
         ),
     )
-    page = html.index(compared, first, drawn, leaks, overview.LEAKS_SHOWN, findings)
+    page = html.index(
+        compared, first, drawn, leaks, overview.LEAKS_SHOWN, findings, row_descriptions.descriptions(params)
+    )
     page, page_id = html.with_id(page, data)
     files.write_text(paths.REPORT, page)
     files.write_text(paths.REPORT_MADE, made.script(page_id, Path(), datetime.now(UTC)))

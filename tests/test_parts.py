@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lineup.errors import UserError
-from lineup.search import approximate, exact, index_file, merging, part_search, parted_build, parted_index
+from lineup.search import approximate, exact, index_file, part_search, parted_build, parted_index
+from lineup.search.hits import Hits
 from lineup.search.index_file import IndexFile
 from lineup.settings.search import Index
 from tests.support.galleries import gallery, prepared
@@ -44,7 +45,7 @@ def near_ties(rows: int, dim: int, seed: int) -> np.ndarray:
     return vectors[random.integers(0, rows, rows)]
 
 
-def assert_same_bytes(one: merging.Ranked, other: merging.Ranked) -> None:
+def assert_same_bytes(one: Hits, other: Hits) -> None:
     for a, b in zip(one, other, strict=True):
         assert (a.dtype, a.shape) == (b.dtype, b.shape)
         assert a.tobytes() == b.tobytes()
@@ -71,7 +72,7 @@ def test_parts_of_any_size_give_the_bytes_of_one_piece(
     excluded = np.column_stack([random.integers(0, len(queries), 9), random.integers(0, images, 9)])
     file = written(tmp_path_factory.mktemp("parts"), vectors, metric, rows)
     assert len(file.parts) == -(-images // rows) and max(part.images for part in file.parts) <= rows
-    whole = merging.Ranked(*exact.nearest(file.index, queries, k, excluded))  # type: ignore[arg-type]
+    whole = Hits(*exact.nearest(file.index, queries, k, excluded))  # type: ignore[arg-type]
     assert_same_bytes(part_search.part_by_part(file.parts, queries, k, excluded)[0], whole)
 
 
@@ -83,7 +84,7 @@ def test_where_the_last_bits_decide_parts_give_the_same_bytes(
     """Neither the shape of FAISS's matrix product nor the threads count."""
     vectors, queries = near_ties(2_000, 131, 1), prepared(metric, near_ties(30, 131, 2))
     file = written(tmp_path, vectors, metric, rows)
-    whole = merging.Ranked(*exact.nearest(file.index, queries, 40, NONE))  # type: ignore[arg-type]
+    whole = Hits(*exact.nearest(file.index, queries, 40, NONE))  # type: ignore[arg-type]
     before = faiss.omp_get_max_threads()
     try:
         faiss.omp_set_num_threads(3)
@@ -167,7 +168,7 @@ def test_each_part_is_the_index_of_its_images_alone(
         parts = index_file.load(path, "cosine", 5_000)
         assert_same_bytes(
             parted_index.nearest(parts, queries, 30, NONE),
-            merging.Ranked(*exact.nearest(whole, queries, 30, NONE)),
+            Hits(*exact.nearest(whole, queries, 30, NONE)),
         )
     else:
         with pytest.MonkeyPatch.context() as patched:

@@ -16,10 +16,10 @@ from threadpoolctl import threadpool_limits
 from lineup.errors import UserError
 from lineup.refinements import k_reciprocal, local_scaling, score_normalisation, whitening
 from lineup.refinements import refinement as refinements
-from lineup.refinements.hits import Hits
 from lineup.refinements.refinement import RefinementInput, VectorSpace
 from lineup.search import exact, parted_index
 from lineup.search.gallery import Gallery
+from lineup.search.hits import Hits
 from lineup.settings.refinement import KReciprocal, RefinementSettings
 
 NONE = np.empty((0, 2), np.int64)
@@ -501,7 +501,7 @@ def test_there_is_a_file_for_every_method() -> None:
     files = {file.stem for file in Path(refinements.__file__).parent.glob("*.py")} - {
         "__init__",
         "costs",
-        "hits",
+        "ordering",
         "refinement",
     }
     assert files == {

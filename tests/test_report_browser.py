@@ -8,7 +8,7 @@ import csv
 import json
 import re
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -944,7 +944,7 @@ def test_two_rows_against_each_other(finished: Path, one_browser: WebDriver, wid
     ends = sorted(sign * float(line[end]) for end in ("low", "high"))
     text = texts(page, "#against-net")[0]
     assert text.startswith(f"B is right on {-net} more of 30 queries.")
-    expected = [f"{sign * float(line['difference']):+.3f}", *(f"{end:.3f}" for end in ends)]
+    expected = [f"{sign * float(line['difference']):+.3f}", *(f"{end:+.3f}" for end in ends)]
     assert re.findall(r"top_5 (\S+) \((\S+) to (\S+)\), p", text.replace("\N{MINUS SIGN}", "-")) == [
         tuple(expected)
     ]
@@ -1017,6 +1017,55 @@ def test_groups_of_queries_show_where_a_row_fails(
     assert len(shown_queries(page)) == 60 and "slice" not in page.current_url
     page = visit(one_browser, grouped, width, scheme, "#queries?slice=tone%3A+gone")
     assert len(shown_queries(page)) == 60, "a group that is not there is ignored"
+
+
+@VIEWS
+def test_where_the_best_row_fails_is_said_in_one_place(
+    grouped: Path, one_browser: WebDriver, width: int, scheme: str
+) -> None:
+    best = next(iter(GROUPED_ROWS))
+    page = visit(one_browser, grouped, width, scheme, "#weaknesses")
+    assert texts(page, "#weaknesses-title") == [f"Where {best} fails"]
+    cards: dict[str, list[str]] = page.execute_script(
+        "return Object.fromEntries([...document.querySelectorAll('#weaknesses-cards .card')].map((card) => "
+        "[card.querySelector('h3').textContent, [...card.querySelectorAll('li, p')].map((e) => e.textContent)]))"
+    )
+    titles = ["First right answer", "Hardest groups", "Weakest labels", "Most confused"]
+    assert texts(page, "#weaknesses h3") == titles
+    lines = csv_files.read_csv(grouped / paths.row_queries(best))
+    ranks = [float(line["first_hit"] or 0) for line in lines]
+    near = sum(2 <= rank <= 5 for rank in ranks)
+    assert f"at rank 2-5 {near} ({100 * near / len(ranks):.1f}%)" in cards["First right answer"]
+
+    groups = [each for each in slices.read(grouped / paths.SLICES) if each.model == best]
+    hardest = sorted(
+        (each for each in groups if (each.to_mean.p_holm or 1) < 0.05 and each.to_mean.value < 0),
+        key=lambda each: each.to_mean.value,
+    )
+    assert [line.split(" 0.")[0] for line in cards["Hardest groups"][:-1]] == (
+        [f"{each.attribute}: {each.group}" for each in hardest[:3]]
+        or ["No group is below the mean by more than chance."]
+    )
+
+    of_label: dict[str, list[float]] = defaultdict(list)
+    for line in lines:
+        of_label[line["label"]].append(float(line["map_at_r"]))
+    means = sorted(sum(values) / len(values) for values in of_label.values())
+    shown = [float(line.split(", ")[0].split()[-1]) for line in cards["Weakest labels"] if "quer" in line]
+    assert shown == pytest.approx(means[:3], abs=0.001)
+
+    confused = Counter(
+        (line["label"], line["top_label"])
+        for line in lines
+        if line["first_hit"] != "1" and line["top_label"] != line["label"]
+    )
+    times = [int(line.split(", ")[-1].removesuffix("×")) for line in cards["Most confused"][:-1]]
+    assert times == sorted(confused.values(), reverse=True)[:3]
+
+    press(page, "#weaknesses .card:first-child li:nth-child(2) button")
+    assert sorted(shown_queries(page)) == [q for q, rank in enumerate(ranks) if 2 <= rank <= 5]
+    assert "show=a-near" in page.current_url
+    assert page.execute_script(CONTRAST) == [] and chromium.console(page) == []
 
 
 @VIEWS
@@ -1263,11 +1312,16 @@ def test_the_first_screen_shows_what_the_best_row_wins_and_loses(
     assert len(texts(page, ".example")) > 3
     assert len(texts(page, ".example .right .mark, .example .wrong .mark")) == 2 * len(expected)
     assert texts(page, "#examples-other") == ["middling"]
+    wins = page.execute_script("return document.querySelector('.examples').children.length")
     assert re.search(r"^\d{4}-\d\d-\d\d \d\d:\d\d UTC\.$", texts(page, "#made")[0])
     top = page.execute_script("return document.querySelector('.example img').getBoundingClientRect().top")
     assert top < 900, "a photo is on the first screen"
     press(page, ".example .look")
     until(lambda: texts(page, "#viewer-title") == ["Answer 1 of sharp"])
+    for number in range(1, wins + 1):
+        assert texts(page, "#viewer-position") == [f"Query {number} of {wins}"]
+        send(page, Keys.ARROW_DOWN)  # through the examples, and not beyond the last
+    assert texts(page, "#viewer-position") == [f"Query {wins} of {wins}"]
     send(page, Keys.ESCAPE)
     page.find_element(By.CLASS_NAME, "tip").click()
     shown = "return getComputedStyle(document.querySelector('.tip'), '::after').content"

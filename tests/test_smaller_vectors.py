@@ -14,11 +14,11 @@ from pydantic import TypeAdapter, ValidationError
 from lineup.errors import UserError
 from lineup.refinements import quantise, truncate
 from lineup.refinements import refinement as refinements
-from lineup.refinements.hits import Hits
 from lineup.refinements.quantise import BinarySpace, Int8Space
 from lineup.refinements.refinement import RefinementInput, VectorSpace
 from lineup.search import exact, parted_index
 from lineup.search.exact import Metric, Positions, Vectors
+from lineup.search.hits import Hits
 from lineup.settings.refinement import Quantise, RefinementSettings, Truncate
 from tests.support.galleries import gallery
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lineup.refinements.hits import Hits
 from lineup.refinements.refinement import LearnedSpace, Refinement, RefinementInput, mean_ms
 from lineup.search import approximate
 from lineup.search.approximate import IndexSetup
 from lineup.search.exact import Vectors
 from lineup.search.gallery import Gallery
+from lineup.search.hits import Hits
 
 
 @dataclass(frozen=True)

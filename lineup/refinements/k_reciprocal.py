@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from lineup.refinements import hits
-from lineup.refinements.hits import Hits, Values
+from lineup.refinements import ordering
+from lineup.refinements.ordering import Values
 from lineup.refinements.refinement import Refinement, RefinementInput, VectorSpace, one_thread
 from lineup.search import parted_index
 from lineup.search.exact import Positions, Vectors
+from lineup.search.hits import Hits
 from lineup.settings.refinement import KReciprocal
 
 
@@ -40,7 +41,7 @@ class Method(Refinement[KReciprocal]):
                 squared = _squared_distances(space, space.queries[q], ranked[:near])
                 scores[q, :near] = -final_distances(squared, self.settings)
                 scores[q, near:count] = -1 - np.arange(1, count - near + 1) / max(count - near, 1)
-        return hits.best(positions, scores, given.depth)
+        return ordering.best(positions, scores, given.depth)
 
 
 def _squared_distances(space: VectorSpace, query: Vectors, candidates: Positions) -> Values:

@@ -19,12 +19,12 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from lineup.errors import UserError, explained
-from lineup.refinements import hits
-from lineup.refinements.hits import Hits
+from lineup.refinements import ordering
 from lineup.refinements.refinement import LearnedSpace, Refinement, RefinementInput
 from lineup.search import exact, parted_index
 from lineup.search.exact import Metric, Vectors
 from lineup.search.gallery import Gallery
+from lineup.search.hits import Hits
 from lineup.settings.refinement import LocalScaling
 from lineup.storage import files
 
@@ -86,4 +86,4 @@ class Method(Refinement[LocalScaling]):
         positions, scores = parted_index.nearest(space.index, space.queries, depth, given.excluded)
         own = _mean(scores[:, : self.settings.k]).astype(np.float64)[:, None]
         of_images = np.where(positions >= 0, learned.similarity[positions], np.nan).astype(np.float64)
-        return hits.best(positions, 2 * scores.astype(np.float64) - own - of_images, given.depth)
+        return ordering.best(positions, 2 * scores.astype(np.float64) - own - of_images, given.depth)

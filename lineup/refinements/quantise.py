@@ -22,13 +22,13 @@ import numpy.typing as npt
 from safetensors.numpy import load_file, save_file
 
 from lineup.errors import UserError, explained
-from lineup.refinements import hits
-from lineup.refinements.hits import Hits
+from lineup.refinements import ordering
 from lineup.refinements.refinement import LearnedSpace, Refinement, RefinementInput
 from lineup.search import approximate, exact, parted_index
 from lineup.search.approximate import IndexSetup, StoredAs
 from lineup.search.exact import Metric, Positions, Vectors
 from lineup.search.gallery import Gallery
+from lineup.search.hits import Hits
 from lineup.settings.refinement import Quantise
 from lineup.settings.search import Index
 from lineup.storage import files
@@ -171,4 +171,4 @@ class Method(Refinement[Quantise]):
         assert isinstance(learned, QuantisedSpace), "what `learn` or `load` returned"
         positions = learned.candidates(space.queries, self.settings.rescore * given.depth, given.excluded)
         scores = parted_index.pairwise(space.index, space.queries, positions)
-        return hits.best(positions, scores.astype(np.float64), given.depth)
+        return ordering.best(positions, scores.astype(np.float64), given.depth)

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from lineup.refinements import hits
-from lineup.refinements.hits import Hits, Values
+from lineup.refinements import ordering
+from lineup.refinements.ordering import Values
 from lineup.refinements.refinement import Refinement, RefinementInput
 from lineup.search.exact import Positions
+from lineup.search.hits import Hits
 from lineup.settings.refinement import ReciprocalRankFusion
 
 
@@ -25,7 +26,9 @@ class Method(Refinement[ReciprocalRankFusion]):
     def rank(self, given: RefinementInput) -> Hits:
         """A score is the sum of 1 / (k + rank) in both rankings."""
         first, second = given.first.positions, given.second.positions
-        return hits.best(*hits.summed(first, self._gains(first), second, self._gains(second)), given.depth)
+        return ordering.best(
+            *ordering.summed(first, self._gains(first), second, self._gains(second)), given.depth
+        )
 
     def _gains(self, positions: Positions) -> Values:
         return np.where(positions >= 0, 1 / (self.settings.k + np.arange(1, positions.shape[1] + 1)), 0.0)

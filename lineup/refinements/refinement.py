@@ -24,11 +24,11 @@ import numpy.typing as npt
 from threadpoolctl import ThreadpoolController
 
 from lineup.errors import UserError
-from lineup.refinements.hits import Hits
 from lineup.search import exact, gallery, parted_index
 from lineup.search.approximate import IndexSetup
 from lineup.search.exact import Metric, Positions, Vectors
 from lineup.search.gallery import Gallery
+from lineup.search.hits import Hits
 from lineup.search.parted_index import Searchable
 from lineup.settings.params import Params
 from lineup.settings.refinement import MethodSettings, RefinementSettings

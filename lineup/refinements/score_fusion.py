@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from lineup.refinements import hits
-from lineup.refinements.hits import Hits, Values
+from lineup.refinements import ordering
+from lineup.refinements.ordering import Values
 from lineup.refinements.refinement import Refinement, RefinementInput
+from lineup.search.hits import Hits
 from lineup.settings.refinement import ScoreFusion
 
 
@@ -33,8 +34,8 @@ class Method(Refinement[ScoreFusion]):
             above, lowest = _normalised(ranking, self.settings.normalisation)
             gains.append(weight * above)
             floors = floors + weight * lowest
-        positions, values = hits.summed(given.first.positions, gains[0], given.second.positions, gains[1])
-        return hits.best(positions, values + floors, given.depth)
+        positions, values = ordering.summed(given.first.positions, gains[0], given.second.positions, gains[1])
+        return ordering.best(positions, values + floors, given.depth)
 
 
 def _normalised(ranking: Hits, normalisation: str) -> tuple[Values, Values]:

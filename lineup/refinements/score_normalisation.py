@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from lineup.refinements import hits
-from lineup.refinements.hits import Hits, Values
+from lineup.refinements import ordering
+from lineup.refinements.ordering import Values
 from lineup.refinements.refinement import Refinement, RefinementInput
 from lineup.search.exact import Vectors
+from lineup.search.hits import Hits
 from lineup.settings.refinement import ScoreNormalisation
 
 
@@ -27,7 +28,7 @@ class Method(Refinement[ScoreNormalisation]):
         """A score is the ranking's own minus the share of its neighbourhood's mean."""
         scores = given.first.scores.astype(np.float64)
         bias = neighbourhood(given.first.scores, self.settings.first_rank, self.settings.last_rank)
-        return hits.best(given.first.positions, scores - self.settings.share * bias[:, None], given.depth)
+        return ordering.best(given.first.positions, scores - self.settings.share * bias[:, None], given.depth)
 
 
 def neighbourhood(scores: Vectors, first_rank: int, last_rank: int) -> Values:

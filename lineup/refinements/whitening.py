@@ -16,7 +16,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from lineup.errors import UserError, explained
-from lineup.refinements.hits import Values
+from lineup.refinements.ordering import Values
 from lineup.refinements.refinement import LearnedSpace, RefinementInput, SearchRefinement, one_thread
 from lineup.search.exact import Metric, Vectors
 from lineup.search.gallery import Gallery

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from lineup.comparison import comparison
 from lineup.comparison.comparison import ComparedRow, Comparison, Pair
+from lineup.summary import tables
 
 MINUS = "\N{MINUS SIGN}"
 MOST_LEADS = 4
@@ -67,16 +68,14 @@ def _lead(row: ComparedRow) -> Lead:
 
 
 def difference_text(difference: float, low: float, high: float) -> str:
-    """As "+0.047 (0.036 to 0.058)"; without the interval where there is none."""
-    sign = "+" if round(difference, 3) > 0 else ""
-    interval = "" if math.isnan(low) or math.isnan(high) else f" ({_signed(low)} to {_signed(high)})"
-    return f"{sign}{_signed(difference)}{interval}"
+    """As "+0.047 (+0.036 to +0.058)"; without the interval where there is none."""
+    interval = "" if math.isnan(low) or math.isnan(high) else f" ({signed(low)} to {signed(high)})"
+    return f"{signed(difference)}{interval}"
 
 
-def _signed(value: float) -> str:
-    """Three decimals, with a true minus sign, and none before zero."""
-    text = f"{value:.3f}".replace("-", MINUS)
-    return text.removeprefix(MINUS) if not float(f"{value:.3f}") else text
+def signed(value: float) -> str:
+    """As in the comparison, with a true minus sign."""
+    return tables.signed(value).replace("-", MINUS)
 
 
 def pairs_json(pairs: Iterable[Pair]) -> list[list[str | float | None]]:

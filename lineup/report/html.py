@@ -13,7 +13,7 @@ from markupsafe import Markup, escape
 from lineup.comparison.comparison import Comparison
 from lineup.report import js_data
 from lineup.report.figures_table import figures_table
-from lineup.report.first_screen import FirstScreen
+from lineup.report.first_screen import FirstScreen, signed
 from lineup.summary import cost_sentences, match_view, sentences, tables
 from lineup.summary.rich_text import Code, Data, Listing, Span, Strong, Text
 
@@ -22,6 +22,7 @@ ASSETS = (
     "page.css",
     "figures.css",
     "page.js",
+    "differences.js",
     "emphasis.js",
     "axes.js",
     "tradeoff.js",
@@ -38,6 +39,7 @@ ASSETS = (
     "against.js",
     "failures.js",
     "slices.js",
+    "weaknesses.js",
     "confusions.js",
     "map.css",
     "map.js",
@@ -70,6 +72,7 @@ def index(
     leaks: Sequence[Mapping[str, str]],
     leaks_shown: int,
     findings: Findings,
+    descriptions: Mapping[str, str],
 ) -> str:
     """The front page.
 
@@ -79,6 +82,7 @@ def index(
         charts: what `charts.chart_data` returned.
         leaks: rows of leaks.csv, of which the first `leaks_shown` are shown.
         findings: what else the page says.
+        descriptions: of each row, in one line.
     """
     measured_on = sentences.measured_on(compared)
     return (
@@ -89,6 +93,8 @@ def index(
             task=sentences.task(compared.task),
             verdict=sentences.verdict(compared),
             first=first,
+            descriptions=descriptions,
+            best=compared.best and compared.best.name,
             scored=bool(compared.metric_names),
             labelled=bool(compared.metric_names)
             and compared.task.labels > 0
@@ -130,6 +136,7 @@ def _environment() -> jinja2.Environment:
         keep_trailing_newline=True,
     )
     environment.filters["rich"] = rich
+    environment.filters["signed"] = signed
     environment.filters["p_value"] = tables.p_value
     environment.filters["breakable"] = breakable
     for kind in (tables.RowName, tables.Estimate, tables.Standing, Data):

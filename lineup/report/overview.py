@@ -78,8 +78,9 @@ def label_figures(figures: Mapping[str, QueryFigures], collection: Collection) -
 
     Returns:
         `labels` (their numbers, sorted), `queries` (how many each has), and of each of `rows` the `mean` of
-        map_at_r per label and what it was `confused` with: [label number, number of queries] of the wrong
-        label that comes first most often, None where every first image has the right one.
+        map_at_r per label and what it was `confused` with: [label number, number of queries, number of other
+        labels as frequent] of the wrong label that comes first most often, None where every first image has
+        the right one.
     """
     relevant = next(iter(figures.values())).relevant
     queries_of: dict[int, list[int]] = defaultdict(list)
@@ -101,13 +102,14 @@ def label_figures(figures: Mapping[str, QueryFigures], collection: Collection) -
 def _most_frequent_confusion(
     own: QueryFigures, queries: Iterable[int], label_numbers: Mapping[str, int], label: int
 ) -> list[int] | None:
-    """The wrong label that comes first most often, and how often; of equally frequent ones the first."""
+    """The first of the wrong labels that come first most often, how often, and how many others as often."""
     answered = (label_numbers.get(own.top_label[q], label) for q in queries)
     wrong = Counter(number for number in answered if number != label)
     if not wrong:
         return None
     times = max(wrong.values())
-    return [min(number for number, count in wrong.items() if count == times), times]
+    first, *others = sorted(number for number, count in wrong.items() if count == times)
+    return [first, times, len(others)]
 
 
 def _numbers(values: npt.NDArray[np.float64]) -> list[float | None]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from lineup.search import exact, merging
 from lineup.search.exact import Metric, Positions, Vectors
-from lineup.search.merging import Ranked
+from lineup.search.hits import Hits
 
 
 def neighbours(
@@ -33,7 +33,7 @@ def neighbours(
         index = faiss.IndexFlat(vectors.shape[1], exact.faiss_metric(metric))
         index.add(vectors)  # type: ignore[call-arg]
         in_batch = merging.excluded_in_part(excluded, start, len(vectors))
-        near = Ranked(*exact.nearest(index, queries, k, in_batch))
+        near = Hits(*exact.nearest(index, queries, k, in_batch))
         best = merging.merge(best, merging.in_gallery(near, start), k)
         start += len(vectors)
     missing = k - best.positions.shape[1]

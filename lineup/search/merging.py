@@ -7,39 +7,28 @@ whatever order its parts are merged.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
-from lineup.search.exact import Positions, Vectors
+from lineup.search.exact import Positions
+from lineup.search.hits import Hits
 
 
-class Ranked(NamedTuple):
-    """The nearest images of Q queries, as `exact.nearest` returns them.
-
-    positions: int64 [Q, K]; -1 behind a ranking's end. scores: float32 [Q, K]; NaN behind a ranking's end.
-    """
-
-    positions: Positions
-    scores: Vectors
-
-
-def empty_rankings(queries: int) -> Ranked:
+def empty_rankings(queries: int) -> Hits:
     """Rankings without images, which the first part is merged with."""
-    return Ranked(np.empty((queries, 0), np.int64), np.empty((queries, 0), np.float32))
+    return Hits(np.empty((queries, 0), np.int64), np.empty((queries, 0), np.float32))
 
 
-def merge(one: Ranked, other: Ranked, k: int) -> Ranked:
+def merge(one: Hits, other: Hits, k: int) -> Hits:
     """The k best of two rankings of different images, by falling score, equal ones by position."""
     positions = np.concatenate([one.positions, other.positions], axis=1)
     scores = np.concatenate([one.scores, other.scores], axis=1)
     order = np.lexsort((positions, -scores, positions < 0), axis=-1)[:, :k]
-    return Ranked(np.take_along_axis(positions, order, axis=1), np.take_along_axis(scores, order, axis=1))
+    return Hits(np.take_along_axis(positions, order, axis=1), np.take_along_axis(scores, order, axis=1))
 
 
-def in_gallery(part: Ranked, start: int) -> Ranked:
+def in_gallery(part: Hits, start: int) -> Hits:
     """The ranking of a part that begins at `start`, with its positions in the whole gallery."""
-    return Ranked(np.where(part.positions >= 0, part.positions + start, -1), part.scores)
+    return Hits(np.where(part.positions >= 0, part.positions + start, -1), part.scores)
 
 
 def excluded_in_part(excluded: Positions, start: int, images: int) -> Positions:

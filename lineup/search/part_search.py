@@ -15,8 +15,8 @@ import faiss
 from lineup import cluster, machine
 from lineup.search import exact, index_file, merging, part_workers, parted_index
 from lineup.search.exact import Positions, Vectors
+from lineup.search.hits import Hits
 from lineup.search.index_file import Bytes, IndexFile, Part
-from lineup.search.merging import Ranked
 from lineup.search.part_workers import PartTask
 from lineup.search.parted_index import Searchable
 
@@ -42,11 +42,11 @@ class SearchCosts:
 class PartResult:
     """The ranking of a part by positions in the whole gallery, and what its search took."""
 
-    ranked: Ranked
+    ranked: Hits
     costs: SearchCosts
 
 
-def search(file: IndexFile, queries: Vectors, k: int, excluded: Positions) -> tuple[Ranked, SearchCosts]:
+def search(file: IndexFile, queries: Vectors, k: int, excluded: Positions) -> tuple[Hits, SearchCosts]:
     """The nearest images of queries in an index file; arguments as of `exact.nearest`.
 
     A file of several parts is searched by the Ray cluster that RAY_ADDRESS names, or by this process where it
@@ -61,7 +61,7 @@ def search(file: IndexFile, queries: Vectors, k: int, excluded: Positions) -> tu
 
 def in_one_piece(
     index: Searchable, queries: Vectors, k: int, excluded: Positions
-) -> tuple[Ranked, SearchCosts]:
+) -> tuple[Hits, SearchCosts]:
     """The nearest images in an index that is mapped into memory; arguments as of `exact.nearest`."""
     ranked = parted_index.nearest(index, queries, k, excluded)
     return ranked, _costs(parted_index.query_ms(index, queries, k))
@@ -69,7 +69,7 @@ def in_one_piece(
 
 def part_by_part(
     parts: Sequence[Part], queries: Vectors, k: int, excluded: Positions
-) -> tuple[Ranked, SearchCosts]:
+) -> tuple[Hits, SearchCosts]:
     """As `in_one_piece`, with one part in memory at a time."""
     results = (search_part(part, part.read(), queries, k, excluded, len(parts)) for part in parts)
     return merged(results, len(queries), k)
@@ -77,7 +77,7 @@ def part_by_part(
 
 def on_cluster(
     parts: Sequence[Part], queries: Vectors, k: int, excluded: Positions
-) -> tuple[Ranked, SearchCosts]:
+) -> tuple[Hits, SearchCosts]:
     """As `part_by_part`, with as many parts at once as the Ray cluster has processors."""
     tasks = (PartTask(part.number, part.size, partial(_arguments, part)) for part in parts)
     results = part_workers.run(
@@ -109,12 +109,12 @@ def search_part(
     """
     index = index_file.opened(data)
     banned = merging.excluded_in_part(excluded, part.start, part.images)
-    ranked = Ranked(*exact.nearest(index, queries, k, banned))
+    ranked = Hits(*exact.nearest(index, queries, k, banned))
     query_ms = exact.query_ms(index, queries, k, most_seconds=_QUERY_TIMING_SECONDS / parts)
     return PartResult(merging.in_gallery(ranked, part.start), _costs(query_ms))
 
 
-def merged(results: Iterable[PartResult], queries: int, k: int) -> tuple[Ranked, SearchCosts]:
+def merged(results: Iterable[PartResult], queries: int, k: int) -> tuple[Hits, SearchCosts]:
     """The ranking of the whole gallery, from those of all parts in any order."""
     best, costs = merging.empty_rankings(queries), list[SearchCosts]()
     for result in results:

@@ -10,7 +10,7 @@ import numpy as np
 
 from lineup.search import exact, merging
 from lineup.search.exact import Positions, Vectors
-from lineup.search.merging import Ranked
+from lineup.search.hits import Hits
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,14 +40,14 @@ class PartedIndex:
 Searchable = faiss.Index | PartedIndex
 
 
-def nearest(index: Searchable, queries: Vectors, k: int, excluded: Positions) -> Ranked:
+def nearest(index: Searchable, queries: Vectors, k: int, excluded: Positions) -> Hits:
     """As `exact.nearest`."""
     if not isinstance(index, PartedIndex):
-        return Ranked(*exact.nearest(index, queries, k, excluded))
+        return Hits(*exact.nearest(index, queries, k, excluded))
     best = merging.empty_rankings(len(queries))
     for start, part in index.located():
         banned = merging.excluded_in_part(excluded, start, part.ntotal)
-        ranked = Ranked(*exact.nearest(part, queries, k, banned))
+        ranked = Hits(*exact.nearest(part, queries, k, banned))
         best = merging.merge(best, merging.in_gallery(ranked, start), k)
     return best
 

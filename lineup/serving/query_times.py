@@ -16,8 +16,8 @@ import torch
 from lineup import machine
 from lineup.engines.engine import Forward, Network
 from lineup.photos import decoding
-from lineup.refinements.hits import Hits
 from lineup.search.exact import Positions
+from lineup.search.hits import Hits
 from lineup.serving.query_encoder import QueryEncoder, Vectors
 from lineup.serving.row_search import EmbedQuery, ModelSearch, RefinedSearch, Row
 

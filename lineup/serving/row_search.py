@@ -18,10 +18,10 @@ import pyarrow as pa
 from lineup import paths
 from lineup.evaluation import prepared_relevance
 from lineup.refinements import refinement as refinements
-from lineup.refinements.hits import Hits
 from lineup.refinements.refinement import LearnedSpace, Refinement, RefinementInput, VectorSpace
 from lineup.search import exact, gallery, parted_index
 from lineup.search.exact import Positions
+from lineup.search.hits import Hits
 from lineup.serving import query_encoder
 from lineup.serving.gallery_photos import GalleryPhoto, GalleryPhotos
 from lineup.serving.query_encoder import QueryEncoder, Vectors

@@ -3,7 +3,6 @@
 
 (() => {
   const { el, byId, data, number } = Page;
-  const SIGNIFICANCE_LEVEL = 0.05;
   const WORDS = { both: "Both right", "only-a": "Only A right", "only-b": "Only B right", neither: "Neither right" };
 
   // How far A is ahead of B: [difference, low, high, p]; undefined for a row against itself.
@@ -17,13 +16,12 @@
     return undefined;
   }
 
-  const signed = (value) => number(value, 3).replace(/^-(?=0\.000$)/, "").replace("-", "−");
   function sentence(metric) {
     const lead = ahead(metric);
     if (!lead) return [];
-    const [difference, low, high, p] = lead, words = p < 0.001 ? "p < 0.001" : `p = ${number(p, 3)}`;
-    return [` ${metric} `, el("b", {}, `${Number(difference.toFixed(3)) > 0 ? "+" : ""}${signed(difference)}`),
-      low === null ? "" : ` (${signed(low)} to ${signed(high)})`, `, ${words}${p < SIGNIFICANCE_LEVEL ? "" : ", can't tell"};`];
+    const [difference, low, high, p] = lead;
+    return [` ${metric} `, el("b", {}, Differences.signed(difference)), ` ${Differences.interval(low, high)}`.trimEnd(),
+      `, ${Differences.chance(p)}${Differences.isReal(p) ? "" : ", can't tell"};`];
   }
 
   // A click shows the tile's queries; on the pressed tile, all of them again.

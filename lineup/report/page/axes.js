@@ -64,9 +64,10 @@ const Chart = (() => {
     return Math.min(wanted, width * 0.4);
   }
 
+  // Leaves out the middle: rows of one network often differ in their ends alone.
   const shorten = (name, pixels) => {
-    const characters = Math.floor(pixels / CHARACTER_WIDTH);
-    return name.length > characters ? `${name.slice(0, characters - 1)}…` : name;
+    const characters = Math.floor(pixels / CHARACTER_WIDTH), end = Math.floor((characters - 1) / 2);
+    return name.length > characters ? `${name.slice(0, characters - 1 - end)}…${name.slice(name.length - end)}` : name;
   };
 
   // Heights of labels in one column, as near to `wanted` as their own height allows.

@@ -5,14 +5,6 @@
   const { el, byId, data, rows } = Page;
   const chooser = byId("labels-model");
 
-  // A label's first photo of the gallery, else its first query.
-  function thumbnail(label) {
-    const side = data.collection.gallery.label.includes(label) ? "gallery" : "queries";
-    const picture = Page.picture(side, data.collection[side].label.indexOf(label));
-    picture.alt = "";
-    return picture;
-  }
-
   const times = (count) => (count === 1 ? "once" : `${count.toLocaleString("en")} times`);
 
   function draw() {
@@ -26,9 +18,9 @@
         + `${others ? `${others.toLocaleString("en")} more confused queries are of other pairs of labels. ` : ""}Click a number to see the photos.`;
     const counts = new Map(cells.map(([label, answered, count]) => [`${label} ${answered}`, count]));
     const most = Math.max(...cells.filter(([label, answered]) => label !== answered).map(([, , count]) => count), 1);
-    const name = (label) => el("span", {}, el("span", {}, Page.label(label)), thumbnail(label));
+    const name = (label) => el("span", {}, el("span", {}, Page.label(label)), Page.ofLabel(label));
     byId("confusions-table").replaceChildren(
-      el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "query ↓, answer →"), labels.map((label) => el("th", { scope: "col" }, thumbnail(label), Page.label(label))))),
+      el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "query ↓, answer →"), labels.map((label) => el("th", { scope: "col" }, Page.ofLabel(label), Page.label(label))))),
       el("tbody", {}, labels.map((label) => el("tr", {}, el("th", { scope: "row" }, name(label)),
         labels.map((answered) => cell(label, answered, counts.get(`${label} ${answered}`), most))))));
   }
@@ -57,7 +49,7 @@
       const top = rows[row].answers[q][0];
       return own === label && relevant[q] > 0 && figures[row].first[q] !== 1 && top !== undefined && gallery.label[top] === answered ? [q] : [];
     });
-    const side = (kind, index, q) => ({ picture: Pictures.look(kind, index, Page.label(data.collection[kind].label[index]), () => Viewer.open(q, row)), label: Page.label(data.collection[kind].label[index]), path: Page.path(kind, index) });
+    const side = (kind, index, q) => ({ picture: Pictures.look(kind, index, Page.label(data.collection[kind].label[index]), () => Viewer.open(q, row, { list: confused })), label: Page.label(data.collection[kind].label[index]), path: Page.path(kind, index) });
     Page.cards(box, confused, (q) => Page.pair(side("queries", q, q), side("gallery", rows[row].answers[q][0], q), `score ${Page.score(rows[row].scores[q][0])}`));
   }
 

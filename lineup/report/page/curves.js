@@ -48,7 +48,7 @@
       const name = el("button", { type: "button", class: "link", "aria-pressed": "false", title: "in colour, or grey" }, el("span", { class: "dot" }), row.name);
       return Emphasis.of(row.name, el("tr", {}, el("th", { scope: "row" }, name), el("td", { class: "metered" }, bar, number(at(row), 3))));
     });
-    byId("top-k-values").replaceChildren(el("thead", {}, el("tr", {}, ["model", `top_${k}`].map((name) => el("th", { scope: "col" }, name)))), el("tbody", {}, rows));
+    byId("top-k-values").replaceChildren(el("thead", {}, el("tr", {}, ["row", `top_${k}`].map((name) => el("th", { scope: "col" }, name)))), el("tbody", {}, rows));
   }
 
   const measured = (row, figure) => row.training.filter((entry) => entry[figure] !== null).map((entry) => [entry.epoch, entry[figure]]);

@@ -32,17 +32,17 @@
     return ahead.filter((q) => label[q] < 0 || (!seen.has(label[q]) && seen.add(label[q]))).slice(0, EACH);
   }
 
-  function example(q, best, other) {
+  function example(q, best, other, list) {
     const { queries, gallery } = data.collection, label = Page.label(queries.label[q]);
     const first = (name) => {
       const [answer] = Page.answers(name, q);
       if (!answer) return el("figure", {}, el("figcaption", {}, `${name} has no answer`));
       const [kind, words] = Page.MARKS[answer.mark];
-      return el("figure", { class: kind }, Pictures.look("gallery", answer.g, `First answer of ${name}, ${words.slice(2)}`, () => Viewer.open(q, name)),
+      return el("figure", { class: kind }, Pictures.look("gallery", answer.g, `First answer of ${name}, ${words.slice(2)}`, () => Viewer.open(q, name, { list })),
         el("figcaption", {}, el("span", { class: "mark" }, words), el("span", { class: "name", title: name }, name), el("span", { class: "name quiet" }, Page.label(gallery.label[answer.g]))));
     };
     return el("article", { class: "example" },
-      el("figure", { class: "unmarked" }, Pictures.look("queries", q, `Query ${label}`, () => Viewer.open(q, best)), el("figcaption", {}, el("span", { class: "quiet" }, "query"), el("b", { class: "name", title: label }, label))),
+      el("figure", { class: "unmarked" }, Pictures.look("queries", q, `Query ${label}`, () => Viewer.open(q, best, { list })), el("figcaption", {}, el("span", { class: "quiet" }, "query"), el("b", { class: "name", title: label }, label))),
       first(best), first(other));
   }
 
@@ -53,7 +53,7 @@
     drawn = true;
     byId("examples-other").textContent = other;
     const group = (words, queries) => [el("h3", {}, el("code", {}, best), words), queries.length
-      ? el("div", { class: "examples" }, queries.map((q) => example(q, best, other))) : el("p", {}, "None.")];
+      ? el("div", { class: "examples" }, queries.map((q) => example(q, best, other, queries))) : el("p", {}, "None.")];
     byId("examples-list").replaceChildren(...group(" wins", furthest(best, other)), ...group(" loses", furthest(other, best)));
     box.hidden = false;
   }

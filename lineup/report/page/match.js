@@ -37,7 +37,7 @@
   });
 
   function card([q, answer]) {
-    const open = () => Viewer.open(q, chooser.value, 0, answer ? [answer] : undefined);
+    const open = () => Viewer.open(q, chooser.value, answer ? { shown: [answer], list: [q] } : {});
     const query = image("queries", q, "Query", open);
     if (!answer) return Page.pair(query, { picture: null, label: "no answer", path: null }, "");
     const words = { 1: "the right answer", 0: "a wrong answer" }[answer.mark] ?? "an answer of unknown label";
@@ -104,8 +104,10 @@
   function chooseRow() {
     const { bounds } = own().histogram, points = own().points.filter((point) => point.threshold !== null);
     [slider.min, slider.max] = [bounds[0], bounds.at(-1)];
+    const percent = (target) => `${(target * 100).toLocaleString("en")}%`;
     byId("match-points").replaceChildren(...points.map(({ target, threshold }) =>
-      el("button", { type: "button", click: () => choose(threshold) }, `FPIR ${(target * 100).toLocaleString("en")}%`)));
+      el("button", { type: "button", click: () => choose(threshold) }, `FPIR ${percent(target)}`)));
+    if (!points.length) byId("match-points").append(el("span", { class: "quiet" }, `No score of this row keeps FPIR at ${own().points.map(({ target }) => percent(target)).join(" or ")}.`));
     choose(points[0]?.threshold ?? (bounds[0] + bounds.at(-1)) / 2);
   }
 

@@ -147,11 +147,20 @@ const Page = (() => {
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
   }
+  // A label's first photo of the gallery, else its first query.
+  function ofLabel(label) {
+    const side = data.collection.gallery.label.includes(label) ? "gallery" : "queries";
+    const shown = picture(side, data.collection[side].label.indexOf(label));
+    shown.alt = "";
+    return shown;
+  }
+  // Where a figure is among those of a group of queries.
+  const GROUP = { MEAN: 0, LOW: 1, HIGH: 2, TO_MEAN: 3, TO_MEAN_P: 4, TO_BEST: 5, TO_BEST_P: 6, NOTE: 7 };
   const score = (value) => (Math.abs(value) >= 100 ? value.toFixed(0) : value.toPrecision(3));
 
   return {
     charts, rows, matches, maps, missing, data, order, el, svg, byId, number, options, breakable, label, picture, path, files, pair, cards, score, load, loadAll, goToAddress,
-    MARKS, answers, save, scored: charts.rows.some((row) => row.quality),
+    MARKS, GROUP, answers, ofLabel, save, scored: charts.rows.some((row) => row.quality),
     whenever: (listener) => listeners.push(listener),
   };
 })();

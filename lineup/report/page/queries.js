@@ -10,7 +10,7 @@
     const selected = Selection.queries(), pages = Math.max(1, Math.ceil(selected.length / PER_PAGE));
     const page = Math.min(Selection.page(), pages - 1), set = Selection.numberSet();
     byId("query-filters-set").textContent = set ? `(${set} set)` : "";
-    byId("query-count").textContent = `${counted(selected)}, page ${page + 1} of ${pages}`;
+    byId("query-count").textContent = [counted(selected), Selection.shared(), `page ${page + 1} of ${pages}`].filter(Boolean).join(", ");
     for (const button of document.querySelectorAll("[data-turn]")) button.disabled = button.dataset.turn === "1" ? page === pages - 1 : page === 0;
     byId("query-list").replaceChildren(...(selected.length ? selected.slice(page * PER_PAGE, (page + 1) * PER_PAGE).map(query) : [none()]));
     byId("query-list").dataset.page = page;
@@ -50,7 +50,7 @@
   // One answer of a strip is in the order of focus; arrow keys move to the others.
   function item(q, name, { g, score, mark, rank }, i) {
     const [kind, words] = Page.MARKS[mark], label = Page.label(data.collection.gallery.label[g]);
-    const look = Pictures.look("gallery", g, `Answer ${rank} of ${name}, ${words.slice(2)}, ${label}`, () => Viewer.open(q, name, i));
+    const look = Pictures.look("gallery", g, `Answer ${rank} of ${name}, ${words.slice(2)}, ${label}`, () => Viewer.open(q, name, { start: i }));
     look.tabIndex = i ? -1 : 0;
     return el("li", { class: `answer ${kind}` }, look,
       el("span", { class: "mark" }, `${rank} ${words}`),

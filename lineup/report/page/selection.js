@@ -221,8 +221,15 @@ const Selection = (() => {
     });
   }
 
+  // What the shown queries have in common, where A or B decides it.
+  function shared() {
+    const show = value("show");
+    if (show in PLACES) return `first right answer of ${value("a")}: ${PLACES[show].words}`;
+    return isPair() ? `A is ${value("a")}, B is ${value("b")}` : "";
+  }
+
   return {
-    PLACES, fails, missed, region, rows, isPair, value, address,
+    PLACES, shared, fails, missed, region, rows, isPair, value, address,
     queries: () => (selected ??= select()),
     count(kind) {
       const keep = keeps(kind, []);

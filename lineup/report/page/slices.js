@@ -3,15 +3,11 @@
 
 (() => {
   const { el, svg, byId, data, number } = Page;
-  const SIGNIFICANCE_LEVEL = 0.05;
-  const MEAN = 0, LOW = 1, HIGH = 2, TO_MEAN = 3, TO_MEAN_P = 4, TO_BEST = 5, TO_BEST_P = 6, NOTE = 7; // of a group's figures
+  const { signed, chance, isReal } = Differences;
+  const { MEAN, LOW, HIGH, TO_MEAN, TO_MEAN_P, TO_BEST, TO_BEST_P, NOTE } = Page.GROUP;
   const chooser = byId("slices-row");
   const trained = Page.charts.rows.filter((row) => !row.random).map((row) => row.name), [best] = trained;
   Page.options(chooser, Page.order.map((name) => [name, name]));
-
-  const signed = (value) => `${value > 0 ? "+" : ""}${number(value, 3).replace(/^-(?=0\.000$)/, "").replace("-", "−")}`;
-  const chance = (p) => (p < 0.001 ? "p < 0.001" : `p = ${number(p, 3)}`);
-  const isReal = (p) => p !== null && p < SIGNIFICANCE_LEVEL;
 
   // A difference, in colour where it is more than chance.
   function difference(value, p, ...before) {

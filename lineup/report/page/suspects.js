@@ -30,8 +30,9 @@
     byId("mislabelled-note").textContent = !judges.length ? "No row has trained weights, so none can question a label."
       : judges.length === 1 ? `Queries that ${judges[0]}, the only row, answers with another label. With one model, most of these are simply its mistakes.`
       : `Queries for which most of ${judges.join(", ")} (the best row of each model) rank the same label first, and it is not the query's own; those on which all agree come first, and of these the most confident. Some queries are merely hard: look before you relabel.`;
-    cards(byId("mislabelled"), once(suspects, answerer), ([q, other, share, votes]) => {
-      const judge = answerer([q, other]), open = () => Viewer.open(q, judge);
+    const listed = once(suspects, answerer), list = listed.map(([q]) => q);
+    cards(byId("mislabelled"), listed, ([q, other, share, votes]) => {
+      const judge = answerer([q, other]), open = () => Viewer.open(q, judge, { list });
       const answered = judge ? image("gallery", rows[judge].answers[q][0], "Answer", open) : { picture: null, label: Page.label(other), path: null };
       const who = votes === judges.length ? `All ${votes} agree` : `${votes} of ${judges.length} agree`;
       return pair(image("queries", q, "Query", open), answered, [el("b", {}, `${who}: `), `${Page.label(other)}, not ${Page.label(data.collection.queries.label[q])}; on average more confident than ${Math.floor(share * 100)}% of their first answers`]);
@@ -47,7 +48,7 @@
     const score = { cosine: "cosine similarity (1: the same direction)", l2: "minus the squared distance (0: the same vector)" }[own.metric] ?? "score";
     note.textContent = `Query and gallery images with different labels and the highest ${score}: copies, sets of one product, or wrong labels.`;
     cards(byId("alike"), own.alike, ([q, g, value]) => {
-      const open = () => Viewer.open(q, chooser.value, 0, [{ g, score: value, mark: "0", rank: null }]);
+      const open = () => Viewer.open(q, chooser.value, { shown: [{ g, score: value, mark: "0", rank: null }], list: [q] });
       return pair(image("queries", q, "Query", open), image("gallery", g, "Image", open), number(value, 4));
     });
   }

@@ -71,10 +71,17 @@
         el("th", { scope: "row" }, el("button", { type: "button", class: "link", click: () => Page.openLabel(Page.label(weak.labels[i]), chosen) }, Page.label(weak.labels[i]))),
         el("td", {}, String(weak.queries[i])),
         meter(own.mean[i]),
-        el("td", { class: "text" }, own.confused[i] ? `${Page.label(own.confused[i][0])} (${own.confused[i][1]}×)` : "-"),
+        el("td", { class: "text" }, instead(own.confused[i])),
         others.map((name) => meter(weak.rows[name].mean[i])),
       ))),
     );
+  }
+
+  // Of labels that come first equally often, one is named.
+  function instead(confused) {
+    if (!confused) return "-";
+    const [label, times, others] = confused;
+    return `${Page.label(label)} (${times}×${others ? `, as ${others} ${others === 1 ? "other" : "others"}` : ""})`;
   }
 
   function meter(value) {

@@ -5,12 +5,13 @@ const Viewer = (() => {
   const { el, byId, data, rows } = Page;
   const QUERIES_PER_PART = 200, SWIPE_PX = 40;
   const dialog = byId("viewer"), note = byId("viewer-note");
-  let q = 0, row = "", answers = [], at = 0;
+  let q = 0, row = "", answers = [], at = 0, listed = null;
 
-  // `shown` are answers as Page.answers returns them: without it, those of the row.
-  function open(query, name, start = 0, shown = Page.answers(name, query)) {
+  // `shown` are answers as Page.answers returns them: without it, those of the row. `list` are the queries that the arrow
+  // keys go through: without it, those that the filters leave.
+  function open(query, name, { start = 0, shown = Page.answers(name, query), list = null } = {}) {
     if (!shown?.length) return;
-    [q, row, answers, at] = [query, name, shown, Math.min(start, shown.length - 1)];
+    [q, row, answers, at, listed] = [query, name, shown, Math.min(start, shown.length - 1), list];
     draw();
     if (!dialog.open) dialog.showModal();
   }
@@ -22,7 +23,8 @@ const Viewer = (() => {
     note.hidden = true;
     photo("viewer-query", "queries", q, "", [el("span", { class: "quiet" }, "query "), label(queries, q)]);
     photo("viewer-answer", "gallery", answer.g, Page.MARKS[answer.mark][0], [el("span", { class: "mark" }, Page.MARKS[answer.mark][1]), " ", label(gallery, answer.g)]);
-    const list = Selection.queries(), position = list.indexOf(q);
+    const list = listed ?? Selection.queries(), position = list.indexOf(q);
+    byId("viewer-position").textContent = position < 0 ? "" : `Query ${(position + 1).toLocaleString("en")} of ${list.length.toLocaleString("en")}`;
     for (const button of dialog.querySelectorAll("[data-step]")) button.disabled = !answers[at + Number(button.dataset.step)];
     for (const button of dialog.querySelectorAll("[data-query-step]")) button.disabled = position < 0 || list[position + Number(button.dataset.queryStep)] === undefined;
     ranks(answer.g);
@@ -73,8 +75,8 @@ const Viewer = (() => {
     draw();
   }
   function stepQuery(by) {
-    const list = Selection.queries(), position = list.indexOf(q), next = list[position + by];
-    if (position >= 0 && next !== undefined) open(next, row);
+    const list = listed ?? Selection.queries(), position = list.indexOf(q), next = list[position + by];
+    if (position >= 0 && next !== undefined) open(next, row, { list: listed });
   }
 
   const KEYS = { ArrowLeft: [step, -1], ArrowRight: [step, 1], ArrowUp: [stepQuery, -1], ArrowDown: [stepQuery, 1] };

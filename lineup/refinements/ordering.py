@@ -1,30 +1,14 @@
-"""Ranked gallery images of several queries, and how methods put them in order."""
+"""How refinements put gallery images in order."""
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from lineup.search.exact import Positions, Vectors
+from lineup.search.exact import Positions
+from lineup.search.hits import Hits
 
 Values = npt.NDArray[np.float64]
-
-
-class Hits(NamedTuple):
-    """The ranked gallery images of Q queries.
-
-    positions: int64 [Q, K], in the whole gallery; -1 behind a ranking's end.
-    scores: float32 [Q, K], falling along a row; NaN behind a ranking's end.
-    """
-
-    positions: Positions
-    scores: Vectors
-
-    def of_queries(self, queries: Positions) -> Hits:
-        """The rankings of some of the queries."""
-        return Hits(self.positions[queries], self.scores[queries])
 
 
 def best(positions: Positions, scores: Values, depth: int) -> Hits:

@@ -24,9 +24,9 @@ from scipy import stats
 
 from benchmarks import command
 from lineup import cli
-from lineup.evaluation import prepared_relevance, relevance
 from lineup.judging import leads, overlaps, verdict
 from lineup.judging.overlaps import Overlaps
+from lineup.relevance import prepared_relevance, relevance
 from lineup.storage import rankings
 
 FloatArray = npt.NDArray[np.float64]

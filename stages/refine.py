@@ -19,12 +19,12 @@ import pyarrow as pa
 
 from lineup import cli, machine, paths
 from lineup.errors import UserError
-from lineup.evaluation import prepared_relevance, relevance
-from lineup.evaluation.relevance import Relevance
 from lineup.refinements import costs
 from lineup.refinements import refinement as refinements
 from lineup.refinements.costs import IndexCosts, QueryCosts
 from lineup.refinements.refinement import LearnedSpace, Refinement, RefinementInput, VectorSpace
+from lineup.relevance import prepared_relevance, relevance
+from lineup.relevance.relevance import Relevance
 from lineup.search import exact, gallery
 from lineup.search.exact import Metric, Vectors
 from lineup.search.gallery import Gallery

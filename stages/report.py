@@ -22,11 +22,12 @@ import pyarrow as pa
 from lineup import cli, machine, paths
 from lineup.comparison import comparison, sweeps
 from lineup.costs import latency, money, speeds
-from lineup.evaluation import judgements, row_metrics
-from lineup.evaluation.judged_relevance import JudgedRelevance, with_people
-from lineup.evaluation.prepared_relevance import COLUMNS, read_relevance
-from lineup.evaluation.relevance import gallery_positions
+from lineup.evaluation import row_metrics
 from lineup.photos import decoding, thumbnails
+from lineup.relevance import judgements
+from lineup.relevance.judged_relevance import JudgedRelevance, with_people
+from lineup.relevance.prepared_relevance import COLUMNS, read_relevance
+from lineup.relevance.relevance import gallery_positions
 from lineup.report import (
     charts,
     collection,

@@ -8,7 +8,7 @@ import faiss
 import pyarrow as pa
 
 from lineup import cli, machine, paths
-from lineup.evaluation import prepared_relevance
+from lineup.relevance import prepared_relevance
 from lineup.search import approximate, exact, gallery, index_file, part_search
 from lineup.storage import embeddings, files, rankings
 

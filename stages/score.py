@@ -10,16 +10,17 @@ import pyarrow.compute as pc
 
 from lineup import cli, paths
 from lineup.costs import latency, row_costs
-from lineup.evaluation import judgements, query_lines, row_metrics, row_summary, scoring
+from lineup.evaluation import query_lines, row_metrics, row_summary, scoring
 from lineup.evaluation.averages import averages, partial
 from lineup.evaluation.cost_records import RowCosts
 from lineup.evaluation.identification_figures import identify
-from lineup.evaluation.judged_relevance import JudgedRelevance, with_people
 from lineup.evaluation.metrics import MAIN_METRIC
-from lineup.evaluation.prepared_relevance import COLUMNS, qrels_lines, read_relevance
 from lineup.evaluation.quality_records import Average
-from lineup.evaluation.relevance import gallery_positions
 from lineup.evaluation.row_metrics import Judgements, RowMetrics, precision_name
+from lineup.relevance import judgements
+from lineup.relevance.judged_relevance import JudgedRelevance, with_people
+from lineup.relevance.prepared_relevance import COLUMNS, qrels_lines, read_relevance
+from lineup.relevance.relevance import gallery_positions
 from lineup.settings.params import Params
 from lineup.storage import csv_files, parquet, rankings
 

@@ -17,9 +17,9 @@ from lineup.embedding.job import EmbedJob
 from lineup.encoders import origin
 from lineup.errors import UserError, printable
 from lineup.evaluation import transfer_metrics
-from lineup.evaluation.prepared_relevance import COLUMNS, read_relevance
-from lineup.evaluation.relevance import Relevance
 from lineup.evaluation.transfer_metrics import TransferMetrics
+from lineup.relevance.prepared_relevance import COLUMNS, read_relevance
+from lineup.relevance.relevance import Relevance
 from lineup.search import exact, ground_truth
 from lineup.search.exact import Metric, Positions
 from lineup.settings import prepared_size, trained_rows

@@ -28,12 +28,13 @@ from lineup.commands import changes, submit
 from lineup.comparison import snapshot
 from lineup.comparison.pairs import compare_pairs
 from lineup.errors import UserError
-from lineup.evaluation import bounds, judgements, metrics, query_tables
-from lineup.evaluation.judged_relevance import JudgedRelevance, with_people
-from lineup.evaluation.judgements import Judgement
-from lineup.evaluation.prepared_relevance import load_relevance
-from lineup.evaluation.relevance import Relevance, gallery_positions
+from lineup.evaluation import bounds, metrics, query_tables
 from lineup.evaluation.thresholds import Threshold
+from lineup.relevance import judgements
+from lineup.relevance.judged_relevance import JudgedRelevance, with_people
+from lineup.relevance.judgements import Judgement
+from lineup.relevance.prepared_relevance import load_relevance
+from lineup.relevance.relevance import Relevance, gallery_positions
 from lineup.settings.params import load
 from lineup.storage import files, rankings
 from stages import compare, score

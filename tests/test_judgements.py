@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score
 
 from lineup.errors import UserError
-from lineup.evaluation import agreement, judgements
-from lineup.evaluation.judgements import Judgement
+from lineup.relevance import agreement, judgements
+from lineup.relevance.judgements import Judgement
 from tests.support.project import ROOT, environment, run
 
 FILE = Path("judgements.csv")
@@ -161,8 +161,8 @@ def test_a_full_disk_adds_nothing_rather_than_half(monkeypatch: pytest.MonkeyPat
 APPENDING = """
 import sys
 from pathlib import Path
-from lineup.evaluation import judgements
-from lineup.evaluation.judgements import Judgement
+from lineup.relevance import judgements
+from lineup.relevance.judgements import Judgement
 judge = sys.argv[1]
 for query in range(60):
     screen = [Judgement(f"{query:064x}", f"{g:064x}", 1, judge, "2026-11-27T05:00:00Z") for g in range(20)]

@@ -22,11 +22,11 @@ from benchmarks import judging as simulation
 from lineup import cli, paths
 from lineup.commands import group, judge
 from lineup.errors import UserError
-from lineup.evaluation import judgements
 from lineup.judging import app, pool, pooled_rankings
 from lineup.judging.questions import Scope
 from lineup.judging.session import SECONDS_FOR_A_TAB, Session, UnknownPair
 from lineup.judging.standing import Standing
+from lineup.relevance import judgements
 from lineup.settings import params
 from lineup.storage import rankings
 from tests.support import collection, page_server, pooled

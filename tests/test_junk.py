@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 
 import stages.slices
 from lineup import paths
-from lineup.evaluation import judgements, row_metrics, scoring
-from lineup.evaluation.judged_relevance import JudgedRelevance, with_people
-from lineup.evaluation.judgements import JUNK, NOT_RELEVANT, RELEVANT, Judgement
-from lineup.evaluation.relevance import Relevance
+from lineup.evaluation import row_metrics, scoring
 from lineup.evaluation.rounding import DECIMALS
 from lineup.evaluation.scoring import Scores
+from lineup.relevance import judgements
+from lineup.relevance.judged_relevance import JudgedRelevance, with_people
+from lineup.relevance.judgements import JUNK, NOT_RELEVANT, RELEVANT, Judgement
+from lineup.relevance.relevance import Relevance
 from lineup.storage import files
 from lineup.storage.rankings import Ranking
 from stages import compare, score

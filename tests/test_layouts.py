@@ -17,7 +17,6 @@ import pytest
 
 from lineup.errors import UserError
 from lineup.evaluation import metrics
-from lineup.evaluation.relevance import Relevance
 from lineup.layouts import (
     cub200,
     deepfashion_inshop,
@@ -31,6 +30,7 @@ from lineup.layouts import (
 )
 from lineup.layouts.layout import Judgement, Layout, Role, Source, SourcePhoto
 from lineup.photos import photo_register, raw_folder
+from lineup.relevance.relevance import Relevance
 
 LAYOUTS: dict[str, Layout] = {
     "market1501": market1501.LAYOUT,

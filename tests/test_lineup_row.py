@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 from lineup import paths
-from lineup.evaluation import prepared_relevance
 from lineup.export import folder, gallery_files, search_plan
 from lineup.export.handed_over import lineup_row
 from lineup.photos import decoding
+from lineup.relevance import prepared_relevance
 from lineup.search import exact
 from lineup.serving import gallery_photos
 from lineup.settings import params as settings_file

@@ -31,9 +31,9 @@ from PIL import Image
 
 from lineup import cli, paths
 from lineup.errors import UserError
-from lineup.evaluation import prepared_relevance
 from lineup.memory_budget import MemoryBudget
 from lineup.photos import decoding, image_cache
+from lineup.relevance import prepared_relevance
 from lineup.storage import csv_files, parquet, schemas
 from stages import preprocess
 from tests.support import locales, odd_images, project

@@ -32,12 +32,13 @@ from lineup.comparison.comparison import Pair
 from lineup.comparison.sweeps import Sweep
 from lineup.costs import money, speeds
 from lineup.errors import UserError
-from lineup.evaluation import judgements, row_metrics
+from lineup.evaluation import row_metrics
 from lineup.evaluation.cost_records import RowCosts
-from lineup.evaluation.judgements import Judgement
-from lineup.evaluation.relevance import Relevance
 from lineup.photos import decoding as prepared_images
 from lineup.photos import thumbnails
+from lineup.relevance import judgements
+from lineup.relevance.judgements import Judgement
+from lineup.relevance.relevance import Relevance
 from lineup.report import (
     charts,
     confusions,

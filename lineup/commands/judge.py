@@ -18,14 +18,15 @@ import pyarrow.compute as pc
 from lineup import cli, locks, paths
 from lineup.comparison import comparison
 from lineup.errors import UserError, printable
-from lineup.evaluation import agreement, judgements, row_metrics
-from lineup.evaluation.agreement import Disagreement
-from lineup.evaluation.judgements import JUNK, NOT_RELEVANT, RELEVANT
+from lineup.evaluation import row_metrics
 from lineup.judging import address, app, photos, pooled_rankings, suspects
 from lineup.judging.photos import Photos
 from lineup.judging.pool import Pool
 from lineup.judging.questions import Scope
 from lineup.judging.session import Session
+from lineup.relevance import agreement, judgements
+from lineup.relevance.agreement import Disagreement
+from lineup.relevance.judgements import JUNK, NOT_RELEVANT, RELEVANT
 from lineup.report import overview
 from lineup.report.suspects import judges as questioning_rows
 from lineup.settings.params import Params

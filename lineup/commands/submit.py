@@ -13,11 +13,12 @@ import click
 
 from lineup import cli, paths
 from lineup.errors import UserError
-from lineup.evaluation import judgements, thresholds
-from lineup.evaluation.judged_relevance import JudgedRelevance, with_people
-from lineup.evaluation.prepared_relevance import COLUMNS, read_relevance
-from lineup.evaluation.relevance import gallery_positions
+from lineup.evaluation import thresholds
 from lineup.photos import raw_folder
+from lineup.relevance import judgements
+from lineup.relevance.judged_relevance import JudgedRelevance, with_people
+from lineup.relevance.prepared_relevance import COLUMNS, read_relevance
+from lineup.relevance.relevance import gallery_positions
 from lineup.settings.params import Params
 from lineup.storage import csv_files, files, parquet, rankings
 from lineup.submission import client, document

@@ -1,1 +1,1 @@
-"""How good one row is: which answers are relevant, the metrics of each query, and how certain they are."""
+"""How good one row is: the metrics of each query, their averages, and how certain both are."""

@@ -7,9 +7,9 @@ import numpy.typing as npt
 
 from lineup.evaluation import significance
 from lineup.evaluation.quality_records import Average, Partial, Range
-from lineup.evaluation.relevance import Relevance
 from lineup.evaluation.rounding import DECIMALS, rounded
 from lineup.evaluation.scoring import Scores
+from lineup.relevance.relevance import Relevance
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]

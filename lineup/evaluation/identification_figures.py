@@ -9,9 +9,9 @@ import numpy.typing as npt
 
 from lineup.evaluation import identification, precision_recall, significance
 from lineup.evaluation.quality_records import Identification, OperatingPoint, Rate, ScoreHistogram
-from lineup.evaluation.relevance import Relevance
 from lineup.evaluation.rounding import DECIMALS, rounded
 from lineup.evaluation.scoring import Scores
+from lineup.relevance.relevance import Relevance
 
 
 def identify(

@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lineup.evaluation.relevance import Relevance
 from lineup.evaluation.rounding import DECIMALS
 from lineup.evaluation.row_metrics import MOST_SUFFIX
 from lineup.evaluation.scoring import IntArray, Scores
+from lineup.relevance.relevance import Relevance
 from lineup.storage import rankings
 
 _COLUMNS = (

@@ -45,7 +45,7 @@ class Judgements(Record):
 
 
 class JudgesAgreement(Record):
-    """How far two judges agree on the pairs that both judged; see lineup/evaluation/agreement.py."""
+    """How far two judges agree on the pairs that both judged; see lineup/relevance/agreement.py."""
 
     first: str
     second: str

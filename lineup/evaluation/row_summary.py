@@ -8,12 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lineup.evaluation import agreement, significance
+from lineup.evaluation import significance
 from lineup.evaluation.cost_records import RowCosts
-from lineup.evaluation.judged_relevance import JudgedRelevance
-from lineup.evaluation.judgements import Judgement, latest, resolved
 from lineup.evaluation.quality_records import Average, EditedCopies, Identification, Partial
-from lineup.evaluation.relevance import Relevance
 from lineup.evaluation.rounding import DECIMALS
 from lineup.evaluation.row_metrics import (
     Enlarged,
@@ -26,6 +23,10 @@ from lineup.evaluation.row_metrics import (
 )
 from lineup.evaluation.scoring import Scores
 from lineup.layouts import edit_kinds
+from lineup.relevance import agreement
+from lineup.relevance.judged_relevance import JudgedRelevance
+from lineup.relevance.judgements import Judgement, latest, resolved
+from lineup.relevance.relevance import Relevance
 
 
 def summarise(

@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from lineup.evaluation import bounds, metrics
 from lineup.evaluation.bounds import Bounds
-from lineup.evaluation.judged_relevance import JudgedRelevance
-from lineup.evaluation.relevance import Relevance
 from lineup.evaluation.rounding import DECIMALS
+from lineup.relevance.judged_relevance import JudgedRelevance
+from lineup.relevance.relevance import Relevance
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]

@@ -15,7 +15,7 @@ from lineup import paths
 from lineup.errors import UserError
 from lineup.evaluation import metrics
 from lineup.evaluation.metrics import MAIN_METRIC
-from lineup.evaluation.relevance import Relevance
+from lineup.relevance.relevance import Relevance
 from lineup.storage import csv_files, files
 
 FloatArray = npt.NDArray[np.float64]

@@ -15,14 +15,14 @@ import pyarrow.compute as pc
 
 from lineup import errors, locks, paths
 from lineup.errors import UserError, suggest
-from lineup.evaluation import prepared_relevance
 from lineup.evaluation.metrics import MAIN_METRIC, top_k_name
-from lineup.evaluation.relevance import Relevance
 from lineup.export import database, database_table, random_weights, side_by_side, synchronisation
 from lineup.export.database import Collection, Kind, Provenance, Settings
 from lineup.export.database_table import Answering
 from lineup.fingerprint import fingerprint
 from lineup.refinements import refinement as refinements
+from lineup.relevance import prepared_relevance
+from lineup.relevance.relevance import Relevance
 from lineup.search import exact, gallery
 from lineup.search.exact import Metric
 from lineup.search.gallery import Gallery

@@ -16,8 +16,8 @@ from lineup.errors import UserError
 from lineup.evaluation import scoring
 from lineup.evaluation.averages import averages
 from lineup.evaluation.quality_records import Average
-from lineup.evaluation.relevance import Relevance
 from lineup.export.database import Collection, Settings, Vector
+from lineup.relevance.relevance import Relevance
 from lineup.search import exact
 from lineup.search.exact import Positions, Vectors
 from lineup.settings.params import Params

@@ -7,10 +7,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from lineup.evaluation import judgements
-from lineup.evaluation.judgements import JUNK, Judgement
 from lineup.judging import pool as pooling
 from lineup.judging.pool import Pool
+from lineup.relevance import judgements
+from lineup.relevance.judgements import JUNK, Judgement
 
 
 @dataclass(frozen=True)

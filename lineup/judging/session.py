@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from lineup.evaluation import judgements
-from lineup.evaluation.judgements import RELEVANT, Judgement
 from lineup.judging import pool as pooling
 from lineup.judging import questions
 from lineup.judging.pool import Pool
 from lineup.judging.questions import Question, Scope
+from lineup.relevance import judgements
+from lineup.relevance.judgements import RELEVANT, Judgement
 
 # After so long without a word from a tab, other tabs get its queries.
 SECONDS_FOR_A_TAB = 600.0

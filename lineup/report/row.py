@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lineup.evaluation.judged_relevance import JudgedRelevance
-from lineup.evaluation.relevance import Relevance
+from lineup.relevance.judged_relevance import JudgedRelevance
+from lineup.relevance.relevance import Relevance
 from lineup.storage import rankings
 
 ANSWERS_SHOWN = 10

@@ -16,9 +16,9 @@ import numpy as np
 import pyarrow as pa
 
 from lineup import paths
-from lineup.evaluation import prepared_relevance
 from lineup.refinements import refinement as refinements
 from lineup.refinements.refinement import LearnedSpace, Refinement, RefinementInput, VectorSpace
+from lineup.relevance import prepared_relevance
 from lineup.search import exact, gallery, parted_index
 from lineup.search.exact import Positions
 from lineup.search.hits import Hits

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from lineup import paths
 from lineup.errors import UserError
-from lineup.evaluation.relevance import IntArray, Relevance
+from lineup.relevance.relevance import IntArray, Relevance
 from lineup.settings.params import Exclude
 from lineup.storage import parquet
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, fields
 import numpy as np
 import numpy.typing as npt
 
-from lineup.evaluation.judgements import JUNK, RELEVANT
-from lineup.evaluation.relevance import Relevance
+from lineup.relevance.judgements import JUNK, RELEVANT
+from lineup.relevance.relevance import Relevance
 from lineup.storage.rankings import Ranking
 
 IntArray = npt.NDArray[np.int64]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from typing import NamedTuple
 
-from lineup.evaluation.judgements import Judgement, latest
+from lineup.relevance.judgements import Judgement, latest
 
 
 class Disagreement(NamedTuple):

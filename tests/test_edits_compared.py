@@ -97,7 +97,7 @@ def test_the_page_says_that_edits_are_measured_and_which_a_row_survives() -> Non
         "`good` finds the fewest originals after crop (0.50).\n\n"
     )
     assert (
-        "## Edits\n\n| model  | crop | mirror |\n| ------ | ---: | -----: |\n"
+        "## Edits\n\n| row    | crop | mirror |\n| ------ | ---: | -----: |\n"
         "| `good` | 0.50 |   1.00 |\n| `bad`  | 0.00 |   0.50 |\n\n"
     ) in page()
     assert (

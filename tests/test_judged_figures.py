@@ -384,8 +384,8 @@ def test_photos_without_labels_get_a_table_from_judgements_alone(flat: list[Imag
     judgements.append(paths.JUDGEMENTS, [Judgement(query, min(answers), 1, "cat", TIME)])
     run_stages(*ROWS)
     page, table = paths.COMPARISON.read_text(encoding="utf-8"), cells()
-    assert list(table) == ["model", "good", "fair", "poor"]
-    assert table["model"][0] == "precision_5" and table["model"][-1] == "judged@5"
+    assert list(table) == ["row", "good", "fair", "poor"]
+    assert table["row"][0] == "precision_5" and table["row"][-1] == "judged@5"
     assert [table[row][-1] for row in ROWS] == ["1.000"] * 3
     assert re.match(r"-0\.\d{3} worse, p < ", table["poor"][1])
     pairs = sum(map(len, pooled.values()))

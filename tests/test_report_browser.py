@@ -386,7 +386,7 @@ def test_curves_are_drawn_and_read_at_any_k(page: WebDriver) -> None:
             "const s = document.getElementById('top-k-at'); s.value = arguments[0]; s.dispatchEvent(new Event('input'))",
             k,
         )
-        assert texts(page, "#top-k-values thead th") == ["model", f"top_{k}"]
+        assert texts(page, "#top-k-values thead th") == ["row", f"top_{k}"]
         shown = list(
             zip(texts(page, "#top-k-values tbody th"), texts(page, "#top-k-values tbody td"), strict=True)
         )

@@ -96,7 +96,7 @@ def _quality(old: Snapshot, new: Snapshot, differences: dict[str, Difference]) -
         else:
             line += _change(differences.get(row))
         lines.append(line)
-    return Table(["model", "before", "now", "difference", "more than chance?"], lines)
+    return Table(["row", "before", "now", "difference", "more than chance?"], lines)
 
 
 def _ordered(new: Snapshot) -> list[str]:
@@ -160,7 +160,7 @@ def _other_figures(old: Snapshot, new: Snapshot) -> str:
     ]
     if not lines:
         return ""
-    table = markdown.table(Table(["model", *changed], lines))
+    table = markdown.table(Table(["row", *changed], lines))
     return (
         f"Other figures that changed (speeds and times by a factor of {CLEARLY_FASTER_RATIO} or more, as "
         f"runs differ by some per cent):\n\n{table}"

@@ -28,7 +28,7 @@ def is_shown(compared: Comparison) -> bool:
 def table(compared: Comparison) -> Table:
     """A line per row, in the order of the comparison, with a threshold for each FPIR that can be promised."""
     targets = [point.target for point in figures_of(compared.rows[0]).operating_points]
-    header = ["model", "µAP", "recall at 90% precision"]
+    header = ["row", "µAP", "recall at 90% precision"]
     for target in targets:
         header += [f"score for FPIR {percent(target)}", "false matches", "misses"]
     return Table(header, [_line(row) for row in compared.rows])

@@ -90,7 +90,7 @@ def table(computed: Sequence[Twin | Alone]) -> Table | None:
     twins = [each for each in computed if isinstance(each, Twin)]
     if not twins:
         return None
-    header = ["model", "precision", "twin", twins[0].metric, "against its twin", "change", "images/s"]
+    header = ["row", "precision", "twin", twins[0].metric, "against its twin", "change", "images/s"]
     lines: list[list[Cell]] = [
         [
             RowName(each.row, random=False),

@@ -66,7 +66,7 @@ def quality(compared: Comparison) -> Table:
         lines: list[list[Cell]] = [
             [RowName(row.name, random=False), row.metrics.unscored or ""] for row in compared.rows
         ]
-        return Table(["model", "quality"], lines)
+        return Table(["row", "quality"], lines)
     main_metric, *other_metrics = compared.metric_names
     by_label = [f"{main_metric} by label"] if _labels_matter(compared, main_metric) else []
     depth = judged_depth(compared)
@@ -79,7 +79,7 @@ def quality(compared: Comparison) -> Table:
         line += [figure(averages[main_metric].mean_over_labels, 3)] if by_label else []
         line += [_judged_at(row, depth)] if depth else []
         lines.append(line)
-    return Table(["model", main_metric, AGAINST_THE_BEST, *other_metrics, *by_label, *judged], lines)
+    return Table(["row", main_metric, AGAINST_THE_BEST, *other_metrics, *by_label, *judged], lines)
 
 
 def judged_depth(compared: Comparison) -> int | None:
@@ -101,7 +101,7 @@ def edits(compared: Comparison) -> Table | None:
     lines: list[list[Cell]] = [
         [_name(row), *(figure(row.metrics.edits[kind].top_1, 2) for kind in kinds)] for row in compared.rows
     ]
-    return Table(["model", *kinds], lines)
+    return Table(["row", *kinds], lines)
 
 
 def cost(compared: Comparison) -> Table:
@@ -109,7 +109,7 @@ def cost(compared: Comparison) -> Table:
     main_metric = compared.metric_names[:1]
     depth = comparison.ann_depth(compared)
     query = ["p50 ms", "p95 ms"] if compared.running else ["query ms"]
-    header = ["model", *main_metric, "images/s", *query, "dim", "index MB"]
+    header = ["row", *main_metric, "images/s", *query, "dim", "index MB"]
     header += ["index", f"ANN recall@{depth}"] if depth else []
     header += ["memory MB", "params M", "GFLOPs", "px", "train min", "licence"]
     lines: list[list[Cell]] = []
@@ -142,7 +142,7 @@ def money(compared: Comparison) -> Table | None:
     if not any(running.dollars for running in compared.running.values()):
         return None
     main_metric = compared.metric_names[:1]
-    header = ["model", *main_metric, "Pareto", "$/M photos", "$/M queries", "$ index/month", "$/month"]
+    header = ["row", *main_metric, "Pareto", "$/M photos", "$/M queries", "$ index/month", "$/month"]
     lines: list[list[Cell]] = []
     for row in compared.rows:
         running = compared.running.get(row.name)

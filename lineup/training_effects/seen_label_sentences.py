@@ -23,7 +23,7 @@ def table(computed: Sequence[OfLabels]) -> Table | None:
     if not groups:
         return None
     metric = shown[0].metric
-    header = ["model", "start"]
+    header = ["row", "start"]
     for group in groups:
         header += [f"{metric}, {group} labels", "against its start"]
     of = {(each.model, each.group): each for each in shown}

@@ -29,7 +29,7 @@ def table(computed: Sequence[Transferred]) -> Table | None:
     """A line for each row on a second test set; None if there is none."""
     if not computed:
         return None
-    header = ["model", "start", "test set", MAIN_METRIC, "against its start", f"on {HOME}, against it"]
+    header = ["row", "start", "test set", MAIN_METRIC, "against its start", f"on {HOME}, against it"]
     return Table(header, [_cells(each) for each in computed])
 
 

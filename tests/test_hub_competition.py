@@ -145,7 +145,9 @@ def test_the_twelve_rows_run_end_to_end(tmp_path: Path) -> None:
     }
     site = {"PYTHONPATH": str(tmp_path / "site")}
     with hubs(tmp_path / "repositories") as found:
-        project.run("dvc", "repro", "--glob", "fetch@*", cwd=folder, **own, **site, **found, HF_HUB_OFFLINE="0")
+        project.run(
+            "dvc", "repro", "--glob", "fetch@*", cwd=folder, **own, **site, **found, HF_HUB_OFFLINE="0"
+        )
     # Only `fetch` uses the network: the hubs are gone.
     project.run("dvc", "repro", cwd=folder, **own)
     figures = json.loads((folder / "metrics/metrics.json").read_text(encoding="utf-8"))

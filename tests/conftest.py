@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.support import finished_project
 
@@ -25,6 +26,10 @@ SLOWEST_FILES = {
     "test_engines.py": 60,
     "test_hub_open_clip.py": 60,
 }
+
+# No test asserts on time.
+settings.register_profile("without deadline", deadline=None)
+settings.load_profile("without deadline")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

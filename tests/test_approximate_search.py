@@ -376,7 +376,7 @@ def test_what_cannot_be_built_is_told_in_a_sentence() -> None:
 # What exact search finds
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.sampled_from(METRICS),
     st.integers(1, 40),
@@ -412,7 +412,7 @@ def test_recall_by_hand() -> None:
     assert ground_truth.recall(truth, truth, 4) == 1
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(1, 8), st.integers(1, 9), st.integers(0, 2**32 - 1))
 def test_recall_equals_a_double_loop(queries: int, k: int, seed: int) -> None:
     random = np.random.default_rng(seed)

@@ -46,7 +46,7 @@ def test_a_crop_is_torchvisions_of_the_same_box() -> None:
 
 
 @given(side=st.integers(1, 300), share=st.floats(0.01, 0.99), seed=st.integers(0, 99))
-@hypothesis_settings(max_examples=60, deadline=None)
+@hypothesis_settings(max_examples=60)
 def test_a_box_lies_in_the_square_and_has_the_area_that_was_set(side: int, share: float, seed: int) -> None:
     top, left, height, width = crop_boxes(20, side, share, np.random.default_rng(seed)).T
     assert (top >= 0).all() and (left >= 0).all() and (height >= 1).all() and (width >= 1).all()

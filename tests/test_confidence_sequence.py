@@ -48,7 +48,7 @@ def test_values_of_no_set_are_passed_over() -> None:
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.integers(0, 10), min_size=1, max_size=70), st.integers(0, 60), st.sampled_from([0.3, 0.01])
 )

@@ -219,7 +219,7 @@ def test_a_picture_is_not_held_several_times(container: str, mode: str, bytes_pe
     assert taken < 1.04 * estimated
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_any_damage_gives_a_picture_or_a_reason(data: st.DataObject) -> None:
     odd = data.draw(st.sampled_from([odd for odd in GOOD if len(odd.data) < 20_000]))

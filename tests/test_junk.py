@@ -132,7 +132,7 @@ def test_images_that_people_add_to_r_may_need_a_deeper_ranking() -> None:
     assert scores.unknown and scores.unknown.depth_needed == 3
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.integers(0, 10**6))
 def test_ranges_are_those_of_every_order_behind_the_end(seed: int) -> None:
     """Naively: all orders of the images that a ranking lacks; one of them is a search's without junk."""

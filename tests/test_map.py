@@ -35,7 +35,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 IDS = st.sets(st.integers(0, 60).map(str), max_size=40)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(IDS, IDS, st.integers(2, 30), st.integers(0, 3))
 def test_a_sample_is_as_large_as_it_may_be_and_half_of_it_are_queries(
     queries: set[str], gallery: set[str], most: int, seed: int
@@ -48,7 +48,7 @@ def test_a_sample_is_as_large_as_it_may_be_and_half_of_it_are_queries(
     assert chosen == projection.sample(sorted(queries, reverse=True), sorted(gallery), most, seed)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(IDS, IDS, st.integers(2, 30), st.sampled_from(["queries", "gallery"]))
 def test_a_photo_that_is_added_takes_the_place_of_one_at_most(
     queries: set[str], gallery: set[str], most: int, side: str

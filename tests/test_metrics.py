@@ -76,7 +76,7 @@ def test_a_case_worked_by_hand() -> None:
     assert next(iter(values)) == "map_at_r"
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.lists(
         st.tuples(st.lists(st.booleans(), min_size=4, max_size=4), st.integers(0, 3)), min_size=1, max_size=6

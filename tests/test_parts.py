@@ -51,7 +51,7 @@ def assert_same_bytes(one: Hits, other: Hits) -> None:
         assert a.tobytes() == b.tobytes()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.sampled_from(METRICS),
     st.integers(1, 60),

@@ -143,7 +143,7 @@ def test_searching_all_pairs_one_by_one_gives_the_same(metric: exact.Metric) -> 
     assert np.array_equal(some, every[:, :30])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.sampled_from(METRICS), st.integers(1, 30), st.integers(1, 12), st.integers(0, 2**32 - 1))
 def test_permuting_the_gallery_changes_nothing(metric: exact.Metric, images: int, k: int, seed: int) -> None:
     random = np.random.default_rng(seed)
@@ -167,7 +167,7 @@ def test_permuting_the_gallery_changes_nothing(metric: exact.Metric, images: int
         assert ours[cut:] == theirs[cut:]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(2, 30), st.integers(0, 2**32 - 1), st.integers(-20, 20))
 def test_rescaling_vectors_changes_nothing_under_cosine(images: int, seed: int, power: int) -> None:
     random = np.random.default_rng(seed)

@@ -91,7 +91,7 @@ def test_the_random_test_equals_scipys(shift: float) -> None:
     assert ours == pytest.approx(theirs, abs=0.015)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.integers(-4, 4), min_size=2, max_size=9))
 def test_the_exact_test_equals_scipys_and_all_flips(tenths: list[int]) -> None:
     """Few queries with many equal differences: ties with the observed mean must count, whatever the rounding."""
@@ -150,7 +150,7 @@ def test_holm_by_hand() -> None:
     assert significance.holm(np.array([0.02])).tolist() == [0.02]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
 def test_holm_rejects_what_the_stepwise_procedure_rejects(p: list[float]) -> None:
     """Source: Holm, 1979: reject the smallest while p <= level / (number left), then stop."""

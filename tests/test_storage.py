@@ -157,7 +157,7 @@ def test_what_is_missing_is_told(tmp_path: Path) -> None:
             read(tmp_path / "missing")
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     queries=st.integers(0, 12),
     gallery=st.integers(1, 20),

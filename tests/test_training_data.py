@@ -50,7 +50,7 @@ def drawn(of: Sampling, epochs: Iterable[int]) -> list[int]:
     seed=st.integers(0, 5),
     epoch=st.integers(1, 4),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_batch_holds_p_labels_with_k_images_each(
     counts: list[int], chosen: int, per_label: int, seed: int, epoch: int
 ) -> None:
@@ -79,7 +79,7 @@ def test_an_epochs_batches_follow_from_seed_and_epoch_alone() -> None:
 
 
 @given(count=st.integers(2, 40), size=st.integers(1, 40), cut=st.integers(0, 60))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_every_number_is_drawn_before_one_is_drawn_again(count: int, size: int, cut: int) -> None:
     size = min(size, count)
     whole = in_turn(count, size, 0, 60, (3,))
@@ -137,7 +137,7 @@ def test_the_share_that_was_drawn_is_counted(labels: Any) -> None:
     share=st.floats(0.05, 0.3),
     seed=st.integers(0, 3),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_labels_are_held_out_as_a_whole(counts: list[int], share: float, seed: int) -> None:
     whole = manifest(counts)
     parts = data.split(whole, Train(labels_per_batch=2, validation_share=share), Needs(), seed)

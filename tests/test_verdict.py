@@ -75,7 +75,7 @@ def test_nothing_judged_yet() -> None:
     assert not any(pair.decided for pair in found.pairs)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 10_000), st.integers(1, 40), st.sampled_from([0.02, 0.2, 0.6]))
 def test_judging_what_was_unjudged_keeps_every_interval_within_the_former(
     seed: int, judged: int, share: float

@@ -21,17 +21,17 @@
     })), "failures", "Every row");
   }
 
-  // The groups that are worse than the mean by more than chance, the worst first.
+  // The groups below the mean, the lowest first: those that are more than chance, else the lowest ones.
   function byGroup() {
     if (!data.slices) return null;
     const { attributes, rows } = data.slices, { MEAN, TO_MEAN, TO_MEAN_P } = Page.GROUP;
-    const worse = attributes.flatMap(({ name, groups, queries }, attribute) => groups.flatMap((group, i) => {
-      const figures = rows[best][attribute][i];
-      return isReal(figures[TO_MEAN_P]) && figures[TO_MEAN] < 0 ? [{ called: `${name}: ${group}`, figures, queries: queries[i] }] : [];
-    })).sort((a, b) => a.figures[TO_MEAN] - b.figures[TO_MEAN]);
+    const below = attributes.flatMap(({ name, groups, queries }, attribute) => groups.map((group, i) => ({ called: `${name}: ${group}`, figures: rows[best][attribute][i], queries: queries[i] })))
+      .filter(({ figures }) => figures[TO_MEAN] < 0 && figures[TO_MEAN_P] !== null).sort((a, b) => a.figures[TO_MEAN] - b.figures[TO_MEAN]);
+    const worse = below.filter(({ figures }) => isReal(figures[TO_MEAN_P]));
     const line = ({ called, figures, queries }) => [button(called, `${called}, show its queries`, () => Page.openSlice(called, best)),
-      ` ${number(figures[MEAN], 3)} `, el("span", { class: "below", title: chance(figures[TO_MEAN_P]) }, signed(figures[TO_MEAN])), ` ${queriesOf(queries)}`];
-    return card("Hardest groups", worse.length ? list(worse.slice(0, EACH).map(line)) : el("p", {}, "No group is below the mean by more than chance."),
+      ` ${number(figures[MEAN], 3)} `, el("span", { class: isReal(figures[TO_MEAN_P]) ? "below" : "quiet", title: chance(figures[TO_MEAN_P]) }, signed(figures[TO_MEAN])), ` ${queriesOf(queries)}`];
+    const none = worse.length ? null : el("p", {}, "No group is below the mean by more than chance.", below.length ? " The lowest:" : "");
+    return card("Hardest groups", [none, list((worse.length ? worse : below).slice(0, EACH).map(line))],
       "slices", worse.length > EACH ? `Every group, ${worse.length - EACH} more below the mean` : "Every group");
   }
 

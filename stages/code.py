@@ -49,6 +49,7 @@ DECIDES_NOTHING = {
     "lineup.settings.schema",
     "lineup.settings.search",
     "lineup.settings.training",
+    "lineup.settings.training_check",
     "lineup.settings.training_photos",
     "lineup.settings.yaml_file",
     "lineup.storage.blobs",

@@ -24,6 +24,7 @@ from lineup.photos import (
     pixel_attributes,
     raw_attributes,
     raw_folder,
+    registration,
 )
 from lineup.photos.image_cache import ImageCache
 from lineup.photos.pixel_attributes import PixelAttributes
@@ -194,7 +195,7 @@ def table(root: Path, text: str | bytes = "") -> pd.DataFrame:
         raw_folder.read(register, root)
         columns = raw_attributes.read(register, root)
         names = [path for (path,) in register.execute("SELECT path FROM file").fetchall()]
-        preprocess.assemble(
+        registration.assemble(
             register, ((name, cache.images.examine((root / name).read_bytes())) for name in names)
         )
         rows = list(attribute_table.rows(register, cache, root, columns))

@@ -9,16 +9,22 @@ import subprocess
 import sys
 import tracemalloc
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lineup.photos import duplicates, photo_register
+from lineup.photos import (
+    duplicates,
+    part_tables,
+    photo_register,
+    preparation_summary,
+    registration,
+)
 from lineup.photos.image_cache import FileRecord
 from lineup.photos.photo_register import Image
-from stages import preprocess
 from tests.support.project import ROOT
 
 SPLITS = st.sampled_from(duplicates.SPLITS)
@@ -46,7 +52,7 @@ def test_images_are_what_a_naive_grouping_gives(
     random.shuffle(examined)
     with photo_register.temporary() as register:
         fill(register, ((path, split, label) for path, (split, _, label) in photos.items()))
-        preprocess.assemble(register, examined)
+        registration.assemble(register, examined)
         for part, splits in (("train", {"train"}), ("test", {"query", "gallery"})):
             of_part = {path: photo for path, photo in photos.items() if photo[0] in splits}
             labels: dict[int, set[str]] = {}
@@ -82,11 +88,11 @@ def peak_bytes(count: int) -> int:
     with photo_register.temporary() as register:
         tracemalloc.start()
         fill(register, ((f"gallery/{number:06}", "gallery", f"label {number}") for number in range(count)))
-        preprocess.assemble(register, examined(register.execute("SELECT path FROM file ORDER BY path")))
-        assert preprocess.add_contradictions(register) == count // 10 * 8
-        assert sum(1 for _ in preprocess.manifest(register, "test")) == count // 10 * 9
+        registration.assemble(register, examined(register.execute("SELECT path FROM file ORDER BY path")))
+        assert duplicates.note_contradictions(register) == count // 10 * 8
+        assert sum(1 for _ in part_tables.manifest(register, "test")) == count // 10 * 9
         assert sum(1 for _ in duplicates.leaks(register)) == count // 10 * 8
-        list(preprocess.summary(register, 0, 512))
+        list(preparation_summary.summary(register, 0, 512, Path("problems.csv")))
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     return peak

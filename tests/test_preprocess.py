@@ -32,7 +32,7 @@ from PIL import Image
 from lineup import cli, paths
 from lineup.errors import UserError
 from lineup.memory_budget import MemoryBudget
-from lineup.photos import decoding, image_cache
+from lineup.photos import decoding, image_cache, registration
 from lineup.relevance import prepared_relevance
 from lineup.storage import csv_files, parquet, schemas
 from stages import preprocess
@@ -393,18 +393,18 @@ def test_a_setting_that_decides_pixels_has_a_cache_of_its_own(home: Path) -> Non
 
 def test_a_file_that_changes_between_the_passes_is_told(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(2)
-    real = preprocess.assemble
+    real = registration.assemble
 
     def meddle(*arguments: Any) -> None:
         real(*arguments)
         put("test/gallery/label 0/0.png", picture(77))
 
-    monkeypatch.setattr(preprocess, "assemble", meddle)
+    monkeypatch.setattr(registration, "assemble", meddle)
     assert (
         sentence()
         == "data/raw/test/gallery/label 0/0.png: changed while it was read; run again once nothing writes to data/raw"
     )
-    monkeypatch.setattr(preprocess, "assemble", real)
+    monkeypatch.setattr(registration, "assemble", real)
     preprocess.main()
     assert hashlib.sha256(picture(77)).hexdigest() in {image_id for image_id, _ in stored("test")}
 
@@ -957,7 +957,7 @@ def test_a_project_without_train_photos_is_told_before_a_photo_is_decoded(
     write_params(home, ("simclr",))
     put("test/query/q.png", picture(0))
     put("test/gallery/g.png", picture(1))
-    monkeypatch.setattr(preprocess, "scan_files", lambda *_: pytest.fail("a photo was decoded"))
+    monkeypatch.setattr(registration, "scan_files", lambda *_: pytest.fail("a photo was decoded"))
     assert "there is no image to train on" in sentence()
 
 

@@ -6,6 +6,8 @@ import sqlite3
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from lineup.photos.photo_register import add_problem
+
 # The two splits of a pair are named in this order, which is the reverse of the alphabet's.
 SPLITS = ("train", "query", "gallery")
 
@@ -109,3 +111,17 @@ def contradictions(register: sqlite3.Connection) -> Iterator[Contradiction]:
     train and test there is one pair for a picture.
     """
     return map(Contradiction._make, register.execute(_CONTRADICTIONS))
+
+
+def note_contradictions(register: sqlite3.Connection) -> int:
+    """Adds pictures under two labels to the problems. Returns the number of pairs."""
+    pairs = 0
+    for pair in contradictions(register):
+        consequence = "each keeps its own" if pair.crosses_parts else "neither label is used"
+        note = (
+            f"is labelled {pair.label_b!r}, but {pair.path_a!r} is the same image "
+            f"and labelled {pair.label_a!r}: {consequence}"
+        )
+        add_problem(register, pair.path_b, note)
+        pairs += 1
+    return pairs

@@ -74,6 +74,17 @@ def check_exists(root: Path, name: str) -> None:
         )
 
 
+def has_training(register: sqlite3.Connection) -> bool:
+    """Whether the register has a training photo."""
+    return bool(photo_register.scalar(register, "SELECT EXISTS (SELECT 1 FROM file WHERE split = 'train')"))
+
+
+def leave_out_training(register: sqlite3.Connection) -> None:
+    """Removes the training photos, and what is wrong with them, from the register."""
+    register.execute("DELETE FROM file WHERE split = 'train'")
+    register.execute("DELETE FROM problem WHERE path = 'train' OR path LIKE 'train/%'")
+
+
 def photos(root: Path, folder: str) -> set[str]:
     """The files of a split's folder that `read` would list now; none if the folder does not exist."""
     with photo_register.temporary() as register:

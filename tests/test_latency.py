@@ -14,7 +14,7 @@ import pytest
 from lineup import machine, paths
 from lineup.costs.latency import Latency
 from lineup.embedding import query_network
-from lineup.serving import query_times, row_search
+from lineup.serving import latency_figures, query_photos, query_times, ready_row, row_search
 from lineup.serving.query_times import Pass, QueryTime, QueryTimer
 from lineup.serving.row_search import ModelSearch
 from lineup.settings import params as params_module
@@ -74,7 +74,7 @@ def test_the_parts_of_a_query_and_its_answers(folder: Path, monkeypatch: pytest.
     refine.main(["--row", "fused"])
     refine.main(["--row", "expanded"])
     params = params_module.load()
-    row = latency.open_row("expanded", params, 1)
+    row = ready_row.open_row("expanded", params, 1)
     calls: dict[str, int] = {"network": 0, "search": 0}
 
     def slow(part: str, function: Any) -> Any:
@@ -100,7 +100,7 @@ def test_the_parts_of_a_query_and_its_answers(folder: Path, monkeypatch: pytest.
     fused = replace(expanded.first, first=searches["mobilenet_v2"], second=searches["raw_pixels_l2"])  # type: ignore[arg-type]
     watched = replace(row, search=replace(expanded, first=fused, second=searches["mobilenet_v2"]))
     monkeypatch.setattr(ModelSearch, "hits", slow("search", ModelSearch.hits))
-    photos = latency.query_photos()
+    photos = query_photos.read(12)
     timed = QueryTimer(watched, params.preprocess.shorter_side_px).time(photos.contents[0])
     assert calls == {"network": 2, "search": 3}
     assert timed.embed >= 0.06 and timed.search >= 0.09
@@ -110,8 +110,8 @@ def test_the_parts_of_a_query_and_its_answers(folder: Path, monkeypatch: pytest.
 
 def test_a_photo_that_cannot_be_decoded_is_left_out(folder: Path) -> None:
     params = params_module.load()
-    timer = QueryTimer(latency.open_row("mobilenet_v2", params, 1), params.preprocess.shorter_side_px)
-    good = latency.query_photos().contents[0]
+    timer = QueryTimer(ready_row.open_row("mobilenet_v2", params, 1), params.preprocess.shorter_side_px)
+    good = query_photos.read(12).contents[0]
     timed = query_times.run([timer], [good, b"no photo", good], most_seconds=60)
     assert sorted(timed.times) == [0, 2] and timed.slowdown >= 1
     assert len(query_times.run([timer], [good] * 30, most_seconds=0).times) == query_times.FEWEST_QUERIES
@@ -121,8 +121,8 @@ def test_figures_of_hand_worked_passes() -> None:
     """Three photos in two passes, the second of which did not reach the last; seconds."""
     first = {0: QueryTime(1, 1, 1, 0), 1: QueryTime(2, 2, 1, 0), 2: QueryTime(4, 3, 2, 0)}
     second = {0: QueryTime(2, 2, 2, 0), 1: QueryTime(1, 1, 2, 0)}
-    figures = latency.queries([Pass(first, 1.0), Pass(second, 1.25)], threads=2)
-    assert latency.fastest([Pass(first, 1.0), Pass(second, 1.0)]) == [first[0], second[1], first[2]]
+    figures = latency_figures.queries([Pass(first, 1.0), Pass(second, 1.25)], threads=2)
+    assert latency_figures.fastest([Pass(first, 1.0), Pass(second, 1.0)]) == [first[0], second[1], first[2]]
     assert figures.queries == 3 and figures.slowdown == (1.0, 1.25)
     assert figures.p50.model_dump() == {
         "decode": 1000,

@@ -13,8 +13,9 @@ from typing import NamedTuple
 
 import torch
 
-from lineup import machine
+from lineup import machine, paths
 from lineup.engines.engine import Forward, Network
+from lineup.errors import UserError
 from lineup.photos import decoding
 from lineup.search.exact import Positions
 from lineup.search.hits import Hits
@@ -162,6 +163,18 @@ def run(timers: Sequence[QueryTimer], photos: Sequence[bytes], most_seconds: flo
         for finished in [pool.submit(work, timer) for timer in timers]:
             finished.result()
     return Pass(times, meter.load().slowdown)
+
+
+def first(timer: QueryTimer, photos: Sequence[bytes], most_seconds: float) -> QueryTime:
+    """The time of the first photo that can be decoded here. UserError if there is none.
+
+    Args:
+        most_seconds: as `run` takes them.
+    """
+    for photo in photos:
+        if times := run([timer], [photo], most_seconds).times:
+            return times[0]
+    raise UserError(f"{paths.RAW}: no query can be decoded here; run `dvc repro -f preprocess`")
 
 
 def _until(items: Iterator[tuple[int, bytes]], over: Callable[[], bool]) -> Iterator[tuple[int, bytes]]:

@@ -502,7 +502,9 @@ def test_there_is_a_file_for_every_method() -> None:
         "__init__",
         "costs",
         "ordering",
+        "own_vectors",
         "refinement",
+        "sources",
     }
     assert files == {
         "reciprocal_rank_fusion",

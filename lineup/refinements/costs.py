@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lineup import machine, paths
 from lineup.refinements.refinement import LearnedSpace, Refinement, RefinementInput, mean_ms
 from lineup.search import approximate
 from lineup.search.approximate import IndexSetup
 from lineup.search.exact import Vectors
 from lineup.search.gallery import Gallery
 from lineup.search.hits import Hits
+from lineup.settings.refinement import RefinementSettings
+from lineup.storage import embeddings
 
 
 @dataclass(frozen=True)
@@ -103,3 +106,37 @@ def of_query(method: Refinement[Any], given: RefinementInput, queries: Vectors |
     transform = given.learned.transform
     transform_ms = mean_ms(lambda query: transform(queries[query : query + 1]), len(queries))
     return QueryCosts(round(transform_ms + query_ms, 4), round(transform_ms, 4))
+
+
+def record(
+    row: str,
+    settings: RefinementSettings,
+    depth: int,
+    seconds: float,
+    index: IndexCosts | None,
+    query: QueryCosts,
+) -> dict[str, Any]:
+    """What data/costs/<row>/refine.json says.
+
+    Args:
+        depth: how many images the row's ranking has for each query.
+        seconds: what the ranking took, with all that was learned for it.
+        index: of the row's own index; None if it has none.
+    """
+    fingerprint = None
+    if settings.needs_vectors:
+        fingerprint = embeddings.origin(paths.embeddings(settings.second)).fingerprint
+    return {
+        **(index.to_json() if index else {}),
+        **query.to_json(),
+        "row": row,
+        "method": settings.method,
+        "fingerprint": fingerprint,
+        "builds_index": settings.builds_index,
+        "searches_second": settings.searches_second,
+        "k": depth,
+        "seconds": round(seconds, 3),
+        "threads": machine.threads(),
+        "device": machine.cpu_name(),
+        "peak_memory_mb": round(machine.peak_memory_mb(), 1),
+    }

@@ -126,7 +126,7 @@ STAGES = {
     "report_row": StageCode(("lineup.report.row", "lineup.report.js_data"), alone=("stages.report",)),
     "report_thumbnails": StageCode(("lineup.photos.thumbnails",), alone=("stages.report",)),
     "report": StageCode(
-        tuple(f"lineup.report.{name}" for name in ("charts", "html", "made", "overview")),
+        ("lineup.report.front_page",),
         alone=("stages.report",),
         other=("lineup/report/page",),
     ),

@@ -16,39 +16,24 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from lineup import cli, machine, paths
-from lineup.comparison import comparison, sweeps
-from lineup.costs import latency, money, speeds
-from lineup.evaluation import row_metrics
 from lineup.photos import decoding, thumbnails
 from lineup.relevance import judgements
 from lineup.relevance.judged_relevance import JudgedRelevance, with_people
 from lineup.relevance.prepared_relevance import COLUMNS, read_relevance
 from lineup.relevance.relevance import gallery_positions
-from lineup.report import (
-    charts,
-    collection,
-    first_screen,
-    html,
-    js_data,
-    made,
-    map_data,
-    overview,
-    query_figures,
-    slices_data,
-)
+from lineup.report import collection, front_page, html, js_data, made, map_data, page_sources
 from lineup.report.row import rank_parts, row_data
-from lineup.settings import prices, row_descriptions
 from lineup.settings.params import Params
-from lineup.slices import slices
-from lineup.storage import csv_files, files, parquet, rankings, schemas
-from lineup.summary import learning_curves, precision_twins, slice_sentences
-from lineup.training_effects import seen_labels, seen_values, training_sections, transfer
+from lineup.storage import files, parquet, rankings, schemas
 
 log = logging.getLogger(__name__)
+
+
+def read_manifest() -> pa.Table:
+    return parquet.read_table(paths.manifest("test"), columns=[*COLUMNS, "paths"])
 
 
 def report_row(row: str, params: Params) -> None:
@@ -69,6 +54,14 @@ def report_row(row: str, params: Params) -> None:
     files.replace_atomically(paths.report_ranks(row), lambda folder: write_ranks(folder, row, parts))
 
 
+def write_ranks(folder: Path, row: str, parts: Iterable[tuple[int, dict[str, Any]]]) -> None:
+    """Writes a row's rankings in full to a new folder, a script for each part."""
+    folder.mkdir()
+    for number, part in parts:
+        script = js_data.assignment("LINEUP_RANKS", f"{row}/{number}", part)
+        (folder / f"{number}.js").write_text(script, encoding="ascii", newline="\n")
+
+
 def report_map(row: str) -> None:
     """Writes data/report/maps/<row>.js."""
     source = paths.photo_map(row) / schemas.MAP_FILE
@@ -81,65 +74,14 @@ def report_map(row: str) -> None:
     files.write_text(paths.report_map(row), js_data.assignment("LINEUP_MAPS", row, data))
 
 
-def write_ranks(folder: Path, row: str, parts: Iterable[tuple[int, dict[str, Any]]]) -> None:
-    """Writes a row's rankings in full to a new folder, a script for each part."""
-    folder.mkdir()
-    for number, part in parts:
-        script = js_data.assignment("LINEUP_RANKS", f"{row}/{number}", part)
-        (folder / f"{number}.js").write_text(script, encoding="ascii", newline="\n")
-
-
 def report(params: Params) -> None:
     """Writes data/report/index.html and assets/, and when they were made to a script beside them."""
-    rows = row_metrics.read_all((*params.models, *params.refinements))
-    measured = speeds.comparable(latency.read_all(rows), rows)
-    rows = speeds.with_speeds(rows, measured)
-    running = money.running_costs(rows, measured, prices.load())
-    figures = {row: query_figures.read_query_figures(paths.row_queries(row)) for row in rows}
-    images = collection.read(read_manifest())
-    pairs = overview.read_pairs(paths.SIGNIFICANCE)
-    curves = charts.read_curves(paths.TOP_K_CURVES)
-    leaks = csv_files.read_csv(paths.LEAKS)
-    cutoffs = params.score.cutoffs
-    compared = comparison.compare(rows, comparison.shown_metrics(rows, cutoffs), pairs, running)
-    models = {row: params.model_of(row) for row in rows}
-    data = js_data.assignment("LINEUP", "collection", images.to_json())
-    data += js_data.assignment("LINEUP", "queries", overview.query_data(figures, compared, images, models))
-    data += js_data.assignment("LINEUP", "pairs", first_screen.pairs_json(pairs))
-    groups = slices.read(paths.SLICES)
-    if groups:
-        some_row = next(iter(figures.values()))
-        attributes = parquet.read_table(paths.ATTRIBUTES)
-        described = slices_data.slices_data(groups, attributes, some_row.ids, ~np.isnan(some_row.map_at_r))
-        data += js_data.assignment("LINEUP", "slices", described)
-    files.replace_atomically(paths.REPORT_ASSETS, lambda folder: write_assets(folder, data))
-    made_of = {row: (settings.first, settings.second) for row, settings in params.refinements.items()}
-    swept = sweeps.by_photos(sweeps.find(params), rows)
-    drawn = charts.chart_data(compared, cutoffs, curves, params.near_copies.rows, made_of, swept, params.map)
-    blob = made.blob_id(paths.METRICS)
-    first = first_screen.first_screen(compared, images.data_digest, blob)
-    findings = html.Findings(
-        [*learning_curves.sentences(swept, rows, pairs, compared.metric_names)],
-        precision_twins.warnings(precision_twins.find(params, rows, pairs, compared.metric_names)),
-        slice_sentences.weaknesses(compared, groups),
-        training_sections.sections(
-            seen_labels.read(paths.SEEN_LABELS),
-            seen_values.read(paths.SEEN_VALUES),
-            transfer.read(paths.TRANSFER),
-            params,
-        ),
-    )
-    page = html.index(
-        compared, first, drawn, leaks, overview.LEAKS_SHOWN, findings, row_descriptions.descriptions(params)
-    )
-    page, page_id = html.with_id(page, data)
-    files.write_text(paths.REPORT, page)
-    files.write_text(paths.REPORT_MADE, made.script(page_id, Path(), datetime.now(UTC)))
-    log.info("%d rows, open %s", len(rows), paths.REPORT)
-
-
-def read_manifest() -> pa.Table:
-    return parquet.read_table(paths.manifest("test"), columns=[*COLUMNS, "paths"])
+    sources = page_sources.read(read_manifest(), params)
+    page = front_page.build(sources, params)
+    files.replace_atomically(paths.REPORT_ASSETS, lambda folder: write_assets(folder, page.data))
+    files.write_text(paths.REPORT, page.html)
+    files.write_text(paths.REPORT_MADE, made.script(page.id, Path(), datetime.now(UTC)))
+    log.info("%d rows, open %s", len(sources.rows), paths.REPORT)
 
 
 def write_assets(folder: Path, data: str) -> None:

@@ -14,7 +14,7 @@ import grimp
 import pytest
 import yaml
 
-from lineup import paths, source_code
+from lineup import paths, source_code, stage_code
 from lineup.errors import UserError
 from lineup.settings.params import NEEDED, Params
 from stages import code
@@ -119,7 +119,7 @@ def test_deps_exist_or_are_outs(stage: str) -> None:
 
 def test_every_stage_depends_on_the_digests_of_its_own_code() -> None:
     used = {dep for stage in DVC for dep in block(stage)["deps"] if dep.startswith(f"{paths.CODE}/")}
-    of_stages = {f"{paths.CODE}/{name}.json" for name in code.STAGES}
+    of_stages = {f"{paths.CODE}/{name}.json" for name in stage_code.STAGES}
     of_plugins = {
         f"{paths.CODE}/encoders/${{item.encoder.library}}.json",
         f"{paths.CODE}/objectives/${{item.objective.name}}.json",
@@ -132,7 +132,7 @@ def test_every_stage_depends_on_the_digests_of_its_own_code() -> None:
     }:  # whose code is that of the rows that it is made of
         (own,) = {*block(stage)["deps"]} & of_stages
         module = block(stage)["cmd"].split()[2]
-        assert module in code.STAGES[Path(own).stem].modules(), stage
+        assert module in stage_code.STAGES[Path(own).stem].modules(), stage
 
 
 @pytest.fixture(scope="module")
@@ -141,19 +141,28 @@ def import_graph() -> grimp.ImportGraph:
 
 
 @pytest.mark.parametrize(
-    "name", [*code.STAGES, "encoders/timm", "objectives/adapter", "refinements/quantise"]
+    "name", [*stage_code.STAGES, "encoders/timm", "objectives/adapter", "refinements/quantise"]
 )
 def test_the_code_of_a_stage_is_all_that_it_imports(name: str, import_graph: grimp.ImportGraph) -> None:
-    stage = (code.STAGES | code.plugins())[name]
+    stage = (stage_code.STAGES | stage_code.plugins())[name]
     packages = {module for module in import_graph.modules if import_graph.find_children(module)}
     upstream = {*stage.roots}.union(*map(import_graph.find_upstream_modules, stage.roots)) - packages
-    assert stage.modules() == upstream - code.DECIDES_NOTHING | {*stage.alone, *stage.too}
-    assert {*stage.too} <= upstream & code.DECIDES_NOTHING, "an exception that isn't needed any more"
+    assert stage.modules() == upstream - stage_code.DECIDES_NOTHING | {*stage.alone, *stage.too}
+    assert {*stage.too} <= upstream & stage_code.DECIDES_NOTHING, "an exception that isn't needed any more"
+
+
+def test_what_a_file_of_several_stages_imports_is_the_code_of_one_of_them(
+    import_graph: grimp.ImportGraph,
+) -> None:
+    for file in {module for stage in stage_code.STAGES.values() for module in stage.alone}:
+        stages = [stage for stage in stage_code.STAGES.values() if file in stage.alone]
+        imported = import_graph.find_modules_directly_imported_by(file)
+        assert imported <= stage_code.DECIDES_NOTHING.union(*(stage.modules() for stage in stages))
 
 
 def test_what_decides_nothing_is_imported_by_some_stage(import_graph: grimp.ImportGraph) -> None:
-    roots = {root for stage in code.STAGES.values() for root in stage.roots}
-    assert set().union(*map(import_graph.find_upstream_modules, roots)) >= code.DECIDES_NOTHING
+    roots = {root for stage in stage_code.STAGES.values() for root in stage.roots}
+    assert set().union(*map(import_graph.find_upstream_modules, roots)) >= stage_code.DECIDES_NOTHING
 
 
 def test_the_first_stage_names_a_section_that_params_yaml_lacks(empty_folder: Path) -> None:

@@ -26,7 +26,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from lineup import paths, source_code
+from lineup import paths, source_code, stage_code
 from lineup.embedding import cache_key, inference, missing_photos, vector_cache
 from lineup.encoders import encoder_config, encoder_folder, libraries, measurement
 from lineup.encoders.encoder import Encoder
@@ -38,7 +38,7 @@ from lineup.photos import decoding
 from lineup.settings import prepared_size
 from lineup.settings.params import Encoder as EncoderSettings
 from lineup.storage import embeddings, files, parquet, schemas
-from stages import code, embed
+from stages import embed
 from tests.support import project as scratch
 from tests.support.photographs import identify, photograph, write_prepared
 from tests.support.project import tree
@@ -584,7 +584,7 @@ def test_code_that_dvc_embeds_again_for_decides_what_is_kept(monkeypatch: pytest
     )
     cache_key.vector_key_parts(paths.model("a"), Engine("openvino", "float32", torch.device("cpu")))
     monkeypatch.chdir(ROOT)
-    modules = code.STAGES["embed"].modules() | {"lineup.encoders.torchvision"}
+    modules = stage_code.STAGES["embed"].modules() | {"lineup.encoders.torchvision"}
     of_stage = {source_code.file_of(module).as_posix() for module in modules}
     names = ("cache_key", "computation", "job", "measurement", "missing_photos")
     orchestration = {"stages/embed.py", *(f"lineup/embedding/{name}.py" for name in names)}

@@ -17,14 +17,14 @@ from typing import Any
 import pytest
 import yaml
 
-from lineup import paths, source_code
+from lineup import paths, source_code, stage_code
 from lineup.encoders import encoder_config, encoder_folder, model_folder
 from lineup.errors import UserError
 from lineup.settings import label_share
 from lineup.storage import files
 from lineup.training import cache_key
 from lineup.training import checkpoint as checkpoints
-from stages import code, embed, embed_train, train
+from stages import embed, embed_train, train
 from tests.support import project
 from tests.support import training_photos as scene
 from tests.support.small_encoders import RESNET
@@ -255,7 +255,7 @@ def test_code_that_dvc_trains_again_for_decides_what_is_kept(
     )
     train.main(["--row", "row"])
     monkeypatch.chdir(project.ROOT)
-    modules = code.STAGES["train"].modules() | {"lineup.encoders.timm", "lineup.objectives.arcface"}
+    modules = stage_code.STAGES["train"].modules() | {"lineup.encoders.timm", "lineup.objectives.arcface"}
     files_of_stage = {source_code.file_of(module).as_posix() for module in modules}
     of_stage = {file for file in files_of_stage if not file.startswith(OF_SOME_ROWS)}
     assert {*digested} == of_stage - {

@@ -185,7 +185,7 @@ def test_odd_labels_and_files_are_shown_as_text(page: WebDriver) -> None:
             " ".join(text.split()) for text in texts(page, ".query figcaption b, #labels-table tbody th")
         ]
     assert any("<script>window.attacked" in text for text in texts(page, ".asked .path"))
-    assert texts(page, "#suspects td.path") == ["train/<b>x</b>.jpg", 'test/query/ü "q".jpg']
+    assert texts(page, "#suspects td.path > div") == ["train/<b>x</b>.jpg", 'test/query/ü "q".jpg']
     assert page.execute_script("return window.attacked") is None
     assert (
         page.execute_script(
@@ -229,6 +229,9 @@ def test_the_table_sorts_by_click_and_by_key(page: WebDriver) -> None:
     assert column("images/s") == [40.0, 50.0, 200.0]
     assert button.find_element(By.XPATH, "..").get_attribute("aria-sort") == "ascending"
     assert column("map_at_r") != before
+    index = page.find_element(By.XPATH, "//table[contains(@class, 'figures')]//button[text()='index MB']")
+    index.click()  # the least first
+    assert index.find_element(By.XPATH, "..").get_attribute("aria-sort") == "ascending"
     # By the difference, of which the best row has none.
     standing = page.find_element(
         By.XPATH, "//table[contains(@class, 'figures')]//button[.='against the best']"
@@ -247,7 +250,7 @@ def test_columns_are_chosen_and_intervals_are_shown_in_figures(page: WebDriver) 
         )
 
     assert headings() == [
-        "model",
+        "row",
         "map_at_r",
         "against the best",
         "top_1",
@@ -1091,6 +1094,11 @@ def test_kinds_of_failure_are_counted_and_show_their_queries(
     press(page, '[data-row="blurred"][data-place="a-near"]')
     page.execute_script("history.back()")
     until(lambda: page.current_url.endswith("#failures"))
+    page.execute_script("history.forward()")
+    until(lambda: "show=a-near" in page.current_url)
+    press(page, '[data-row="blurred"][data-place="a-deep"]')  # and so does a second number
+    page.execute_script("history.back()")
+    until(lambda: page.current_url.endswith("#failures"))
     press(page, '[data-row="blurred"][data-place="a-near"]')
     ranks = [float(line["first_hit"] or 0) for line in figures("blurred")]
     assert sorted(shown_queries(page)) == [q for q, rank in enumerate(ranks) if 2 <= rank <= 5]
@@ -1261,6 +1269,14 @@ def test_the_address_holds_what_is_shown(
     assert {text.split()[0] for text in texts(page, ".query .model")} == {"sharp"}
     page.execute_script("location.hash = '#queries?rows=blurred'")
     until(lambda: {text.split()[0] for text in texts(page, ".query .model")} == {"blurred"})
+    page.execute_script(
+        "location.hash = '#queries'"
+    )  # as the navigation does: the address names what is shown
+    until(lambda: page.current_url.endswith("#queries?rows=blurred"))
+    press(page, "#query-clear")
+    assert {text.split()[0] for text in texts(page, ".query .model")} == set(ROWS)
+    assert page.current_url.endswith("#queries")
+    assert not page.find_element(By.ID, "query-clear").is_displayed()
     assert chromium.console(page) == []
 
 
@@ -1311,6 +1327,12 @@ def test_the_first_screen_shows_what_the_best_row_wins_and_loses(
     assert len(texts(page, ".example .right .mark, .example .wrong .mark")) == 2 * len(expected)
     assert texts(page, "#examples-other") == ["middling"]
     wins = page.execute_script("return document.querySelector('.examples').children.length")
+    first = {row: [line["first_hit"] == "1" for line in lines] for row, lines in own.items()}
+    alone = [
+        sum(a and not b for a, b in zip(first[x], first[y], strict=True))
+        for x, y in pairwise([*first, *first][:3])
+    ]
+    assert [int(text.split(":")[1].split()[0]) for text in texts(page, "#examples h3")] == alone
     assert re.search(r"^\d{4}-\d\d-\d\d \d\d:\d\d UTC\.$", texts(page, "#made")[0])
     top = page.execute_script("return document.querySelector('.example img').getBoundingClientRect().top")
     assert top < 900, "a photo is on the first screen"

@@ -11,18 +11,34 @@ from lineup.summary.tables import AGAINST_THE_BEST, Cell, Estimate
 
 # Columns by which nobody chooses a row; a reader can show them.
 HIDDEN_AT_FIRST = {"dim", "index", "memory MB", "params M", "GFLOPs", "px", "$/M photos", "$ index/month"}
+LESS_IS_BETTER = {
+    "query ms",
+    "p50 ms",
+    "p95 ms",
+    "dim",
+    "index MB",
+    "train min",
+    "memory MB",
+    "params M",
+    "GFLOPs",
+    "px",
+}
 # Of the columns of quality: the first metric, its comparison with the best, and three cutoffs.
 QUALITY_COLUMNS_AT_FIRST = 6
 
 
 @dataclass(frozen=True)
 class Column:
-    """shown: whether the page shows it at first; first_cost: it begins the columns of cost."""
+    """shown: whether the page shows it at first; first_cost: it begins the columns of cost.
+
+    less_is_better: its lowest values come first when it is sorted.
+    """
 
     title: str
     shown: bool
     is_text: bool
     first_cost: bool
+    less_is_better: bool
 
 
 @dataclass(frozen=True)
@@ -69,6 +85,7 @@ def figures_table(compared: Comparison) -> FiguresTable:
             and not QUALITY_COLUMNS_AT_FIRST <= number < len(quality.header),
             title in (AGAINST_THE_BEST, "licence", "quality", "index"),
             number == len(quality.header),
+            title in LESS_IS_BETTER or title.startswith("$"),
         )
         for number, title in enumerate(titles)
     ]

@@ -19,6 +19,12 @@
       commit.changed.length ? ` with changes to ${names}${more > 0 ? ` and ${more} more` : ""}` : "", "."] : ["."]));
   }
 
+  // How many queries `a` answers rightly at once, and `b` does not.
+  function onlyRight(a, b) {
+    const { relevant, rows: figures } = data.queries;
+    return relevant.reduce((sum, r, q) => sum + (r > 0 && figures[a].first[q] === 1 && figures[b].first[q] !== 1), 0);
+  }
+
   // The queries on which `a` is furthest ahead of `b`, of different labels; first those that only `a` answers rightly at once.
   function furthest(a, b) {
     const { relevant, rows: figures } = data.queries, { label } = data.collection.queries;
@@ -52,9 +58,9 @@
     if (drawn || !box || !other || !data.queries || !rows[best] || !rows[other]) return;
     drawn = true;
     byId("examples-other").textContent = other;
-    const group = (words, queries) => [el("h3", {}, el("code", {}, best), words), queries.length
+    const group = (words, [row, beaten], queries) => [el("h3", {}, el("code", {}, best), words, el("span", { class: "quiet" }, ` ${onlyRight(row, beaten).toLocaleString("en")} first answers are right of `, el("code", {}, row), " alone")), queries.length
       ? el("div", { class: "examples" }, queries.map((q) => example(q, best, other, queries))) : el("p", {}, "None.")];
-    byId("examples-list").replaceChildren(...group(" wins", furthest(best, other)), ...group(" loses", furthest(other, best)));
+    byId("examples-list").replaceChildren(...group(" wins:", [best, other], furthest(best, other)), ...group(" loses:", [other, best], furthest(other, best)));
     box.hidden = false;
   }
 

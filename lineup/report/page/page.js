@@ -120,7 +120,7 @@ const Page = (() => {
 
   // The first cards, and a button for more: thousands at once would make the page slow.
   function cards(box, items, draw) {
-    const STEP = 24;
+    const STEP = matchMedia("(max-width: 640px)").matches ? 8 : 24;
     let count = 0;
     const more = el("button", { type: "button", click: () => add() });
     const grid = el("div", { class: "grid" });

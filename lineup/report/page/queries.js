@@ -10,6 +10,7 @@
     const selected = Selection.queries(), pages = Math.max(1, Math.ceil(selected.length / PER_PAGE));
     const page = Math.min(Selection.page(), pages - 1), set = Selection.numberSet();
     byId("query-filters-set").textContent = set ? `(${set} set)` : "";
+    byId("query-clear").hidden = !set;
     byId("query-count").textContent = [counted(selected), Selection.shared(), `page ${page + 1} of ${pages}`].filter(Boolean).join(", ");
     for (const button of document.querySelectorAll("[data-turn]")) button.disabled = button.dataset.turn === "1" ? page === pages - 1 : page === 0;
     byId("query-list").replaceChildren(...(selected.length ? selected.slice(page * PER_PAGE, (page + 1) * PER_PAGE).map(query) : [none()]));
@@ -88,6 +89,7 @@
   }
   byId("query-csv").addEventListener("click", () => Page.save("queries.csv", new Blob([csv()], { type: "text/csv" })));
 
+  byId("query-clear").addEventListener("click", () => Selection.clear());
   byId("query-link").addEventListener("click", async ({ target }) => {
     const link = new URL(Selection.address(), location.href).href;
     const copied = await navigator.clipboard?.writeText(link).then(() => true, () => false) || copyText(link);

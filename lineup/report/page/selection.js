@@ -133,7 +133,8 @@ const Selection = (() => {
   // What the page does not know, such as a row that was removed since, is ignored.
   function restore() {
     const [section, , query] = /^#([^?]*)(\?(.*))?$/s.exec(location.hash)?.slice(1) ?? [];
-    if (section !== "queries" || query === undefined) return;
+    if (section !== "queries") return;
+    if (query === undefined) return remember();
     const given = new URLSearchParams(query);
     for (const [key, control] of Object.entries(controls)) {
       control.value = given.get(key) ?? defaults[key];
@@ -244,13 +245,20 @@ const Selection = (() => {
     },
     // Shows what a number, a tile or a group of another section stands for: no other filter stays, and Back leads there again.
     only(given) {
+      const from = document.activeElement?.closest("section")?.id;
       try {
+        if (from && from !== "queries") history.replaceState(null, "", `#${from}`);
         history.pushState(null, "", location.href);
       } catch {
         // As in remember().
       }
       this.set({ show: "all", text: "", region: "", slice: "", ...given });
       byId("queries").scrollIntoView();
+    },
+    clear() {
+      for (const [key, control] of Object.entries(controls)) control.value = defaults[key];
+      tick(defaults.rows.split(","));
+      changedPair();
     },
     set(given) {
       if ("row" in given) tick([...new Set([...ticked(), given.row])]);

@@ -18,7 +18,8 @@
   }
 
   function sort(table, column, heading) {
-    const down = heading.getAttribute("aria-sort") !== "descending";
+    // The best comes first.
+    const sorted = heading.getAttribute("aria-sort"), down = heading.dataset.less === undefined ? sorted !== "descending" : sorted === "ascending";
     for (const other of heading.parentElement.children) other.removeAttribute("aria-sort");
     heading.setAttribute("aria-sort", down ? "descending" : "ascending");
     const body = table.tBodies[0];
@@ -81,7 +82,7 @@
   function instead(confused) {
     if (!confused) return "-";
     const [label, times, others] = confused;
-    return `${Page.label(label)} (${times}×${others ? `, as ${others} ${others === 1 ? "other" : "others"}` : ""})`;
+    return `${Page.label(label)} (${times}×${others ? `; ${others} ${others === 1 ? "other" : "others"} as often` : ""})`;
   }
 
   function meter(value) {

@@ -74,7 +74,7 @@ def prepare(given: Preparation, params: Params) -> None:
         csv_files.write_csv(given.problems, problems.COLUMNS, problems.rows(register))
         if given.leaks:
             csv_files.write_csv(given.leaks, Leak._fields, duplicates.leaks(register))
-        for line in preparation_summary.summary(register, contradictions, shorter_side_px, given.problems):
+        for line in preparation_summary.summary(register, contradictions, shorter_side_px, given):
             log.info(line)
 
 

@@ -138,11 +138,12 @@ def test_only_a_new_photo_is_embedded_and_a_bad_one_is_named(
 ) -> None:
     transfer_stage.main(["--row", "b"])
     assert "24 of 24 vectors computed now" in capsys.readouterr().err
-    put(FOLDER, {"test/gallery/1/new.jpg": 99})
+    put(FOLDER, {"test/gallery/1/new.jpg": 99, "test/gallery/1/copy.jpg": 99})
     preprocess.main(["--set", SET])
     transfer_stage.main(["--row", "b"])
     printed = capsys.readouterr().err
     assert "; 1 of 25 vectors computed now" in printed
+    assert "pairs of equal images: 1" in printed and "all pairs are in" not in printed
     assert "data/transfer_problems/outside/problems.csv names each of these" in printed
     (problem,) = csv.DictReader(paths.transfer_problems(SET).open(encoding="utf-8", newline=""))
     assert problem["path"] == "test/gallery/0/broken.jpg"

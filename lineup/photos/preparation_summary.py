@@ -6,20 +6,20 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-from lineup import paths
 from lineup.photos import duplicates, problems
 from lineup.photos.photo_register import scalar
+from lineup.photos.preparation import Preparation
 
 
 def summary(
-    register: sqlite3.Connection, contradictions: int, shorter_side_px: int, problems_file: Path
+    register: sqlite3.Connection, contradictions: int, shorter_side_px: int, given: Preparation
 ) -> Iterator[str]:
     """What the user should know at the end, a line for each fact.
 
     Args:
         contradictions: the number of pairs of equal images under two labels.
         shorter_side_px: to which images were shrunk.
-        problems_file: the table of all problems.
+        given: the files that were written.
     """
     images = dict(register.execute("SELECT split, count(DISTINCT image_id) FROM photo GROUP BY split"))
     files = scalar(register, "SELECT count(*) FROM file")
@@ -31,8 +31,8 @@ def summary(
         yield _sizes(register, shorter_side_px)
     if contradictions:
         yield f"pairs of equal images under two labels: {contradictions}"
-    yield from _leaks(register)
-    yield from problems.summary(register, problems_file)
+    yield from _leaks(register, given.leaks)
+    yield from problems.summary(register, given.problems)
 
 
 def _sizes(register: sqlite3.Connection, shorter_side_px: int) -> str:
@@ -46,8 +46,8 @@ def _sizes(register: sqlite3.Connection, shorter_side_px: int) -> str:
     return f"shorter sides: {shown} px; shrunk to {shorter_side_px} px: {shrunk:,} of {images:,} images"
 
 
-def _leaks(register: sqlite3.Connection) -> Iterator[str]:
-    """What training has seen of the test, and equal images."""
+def _leaks(register: sqlite3.Connection, table: Path | None) -> Iterator[str]:
+    """What training has seen of the test, and equal images, which are in `table` if there is one."""
     trained = (
         "SELECT DISTINCT image_id, split FROM photo WHERE part = 'test' "
         "AND pixels_id IN (SELECT pixels_id FROM photo WHERE part = 'train')"
@@ -62,5 +62,5 @@ def _leaks(register: sqlite3.Connection) -> Iterator[str]:
     equal = scalar(register, "SELECT count(*) FROM leak WHERE kind != 'same_label'")
     if equal:
         yield f"pairs of equal images: {equal}"
-    if equal or shared:
-        yield f"all pairs are in {paths.LEAKS}"
+    if table and (equal or shared):
+        yield f"all pairs are in {table}"

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tracemalloc
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from random import Random
 
 import pytest
@@ -20,6 +19,7 @@ from lineup.photos import (
     duplicates,
     part_tables,
     photo_register,
+    preparation,
     preparation_summary,
     registration,
 )
@@ -92,7 +92,7 @@ def peak_bytes(count: int) -> int:
         assert duplicates.note_contradictions(register) == count // 10 * 8
         assert sum(1 for _ in part_tables.manifest(register, "test")) == count // 10 * 9
         assert sum(1 for _ in duplicates.leaks(register)) == count // 10 * 8
-        list(preparation_summary.summary(register, 0, 512, Path("problems.csv")))
+        list(preparation_summary.summary(register, 0, 512, preparation.of_raw()))
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     return peak

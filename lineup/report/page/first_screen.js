@@ -58,7 +58,7 @@
     if (drawn || !box || !other || !data.queries || !rows[best] || !rows[other]) return;
     drawn = true;
     byId("examples-other").textContent = other;
-    const group = (words, [row, beaten], queries) => [el("h3", {}, el("code", {}, best), words, el("span", { class: "quiet" }, ` ${onlyRight(row, beaten).toLocaleString("en")} first answers are right of `, el("code", {}, row), " alone")), queries.length
+    const group = (words, [row, beaten], queries) => [el("h3", {}, el("code", {}, best), words, el("span", { class: "quiet" }, ` ${onlyRight(row, beaten).toLocaleString("en")} queries on which only `, row === best ? "its first answer" : ["the first answer of ", el("code", {}, row)], " is right")), queries.length
       ? el("div", { class: "examples" }, queries.map((q) => example(q, best, other, queries))) : el("p", {}, "None.")];
     byId("examples-list").replaceChildren(...group(" wins:", [best, other], furthest(best, other)), ...group(" loses:", [other, best], furthest(other, best)));
     box.hidden = false;

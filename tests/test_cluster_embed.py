@@ -24,7 +24,14 @@ from tqdm import tqdm
 
 from lineup import cluster, paths
 from lineup.commands import check
-from lineup.embedding import cluster_computation, cluster_stream, computation, job, missing_photos
+from lineup.embedding import (
+    cluster_check,
+    cluster_computation,
+    cluster_stream,
+    computation,
+    job,
+    missing_photos,
+)
 from lineup.embedding.attempts import Attempts
 from lineup.embedding.cluster_computation import KnownKeys
 from lineup.embedding.cluster_stream import Crew
@@ -419,3 +426,10 @@ def test_known_keys_are_those_of_the_cache(tmp_path: Path) -> None:
     assert not KnownKeys(cache.ids()).has(asked).any()
     cache.add(keys, np.ones((3, 2), np.float32))
     assert KnownKeys(cache.ids()).has(asked).tolist() == cache.has(asked).tolist()
+
+
+def test_check_says_that_no_node_has_what_the_engine_needs(empty_folder: Path) -> None:
+    settings(pixel_cache_gb=0)
+    head = cluster.Cluster((cluster.Node("a", "192.0.2.1", cpus=0, gpus=0, object_store_bytes=10**9),))
+    with pytest.raises(UserError, match=r"^RAY_ADDRESS: no node has a processor, which \w+ .* needs"):
+        cluster_check.try_engine(None, head, empty_folder, b"", params.load().embed)

@@ -242,6 +242,14 @@ def test_the_table_sorts_by_click_and_by_key(page: WebDriver) -> None:
     assert rows() == list(reversed(ROWS))
 
 
+def test_every_heading_but_the_first_says_what_its_column_means(page: WebDriver) -> None:
+    headings = page.find_elements(By.CSS_SELECTOR, ".figures thead th")
+    assert len(headings) > 10
+    assert [heading.get_attribute("title") == "" for heading in headings] == [True] + [False] * (
+        len(headings) - 1
+    )
+
+
 def test_columns_are_chosen_and_intervals_are_shown_in_figures(page: WebDriver) -> None:
     def headings() -> list[str]:
         return page.execute_script(

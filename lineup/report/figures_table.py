@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lineup.comparison.comparison import Comparison, Standing
+from lineup.report import column_meanings
 from lineup.summary import tables
 from lineup.summary.tables import AGAINST_THE_BEST, Cell, Estimate
 
@@ -31,7 +32,8 @@ QUALITY_COLUMNS_AT_FIRST = 6
 class Column:
     """shown: whether the page shows it at first; first_cost: it begins the columns of cost.
 
-    less_is_better: its lowest values come first when it is sorted.
+    less_is_better: its lowest values come first when it is sorted. meaning: in one line; None where the title
+    says all.
     """
 
     title: str
@@ -39,6 +41,7 @@ class Column:
     is_text: bool
     first_cost: bool
     less_is_better: bool
+    meaning: str | None
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,7 @@ def figures_table(compared: Comparison) -> FiguresTable:
             title in (AGAINST_THE_BEST, "licence", "quality", "index"),
             number == len(quality.header),
             title in LESS_IS_BETTER or title.startswith("$"),
+            column_meanings.meaning(title),
         )
         for number, title in enumerate(titles)
     ]

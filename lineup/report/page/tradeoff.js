@@ -93,10 +93,12 @@
       const interval = row.quality.low === null ? "" : ` (${number(row.quality.low, 3)}-${number(row.quality.high, 3)})`;
       chart.root.append(point(chart, at(row), row, `${row.name}: map_at_r ${number(row.quality.mean, 3)}${interval}; ${axis.title} ${shown(cost(row))}`, labels.get(row.name)));
     }
+    const unnamed = rows.filter(({ name }) => !labels.get(name)).map(({ name }) => name);
     const without = charts.rows.filter((row) => !rows.includes(row)).map((row) => row.name);
     const devices = new Set(rows.map((row) => row.device));
     return [
       chart.root,
+      unnamed.length ? el("p", { class: "quiet" }, `No room for the names of ${unnamed.join(", ")}: point at their dots.`) : null,
       without.length ? el("p", { class: "quiet" }, `Without this cost or a quality: ${without.join(", ")}.`) : null,
       axis.of_a_device && devices.size > 1 ? el("p", { class: "warning" }, `This was measured on different devices (${[...devices].join("; ")}) and can't be compared.`) : null,
     ].filter(Boolean);

@@ -51,13 +51,16 @@ def folder(untouched: Path, tmp_path: Path) -> Iterator[Path]:
         process.kill()
 
 
-def start(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
-    """Its output goes to a file: a process that outlives its parent can still write there."""
+def start(folder: Path, *arguments: str, forks: bool = False) -> subprocess.Popen[bytes]:
+    """Its output goes to a file: a process that outlives its parent can still write there.
+
+    forks: whether it may be a fork, which is killed as soon as the process that is returned here is gone.
+    """
     with (folder.parent / "output.txt").open("ab") as output:
         return subprocess.Popen(
             arguments,
             cwd=folder,
-            env=project.environment(),  # as many threads as `repro` has, which decide trained weights
+            env=project.environment(forks),  # as many threads as `repro` has, which decide trained weights
             stdout=output,
             stderr=output,
         )
@@ -132,13 +135,14 @@ def test_stages_killed_at_random_points(folder: Path, undisturbed: dict[str, str
         for attempt in range(MOST_TRIES):
             if killed[stage] == wanted:
                 break
-            process = start(folder, *command(stage))
+            process = start(folder, *command(stage), forks=True)
             by_sign = attempt % 3 != 2
             killed[stage] += (
                 kill_after_a_sign(folder, process, chance)
                 if by_sign
                 else kill_some_time(process, chance, seconds)
             )
+            psutil.wait_procs(at_work(folder))
             all_whole(folder, undisturbed)
         held = vectors_held(folder) if stage == "embed" else 0
         assert repro(folder, TARGETS[stage])[-1] == TARGETS[stage]

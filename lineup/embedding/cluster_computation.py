@@ -39,8 +39,8 @@ from lineup.settings.params import Embed
 
 log = logging.getLogger(__name__)
 
-# With fewer, a worker's threads would wait for each other at the end of each batch, and what Ray does for a batch
-# would count: benchmarks/RESULTS.md compares 32 with 128.
+# With fewer, a worker's threads would wait for each other at the end of each batch, and what Ray does for a
+# batch would count: benchmarks/RESULTS.md compares 32 with 128.
 _PHOTOS_PER_THREAD = 128
 _BATCH_BYTES = 16 * 2**20
 # Where there are few photos, batches are smaller, so that every worker gets some.

@@ -27,7 +27,7 @@ from typing import Any
 import pyarrow as pa
 
 from benchmarks import command
-from benchmarks.embed import MODELS, lay_out
+from benchmarks.embed import lay_out
 from lineup import cli, cluster, machine
 from lineup.embedding import cluster_computation, computation, job
 from lineup.embedding.job import EmbedJob
@@ -108,7 +108,7 @@ def locally(prepared: EmbedJob, settings: Embed, recorder: Any) -> None:
 def measure(name: str, settings: Embed, pairs: int) -> None:
     """Measures one model and prints its table."""
     count = PHOTOS[name]
-    lay_out(MODELS[name][0], [photograph(seed, 512, 384) for seed in range(count)])
+    lay_out(name, [photograph(seed, 512, 384) for seed in range(count)])
     prepared = job.prepare_job("row", "test", settings)
     runs: list[tuple[Recorder, Recorder]] = []
     print(f"\n{name} at 224 px, {count} photos, {prepared.engine.described}")

@@ -401,7 +401,7 @@ def test_memory_or_mapped_file_makes_no_difference(root: Path, tmp_path: Path) -
 
 @pytest.mark.slow
 def test_clip_trains_an_encoders_own_text_tower_along_and_leaves_it_behind(tmp_path: Path) -> None:
-    spec = params.Encoder(
+    spec = params.EncoderSettings(
         library="transformers", name="tiny-clip", weights=f"file:{hub_repositories.clip(tmp_path / 'hub')}"
     )
     fetched = libraries.library("transformers").fetch(spec)
@@ -526,7 +526,7 @@ def test_single_images_can_be_skipped_or_don_t_matter(tmp_path: Path) -> None:
 
 
 def test_a_network_of_one_size_refuses_another(root: Path, tmp_path: Path) -> None:
-    spec = params.Encoder(library="timm", name="test_vit_relpos", weights="none", allow_random=True)
+    spec = params.EncoderSettings(library="timm", name="test_vit_relpos", weights="none", allow_random=True)
     fetched = libraries.library("timm").fetch(spec)
     encoder_folder.save(tmp_path / "encoder", fetched.module, fetched.config)
     scene.write(tmp_path, scene.photos())

@@ -42,7 +42,7 @@ def cache_key(
     ]
     modules = [decoding, exact, image_headers, metrics, pixel_values, training_photos]
     code = [*training, *(Path(str(module.__file__)) for module in modules), *objective_code(row.name)]
-    code += [*encoder_folder.CODE, libraries.source_file(config.library)]
+    code += [*encoder_folder.CODE, *libraries.source_files(config.library)]
     packages = load_objective(row.name).PACKAGES
     return {
         "encoder": config.deciding(),

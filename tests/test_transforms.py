@@ -20,7 +20,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torchvision import models
 
-from lineup.encoders import libraries
+from lineup.encoders import libraries, open_clip_tags, timm_tags
 from lineup.encoders.encoder_config import EncoderConfig
 from lineup.errors import UserError
 from lineup.settings.params import EncoderSettings
@@ -75,7 +75,9 @@ def records_of_timm() -> dict[str, dict[str, Any]]:
 @pytest.mark.parametrize(("name", "config"), records_of_timm().items())
 def test_every_transform_of_timm_is_its_own(name: str, config: dict[str, Any]) -> None:
     own: Any = libraries.library("timm")
-    how = own._transform(record_of_timm(name), EncoderSettings(library="timm", name=name, weights="hub"))
+    how = timm_tags.transform_settings(
+        record_of_timm(name), EncoderSettings(library="timm", name=name, weights="hub")
+    )
     ours = own.transform(EncoderConfig.model_construct(transform=how))
     same_pixels(ours, timm.data.create_transform(**config, is_training=False))
 
@@ -96,8 +98,8 @@ def test_a_file_of_any_architecture_of_open_clip_gets_the_transform_of_its_tags(
         published: Any = open_clip.image_transform(size, is_train=False, **how)
         asked = tag if name in ("ViT-L-14", "ViT-H-14-quickgelu") else None  # whose tags differ
         spec = EncoderSettings(library="open_clip", name=name, weights="file:x", transform=asked)
-        record = open_clip.get_pretrained_cfg(name, own._tag(spec, config))
-        preprocess = own._preprocess(record, spec) | {"size": size}
+        record = open_clip.get_pretrained_cfg(name, open_clip_tags.tag_of_file(spec, config))
+        preprocess = open_clip_tags.transform_settings(record, spec) | {"size": size}
         ours = own.transform(EncoderConfig.model_construct(transform=preprocess))
         assert torch.equal(ours(PHOTOS[0]), published(PHOTOS[0]))
 

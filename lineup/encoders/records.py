@@ -41,15 +41,6 @@ def tag(spec: EncoderSettings, transforms: Mapping[str, Mapping[str, Any]]) -> s
     )
 
 
-def refuse_transform(spec: EncoderSettings, repository: str) -> None:
-    """Raises UserError if the row names a transform: its weights are a repository, which has its own."""
-    if spec.transform:
-        raise UserError(
-            f"transform: {spec.transform} is for a single file, "
-            f"and {repository} has its own transform; remove it"
-        )
-
-
 def _differences(transforms: Mapping[str, Mapping[str, Any]]) -> str:
     """The first tag with each distinct transform, and the settings in which the transforms differ."""
     tag_by_settings: dict[str, str] = {}

@@ -10,6 +10,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedMode
 
 from lineup.encoders import hub
 from lineup.encoders.encoder_config import JsonObject
+from lineup.encoders.hub_snapshot import Snapshot
 from lineup.encoders.transformers_network import model_class, without_pooler
 from lineup.errors import UserError, explained
 from lineup.settings.params import EncoderSettings
@@ -31,7 +32,7 @@ _TOKENIZER = (
 _CLS_PARAMETERS = ("cls_token", "class_token", "class_embedding")
 
 
-def load_snapshot(spec: EncoderSettings) -> hub.Snapshot:
+def load_snapshot(spec: EncoderSettings) -> Snapshot:
     """The row's repository. Raises UserError if it lacks what transformers needs."""
     scheme, _, rest = spec.weights.partition(":")
     patterns = ("config.json", *_WEIGHTS, *_PROCESSOR, *_TOKENIZER)
@@ -52,7 +53,7 @@ def load_snapshot(spec: EncoderSettings) -> hub.Snapshot:
     return snapshot
 
 
-def _check_files(snapshot: hub.Snapshot, spec: EncoderSettings) -> None:
+def _check_files(snapshot: Snapshot, spec: EncoderSettings) -> None:
     if not snapshot.has("config.json"):
         raise UserError(
             f"name: {snapshot.repository} has no config.json, so it is not for transformers; "
@@ -73,7 +74,7 @@ def _check_files(snapshot: hub.Snapshot, spec: EncoderSettings) -> None:
         )
 
 
-def load_config(snapshot: hub.Snapshot) -> PreTrainedConfig:
+def load_config(snapshot: Snapshot) -> PreTrainedConfig:
     """The content of config.json. Raises UserError if transformers knows no network for it."""
     with explained(f"name: transformers {transformers.__version__} can't load {snapshot.repository}"):
         try:
@@ -89,7 +90,7 @@ def load_config(snapshot: hub.Snapshot) -> PreTrainedConfig:
     return config
 
 
-def load_model(snapshot: hub.Snapshot, config: PreTrainedConfig, pooling: str | None) -> PreTrainedModel:
+def load_model(snapshot: Snapshot, config: PreTrainedConfig, pooling: str | None) -> PreTrainedModel:
     """The network in float32.
 
     Raises UserError if a tensor is missing, which transformers would fill with random numbers, or if the

@@ -11,8 +11,8 @@ import transformers
 from PIL import Image
 from transformers import AutoImageProcessor
 
-from lineup.encoders import hub
 from lineup.encoders.encoder_config import JsonObject
+from lineup.encoders.hub_snapshot import Snapshot
 from lineup.encoders.transformers_checkpoint import LOCAL, without_origin
 from lineup.errors import UserError, explained
 from lineup.settings.params import EncoderSettings
@@ -69,7 +69,7 @@ def from_settings(settings: JsonObject) -> Any:
     return getattr(transformers, arguments.pop("processor")).from_dict(arguments)
 
 
-def load_processor(snapshot: hub.Snapshot, spec: EncoderSettings) -> Any:
+def load_processor(snapshot: Snapshot, spec: EncoderSettings) -> Any:
     """The checkpoint's image processor, with the row's own size, mean and std where it states them."""
     with explained(f"name: the image processor of {snapshot.repository} can't be loaded"):
         processor: Any = AutoImageProcessor.from_pretrained(snapshot.folder, **LOCAL)

@@ -1,4 +1,4 @@
-"""transformers' networks: what a config.json says is built, cut down to one tower, and gives vectors."""
+"""transformers' networks: built from a config.json, cut down to one tower, and run for vectors."""
 
 from __future__ import annotations
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from transformers import AutoTokenizer, PreTrainedModel
 
-from lineup.encoders import hub
 from lineup.encoders.encoder import Tokenizer, Tokens
 from lineup.encoders.encoder_config import EncoderConfig, JsonObject
+from lineup.encoders.hub_snapshot import Snapshot
 from lineup.encoders.text_tower import TOKENIZER_FOLDER, TextTower, tokenizer_files
 from lineup.encoders.transformers_checkpoint import LOCAL
 from lineup.encoders.transformers_network import TextVectors, build_network, rebuild_part, used_submodules
@@ -22,7 +22,7 @@ _PADDED_TO_MAX_LENGTH = ("siglip", "siglip2")
 log = logging.getLogger(__name__)
 
 
-def text_tower(snapshot: hub.Snapshot, model: PreTrainedModel, settings: JsonObject) -> TextTower | None:
+def text_tower(snapshot: Snapshot, model: PreTrainedModel, settings: JsonObject) -> TextTower | None:
     """A dual encoder's text tower; None where the repository has no text tower or no tokenizer.
 
     Args:

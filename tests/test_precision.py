@@ -23,7 +23,7 @@ from lineup.engines import quantisation
 from lineup.errors import UserError
 from lineup.evaluation import row_metrics
 from lineup.export import search_plan
-from lineup.photos import calibration_photos, decoding
+from lineup.photos import calibration_photos, decoding, image_preparation
 from lineup.settings.params import Embed, EncoderSettings, Params
 from lineup.storage import embeddings, parquet
 from lineup.summary import precision_twins
@@ -129,7 +129,7 @@ def test_without_training_photos_the_gallery_calibrates_and_never_a_query() -> N
 def test_a_shrunk_photo_is_another_calibration_photo() -> None:
     prepare(TRAIN)
     before = calibration_photos.choose(0)
-    small = decoding.prepare(TRAIN[0], 32).replacement
+    small = image_preparation.prepare(TRAIN[0], 32).replacement
     assert small
     shrunk = {identify(TRAIN[0]): small}
     write_prepared(paths.images("train"), [("train", photo) for photo in TRAIN], shrunk)

@@ -18,7 +18,7 @@ from lineup.encoders.encoder_config import TEXT_FIELDS
 from lineup.errors import UserError
 from lineup.objectives import clip
 from lineup.objectives.objective import Context
-from lineup.photos import decoding
+from lineup.photos import decoding, prepared_images
 from lineup.settings import params, training
 from lineup.training import checkpoint as checkpoints
 from lineup.training import data, decoded_images, epochs, loop, validation
@@ -45,7 +45,7 @@ def score_on_training_labels(root: Path, encoder: Any) -> float:
     parts = data.split(manifest, settings, training.Needs(), 0)
     wanted = {str(manifest.ids[row]): int(row) for row in parts.train}
     images = root / "data/prepared/train/images"
-    photos = [photo for photo in decoding.prepared(images) if photo.image_id in wanted]
+    photos = [photo for photo in prepared_images.stream(images) if photo.image_id in wanted]
     transform = encoder_folder.load(root / "encoder").transform
     pixels = np.stack([transform(decoding.decode(photo.data)).numpy() for photo in photos])
     labels = np.array([manifest.labels[wanted[photo.image_id]] for photo in photos])

@@ -32,8 +32,8 @@ from lineup import launch, machine
 from lineup.errors import UserError
 from lineup.memory_budget import MemoryBudget
 from lineup.photos.attribute_cache import AttributeCache
-from lineup.photos.decoding import BadImage
 from lineup.photos.image_cache import FileRecord, ReserveMemory, read_file
+from lineup.photos.image_opening import BadImage
 
 log = logging.getLogger(__name__)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,9 +41,6 @@ _DARK = (
     "has 16-bit values that all stay below 4,096: if they have 12 bits, it is read 16 times too dark, "
     "so save it with 8 bits a channel"
 )
-
-# Pillow warns of odd metadata, which does no harm if the photo decodes; if it doesn't, Pillow raises.
-warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 @dataclass(frozen=True)

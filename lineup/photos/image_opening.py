@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -31,6 +32,9 @@ _PEAK_BYTES_PER_PIXEL = {"WEBP": 18, "JPEG2000": 20}
 _OTHER_PEAK_BYTES_PER_PIXEL = 13
 
 _NO_HEIC = "is HEIC, which needs pillow-heif: run `pip install pillow-heif`, then `dvc repro -f preprocess`"
+
+# Pillow warns of odd metadata, which does no harm if the photo decodes; if it doesn't, Pillow raises.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 class BadImage(Exception):

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from huggingface_hub import get_repo_discussions, snapshot_download
 
-from lineup.encoders import weights
 from lineup.encoders.hub_errors import translate_errors
 from lineup.encoders.hub_snapshot import CARD_FILE, Snapshot
 from lineup.errors import UserError
+from lineup.fingerprint import file_digest
 from lineup.settings.params import EncoderSettings
 
 # Before a repository in `name`, for libraries whose names are else those of architectures.
@@ -101,7 +101,7 @@ def _hashes(folder: Path, patterns: Sequence[str]) -> dict[str, str]:
 
 def _checked_digest(path: Path) -> str:
     """A file's SHA-256. The cache names a large file after the hub's own SHA-256, which is compared."""
-    digest, cached_as = weights.digest(path), path.resolve().name
+    digest, cached_as = file_digest(path), path.resolve().name
     if path.is_symlink() and re.fullmatch(r"[0-9a-f]{64}", cached_as) and cached_as != digest:
         raise UserError(
             f"weights: {path} is damaged (its SHA-256 begins {digest[:8]}, not {cached_as[:8]}); "

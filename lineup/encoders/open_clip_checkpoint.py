@@ -14,6 +14,7 @@ from lineup.encoders.hub_snapshot import Snapshot
 from lineup.encoders.open_clip_network import NETWORK_FILE
 from lineup.encoders.open_clip_tags import check_activation, tag_of_file
 from lineup.errors import UserError, suggest
+from lineup.fingerprint import file_digest
 from lineup.settings.params import EncoderSettings
 
 TOKENIZER = ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "added_tokens.json", "*.model")
@@ -94,7 +95,7 @@ def _of_architecture(spec: EncoderSettings) -> Checkpoint:
         return Checkpoint(config, preprocess, None, {"record": tag, "sha256": None})
     path = weights.find(spec.weights)
     weights.read(path, spec.sha256)  # to check the hash, and that the file holds nothing but tensors
-    return Checkpoint(config, preprocess, path, {"record": tag, "sha256": weights.digest(path)})
+    return Checkpoint(config, preprocess, path, {"record": tag, "sha256": file_digest(path)})
 
 
 def _tagged(spec: EncoderSettings, config: JsonObject, tag: str) -> Checkpoint:

@@ -19,6 +19,7 @@ from lineup.encoders.hub_errors import translate_errors
 from lineup.encoders.libraries import versions
 from lineup.encoders.measurement import measure
 from lineup.errors import UserError, suggest
+from lineup.fingerprint import file_digest
 from lineup.settings.params import EncoderSettings
 
 # Arguments that torchvision sets when it builds a network for a checkpoint.
@@ -177,7 +178,7 @@ def download(url: str, sha256: str | None = None) -> tuple[Path, str]:
     if not path.exists():
         with translate_errors(path.name, hub=url.rpartition("/")[0]):
             torch.hub.download_url_to_file(url, str(path), hash_prefix=prefix, progress=False)
-    actual = weights.digest(path)
+    actual = file_digest(path)
     if not actual.startswith(prefix):
         raise UserError(
             f"weights: {path} is damaged (its SHA-256 begins {actual[:8]}, not {prefix}); "

@@ -98,7 +98,9 @@ def test_a_file_of_any_architecture_of_open_clip_gets_the_transform_of_its_tags(
         published: Any = open_clip.image_transform(size, is_train=False, **how)
         asked = tag if name in ("ViT-L-14", "ViT-H-14-quickgelu") else None  # whose tags differ
         spec = EncoderSettings(library="open_clip", name=name, weights="file:x", transform=asked)
-        record = open_clip.get_pretrained_cfg(name, open_clip_tags.tag_of_file(spec, config))
+        chosen = open_clip_tags.tag_of_file(spec, config)
+        assert chosen is not None
+        record = open_clip.get_pretrained_cfg(name, chosen)
         preprocess = open_clip_tags.transform_settings(record, spec) | {"size": size}
         ours = own.transform(EncoderConfig.model_construct(transform=preprocess))
         assert torch.equal(ours(PHOTOS[0]), published(PHOTOS[0]))

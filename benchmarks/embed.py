@@ -58,7 +58,7 @@ from lineup.embedding import computation, inference, job
 from lineup.embedding.vector_cache import VectorCache
 from lineup.encoders import encoder_folder
 from lineup.encoders.encoder import Encoder, Transform
-from lineup.photos import decoding
+from lineup.photos import image_preparation
 from lineup.settings.params import Embed
 from tests.support import real_photos
 from tests.support.photographs import photograph, write_prepared
@@ -187,7 +187,7 @@ def real(folder: Path | None, megapixels: float | None, count: int) -> list[byte
         size, chance = real_photos.SIZES[megapixels], random.Random(0)
         different = min(count, DIFFERENT_PHOTOS)
         raw = [real_photos.put_together(sources, *size, chance) for _ in range(different)]
-    prepared = [decoding.prepare(data, SHORTER_SIDE_PX).replacement or data for data in raw]
+    prepared = [image_preparation.prepare(data, SHORTER_SIDE_PX).replacement or data for data in raw]
     # Other bytes, and the same work: anything may follow the end of a JPEG.
     return [prepared[number % len(prepared)] + b"%d" % number for number in range(count)]
 

@@ -36,7 +36,7 @@ import peft
 library = libraries.library("timm")
 torch.manual_seed(0)
 imported = machine.peak_memory_mb()
-spec = params.Encoder(library="timm", name="vit_base_patch16_224", weights="none", allow_random=True)
+spec = params.EncoderSettings(library="timm", name="vit_base_patch16_224", weights="none", allow_random=True)
 fetched = library.fetch(spec)
 encoder = Encoder(fetched.module, library.transform(fetched.config), fetched.config)
 if which == "lora":

@@ -10,7 +10,7 @@ A way can be used if the vectors that the demo's two pretrained networks compute
 cosine of at least 0.99999 to those of the way in use, on every photo, and if it saves 15% of the stage:
 of preparing a photo, or of decoding, transforming and the network's forward pass together.
 
-preprocess, per photo (lineup.photos.decoding.prepare)
+preprocess, per photo (lineup.photos.image_preparation.prepare)
   parts            decode, hash the pixels, resize to 512 px by Lanczos, store as JPEG
   reducing_gap     Pillow averages squares of pixels first, and resizes from at least twice the size
   scaled decode    the full picture is hashed, a JPEG decoded once more at a fraction of its size is resized
@@ -50,7 +50,7 @@ from lineup import cli, machine
 from lineup.encoders.encoder import Encoder
 from lineup.engines import conversion, selection
 from lineup.engines.lookup_transform import LookUp, fused
-from lineup.photos import decoding
+from lineup.photos import decoding, image_preparation, pixel_identity
 from lineup.settings.params import Embed, Precision
 from tests.support import real_photos
 
@@ -118,7 +118,7 @@ def cosines(vectors: list[tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]
 
 def stored(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=decoding.JPEG_QUALITY, subsampling=0)
+    image.save(buffer, "JPEG", quality=image_preparation.JPEG_QUALITY, subsampling=0)
     return buffer.getvalue()
 
 
@@ -131,7 +131,7 @@ def scaled(data: bytes, width: int, height: int) -> Image.Image:
 
 
 def as_now(data: bytes) -> bytes:
-    return decoding.prepare(data, SHORTER_SIDE_PX).replacement or data
+    return image_preparation.prepare(data, SHORTER_SIDE_PX).replacement or data
 
 
 def averaged_first(_: bytes, rgb: Image.Image, size: Size) -> Image.Image:
@@ -152,10 +152,10 @@ def by_simd(_: bytes, rgb: Image.Image, size: Size) -> Image.Image:
 
 
 def prepared(shrink: Shrink, data: bytes) -> bytes:
-    """What `decoding.prepare` does with a JPEG, with another way of shrinking it."""
+    """What `image_preparation.prepare` does with a JPEG, with another way of shrinking it."""
     rgb = decoding.decode(data)
-    decoding.pixels_id(rgb)
-    size = decoding.shrunk_size(*rgb.size, SHORTER_SIDE_PX)
+    pixel_identity.pixels_id(rgb)
+    size = image_preparation.shrunk_size(*rgb.size, SHORTER_SIDE_PX)
     return data if size == rgb.size else stored(shrink(data, rgb, size))
 
 
@@ -168,16 +168,16 @@ PREPARATIONS: dict[str, Prepare] = {
 
 
 def parts(data: bytes) -> dict[str, float]:
-    """Seconds of each part of `decoding.prepare`, and of SHA-256 alone."""
+    """Seconds of each part of `image_preparation.prepare`, and of SHA-256 alone."""
     rgb = decoding.decode(data)
-    size = decoding.shrunk_size(*rgb.size, SHORTER_SIDE_PX)
+    size = image_preparation.shrunk_size(*rgb.size, SHORTER_SIDE_PX)
     small, packed = rgb.resize(size, Image.Resampling.LANCZOS), rgb.tobytes()
     shrinks = size != rgb.size
     return taking_turns(
         {
-            "prepare": lambda: decoding.prepare(data, SHORTER_SIDE_PX),
+            "prepare": lambda: image_preparation.prepare(data, SHORTER_SIDE_PX),
             "decode": lambda: decoding.decode(data),
-            "hash": lambda: decoding.pixels_id(rgb),
+            "hash": lambda: pixel_identity.pixels_id(rgb),
             "SHA-256 alone": lambda: hashlib.sha256(packed).digest(),
             "resize": lambda: rgb.resize(size, Image.Resampling.LANCZOS) if shrinks else None,
             "store": lambda: stored(small) if shrinks else None,

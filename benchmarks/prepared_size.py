@@ -24,7 +24,7 @@ from lineup import paths
 from lineup.encoders import libraries, measurement
 from lineup.encoders.encoder import Encoder
 from lineup.errors import UserError
-from lineup.photos import decoding
+from lineup.photos import decoding, image_preparation
 from lineup.settings import params
 from tests.support import real_photos
 
@@ -85,7 +85,9 @@ def main() -> None:
                     expected = vector(network, original)
                     for margin in MARGINS:
                         stored = (
-                            decoding.prepare(original, round(margin * network.config.resize_px)).replacement
+                            image_preparation.prepare(
+                                original, round(margin * network.config.resize_px)
+                            ).replacement
                             or original
                         )
                         cosines[margin].append(float(expected @ vector(network, stored)))

@@ -21,7 +21,7 @@ from selenium.webdriver.chrome.webdriver import WebDriver
 
 from benchmarks import command
 from lineup import cli, machine, paths
-from lineup.photos import decoding, thumbnails
+from lineup.photos import decoding, image_preparation, thumbnails
 from lineup.settings.params import Preprocess
 from lineup.storage import files
 from stages import compare, report, slices
@@ -130,7 +130,7 @@ def measure_photos(folder: Path) -> None:
     total_bytes = {"prepared image": 0.0, "thumbnail": 0.0, "picture": 0.0}
     seconds, count = 0.0, 0
     for data in photos(folder):
-        prepared = decoding.prepare(data, shorter_side_px).replacement or data
+        prepared = image_preparation.prepare(data, shorter_side_px).replacement or data
         start = time.process_time()
         drawn = thumbnails.draw(prepared)
         seconds += time.process_time() - start

@@ -33,7 +33,7 @@ import psutil
 from benchmarks import command
 from lineup import cli, machine, paths
 from lineup.errors import UserError
-from lineup.photos import decoding
+from lineup.photos import decoding, image_opening
 
 CLIENTS = (1, 8, 32)
 TURNS = 3
@@ -110,7 +110,7 @@ def query_photos(folder: Path) -> list[bytes]:
 def _decodes(photo: bytes) -> bool:
     try:
         decoding.decode(photo)
-    except decoding.BadImage:
+    except image_opening.BadImage:
         return False
     return True
 

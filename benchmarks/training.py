@@ -42,7 +42,7 @@ which, steps, warm_up, labels, side = sys.argv[1], int(sys.argv[2]), 3, 800, 96
 rng = np.random.default_rng(0)
 library = libraries.library("torchvision")
 torch.manual_seed(0)
-spec = params.Encoder(
+spec = params.EncoderSettings(
     library="torchvision", name="mobilenet_v2", weights="none", allow_random=True, image_size=side
 )
 fetched = library.fetch(spec)

@@ -17,6 +17,12 @@ def fingerprint(ingredients: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(ingredients, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
+def file_digest(file: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def code_digest(*files: Path) -> str:
     """SHA-256, in hex, of what Python files mean: their syntax trees, in the order given.
 

@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 
 from lineup import cli, machine, paths
-from lineup.photos import decoding, thumbnails
+from lineup.photos import prepared_images, thumbnails
 from lineup.relevance import judgements
 from lineup.relevance.judged_relevance import JudgedRelevance, with_people
 from lineup.relevance.prepared_relevance import COLUMNS, read_relevance
@@ -95,7 +95,7 @@ def write_assets(folder: Path, data: str) -> None:
 def report_thumbnails() -> None:
     """Writes thumbnails/ and pictures/ of data/report, apart from the page: no model changes a picture."""
     cache = thumbnails.cache_folder(paths.CACHE)
-    prepared = decoding.prepared(paths.images("test"))
+    prepared = prepared_images.stream(paths.images("test"))
     count = thumbnails.write(
         paths.REPORT_THUMBNAILS, paths.REPORT_PICTURES, prepared, cache, machine.threads()
     )

@@ -20,7 +20,7 @@ from lineup.commands import cache_usage, group
 from lineup.embedding import vector_cache
 from lineup.embedding.vector_cache import VectorCache
 from lineup.photos import image_cache, thumbnails
-from lineup.photos.decoding import PreparedImage
+from lineup.photos.prepared_images import PreparedImage
 from lineup.storage import files
 from tests.support import odd_images
 from tests.support.project import ROOT

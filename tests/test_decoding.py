@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFile, JpegImagePlugin
 
 from lineup.errors import UserError
-from lineup.photos import decoding
+from lineup.photos import decoding, image_opening, image_preparation, pixel_identity, prepared_images
 from lineup.storage import parquet, schemas
 from tests.support import odd_images
 from tests.support.odd_images import Odd, encoded, pattern
@@ -52,10 +52,10 @@ def test_an_odd_image_shows_as_its_owner_sees_it(odd: Odd) -> None:
 
 @pytest.mark.parametrize("odd", BAD, ids=lambda odd: odd.name)
 def test_a_broken_image_is_refused_with_its_reason(odd: Odd) -> None:
-    with pytest.raises(decoding.BadImage, match=odd.problem):
+    with pytest.raises(image_opening.BadImage, match=odd.problem):
         decoding.decode(odd.data)
-    with pytest.raises(decoding.BadImage, match=odd.problem) as told:
-        decoding.prepare(odd.data, 512)
+    with pytest.raises(image_opening.BadImage, match=odd.problem) as told:
+        image_preparation.prepare(odd.data, 512)
     assert "0x" not in str(told.value) and "<" not in str(
         told.value
     )  # no address: the same words in every run
@@ -64,13 +64,13 @@ def test_a_broken_image_is_refused_with_its_reason(odd: Odd) -> None:
 def test_half_a_picture_is_refused_even_if_a_library_allows_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
     data = encoded(NOISE, "JPEG")
-    with pytest.raises(decoding.BadImage, match="truncated"):
+    with pytest.raises(image_opening.BadImage, match="truncated"):
         decoding.decode(data[: len(data) // 2])
 
 
 @pytest.mark.parametrize("odd", GOOD, ids=lambda odd: odd.name[:40])
 def test_what_the_owner_should_know_of_an_odd_image_is_noted(odd: Odd) -> None:
-    note = decoding.prepare(odd.data, 512).note
+    note = image_preparation.prepare(odd.data, 512).note
     assert odd.note in note and bool(note) == bool(odd.note)
 
 
@@ -90,7 +90,7 @@ def test_a_cut_jpeg_is_read_only_where_no_pixel_is_lacking(
         try:
             assert np.array_equal(pixels(whole[:-lacking]), expected), f"{lacking} bytes"
             read.append(lacking)
-        except decoding.BadImage as error:
+        except image_opening.BadImage as error:
             assert str(error) == "is truncated"
     assert {1, 2} <= set(read)  # the end marker
     assert len(read) <= 3 or shown is FLAT  # and perhaps a byte that only fills up the last one
@@ -98,13 +98,13 @@ def test_a_cut_jpeg_is_read_only_where_no_pixel_is_lacking(
 
 def test_a_jpeg_that_lacks_its_last_scan_whole_is_truncated() -> None:
     progressive = encoded(NOISE, "JPEG", progressive=True)
-    with pytest.raises(decoding.BadImage, match="is truncated"):
+    with pytest.raises(image_opening.BadImage, match="is truncated"):
         decoding.decode(progressive[: progressive.rindex(b"\xff\xda")])
-    assert decoding.prepare(progressive[:-2], 512).note
+    assert image_preparation.prepare(progressive[:-2], 512).note
 
 
 def test_a_jpeg_without_its_end_is_stored_whole() -> None:
-    made = decoding.prepare(encoded(NOISE, "JPEG")[:-2], 512)
+    made = image_preparation.prepare(encoded(NOISE, "JPEG")[:-2], 512)
     assert made.replacement is not None and made.replacement.startswith(b"\x89PNG")
 
 
@@ -119,7 +119,7 @@ def test_a_jpeg_of_a_thousand_scans_is_refused_before_it_is_decoded() -> None:
     """Each takes the decoder through all pixels again: 564 kB took 47 seconds."""
     assert decoding.decode(with_scans(100)).size == (48, 32)
     for count in (101, 1000):
-        with pytest.raises(decoding.BadImage, match=r"more than 100 scans.*save it again"):
+        with pytest.raises(image_opening.BadImage, match=r"more than 100 scans.*save it again"):
             decoding.decode(with_scans(count))
 
 
@@ -137,7 +137,7 @@ def test_a_jpeg_2000_of_a_hundred_million_packets_is_refused_before_it_is_decode
     assert decoding.decode(bytes(whole)).size == (800, 600)
     layers = whole.index(b"\xff\x52") + 6
     whole[layers : layers + 2] = struct.pack(">H", 65_535)
-    with pytest.raises(decoding.BadImage, match=r"more than 20 million packets.*fewer layers"):
+    with pytest.raises(image_opening.BadImage, match=r"more than 20 million packets.*fewer layers"):
         decoding.decode(bytes(whole))
 
 
@@ -146,10 +146,10 @@ BRANDS = ("heic", "heix", "heim", "heis", "hevc", "hevx", "hevm", "hevs", "heif"
 
 @pytest.fixture
 def without_heif(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    decoding._heif.cache_clear()
+    image_opening._heif.cache_clear()
     monkeypatch.setitem(sys.modules, "pillow_heif", None)  # as if it weren't installed
     yield
-    decoding._heif.cache_clear()
+    image_opening._heif.cache_clear()
 
 
 @pytest.mark.parametrize("brand", BRANDS)
@@ -160,7 +160,7 @@ def test_every_kind_of_heic_is_named_with_the_way_to_read_it(
     brands = brand.encode() + b"\0\0\0\0miaf" if major else b"xxxx\0\0\0\0miaf" + brand.encode()
     photo = struct.pack(">I", 8 + len(brands)) + b"ftyp" + brands + bytes(64)
     with pytest.raises(
-        decoding.BadImage, match=r"is HEIC.*`pip install pillow-heif`.*`dvc repro -f preprocess`"
+        image_opening.BadImage, match=r"is HEIC.*`pip install pillow-heif`.*`dvc repro -f preprocess`"
     ):
         decoding.decode(photo)
 
@@ -172,7 +172,7 @@ def test_avif_in_the_container_of_heic_is_read(without_heif: None) -> None:
 
 
 def test_a_video_is_no_heic() -> None:
-    with pytest.raises(decoding.BadImage, match="is not an image"):
+    with pytest.raises(image_opening.BadImage, match="is not an image"):
         decoding.decode(b"\0\0\0\x14ftypisom\0\0\0\0mp42" + bytes(64))
 
 
@@ -184,24 +184,24 @@ def test_a_photo_of_an_iphone_shows_upright(orientation: int) -> None:
     shown = pattern(64, 96)
     stored = odd_images.turned(shown, orientation).copy()
     photo = encoded(stored, "HEIF", quality=98, chroma=444, exif=odd_images._exif(orientation))
-    made = decoding.prepare(photo, 512)
+    made = image_preparation.prepare(photo, 512)
     assert (made.format, made.width, made.height, made.note) == ("HEIC", 96, 64, "")
     assert made.replacement is not None and np.array_equal(pixels(made.replacement), pixels(photo))
     assert np.mean(np.abs(pixels(photo).astype(int) - shown) <= 12) > 0.9
-    shrunk = decoding.prepare(photo, 32).replacement
+    shrunk = image_preparation.prepare(photo, 32).replacement
     assert shrunk is not None and shrunk.startswith(b"\xff\xd8")
 
 
 PEAK = """
 import sys
 from lineup import machine
-from lineup.photos import decoding
+from lineup.photos import image_opening, image_preparation
 from PIL import Image
 Image.init()
 data = sys.stdin.buffer.read()
 before = machine.peak_memory_mb()
-decoding.prepare(data, 512)
-print((machine.peak_memory_mb() - before) * 1e6, decoding.working_memory(data))
+image_preparation.prepare(data, 512)
+print((machine.peak_memory_mb() - before) * 1e6, image_opening.working_memory(data))
 """
 
 
@@ -229,13 +229,13 @@ def test_any_damage_gives_a_picture_or_a_reason(data: st.DataObject) -> None:
             damaged[place] = data.draw(st.integers(0, 255))
     try:
         assert decoding.decode(bytes(damaged)).mode == "RGB"
-    except decoding.BadImage as error:
+    except image_opening.BadImage as error:
         assert str(error)
 
 
 @pytest.mark.parametrize("odd", GOOD, ids=lambda odd: odd.name[:40])
 def test_a_change_of_container_changes_no_pixel(odd: Odd) -> None:
-    made = decoding.prepare(odd.data, 3000)
+    made = image_preparation.prepare(odd.data, 3000)
     stored = odd.data if made.replacement is None else made.replacement
     assert np.array_equal(pixels(stored), pixels(odd.data))
     assert made.format == odd.format
@@ -268,12 +268,14 @@ CONVERTED = (
 
 @pytest.mark.parametrize("name", KEPT)
 def test_what_every_reader_understands_keeps_its_bytes(name: str) -> None:
-    assert decoding.prepare(next(odd.data for odd in GOOD if odd.name == name), 512).replacement is None
+    assert (
+        image_preparation.prepare(next(odd.data for odd in GOOD if odd.name == name), 512).replacement is None
+    )
 
 
 @pytest.mark.parametrize("name", CONVERTED)
 def test_what_readers_differ_about_becomes_png(name: str) -> None:
-    made = decoding.prepare(next(odd.data for odd in GOOD if odd.name == name), 512)
+    made = image_preparation.prepare(next(odd.data for odd in GOOD if odd.name == name), 512)
     assert made.replacement is not None and made.replacement.startswith(b"\x89PNG")
 
 
@@ -288,7 +290,7 @@ def test_what_readers_differ_about_becomes_png(name: str) -> None:
     ],
 )
 def test_a_large_image_is_shrunk_once(container: str, options: dict[str, object], stored: str) -> None:
-    made = decoding.prepare(encoded(pattern(300, 200), container, **options), 68)
+    made = image_preparation.prepare(encoded(pattern(300, 200), container, **options), 68)
     assert (made.width, made.height) == (200, 300)  # what the owner has, not what is stored
     assert made.replacement is not None
     with Image.open(io.BytesIO(made.replacement)) as image:
@@ -306,7 +308,7 @@ def test_a_large_image_is_shrunk_once(container: str, options: dict[str, object]
 def test_a_turned_image_is_shrunk_by_its_upright_side() -> None:
     upright = pattern(120, 240)
     data = encoded(odd_images.turned(upright, 6).copy(), "PNG", exif=odd_images._exif(6))
-    made = decoding.prepare(data, 30)
+    made = image_preparation.prepare(data, 30)
     assert (made.width, made.height) == (240, 120)
     assert made.replacement is not None and decoding.decode(made.replacement).size == (60, 30)
 
@@ -314,14 +316,14 @@ def test_a_turned_image_is_shrunk_by_its_upright_side() -> None:
 def test_shrinking_averages_what_falls_together() -> None:
     """A fine chessboard becomes grey; a filter without anti-aliasing would pick black or white."""
     board = (np.indices((256, 256)).sum(axis=0) % 2 * 255).astype(np.uint8)
-    made = decoding.prepare(encoded(board, "PNG"), 32)
+    made = image_preparation.prepare(encoded(board, "PNG"), 32)
     assert made.replacement is not None
     assert np.abs(pixels(made.replacement)[4:-4, 4:-4].astype(int) - 127).max() <= 3
 
 
 @pytest.mark.parametrize(("width", "height"), [(120, 120), (120, 160), (480, 120), (120, 1440), (121, 123)])
 def test_the_shorter_side_is_what_a_photo_is_shrunk_by(width: int, height: int) -> None:
-    made = decoding.prepare(encoded(np.zeros((height, width, 3), np.uint8), "PNG"), 60)
+    made = image_preparation.prepare(encoded(np.zeros((height, width, 3), np.uint8), "PNG"), 60)
     assert made.replacement is not None
     stored = decoding.decode(made.replacement).size
     assert 60 <= min(stored) <= 63
@@ -334,7 +336,7 @@ def test_shrinking_does_not_shift_the_crop_of_a_network(resize_px: int) -> None:
     number.
     """
     sizes = [(longer, 1_700) for longer in range(1_700, 2_700)]
-    shrunk = [decoding.shrunk_size(*size, 2 * resize_px) for size in sizes]
+    shrunk = [image_preparation.shrunk_size(*size, 2 * resize_px) for size in sizes]
     same = [
         int(resize_px * w / h) == int(resize_px * longer / 1_700)
         for (longer, _), (w, h) in zip(sizes, shrunk, strict=True)
@@ -343,15 +345,17 @@ def test_shrinking_does_not_shift_the_crop_of_a_network(resize_px: int) -> None:
 
 
 def test_a_thin_photo_is_never_shrunk_below_its_shorter_side() -> None:
-    assert decoding.prepare(encoded(np.zeros((3000, 30, 3), np.uint8), "PNG"), 512).replacement is None
+    assert (
+        image_preparation.prepare(encoded(np.zeros((3000, 30, 3), np.uint8), "PNG"), 512).replacement is None
+    )
 
 
 def test_a_photo_too_long_for_a_jpeg_is_stored_as_png(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        decoding, "JPEG_MAX_SIDE_PX", 3_320
+        image_preparation, "JPEG_MAX_SIDE_PX", 3_320
     )  # a photo beyond the real limit would be 66,000 pixels long
     for longer_side_px, kind in ((3_900, b"\xff\xd8\xff"), (3_999, b"\x89PNG")):
-        made = decoding.prepare(encoded(np.zeros((40, longer_side_px, 3), np.uint8), "JPEG2000"), 33)
+        made = image_preparation.prepare(encoded(np.zeros((40, longer_side_px, 3), np.uint8), "JPEG2000"), 33)
         assert made.replacement is not None and made.replacement.startswith(kind)
         assert min(decoding.decode(made.replacement).size) in (33, 34, 35)
 
@@ -361,12 +365,12 @@ def test_the_pixels_of_every_format_are_counted_by_the_header() -> None:
     heic = io.BytesIO()
     heif.from_pillow(Image.fromarray(pattern(64, 96))).save(heic)
     assert (
-        decoding.pixel_count(heic.getvalue())
-        == decoding.pixel_count(encoded(pattern(64, 96), "PNG"))
+        image_opening.pixel_count(heic.getvalue())
+        == image_opening.pixel_count(encoded(pattern(64, 96), "PNG"))
         == 64 * 96
     )
-    with pytest.raises(decoding.BadImage, match="is not an image"):
-        decoding.pixel_count(b"notes")
+    with pytest.raises(image_opening.BadImage, match="is not an image"):
+        image_opening.pixel_count(b"notes")
 
 
 def test_pixels_id_is_of_size_and_upright_pixels() -> None:
@@ -378,11 +382,11 @@ def test_pixels_id_is_of_size_and_upright_pixels() -> None:
         if odd.tolerance == 0 and odd.expected is not None and np.array_equal(odd.expected, shown)
     ]
     assert len(same) > 10
-    assert {decoding.prepare(odd.data, 512).pixels_id for odd in same} == {expected}
+    assert {image_preparation.prepare(odd.data, 512).pixels_id for odd in same} == {expected}
     flat = np.zeros((2, 8, 3), np.uint8)
     assert (
-        decoding.prepare(encoded(flat, "PNG"), 512).pixels_id
-        != decoding.prepare(encoded(flat.reshape(4, 4, 3), "PNG"), 512).pixels_id
+        image_preparation.prepare(encoded(flat, "PNG"), 512).pixels_id
+        != image_preparation.prepare(encoded(flat.reshape(4, 4, 3), "PNG"), 512).pixels_id
     )
 
 
@@ -390,7 +394,7 @@ def test_pixels_id_is_of_size_and_upright_pixels() -> None:
 def test_pixels_id_of_tall_pictures_is_of_every_row(height: int) -> None:
     tall = np.random.default_rng(height).integers(0, 256, (height, 3, 3), dtype=np.uint8)
     expected = hashlib.sha256(b"3 x %d RGB\n" % height + tall.tobytes()).hexdigest()
-    assert decoding.pixels_id(Image.fromarray(tall)) == expected
+    assert pixel_identity.pixels_id(Image.fromarray(tall)) == expected
 
 
 def test_prepared_reads_what_was_written(tmp_path: Path) -> None:
@@ -406,8 +410,8 @@ def test_prepared_reads_what_was_written(tmp_path: Path) -> None:
     parquet.write_shards(
         tmp_path / "images", schemas.IMAGES, [pa.record_batch(columns, schema=schemas.IMAGES)], len(rows), 4
     )
-    assert list(decoding.prepared(tmp_path / "images", batch_rows=3)) == [
+    assert list(prepared_images.stream(tmp_path / "images", batch_rows=3)) == [
         (image_id, split, data) for image_id, split, _, data in rows
     ]
     with pytest.raises(UserError, match="does not exist"):
-        list(decoding.prepared(tmp_path / "elsewhere"))
+        list(prepared_images.stream(tmp_path / "elsewhere"))

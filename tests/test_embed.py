@@ -34,9 +34,9 @@ from lineup.encoders.encoder_config import EncoderConfig, read_config
 from lineup.engines import conversion
 from lineup.engines.engine import Engine
 from lineup.errors import UserError
-from lineup.photos import decoding
+from lineup.photos import decoding, image_preparation
 from lineup.settings import prepared_size
-from lineup.settings.params import Encoder as EncoderSettings
+from lineup.settings.params import EncoderSettings
 from lineup.storage import embeddings, files, parquet, schemas
 from stages import embed
 from tests.support import project as scratch
@@ -178,7 +178,7 @@ def test_a_wide_photo_has_the_vector_of_its_original(shape: tuple[int, int]) -> 
     transform = libraries.library(spec.library).transform(fetched.config)
     stored_px = prepared_size.required_px(measurement.resize_px(transform, 64))
     original = photograph(7, 160 * shape[0], 160 * shape[1])
-    replacement = decoding.prepare(original, stored_px).replacement
+    replacement = image_preparation.prepare(original, stored_px).replacement
     assert replacement is not None
     with torch.inference_mode():
         vectors = fetched.module.eval()(
@@ -389,7 +389,7 @@ def test_what_does_not_matter_computes_nothing(what: str) -> None:
 
 
 def shrunk(photo: bytes, side: int) -> bytes:
-    made = decoding.prepare(photo, side).replacement
+    made = image_preparation.prepare(photo, side).replacement
     assert made is not None
     return made
 

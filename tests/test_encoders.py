@@ -26,7 +26,8 @@ from lineup.encoders import encoder_folder, libraries, measurement, weights
 from lineup.encoders.encoder import Encoder, Fetched
 from lineup.encoders.encoder_config import EncoderConfig
 from lineup.errors import UserError
-from lineup.settings.params import Encoder as EncoderSettings
+from lineup.fingerprint import file_digest
+from lineup.settings.params import EncoderSettings
 from tests.support.photographs import photograph
 
 if TYPE_CHECKING:  # pyright checks that the file of each library keeps its contract
@@ -390,7 +391,7 @@ def test_a_timm_file_is_rebuilt(tmp_path: Path, name: str, image_size: int | Non
     encoder = stored(
         tmp_path / "encoder", fetch(library="timm", name=name, weights=f"file:{file}", image_size=image_size)
     )
-    assert encoder.config.source["sha256"] == weights.digest(file)
+    assert encoder.config.source["sha256"] == file_digest(file)
     config = timm.data.resolve_model_data_config(whole)
     size = image_size or config["input_size"][-1]
     assert encoder.config.image_size == size
@@ -501,7 +502,7 @@ def test_saving_twice_gives_the_same_bytes_and_loading_the_same_vectors(tmp_path
     assert np.array_equal(
         vectors(encoder).numpy(), vectors(Encoder(fetched.module, encoder.transform, encoder.config)).numpy()
     )
-    assert encoder.config.weights_sha256 == weights.digest(tmp_path / "a" / "model.safetensors")
+    assert encoder.config.weights_sha256 == file_digest(tmp_path / "a" / "model.safetensors")
     assert encoder.config.parameters == sum(p.numel() for p in encoder.module.parameters())
 
 

@@ -21,15 +21,14 @@ from PIL import Image
 
 from lineup.commands.group import run as lineup
 from lineup.encoders import encoder_folder, libraries
-from lineup.encoders.encoder import Encoder as LoadedEncoder
-from lineup.encoders.encoder import TextEncoder
+from lineup.encoders.encoder import Encoder, TextEncoder
 from lineup.encoders.encoder_config import EncoderConfig
 from lineup.errors import UserError
 from lineup.export import folder, licences, networks, tokenizer_file, transform_steps
 from lineup.export.handed_over import lineup_row
 from lineup.serving import gallery_photos, query_encoder
 from lineup.settings import params as settings_file
-from lineup.settings.params import Encoder
+from lineup.settings.params import EncoderSettings
 from stages import refine, score
 from tests.support import hub_repositories, odd_images, project
 from tests.support.hub_project import PHOTOS
@@ -291,7 +290,7 @@ def stored(name: str, target: Path) -> Path:
     library, make, pooling = REPOSITORIES[name]
     repository = make(target / "repository")
     own_name = {"timm": "test_vit", "open_clip": "ViT-B-32"}.get(name, "tiny")
-    spec = Encoder(library=library, name=own_name, weights=f"file:{repository}", pooling=pooling)  # type: ignore[arg-type]
+    spec = EncoderSettings(library=library, name=own_name, weights=f"file:{repository}", pooling=pooling)  # type: ignore[arg-type]
     fetched = libraries.library(library).fetch(spec)
     encoder_folder.save(target / "encoder", fetched.module, fetched.config, fetched.text, fetched.files)
     return target / "encoder"
@@ -351,7 +350,7 @@ def test_large_weights_lie_in_a_file_of_their_own(tmp_path: Path, monkeypatch: p
 
     torch.manual_seed(0)
     config = EncoderConfig.model_construct(image_size=16, dim=64)
-    encoder = LoadedEncoder(Flat(), lambda image: torch.zeros(3, 16, 16), config)
+    encoder = Encoder(Flat(), lambda image: torch.zeros(3, 16, 16), config)
     networks.write_encoder("flat", encoder, tmp_path / "whole.onnx")
     monkeypatch.setattr(networks, "EXTERNAL_DATA_FROM_BYTES", 1)
     networks.write_encoder("flat", encoder, tmp_path / "parted.onnx")
@@ -369,14 +368,14 @@ def test_a_transform_that_can_not_be_written_is_refused(tmp_path: Path) -> None:
 
     config = EncoderConfig.model_construct(image_size=16, dim=64, mean=[0.0] * 3, std=[1.0] * 3)
     with pytest.raises(UserError, match="can't be written"):
-        transform_steps.steps("row", LoadedEncoder(torch.nn.Identity(), Posterised(), config))
+        transform_steps.steps("row", Encoder(torch.nn.Identity(), Posterised(), config))
 
     class Solarize:
         pass
 
     Posterised.transforms = (Solarize(),)  # type: ignore[assignment]
     with pytest.raises(UserError, match="the step Solarize"):
-        transform_steps.steps("row", LoadedEncoder(torch.nn.Identity(), Posterised(), config))
+        transform_steps.steps("row", Encoder(torch.nn.Identity(), Posterised(), config))
 
 
 def test_a_tokenizer_that_gives_other_tokens_is_left_out(tmp_path: Path) -> None:

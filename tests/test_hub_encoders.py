@@ -18,7 +18,7 @@ import timm.data
 import torch
 import transformers as tf
 
-from lineup.encoders import encoder_folder, transformers
+from lineup.encoders import encoder_folder, transformers, transformers_image_processor
 from lineup.encoders.encoder_config import EncoderConfig, read_config
 from lineup.engines.lookup_transform import LookUp, fused
 from tests.support import hub_repositories, local_hub
@@ -154,7 +154,9 @@ def test_an_image_processor_in_steps_gives_its_own_bytes(project: Path, name: st
         fused(transformers.transform(EncoderConfig.model_construct(transform=config.transform))),
     )
     # DINOv3's resizes numbers that are scaled already.
-    assert isinstance(in_steps, transformers.Processed if name.startswith("dinov3") else LookUp)
+    assert isinstance(
+        in_steps, transformers_image_processor.Processed if name.startswith("dinov3") else LookUp
+    )
     for photo in PHOTOS:
         pixels = (
             in_steps.to_tensor(in_steps.pixels(photo)) if isinstance(in_steps, LookUp) else in_steps(photo)

@@ -108,9 +108,9 @@ def test_workers_never_see_ctrl_c_not_even_while_they_import() -> None:
     code = (
         "import multiprocessing as m, os, signal\n"
         "from concurrent.futures import ProcessPoolExecutor as Pool\n"
-        "from lineup.photos import scan\n"
+        "from lineup.photos import scan_processes\n"
         "if __name__ == '__main__':\n"
-        "    scan._start_forkserver()\n"
+        "    scan_processes.start_forkserver()\n"
         "    with Pool(1, m.get_context('forkserver')) as pool:\n"
         "        print(signal.SIGINT in pool.submit(signal.pthread_sigmask, signal.SIG_BLOCK, []).result())\n"
     )

@@ -13,7 +13,7 @@ from PIL import Image
 from lineup import paths
 from lineup.export import folder, gallery_files, search_plan
 from lineup.export.handed_over import lineup_row
-from lineup.photos import decoding
+from lineup.photos import decoding, image_preparation
 from lineup.relevance import prepared_relevance
 from lineup.search import exact
 from lineup.serving import gallery_photos
@@ -31,7 +31,7 @@ def test_a_photo_is_decoded_and_shrunk_as_the_pipeline_does(odd: Odd) -> None:
     decoded = lineup_row.decode(odd.data)
     assert decoded.rgb.tobytes() == decoding.decode(odd.data).tobytes()
     for shorter_side_px in (SMALL_PX, 512):
-        stored = decoding.prepare(odd.data, shorter_side_px).replacement or odd.data
+        stored = image_preparation.prepare(odd.data, shorter_side_px).replacement or odd.data
         shrunk, expected = lineup_row.shrink(decoded, shorter_side_px), decoding.decode(stored)
         assert shrunk.size == expected.size and shrunk.tobytes() == expected.tobytes()
 
@@ -48,7 +48,7 @@ def test_a_large_photo_keeps_the_traces_of_its_compression() -> None:
         data = odd_images.encoded(noise, container)
         decoded = lineup_row.decode(data)
         shrunk = lineup_row.shrink(decoded, 40)
-        replacement = decoding.prepare(data, 40).replacement
+        replacement = image_preparation.prepare(data, 40).replacement
         assert replacement is not None
         assert shrunk.tobytes() == Image.open(io.BytesIO(replacement)).convert("RGB").tobytes()
         resized = decoded.rgb.resize(shrunk.size, Image.Resampling.LANCZOS)

@@ -35,7 +35,7 @@ VIT = {"library": "timm", "name": "test_vit", "weights": "none", "allow_random":
 
 def random_encoder(library: str, name: str, **settings: Any) -> Encoder:
     random = {"weights": "none", "allow_random": True}
-    spec = params.Encoder.model_validate({"library": library, "name": name, **random, **settings})
+    spec = params.EncoderSettings.model_validate({"library": library, "name": name, **random, **settings})
     torch.manual_seed(0)
     fetched = libraries.library(library).fetch(spec)
     return Encoder(
@@ -210,7 +210,9 @@ def test_a_blend_is_worked_out_by_hand() -> None:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     scene.write(tmp_path, scene.photos(each=2))
     torch.manual_seed(0)
-    fetched = libraries.library("timm").fetch(params.Encoder.model_validate({**VIT, "image_size": 32}))
+    fetched = libraries.library("timm").fetch(
+        params.EncoderSettings.model_validate({**VIT, "image_size": 32})
+    )
     config = fetched.config.model_copy(update={"resize_px": 32})
     encoder_folder.save(tmp_path / paths.weights("row"), fetched.module, config)
     monkeypatch.chdir(tmp_path)

@@ -23,8 +23,8 @@ from lineup.engines import quantisation
 from lineup.errors import UserError
 from lineup.evaluation import row_metrics
 from lineup.export import search_plan
-from lineup.photos import calibration_photos, decoding
-from lineup.settings.params import Embed, Encoder, Params
+from lineup.photos import calibration_photos, decoding, image_preparation
+from lineup.settings.params import Embed, EncoderSettings, Params
 from lineup.storage import embeddings, parquet
 from lineup.summary import precision_twins
 from lineup.summary.precision_twins import Alone, Twin
@@ -60,7 +60,7 @@ def settings(rows: dict[str, str | None], encoder: dict[str, Any] = SQUEEZENET, 
 def place(*rows: str, encoder: dict[str, Any] = SQUEEZENET) -> None:
     """Fetched encoders, the same for each row, where `train` would leave them."""
     torch.manual_seed(0)
-    fetched = libraries.library(encoder["library"]).fetch(Encoder.model_validate(encoder))
+    fetched = libraries.library(encoder["library"]).fetch(EncoderSettings.model_validate(encoder))
     for row in rows:
         encoder_folder.save(paths.model(row), fetched.module, fetched.config)
 
@@ -129,7 +129,7 @@ def test_without_training_photos_the_gallery_calibrates_and_never_a_query() -> N
 def test_a_shrunk_photo_is_another_calibration_photo() -> None:
     prepare(TRAIN)
     before = calibration_photos.choose(0)
-    small = decoding.prepare(TRAIN[0], 32).replacement
+    small = image_preparation.prepare(TRAIN[0], 32).replacement
     assert small
     shrunk = {identify(TRAIN[0]): small}
     write_prepared(paths.images("train"), [("train", photo) for photo in TRAIN], shrunk)

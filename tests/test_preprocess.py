@@ -32,7 +32,14 @@ from PIL import Image
 from lineup import cli, paths
 from lineup.errors import UserError
 from lineup.memory_budget import MemoryBudget
-from lineup.photos import decoding, image_cache, registration
+from lineup.photos import (
+    decoding,
+    image_cache,
+    image_opening,
+    image_preparation,
+    prepared_images,
+    registration,
+)
 from lineup.relevance import prepared_relevance
 from lineup.storage import csv_files, parquet, schemas
 from stages import preprocess
@@ -94,7 +101,7 @@ def manifest(part: paths.Part) -> list[dict[str, object]]:
 
 
 def stored(part: paths.Part) -> dict[tuple[str, str], bytes]:
-    return {(row.image_id, row.split): row.data for row in decoding.prepared(paths.images(part))}
+    return {(row.image_id, row.split): row.data for row in prepared_images.stream(paths.images(part))}
 
 
 def sentence() -> str:
@@ -144,7 +151,7 @@ def test_a_file_without_permission_is_named() -> None:
         try:
             if root:
                 os.seteuid(65534)  # the superuser may read everything
-            with pytest.raises(decoding.BadImage, match="permission denied"):
+            with pytest.raises(image_opening.BadImage, match="permission denied"):
                 image_cache.read_file(file)
         finally:
             if root:
@@ -154,7 +161,7 @@ def test_a_file_without_permission_is_named() -> None:
 def test_a_film_between_the_photos_is_not_read(tmp_path: Path) -> None:
     with (tmp_path / "film.mp4").open("wb") as stream:
         stream.truncate(image_cache.MAX_FILE_BYTES + 1)
-    with pytest.raises(decoding.BadImage, match="is larger than 512 MB"):
+    with pytest.raises(image_opening.BadImage, match="is larger than 512 MB"):
         image_cache.read_file(tmp_path / "film.mp4")
 
 
@@ -282,8 +289,10 @@ def test_a_new_photo_changes_one_shard_and_decodes_one_image(
     preprocess.main()
     before = tree(paths.PREPARED)
     decoded: list[int] = []
-    real = decoding.prepare
-    monkeypatch.setattr(decoding, "prepare", lambda data, side: decoded.append(1) or real(data, side))
+    real = image_preparation.prepare
+    monkeypatch.setattr(
+        image_preparation, "prepare", lambda data, side: decoded.append(1) or real(data, side)
+    )
     put("test/gallery/label 0/new.png", picture(1000))
     preprocess.main()
     after = tree(paths.PREPARED)
@@ -297,7 +306,7 @@ def test_a_moved_and_renamed_photo_is_not_decoded_again(home: Path, monkeypatch:
     fill()
     preprocess.main()
     before = tree(paths.images("test"))
-    monkeypatch.setattr(decoding, "prepare", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr(image_preparation, "prepare", lambda *_: pytest.fail("decoded again"))
     Path("data/raw/test/gallery/label 0/0.png").rename("data/raw/test/gallery/moved.png")
     preprocess.main()
     assert tree(paths.images("test")) == before
@@ -366,10 +375,10 @@ def test_a_damaged_head_of_a_prepared_image_counts_as_absent(home: Path, damage:
 
 def test_heic_is_decoded_again_once_another_decoder_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     with_heif = image_cache.fingerprint(512)
-    decoding._heif.cache_clear()
+    image_opening._heif.cache_clear()
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
-    assert decoding.heif_version() is None and image_cache.fingerprint(512) != with_heif
-    decoding._heif.cache_clear()
+    assert image_opening.heif_version() is None and image_cache.fingerprint(512) != with_heif
+    image_opening._heif.cache_clear()
 
 
 def test_what_is_used_all_the_same_is_noted_and_not_skipped(
@@ -639,8 +648,8 @@ def start(folder: Path) -> subprocess.Popen[bytes]:
 
 DECODED = """
 import contextlib, sys
-from lineup.photos import decoding
-with contextlib.suppress(decoding.BadImage):
+from lineup.photos import decoding, image_opening
+with contextlib.suppress(image_opening.BadImage):
     decoding.decode(sys.stdin.buffer.read())
 """
 
@@ -751,7 +760,7 @@ def test_an_image_is_prepared_within_the_memory_that_it_takes(tmp_path: Path) ->
     cache = image_cache.ImageCache.open(tmp_path, 512)
     for _ in range(2):  # from the local cache it takes none
         assert cache.examine(picture(1, 100), room).width == 100
-    assert taken == [decoding.working_memory(picture(1, 100))] and taken[0] > 4 * 100 * 100
+    assert taken == [image_opening.working_memory(picture(1, 100))] and taken[0] > 4 * 100 * 100
 
 
 def test_large_images_wait_for_each_other_and_small_ones_do_not() -> None:
@@ -860,7 +869,7 @@ def test_a_photo_that_failed_once_is_tried_again(home: Path, monkeypatch: pytest
     """Where memory runs out, decoders say that a photo is damaged."""
     fill()
     with monkeypatch.context() as patch:
-        patch.setattr(decoding, "prepare", raising)
+        patch.setattr(image_preparation, "prepare", raising)
         with pytest.raises(UserError):
             preprocess.main()
     preprocess.main()
@@ -868,7 +877,7 @@ def test_a_photo_that_failed_once_is_tried_again(home: Path, monkeypatch: pytest
 
 
 def raising(*_: object) -> None:
-    raise decoding.BadImage("is damaged (broken data stream when reading image file)")
+    raise image_opening.BadImage("is damaged (broken data stream when reading image file)")
 
 
 def test_on_bad_image_fail_minds_a_folder_that_can_not_be_listed(

@@ -1,5 +1,5 @@
-"""raw_data.py and raw_tables.py: layouts, names, labels.csv, qrels.csv, and the sentence for every fault in
-them.
+"""raw_folder.py, raw_tables.py and what they use: layouts, names, labels.csv, qrels.csv, and the sentence for
+every fault in them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 import pytest
 
 from lineup.errors import UserError
-from lineup.photos import photo_register, raw_folder, raw_tables
+from lineup.photos import photo_names, photo_register, raw_folder, raw_tables
 from tests.support import odd_images
 
 Form = Literal["NFC", "NFD"]
@@ -348,7 +348,7 @@ def test_sentences_hold_no_surprise_for_a_large_collection(root: Path) -> None:
     with photo_register.temporary() as register:
         register.executemany("INSERT INTO file (path, split) VALUES (?, 'gallery')", names)
         with pytest.raises(UserError, match=re.escape("did you mean 'test/gallery/012345.jpg'?")):
-            raw_tables.Names(register, root).find("gallery/012345.jpg", "labels.csv: line 2")
+            photo_names.PhotoNames(register, root).find("gallery/012345.jpg", "labels.csv: line 2")
 
 
 def test_names_sort_as_pythons_strings_do(root: Path) -> None:

@@ -34,8 +34,7 @@ from lineup.costs import money, speeds
 from lineup.errors import UserError
 from lineup.evaluation import row_metrics
 from lineup.evaluation.cost_records import RowCosts
-from lineup.photos import decoding as prepared_images
-from lineup.photos import thumbnails
+from lineup.photos import prepared_images, thumbnails
 from lineup.relevance import judgements
 from lineup.relevance.judgements import Judgement
 from lineup.relevance.relevance import Relevance
@@ -567,7 +566,7 @@ def test_every_test_image_has_two_pictures_on_white(folder: Path) -> None:
     reported.run({"only": both})
     pictures = sorted(paths.REPORT_THUMBNAILS.iterdir())
     assert [file.stem for file in pictures] == sorted({image.id for image in both})
-    prepared = prepared_images.prepared(paths.images("test"))
+    prepared = prepared_images.stream(paths.images("test"))
     written = thumbnails.write(Path("again"), Path("large"), prepared, Path("cache"), 1)
     assert written == len(pictures) == len(both) - 1
     large = larger_pictures()

@@ -32,7 +32,7 @@ from PIL import Image
 from lineup import paths
 from lineup.commands import group, serve
 from lineup.errors import UserError
-from lineup.photos import decoding, prepared_images
+from lineup.photos import prepared_images
 from lineup.serving import app, gallery_photos, row_pool, row_search
 from lineup.serving.limits import Limits
 from lineup.settings import params
@@ -323,7 +323,7 @@ def test_a_question_that_cant_be_answered_is_told(
 def test_every_gallery_image_is_served_as_prepared(url: str, project: Path) -> None:
     prepared = {
         image.image_id: image.data
-        for image in decoding.prepared(paths.images("test"))
+        for image in prepared_images.stream(paths.images("test"))
         if image.split == "gallery"
     }
     for image_id, data in prepared.items():

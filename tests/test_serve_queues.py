@@ -19,8 +19,8 @@ import pytest
 from fastapi import FastAPI, Request
 from PIL import Image
 
-from lineup.photos import decoding
-from lineup.photos.decoding import BadImage
+from lineup.photos import decoding, image_preparation
+from lineup.photos.image_opening import BadImage
 from lineup.serving.decoder import Decoders
 from lineup.serving.limits import Limits
 from lineup.serving.queues import FairQueue
@@ -173,7 +173,7 @@ def test_a_picture_is_decoded_as_the_pipeline_does(
 ) -> None:
     data = encoded(mode, size, kind)
     photo = decoders.prepare(data)
-    as_prepared = decoding.prepare(data, MAX_SIDE).replacement or data
+    as_prepared = image_preparation.prepare(data, MAX_SIDE).replacement or data
     assert decoding.decode(photo.content).tobytes() == decoding.decode(as_prepared).tobytes()
     assert photo.image_id == hashlib.sha256(data).hexdigest()
 
@@ -181,7 +181,7 @@ def test_a_picture_is_decoded_as_the_pipeline_does(
 def test_no_bytes_of_strangers_are_decoded_again(decoders: Decoders) -> None:
     """A picture that is hard to decode would hold up all searches."""
     data = encoded("RGB", (90, 60), "JPEG", progressive=True)
-    assert decoding.prepare(data, MAX_SIDE).replacement is None
+    assert image_preparation.prepare(data, MAX_SIDE).replacement is None
     assert Image.open(io.BytesIO(decoders.prepare(data).content)).format == "PPM"
 
 

@@ -18,7 +18,7 @@ from lineup.encoders.encoder_config import TEXT_FIELDS
 from lineup.errors import UserError
 from lineup.objectives import clip
 from lineup.objectives.objective import Context
-from lineup.photos import decoding
+from lineup.photos import decoding, prepared_images
 from lineup.settings import params, training
 from lineup.training import checkpoint as checkpoints
 from lineup.training import data, decoded_images, epochs, loop, validation
@@ -45,7 +45,7 @@ def score_on_training_labels(root: Path, encoder: Any) -> float:
     parts = data.split(manifest, settings, training.Needs(), 0)
     wanted = {str(manifest.ids[row]): int(row) for row in parts.train}
     images = root / "data/prepared/train/images"
-    photos = [photo for photo in decoding.prepared(images) if photo.image_id in wanted]
+    photos = [photo for photo in prepared_images.stream(images) if photo.image_id in wanted]
     transform = encoder_folder.load(root / "encoder").transform
     pixels = np.stack([transform(decoding.decode(photo.data)).numpy() for photo in photos])
     labels = np.array([manifest.labels[wanted[photo.image_id]] for photo in photos])
@@ -401,7 +401,7 @@ def test_memory_or_mapped_file_makes_no_difference(root: Path, tmp_path: Path) -
 
 @pytest.mark.slow
 def test_clip_trains_an_encoders_own_text_tower_along_and_leaves_it_behind(tmp_path: Path) -> None:
-    spec = params.Encoder(
+    spec = params.EncoderSettings(
         library="transformers", name="tiny-clip", weights=f"file:{hub_repositories.clip(tmp_path / 'hub')}"
     )
     fetched = libraries.library("transformers").fetch(spec)
@@ -526,7 +526,7 @@ def test_single_images_can_be_skipped_or_don_t_matter(tmp_path: Path) -> None:
 
 
 def test_a_network_of_one_size_refuses_another(root: Path, tmp_path: Path) -> None:
-    spec = params.Encoder(library="timm", name="test_vit_relpos", weights="none", allow_random=True)
+    spec = params.EncoderSettings(library="timm", name="test_vit_relpos", weights="none", allow_random=True)
     fetched = libraries.library("timm").fetch(spec)
     encoder_folder.save(tmp_path / "encoder", fetched.module, fetched.config)
     scene.write(tmp_path, scene.photos())

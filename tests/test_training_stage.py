@@ -255,7 +255,9 @@ def test_code_that_dvc_trains_again_for_decides_what_is_kept(
     )
     train.main(["--row", "row"])
     monkeypatch.chdir(project.ROOT)
-    modules = stage_code.STAGES["train"].modules() | {"lineup.encoders.timm", "lineup.objectives.arcface"}
+    parts = ("timm", "timm_checkpoint", "timm_image_size", "timm_tags")
+    encoder = {f"lineup.encoders.{part}" for part in parts}
+    modules = stage_code.STAGES["train"].modules() | encoder | {"lineup.objectives.arcface"}
     files_of_stage = {source_code.file_of(module).as_posix() for module in modules}
     of_stage = {file for file in files_of_stage if not file.startswith(OF_SOME_ROWS)}
     assert {*digested} == of_stage - {

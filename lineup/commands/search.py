@@ -19,7 +19,7 @@ from lineup.commands import contact_sheet
 from lineup.commands.contact_sheet import Picture
 from lineup.errors import UserError, printable
 from lineup.evaluation import thresholds
-from lineup.photos import decoding, prepared_images
+from lineup.photos import decoding, image_opening, pixel_identity, prepared_images
 from lineup.serving import gallery_photos, row_search
 from lineup.storage import files
 
@@ -87,7 +87,7 @@ def nearest(row: row_search.Row, query: Query, k: int) -> list[Hit]:
         if photo is not None:
             image_id, pixels_id = (
                 hashlib.sha256(photo).hexdigest(),
-                decoding.pixels_id(decoding.decode(photo)),
+                pixel_identity.pixels_id(decoding.decode(photo)),
             )
             self_matches = row.photos.self_matches(image_id, pixels_id)
         results = row.nearest(
@@ -95,7 +95,7 @@ def nearest(row: row_search.Row, query: Query, k: int) -> list[Hit]:
             k,
             self_matches,
         )
-    except decoding.BadImage as error:
+    except image_opening.BadImage as error:
         raise UserError(f"{query.text} {error}; search with another photo") from None
     if self_matches:
         log.info(

@@ -10,7 +10,7 @@ from typing import Any
 from lineup import machine, paths
 from lineup.costs.run_estimate import TRAINED_PER_EMBEDDED, Speed
 from lineup.errors import UserError
-from lineup.settings.params import Encoder, Model, Params
+from lineup.settings.params import EncoderSettings, Model, Params
 from lineup.settings.training import NoObjective, settings_of
 from lineup.storage import files
 
@@ -121,7 +121,7 @@ def _alike(row: str, params: Params) -> list[str]:
     return [row, *others]
 
 
-def _network(encoder: Encoder) -> tuple[str, str, str | None]:
+def _network(encoder: EncoderSettings) -> tuple[str, str, str | None]:
     return encoder.library, encoder.name, encoder.pooling
 
 

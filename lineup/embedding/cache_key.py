@@ -53,7 +53,7 @@ def _float_key_parts(folder: Path, computed_by: Engine) -> JsonObject:
         "code": code_digest(
             *decoding.CODE,
             *encoder_folder.CODE,
-            libraries.source_file(config.library),
+            *libraries.source_files(config.library),
             *(Path(str(module.__file__)) for module in modules),
             Path(engine.__file__).with_name(f"{computed_by.name}.py"),
         ),
@@ -76,7 +76,7 @@ def pixel_key_parts(folder: Path) -> JsonObject:
         "code": code_digest(
             *decoding.CODE,
             *encoder_folder.CODE,
-            libraries.source_file(config.library),
+            *libraries.source_files(config.library),
             Path(lookup_transform.__file__),
         ),
     }

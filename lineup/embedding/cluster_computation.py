@@ -34,7 +34,7 @@ from lineup.encoders.encoder_config import CONFIG_FILE
 from lineup.engines import conversion
 from lineup.engines.engine import Engine
 from lineup.errors import UserError, reason
-from lineup.photos import decoding
+from lineup.photos import prepared_images
 from lineup.settings.params import Embed
 
 log = logging.getLogger(__name__)
@@ -107,7 +107,7 @@ def _threads_per_worker(cpus: list[int]) -> int:
 
 
 def _work(ray: Any, job: EmbedJob, embed: Embed, crew: Crew) -> Work:
-    first = islice(decoding.prepared(job.photos, conversion.PARITY_IMAGES), conversion.PARITY_IMAGES)
+    first = islice(prepared_images.stream(job.photos, conversion.PARITY_IMAGES), conversion.PARITY_IMAGES)
     sample = [(image.image_id, image.data) for image in first]
     quantised = quantised_folder(job.row, job.engine)
     return work_for(ray, job.folder, sample, job.engine, embed.batch_size, crew.threads, quantised)

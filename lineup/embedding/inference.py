@@ -26,7 +26,7 @@ from lineup.engines import conversion, selection
 from lineup.engines.engine import Network
 from lineup.engines.lookup_transform import LookUp
 from lineup.errors import UserError
-from lineup.photos import decoding
+from lineup.photos import decoding, image_opening
 from lineup.settings.params import Embed
 
 In = TypeVar("In")
@@ -131,7 +131,7 @@ def decoded(image: EncodedImage, transform: Transform, pixel_cache: PixelCache |
             pixels = pixel_cache.take(content, lambda: transform.pixels(decoding.decode(content)))
             return transform.to_tensor(pixels)
         return transform(decoding.decode(content))
-    except decoding.BadImage as error:
+    except image_opening.BadImage as error:
         raise UserError(f"{_named(image_id)} {error}; run `dvc repro -f preprocess`") from None
 
 

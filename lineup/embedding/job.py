@@ -31,7 +31,7 @@ from lineup.engines.engine import CannotConvert, Engine, Network
 from lineup.errors import UserError
 from lineup.fingerprint import fingerprint
 from lineup.paths import Part
-from lineup.photos import decoding
+from lineup.photos import prepared_images
 from lineup.settings.params import Embed
 from lineup.storage import embeddings, files, parquet, schemas
 
@@ -169,7 +169,7 @@ def _network(folder: Path, quantised: Path | None, photos: Path, engine: Engine,
     encoder = encoder_folder.load(folder)
     if quantised:
         return quantised_network.load(engine, quantised, encoder, None, machine.threads())
-    first = islice(decoding.prepared(photos, conversion.PARITY_IMAGES), conversion.PARITY_IMAGES)
+    first = islice(prepared_images.stream(photos, conversion.PARITY_IMAGES), conversion.PARITY_IMAGES)
     pixels = [inference.decoded((image.image_id, image.data), encoder.transform) for image in first]
     return conversion.prepare(engine, encoder, pixels, batch_size, machine.threads())
 

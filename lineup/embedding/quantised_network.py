@@ -6,7 +6,6 @@ int8, it also names all that decided the network, and the network lies beside it
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from lineup.engines.engine import CannotConvert, Engine, Forward, Network
 from lineup.engines.lookup_transform import fused
 from lineup.engines.quantisation import QuantisingLibrary
 from lineup.errors import UserError
+from lineup.fingerprint import file_digest
 from lineup.photos import calibration_photos
 from lineup.photos.calibration_photos import CalibrationPhotos
 from lineup.storage import files
@@ -103,7 +103,7 @@ def quantise(row: str, engine: Engine, seed: int, folder: Path) -> None:
         "weights_sha256": read_config(source).weights_sha256,
         "versions": libraries.versions(*library.PACKAGES),
         "calibration": {"part": photos.part, "photos": len(photos.ids), "sha256": photos.sha256},
-        "files": {file.name: _digest(file) for file in sorted(folder.iterdir())},
+        "files": {file.name: file_digest(file) for file in sorted(folder.iterdir())},
     }
     files.write_json(folder / RECORD_FILE, record)
 
@@ -179,7 +179,7 @@ def read_record(folder: Path, model: Path) -> JsonObject:
     if record.get("weights_sha256") != read_config(model).weights_sha256:
         raise UserError(f"{folder}: was made of other weights than {model}; run `dvc repro` to go on")
     for name, digest in record["files"].items():
-        if not (folder / name).exists() or _digest(folder / name) != digest:
+        if not (folder / name).exists() or file_digest(folder / name) != digest:
             raise UserError(f"{folder / name}: is damaged; {files.REPAIR}")
     return record
 
@@ -215,8 +215,3 @@ def load(engine: Engine, folder: Path, encoder: Encoder, shape: int | None, thre
             f"instead of {_LEAST_COSINE} or more"
         )
     return nearest
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()

@@ -8,7 +8,6 @@ Source of the method: ILIAS (Kordopatis-Zilos et al., CVPR 2025), linear adaptat
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +23,7 @@ from lineup.encoders.encoder import Encoder
 from lineup.encoders.encoder_config import CONFIG_FILE, EncoderConfig, JsonObject, read_config
 from lineup.encoders.model_folder import ADAPTER_FILE
 from lineup.errors import UserError
-from lineup.fingerprint import code_digest, fingerprint
+from lineup.fingerprint import code_digest, file_digest, fingerprint
 from lineup.storage import files
 
 Vectors = npt.NDArray[np.float32]
@@ -84,7 +83,7 @@ def save(model: Path, weights: Path, adapter: Adapter, trained: JsonObject, log:
     def write(folder: Path) -> None:
         model_folder.write_pointer(folder, pointer)
         save_file(adapter.state_dict(), folder / ADAPTER_FILE)
-        digest = _digest(folder / ADAPTER_FILE)
+        digest = file_digest(folder / ADAPTER_FILE)
         config = base.without_text().model_copy(
             update={
                 "dim": adapter.direct.out_features,
@@ -116,7 +115,7 @@ def load(folder: Path) -> Encoder:
 def load_adapter(folder: Path, config: EncoderConfig) -> Adapter:
     """The adapter of a row's folder, on the CPU. Raises UserError if its file is damaged."""
     file = folder / ADAPTER_FILE
-    if _digest(file) != (config.trained or {}).get("adapter_sha256"):
+    if file_digest(file) != (config.trained or {}).get("adapter_sha256"):
         raise UserError(
             f"{folder}: {ADAPTER_FILE} is damaged (not the file of {CONFIG_FILE}); `dvc checkout --force` it"
         )
@@ -165,8 +164,3 @@ def vector_key(base_key: str, config: EncoderConfig) -> str:
             "code": code_digest(Path(__file__)),
         }
     )
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

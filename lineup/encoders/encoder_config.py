@@ -96,6 +96,12 @@ class EncoderConfig(BaseModel):
         """All that decides a vector besides the image and the software."""
         return {name: value for name, value in self.to_json().items() if name not in NOT_DECIDING}
 
+    def transform_arguments(self) -> JsonObject:
+        """`transform` with tuples for JSON's lists, as timm and open_clip take it."""
+        return {
+            name: tuple(value) if isinstance(value, list) else value for name, value in self.transform.items()
+        }
+
     def without_text(self) -> EncoderConfig:
         """The configuration of the image tower alone."""
         return EncoderConfig.model_validate(

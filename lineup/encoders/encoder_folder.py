@@ -19,6 +19,7 @@ from lineup.encoders.encoder import Encoder, TextEncoder
 from lineup.encoders.encoder_config import CONFIG_FILE, EncoderConfig, read_config
 from lineup.encoders.meta_init import on_meta_device, with_head, with_versions
 from lineup.errors import UserError
+from lineup.fingerprint import file_digest
 from lineup.storage.files import replace_atomically, write_json
 
 WEIGHTS_FILE, TEXT_FILE = "model.safetensors", "text.safetensors"
@@ -69,12 +70,7 @@ def _save_module(file: Path, module: nn.Module) -> str:
     """Writes a module's tensors and returns the file's SHA-256."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
     save_file(tensors, file)
-    return _digest(file)
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return file_digest(file)
 
 
 def check_file(folder: Path, file: str, sha256: str | None) -> None:
@@ -84,7 +80,7 @@ def check_file(folder: Path, file: str, sha256: str | None) -> None:
         raise UserError(
             f"{folder}: {file} does not exist (it is the file of {CONFIG_FILE}); `dvc checkout --force` it"
         )
-    if _digest(path) != sha256:
+    if file_digest(path) != sha256:
         raise UserError(
             f"{folder}: {file} is damaged (not the file of {CONFIG_FILE}); `dvc checkout --force` it"
         )

@@ -20,9 +20,10 @@ def text_library(name: str) -> TextLibrary:
     return cast(TextLibrary, library(name))
 
 
-def source_file(name: str) -> Path:
-    """The library's file, whose code decides a vector."""
-    return Path(__file__).with_name(f"{name}.py")
+def source_files(name: str) -> list[Path]:
+    """The library's files, whose code decides a vector: `<name>.py`, and its parts in `<name>_*.py`."""
+    folder = Path(__file__).parent
+    return [folder / f"{name}.py", *sorted(folder.glob(f"{name}_*.py"))]
 
 
 def versions(*packages: str) -> dict[str, str]:

@@ -30,6 +30,13 @@ def on_meta_device(make: Callable[[], Network]) -> Network:
     return make() if any(buffer.is_meta for buffer in network.buffers()) else network
 
 
+def rebuilt(make: Callable[[], Network], tensors: Mapping[str, torch.Tensor]) -> Network:
+    """The network that `make` builds, in eval mode, with those of the tensors that it needs."""
+    network = on_meta_device(make)
+    network.load_state_dict({name: tensors[name] for name in network.state_dict()}, assign=True)
+    return network.eval()
+
+
 @contextmanager
 def _meta_parameters() -> Iterator[None]:
     """In the block, parameters are registered on `meta`, and `load_state_dict` replaces them by the file's.

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lineup.errors import UserError, suggest
-from lineup.settings.params import Encoder as EncoderSettings
+from lineup.settings.params import EncoderSettings
 
 _MAX_SHOWN_TAGS = 4
 
@@ -39,15 +39,6 @@ def tag(spec: EncoderSettings, transforms: Mapping[str, Mapping[str, Any]]) -> s
         f"different ones ({_differences(transforms)}); "
         f"set the tag that your file's training started from, such as transform: {first}"
     )
-
-
-def refuse_transform(spec: EncoderSettings, repository: str) -> None:
-    """Raises UserError if the row names a transform: its weights are a repository, which has its own."""
-    if spec.transform:
-        raise UserError(
-            f"transform: {spec.transform} is for a single file, "
-            f"and {repository} has its own transform; remove it"
-        )
 
 
 def _differences(transforms: Mapping[str, Mapping[str, Any]]) -> str:

@@ -12,13 +12,15 @@ from torchvision import models
 from torchvision import transforms as T
 from torchvision.models.vision_transformer import interpolate_embeddings
 
-from lineup.encoders import hub, records, weights
+from lineup.encoders import records, weights
 from lineup.encoders.encoder import Fetched, Transform
 from lineup.encoders.encoder_config import EncoderConfig, JsonObject
+from lineup.encoders.hub_errors import translate_errors
 from lineup.encoders.libraries import versions
 from lineup.encoders.measurement import measure
 from lineup.errors import UserError, suggest
-from lineup.settings.params import Encoder as EncoderSettings
+from lineup.fingerprint import file_digest
+from lineup.settings.params import EncoderSettings
 
 # Arguments that torchvision sets when it builds a network for a checkpoint.
 _OPTIONS: dict[str, JsonObject] = {
@@ -174,9 +176,9 @@ def download(url: str, sha256: str | None = None) -> tuple[Path, str]:
     path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
-        with hub.translate_errors(path.name, hub=url.rpartition("/")[0]):
+        with translate_errors(path.name, hub=url.rpartition("/")[0]):
             torch.hub.download_url_to_file(url, str(path), hash_prefix=prefix, progress=False)
-    actual = weights.digest(path)
+    actual = file_digest(path)
     if not actual.startswith(prefix):
         raise UserError(
             f"weights: {path} is damaged (its SHA-256 begins {actual[:8]}, not {prefix}); "

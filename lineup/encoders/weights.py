@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import re
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from torch import nn
 
 from lineup.encoders.meta_init import with_versions
 from lineup.errors import UserError, explained
+from lineup.fingerprint import file_digest
 
 Tensors = dict[str, torch.Tensor]
 DEMO_REQUIREMENTS = Path("requirements-demo.txt")
@@ -85,7 +85,7 @@ def read(path: Path, sha256: str | None) -> WeightsFile:
     Raises:
         UserError: the hash is missing where it is required, or differs, or the file holds no state dict.
     """
-    actual = digest(path)
+    actual = file_digest(path)
     if sha256 is None and path.suffix != ".safetensors":
         raise UserError(
             f"sha256 is missing, and {path.name} is not safetensors; "
@@ -103,12 +103,6 @@ def read(path: Path, sha256: str | None) -> WeightsFile:
             else torch.load(path, map_location="cpu", weights_only=True)
         )
     return WeightsFile(path, actual, _state_dict(content, path))
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _state_dict(content: object, path: Path) -> Tensors:

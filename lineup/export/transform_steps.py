@@ -42,7 +42,7 @@ def steps(row: str, encoder: Encoder) -> list[Step]:
     Raises:
         UserError: the transform has a step that lineup_row.py lacks.
     """
-    processor = getattr(encoder.transform, "_processor", None)
+    processor = getattr(encoder.transform, "processor", None)
     try:
         listed = _of_processor(processor) if processor is not None else _of_pipeline(encoder.transform)
     except _UnknownStep as unknown:

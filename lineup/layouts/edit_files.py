@@ -19,9 +19,9 @@ from tqdm import tqdm
 from lineup import machine
 from lineup.layouts import edit_kinds, pixel_edits
 from lineup.memory_budget import MemoryBudget
-from lineup.photos import decoding
-from lineup.photos.decoding import BadImage
+from lineup.photos import decoding, image_opening, image_preparation, pixel_identity
 from lineup.photos.image_cache import read_file
+from lineup.photos.image_opening import BadImage
 from lineup.storage import files
 
 GALLERY = "test/gallery"  # below data/raw
@@ -71,20 +71,20 @@ class Maker:
             made_from = _made_from(self.root / path(kind, original))
             if made_from[:2] == [kind, image_id]:
                 return Result(original, made_from[2], existed=True)
-            with self.budget.taking(decoding.working_memory(data)):
+            with self.budget.taking(image_opening.working_memory(data)):
                 return self._edit(kind, original, data, image_id)
         except BadImage as error:
             return Result(original, problem=str(error))
 
     def _edit(self, kind: str, original: str, data: bytes, image_id: str) -> Result:
         rgb = decoding.decode(data)
-        if max(rgb.size) > decoding.MAX_ASPECT_RATIO * min(rgb.size):
+        if max(rgb.size) > image_preparation.MAX_ASPECT_RATIO * min(rgb.size):
             raise BadImage(f"has {rgb.width:,} x {rgb.height:,} pixels, too narrow to be used; crop it")
-        pixels_id = decoding.pixels_id(rgb)
+        pixels_id = pixel_identity.pixels_id(rgb)
         edited = pixel_edits.EDITS[kind](rgb, Random(number(kind, original)))
         comment = f"{_MADE_BY} {kind} {image_id} {pixels_id}"
         encoded = pixel_edits.encode(kind, edited, pixel_edits.extension(kind, original), comment)
-        if decoding.pixels_id(decoding.decode(encoded)) == pixels_id:
+        if pixel_identity.pixels_id(decoding.decode(encoded)) == pixels_id:
             return Result(original)
         target = self.root / path(kind, original)
         files.replace_atomically(target, lambda temporary: temporary.write_bytes(encoded))

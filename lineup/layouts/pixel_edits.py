@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
 from lineup.layouts import edit_kinds
-from lineup.photos import decoding
+from lineup.photos import image_preparation
 
 Edit = Callable[[Image.Image, Random], Image.Image]
 
@@ -132,7 +132,7 @@ def encode(kind: str, edited: Image.Image, suffix: str, comment: str) -> bytes:
     elif kind == "jpeg":
         plain.save(buffer, "JPEG", quality=edit_kinds.JPEG_QUALITY, comment=comment)
     else:
-        plain.save(buffer, "JPEG", quality=decoding.JPEG_QUALITY, subsampling=0, comment=comment)
+        plain.save(buffer, "JPEG", quality=image_preparation.JPEG_QUALITY, subsampling=0, comment=comment)
     return buffer.getvalue()
 
 

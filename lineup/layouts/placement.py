@@ -22,7 +22,7 @@ from tqdm import tqdm
 from lineup.errors import UserError
 from lineup.layouts.layout import SourcePhoto
 from lineup.layouts.plan import Plan
-from lineup.photos import decoding
+from lineup.photos import decoding, image_opening
 from lineup.storage import files
 
 # The file system, or this pair of disks, can't link; or a file has as many links as it may have.
@@ -113,7 +113,7 @@ def cropped(source: Path, box: tuple[float, float, float, float]) -> Image.Image
     """
     try:
         image = decoding.decode(source.read_bytes())
-    except decoding.BadImage as error:
+    except image_opening.BadImage as error:
         raise UserError(f"{source}: {error}; it can't be cropped") from None
     left, top = (max(round(edge), 0) for edge in box[:2])
     right, bottom = min(round(box[2]), image.width), min(round(box[3]), image.height)

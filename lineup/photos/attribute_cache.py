@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lineup import fingerprint as fingerprints
-from lineup.photos import decoding, pixel_attributes
+from lineup.photos import image_opening, pixel_attributes
 from lineup.photos.image_cache import FileRecord, ImageCache, ReserveMemory
 from lineup.photos.pixel_attributes import PixelAttributes
 from lineup.storage.blobs import BlobStore
@@ -48,7 +48,7 @@ class AttributeCache:
             return
         replaced = bool(record.prepared_id)
         prepared = self.images.stored_bytes(record.image_id, True, [raw]) if replaced else data
-        with reserve(decoding.working_memory(prepared)):
+        with reserve(image_opening.working_memory(prepared)):
             self._examine(record.image_id, data, prepared)
 
     def attributes(self, image_id: str, replaced: bool, raw: Sequence[Path]) -> PixelAttributes:

@@ -20,8 +20,9 @@ from lineup.cluster import Cluster
 from lineup.errors import UserError
 from lineup.photos import scan
 from lineup.photos.attribute_cache import AttributeCache
+from lineup.photos.file_examination import examine_file
 from lineup.photos.image_cache import FileRecord, ImageCache
-from lineup.photos.scan import Examined
+from lineup.photos.scan_workers import Examined
 
 log = logging.getLogger(__name__)
 
@@ -118,7 +119,7 @@ def _examine(
 def _examine_task(folders: _Folders, names: list[str]) -> list[Examined]:
     """Runs on a node."""
     opened = _open(folders)
-    return [(name, scan.examine_file(opened, folders.raw, name, nullcontext)) for name in names]
+    return [(name, examine_file(opened, folders.raw, name, nullcontext)) for name in names]
 
 
 @cache

@@ -19,8 +19,8 @@ from PIL import features
 
 from lineup import fingerprint as fingerprints
 from lineup.errors import OF_ALL_FILES, UserError
-from lineup.photos import decoding
-from lineup.photos.decoding import BadImage
+from lineup.photos import decoding, image_opening, image_preparation
+from lineup.photos.image_opening import BadImage
 from lineup.storage.blobs import BlobStore
 
 MAX_FILE_BYTES = 512 * 2**20  # A video among the photos must not be read into memory.
@@ -59,9 +59,9 @@ def fingerprint(shorter_side_px: int) -> str:
     return fingerprints.fingerprint(
         {
             "shorter_side_px": shorter_side_px,
-            "code": fingerprints.code_digest(*decoding.CODE),
+            "code": fingerprints.code_digest(*decoding.CODE, Path(image_preparation.__file__)),
             "pillow": PIL.__version__,
-            "heif": decoding.heif_version(),
+            "heif": image_opening.heif_version(),
             "record": [field.name for field in fields(FileRecord)],
             **{name: features.version(name) for name in _DECODERS},
         }
@@ -128,7 +128,7 @@ class ImageCache:
         image_id = hashlib.sha256(data).hexdigest()
         if entry := self._read(image_id):
             return entry[0]
-        with reserve(decoding.working_memory(data)):
+        with reserve(image_opening.working_memory(data)):
             return self._prepare(image_id, data)[0]
 
     def stored_bytes(self, image_id: str, replaced: bool, raw: Iterable[Path]) -> bytes:
@@ -152,7 +152,7 @@ class ImageCache:
 
     def _prepare(self, image_id: str, data: bytes) -> tuple[FileRecord, bytes]:
         try:
-            prepared = decoding.prepare(data, self.shorter_side_px)
+            prepared = image_preparation.prepare(data, self.shorter_side_px)
         except BadImage as error:
             # Not cached: decoders fail in the same way where memory runs out, and then only this time.
             return FileRecord(image_id, problem=str(error)), b""

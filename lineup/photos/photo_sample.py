@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from lineup.photos import decoding, thumbnails
-from lineup.photos.decoding import BadImage
+from lineup.photos import image_preparation, thumbnails
 from lineup.photos.image_cache import read_file
+from lineup.photos.image_opening import BadImage
 from lineup.photos.thumbnails import Drawn
 
 
@@ -55,7 +55,7 @@ def take(root: Path, names: Iterable[str], shorter_side_px: int, max_seconds: fl
         start = time.perf_counter()
         try:
             data = read_file(root / name)
-            replacement = decoding.prepare(data, shorter_side_px).replacement
+            replacement = image_preparation.prepare(data, shorter_side_px).replacement
         except (BadImage, MemoryError) as error:
             unreadable.append((name, str(error) or "takes more memory than there is"))
             continue

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image
 
-from lineup.photos import decoding, image_headers, pixel_values
+from lineup.photos import image_headers, image_opening, pixel_values
 
 # The area of the square of 256 px, to which networks of 224 px resize a square photo before they crop.
 AREA_PIXELS = 256 * 256
@@ -105,7 +105,7 @@ def _open_original(original: bytes) -> Image.Image:
         import pillow_heif  # It is installed, since the photo was decoded.
 
         return pillow_heif.HeifImageFile(io.BytesIO(original))
-    return Image.open(io.BytesIO(original), formats=decoding.FORMATS)
+    return Image.open(io.BytesIO(original), formats=image_opening.FORMATS)
 
 
 def _one_line(value: object) -> str:

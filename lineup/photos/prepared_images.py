@@ -1,9 +1,11 @@
-"""Reads one prepared image by its id from the shards that preprocess wrote."""
+"""Reads prepared images from the shards that preprocess wrote: one by its id, or all in order."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow.parquet as pq
 
@@ -13,6 +15,14 @@ _ROWS_PER_BATCH = 16  # A shard may have a thousand photos.
 
 # By an image's first bytes. The server forbids browsers to guess the type.
 _MEDIA_TYPES = {b"\xff\xd8\xff": "image/jpeg", b"\x89PNG": "image/png", b"RIFF": "image/webp"}
+
+
+class PreparedImage(NamedTuple):
+    """An image as preprocess stored it; data: its encoded bytes."""
+
+    image_id: str
+    split: str
+    data: bytes
 
 
 def read(folder: Path, image_id: str) -> bytes | None:
@@ -41,6 +51,17 @@ def _find(shard: pq.ParquetFile, image_id: str) -> bytes | None:
                 return batch.column("image")[row].as_py()
             row -= len(batch)
     return None
+
+
+def stream(folder: Path, batch_rows: int = 64) -> Iterator[PreparedImage]:
+    """Every image that preprocess wrote to `folder`, sorted by (image_id, split).
+
+    Raises:
+        UserError: the folder does not exist.
+    """
+    for batch in parquet.read_shards(folder, ["image_id", "split", "image"], batch_rows):
+        columns = (batch.column(name).to_pylist() for name in ("image_id", "split", "image"))
+        yield from map(PreparedImage, *columns)
 
 
 def media_type(data: bytes) -> str:

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lineup.errors import UserError
-from lineup.photos import raw_tables
+from lineup.photos import raw_csv, raw_tables
+from lineup.photos.photo_names import PhotoNames
 from lineup.photos.photo_register import add_problem, scalar
-from lineup.photos.raw_tables import Names
 from lineup.storage import schemas
 
 FILE_NAME = "attributes.csv"
@@ -95,8 +95,8 @@ def read(register: sqlite3.Connection, root: Path) -> list[Column]:
     Raises:
         UserError: the file has a fault, or none of its photos or none of its labels is there.
     """
-    path, names = root / FILE_NAME, Names(register, root)
-    lines = raw_tables.lines(path)
+    path, names = root / FILE_NAME, PhotoNames(register, root)
+    lines = raw_csv.lines(path)
     seen: list[_Values] = []
     for _, header in islice(lines, 1):
         seen, missing = [_Values(name) for name in _user_columns(header, path)], _Missing()
@@ -128,7 +128,7 @@ def _user_columns(header: list[str], path: Path) -> list[str]:
     source = f"{path}: line 1"
     if not set(_KEYS) & set(header):
         raise UserError(
-            f"{source}: has no column 'path' or 'label'{raw_tables.hint('path', header)}; "
+            f"{source}: has no column 'path' or 'label'{raw_csv.hint('path', header)}; "
             "the header is path, or label, then any columns"
         )
     for name in header:
@@ -179,7 +179,9 @@ def _plain(cell: str) -> str:
     return "" if text.casefold() == _MISSING else text
 
 
-def _note_missing_photos(register: sqlite3.Connection, path: Path, names: Names, missing: _Missing) -> None:
+def _note_missing_photos(
+    register: sqlite3.Connection, path: Path, names: PhotoNames, missing: _Missing
+) -> None:
     """Adds photos that are not there to the problems. Raises UserError if all of them are missing."""
     if not missing.count:
         return

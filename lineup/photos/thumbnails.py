@@ -29,7 +29,8 @@ import PIL
 from PIL import Image, features
 
 from lineup.fingerprint import code_digest, fingerprint
-from lineup.photos import decoding
+from lineup.photos import decoding, prepared_images
+from lineup.photos.prepared_images import PreparedImage
 from lineup.storage import files
 from lineup.storage.blobs import BlobStore
 
@@ -85,12 +86,16 @@ def draw(data: bytes) -> Drawn:
 def cache_folder(root: Path) -> Path:
     """The store in the local cache `root`; the name hashes all that decides a picture but the image."""
     libraries = {name: features.version(name) for name in ("libjpeg_turbo", "jpg", "zlib", "webp")}
-    code = code_digest(*decoding.CODE, Path(__file__))
+    code = code_digest(*decoding.CODE, Path(prepared_images.__file__), Path(__file__))
     return root / "thumbnails" / fingerprint({"code": code, "pillow": PIL.__version__, **libraries})
 
 
 def write(
-    thumbnails: Path, pictures: Path, prepared: Iterable[decoding.PreparedImage], cache: Path, threads: int
+    thumbnails: Path,
+    pictures: Path,
+    prepared: Iterable[PreparedImage],
+    cache: Path,
+    threads: int,
 ) -> int:
     """Writes both pictures of each image, once; the folders appear when they are complete.
 
@@ -131,12 +136,10 @@ def _script(data_urls: dict[str, str]) -> str:
     )
 
 
-def _drawn(
-    prepared: Iterable[decoding.PreparedImage], store: BlobStore, threads: int
-) -> Iterator[tuple[str, Drawn]]:
+def _drawn(prepared: Iterable[PreparedImage], store: BlobStore, threads: int) -> Iterator[tuple[str, Drawn]]:
     """Each image's id and pictures, from the store where it has them."""
 
-    def read_or_draw(image: decoding.PreparedImage) -> Drawn:
+    def read_or_draw(image: PreparedImage) -> Drawn:
         keys = [hashlib.sha256(size.name.encode() + image.data).hexdigest() for size in (THUMBNAIL, PICTURE)]
         cached = [store.read(key) for key in keys]
         if cached[0] is not None and cached[1] is not None:
@@ -152,7 +155,7 @@ def _drawn(
                 yield image.image_id, both
 
 
-def _distinct(prepared: Iterable[decoding.PreparedImage]) -> Iterator[decoding.PreparedImage]:
+def _distinct(prepared: Iterable[PreparedImage]) -> Iterator[PreparedImage]:
     """Each image once: it may be query and gallery at once, and then comes twice in succession."""
     last = None
     for image in prepared:
@@ -161,6 +164,6 @@ def _distinct(prepared: Iterable[decoding.PreparedImage]) -> Iterator[decoding.P
         last = image.image_id
 
 
-def _batches(prepared: Iterator[decoding.PreparedImage], size: int) -> Iterator[list[decoding.PreparedImage]]:
+def _batches(prepared: Iterator[PreparedImage], size: int) -> Iterator[list[PreparedImage]]:
     while batch := list(islice(prepared, size)):
         yield batch

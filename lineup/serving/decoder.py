@@ -27,8 +27,8 @@ from typing import IO
 from PIL import Image
 
 from lineup import launch
-from lineup.photos import decoding
-from lineup.photos.decoding import BadImage
+from lineup.photos import decoding, image_opening, image_preparation
+from lineup.photos.image_opening import BadImage
 from lineup.serving.limits import Limits
 
 # The header of a request: the number of bytes of the file that follows.
@@ -172,12 +172,12 @@ def main(shorter_side_px: int, max_pixels: int, seconds: float, memory_bytes: in
 
 def _prepare(data: bytes, shorter_side_px: int, max_pixels: int) -> tuple[bool, bytes]:
     try:
-        if decoding.pixel_count(data) > max_pixels:
+        if image_opening.pixel_count(data) > max_pixels:
             return (
                 False,
                 f"has more than {max_pixels // 1_000_000} million pixels; choose a smaller one".encode(),
             )
-        return True, decoding.prepare(data, shorter_side_px).replacement or _uncompressed(
+        return True, image_preparation.prepare(data, shorter_side_px).replacement or _uncompressed(
             decoding.decode(data)
         )
     except BadImage as error:

@@ -18,7 +18,7 @@ from lineup.encoders import encoder_config, encoder_folder, model_folder
 from lineup.encoders.encoder import TextEncoder
 from lineup.engines.engine import Network
 from lineup.errors import UserError
-from lineup.photos import decoding
+from lineup.photos import image_preparation
 from lineup.search import exact, gallery, index_file, parted_index
 from lineup.search.parted_index import Searchable
 from lineup.serving.gallery_photos import GalleryPhotos
@@ -43,7 +43,7 @@ class QueryEncoder:
 
     def embed_image(self, data: bytes) -> Vectors:
         """A photo's file, prepared and embedded as in the pipeline: float32 [1, D]. Raises BadImage."""
-        prepared = decoding.prepare(data, self.shorter_side_px).replacement or data
+        prepared = image_preparation.prepare(data, self.shorter_side_px).replacement or data
         return self.embed_prepared(hashlib.sha256(data).hexdigest(), prepared)
 
     def embed_prepared(self, image_id: str, prepared: bytes) -> Vectors:

@@ -16,7 +16,7 @@ import torch
 from lineup import machine, paths
 from lineup.engines.engine import Forward, Network
 from lineup.errors import UserError
-from lineup.photos import decoding
+from lineup.photos import image_opening, image_preparation
 from lineup.search.exact import Positions
 from lineup.search.hits import Hits
 from lineup.serving.query_encoder import QueryEncoder, Vectors
@@ -93,7 +93,7 @@ class QueryTimer:
         watch = self._watch
         watch.embedding = watch.network = watch.search = 0.0
         start = time.perf_counter()
-        prepared = decoding.prepare(photo, self._shorter_side_px).replacement or photo
+        prepared = image_preparation.prepare(photo, self._shorter_side_px).replacement or photo
         image_id = hashlib.sha256(photo).hexdigest()
         decoded = time.perf_counter()
 
@@ -156,7 +156,7 @@ def run(timers: Sequence[QueryTimer], photos: Sequence[bytes], most_seconds: flo
 
     def work(timer: QueryTimer) -> None:
         for number, photo in _until(waiting, over):
-            with suppress(decoding.BadImage):
+            with suppress(image_opening.BadImage):
                 times[number] = timer.time(photo)
 
     with ThreadPoolExecutor(len(timers), initializer=torch.set_num_threads, initargs=(1,)) as pool:

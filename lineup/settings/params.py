@@ -36,7 +36,7 @@ class Preprocess(Strict):
     on_bad_image: Literal["skip", "fail"] = "skip"
 
 
-class Encoder(Strict):
+class EncoderSettings(Strict):
     """A network that maps an image to a vector, and where its weights come from."""
 
     library: Literal["torchvision", "timm", "transformers", "open_clip"]
@@ -72,7 +72,7 @@ class Encoder(Strict):
     allow_random: bool = Field(default=False, description="weights: none is refused unless this is set")
 
     @model_validator(mode="after")
-    def _check_random_weights(self) -> Encoder:
+    def _check_random_weights(self) -> EncoderSettings:
         if self.weights == "none" and not self.allow_random:
             raise ValueError("weights: none means random vectors; set allow_random: true to use them anyway")
         if self.std is not None and min(self.std) <= 0:
@@ -80,7 +80,7 @@ class Encoder(Strict):
         return self
 
     @model_validator(mode="after")
-    def _check_transform_and_pooling(self) -> Encoder:
+    def _check_transform_and_pooling(self) -> EncoderSettings:
         """`transform` and `pooling` are for weights that do not bring theirs."""
         if self.transform and (self.library == "transformers" or self.weights.startswith("hub")):
             raise ValueError(
@@ -95,7 +95,7 @@ class Encoder(Strict):
         return self
 
     @model_validator(mode="after")
-    def _check_source(self) -> Encoder:
+    def _check_source(self) -> EncoderSettings:
         """Each library has its own way of naming weights on a hub."""
         source, _, tag = self.weights.partition(":")
         if self.name.startswith("hf-hub:") and source != "hub":
@@ -218,7 +218,7 @@ class Export(Strict):
 class Model(Strict):
     """One row of the comparison table."""
 
-    encoder: Encoder
+    encoder: EncoderSettings
     objective: Objective
     search: Search
     precision: Precision | None = Field(

@@ -11,7 +11,7 @@ from lineup.encoders.encoder_config import TEXT_FIELDS, EncoderConfig
 from lineup.evaluation import metrics
 from lineup.fingerprint import code_digest
 from lineup.objectives.objective import load_objective, objective_code
-from lineup.photos import decoding, image_headers, pixel_values
+from lineup.photos import decoding
 from lineup.search import exact
 from lineup.settings import training_photos
 from lineup.settings.training import Train, Trained
@@ -40,9 +40,14 @@ def cache_key(
     training = [
         file for file in sorted(Path(__file__).parent.glob("*.py")) if file.name not in _CODE_DECIDING_NOTHING
     ]
-    modules = [decoding, exact, image_headers, metrics, pixel_values, training_photos]
-    code = [*training, *(Path(str(module.__file__)) for module in modules), *objective_code(row.name)]
-    code += [*encoder_folder.CODE, libraries.source_file(config.library)]
+    modules = [exact, metrics, training_photos]
+    code = [
+        *training,
+        *decoding.CODE,
+        *(Path(str(module.__file__)) for module in modules),
+        *objective_code(row.name),
+    ]
+    code += [*encoder_folder.CODE, *libraries.source_files(config.library)]
     packages = load_objective(row.name).PACKAGES
     return {
         "encoder": config.deciding(),

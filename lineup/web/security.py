@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lineup.errors import UserError
-from lineup.photos.decoding import BadImage
+from lineup.photos.image_opening import BadImage
 
 # The page runs and loads this server's own files only; blob: is the picture that the user chose.
 _HEADERS = {

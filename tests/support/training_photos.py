@@ -79,7 +79,7 @@ def write(root: Path, images: list[Photo]) -> None:
 
 def write_encoder(folder: Path, image_size: int = 32, **settings: Any) -> None:
     """timm's smallest network, with random weights: a start from which everything has to be learned."""
-    spec = params.Encoder(**{**RESNET, "image_size": image_size, **settings})
+    spec = params.EncoderSettings(**{**RESNET, "image_size": image_size, **settings})
     torch.manual_seed(0)
     fetched = libraries.library("timm").fetch(spec)
     encoder_folder.save(

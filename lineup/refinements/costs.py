@@ -11,9 +11,9 @@ from lineup import machine, paths
 from lineup.refinements.refinement import LearnedSpace, Refinement, RefinementInput, mean_ms
 from lineup.search import approximate
 from lineup.search.approximate import IndexSetup
-from lineup.search.exact import Vectors
 from lineup.search.gallery import Gallery
 from lineup.search.hits import Hits
+from lineup.search.vectors import Vectors
 from lineup.settings.refinement import RefinementSettings
 from lineup.storage import embeddings
 

@@ -17,9 +17,9 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from lineup.errors import UserError
-from lineup.search import exact, ground_truth
-from lineup.search.exact import Positions, Vectors
+from lineup.search import faiss_candidates, faiss_search, flat_index, ground_truth
 from lineup.search.gallery import Gallery
+from lineup.search.vectors import Positions, Vectors
 from lineup.settings.search import Index, Kind, Storage
 
 # What an index stores a number of a vector as; only a refinement has bits (refinements/quantise.py).
@@ -111,7 +111,7 @@ def build(settings: Index, gallery: Gallery, k: int, setting: str, empty: faiss.
 def trained(settings: Index, gallery: Gallery) -> faiss.Index:
     """An index without images, which has learned from the gallery how to store them."""
     key = _factory_key(kind(settings, gallery.size), settings, gallery)
-    index = faiss.index_factory(gallery.dim, key, exact.faiss_metric(gallery.metric))
+    index = faiss.index_factory(gallery.dim, key, flat_index.faiss_metric(gallery.metric))
     with threadpool_limits(limits=1):
         _train(index, gallery)
     return index
@@ -212,7 +212,7 @@ def _tune(
     best = -1.0
     for parameters in _parameter_grid(index, gallery.size, k):
         _set(index, parameters)
-        reached = ground_truth.recall(exact.nearest(index, queries, k, self_matches)[0], truth, k)
+        reached = ground_truth.recall(faiss_search.nearest(index, queries, k, self_matches)[0], truth, k)
         if reached >= settings.target:
             _drop_direct_map(index)
             return parameters, reached
@@ -228,7 +228,8 @@ def _parameter_grid(index: Any, rows: int, k: int) -> list[dict[str, int]]:
     """The search parameters to try, from the least work to the most."""
     if isinstance(index, faiss.IndexHNSW):
         return [
-            {"efSearch": width} for width in _steps(k + exact.MARGIN, max(rows, k + exact.MARGIN), 2**0.5)
+            {"efSearch": width}
+            for width in _steps(k + faiss_candidates.MARGIN, max(rows, k + faiss_candidates.MARGIN), 2**0.5)
         ]
     lists = faiss.extract_index_ivf(index)
     if not isinstance(index, faiss.IndexRefine):
@@ -258,7 +259,7 @@ def _set(index: Any, parameters: dict[str, int]) -> None:
 
 
 def _drop_direct_map(index: faiss.Index) -> None:
-    """Drops the map from images to lists, which `exact.vectors_at` makes and the file must not hold."""
+    """Drops the map from images to lists, which decoding makes and the file must not hold."""
     lists = faiss.try_extract_index_ivf(index)
     if lists is not None:
         lists.make_direct_map(False)

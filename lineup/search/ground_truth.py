@@ -4,25 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import faiss
 import numpy as np
 
-from lineup.search import exact, merging
-from lineup.search.exact import Metric, Positions, Vectors
-from lineup.search.hits import Hits
+from lineup.search import faiss_search, flat_index, merging
+from lineup.search.vectors import Metric, Positions, Vectors
 
 
 def neighbours(
     metric: Metric, queries: Vectors, excluded: Positions, batches: Iterable[Vectors], k: int
 ) -> Positions:
-    """The k nearest gallery images of each query, as `exact.nearest` ranks them in one flat index.
+    """The k nearest gallery images of each query, as `faiss_search.nearest` ranks them in one flat index.
 
     Holds one batch of the gallery at a time.
 
     Args:
-        queries: float32 [Q, D], as `exact.prepare` returns them.
+        queries: float32 [Q, D], as `prepare_vectors` returns them.
         excluded: int64 [E, 2] of (query, gallery position).
-        batches: the gallery, float32 [n, D] each, as `exact.prepare` returns them.
+        batches: the gallery, float32 [n, D] each, as `prepare_vectors` returns them.
     Returns:
         int64 [Q, k], positions in the gallery; -1 behind a ranking's end.
     """
@@ -30,10 +28,10 @@ def neighbours(
     for vectors in batches:
         if len(vectors) == 0:
             continue
-        index = faiss.IndexFlat(vectors.shape[1], exact.faiss_metric(metric))
+        index = flat_index.empty(metric, vectors.shape[1])
         index.add(vectors)  # type: ignore[call-arg]
         in_batch = merging.excluded_in_part(excluded, start, len(vectors))
-        near = Hits(*exact.nearest(index, queries, k, in_batch))
+        near = faiss_search.nearest(index, queries, k, in_batch)
         best = merging.merge(best, merging.in_gallery(near, start), k)
         start += len(vectors)
     missing = k - best.positions.shape[1]

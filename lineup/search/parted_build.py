@@ -19,10 +19,10 @@ from lineup import cluster
 from lineup.errors import UserError
 from lineup.search import approximate, index_file, part_workers
 from lineup.search.approximate import Built, IndexSetup
-from lineup.search.exact import Metric, Vectors
 from lineup.search.gallery import Gallery
 from lineup.search.index_file import Bytes
 from lineup.search.part_workers import PartTask
+from lineup.search.vectors import Metric, Vectors
 from lineup.settings.search import Index
 
 

@@ -12,7 +12,15 @@ from lineup.evaluation import metrics
 from lineup.fingerprint import code_digest
 from lineup.objectives.objective import load_objective, objective_code
 from lineup.photos import decoding, image_headers, pixel_values
-from lineup.search import exact
+from lineup.search import (
+    faiss_candidates,
+    faiss_search,
+    faiss_vectors,
+    flat_index,
+    hits,
+    pair_scores,
+    vectors,
+)
 from lineup.settings import training_photos
 from lineup.settings.training import Train, Trained
 from lineup.storage import parquet
@@ -21,6 +29,11 @@ from lineup.training.trainer import choose_device
 
 # Settings that decide no weight. With more time, a training resumes where its deadline stopped it.
 _DECIDING_NOTHING = {"max_minutes", "memory_mb", "device"}
+# The modules that decide weights beside those of this folder: of the images, and of the score of an epoch.
+_MODULES = (
+    *(decoding, image_headers, pixel_values, training_photos),
+    *(faiss_candidates, faiss_search, faiss_vectors, flat_index, hits, metrics, pair_scores, vectors),
+)
 _CODE_DECIDING_NOTHING = {"__init__.py", "notes.py"}
 
 
@@ -40,8 +53,7 @@ def cache_key(
     training = [
         file for file in sorted(Path(__file__).parent.glob("*.py")) if file.name not in _CODE_DECIDING_NOTHING
     ]
-    modules = [decoding, exact, image_headers, metrics, pixel_values, training_photos]
-    code = [*training, *(Path(str(module.__file__)) for module in modules), *objective_code(row.name)]
+    code = [*training, *(Path(str(module.__file__)) for module in _MODULES), *objective_code(row.name)]
     code += [*encoder_folder.CODE, libraries.source_file(config.library)]
     packages = load_objective(row.name).PACKAGES
     return {

@@ -27,6 +27,7 @@ from lineup.encoders.encoder import Encoder
 from lineup.objectives import arcface
 from lineup.objectives.objective import Context
 from lineup.settings import params, training
+from lineup.settings.trained_objectives import ArcFace
 from lineup.training import network
 from lineup.training.trainer import Trainer
 from lineup.training.weights import lora
@@ -41,7 +42,7 @@ fetched = library.fetch(spec)
 encoder = Encoder(fetched.module, library.transform(fetched.config), fetched.config)
 if which == "lora":
     lora.add(encoder, training.Lora(), 0)
-row = training.ArcFace(name="arcface")
+row = ArcFace(name="arcface")
 context = Context(encoder.dim, tuple(map(str, range(32))), encoder.config, None)
 settings = training.Train(device="cpu")
 objective = arcface.build(row, context)

@@ -30,6 +30,7 @@ from lineup.encoders.encoder import Encoder
 from lineup.objectives import arcface
 from lineup.objectives.objective import Context
 from lineup.settings import params, training
+from lineup.settings.trained_objectives import ArcFace
 from lineup.training import allocation, checkpoint, decoded_images, epochs, network, validation
 from lineup.training.augmentation import Augment
 from lineup.training.batches import Sampling
@@ -71,7 +72,7 @@ def lineup():
     allocation.keep_freed_memory()
     settings = training.Train(device="cpu", epochs=2, images_per_epoch=64 * steps)
     context = Context(encoder.dim, tuple(map(str, range(labels))), encoder.config, None)
-    objective = arcface.build(training.ArcFace(name="arcface", class_vectors="random"), context)
+    objective = arcface.build(ArcFace(name="arcface", class_vectors="random"), context)
     scaling = network.infer_scaling(encoder, None)
     trainer = Trainer(encoder.module, encoder.module, objective, settings, scaling)
     stored, held = 111, 64 * steps // 10

@@ -36,12 +36,16 @@ DECIDES_NOTHING = {
     "lineup.paths",
     "lineup.photos.cluster_scan",
     "lineup.photos.image_reasons",
+    "lineup.settings.adapter",
     "lineup.settings.label_share",
+    "lineup.settings.metric_loss",
+    "lineup.settings.objective",
     "lineup.settings.params",
     "lineup.settings.prepared_size",
     "lineup.settings.refinement",
     "lineup.settings.schema",
     "lineup.settings.search",
+    "lineup.settings.trained_objectives",
     "lineup.settings.training",
     "lineup.settings.training_check",
     "lineup.settings.training_photos",
@@ -95,13 +99,17 @@ class StageCode:
         return [file for path in given for file in ([path] if path.is_file() else path.iterdir())]
 
 
+_TRAINING_SETTINGS = (
+    *("adapter", "metric_loss", "objective", "trained_objectives"),
+    *("label_share", "training", "training_photos"),
+)
 _SEARCH, _REFINEMENT = "lineup.settings.search", "lineup.settings.refinement"
 STAGES = {
     "preprocess": StageCode(("stages.preprocess",), too=("lineup.photos.image_reasons",)),  # for problems.csv
     "fetch": StageCode(("stages.fetch",)),
     "train": StageCode(
         ("stages.train", *_ENGINES),
-        too=("lineup.settings.training", "lineup.settings.label_share", "lineup.settings.training_photos"),
+        too=tuple(f"lineup.settings.{name}" for name in _TRAINING_SETTINGS),
     ),
     "quantise": StageCode(("stages.quantise", *_ENGINES)),
     "embed": StageCode(("stages.embed", *_ENGINES)),

@@ -19,8 +19,10 @@ from lineup.errors import UserError
 from lineup.fingerprint import fingerprint
 from lineup.objectives import none
 from lineup.settings import label_share, prepared_size, training_photos
+from lineup.settings.adapter import Adapter
+from lineup.settings.objective import NoObjective, Trained
 from lineup.settings.params import Params
-from lineup.settings.training import Adapter, NoObjective, Train, Trained, settings_of
+from lineup.settings.training import Train, settings_of
 from lineup.storage import csv_files, files
 from lineup.training import data
 

@@ -20,6 +20,7 @@ from lineup.objectives import clip
 from lineup.objectives.objective import Context
 from lineup.photos import decoding
 from lineup.settings import params, training
+from lineup.settings.trained_objectives import Needs
 from lineup.training import checkpoint as checkpoints
 from lineup.training import data, decoded_images, epochs, loop, validation
 from lineup.training.augmentation import Augment
@@ -42,7 +43,7 @@ def score_on_training_labels(root: Path, encoder: Any) -> float:
     """map_at_r among the images that were trained on."""
     manifest = data.read_manifest(root / "data/prepared/train/manifest.parquet")
     settings = settings_of(objective("arcface"))
-    parts = data.split(manifest, settings, training.Needs(), 0)
+    parts = data.split(manifest, settings, Needs(), 0)
     wanted = {str(manifest.ids[row]): int(row) for row in parts.train}
     images = root / "data/prepared/train/images"
     photos = [photo for photo in decoding.prepared(images) if photo.image_id in wanted]
@@ -375,7 +376,7 @@ def test_held_out_labels_never_reach_a_batch(
         root / "data/prepared/train/images", manifest, everything, transform, 32, 100, tmp_path
     )
     shown = Augment(settings_of(row).augmentation, 32).batch(whole.train, 0).flatten(1)
-    parts = data.split(manifest, settings_of(row), training.Needs(pairs=True), 0)
+    parts = data.split(manifest, settings_of(row), Needs(pairs=True), 0)
     used = {int((shown == pixels).all(dim=1).nonzero()[0, 0]) for pixels in torch.cat(seen).flatten(1)}
     assert used <= set(parts.train.tolist()) and len(used) > 20
     assert not used & set(parts.validation.tolist())

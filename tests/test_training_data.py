@@ -18,7 +18,8 @@ from PIL import Image
 
 from lineup.errors import UserError
 from lineup.settings import params, training
-from lineup.settings.training import Needs, Train
+from lineup.settings.trained_objectives import Needs
+from lineup.settings.training import Train
 from lineup.training import data, decoded_images, network
 from lineup.training.batches import Sampling, in_turn
 from lineup.training.data import Manifest

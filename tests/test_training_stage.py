@@ -264,7 +264,10 @@ def test_code_that_dvc_trains_again_for_decides_what_is_kept(
         "lineup/objectives/none.py",
         "lineup/training/notes.py",
         "lineup/settings/label_share.py",  # the key has the labels that it chose
-        "lineup/settings/training.py",
+        *(
+            f"lineup/settings/{name}.py"
+            for name in ("adapter", "metric_loss", "objective", "trained_objectives", "training")
+        ),
     }
 
 

@@ -24,7 +24,8 @@ from lineup.encoders.adapter import Vectors, linear
 from lineup.encoders.encoder_config import EncoderConfig
 from lineup.errors import UserError
 from lineup.objectives.objective import Context, Objective, load_objective
-from lineup.settings.training import Adapter, Train
+from lineup.settings.adapter import Adapter
+from lineup.settings.training import Train
 from lineup.training import data, network
 from lineup.training.batches import Plan, Sampling
 from lineup.training.best_weights import BestWeights

@@ -16,8 +16,9 @@ from lineup.encoders import adapter
 from lineup.encoders.adapter import Vectors
 from lineup.encoders.encoder_config import JsonObject, read_config
 from lineup.fingerprint import code_digest
+from lineup.settings.adapter import Adapter
 from lineup.settings.params import Params
-from lineup.settings.training import Adapter, Train
+from lineup.settings.training import Train
 from lineup.storage import parquet
 from lineup.training.data import Manifest
 from lineup.training.deadline import Deadline

@@ -13,10 +13,11 @@ from pydantic import Field, ValidationError, model_validator
 from lineup import paths
 from lineup.errors import UserError, suggest
 from lineup.settings import prepared_size, refinement, yaml_file
+from lineup.settings.objective import NoObjective, Objective
 from lineup.settings.refinement import RefinementSettings
 from lineup.settings.schema import SHA256_PATTERN, WEIGHTS_PATTERN, RowName, Strict, explain
 from lineup.settings.search import Index
-from lineup.settings.training import NoObjective, Objective, Train, settings_of
+from lineup.settings.training import Train, settings_of
 
 Sha256 = Annotated[str, Field(pattern=SHA256_PATTERN)]
 RedGreenBlue = tuple[float, float, float]

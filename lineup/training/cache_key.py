@@ -22,7 +22,8 @@ from lineup.search import (
     vectors,
 )
 from lineup.settings import training_photos
-from lineup.settings.training import Train, Trained
+from lineup.settings.objective import Trained
+from lineup.settings.training import Train
 from lineup.storage import parquet
 from lineup.training.data import Manifest
 from lineup.training.trainer import choose_device

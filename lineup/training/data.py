@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lineup.settings import training_photos
-from lineup.settings.training import Needs, Train
+from lineup.settings.trained_objectives import Needs
+from lineup.settings.training import Train
 from lineup.storage import parquet
 
 Rows = npt.NDArray[np.int64]

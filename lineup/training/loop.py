@@ -17,7 +17,8 @@ from lineup import machine
 from lineup.encoders.encoder import Encoder
 from lineup.encoders.encoder_config import EncoderConfig
 from lineup.objectives.objective import Context, load_objective
-from lineup.settings.training import Train, Trained
+from lineup.settings.objective import Trained
+from lineup.settings.training import Train
 from lineup.training import checkpoint as checkpoints
 from lineup.training import data, decoded_images, network
 from lineup.training.batches import Sampling

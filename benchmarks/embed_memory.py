@@ -29,7 +29,7 @@ from PIL import Image
 from benchmarks import command
 from lineup import cli, paths
 from lineup.encoders import encoder_folder, libraries
-from lineup.settings.params import Encoder
+from lineup.settings.encoder import EncoderSettings
 from lineup.storage import parquet, schemas
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -72,7 +72,7 @@ def lay_out(folder: Path, count: int) -> None:
         folder / paths.images("test"), schemas.IMAGES, batches, count, schemas.IMAGES_PER_SHARD
     )
     torch.manual_seed(0)
-    fetched = libraries.library(ENCODER["library"]).fetch(Encoder.model_validate(ENCODER))
+    fetched = libraries.library(ENCODER["library"]).fetch(EncoderSettings.model_validate(ENCODER))
     encoder_folder.save(folder / paths.model("a"), fetched.module, fetched.config)
     row = {"encoder": ENCODER, "objective": {"name": "none"}, "search": {"metric": "cosine", "index": "flat"}}
     (folder / "params.yaml").write_text(

@@ -31,8 +31,8 @@ from lineup.engines import selection
 from lineup.engines.engine import CannotConvert, Engine, Forward
 from lineup.engines.onnxruntime import OUTPUT, write_graph
 from lineup.engines.tracing import tracing
-from lineup.settings.params import Embed
-from lineup.settings.params import Encoder as Spec
+from lineup.settings.encoder import EncoderSettings
+from lineup.settings.sections import Embed
 
 MODELS = {
     "mobilenet_v2": {"library": "torchvision", "name": "mobilenet_v2"},
@@ -77,7 +77,9 @@ class Arrangement:
 def fetch(name: str, folder: Path) -> None:
     """Writes an encoder of MODELS with random weights."""
     torch.manual_seed(0)
-    spec = Spec.model_validate({**MODELS[name], "weights": "none", "allow_random": True, "image_size": SIDE})
+    spec = EncoderSettings.model_validate(
+        {**MODELS[name], "weights": "none", "allow_random": True, "image_size": SIDE}
+    )
     fetched = libraries.library(spec.library).fetch(spec)
     encoder_folder.save(folder, fetched.module, fetched.config)
 

@@ -27,6 +27,7 @@ from lineup.encoders.encoder import Encoder
 from lineup.objectives import arcface
 from lineup.objectives.objective import Context
 from lineup.settings import params, training
+from lineup.settings.encoder import EncoderSettings
 from lineup.settings.trained_objectives import ArcFace
 from lineup.training import network
 from lineup.training.trainer import Trainer
@@ -37,7 +38,7 @@ import peft
 library = libraries.library("timm")
 torch.manual_seed(0)
 imported = machine.peak_memory_mb()
-spec = params.Encoder(library="timm", name="vit_base_patch16_224", weights="none", allow_random=True)
+spec = EncoderSettings(library="timm", name="vit_base_patch16_224", weights="none", allow_random=True)
 fetched = library.fetch(spec)
 encoder = Encoder(fetched.module, library.transform(fetched.config), fetched.config)
 if which == "lora":

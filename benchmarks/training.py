@@ -30,6 +30,7 @@ from lineup.encoders.encoder import Encoder
 from lineup.objectives import arcface
 from lineup.objectives.objective import Context
 from lineup.settings import params, training
+from lineup.settings.encoder import EncoderSettings
 from lineup.settings.trained_objectives import ArcFace
 from lineup.training import allocation, checkpoint, decoded_images, epochs, network, validation
 from lineup.training.augmentation import Augment
@@ -43,7 +44,7 @@ which, steps, warm_up, labels, side = sys.argv[1], int(sys.argv[2]), 3, 800, 96
 rng = np.random.default_rng(0)
 library = libraries.library("torchvision")
 torch.manual_seed(0)
-spec = params.Encoder(
+spec = EncoderSettings(
     library="torchvision", name="mobilenet_v2", weights="none", allow_random=True, image_size=side
 )
 fetched = library.fetch(spec)

@@ -26,7 +26,7 @@ from lineup.encoders import encoder_folder, libraries, measurement, weights
 from lineup.encoders.encoder import Encoder, Fetched
 from lineup.encoders.encoder_config import EncoderConfig
 from lineup.errors import UserError
-from lineup.settings.params import Encoder as EncoderSettings
+from lineup.settings.encoder import EncoderSettings
 from tests.support.photographs import photograph
 
 if TYPE_CHECKING:  # pyright checks that the file of each library keeps its contract

@@ -27,8 +27,8 @@ from lineup.engines import conversion, selection
 from lineup.engines.engine import CannotConvert, Engine
 from lineup.engines.lookup_transform import fused
 from lineup.errors import UserError
-from lineup.settings.params import Embed
-from lineup.settings.params import Encoder as Spec
+from lineup.settings.encoder import EncoderSettings
+from lineup.settings.sections import Embed
 from tests.support.photographs import identify, photograph
 from tests.support.project import ROOT
 
@@ -53,7 +53,7 @@ COMPUTES_BFLOAT16 = "BF16" in __import__("openvino").Core().get_property("CPU", 
 def of_library(library: str, name: str, image_size: int | None = None) -> Callable[[], Encoder]:
     def make() -> Encoder:
         torch.manual_seed(0)
-        spec = Spec.model_validate(
+        spec = EncoderSettings.model_validate(
             {
                 "library": library,
                 "name": name,

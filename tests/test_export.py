@@ -29,7 +29,7 @@ from lineup.export import folder, licences, networks, tokenizer_file, transform_
 from lineup.export.handed_over import lineup_row
 from lineup.serving import gallery_photos, query_encoder
 from lineup.settings import params as settings_file
-from lineup.settings.params import Encoder
+from lineup.settings.encoder import EncoderSettings
 from stages import refine, score
 from tests.support import hub_repositories, odd_images, project
 from tests.support.hub_project import PHOTOS
@@ -291,7 +291,7 @@ def stored(name: str, target: Path) -> Path:
     library, make, pooling = REPOSITORIES[name]
     repository = make(target / "repository")
     own_name = {"timm": "test_vit", "open_clip": "ViT-B-32"}.get(name, "tiny")
-    spec = Encoder(library=library, name=own_name, weights=f"file:{repository}", pooling=pooling)  # type: ignore[arg-type]
+    spec = EncoderSettings(library=library, name=own_name, weights=f"file:{repository}", pooling=pooling)  # type: ignore[arg-type]
     fetched = libraries.library(library).fetch(spec)
     encoder_folder.save(target / "encoder", fetched.module, fetched.config, fetched.text, fetched.files)
     return target / "encoder"

@@ -25,7 +25,7 @@ from lineup.encoders import encoder_folder
 from lineup.encoders import hub as hub_of_encoders
 from lineup.encoders.encoder import Fetched
 from lineup.errors import UserError
-from lineup.settings.params import Encoder
+from lineup.settings.encoder import EncoderSettings
 from tests.support import hub_repositories, local_hub
 from tests.support.hub_project import environment, fetch, row, write
 
@@ -278,7 +278,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], P
 
 
 def fetch_folder(library: str, folder: Path, **settings: Any) -> Fetched:
-    spec = Encoder(library=library, name="mine", weights=f"file:{folder}", **settings)  # type: ignore[arg-type]
+    spec = EncoderSettings(library=library, name="mine", weights=f"file:{folder}", **settings)  # type: ignore[arg-type]
     return stages.fetch.fetch(spec)
 
 

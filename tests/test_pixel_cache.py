@@ -27,7 +27,7 @@ from lineup.encoders import encoder_folder, libraries
 from lineup.encoders.encoder_config import EncoderConfig
 from lineup.engines.lookup_transform import LookUp, fused
 from lineup.photos import decoding
-from lineup.settings.params import Encoder
+from lineup.settings.encoder import EncoderSettings
 from stages import embed
 from tests.support.photographs import photograph, write_prepared
 from tests.support.project import ROOT
@@ -41,7 +41,9 @@ FILE = BYTES + 40  # with its digest, height and width
 
 def place(row: str, seed: int = 0, **spec: Any) -> None:
     torch.manual_seed(seed)
-    fetched = libraries.library(SQUEEZENET["library"]).fetch(Encoder.model_validate(SQUEEZENET | spec))
+    fetched = libraries.library(SQUEEZENET["library"]).fetch(
+        EncoderSettings.model_validate(SQUEEZENET | spec)
+    )
     encoder_folder.save(paths.model(row), fetched.module, fetched.config.model_copy(update={"resize_px": 64}))
 
 
@@ -189,7 +191,7 @@ def test_the_list_of_the_local_cache_describes_the_pixels() -> None:
 )
 def test_pixels_follow_from_the_part_of_the_config_that_is_in_their_key(spec: dict[str, Any]) -> None:
     library = libraries.library(spec["library"])
-    config = library.fetch(Encoder.model_validate(spec)).config
+    config = library.fetch(EncoderSettings.model_validate(spec)).config
     photo = decoding.decode(PHOTOS[0])
     whole = library.transform(config)(photo)
     look_up = fused(library.transform(EncoderConfig.model_construct(transform=config.transform)))

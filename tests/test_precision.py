@@ -24,7 +24,9 @@ from lineup.errors import UserError
 from lineup.evaluation import row_metrics
 from lineup.export import search_plan
 from lineup.photos import calibration_photos, decoding
-from lineup.settings.params import Embed, Encoder, Params
+from lineup.settings.encoder import EncoderSettings
+from lineup.settings.params import Params
+from lineup.settings.sections import Embed
 from lineup.storage import embeddings, parquet
 from lineup.summary import precision_twins
 from lineup.summary.precision_twins import Alone, Twin
@@ -60,7 +62,7 @@ def settings(rows: dict[str, str | None], encoder: dict[str, Any] = SQUEEZENET, 
 def place(*rows: str, encoder: dict[str, Any] = SQUEEZENET) -> None:
     """Fetched encoders, the same for each row, where `train` would leave them."""
     torch.manual_seed(0)
-    fetched = libraries.library(encoder["library"]).fetch(Encoder.model_validate(encoder))
+    fetched = libraries.library(encoder["library"]).fetch(EncoderSettings.model_validate(encoder))
     for row in rows:
         encoder_folder.save(paths.model(row), fetched.module, fetched.config)
 

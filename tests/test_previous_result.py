@@ -19,7 +19,7 @@ from lineup import paths
 from lineup.embedding import dvc_cache
 from lineup.embedding.vector_cache import VectorCache
 from lineup.encoders import encoder_folder, libraries
-from lineup.settings.params import Encoder
+from lineup.settings.encoder import EncoderSettings
 from tests.support.photographs import photograph, write_prepared
 from tests.support.project import ROOT, run, tree
 from tests.support.small_encoders import SQUEEZENET
@@ -47,7 +47,7 @@ def place(folder: Path, photos: list[bytes], seed: int = 0) -> None:
     """What preprocess and train leave."""
     write_prepared(folder / paths.images("test"), [("gallery", photo) for photo in photos])
     torch.manual_seed(seed)
-    fetched = libraries.library("torchvision").fetch(Encoder.model_validate(SQUEEZENET))
+    fetched = libraries.library("torchvision").fetch(EncoderSettings.model_validate(SQUEEZENET))
     encoder_folder.save(
         folder / paths.model("a"), fetched.module, fetched.config.model_copy(update={"resize_px": 64})
     )

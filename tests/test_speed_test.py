@@ -10,7 +10,7 @@ import torch
 from lineup import cli, paths
 from lineup.commands import group
 from lineup.encoders import encoder_folder, libraries
-from lineup.settings.params import Encoder
+from lineup.settings.encoder import EncoderSettings
 from tests.support import project
 from tests.support.photographs import photograph
 
@@ -43,7 +43,7 @@ def test_measured_rows_are_no_longer_unknown(
         photo.parent.mkdir(parents=True)
         photo.write_bytes(photograph(seed))
     torch.manual_seed(0)
-    fetched = libraries.library("torchvision").fetch(Encoder.model_validate(SQUEEZENET))
+    fetched = libraries.library("torchvision").fetch(EncoderSettings.model_validate(SQUEEZENET))
     for name in ("here", "twin"):
         encoder_folder.save(
             paths.weights(name), fetched.module, fetched.config.model_copy(update={"resize_px": 64})

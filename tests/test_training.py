@@ -19,7 +19,8 @@ from lineup.errors import UserError
 from lineup.objectives import clip
 from lineup.objectives.objective import Context
 from lineup.photos import decoding
-from lineup.settings import params, training
+from lineup.settings import training
+from lineup.settings.encoder import EncoderSettings
 from lineup.settings.trained_objectives import Needs
 from lineup.training import checkpoint as checkpoints
 from lineup.training import data, decoded_images, epochs, loop, validation
@@ -402,7 +403,7 @@ def test_memory_or_mapped_file_makes_no_difference(root: Path, tmp_path: Path) -
 
 @pytest.mark.slow
 def test_clip_trains_an_encoders_own_text_tower_along_and_leaves_it_behind(tmp_path: Path) -> None:
-    spec = params.Encoder(
+    spec = EncoderSettings(
         library="transformers", name="tiny-clip", weights=f"file:{hub_repositories.clip(tmp_path / 'hub')}"
     )
     fetched = libraries.library("transformers").fetch(spec)
@@ -527,7 +528,7 @@ def test_single_images_can_be_skipped_or_don_t_matter(tmp_path: Path) -> None:
 
 
 def test_a_network_of_one_size_refuses_another(root: Path, tmp_path: Path) -> None:
-    spec = params.Encoder(library="timm", name="test_vit_relpos", weights="none", allow_random=True)
+    spec = EncoderSettings(library="timm", name="test_vit_relpos", weights="none", allow_random=True)
     fetched = libraries.library("timm").fetch(spec)
     encoder_folder.save(tmp_path / "encoder", fetched.module, fetched.config)
     scene.write(tmp_path, scene.photos())

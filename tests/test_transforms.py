@@ -23,7 +23,7 @@ from torchvision import models
 from lineup.encoders import libraries
 from lineup.encoders.encoder_config import EncoderConfig
 from lineup.errors import UserError
-from lineup.settings.params import Encoder
+from lineup.settings.encoder import EncoderSettings
 from tests.support import hub_repositories
 from tests.support.hub_project import PHOTOS
 from tests.test_encoders import LITE0, MOBILENET, fetch, stored
@@ -50,7 +50,7 @@ def presets_of_torchvision() -> list[Any]:
 @pytest.mark.parametrize("record", presets_of_torchvision(), ids=str)
 def test_every_transform_of_torchvision_is_its_own(record: Any) -> None:
     own: Any = libraries.library("torchvision")
-    spec = Encoder(library="torchvision", name="any", weights="hub")
+    spec = EncoderSettings(library="torchvision", name="any", weights="hub")
     config = EncoderConfig.model_construct(transform=own._transform(record.transforms(), spec))
     same_pixels(own.transform(config), record.transforms())
 
@@ -75,7 +75,7 @@ def records_of_timm() -> dict[str, dict[str, Any]]:
 @pytest.mark.parametrize(("name", "config"), records_of_timm().items())
 def test_every_transform_of_timm_is_its_own(name: str, config: dict[str, Any]) -> None:
     own: Any = libraries.library("timm")
-    how = own._transform(record_of_timm(name), Encoder(library="timm", name=name, weights="hub"))
+    how = own._transform(record_of_timm(name), EncoderSettings(library="timm", name=name, weights="hub"))
     ours = own.transform(EncoderConfig.model_construct(transform=how))
     same_pixels(ours, timm.data.create_transform(**config, is_training=False))
 
@@ -95,7 +95,7 @@ def test_a_file_of_any_architecture_of_open_clip_gets_the_transform_of_its_tags(
         how = {key: listed[key] for key in ("mean", "std", "resize_mode", "interpolation") if key in listed}
         published: Any = open_clip.image_transform(size, is_train=False, **how)
         asked = tag if name in ("ViT-L-14", "ViT-H-14-quickgelu") else None  # whose tags differ
-        spec = Encoder(library="open_clip", name=name, weights="file:x", transform=asked)
+        spec = EncoderSettings(library="open_clip", name=name, weights="file:x", transform=asked)
         record = open_clip.get_pretrained_cfg(name, own._tag(spec, config))
         preprocess = own._preprocess(record, spec) | {"size": size}
         ours = own.transform(EncoderConfig.model_construct(transform=preprocess))
@@ -314,7 +314,7 @@ def test_a_transform_is_refused_where_the_weights_bring_one(row: dict[str, Any])
     with pytest.raises(
         ValueError, match="transform: x is for a single file, and these weights bring their own"
     ):
-        Encoder(**row, transform="x")
+        EncoderSettings(**row, transform="x")
 
 
 # --- weights from a folder

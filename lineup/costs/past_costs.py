@@ -10,8 +10,10 @@ from typing import Any
 from lineup import machine, paths
 from lineup.costs.run_estimate import TRAINED_PER_EMBEDDED, Speed
 from lineup.errors import UserError
+from lineup.settings.encoder import EncoderSettings
+from lineup.settings.model import Model
 from lineup.settings.objective import NoObjective
-from lineup.settings.params import Encoder, Model, Params
+from lineup.settings.params import Params
 from lineup.settings.training import settings_of
 from lineup.storage import files
 
@@ -122,7 +124,7 @@ def _alike(row: str, params: Params) -> list[str]:
     return [row, *others]
 
 
-def _network(encoder: Encoder) -> tuple[str, str, str | None]:
+def _network(encoder: EncoderSettings) -> tuple[str, str, str | None]:
     return encoder.library, encoder.name, encoder.pooling
 
 

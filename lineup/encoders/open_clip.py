@@ -23,7 +23,7 @@ from lineup.encoders.libraries import versions
 from lineup.encoders.measurement import measure
 from lineup.encoders.meta_init import on_meta_device
 from lineup.errors import UserError, explained, suggest
-from lineup.settings.params import Encoder as EncoderSettings
+from lineup.settings.encoder import EncoderSettings
 
 REPOSITORY = "hf-hub:"
 _CONFIG = "open_clip_config.json"

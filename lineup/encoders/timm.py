@@ -19,7 +19,7 @@ from lineup.encoders.libraries import versions
 from lineup.encoders.measurement import measure
 from lineup.encoders.meta_init import on_meta_device
 from lineup.errors import UserError, explained, suggest
-from lineup.settings.params import Encoder as EncoderSettings
+from lineup.settings.encoder import EncoderSettings
 
 REPOSITORY = "hf-hub:"
 _FOLDER = "local-dir:"  # timm's prefix for a repository's files in a folder

@@ -18,7 +18,7 @@ from lineup.encoders.encoder_config import EncoderConfig, JsonObject
 from lineup.encoders.libraries import versions
 from lineup.encoders.measurement import measure
 from lineup.errors import UserError, suggest
-from lineup.settings.params import Encoder as EncoderSettings
+from lineup.settings.encoder import EncoderSettings
 
 # Arguments that torchvision sets when it builds a network for a checkpoint.
 _OPTIONS: dict[str, JsonObject] = {

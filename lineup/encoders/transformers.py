@@ -31,7 +31,7 @@ from lineup.encoders.libraries import versions
 from lineup.encoders.measurement import measure
 from lineup.encoders.meta_init import on_meta_device
 from lineup.errors import UserError, explained
-from lineup.settings.params import Encoder as EncoderSettings
+from lineup.settings.encoder import EncoderSettings
 
 # Pickles are missing in this list, and so they are not even downloaded.
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "model-?????-of-?????.safetensors")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from lineup.settings.model import Model
 from lineup.settings.objective import NoObjective
-from lineup.settings.params import Model, Params
+from lineup.settings.params import Params
 from lineup.settings.refinement import RefinementSettings
 
 

@@ -15,7 +15,8 @@ from PIL import Image
 from pydantic import TypeAdapter
 
 from lineup.encoders import encoder_folder, libraries
-from lineup.settings import params, training
+from lineup.settings import training
+from lineup.settings.encoder import EncoderSettings
 from lineup.settings.objective import NoObjective, Objective, Trained
 from lineup.storage import parquet, schemas
 from lineup.training import data, loop
@@ -80,7 +81,7 @@ def write(root: Path, images: list[Photo]) -> None:
 
 def write_encoder(folder: Path, image_size: int = 32, **settings: Any) -> None:
     """timm's smallest network, with random weights: a start from which everything has to be learned."""
-    spec = params.Encoder(**{**RESNET, "image_size": image_size, **settings})
+    spec = EncoderSettings(**{**RESNET, "image_size": image_size, **settings})
     torch.manual_seed(0)
     fetched = libraries.library("timm").fetch(spec)
     encoder_folder.save(

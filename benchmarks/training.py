@@ -36,7 +36,7 @@ from lineup.training import allocation, checkpoint, decoded_images, epochs, netw
 from lineup.training.augmentation import Augment
 from lineup.training.batches import Sampling
 from lineup.training.best_weights import BestWeights
-from lineup.training.checkpoint import Progress
+from lineup.training.progress import Progress
 from lineup.training.deadline import Deadline
 from lineup.training.trainer import Trainer
 

@@ -16,7 +16,6 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from lineup import machine
 from lineup.adapters import whitening
 from lineup.adapters.whitening import LabelStatistics, Start
 from lineup.encoders.adapter import Adapter as AdapterNetwork
@@ -29,10 +28,10 @@ from lineup.settings.training import Train
 from lineup.training import data, network
 from lineup.training.batches import Plan, Sampling
 from lineup.training.best_weights import BestWeights
-from lineup.training.checkpoint import Epoch, Progress
 from lineup.training.deadline import Deadline
+from lineup.training.device import choose_device, device_name
 from lineup.training.notes import log_epoch, log_images_never_drawn, note, warn_if_validation_cannot_choose
-from lineup.training.trainer import choose_device
+from lineup.training.progress import Epoch, Outcome, Progress
 from lineup.training.validation import PERFECT_SCORE, HeldOut, retrieval_score
 
 _SHRINKAGES = (0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 1.0)
@@ -41,20 +40,10 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Learned:
-    """An adapter that has been trained.
-
-    Args:
-        adapter: with its best weights, on the CPU.
-        progress: the log, the times, the best epoch.
-        note: what a reader of the comparison has to know; None where there is nothing.
-        device: the name of what it was trained on.
-    """
+class Learned(Outcome):
+    """An adapter that has been trained, with its best weights, on the CPU."""
 
     adapter: AdapterNetwork
-    progress: Progress
-    note: str | None
-    device: str
 
 
 class _Change(nn.Module):
@@ -117,8 +106,12 @@ def train(
     progress = Progress()
     best = BestWeights(progress, held_out.may_choose)
     stopped = _train_epochs(training, progress, best, sampling, held_out, start(validation).numpy(), deadline)
-    remark = note(progress, settings, stopped, held_out.fault)
-    return Learned(training.finish(best).after(start), progress, remark, _device_name(device))
+    return Learned(
+        adapter=training.finish(best).after(start),
+        progress=progress,
+        note=note(progress, settings, stopped, held_out.fault),
+        device=device_name(device),
+    )
 
 
 def choose_start(
@@ -313,9 +306,3 @@ def _out_of_patience(progress: Progress, patience: int | None) -> bool:
         return False
     trained = scores[1:]
     return len(trained) - 1 - trained.index(max(trained)) >= patience
-
-
-def _device_name(device: torch.device) -> str:
-    if device.type == "cpu":
-        return f"{machine.cpu_name()}, {machine.threads()} threads"
-    return torch.cuda.get_device_name()

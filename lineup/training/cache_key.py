@@ -26,7 +26,7 @@ from lineup.settings.objective import Trained
 from lineup.settings.training import Train
 from lineup.storage import parquet
 from lineup.training.data import Manifest
-from lineup.training.trainer import choose_device
+from lineup.training.device import choose_device
 
 # Settings that decide no weight. With more time, a training resumes where its deadline stopped it.
 _DECIDING_NOTHING = {"max_minutes", "memory_mb", "device"}
@@ -35,7 +35,7 @@ _MODULES = (
     *(decoding, image_headers, pixel_values, training_photos),
     *(faiss_candidates, faiss_search, faiss_vectors, flat_index, hits, metrics, pair_scores, vectors),
 )
-_CODE_DECIDING_NOTHING = {"__init__.py", "notes.py"}
+_CODE_DECIDING_NOTHING = {"__init__.py", "costs.py", "log_file.py", "notes.py"}
 
 
 def cache_key(

@@ -19,13 +19,13 @@ from lineup.training import decoded_images, network
 from lineup.training.augmentation import Augment
 from lineup.training.batches import Batches, Plan, Sampling
 from lineup.training.best_weights import BestWeights
-from lineup.training.checkpoint import Epoch, Progress
 from lineup.training.deadline import Deadline
 from lineup.training.notes import (
     log_epoch,
     log_images_never_drawn,
     warn_if_validation_cannot_choose,
 )
+from lineup.training.progress import Epoch, Progress
 from lineup.training.trainer import Trainer
 from lineup.training.validation import PERFECT_SCORE, HeldOut, retrieval_score
 

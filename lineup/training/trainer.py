@@ -8,11 +8,11 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from lineup.errors import UserError
 from lineup.objectives.objective import Objective
 from lineup.settings.training import Train
 from lineup.training import checkpoint, network
 from lineup.training.checkpoint import Tensors
+from lineup.training.device import choose_device
 from lineup.training.network import PixelScaling
 
 
@@ -120,14 +120,3 @@ class Trainer:
         """The network with these weights, ready for use: on the CPU and in evaluation mode."""
         self.module.load_state_dict(weights)
         return self.module.cpu().eval()
-
-
-def choose_device(name: str) -> torch.device:
-    """The device that the setting `device` names; `auto` is CUDA where there is one.
-
-    Raises:
-        UserError: the setting is `cuda`, and torch finds no CUDA device.
-    """
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("device is cuda, but torch finds no CUDA device; set it to auto or cpu")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

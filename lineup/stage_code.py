@@ -47,6 +47,8 @@ DECIDES_NOTHING = {
     "lineup.settings.params",
     "lineup.settings.prepared_size",
     "lineup.settings.refinement",
+    "lineup.settings.refinement_method",
+    "lineup.settings.refinement_sources",
     "lineup.settings.row_names",
     "lineup.settings.schema",
     "lineup.settings.search",
@@ -109,7 +111,8 @@ _TRAINING_SETTINGS = (
     *("adapter", "metric_loss", "objective", "trained_objectives"),
     *("label_share", "training", "training_photos"),
 )
-_SEARCH, _REFINEMENT = "lineup.settings.search", "lineup.settings.refinement"
+_SEARCH = "lineup.settings.search"
+_REFINEMENT = ("lineup.settings.refinement", "lineup.settings.refinement_method")
 STAGES = {
     "preprocess": StageCode(("stages.preprocess",), too=("lineup.photos.image_reasons",)),  # for problems.csv
     "fetch": StageCode(("stages.fetch",)),
@@ -123,7 +126,7 @@ STAGES = {
     "index": StageCode(("stages.index",), too=(_SEARCH,)),
     "retrieve": StageCode(("stages.retrieve",)),
     "latency": StageCode(("stages.latency", *_ENGINES), too=(_SEARCH,)),
-    "refine": StageCode(("stages.refine",), too=(_SEARCH, _REFINEMENT)),
+    "refine": StageCode(("stages.refine",), too=(_SEARCH, *_REFINEMENT)),
     "score": StageCode(("stages.score",)),
     "slices": StageCode(("stages.slices",)),
     "compare": StageCode(("stages.compare",)),
@@ -148,7 +151,7 @@ STAGES = {
     ),
     "export": StageCode(
         ("stages.export", "lineup.export.handed_over.selftest", "lineup.refinements.approximate"),
-        too=(_SEARCH, _REFINEMENT),
+        too=(_SEARCH, *_REFINEMENT),
         other=("lineup/export/handed_over/Apache-2.0.txt", "lineup/export/page"),
     ),
 }

@@ -36,7 +36,7 @@ from lineup.photos import decoding, prepared_images
 from lineup.serving import app, gallery_photos, row_pool, row_search
 from lineup.serving.limits import Limits
 from lineup.settings import params
-from lineup.settings.refinement import MethodSettings
+from lineup.settings.refinement_method import MethodSettings
 from lineup.storage import embeddings, parquet, rankings, schemas
 from stages import refine
 from tests.support import served

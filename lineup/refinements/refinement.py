@@ -31,7 +31,8 @@ from lineup.search.hits import Hits
 from lineup.search.parted_index import Searchable
 from lineup.search.vectors import Metric, Positions, Vectors
 from lineup.settings.params import Params
-from lineup.settings.refinement import MethodSettings, RefinementSettings
+from lineup.settings.refinement import RefinementSettings
+from lineup.settings.refinement_method import MethodSettings
 from lineup.storage import files
 
 SOURCE_FILE = "learned_from.json"

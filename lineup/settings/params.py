@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from lineup import paths
 from lineup.errors import UserError
-from lineup.settings import model_rules, refinement, row_names, yaml_file
+from lineup.settings import model_rules, refinement_sources, row_names, yaml_file
 from lineup.settings.model import Model
 from lineup.settings.refinement import RefinementSettings
 from lineup.settings.schema import RowName, Strict, explain
@@ -68,7 +68,7 @@ class Params(Strict):
 
     @model_validator(mode="after")
     def _check_refinements(self) -> Params:
-        refinement.check(self.models, self.refinements)
+        refinement_sources.check(self.models, self.refinements)
         return self
 
     def model_of(self, row: str) -> str:

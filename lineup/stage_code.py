@@ -37,7 +37,6 @@ DECIDES_NOTHING = {
     "lineup.photos.cluster_scan",
     "lineup.photos.image_reasons",
     "lineup.settings.adapter",
-    "lineup.settings.dvc_sections",
     "lineup.settings.encoder",
     "lineup.settings.label_share",
     "lineup.settings.metric_loss",

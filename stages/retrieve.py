@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from lineup import cli, machine, paths
 from lineup.relevance import prepared_relevance
-from lineup.search import approximate, gallery, index_file, part_search
+from lineup.search import approximate, gallery, ground_truth, index_file, part_search
 from lineup.search.vectors import prepare_vectors
 from lineup.storage import embeddings, files, rankings
 
@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> None:
     if not approximate.is_exact(settings, gallery_images):
         vectors = gallery.open_gallery(folder, settings.metric)
         cutoffs = {*params.score.cutoffs, params.retrieve.depth}
-        costs["ann_recall"] = approximate.recalls(positions, queries, images.excluded(), vectors, cutoffs)
+        costs["ann_recall"] = ground_truth.recalls(positions, queries, images.excluded(), vectors, cutoffs)
     files.write_json(paths.costs("retrieve", model), costs)
     log.info("%d queries, the %d nearest of %d images each", len(queries), k, gallery_images)
 

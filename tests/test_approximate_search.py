@@ -86,7 +86,7 @@ def test_the_target_is_reached_on_new_queries(metric: Metric, chosen: dict[str, 
     found, scores = faiss_search.nearest(built.index, prepared(metric, queries), 10, NONE)
     truth = naive(metric, queries, vectors, 10)
     assert share(found, truth) >= target - 0.05
-    told = approximate.recalls(found, prepared(metric, queries), NONE, gallery(vectors, metric), [1, 10])
+    told = ground_truth.recalls(found, prepared(metric, queries), NONE, gallery(vectors, metric), [1, 10])
     assert told == {
         "1": pytest.approx(share(found[:, :1], truth[:, :1]), abs=1e-4),
         "10": pytest.approx(share(found, truth), abs=1e-4),

@@ -13,8 +13,8 @@ import faiss
 
 from lineup.refinements.refinement import LearnedSpace, RefinementInput, SearchRefinement
 from lineup.search import approximate, faiss_file
-from lineup.search.approximate import IndexSetup
 from lineup.search.gallery import Gallery
+from lineup.search.index_setup import IndexSetup
 from lineup.search.vectors import Vectors
 from lineup.settings.refinement import Approximate
 

@@ -25,9 +25,9 @@ from lineup.errors import UserError, explained
 from lineup.refinements import ordering
 from lineup.refinements.refinement import LearnedSpace, Refinement, RefinementInput
 from lineup.search import approximate, faiss_candidates, faiss_file, faiss_search, parted_index
-from lineup.search.approximate import IndexSetup, StoredAs
 from lineup.search.gallery import Gallery
 from lineup.search.hits import Hits
+from lineup.search.index_setup import IndexSetup, StoredAs
 from lineup.search.vectors import Metric, Positions, Vectors
 from lineup.settings.refinement import Quantise
 from lineup.settings.search import Index

@@ -25,9 +25,9 @@ from threadpoolctl import ThreadpoolController
 
 from lineup.errors import UserError
 from lineup.search import faiss_file, flat_index, gallery, parted_index
-from lineup.search.approximate import IndexSetup
 from lineup.search.gallery import Gallery
 from lineup.search.hits import Hits
+from lineup.search.index_setup import IndexSetup
 from lineup.search.parted_index import Searchable
 from lineup.search.vectors import Metric, Positions, Vectors
 from lineup.settings.params import Params

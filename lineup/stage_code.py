@@ -38,6 +38,8 @@ DECIDES_NOTHING = {
     "lineup.photos.image_reasons",
     "lineup.settings.adapter",
     "lineup.settings.encoder",
+    "lineup.settings.explanation",
+    "lineup.settings.fault",
     "lineup.settings.label_share",
     "lineup.settings.metric_loss",
     "lineup.settings.model",

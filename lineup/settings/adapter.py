@@ -7,8 +7,8 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from lineup.errors import suggest
+from lineup.settings.explanation import explain
 from lineup.settings.metric_loss import CLASS_WISE_LOSSES, MetricLoss
-from lineup.settings.schema import explain
 from lineup.settings.trained_objectives import (
     ArcFace,
     Contrastive,

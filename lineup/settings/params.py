@@ -12,9 +12,10 @@ from pydantic import Field, ValidationError, model_validator
 from lineup import paths
 from lineup.errors import UserError
 from lineup.settings import model_rules, refinement_sources, row_names, yaml_file
+from lineup.settings.explanation import explain
 from lineup.settings.model import Model
 from lineup.settings.refinement import RefinementSettings
-from lineup.settings.schema import RowName, Strict, explain
+from lineup.settings.schema import RowName, Strict
 from lineup.settings.sections import (
     Embed,
     Export,

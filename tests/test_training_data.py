@@ -21,8 +21,9 @@ from lineup.settings import params, training
 from lineup.settings.trained_objectives import Needs
 from lineup.settings.training import Train
 from lineup.training import data, decoded_images, network
-from lineup.training.batches import Sampling, in_turn
+from lineup.training.batches import Sampling
 from lineup.training.data import Manifest
+from lineup.training.draws import in_turn
 from tests.support.training_photos import objective
 
 

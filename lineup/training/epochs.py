@@ -25,9 +25,10 @@ from lineup.training.notes import (
     log_images_never_drawn,
     warn_if_validation_cannot_choose,
 )
+from lineup.training.patience import out_of_patience
 from lineup.training.progress import Epoch, Progress
 from lineup.training.trainer import Trainer
-from lineup.training.validation import PERFECT_SCORE, HeldOut, retrieval_score
+from lineup.training.validation import HeldOut, retrieval_score
 
 
 @dataclass(frozen=True)
@@ -93,8 +94,8 @@ def train_epochs(
             if stopped:
                 break
             progress.epoch, progress.seconds = epoch, deadline.seconds()
-            out_of_patience = _out_of_patience(progress, settings.patience, inputs.held_out)
-            progress.finished = epoch == settings.epochs or out_of_patience
+            ends_early = out_of_patience(progress, settings.patience, inputs.held_out)
+            progress.finished = epoch == settings.epochs or ends_early
             _save(checkpoint, trainer, progress, best)
             if progress.finished:
                 break
@@ -198,18 +199,6 @@ def _run_steps(
 def _score(trainer: Trainer, inputs: Inputs) -> float | None:
     """The map_at_r of the held-out images with the weights that would be kept now."""
     return retrieval_score(trainer.trained, inputs.pixels.validation, inputs.held_out.labels, trainer.device)
-
-
-def _out_of_patience(progress: Progress, patience: int | None, held_out: HeldOut) -> bool:
-    """Whether too many epochs have passed since the first one with the best score.
-
-    Never where the held-out images may not choose, have no score, or scored perfectly before training.
-    """
-    scores = [epoch.map_at_r for epoch in progress.log if epoch.map_at_r is not None]
-    if patience is None or not held_out.may_choose or not scores or scores[0] == PERFECT_SCORE:
-        return False
-    trained = scores[1:]
-    return len(trained) - 1 - trained.index(max(trained)) >= patience
 
 
 def _save(folder: Path, trainer: Trainer, progress: Progress, best: BestWeights) -> None:

@@ -29,7 +29,7 @@ from lineup.objectives.objective import Context
 from lineup.settings import params, training
 from lineup.settings.encoder import EncoderSettings
 from lineup.settings.trained_objectives import ArcFace
-from lineup.training import network
+from lineup.training import pixel_scaling
 from lineup.training.trainer import Trainer
 from lineup.training.weights import lora
 
@@ -47,7 +47,7 @@ row = ArcFace(name="arcface")
 context = Context(encoder.dim, tuple(map(str, range(32))), encoder.config, None)
 settings = training.Train(device="cpu")
 objective = arcface.build(row, context)
-scaling = network.infer_scaling(encoder, None)
+scaling = pixel_scaling.infer_scaling(encoder, None)
 trainer = Trainer(encoder.module, encoder.module, objective, settings, scaling)
 trainer.train_mode()
 trainer.set_learning_rate(1, 10)

@@ -32,7 +32,7 @@ from lineup.objectives.objective import Context
 from lineup.settings import params, training
 from lineup.settings.encoder import EncoderSettings
 from lineup.settings.trained_objectives import ArcFace
-from lineup.training import allocation, checkpoint, decoded_images, epochs, network, validation
+from lineup.training import allocation, checkpoint, decoded_images, epochs, pixel_scaling, validation
 from lineup.training.augmentation import Augment
 from lineup.training.batches import Sampling
 from lineup.training.best_weights import BestWeights
@@ -74,7 +74,7 @@ def lineup():
     settings = training.Train(device="cpu", epochs=2, images_per_epoch=64 * steps)
     context = Context(encoder.dim, tuple(map(str, range(labels))), encoder.config, None)
     objective = arcface.build(ArcFace(name="arcface", class_vectors="random"), context)
-    scaling = network.infer_scaling(encoder, None)
+    scaling = pixel_scaling.infer_scaling(encoder, None)
     trainer = Trainer(encoder.module, encoder.module, objective, settings, scaling)
     stored, held = 111, 64 * steps // 10
     coarse = rng.integers(0, 256, (labels * 4, 3, 14, 14), dtype=np.uint8)

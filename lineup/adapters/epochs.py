@@ -11,7 +11,7 @@ import torch
 from lineup.adapters.trainer import AdapterTrainer
 from lineup.encoders.adapter import Vectors
 from lineup.errors import UserError
-from lineup.training import network
+from lineup.training import optimisation
 from lineup.training.batches import Plan, Sampling
 from lineup.training.best_weights import BestWeights
 from lineup.training.deadline import Deadline
@@ -100,7 +100,7 @@ def _steps(
     for step, (rows, labels) in enumerate(plan):
         if deadline.has_passed():
             return
-        rate = network.rate((epoch - 1) * count + step, settings.epochs * count, settings.warmup_share)
+        rate = optimisation.rate((epoch - 1) * count + step, settings.epochs * count, settings.warmup_share)
         loss, length = training.step(torch.from_numpy(rows), torch.from_numpy(labels), rate)
         if not loss < float("inf"):
             fix = f"lower learning_rate ({settings.learning_rate:g})"

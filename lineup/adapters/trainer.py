@@ -9,7 +9,7 @@ from torch.nn import functional
 from lineup.adapters.layers import Change, Layers
 from lineup.objectives.objective import Objective
 from lineup.settings.training import Train
-from lineup.training import network
+from lineup.training import optimisation
 from lineup.training.best_weights import BestWeights
 
 
@@ -34,7 +34,7 @@ class AdapterTrainer:
             layer.parametrizations.weight.original.requires_grad_(False)  # type: ignore[union-attr]
         adapter.to(device)
         objective.loss.to(device).train()
-        self.optimiser = network.optimiser(adapter, adapter, objective, settings)
+        self.optimiser = optimisation.optimiser(adapter, adapter, objective, settings)
         self.trained = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
         # Validation takes images, [B, D, 1, 1] here.
         self.on_images = nn.Sequential(nn.Flatten(), adapter)

@@ -1,4 +1,4 @@
-"""The device that a network is trained on."""
+"""The device that a network is trained on, and the precision that it computes in."""
 
 from __future__ import annotations
 
@@ -24,3 +24,19 @@ def device_name(device: torch.device) -> str:
     if device.type == "cpu":
         return f"{machine.cpu_name()}, {machine.threads()} threads"
     return torch.cuda.get_device_name()
+
+
+def precision(setting: str, device: torch.device) -> torch.dtype | None:
+    """The type that a step computes with beside float32; None where it computes in float32 alone.
+
+    `auto` is float32 on a CPU, and on CUDA bfloat16, or float16 where the GPU lacks it.
+    """
+    if setting == "auto":
+        setting = (
+            "float32"
+            if device.type == "cpu"
+            else "bfloat16"
+            if torch.cuda.is_bf16_supported(including_emulation=False)
+            else "float16"
+        )
+    return {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}[setting]

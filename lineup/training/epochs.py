@@ -15,11 +15,12 @@ from tqdm import tqdm
 from lineup import machine
 from lineup.errors import UserError
 from lineup.training import checkpoint as checkpoints
-from lineup.training import decoded_images, network
+from lineup.training import decoded_images
 from lineup.training.augmentation import Augment
 from lineup.training.batches import Batches, Plan, Sampling
 from lineup.training.best_weights import BestWeights
 from lineup.training.deadline import Deadline
+from lineup.training.label_centres import label_centres
 from lineup.training.notes import (
     log_epoch,
     log_images_never_drawn,
@@ -111,7 +112,7 @@ def _begin(trainer: Trainer, progress: Progress, inputs: Inputs, deadline: Deadl
     """Imprints the objective, and puts the encoder before training into the log."""
     labels = inputs.sampling.labels
     if trainer.objective.imprint and labels is not None:
-        centres = network.label_centres(trainer.module, inputs.pixels.train, labels, trainer.scaling)
+        centres = label_centres(trainer.module, inputs.pixels.train, labels, trainer.scaling)
         trainer.objective.imprint(centres)
     score = _score(trainer, inputs)
     start = Epoch(0, None, score, 0.0, 0.0, 0.0, 0.0, seconds=deadline.seconds())

@@ -19,7 +19,7 @@ from lineup.objectives.objective import Context, load_objective
 from lineup.settings.objective import Trained
 from lineup.settings.training import Train
 from lineup.training import checkpoint as checkpoints
-from lineup.training import data, decoded_images, network
+from lineup.training import data, decoded_images, network, pixel_scaling
 from lineup.training.batches import Sampling
 from lineup.training.best_weights import BestWeights
 from lineup.training.deadline import Deadline
@@ -86,7 +86,7 @@ def train(
     parts = data.split(manifest, settings, row.needs, seed)
     _make_deterministic(seed)
     module, config = network.add_head(encoder, settings.dim)
-    scaling = network.infer_scaling(encoder, settings.image_size)
+    scaling = pixel_scaling.infer_scaling(encoder, settings.image_size)
     context = Context(config.dim, parts.names, config, folders.encoder)
     objective = load_objective(row.name).build(row, context)
     held_out = HeldOut(manifest.labels[parts.validation], row.needs.labels)

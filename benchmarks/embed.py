@@ -59,7 +59,7 @@ from lineup.embedding.vector_cache import VectorCache
 from lineup.encoders import encoder_folder
 from lineup.encoders.encoder import Encoder, Transform
 from lineup.photos import image_preparation
-from lineup.settings.params import Embed
+from lineup.settings.sections import Embed
 from tests.support import real_photos
 from tests.support.photographs import photograph, write_prepared
 

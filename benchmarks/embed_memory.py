@@ -29,7 +29,7 @@ from PIL import Image
 from benchmarks import command
 from lineup import cli, paths
 from lineup.encoders import encoder_folder, libraries
-from lineup.settings.params import EncoderSettings
+from lineup.settings.encoder import EncoderSettings
 from lineup.storage import parquet, schemas
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -31,7 +31,8 @@ from lineup.engines import selection
 from lineup.engines.engine import CannotConvert, Engine, Forward
 from lineup.engines.onnxruntime import OUTPUT, write_graph
 from lineup.engines.tracing import tracing
-from lineup.settings.params import Embed, EncoderSettings
+from lineup.settings.encoder import EncoderSettings
+from lineup.settings.sections import Embed
 
 MODELS = {
     "mobilenet_v2": {"library": "torchvision", "name": "mobilenet_v2"},

@@ -66,7 +66,7 @@ from lineup import machine
 from lineup.embedding import inference
 from lineup.encoders import encoder_folder, libraries
 from lineup.engines import conversion, selection
-from lineup.settings.params import Embed
+from lineup.settings.sections import Embed
 from tests.support.hub_project import photo
 libraries.library(sys.argv[2])
 before, count = wipe(), int(sys.argv[3])

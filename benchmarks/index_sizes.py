@@ -15,7 +15,7 @@ from pathlib import Path
 from benchmarks import command
 from benchmarks.search_in_parts import gallery
 from lineup import cli
-from lineup.search import exact, parted_build
+from lineup.search import flat_index, parted_build
 from lineup.settings.search import Index
 
 LINKS = 32
@@ -57,7 +57,7 @@ def main() -> None:
         for chosen in INDEXES:
             index, storage = chosen["index"], chosen.get("storage", "float32")
             if storage == "float32" and index == "flat":
-                exact.build_file(path, "cosine", asked.dim, asked.photos, images.batches(), "here")
+                flat_index.build_file(path, "cosine", asked.dim, asked.photos, images.batches(), "here")
             else:
                 target = {} if index == "flat" else {"recall_target": 0.05}
                 settings = Index.model_validate({**chosen, **target})

@@ -27,7 +27,9 @@ from lineup.encoders.encoder import Encoder
 from lineup.objectives import arcface
 from lineup.objectives.objective import Context
 from lineup.settings import params, training
-from lineup.training import network
+from lineup.settings.encoder import EncoderSettings
+from lineup.settings.trained_objectives import ArcFace
+from lineup.training import pixel_scaling
 from lineup.training.trainer import Trainer
 from lineup.training.weights import lora
 
@@ -36,16 +38,16 @@ import peft
 library = libraries.library("timm")
 torch.manual_seed(0)
 imported = machine.peak_memory_mb()
-spec = params.EncoderSettings(library="timm", name="vit_base_patch16_224", weights="none", allow_random=True)
+spec = EncoderSettings(library="timm", name="vit_base_patch16_224", weights="none", allow_random=True)
 fetched = library.fetch(spec)
 encoder = Encoder(fetched.module, library.transform(fetched.config), fetched.config)
 if which == "lora":
     lora.add(encoder, training.Lora(), 0)
-row = training.ArcFace(name="arcface")
+row = ArcFace(name="arcface")
 context = Context(encoder.dim, tuple(map(str, range(32))), encoder.config, None)
 settings = training.Train(device="cpu")
 objective = arcface.build(row, context)
-scaling = network.infer_scaling(encoder, None)
+scaling = pixel_scaling.infer_scaling(encoder, None)
 trainer = Trainer(encoder.module, encoder.module, objective, settings, scaling)
 trainer.train_mode()
 trainer.set_learning_rate(1, 10)

@@ -51,7 +51,7 @@ from lineup.encoders.encoder import Encoder
 from lineup.engines import conversion, selection
 from lineup.engines.lookup_transform import LookUp, fused
 from lineup.photos import decoding, image_preparation, pixel_identity
-from lineup.settings.params import Embed, Precision
+from lineup.settings.sections import Embed, Precision
 from tests.support import real_photos
 
 SHORTER_SIDE_PX = 512

@@ -32,7 +32,7 @@ from lineup import cli, cluster, machine
 from lineup.embedding import cluster_computation, computation, job
 from lineup.embedding.job import EmbedJob
 from lineup.embedding.vector_cache import VectorCache
-from lineup.settings.params import Embed
+from lineup.settings.sections import Embed
 from tests.support.photographs import photograph
 
 PHOTOS = {"mobilenet_v2": 3_072, "clip": 768}

@@ -22,7 +22,7 @@ from selenium.webdriver.chrome.webdriver import WebDriver
 from benchmarks import command
 from lineup import cli, machine, paths
 from lineup.photos import decoding, image_preparation, thumbnails
-from lineup.settings.params import Preprocess
+from lineup.settings.sections import Preprocess
 from lineup.storage import files
 from stages import compare, report, slices
 from tests.support import browser as chromium

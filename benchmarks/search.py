@@ -28,8 +28,9 @@ from usearch.index import search as usearch_search
 
 from benchmarks import command
 from lineup import cli, machine
-from lineup.search import approximate, exact, ground_truth
+from lineup.search import approximate, faiss_file, faiss_search, ground_truth, query_time
 from lineup.search.gallery import Gallery
+from lineup.search.vectors import Batch
 from lineup.settings.search import Index
 
 DIM, K, QUERIES, RUNS = 512, 100, 1_000, 5
@@ -89,7 +90,7 @@ def measure_exact(rows: int, queries: np.ndarray) -> None:
     stored = vectors(rows, 1)
     index = flat(stored)
     ways = {
-        "ours": lambda: exact.nearest(index, queries, K, NONE),
+        "ours": lambda: faiss_search.nearest(index, queries, K, NONE),
         "faiss": lambda: index.search(queries, K),
         "numpy": lambda: by_numpy(queries, stored),
     }
@@ -107,7 +108,7 @@ def measure_exact(rows: int, queries: np.ndarray) -> None:
 def measure_approximate(queries: np.ndarray) -> None:
     stored = vectors(APPROXIMATE_SIZE, 1)
     ids = [str(i) for i in range(len(stored))]
-    truth, _ = exact.nearest(flat(stored), queries, K, NONE)
+    truth, _ = faiss_search.nearest(flat(stored), queries, K, NONE)
     print(f"approximate, {APPROXIMATE_SIZE:,} x {DIM}, {len(queries):,} queries, k={K}")
 
     def report(name: str, way: Callable[[], np.ndarray]) -> None:
@@ -115,7 +116,7 @@ def measure_approximate(queries: np.ndarray) -> None:
         recall = ground_truth.recall(way(), truth, K)
         print(f"  {name:44} recall@{K} {recall:.3f}  {len(queries) / taken:8,.0f} queries/s", flush=True)
 
-    def batches() -> Iterator[exact.Batch]:
+    def batches() -> Iterator[Batch]:
         yield ids, stored
 
     gallery = Gallery("cosine", len(stored), DIM, batches, "here")
@@ -131,10 +132,12 @@ def measure_approximate(queries: np.ndarray) -> None:
             built = approximate.build(settings, gallery, K, "")
             seconds = time.perf_counter() - start
             name = " ".join([*chosen.values(), *(f"{k}={v}" for k, v in built.setup.parameters.items())])
-            size = exact.size(built.index) / 1e6
+            size = faiss_file.size(built.index) / 1e6
             tuned = f"{size:.0f} MB, tuned {built.setup.tuned_recall:.3f}"
             print(f"  ours, target {target}: built and tuned in {seconds:.0f} s, {tuned}")
-            report(f"ours, {name}", lambda index=built.index: exact.nearest(index, queries, K, NONE)[0])
+            report(
+                f"ours, {name}", lambda index=built.index: faiss_search.nearest(index, queries, K, NONE)[0]
+            )
             report("  the same index, raw faiss", lambda index=built.index: index.search(queries, K)[1])
     start = time.perf_counter()
     theirs = hnswlib.Index("ip", DIM)
@@ -163,14 +166,14 @@ def single(queries: np.ndarray) -> None:
     for rows in SINGLE_SIZES:
         stored = vectors(rows, 1)
 
-        def batches(stored: np.ndarray = stored) -> Iterator[exact.Batch]:
+        def batches(stored: np.ndarray = stored) -> Iterator[Batch]:
             yield [str(i) for i in range(len(stored))], stored
 
         gallery = Gallery("cosine", rows, DIM, batches, "here")
-        times = [f"flat {exact.query_ms(flat(stored), queries, K):.3f}"]
+        times = [f"flat {query_time.query_ms(flat(stored), queries, K):.3f}"]
         for kind in ("hnsw", "ivf"):
             built = approximate.build(Index(index=kind), gallery, K, "")
-            times.append(f"{kind} {exact.query_ms(built.index, queries, K):.3f}")
+            times.append(f"{kind} {query_time.query_ms(built.index, queries, K):.3f}")
         print(f"  {rows:7,} images: {', '.join(times)}", flush=True)
 
 

@@ -30,8 +30,9 @@ import numpy as np
 
 from benchmarks import command
 from lineup import cli, machine
-from lineup.search import exact, parted_build
+from lineup.search import flat_index, parted_build
 from lineup.search.gallery import Gallery
+from lineup.search.vectors import Batch, prepare_vectors
 from lineup.settings.search import Index
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -68,7 +69,7 @@ def vectors(count: int, dim: int, labels: int, seed: int) -> Iterator[np.ndarray
 
 
 def gallery(photos: int, dim: int) -> Gallery:
-    def batches() -> Iterator[exact.Batch]:
+    def batches() -> Iterator[Batch]:
         start = 0
         for drawn in vectors(photos, dim, max(2, photos // VECTORS_PER_LABEL), 1):
             yield [f"{start + i}" for i in range(len(drawn))], drawn
@@ -82,10 +83,10 @@ import hashlib, json, sys, threading, time
 from pathlib import Path
 import faiss, numpy as np
 from lineup import machine
-from lineup.search import exact, index_file, part_search
+from lineup.search import index_file, part_search, query_time
 path, queries, photos, part_rows, k = sys.argv[1:]
 faiss.omp_set_num_threads(machine.threads())
-exact.query_ms = lambda *arguments, **options: 0.0
+query_time.query_ms = lambda *arguments, **options: 0.0
 queries = np.load(queries)
 peak = 0
 def kilobytes(name):
@@ -157,10 +158,10 @@ def run(
 ) -> None:
     images, asked, parted = gallery(photos, dim), folder / "queries.npy", folder / "parts.faiss"
     drawn = np.concatenate([*vectors(queries, dim, max(2, photos // VECTORS_PER_LABEL), 2)])
-    np.save(asked, exact.prepare("cosine", [""] * queries, drawn, "here"))
+    np.save(asked, prepare_vectors("cosine", [""] * queries, drawn, "here"))
     whole = folder / "whole.faiss"
     if kind == "flat":
-        exact.build_file(whole, "cosine", dim, photos, images.batches(), "here")
+        flat_index.build_file(whole, "cosine", dim, photos, images.batches(), "here")
         parted = whole
     else:
         for path, rows in ((whole, None), (parted, part_rows)):

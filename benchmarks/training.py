@@ -30,11 +30,13 @@ from lineup.encoders.encoder import Encoder
 from lineup.objectives import arcface
 from lineup.objectives.objective import Context
 from lineup.settings import params, training
-from lineup.training import allocation, checkpoint, decoded_images, epochs, network, validation
+from lineup.settings.encoder import EncoderSettings
+from lineup.settings.trained_objectives import ArcFace
+from lineup.training import allocation, checkpoint, decoded_images, epochs, pixel_scaling, validation
 from lineup.training.augmentation import Augment
 from lineup.training.batches import Sampling
 from lineup.training.best_weights import BestWeights
-from lineup.training.checkpoint import Progress
+from lineup.training.progress import Progress
 from lineup.training.deadline import Deadline
 from lineup.training.trainer import Trainer
 
@@ -42,7 +44,7 @@ which, steps, warm_up, labels, side = sys.argv[1], int(sys.argv[2]), 3, 800, 96
 rng = np.random.default_rng(0)
 library = libraries.library("torchvision")
 torch.manual_seed(0)
-spec = params.EncoderSettings(
+spec = EncoderSettings(
     library="torchvision", name="mobilenet_v2", weights="none", allow_random=True, image_size=side
 )
 fetched = library.fetch(spec)
@@ -71,8 +73,8 @@ def lineup():
     allocation.keep_freed_memory()
     settings = training.Train(device="cpu", epochs=2, images_per_epoch=64 * steps)
     context = Context(encoder.dim, tuple(map(str, range(labels))), encoder.config, None)
-    objective = arcface.build(training.ArcFace(name="arcface", class_vectors="random"), context)
-    scaling = network.infer_scaling(encoder, None)
+    objective = arcface.build(ArcFace(name="arcface", class_vectors="random"), context)
+    scaling = pixel_scaling.infer_scaling(encoder, None)
     trainer = Trainer(encoder.module, encoder.module, objective, settings, scaling)
     stored, held = 111, 64 * steps // 10
     coarse = rng.integers(0, 256, (labels * 4, 3, 14, 14), dtype=np.uint8)

@@ -36,12 +36,25 @@ DECIDES_NOTHING = {
     "lineup.paths",
     "lineup.photos.cluster_scan",
     "lineup.photos.image_reasons",
+    "lineup.settings.adapter",
+    "lineup.settings.encoder",
+    "lineup.settings.explanation",
+    "lineup.settings.fault",
     "lineup.settings.label_share",
+    "lineup.settings.metric_loss",
+    "lineup.settings.model",
+    "lineup.settings.model_rules",
+    "lineup.settings.objective",
     "lineup.settings.params",
     "lineup.settings.prepared_size",
     "lineup.settings.refinement",
+    "lineup.settings.refinement_method",
+    "lineup.settings.refinement_sources",
+    "lineup.settings.row_names",
     "lineup.settings.schema",
     "lineup.settings.search",
+    "lineup.settings.sections",
+    "lineup.settings.trained_objectives",
     "lineup.settings.training",
     "lineup.settings.training_check",
     "lineup.settings.training_photos",
@@ -95,13 +108,18 @@ class StageCode:
         return [file for path in given for file in ([path] if path.is_file() else path.iterdir())]
 
 
-_SEARCH, _REFINEMENT = "lineup.settings.search", "lineup.settings.refinement"
+_TRAINING_SETTINGS = (
+    *("adapter", "metric_loss", "objective", "trained_objectives"),
+    *("label_share", "training", "training_photos"),
+)
+_SEARCH = "lineup.settings.search"
+_REFINEMENT = ("lineup.settings.refinement", "lineup.settings.refinement_method")
 STAGES = {
     "preprocess": StageCode(("stages.preprocess",), too=("lineup.photos.image_reasons",)),  # for problems.csv
     "fetch": StageCode(("stages.fetch",)),
     "train": StageCode(
         ("stages.train", *_ENGINES),
-        too=("lineup.settings.training", "lineup.settings.label_share", "lineup.settings.training_photos"),
+        too=tuple(f"lineup.settings.{name}" for name in _TRAINING_SETTINGS),
     ),
     "quantise": StageCode(("stages.quantise", *_ENGINES)),
     "embed": StageCode(("stages.embed", *_ENGINES)),
@@ -109,7 +127,7 @@ STAGES = {
     "index": StageCode(("stages.index",), too=(_SEARCH,)),
     "retrieve": StageCode(("stages.retrieve",)),
     "latency": StageCode(("stages.latency", *_ENGINES), too=(_SEARCH,)),
-    "refine": StageCode(("stages.refine",), too=(_SEARCH, _REFINEMENT)),
+    "refine": StageCode(("stages.refine",), too=(_SEARCH, *_REFINEMENT)),
     "score": StageCode(("stages.score",)),
     "slices": StageCode(("stages.slices",)),
     "compare": StageCode(("stages.compare",)),
@@ -134,7 +152,7 @@ STAGES = {
     ),
     "export": StageCode(
         ("stages.export", "lineup.export.handed_over.selftest", "lineup.refinements.approximate"),
-        too=(_SEARCH, _REFINEMENT),
+        too=(_SEARCH, *_REFINEMENT),
         other=("lineup/export/handed_over/Apache-2.0.txt", "lineup/export/page"),
     ),
 }

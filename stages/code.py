@@ -11,7 +11,7 @@ import logging
 from pathlib import Path
 
 from lineup import cli, paths, stage_code
-from lineup.settings import params as settings
+from lineup.settings import dvc_sections
 from lineup.storage import files
 
 log = logging.getLogger(__name__)
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 def main(argv: list[str] | None = None) -> None:
     cli.no_options("code", argv)
     # DVC would miss a section only at the stage that depends on it, maybe at the end of a long run.
-    settings.check_sections(paths.PARAMS, cli.start_stage("code"))
+    dvc_sections.check(paths.PARAMS, cli.start_stage("code"))
     stages = stage_code.STAGES | stage_code.plugins()
 
     def write(folder: Path) -> None:

@@ -15,7 +15,7 @@ from lineup.encoders import encoder_folder, libraries, measurement
 from lineup.encoders.encoder import Fetched
 from lineup.errors import UserError, explained
 from lineup.settings import prepared_size
-from lineup.settings.params import EncoderSettings
+from lineup.settings.encoder import EncoderSettings
 
 log = logging.getLogger(__name__)
 

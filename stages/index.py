@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from lineup import cli, machine, paths
-from lineup.search import approximate, exact, gallery, parted_build
+from lineup.search import approximate, flat_index, gallery, parted_build
 from lineup.storage import files
 
 log = logging.getLogger(__name__)
@@ -20,7 +20,9 @@ def main(argv: list[str] | None = None) -> None:
     vectors = gallery.open_gallery(paths.embeddings(model), settings.metric)
     costs: dict[str, Any] = {}
     if approximate.is_exact(settings, vectors.size):
-        exact.build_file(path, vectors.metric, vectors.dim, vectors.size, vectors.batches(), vectors.source)
+        flat_index.build_file(
+            path, vectors.metric, vectors.dim, vectors.size, vectors.batches(), vectors.source
+        )
     else:
         setting = f"{paths.PARAMS}: models.{model}.search"
         setup = parted_build.build_file(

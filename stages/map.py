@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from lineup import cli, paths
 from lineup.errors import UserError
 from lineup.report import projection
-from lineup.settings.params import Map
+from lineup.settings.sections import Map
 from lineup.storage import embeddings, files, parquet, schemas
 from lineup.storage.embeddings import Embeddings
 

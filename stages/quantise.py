@@ -9,7 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from lineup import cli, paths
-from lineup.settings.params import Embed, Params
+from lineup.settings.params import Params
+from lineup.settings.sections import Embed
 from lineup.storage import files
 
 INT8 = "int8"

@@ -9,7 +9,8 @@ import pyarrow as pa
 
 from lineup import cli, machine, paths
 from lineup.relevance import prepared_relevance
-from lineup.search import approximate, exact, gallery, index_file, part_search
+from lineup.search import approximate, gallery, ground_truth, index_file, part_search
+from lineup.search.vectors import prepare_vectors
 from lineup.storage import embeddings, files, rankings
 
 log = logging.getLogger(__name__)
@@ -24,7 +25,7 @@ def main(argv: list[str] | None = None) -> None:
     embedded = embeddings.read_embeddings(folder, "query")
     # Gives the memory of the embeddings back before a large index is mapped.
     pa.default_memory_pool().release_unused()
-    queries = exact.prepare(settings.metric, embedded.ids, embedded.vectors, str(folder))
+    queries = prepare_vectors(settings.metric, embedded.ids, embedded.vectors, str(folder))
     gallery_images = len(images.gallery_ids)
     k = images.required_depth(params.retrieve.depth, *params.score.cutoffs)
     file = index_file.open_file(paths.index(model), settings.metric, gallery_images, settings.part_rows)
@@ -41,7 +42,7 @@ def main(argv: list[str] | None = None) -> None:
     if not approximate.is_exact(settings, gallery_images):
         vectors = gallery.open_gallery(folder, settings.metric)
         cutoffs = {*params.score.cutoffs, params.retrieve.depth}
-        costs["ann_recall"] = approximate.recalls(positions, queries, images.excluded(), vectors, cutoffs)
+        costs["ann_recall"] = ground_truth.recalls(positions, queries, images.excluded(), vectors, cutoffs)
     files.write_json(paths.costs("retrieve", model), costs)
     log.info("%d queries, the %d nearest of %d images each", len(queries), k, gallery_images)
 

@@ -20,8 +20,8 @@ from lineup.evaluation import transfer_metrics
 from lineup.evaluation.transfer_metrics import TransferMetrics
 from lineup.relevance.prepared_relevance import COLUMNS, read_relevance
 from lineup.relevance.relevance import Relevance
-from lineup.search import exact, ground_truth
-from lineup.search.exact import Metric, Positions
+from lineup.search import ground_truth
+from lineup.search.vectors import Metric, Positions, prepare_vectors
 from lineup.settings import prepared_size, trained_rows
 from lineup.settings.params import Params
 from lineup.storage import parquet
@@ -40,8 +40,8 @@ def set_of(row: str, params: Params) -> str:
 def search(embedded: EmbedJob, metric: Metric, relevance: Relevance) -> Positions:
     """The nearest gallery images of each query, as deep as the metric needs: int64 [Q, K]."""
     source = str(embedded.photos)
-    batches = [exact.prepare(metric, *batch, source) for batch in job.read(embedded, "query")]
-    gallery = (exact.prepare(metric, *batch, source) for batch in job.read(embedded, "gallery"))
+    batches = [prepare_vectors(metric, *batch, source) for batch in job.read(embedded, "query")]
+    gallery = (prepare_vectors(metric, *batch, source) for batch in job.read(embedded, "gallery"))
     return ground_truth.neighbours(
         metric, np.concatenate(batches), relevance.excluded(), gallery, relevance.required_depth(1)
     )

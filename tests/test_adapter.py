@@ -14,7 +14,8 @@ import yaml
 from torch.nn import functional
 
 from lineup import paths
-from lineup.adapters import learning, whitening
+from lineup.adapters import start as starts
+from lineup.adapters import whitening
 from lineup.adapters.whitening import LabelStatistics
 from lineup.embedding import computation, job
 from lineup.encoders import adapter, encoder_folder, model_folder
@@ -180,10 +181,10 @@ def test_the_start_is_the_one_that_held_out_labels_prefer() -> None:
     held = labels >= 12
     unit = functional.normalize(vectors)
     held_out = HeldOut(labels[held].numpy(), may_choose=True)
-    start = learning.choose_start(unit[~held], labels[~held], unit[held], held_out, 8)
+    start = starts.choose(unit[~held], labels[~held], unit[held], held_out, 8)
     assert start.name.startswith("whitening")
     no_labels = HeldOut(np.full(int(held.sum()), -1), may_choose=True)
-    assert learning.choose_start(unit[~held], labels[~held], unit[held], no_labels, 8).name.startswith("none")
+    assert starts.choose(unit[~held], labels[~held], unit[held], no_labels, 8).name.startswith("none")
 
 
 @pytest.mark.parametrize(

@@ -18,13 +18,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lineup.errors import UserError
-from lineup.search import approximate, exact, ground_truth
+from lineup.search import approximate, faiss_file, faiss_search, faiss_vectors, flat_index, ground_truth
+from lineup.search.vectors import Metric
 from lineup.settings.search import Index
 from tests.support.galleries import gallery, prepared
 from tests.support.project import ROOT, environment
 
 NONE = np.empty((0, 2), np.int64)
-METRICS: tuple[exact.Metric, ...] = ("cosine", "l2")
+METRICS: tuple[Metric, ...] = ("cosine", "l2")
 SETTINGS = [
     {"index": "hnsw"},
     {"index": "hnsw", "storage": "int8"},
@@ -51,7 +52,7 @@ def clustered(rows: int, dim: int = 32, seed: int = 0, noise: float = 0.5) -> np
     )
 
 
-def naive(metric: exact.Metric, queries: np.ndarray, stored: np.ndarray, k: int) -> np.ndarray:
+def naive(metric: Metric, queries: np.ndarray, stored: np.ndarray, k: int) -> np.ndarray:
     """Brute force by numpy in float64."""
     a, b = queries.astype(np.float64), stored.astype(np.float64)
     if metric == "cosine":
@@ -75,19 +76,17 @@ def share(found: np.ndarray, wanted: np.ndarray) -> float:
     [{"index": "hnsw"}, {"index": "ivf"}, {"index": "ivf", "storage": "float16"}, {"index": "ivfpq"}],
 )
 @pytest.mark.parametrize("target", [0.8, 0.99])
-def test_the_target_is_reached_on_new_queries(
-    metric: exact.Metric, chosen: dict[str, Any], target: float
-) -> None:
+def test_the_target_is_reached_on_new_queries(metric: Metric, chosen: dict[str, Any], target: float) -> None:
     """Tuned on the gallery's own vectors; new queries from the same clusters find as much, but for chance."""
     vectors, queries = clustered(3_000), clustered(200, seed=1)
     built = approximate.build(
         Index(recall_target=target, **chosen), gallery(vectors, metric), 10, "models.a.search"
     )
     assert built.setup.tuned_recall is not None and built.setup.tuned_recall >= target
-    found, scores = exact.nearest(built.index, prepared(metric, queries), 10, NONE)
+    found, scores = faiss_search.nearest(built.index, prepared(metric, queries), 10, NONE)
     truth = naive(metric, queries, vectors, 10)
     assert share(found, truth) >= target - 0.05
-    told = approximate.recalls(found, prepared(metric, queries), NONE, gallery(vectors, metric), [1, 10])
+    told = ground_truth.recalls(found, prepared(metric, queries), NONE, gallery(vectors, metric), [1, 10])
     assert told == {
         "1": pytest.approx(share(found[:, :1], truth[:, :1]), abs=1e-4),
         "10": pytest.approx(share(found, truth), abs=1e-4),
@@ -107,12 +106,12 @@ def test_a_lower_target_searches_less() -> None:
 
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("chosen", SETTINGS)
-def test_scores_are_those_of_the_vectors_in_the_index(metric: exact.Metric, chosen: dict[str, Any]) -> None:
+def test_scores_are_those_of_the_vectors_in_the_index(metric: Metric, chosen: dict[str, Any]) -> None:
     vectors, queries = clustered(1_500), prepared(metric, clustered(20, seed=1))
     built = approximate.build(Index(recall_target=None, **chosen), gallery(vectors, metric), 10, "")
-    positions, scores = exact.nearest(built.index, queries, 10, NONE)
-    stored = exact.stored_vectors(built.index, 1_500)
-    assert np.array_equal(exact.vectors_at(built.index, positions), stored[positions])
+    positions, scores = faiss_search.nearest(built.index, queries, 10, NONE)
+    stored = faiss_vectors.stored_vectors(built.index, 1_500)
+    assert np.array_equal(faiss_vectors.vectors_at(built.index, positions), stored[positions])
     for q in range(20):
         pairs = [(queries[q].astype(np.float64), stored[p].astype(np.float64)) for p in positions[q]]
         expected = [a @ b if metric == "cosine" else -((a - b) ** 2).sum() for a, b in pairs]
@@ -134,10 +133,10 @@ def test_no_cosine_is_above_one_however_the_vectors_are_held(chosen: dict[str, A
     vectors = clustered(2_500)
     built = approximate.build(Index(**chosen), gallery(vectors), 10, "")
     queries = prepared("cosine", vectors[:200])
-    exact.vectors_at(built.index, np.arange(1))  # by which an inverted file learns where each lies
+    faiss_vectors.vectors_at(built.index, np.arange(1))  # by which an inverted file learns where each lies
     held = built.index.reconstruct_batch(np.arange(2_500)).astype(np.float64)
-    for asked in (queries, exact.vectors_at(built.index, np.arange(200))):
-        positions, scores = exact.nearest(built.index, asked, 10, NONE)
+    for asked in (queries, faiss_vectors.vectors_at(built.index, np.arange(200))):
+        positions, scores = faiss_search.nearest(built.index, asked, 10, NONE)
         kept = positions >= 0
         assert scores[kept].max() <= 1 + 1e-6
         for q, g in [(q, g) for q in range(0, 200, 13) for g in range(10) if kept[q, g]]:
@@ -145,7 +144,9 @@ def test_no_cosine_is_above_one_however_the_vectors_are_held(chosen: dict[str, A
             assert scores[q, g] == pytest.approx(
                 asked[q] @ other / np.linalg.norm(asked[q]) / np.linalg.norm(other), abs=1e-6
             )
-    assert np.linalg.norm(exact.vectors_at(built.index, np.arange(50)), axis=1) == pytest.approx(1, abs=1e-6)
+    assert np.linalg.norm(faiss_vectors.vectors_at(built.index, np.arange(50)), axis=1) == pytest.approx(
+        1, abs=1e-6
+    )
 
 
 @pytest.mark.parametrize("storage", ["int8", "float16"])
@@ -156,12 +157,12 @@ def test_an_exhaustive_search_of_decoded_vectors_orders_them_by_their_cosine(sto
         Index.model_validate({"index": "flat", "storage": storage}), gallery(vectors), 10, ""
     )
     queries = prepared("cosine", clustered(50, dim=4, seed=1, noise=0.01))
-    whole, all_scores = exact.nearest(built.index, queries, 600, NONE)
-    stored = exact.stored_vectors(built.index, 600).astype(np.float64)
+    whole, all_scores = faiss_search.nearest(built.index, queries, 600, NONE)
+    stored = faiss_vectors.stored_vectors(built.index, 600).astype(np.float64)
     for q, ranked in enumerate(whole):
         assert (np.diff(stored[ranked] @ queries[q].astype(np.float64)) < 1e-6).all()
     for k in (1, 3, 20):
-        positions, scores = exact.nearest(built.index, queries, k, NONE)
+        positions, scores = faiss_search.nearest(built.index, queries, k, NONE)
         assert np.array_equal(positions, whole[:, :k]) and np.array_equal(scores, all_scores[:, :k])
 
 
@@ -171,13 +172,13 @@ def test_an_exhaustive_search_of_halves_is_the_flat_one_of_the_decoded_vectors()
     """
     vectors = np.repeat(clustered(300), 4, axis=0)  # four of each: ties at every boundary
     built = approximate.build(Index(index="flat", storage="float16"), gallery(vectors), 10, "")
-    stored = exact.stored_vectors(built.index, len(vectors))
+    stored = faiss_vectors.stored_vectors(built.index, len(vectors))
     twin = faiss.IndexFlatIP(stored.shape[1])
     twin.add(stored)  # type: ignore[call-arg]
     queries, excluded = prepared("cosine", clustered(30, seed=1)), np.array([[0, 3], [4, 1_000], [29, 5]])
     for ours, theirs in zip(
-        exact.nearest(built.index, queries, 9, excluded),
-        exact.nearest(twin, queries, 9, excluded),
+        faiss_search.nearest(built.index, queries, 9, excluded),
+        faiss_search.nearest(twin, queries, 9, excluded),
         strict=True,
     ):
         np.testing.assert_array_equal(ours, theirs)
@@ -197,11 +198,13 @@ def test_a_query_is_answered_as_if_it_came_alone_by_any_number_of_threads(chosen
         results = []
         for threads in (1, 2, 4):
             faiss.omp_set_num_threads(threads)
-            results.append(exact.nearest(built.index, queries, 12, excluded))
+            results.append(faiss_search.nearest(built.index, queries, 12, excluded))
     finally:
         faiss.omp_set_num_threads(before)
     alone = [
-        exact.nearest(built.index, queries[q : q + 1], 12, excluded[excluded[:, 0] == q] * np.array([0, 1]))
+        faiss_search.nearest(
+            built.index, queries[q : q + 1], 12, excluded[excluded[:, 0] == q] * np.array([0, 1])
+        )
         for q in range(60)
     ]
     results.append(tuple(np.concatenate(parts) for parts in zip(*alone, strict=True)))
@@ -211,16 +214,16 @@ def test_a_query_is_answered_as_if_it_came_alone_by_any_number_of_threads(chosen
 
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("chosen", [*SETTINGS, {"index": "ivfpq"}])
-def test_excluded_images_are_replaced_by_the_next_ones(metric: exact.Metric, chosen: dict[str, Any]) -> None:
+def test_excluded_images_are_replaced_by_the_next_ones(metric: Metric, chosen: dict[str, Any]) -> None:
     """All that an index finds at first is junk: it is searched deeper."""
     target = {} if chosen["index"] == "flat" else {"recall_target": 0.99}
     built = approximate.build(
         Index.model_validate({**chosen, **target}), gallery(clustered(2_000), metric), 100, ""
     )
     queries = prepared(metric, clustered(5, seed=1))
-    first, _ = exact.nearest(built.index, queries, 100, NONE)
+    first, _ = faiss_search.nearest(built.index, queries, 100, NONE)
     banned = np.array([[q, g] for q in range(5) for g in first[q, :60]])
-    second, scores = exact.nearest(built.index, queries, 20, banned)
+    second, scores = faiss_search.nearest(built.index, queries, 20, banned)
     for q in range(5):
         assert not {*second[q].tolist()} & {*first[q, :60].tolist()}
         assert (second[q] >= 0).all() and np.isfinite(scores[q]).all()
@@ -230,7 +233,9 @@ def test_a_ranking_that_ends_early_is_filled() -> None:
     """One list of many is looked at, and it holds few images."""
     built = approximate.build(Index(index="ivf", recall_target=0.01), gallery(clustered(2_000)), 5, "")
     assert built.setup.parameters == {"nprobe": 1}
-    positions, scores = exact.nearest(built.index, prepared("cosine", clustered(40, seed=1)), 500, NONE)
+    positions, scores = faiss_search.nearest(
+        built.index, prepared("cosine", clustered(40, seed=1)), 500, NONE
+    )
     ends = (positions >= 0).sum(axis=1)
     assert (ends > 0).all() and (ends < 500).all()
     for q, end in enumerate(ends):
@@ -244,7 +249,7 @@ def test_equal_images_are_ordered_by_position_also_at_the_boundary(chosen: dict[
         [clustered(600), np.repeat(clustered(1, seed=5), 60, axis=0), clustered(600, seed=2)]
     )
     built = approximate.build(Index(recall_target=0.99, **chosen), gallery(vectors), 10, "")
-    positions, _ = exact.nearest(
+    positions, _ = faiss_search.nearest(
         built.index, prepared("cosine", clustered(1, seed=5)), 5, np.array([[0, 601]])
     )
     assert positions.tolist() == [[600, 602, 603, 604, 605]]
@@ -253,7 +258,7 @@ def test_equal_images_are_ordered_by_position_also_at_the_boundary(chosen: dict[
 _BUILD = """
 import sys, faiss
 faiss.omp_set_num_threads(int(sys.argv[1]))
-from lineup.search import approximate, exact
+from lineup.search import approximate, faiss_file
 approximate.PQ_TRAINING_IMAGES = 2_000
 from tests.test_approximate_search import SETTINGS, clustered, gallery
 from lineup.settings.search import Index
@@ -261,7 +266,7 @@ from pathlib import Path
 from typing import Any
 for name, chosen in enumerate([*SETTINGS, {"index": "ivfpq"}]):
     built = approximate.build(Index(**chosen), gallery(clustered(9_000), batch=int(sys.argv[2])), 10, "")
-    exact.save(Path(sys.argv[3]) / str(name), built.index)
+    faiss_file.save(Path(sys.argv[3]) / str(name), built.index)
 """
 
 
@@ -301,22 +306,24 @@ def test_product_quantisation_trains_as_it_is_told(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("chosen", [*SETTINGS, {"index": "ivfpq"}])
 def test_a_saved_index_answers_as_the_built_one(chosen: dict[str, Any], tmp_path: Path) -> None:
     built = approximate.build(Index(**chosen), gallery(clustered(2_500)), 10, "")
-    exact.save(tmp_path / "x.faiss", built.index)
-    assert exact.size(built.index) == (tmp_path / "x.faiss").stat().st_size
-    loaded = exact.load(tmp_path / "x.faiss", "cosine", 2_500)
+    faiss_file.save(tmp_path / "x.faiss", built.index)
+    assert faiss_file.size(built.index) == (tmp_path / "x.faiss").stat().st_size
+    loaded = faiss_file.load(tmp_path / "x.faiss", "cosine", 2_500)
     queries = prepared("cosine", clustered(20, seed=1))
     for ours, theirs in zip(
-        exact.nearest(loaded, queries, 10, NONE), exact.nearest(built.index, queries, 10, NONE), strict=True
+        faiss_search.nearest(loaded, queries, 10, NONE),
+        faiss_search.nearest(built.index, queries, 10, NONE),
+        strict=True,
     ):
         np.testing.assert_array_equal(ours, theirs)
     assert np.array_equal(
-        exact.vectors_at(loaded, np.array([7])), exact.vectors_at(built.index, np.array([7]))
+        faiss_vectors.vectors_at(loaded, np.array([7])), faiss_vectors.vectors_at(built.index, np.array([7]))
     )
     with pytest.raises(UserError, match=r"x.faiss: was built for another metric than l2"):
-        exact.load(tmp_path / "x.faiss", "l2", 2_500)
+        faiss_file.load(tmp_path / "x.faiss", "l2", 2_500)
     (tmp_path / "x.faiss").write_bytes((tmp_path / "x.faiss").read_bytes()[:-100])
     with pytest.raises(UserError, match=r"x.faiss: is not a FAISS index"):
-        exact.load(tmp_path / "x.faiss", "cosine", 2_500)
+        faiss_file.load(tmp_path / "x.faiss", "cosine", 2_500)
 
 
 def test_auto_goes_by_size_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -350,7 +357,7 @@ def test_auto_goes_by_size_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_gallery_of_few_images_is_searched_too(chosen: dict[str, Any], rows: int) -> None:
     vectors = clustered(rows)
     built = approximate.build(Index(**chosen), gallery(vectors), 10, "")
-    positions, _ = exact.nearest(built.index, prepared("cosine", vectors), 10, NONE)
+    positions, _ = faiss_search.nearest(built.index, prepared("cosine", vectors), 10, NONE)
     assert positions[:, 0].tolist() == list(range(rows))
 
 
@@ -385,7 +392,7 @@ def test_what_cannot_be_built_is_told_in_a_sentence() -> None:
     st.integers(0, 2**32 - 1),
 )
 def test_neighbours_of_a_stream_are_those_of_one_index(
-    metric: exact.Metric, rows: int, k: int, cuts: list[int], seed: int
+    metric: Metric, rows: int, k: int, cuts: list[int], seed: int
 ) -> None:
     random = np.random.default_rng(seed)
     vectors = prepared(
@@ -394,8 +401,8 @@ def test_neighbours_of_a_stream_are_those_of_one_index(
     queries = prepared(metric, random.standard_normal((4, 3)).astype(np.float32))
     excluded = np.column_stack([random.integers(0, 4, 5), random.integers(0, rows, 5)])
     parts = np.split(vectors, sorted(min(cut * rows // 9, rows) for cut in cuts))
-    index = exact.build(metric, 3, rows, [([str(i) for i in range(rows)], vectors)], "here")
-    expected, _ = exact.nearest(index, queries, k, excluded)
+    index = flat_index.build(metric, 3, rows, [([str(i) for i in range(rows)], vectors)], "here")
+    expected, _ = faiss_search.nearest(index, queries, k, excluded)
     found = ground_truth.neighbours(metric, queries, excluded, parts, k)
     assert (
         np.array_equal(found[:, : expected.shape[1]], expected)

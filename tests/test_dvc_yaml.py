@@ -16,7 +16,8 @@ import yaml
 
 from lineup import paths, source_code, stage_code
 from lineup.errors import UserError
-from lineup.settings.params import NEEDED, Params
+from lineup.settings.dvc_sections import NEEDED
+from lineup.settings.params import Params
 from stages import code
 from tests.support.project import ROOT, run, tree, write_params
 

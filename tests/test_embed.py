@@ -36,7 +36,7 @@ from lineup.engines.engine import Engine
 from lineup.errors import UserError
 from lineup.photos import decoding, image_preparation
 from lineup.settings import prepared_size
-from lineup.settings.params import EncoderSettings
+from lineup.settings.encoder import EncoderSettings
 from lineup.storage import embeddings, files, parquet, schemas
 from stages import embed
 from tests.support import project as scratch

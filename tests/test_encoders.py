@@ -27,7 +27,7 @@ from lineup.encoders.encoder import Encoder, Fetched
 from lineup.encoders.encoder_config import EncoderConfig
 from lineup.errors import UserError
 from lineup.fingerprint import file_digest
-from lineup.settings.params import EncoderSettings
+from lineup.settings.encoder import EncoderSettings
 from tests.support.photographs import photograph
 
 if TYPE_CHECKING:  # pyright checks that the file of each library keeps its contract

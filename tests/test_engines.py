@@ -27,7 +27,8 @@ from lineup.engines import conversion, selection
 from lineup.engines.engine import CannotConvert, Engine
 from lineup.engines.lookup_transform import fused
 from lineup.errors import UserError
-from lineup.settings.params import Embed, EncoderSettings
+from lineup.settings.encoder import EncoderSettings
+from lineup.settings.sections import Embed
 from tests.support.photographs import identify, photograph
 from tests.support.project import ROOT
 

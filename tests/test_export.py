@@ -28,7 +28,7 @@ from lineup.export import folder, licences, networks, tokenizer_file, transform_
 from lineup.export.handed_over import lineup_row
 from lineup.serving import gallery_photos, query_encoder
 from lineup.settings import params as settings_file
-from lineup.settings.params import EncoderSettings
+from lineup.settings.encoder import EncoderSettings
 from stages import refine, score
 from tests.support import hub_repositories, odd_images, project
 from tests.support.hub_project import PHOTOS

@@ -26,7 +26,7 @@ from lineup.errors import UserError
 from lineup.evaluation import row_metrics
 from lineup.export import database, server_address, side_by_side
 from lineup.export.database import Collection, Photo, Provenance
-from lineup.search import exact
+from lineup.search import pair_scores
 from lineup.storage import embeddings
 from stages import refine, score
 from tests.support import collection
@@ -478,7 +478,7 @@ def _questions(positions: list[list[int]], gallery: list[list[float]], queries: 
         no_relevance,
         3,
         ranked,
-        exact.pairwise(index, asked, ranked),
+        pair_scores.pairwise(index, asked, ranked),
     )
 
 

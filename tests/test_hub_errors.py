@@ -25,7 +25,7 @@ from lineup.encoders import encoder_folder
 from lineup.encoders import hub as hub_of_encoders
 from lineup.encoders.encoder import Fetched
 from lineup.errors import UserError
-from lineup.settings.params import EncoderSettings
+from lineup.settings.encoder import EncoderSettings
 from tests.support import hub_repositories, local_hub
 from tests.support.hub_project import environment, fetch, row, write
 

@@ -16,7 +16,7 @@ from lineup.comparison.comparison import Pair
 from lineup.comparison.sweeps import Sweep
 from lineup.settings import label_share, trained_rows
 from lineup.settings.params import Params
-from lineup.settings.training import SimCLR
+from lineup.settings.trained_objectives import SimCLR
 from lineup.summary import learning_curves, markdown
 from tests.support.training_photos import objective
 

@@ -18,7 +18,7 @@ from lineup.serving import latency_figures, query_photos, query_times, ready_row
 from lineup.serving.query_times import Pass, QueryTime, QueryTimer
 from lineup.serving.row_search import ModelSearch
 from lineup.settings import params as params_module
-from lineup.settings.params import Embed
+from lineup.settings.sections import Embed
 from lineup.storage import files
 from stages import latency, refine
 from tests.support.project import read_params, write_params

@@ -15,7 +15,7 @@ from lineup.export import folder, gallery_files, search_plan
 from lineup.export.handed_over import lineup_row
 from lineup.photos import decoding, image_preparation
 from lineup.relevance import prepared_relevance
-from lineup.search import exact
+from lineup.search.vectors import prepare_vectors
 from lineup.serving import gallery_photos
 from lineup.settings import params as settings_file
 from lineup.storage import csv_files, embeddings, files
@@ -81,7 +81,7 @@ def test_every_refinement_answers_as_the_search_page(empty_folder: Path, tmp_pat
         for number in range(len(queries["a"].ids)):
             raw = {model: queries[model].vectors[number] for model in plan.models}
             expected = plan.opened.nearest(
-                lambda encoder, raw=raw: exact.prepare(
+                lambda encoder, raw=raw: prepare_vectors(
                     encoder.metric, ["q"], raw[encoder.name][None], "query"
                 ),
                 25,

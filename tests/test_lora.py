@@ -21,7 +21,7 @@ from lineup import paths
 from lineup.encoders import encoder_folder, libraries
 from lineup.encoders.encoder import Encoder
 from lineup.errors import UserError
-from lineup.settings import params
+from lineup.settings.encoder import EncoderSettings
 from lineup.settings.training import Lora
 from lineup.training import checkpoint as checkpoints
 from lineup.training.weights import linear_attention, lora
@@ -35,7 +35,7 @@ VIT = {"library": "timm", "name": "test_vit", "weights": "none", "allow_random":
 
 def random_encoder(library: str, name: str, **settings: Any) -> Encoder:
     random = {"weights": "none", "allow_random": True}
-    spec = params.EncoderSettings.model_validate({"library": library, "name": name, **random, **settings})
+    spec = EncoderSettings.model_validate({"library": library, "name": name, **random, **settings})
     torch.manual_seed(0)
     fetched = libraries.library(library).fetch(spec)
     return Encoder(
@@ -210,9 +210,7 @@ def test_a_blend_is_worked_out_by_hand() -> None:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     scene.write(tmp_path, scene.photos(each=2))
     torch.manual_seed(0)
-    fetched = libraries.library("timm").fetch(
-        params.EncoderSettings.model_validate({**VIT, "image_size": 32})
-    )
+    fetched = libraries.library("timm").fetch(EncoderSettings.model_validate({**VIT, "image_size": 32}))
     config = fetched.config.model_copy(update={"resize_px": 32})
     encoder_folder.save(tmp_path / paths.weights("row"), fetched.module, config)
     monkeypatch.chdir(tmp_path)

@@ -18,7 +18,7 @@ from lineup.encoders.encoder_config import EncoderConfig
 from lineup.errors import UserError
 from lineup.objectives import clip, metric_loss, none
 from lineup.objectives.objective import Context, Objective, load_objective
-from lineup.settings.training import Needs
+from lineup.settings.trained_objectives import Needs
 from tests.support.training_photos import objective
 
 NAMES = ("ant", "bee", "cow_calf", "dog-face")

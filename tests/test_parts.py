@@ -14,13 +14,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lineup.errors import UserError
-from lineup.search import approximate, exact, index_file, part_search, parted_build, parted_index
+from lineup.search import (
+    approximate,
+    faiss_file,
+    faiss_search,
+    flat_index,
+    ground_truth,
+    index_file,
+    part_search,
+    parted_build,
+    parted_index,
+)
 from lineup.search.hits import Hits
 from lineup.search.index_file import IndexFile
+from lineup.search.vectors import Metric
 from lineup.settings.search import Index
 from tests.support.galleries import gallery, prepared
 
-METRICS: tuple[exact.Metric, ...] = ("cosine", "l2")
+METRICS: tuple[Metric, ...] = ("cosine", "l2")
 NONE = np.empty((0, 2), np.int64)
 
 
@@ -32,9 +43,9 @@ def matrix_product() -> Iterator[None]:
     faiss.cvar.distance_compute_blas_threshold = before
 
 
-def written(folder: Path, vectors: np.ndarray, metric: exact.Metric, part_rows: int | None) -> IndexFile:
+def written(folder: Path, vectors: np.ndarray, metric: Metric, part_rows: int | None) -> IndexFile:
     path, of = folder / "x.faiss", gallery(vectors, metric)
-    exact.build_file(path, metric, of.dim, of.size, of.batches(), "here")
+    flat_index.build_file(path, metric, of.dim, of.size, of.batches(), "here")
     return index_file.open_file(path, metric, of.size, part_rows)
 
 
@@ -60,7 +71,7 @@ def assert_same_bytes(one: Hits, other: Hits) -> None:
     st.integers(0, 2**32 - 1),
 )
 def test_parts_of_any_size_give_the_bytes_of_one_piece(
-    tmp_path_factory: pytest.TempPathFactory, metric: exact.Metric, images: int, rows: int, k: int, seed: int
+    tmp_path_factory: pytest.TempPathFactory, metric: Metric, images: int, rows: int, k: int, seed: int
 ) -> None:
     random = np.random.default_rng(seed)
     vectors = random.integers(-1, 2, (images, 3)).astype(np.float32) + np.array(
@@ -72,19 +83,19 @@ def test_parts_of_any_size_give_the_bytes_of_one_piece(
     excluded = np.column_stack([random.integers(0, len(queries), 9), random.integers(0, images, 9)])
     file = written(tmp_path_factory.mktemp("parts"), vectors, metric, rows)
     assert len(file.parts) == -(-images // rows) and max(part.images for part in file.parts) <= rows
-    whole = Hits(*exact.nearest(file.index, queries, k, excluded))  # type: ignore[arg-type]
+    whole = faiss_search.nearest(file.index, queries, k, excluded)  # type: ignore[arg-type]
     assert_same_bytes(part_search.part_by_part(file.parts, queries, k, excluded)[0], whole)
 
 
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("rows", [1_999, 700, 333])
 def test_where_the_last_bits_decide_parts_give_the_same_bytes(
-    metric: exact.Metric, rows: int, tmp_path: Path
+    metric: Metric, rows: int, tmp_path: Path
 ) -> None:
     """Neither the shape of FAISS's matrix product nor the threads count."""
     vectors, queries = near_ties(2_000, 131, 1), prepared(metric, near_ties(30, 131, 2))
     file = written(tmp_path, vectors, metric, rows)
-    whole = Hits(*exact.nearest(file.index, queries, 40, NONE))  # type: ignore[arg-type]
+    whole = faiss_search.nearest(file.index, queries, 40, NONE)  # type: ignore[arg-type]
     before = faiss.omp_get_max_threads()
     try:
         faiss.omp_set_num_threads(3)
@@ -140,7 +151,7 @@ def test_approximate_parts_find_what_their_target_promises(
     assert (
         np.mean([len({*a} & {*b}) / 10 for a, b in zip(ranked.positions.tolist(), truth, strict=True)]) > 0.85
     )
-    assert approximate.recalls(ranked.positions, queries, excluded, gallery(vectors), [10])["10"] > 0.85
+    assert ground_truth.recalls(ranked.positions, queries, excluded, gallery(vectors), [10])["10"] > 0.85
     assert costs.query_ms > 0
     # A service searches the parts in the mapped file, and ranks the same.
     assert_same_bytes(parted_index.nearest(file.index, queries, 10, excluded), ranked)
@@ -168,13 +179,13 @@ def test_each_part_is_the_index_of_its_images_alone(
         parts = index_file.load(path, "cosine", 5_000)
         assert_same_bytes(
             parted_index.nearest(parts, queries, 30, NONE),
-            Hits(*exact.nearest(whole, queries, 30, NONE)),
+            faiss_search.nearest(whole, queries, 30, NONE),
         )
     else:
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(approximate, "PQ_TRAINING_IMAGES", 1_000)
             alone = approximate.build(Index(**chosen), gallery(vectors[3_750:]), 10, "")
-        exact.save(tmp_path / "alone", alone.index)
+        faiss_file.save(tmp_path / "alone", alone.index)
         assert (tmp_path / "alone").read_bytes() == (tmp_path / "part_00003.faiss").read_bytes()
 
 
@@ -187,7 +198,7 @@ def test_parts_follow_from_the_images_alone_whatever_the_batches(tmp_path: Path)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes() == (tmp_path / "c").read_bytes()
     # A gallery that is not larger than a part is one FAISS index, as without the setting.
     parted_build.build_file(tmp_path / "one", Index(index="ivf"), gallery(vectors), 10, "", 1_000)
-    exact.save(tmp_path / "plain", approximate.build(Index(index="ivf"), gallery(vectors), 10, "").index)
+    faiss_file.save(tmp_path / "plain", approximate.build(Index(index="ivf"), gallery(vectors), 10, "").index)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "plain").read_bytes()
 
 

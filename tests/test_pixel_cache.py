@@ -27,7 +27,7 @@ from lineup.encoders import encoder_folder, libraries
 from lineup.encoders.encoder_config import EncoderConfig
 from lineup.engines.lookup_transform import LookUp, fused
 from lineup.photos import decoding
-from lineup.settings.params import EncoderSettings
+from lineup.settings.encoder import EncoderSettings
 from stages import embed
 from tests.support.photographs import photograph, write_prepared
 from tests.support.project import ROOT

@@ -24,7 +24,9 @@ from lineup.errors import UserError
 from lineup.evaluation import row_metrics
 from lineup.export import search_plan
 from lineup.photos import calibration_photos, decoding, image_preparation
-from lineup.settings.params import Embed, EncoderSettings, Params
+from lineup.settings.encoder import EncoderSettings
+from lineup.settings.params import Params
+from lineup.settings.sections import Embed
 from lineup.storage import embeddings, parquet
 from lineup.summary import precision_twins
 from lineup.summary.precision_twins import Alone, Twin

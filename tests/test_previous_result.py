@@ -19,7 +19,7 @@ from lineup import paths
 from lineup.embedding import dvc_cache
 from lineup.embedding.vector_cache import VectorCache
 from lineup.encoders import encoder_folder, libraries
-from lineup.settings.params import EncoderSettings
+from lineup.settings.encoder import EncoderSettings
 from tests.support.photographs import photograph, write_prepared
 from tests.support.project import ROOT, run, tree
 from tests.support.small_encoders import SQUEEZENET

@@ -17,9 +17,10 @@ from lineup.errors import UserError
 from lineup.refinements import k_reciprocal, local_scaling, score_normalisation, whitening
 from lineup.refinements import refinement as refinements
 from lineup.refinements.refinement import RefinementInput, VectorSpace
-from lineup.search import exact, parted_index
+from lineup.search import flat_index, parted_index
 from lineup.search.gallery import Gallery
 from lineup.search.hits import Hits
+from lineup.search.vectors import Metric, prepare_vectors
 from lineup.settings.refinement import KReciprocal, RefinementSettings
 
 NONE = np.empty((0, 2), np.int64)
@@ -49,24 +50,26 @@ def listed(ranking: Hits, query: int = 0) -> list[int]:
     return [int(p) for p in ranking.positions[query] if p >= 0]
 
 
-def space(queries: np.ndarray, images: np.ndarray, metric: exact.Metric = "cosine") -> VectorSpace:
+def space(queries: np.ndarray, images: np.ndarray, metric: Metric = "cosine") -> VectorSpace:
     ids, names = [
         [f"{kind}{i:04}" for i in range(n)] for kind, n in (("q", len(queries)), ("g", len(images)))
     ]
-    index = exact.build(metric, images.shape[1], len(images), [(names, images.astype(np.float32))], "here")
+    index = flat_index.build(
+        metric, images.shape[1], len(images), [(names, images.astype(np.float32))], "here"
+    )
     return VectorSpace(
-        metric, np.array(ids), exact.prepare(metric, ids, queries.astype(np.float32), "here"), index
+        metric, np.array(ids), prepare_vectors(metric, ids, queries.astype(np.float32), "here"), index
     )
 
 
 def searched(where: VectorSpace, k: int, excluded: np.ndarray = NONE) -> RefinementInput:
     """What `retrieve` finds, as both rows of a task."""
-    first = Hits(*parted_index.nearest(where.index, where.queries, k, excluded))
+    first = parted_index.nearest(where.index, where.queries, k, excluded)
     return RefinementInput(first, first, where, excluded, k)
 
 
 def scattered(
-    images: int = 40, queries: int = 5, dim: int = 6, seed: int = 0, metric: exact.Metric = "cosine"
+    images: int = 40, queries: int = 5, dim: int = 6, seed: int = 0, metric: Metric = "cosine"
 ) -> VectorSpace:
     random = np.random.default_rng(seed)
     centres = random.standard_normal((images // 5, dim))
@@ -188,7 +191,7 @@ def test_score_fusion_of_full_weight_keeps_the_order_of_from() -> None:
 
 @pytest.mark.parametrize("metric", ["cosine", "l2"])
 @pytest.mark.parametrize(("n", "alpha"), [(1, 3.0), (4, 3.0), (4, 0.0), (30, 1.0)])
-def test_query_expansion_is_the_naive_loop(metric: exact.Metric, n: int, alpha: float) -> None:
+def test_query_expansion_is_the_naive_loop(metric: Metric, n: int, alpha: float) -> None:
     where = scattered(metric=metric)
     task = searched(where, 12, np.array([[0, 3], [2, 7]]))
     images = parted_index.vectors_at(where.index, np.arange(40)).astype(np.float64)
@@ -262,7 +265,7 @@ def zhong(squared: np.ndarray, k1: int, k2: int, share: float) -> np.ndarray:
     [(6, 3, 0.3, 100, 40), (3, 1, 0.0, 12, 20), (20, 6, 0.3, 20, 20), (1, 2, 0.5, 9, 9)],
 )
 def test_k_reciprocal_is_the_naive_loop(
-    metric: exact.Metric, k1: int, k2: int, share: float, candidates: int, k: int
+    metric: Metric, k1: int, k2: int, share: float, candidates: int, k: int
 ) -> None:
     where = scattered(metric=metric, seed=1)
     task = searched(where, k, np.array([[1, 5]]))
@@ -381,7 +384,7 @@ def scaled(where: VectorSpace, depth: int, k: int = 4) -> RefinementInput:
 
 @pytest.mark.parametrize("metric", ["cosine", "l2"])
 @pytest.mark.parametrize("k", [1, 4, 60])
-def test_local_scaling_is_the_naive_loop(metric: exact.Metric, k: int) -> None:
+def test_local_scaling_is_the_naive_loop(metric: Metric, k: int) -> None:
     where = scattered(metric=metric)
     images = parted_index.vectors_at(where.index, np.arange(40)).astype(np.float64)
 

@@ -17,7 +17,8 @@ import yaml
 from lineup import cli, paths
 from lineup.errors import UserError
 from lineup.refinements import local_scaling, whitening
-from lineup.search import approximate, exact
+from lineup.search import approximate
+from lineup.search.vectors import Vectors, prepare_vectors
 from lineup.serving import gallery_photos, row_search
 from lineup.settings import params
 from lineup.storage import embeddings, files, rankings
@@ -217,7 +218,7 @@ def test_the_way_of_a_query_into_the_whitened_space_is_part_of_its_cost(
 ) -> None:
     transform = whitening.Projection.transform
 
-    def slow(projection: whitening.Projection, vectors: exact.Vectors) -> exact.Vectors:
+    def slow(projection: whitening.Projection, vectors: Vectors) -> Vectors:
         if len(vectors) == 1:
             time.sleep(0.02)
         return transform(projection, vectors)
@@ -290,7 +291,7 @@ def test_asked_by_hand_an_approximate_row_answers_as_in_the_pipeline(place: Path
     vectors = embeddings.read_embeddings(paths.embeddings("a"), "query")
     opened = row_search.open_row(row, params.load(), gallery_photos.read("pixels"))
     for q in range(30):
-        vector = exact.prepare("cosine", vectors.ids[q : q + 1], vectors.vectors[q : q + 1], "here")
+        vector = prepare_vectors("cosine", vectors.ids[q : q + 1], vectors.vectors[q : q + 1], "here")
         results = opened.nearest(lambda encoder, vector=vector: vector, ranking.positions.shape[1])
         assert [result.photo.image_id for result in results] == ids(ranking, q)
         assert [result.score for result in results] == ranking.scores[q][: len(results)].tolist()
@@ -325,7 +326,7 @@ def test_a_row_that_has_learned_is_opened_without_learning_again(
     opened = row_search.open_row(row, params.load(), gallery_photos.read("pixels"))
     vectors = embeddings.read_embeddings(paths.embeddings("a"), "query")
     for q in range(6):
-        vector = exact.prepare("cosine", vectors.ids[q : q + 1], vectors.vectors[q : q + 1], "here")
+        vector = prepare_vectors("cosine", vectors.ids[q : q + 1], vectors.vectors[q : q + 1], "here")
         excluded = [p for p in [opened.photos.position(ranking.query_ids[q])] if p is not None]
         results = opened.nearest(lambda encoder, vector=vector: vector, 25, excluded)
         assert [result.photo.image_id for result in results] == ids(ranking, q)

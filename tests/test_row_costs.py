@@ -12,7 +12,8 @@ from lineup.costs import row_costs
 from lineup.evaluation import row_metrics
 from lineup.evaluation.cost_records import ApproximateIndex, RowCosts
 from lineup.evaluation.row_metrics import OwnPicture, RowMetrics
-from lineup.settings.refinement import KReciprocal, MethodSettings, QueryExpansion, ReciprocalRankFusion
+from lineup.settings.refinement import KReciprocal, QueryExpansion, ReciprocalRankFusion
+from lineup.settings.refinement_method import MethodSettings
 from lineup.storage import files
 
 A: dict[str, Any] = {

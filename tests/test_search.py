@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lineup.errors import UserError
-from lineup.search import exact
+from lineup.search import faiss_candidates, faiss_file, faiss_search, flat_index, query_time
+from lineup.search.vectors import Metric, prepare_vectors
 
 NONE = np.empty((0, 2), np.int64)
-METRICS: tuple[exact.Metric, ...] = ("cosine", "l2")
+METRICS: tuple[Metric, ...] = ("cosine", "l2")
 
 
 @pytest.fixture(autouse=True)
@@ -30,23 +31,23 @@ def vectors(rows: int, dim: int = 16, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal((rows, dim)).astype(np.float32)
 
 
-def built(metric: exact.Metric, gallery: np.ndarray, batch: int = 7) -> faiss.IndexFlat:
+def built(metric: Metric, gallery: np.ndarray, batch: int = 7) -> faiss.IndexFlat:
     batches = (
         ([str(i) for i in range(s, min(s + batch, len(gallery)))], gallery[s : s + batch])
         for s in range(0, len(gallery), batch)
     )
-    return exact.build(metric, gallery.shape[1], len(gallery), batches, "here")
+    return flat_index.build(metric, gallery.shape[1], len(gallery), batches, "here")
 
 
 def nearest(
-    metric: exact.Metric, queries: np.ndarray, gallery: np.ndarray, k: int, excluded: np.ndarray = NONE
+    metric: Metric, queries: np.ndarray, gallery: np.ndarray, k: int, excluded: np.ndarray = NONE
 ) -> tuple[np.ndarray, ...]:
-    prepared = exact.prepare(metric, [str(i) for i in range(len(queries))], queries, "here")
-    return exact.nearest(built(metric, gallery), prepared, k, excluded)
+    prepared = prepare_vectors(metric, [str(i) for i in range(len(queries))], queries, "here")
+    return faiss_search.nearest(built(metric, gallery), prepared, k, excluded)
 
 
 def naive(
-    metric: exact.Metric, queries: np.ndarray, gallery: np.ndarray, k: int, excluded: np.ndarray = NONE
+    metric: Metric, queries: np.ndarray, gallery: np.ndarray, k: int, excluded: np.ndarray = NONE
 ) -> list[list[int]]:
     banned = {tuple(pair) for pair in excluded.tolist()}
 
@@ -70,7 +71,7 @@ def naive(
 
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("k", [1, 5, 40, 100])
-def test_equals_a_double_loop(metric: exact.Metric, k: int) -> None:
+def test_equals_a_double_loop(metric: Metric, k: int) -> None:
     queries, gallery = vectors(12), vectors(40, seed=1)
     excluded = np.array([[0, 3], [0, 4], [5, 0], [11, 39]])
     positions, scores = nearest(metric, queries, gallery, k, excluded)
@@ -90,7 +91,7 @@ def test_scores_are_what_they_are_called() -> None:
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_equal_scores_are_ordered_by_position_also_at_the_boundary(metric: exact.Metric) -> None:
+def test_equal_scores_are_ordered_by_position_also_at_the_boundary(metric: Metric) -> None:
     """40 equal images in the middle of 100: those of the lowest positions are kept, though FAISS may find any
     of them.
     """
@@ -103,7 +104,7 @@ def test_equal_scores_are_ordered_by_position_also_at_the_boundary(metric: exact
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_an_all_equal_scorer_orders_by_position_alone(metric: exact.Metric) -> None:
+def test_an_all_equal_scorer_orders_by_position_alone(metric: Metric) -> None:
     positions, _ = nearest(metric, np.ones((3, 8), np.float32), np.ones((3_000, 8), np.float32), 150)
     assert positions.tolist() == [list(range(150))] * 3
 
@@ -117,7 +118,7 @@ def near_ties(rows: int, dim: int, seed: int) -> np.ndarray:
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("make", [near_ties, vectors])
 def test_threads_and_chunks_decide_nothing(
-    metric: exact.Metric, make: Callable[..., np.ndarray], monkeypatch: pytest.MonkeyPatch
+    metric: Metric, make: Callable[..., np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queries, gallery = make(60, 257, 5), make(3_000, 257, 6)
     results = []
@@ -125,7 +126,7 @@ def test_threads_and_chunks_decide_nothing(
     try:
         for threads, entries in ((1, 2**21), (2, 2**21), (4, 40), (3, 7_000)):
             faiss.omp_set_num_threads(threads)
-            monkeypatch.setattr(exact, "_CANDIDATES_IN_MEMORY", entries)
+            monkeypatch.setattr(faiss_candidates, "_CANDIDATES_IN_MEMORY", entries)
             results.append(nearest(metric, queries, gallery, 25))
     finally:
         faiss.omp_set_num_threads(before)
@@ -135,7 +136,7 @@ def test_threads_and_chunks_decide_nothing(
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_searching_all_pairs_one_by_one_gives_the_same(metric: exact.Metric) -> None:
+def test_searching_all_pairs_one_by_one_gives_the_same(metric: Metric) -> None:
     """Where the last bits decide, what was found in two steps is what a search of the whole gallery finds."""
     queries, gallery = near_ties(20, 130, 5), near_ties(2_000, 130, 6)
     some, _ = nearest(metric, queries, gallery, 30)
@@ -145,7 +146,7 @@ def test_searching_all_pairs_one_by_one_gives_the_same(metric: exact.Metric) -> 
 
 @settings(max_examples=60)
 @given(st.sampled_from(METRICS), st.integers(1, 30), st.integers(1, 12), st.integers(0, 2**32 - 1))
-def test_permuting_the_gallery_changes_nothing(metric: exact.Metric, images: int, k: int, seed: int) -> None:
+def test_permuting_the_gallery_changes_nothing(metric: Metric, images: int, k: int, seed: int) -> None:
     random = np.random.default_rng(seed)
     gallery, queries = (
         random.integers(-2, 3, (images, 3)).astype(np.float32),
@@ -188,19 +189,19 @@ def test_rescaling_vectors_changes_nothing_under_cosine(images: int, seed: int, 
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_an_index_that_grew_equals_one_that_was_built_at_once(metric: exact.Metric, tmp_path: Path) -> None:
+def test_an_index_that_grew_equals_one_that_was_built_at_once(metric: Metric, tmp_path: Path) -> None:
     """The file follows from the images alone; batches that come later are appended, and nothing is moved."""
     gallery = vectors(100, seed=1)
     for name, batch in (("once", 100), ("grown", 9)):
-        exact.save(tmp_path / name, built(metric, gallery, batch))
+        faiss_file.save(tmp_path / name, built(metric, gallery, batch))
     assert (tmp_path / "once").read_bytes() == (tmp_path / "grown").read_bytes()
     batches = [([""] * 30, gallery[:30]), ([""] * 70, gallery[30:])]
-    exact.build_file(tmp_path / "streamed", metric, 16, 100, batches, "here")
+    flat_index.build_file(tmp_path / "streamed", metric, 16, 100, batches, "here")
     assert (tmp_path / "streamed").read_bytes() == (tmp_path / "once").read_bytes()
     # FAISS itself adding the same vectors gives that index too.
     theirs = faiss.IndexFlatIP(16) if metric == "cosine" else faiss.IndexFlatL2(16)
     for start in range(0, 100, 10):
-        theirs.add(exact.prepare(metric, [""] * 10, gallery[start : start + 10], ""))  # type: ignore[call-arg]
+        theirs.add(prepare_vectors(metric, [""] * 10, gallery[start : start + 10], ""))  # type: ignore[call-arg]
     faiss.write_index(theirs, str(tmp_path / "theirs"))
     assert (tmp_path / "theirs").read_bytes() == (tmp_path / "once").read_bytes()
     # One more image, whose id sorts first: only what it changes changes.
@@ -220,12 +221,10 @@ def test_an_index_that_grew_equals_one_that_was_built_at_once(metric: exact.Metr
         ("l2", [3e38, 1], "here: the vector of image b holds NaN, infinity or huge"),
     ],
 )
-def test_a_vector_that_cannot_be_searched_is_named(
-    metric: exact.Metric, vector: list[float], told: str
-) -> None:
+def test_a_vector_that_cannot_be_searched_is_named(metric: Metric, vector: list[float], told: str) -> None:
     with pytest.raises(UserError, match=told):
-        exact.prepare(metric, ["a", "b"], np.array([[1, 2], vector], np.float32), "here")
-    assert exact.prepare("l2", ["a"], np.zeros((1, 2), np.float32), "here").tolist() == [
+        prepare_vectors(metric, ["a", "b"], np.array([[1, 2], vector], np.float32), "here")
+    assert prepare_vectors("l2", ["a"], np.zeros((1, 2), np.float32), "here").tolist() == [
         [0, 0]
     ]  # a place as good as any other
 
@@ -233,22 +232,22 @@ def test_a_vector_that_cannot_be_searched_is_named(
 def test_an_index_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.faiss"
     with pytest.raises(UserError, match=r"x.faiss: does not exist"):
-        exact.load(path, "l2", 3)
-    exact.save(path, built("l2", vectors(3)))
-    assert exact.load(path, "l2", 3).ntotal == 3
+        faiss_file.load(path, "l2", 3)
+    faiss_file.save(path, built("l2", vectors(3)))
+    assert faiss_file.load(path, "l2", 3).ntotal == 3
     with pytest.raises(
         UserError, match=r"x.faiss: was built for another metric than cosine; run `dvc repro`"
     ):
-        exact.load(path, "cosine", 3)
+        faiss_file.load(path, "cosine", 3)
     with pytest.raises(
         UserError,
         match=r"x.faiss: the gallery has changed since it was built, from 3 images to 4; run `dvc repro`",
     ):
-        exact.load(path, "l2", 4)
+        faiss_file.load(path, "l2", 4)
     path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(UserError, match=r"x.faiss: is not a FAISS index"):
-        exact.load(path, "l2", 3)
+        faiss_file.load(path, "l2", 3)
 
 
 def test_query_ms_measures() -> None:
-    assert 0 < exact.query_ms(built("l2", vectors(50)), vectors(300), k=100) < 1_000
+    assert 0 < query_time.query_ms(built("l2", vectors(50)), vectors(300), k=100) < 1_000

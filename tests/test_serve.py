@@ -36,7 +36,7 @@ from lineup.photos import prepared_images
 from lineup.serving import app, gallery_photos, row_pool, row_search
 from lineup.serving.limits import Limits
 from lineup.settings import params
-from lineup.settings.refinement import MethodSettings
+from lineup.settings.refinement import RefinementSettings
 from lineup.storage import embeddings, parquet, rankings, schemas
 from stages import refine
 from tests.support import served
@@ -206,9 +206,8 @@ def test_every_refinement_is_served_from_what_was_stored(
     monkeypatch.chdir(folder)
     rows = {name: {"from": "clip", "with": "clip", **row} for name, row in REFINED.items()}
     write_params(folder, {**read_params(folder), "refinements": rows})
-    methods = {
-        get_args(each.model_fields["method"].annotation)[0] for each in MethodSettings.__subclasses__()
-    }
+    union, _ = get_args(RefinementSettings)
+    methods = {get_args(each.model_fields["method"].annotation)[0] for each in get_args(union)}
     assert {row["method"] for row in REFINED.values()} == methods
     for row in REFINED:
         refine.main(["--row", row])

@@ -16,9 +16,9 @@ from lineup.refinements import quantise, truncate
 from lineup.refinements import refinement as refinements
 from lineup.refinements.quantise import BinarySpace, Int8Space
 from lineup.refinements.refinement import RefinementInput, VectorSpace
-from lineup.search import exact, parted_index
-from lineup.search.exact import Metric, Positions, Vectors
+from lineup.search import faiss_file, faiss_vectors, parted_index
 from lineup.search.hits import Hits
+from lineup.search.vectors import Metric, Positions, Vectors, prepare_vectors
 from lineup.settings.refinement import Quantise, RefinementSettings, Truncate
 from tests.support.galleries import gallery
 
@@ -41,7 +41,7 @@ def given_to(
     searched = gallery(images.astype(np.float32), metric, batch=7)
     learned = method.learn(searched, k, "here")
     names = [f"q{i}" for i in range(len(queries))]
-    prepared = exact.prepare(metric, names, queries.astype(np.float32), "here")
+    prepared = prepare_vectors(metric, names, queries.astype(np.float32), "here")
     space = VectorSpace(metric, np.array(names), prepared, searched.flat_index())
     nothing = Hits(np.empty((len(queries), 0), np.int64), np.empty((len(queries), 0), np.float32))
     return RefinementInput(nothing, nothing, space, NOT_EXCLUDED, k, learned)
@@ -75,7 +75,7 @@ def test_the_first_dimensions_stay_and_have_length_1_again(tmp_path: Path) -> No
     shortened = gallery(learned.transform(prepared))
     learned.save_index(tmp_path / refinements.INDEX_FILE, shortened)
     index = refinements.load_index(tmp_path, "cosine", 2)
-    stored = exact.stored_vectors(index, 2)
+    stored = faiss_vectors.stored_vectors(index, 2)
     np.testing.assert_allclose(stored, [[0.6, 0.8], [1.0, 0.0]], atol=1e-6)
 
 
@@ -152,7 +152,7 @@ def test_as_many_candidates_as_images_give_the_exact_ranking(to: str, metric: Me
     method = quantised(to, rescore=6)
     task = given_to(method, images, queries, 10, metric)
     space = task.vector_space()
-    expected = Hits(*parted_index.nearest(space.index, space.queries, 10, NOT_EXCLUDED))
+    expected = parted_index.nearest(space.index, space.queries, 10, NOT_EXCLUDED)
     ranked = method.rank(task)
     assert np.array_equal(ranked.positions, expected.positions)
     assert np.array_equal(ranked.scores, expected.scores)
@@ -199,7 +199,7 @@ def test_a_space_that_was_saved_is_the_same_when_it_is_loaded(tmp_path: Path, to
 def test_what_a_service_holds_is_a_fourth_or_a_32nd(tmp_path: Path) -> None:
     images = np.random.default_rng(5).standard_normal((1_000, 64))
     searched = gallery(images.astype(np.float32), batch=7)
-    full = exact.size(searched.flat_index())
+    full = faiss_file.size(searched.flat_index())
     sizes = {}
     for to in ("int8", "binary"):
         learned = quantised(to).learn(searched, 10, "here")

@@ -10,7 +10,7 @@ import torch
 from lineup import cli, paths
 from lineup.commands import group
 from lineup.encoders import encoder_folder, libraries
-from lineup.settings.params import EncoderSettings
+from lineup.settings.encoder import EncoderSettings
 from tests.support import project
 from tests.support.photographs import photograph
 

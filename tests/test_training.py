@@ -19,7 +19,9 @@ from lineup.errors import UserError
 from lineup.objectives import clip
 from lineup.objectives.objective import Context
 from lineup.photos import decoding, prepared_images
-from lineup.settings import params, training
+from lineup.settings import training
+from lineup.settings.encoder import EncoderSettings
+from lineup.settings.trained_objectives import Needs
 from lineup.training import checkpoint as checkpoints
 from lineup.training import data, decoded_images, epochs, loop, validation
 from lineup.training.augmentation import Augment
@@ -42,7 +44,7 @@ def score_on_training_labels(root: Path, encoder: Any) -> float:
     """map_at_r among the images that were trained on."""
     manifest = data.read_manifest(root / "data/prepared/train/manifest.parquet")
     settings = settings_of(objective("arcface"))
-    parts = data.split(manifest, settings, training.Needs(), 0)
+    parts = data.split(manifest, settings, Needs(), 0)
     wanted = {str(manifest.ids[row]): int(row) for row in parts.train}
     images = root / "data/prepared/train/images"
     photos = [photo for photo in prepared_images.stream(images) if photo.image_id in wanted]
@@ -375,7 +377,7 @@ def test_held_out_labels_never_reach_a_batch(
         root / "data/prepared/train/images", manifest, everything, transform, 32, 100, tmp_path
     )
     shown = Augment(settings_of(row).augmentation, 32).batch(whole.train, 0).flatten(1)
-    parts = data.split(manifest, settings_of(row), training.Needs(pairs=True), 0)
+    parts = data.split(manifest, settings_of(row), Needs(pairs=True), 0)
     used = {int((shown == pixels).all(dim=1).nonzero()[0, 0]) for pixels in torch.cat(seen).flatten(1)}
     assert used <= set(parts.train.tolist()) and len(used) > 20
     assert not used & set(parts.validation.tolist())
@@ -401,7 +403,7 @@ def test_memory_or_mapped_file_makes_no_difference(root: Path, tmp_path: Path) -
 
 @pytest.mark.slow
 def test_clip_trains_an_encoders_own_text_tower_along_and_leaves_it_behind(tmp_path: Path) -> None:
-    spec = params.EncoderSettings(
+    spec = EncoderSettings(
         library="transformers", name="tiny-clip", weights=f"file:{hub_repositories.clip(tmp_path / 'hub')}"
     )
     fetched = libraries.library("transformers").fetch(spec)
@@ -526,7 +528,7 @@ def test_single_images_can_be_skipped_or_don_t_matter(tmp_path: Path) -> None:
 
 
 def test_a_network_of_one_size_refuses_another(root: Path, tmp_path: Path) -> None:
-    spec = params.EncoderSettings(library="timm", name="test_vit_relpos", weights="none", allow_random=True)
+    spec = EncoderSettings(library="timm", name="test_vit_relpos", weights="none", allow_random=True)
     fetched = libraries.library("timm").fetch(spec)
     encoder_folder.save(tmp_path / "encoder", fetched.module, fetched.config)
     scene.write(tmp_path, scene.photos())

@@ -18,10 +18,12 @@ from PIL import Image
 
 from lineup.errors import UserError
 from lineup.settings import params, training
-from lineup.settings.training import Needs, Train
-from lineup.training import data, decoded_images, network
-from lineup.training.batches import Sampling, in_turn
+from lineup.settings.trained_objectives import Needs
+from lineup.settings.training import Train
+from lineup.training import data, decoded_images, optimisation
+from lineup.training.batches import Sampling
 from lineup.training.data import Manifest
+from lineup.training.draws import in_turn
 from tests.support.training_photos import objective
 
 
@@ -197,11 +199,11 @@ def test_images_without_a_label_are_left_out_where_labels_count() -> None:
 
 
 def test_the_learning_rate_rises_then_follows_a_cosine_to_zero() -> None:
-    rates = [network.rate(step, 20, 0.2) for step in range(20)]
+    rates = [optimisation.rate(step, 20, 0.2) for step in range(20)]
     assert rates[:4] == pytest.approx([0.25, 0.5, 0.75, 1.0])
     assert rates[11] == pytest.approx(0.5 * (1 + math.cos(math.pi / 2))) and rates[-1] == pytest.approx(0)
     assert all(a >= b for a, b in itertools.pairwise(rates[3:]))
-    assert network.rate(0, 1, 0.0) == pytest.approx(0) and network.rate(0, 10, 0.0) < 1
+    assert optimisation.rate(0, 1, 0.0) == pytest.approx(0) and optimisation.rate(0, 10, 0.0) < 1
 
 
 @pytest.mark.parametrize("size", [(40, 40), (40, 90), (300, 20), (7, 5)])

@@ -11,7 +11,8 @@ from torch import nn
 from torch.nn import functional
 
 from lineup.encoders import encoder_folder
-from lineup.training.network import PixelScaling, infer_scaling, label_centres
+from lineup.training.label_centres import label_centres
+from lineup.training.pixel_scaling import PixelScaling, infer_scaling
 from tests.support import training_photos as scene
 
 

@@ -264,9 +264,12 @@ def test_code_that_dvc_trains_again_for_decides_what_is_kept(
         "stages/train.py",
         "lineup/encoders/origin.py",
         "lineup/objectives/none.py",
-        "lineup/training/notes.py",
+        *(f"lineup/training/{name}.py" for name in ("costs", "log_file", "notes")),
         "lineup/settings/label_share.py",  # the key has the labels that it chose
-        "lineup/settings/training.py",
+        *(
+            f"lineup/settings/{name}.py"
+            for name in ("adapter", "metric_loss", "objective", "trained_objectives", "training")
+        ),
     }
 
 

@@ -22,7 +22,8 @@ from lineup.errors import UserError
 from lineup.evaluation import transfer_metrics
 from lineup.evaluation.transfer_metrics import TransferMetrics
 from lineup.settings import params, trained_rows
-from lineup.settings.params import EncoderSettings, Params
+from lineup.settings.encoder import EncoderSettings
+from lineup.settings.params import Params
 from lineup.storage import embeddings, parquet
 from lineup.training_effects import transfer, transfer_sentences
 from stages import compare, embed, preprocess

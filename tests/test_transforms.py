@@ -23,7 +23,7 @@ from torchvision import models
 from lineup.encoders import libraries, open_clip_tags, timm_tags
 from lineup.encoders.encoder_config import EncoderConfig
 from lineup.errors import UserError
-from lineup.settings.params import EncoderSettings
+from lineup.settings.encoder import EncoderSettings
 from tests.support import hub_repositories
 from tests.support.hub_project import PHOTOS
 from tests.test_encoders import LITE0, MOBILENET, fetch, stored

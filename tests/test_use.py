@@ -12,7 +12,7 @@ import yaml
 
 from lineup import cli, paths
 from lineup.commands import group, use
-from lineup.settings import params, preset_text, trained_rows
+from lineup.settings import dvc_sections, params, preset_text, trained_rows
 from tests.support import project
 from tests.support.photographs import photograph
 
@@ -101,7 +101,7 @@ def test_without_photos_to_train_on_every_preset_runs(file: Path) -> None:
     whole = params.load(file)
     use.use_preset(file.stem, NO_PHOTOS)
     written = params.load()
-    params.check_sections(paths.PARAMS, written)
+    dvc_sections.check(paths.PARAMS, written)
     left_out = trained_rows.objectives(whole)
     assert {*whole.models} - {*written.models} == {*left_out}
     assert not trained_rows.faults(written, NO_PHOTOS)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from lineup import paths
-from lineup.adapters import learning, whitening
+from lineup.adapters import epochs, layers, learning, start, trainer, whitening
 from lineup.adapters.learning import Learned
 from lineup.embedding import computation, job, vector_cache
 from lineup.embedding.job import EmbedJob
@@ -16,13 +16,15 @@ from lineup.encoders import adapter
 from lineup.encoders.adapter import Vectors
 from lineup.encoders.encoder_config import JsonObject, read_config
 from lineup.fingerprint import code_digest
+from lineup.settings.adapter import Adapter
 from lineup.settings.params import Params
-from lineup.settings.training import Adapter, Train
+from lineup.settings.training import Train
 from lineup.storage import parquet
 from lineup.training.data import Manifest
 from lineup.training.deadline import Deadline
 
 _ROWS_PER_BATCH = 8_192
+_MODULES = (adapter, epochs, layers, learning, start, trainer, whitening)  # whose code decides the weights
 # Settings that decide no weight, and those of a training on photos.
 _DECIDING_NOTHING = {"max_minutes", "memory_mb", "device", "augmentation", "image_size", "freeze"}
 
@@ -54,9 +56,7 @@ def train(
         "settings": settings.model_dump(mode="json", exclude=_DECIDING_NOTHING),
         "seed": params.seed,
         "images": manifest.digest(),
-        "code": code_digest(
-            *(Path(str(module.__file__)) for module in (adapter, learning, whitening)), Path(__file__)
-        ),
+        "code": code_digest(*(Path(str(module.__file__)) for module in _MODULES), Path(__file__)),
         "best_epoch": learned.progress.best_epoch,
     }
 

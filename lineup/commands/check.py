@@ -13,7 +13,7 @@ from lineup.commands import check_estimate
 from lineup.errors import UserError, printable
 from lineup.photos import photo_register, photo_sample, raw_counts, raw_folder
 from lineup.photos.raw_counts import RawCounts
-from lineup.settings import params, trained_rows
+from lineup.settings import dvc_sections, params, trained_rows
 from lineup.settings.params import Params
 
 SAMPLED_PHOTOS = 10
@@ -31,7 +31,7 @@ def command(file: Path, measure: bool) -> None:
     missing file.
     """
     settings = params.load(file)
-    params.check_sections(file, settings)
+    dvc_sections.check(file, settings)
     rows = " and ".join(
         f"{len(rows)} {noun}{'' if len(rows) == 1 else 's'}"
         for noun, rows in (("model", settings.models), ("refinement", settings.refinements))

@@ -15,8 +15,9 @@ from lineup.costs.run_estimate import Amount, PhotoCosts, RowWork, Speed
 from lineup.errors import printable
 from lineup.photos.photo_sample import PhotoSample
 from lineup.photos.raw_counts import RawCounts
+from lineup.settings.objective import NoObjective
 from lineup.settings.params import Params
-from lineup.settings.training import NoObjective, settings_of
+from lineup.settings.training import settings_of
 
 DVC_FILE = Path("dvc.yaml")
 # `embed` decodes as many photos of a part without the cache of pixels.

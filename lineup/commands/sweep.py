@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from lineup import paths
 from lineup.errors import UserError
-from lineup.settings import params, preset_text, schema, sweep, yaml_file
+from lineup.settings import explanation, params, preset_text, sweep, yaml_file
 from lineup.settings.params import Params
 from lineup.storage import files
 
@@ -36,7 +36,7 @@ def add_rows(row: str, setting: str, values: list[Any]) -> list[str]:
         Params.model_validate(document)
     except ValidationError as error:
         raise UserError(
-            f"{paths.PARAMS}: {schema.explain(error, Params, document)}; nothing was written"
+            f"{paths.PARAMS}: {explanation.explain(error, Params, document)}; nothing was written"
         ) from None
     files.write_text(paths.PARAMS, changed)
     return [*rows]

@@ -10,8 +10,11 @@ from typing import Any
 from lineup import machine, paths
 from lineup.costs.run_estimate import TRAINED_PER_EMBEDDED, Speed
 from lineup.errors import UserError
-from lineup.settings.params import EncoderSettings, Model, Params
-from lineup.settings.training import NoObjective, settings_of
+from lineup.settings.encoder import EncoderSettings
+from lineup.settings.model import Model
+from lineup.settings.objective import NoObjective
+from lineup.settings.params import Params
+from lineup.settings.training import settings_of
 from lineup.storage import files
 
 

@@ -15,7 +15,7 @@ from lineup.embedding.cluster_worker import Work, Worker
 from lineup.embedding.missing_photos import MissingPhoto
 from lineup.engines import selection
 from lineup.errors import UserError, reason
-from lineup.settings.params import Embed
+from lineup.settings.sections import Embed
 
 # The first nodes alone are tried, since most clusters have nodes of few kinds.
 _MAX_TRIED_NODES = 16

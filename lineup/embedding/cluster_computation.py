@@ -35,7 +35,7 @@ from lineup.engines import conversion
 from lineup.engines.engine import Engine
 from lineup.errors import UserError, reason
 from lineup.photos import prepared_images
-from lineup.settings.params import Embed
+from lineup.settings.sections import Embed
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from lineup.embedding.job import EmbedJob
 from lineup.embedding.pixel_cache import PixelCache
 from lineup.engines.engine import Network
 from lineup.engines.lookup_transform import LookUp
-from lineup.settings.params import Embed
+from lineup.settings.sections import Embed
 
 # The number of images, at the start of a run, whose speed is measured. Decoding them takes seconds.
 MEASURED_IMAGES = 4_096

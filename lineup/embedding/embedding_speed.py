@@ -14,7 +14,7 @@ from lineup.embedding.inference import EncodedImage
 from lineup.encoders import adapter, encoder_config, model_folder
 from lineup.engines import conversion, quantisation
 from lineup.engines.engine import Network
-from lineup.settings.params import Embed
+from lineup.settings.sections import Embed
 
 SECONDS_PER_ROUND = 0.4
 

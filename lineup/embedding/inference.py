@@ -27,7 +27,7 @@ from lineup.engines.engine import Network
 from lineup.engines.lookup_transform import LookUp
 from lineup.errors import UserError
 from lineup.photos import decoding, image_opening
-from lineup.settings.params import Embed
+from lineup.settings.sections import Embed
 
 In = TypeVar("In")
 Out = TypeVar("Out")

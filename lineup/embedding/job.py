@@ -32,7 +32,7 @@ from lineup.errors import UserError
 from lineup.fingerprint import fingerprint
 from lineup.paths import Part
 from lineup.photos import prepared_images
-from lineup.settings.params import Embed
+from lineup.settings.sections import Embed
 from lineup.storage import embeddings, files, parquet, schemas
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from lineup.engines import quantisation, selection
 from lineup.engines.engine import CannotConvert, Engine, Network
 from lineup.engines.lookup_transform import fused
 from lineup.errors import UserError
-from lineup.settings.params import Embed
+from lineup.settings.sections import Embed
 from lineup.storage import files
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from lineup.encoders import encoder_folder
 from lineup.engines import conversion, selection
 from lineup.engines.engine import CannotConvert, Network
 from lineup.errors import UserError
-from lineup.settings.params import Embed
+from lineup.settings.sections import Embed
 
 _MEASURED_IMAGES = 128
 _MAX_SECONDS = 5.0

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import nn
 
 from lineup.encoders.encoder_config import EncoderConfig
-from lineup.settings.params import EncoderSettings
+from lineup.settings.encoder import EncoderSettings
 
 Transform = Callable[[Image.Image], torch.Tensor]  # upright RGB image -> float32 [3, H, W]
 Tokens: TypeAlias = torch.Tensor | Mapping[str, torch.Tensor]  # [N, L], or several such by name

@@ -17,7 +17,7 @@ from lineup.encoders.hub_errors import translate_errors
 from lineup.encoders.hub_snapshot import CARD_FILE, Snapshot
 from lineup.errors import UserError
 from lineup.fingerprint import file_digest
-from lineup.settings.params import EncoderSettings
+from lineup.settings.encoder import EncoderSettings
 
 # Before a repository in `name`, for libraries whose names are else those of architectures.
 _REPOSITORY = "hf-hub:"

@@ -18,7 +18,7 @@ from lineup.encoders.measurement import measure
 from lineup.encoders.open_clip_checkpoint import find_checkpoint
 from lineup.encoders.open_clip_tags import transform_settings
 from lineup.errors import UserError, explained
-from lineup.settings.params import EncoderSettings
+from lineup.settings.encoder import EncoderSettings
 
 
 def fetch(spec: EncoderSettings) -> Fetched:

@@ -15,7 +15,7 @@ from lineup.encoders.open_clip_network import NETWORK_FILE
 from lineup.encoders.open_clip_tags import check_activation, tag_of_file
 from lineup.errors import UserError, suggest
 from lineup.fingerprint import file_digest
-from lineup.settings.params import EncoderSettings
+from lineup.settings.encoder import EncoderSettings
 
 TOKENIZER = ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "added_tokens.json", "*.model")
 # What a repository must state of its images; open_clip has defaults for the rest.

@@ -9,7 +9,7 @@ from lineup.encoders import records
 from lineup.encoders.encoder_config import JsonObject
 from lineup.encoders.open_clip_network import NETWORK_FILE
 from lineup.errors import UserError
-from lineup.settings.params import EncoderSettings
+from lineup.settings.encoder import EncoderSettings
 
 
 def tag_of_file(spec: EncoderSettings, config: JsonObject) -> str | None:

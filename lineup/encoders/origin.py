@@ -10,8 +10,10 @@ from lineup import paths
 from lineup.encoders import model_folder
 from lineup.encoders.encoder_config import EncoderConfig, JsonObject, read_config
 from lineup.errors import UserError, printable
-from lineup.settings.params import EncoderSettings, Params
-from lineup.settings.training import NoObjective, Train, settings_of
+from lineup.settings.encoder import EncoderSettings
+from lineup.settings.objective import NoObjective
+from lineup.settings.params import Params
+from lineup.settings.training import Train, settings_of
 
 
 def fetched_config(row: str, params: Params) -> EncoderConfig:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lineup.errors import UserError, suggest
-from lineup.settings.params import EncoderSettings
+from lineup.settings.encoder import EncoderSettings
 
 _MAX_SHOWN_TAGS = 4
 

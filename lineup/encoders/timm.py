@@ -17,7 +17,7 @@ from lineup.encoders.timm_checkpoint import load_checkpoint
 from lineup.encoders.timm_image_size import resize
 from lineup.encoders.timm_tags import transform_settings
 from lineup.errors import explained
-from lineup.settings.params import EncoderSettings
+from lineup.settings.encoder import EncoderSettings
 
 
 def fetch(spec: EncoderSettings) -> Fetched:

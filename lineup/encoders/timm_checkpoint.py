@@ -14,7 +14,7 @@ from lineup.encoders.hub_snapshot import Snapshot
 from lineup.encoders.meta_init import on_meta_device
 from lineup.encoders.timm_tags import check_name, transforms_by_tag, with_tag
 from lineup.errors import UserError, explained
-from lineup.settings.params import EncoderSettings
+from lineup.settings.encoder import EncoderSettings
 
 _FOLDER = "local-dir:"  # timm's prefix for a repository's files in a folder
 _WEIGHTS = ("model.safetensors", "open_clip_model.safetensors")

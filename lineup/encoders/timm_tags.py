@@ -7,7 +7,7 @@ import timm.data
 
 from lineup.encoders.encoder_config import JsonObject
 from lineup.errors import UserError, suggest
-from lineup.settings.params import EncoderSettings
+from lineup.settings.encoder import EncoderSettings
 
 
 def check_name(architecture: str, tag: str) -> None:

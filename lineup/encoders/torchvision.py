@@ -20,7 +20,7 @@ from lineup.encoders.libraries import versions
 from lineup.encoders.measurement import measure
 from lineup.errors import UserError, suggest
 from lineup.fingerprint import file_digest
-from lineup.settings.params import EncoderSettings
+from lineup.settings.encoder import EncoderSettings
 
 # Arguments that torchvision sets when it builds a network for a checkpoint.
 _OPTIONS: dict[str, JsonObject] = {

@@ -31,7 +31,7 @@ from lineup.encoders.transformers_network import (
     used_submodules,
 )
 from lineup.errors import UserError
-from lineup.settings.params import EncoderSettings
+from lineup.settings.encoder import EncoderSettings
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()

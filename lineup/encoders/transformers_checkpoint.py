@@ -13,7 +13,7 @@ from lineup.encoders.encoder_config import JsonObject
 from lineup.encoders.hub_snapshot import Snapshot
 from lineup.encoders.transformers_network import model_class, without_pooler
 from lineup.errors import UserError, explained
-from lineup.settings.params import EncoderSettings
+from lineup.settings.encoder import EncoderSettings
 
 # What every `from_pretrained` gets: nothing is fetched, and no code of a checkpoint is run.
 LOCAL: JsonObject = {"local_files_only": True, "trust_remote_code": False}

@@ -15,7 +15,7 @@ from lineup.encoders.encoder_config import JsonObject
 from lineup.encoders.hub_snapshot import Snapshot
 from lineup.encoders.transformers_checkpoint import LOCAL, without_origin
 from lineup.errors import UserError, explained
-from lineup.settings.params import EncoderSettings
+from lineup.settings.encoder import EncoderSettings
 
 
 class Processed:

@@ -20,7 +20,7 @@ from lineup import paths
 from lineup.engines import selection
 from lineup.engines.engine import Engine, Forward
 from lineup.errors import UserError
-from lineup.settings.params import Embed
+from lineup.settings.sections import Embed
 
 INT8 = "int8"
 # The engines that know int8, in the order in which `auto` prefers them.

@@ -10,7 +10,7 @@ from torch import device as Device  # an engine's file takes the name `torch` in
 from lineup import paths
 from lineup.engines.engine import Engine
 from lineup.errors import UserError
-from lineup.settings.params import Embed
+from lineup.settings.sections import Embed
 
 # The order in which `auto` prefers engines, by images/s of MobileNetV2, ResNet50 and CLIP ViT-B/32 at 224 px
 # in float32, on two cores with AVX-512 (medians of three): openvino 230, 23.6, 19.9; onnxruntime 224, 23.1,

@@ -13,7 +13,7 @@ from lineup.errors import UserError, printable
 from lineup.evaluation.cost_records import RowCosts
 from lineup.evaluation.quality_records import Average, EditedCopies, Identification, Partial, Range
 from lineup.evaluation.record import Record
-from lineup.settings.params import Exclude
+from lineup.settings.sections import Exclude
 from lineup.storage import files
 
 _ROWS_SHOWN = 3

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from lineup.errors import UserError, reason, suggest
 from lineup.export import databases
-from lineup.search.exact import Metric, Vectors
+from lineup.search.vectors import Metric, Vectors
 
 Vector = npt.NDArray[np.float32]
 # Of an index or of a search, under the names that the database itself has for them.

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lineup.export.search_plan import SearchPlan
-from lineup.search.exact import Vectors
+from lineup.search.vectors import Vectors
 from lineup.serving.gallery_photos import GalleryPhotos
 from lineup.storage import csv_files
 

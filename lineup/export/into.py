@@ -23,9 +23,9 @@ from lineup.fingerprint import fingerprint
 from lineup.refinements import refinement as refinements
 from lineup.relevance import prepared_relevance
 from lineup.relevance.relevance import Relevance
-from lineup.search import exact, gallery
-from lineup.search.exact import Metric
+from lineup.search import gallery
 from lineup.search.gallery import Gallery
+from lineup.search.vectors import Metric, prepare_vectors
 from lineup.settings.params import Params
 from lineup.storage import embeddings, files, parquet
 
@@ -251,7 +251,7 @@ def _check_provenance(to: Collection, kind: str, name: str, wanted: Provenance) 
 def _compare(to: Collection, kind: Kind, answering: Answering, loaded: LoadedRow, params: Params) -> None:
     """Asks the database and exact search, and prints what both answer."""
     embedded = embeddings.read_embeddings(loaded.folder, "query")
-    queries = exact.prepare(loaded.provenance.metric, embedded.ids, embedded.vectors, str(loaded.folder))
+    queries = prepare_vectors(loaded.provenance.metric, embedded.ids, embedded.vectors, str(loaded.folder))
     given = side_by_side.questions(queries, loaded.gallery.flat_index(), loaded.relevance, params)
     by_exact = side_by_side.exact_figures(given, params)
     by_it = side_by_side.figures(to, given, answering.settings, params)

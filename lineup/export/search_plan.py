@@ -20,7 +20,7 @@ from lineup.refinements import refinement as refinements
 from lineup.refinements.quantise import CANDIDATES_FILE
 from lineup.refinements.refinement import INDEX_FILE
 from lineup.search import gallery
-from lineup.search.exact import Metric, Vectors
+from lineup.search.vectors import Metric, Vectors
 from lineup.serving import row_search
 from lineup.serving.gallery_photos import GalleryPhotos
 from lineup.serving.row_search import ModelSearch, RefinedSearch, Row

@@ -19,8 +19,7 @@ from lineup import paths
 from lineup.errors import UserError
 from lineup.evaluation import row_metrics
 from lineup.export.search_plan import SearchPlan
-from lineup.search import exact
-from lineup.search.exact import Vectors
+from lineup.search.vectors import Vectors, prepare_vectors
 from lineup.storage import embeddings, files, parquet
 
 PHOTOS = 10
@@ -131,7 +130,7 @@ def _stored(plan: SearchPlan, row: str, ids: Sequence[str]) -> Vectors:
         batch_ids, vectors = embeddings.ids_and_vectors(batch)
         by_id |= {image: vector for image, vector in zip(batch_ids, vectors, strict=True) if image in wanted}
     stacked = np.stack([by_id[image] for image in ids])
-    return exact.prepare(plan.metric(row), [*ids], stacked, str(paths.embeddings(row)))
+    return prepare_vectors(plan.metric(row), [*ids], stacked, str(paths.embeddings(row)))
 
 
 def run(folder: Path, row: str) -> None:

@@ -18,8 +18,8 @@ from lineup.evaluation.averages import averages
 from lineup.evaluation.quality_records import Average
 from lineup.export.database import Collection, Settings, Vector
 from lineup.relevance.relevance import Relevance
-from lineup.search import exact
-from lineup.search.exact import Positions, Vectors
+from lineup.search import faiss_search, pair_scores
+from lineup.search.vectors import Positions, Vectors
 from lineup.settings.params import Params
 
 Floats = npt.NDArray[np.float64]
@@ -101,7 +101,7 @@ def questions(queries: Vectors, index: faiss.Index, relevance: Relevance, params
     excluded = relevance.excluded()
     excluded = excluded[np.isin(excluded[:, 0], asked)]
     excluded = np.column_stack([np.searchsorted(asked, excluded[:, 0]), excluded[:, 1]])
-    positions, scores = exact.nearest(index, queries[asked], depth, excluded)
+    positions, scores = faiss_search.nearest(index, queries[asked], depth, excluded)
     return Questions(queries, asked, index, relevance, depth, positions, scores)
 
 
@@ -184,7 +184,7 @@ def recalls(positions: Positions, given: Questions) -> Floats:
     cosine = given.index.metric_type == faiss.METRIC_INNER_PRODUCT
     least = last - _TOLERANCE * (1 if cosine else np.abs(last))
     answered = positions[:, :NEIGHBOURS]
-    scores = exact.pairwise(given.index, given.queries[given.asked], answered)
+    scores = pair_scores.pairwise(given.index, given.queries[given.asked], answered)
     near = (answered >= 0) & (scores >= least[:, None])
     distinct = [len(set(row[hits].tolist())) for row, hits in zip(answered, near, strict=True)]
     return np.where(wanted > 0, np.minimum(distinct, wanted) / np.maximum(wanted, 1), 1.0)

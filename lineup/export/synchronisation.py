@@ -11,9 +11,8 @@ import pyarrow.compute as pc
 from tqdm import tqdm
 
 from lineup.export.database import MOST_PATHS, Collection, Photo
-from lineup.search import exact
-from lineup.search.exact import Vectors
 from lineup.search.gallery import Gallery
+from lineup.search.vectors import Vectors, prepare_vectors
 
 _VALUES_PER_BATCH = 2**22  # numbers of all vectors together, 16 MB
 _IDS_PER_REMOVAL = 1_000
@@ -85,4 +84,4 @@ def _missing(gallery: Gallery, missing: frozenset[str]) -> Iterator[tuple[Sequen
         for start in range(0, len(wanted), size):
             some = np.array(wanted[start : start + size])
             names = [ids[position] for position in some]
-            yield names, exact.prepare(gallery.metric, names, vectors[some], gallery.source)
+            yield names, prepare_vectors(gallery.metric, names, vectors[some], gallery.source)

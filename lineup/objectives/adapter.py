@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from lineup.objectives.objective import Context, Objective, load_objective
-from lineup.settings.training import Adapter
+from lineup.settings.adapter import Adapter
 
 PACKAGES = ("pytorch-metric-learning",)
 

@@ -11,7 +11,7 @@ import torch
 from pytorch_metric_learning import losses
 
 from lineup.objectives.objective import Context, Objective
-from lineup.settings.training import ArcFace
+from lineup.settings.trained_objectives import ArcFace
 
 PACKAGES = ("pytorch-metric-learning",)
 

@@ -15,7 +15,7 @@ from torch.nn import functional
 from lineup.encoders.encoder import TextEncoder
 from lineup.encoders.encoder_folder import load_text
 from lineup.objectives.objective import Context, Objective
-from lineup.settings.training import CLIP
+from lineup.settings.trained_objectives import CLIP
 
 PACKAGES = ("open_clip_torch",)  # for its tokenizer
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pytorch_metric_learning import losses
 
 from lineup.objectives.objective import Context, Objective
-from lineup.settings.training import Contrastive
+from lineup.settings.trained_objectives import Contrastive
 
 PACKAGES = ("pytorch-metric-learning",)
 

@@ -11,7 +11,7 @@ from pytorch_metric_learning import losses
 
 from lineup.errors import UserError, suggest
 from lineup.objectives.objective import Context, Objective
-from lineup.settings.training import MetricLoss
+from lineup.settings.metric_loss import MetricLoss
 
 PACKAGES = ("pytorch-metric-learning",)
 

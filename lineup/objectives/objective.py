@@ -2,7 +2,7 @@
 
 An objective is one file of this folder, and its name in params.yaml is the file's name: `arcface` is
 `arcface.py`. The file offers what `ObjectiveFile` declares. The settings of an objective are a class in
-`lineup/settings/training.py`, whose property `needs` says what a batch must hold.
+`lineup/settings/trained_objectives.py`, whose property `needs` says what a batch must hold.
 
 `none.py` is the exception: it trains nothing, and stages/train.py calls it before torch is loaded.
 """

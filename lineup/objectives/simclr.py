@@ -10,7 +10,7 @@ from pytorch_metric_learning import losses
 from torch import nn
 
 from lineup.objectives.objective import Context, Objective
-from lineup.settings.training import SimCLR
+from lineup.settings.trained_objectives import SimCLR
 
 PACKAGES = ("pytorch-metric-learning",)
 

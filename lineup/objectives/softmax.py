@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from lineup.objectives.objective import Context, Objective
-from lineup.settings.training import Softmax
+from lineup.settings.trained_objectives import Softmax
 
 PACKAGES = ()
 

@@ -10,7 +10,7 @@ from pytorch_metric_learning import losses, miners
 from torch import nn
 
 from lineup.objectives.objective import Context, Objective
-from lineup.settings.training import Triplet
+from lineup.settings.trained_objectives import Triplet
 
 PACKAGES = ("pytorch-metric-learning",)
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import faiss
 
 from lineup.refinements.refinement import LearnedSpace, RefinementInput, SearchRefinement
-from lineup.search import approximate, exact
-from lineup.search.approximate import IndexSetup
-from lineup.search.exact import Vectors
+from lineup.search import approximate, faiss_file
 from lineup.search.gallery import Gallery
+from lineup.search.index_setup import IndexSetup
+from lineup.search.vectors import Vectors
 from lineup.settings.refinement import Approximate
 
 
@@ -36,7 +36,7 @@ class OwnIndex(LearnedSpace):
 
     def save_index(self, path: Path, gallery: Gallery) -> None:
         """Writes the index."""
-        exact.save(path, self.searched)
+        faiss_file.save(path, self.searched)
 
 
 class Method(SearchRefinement[Approximate]):

@@ -9,11 +9,11 @@ from typing import Any
 
 from lineup import machine, paths
 from lineup.refinements.refinement import LearnedSpace, Refinement, RefinementInput, mean_ms
-from lineup.search import approximate
-from lineup.search.approximate import IndexSetup
-from lineup.search.exact import Vectors
+from lineup.search import ground_truth
 from lineup.search.gallery import Gallery
 from lineup.search.hits import Hits
+from lineup.search.index_setup import IndexSetup
+from lineup.search.vectors import Vectors
 from lineup.settings.refinement import RefinementSettings
 from lineup.storage import embeddings
 
@@ -88,7 +88,7 @@ def of_index(
     space = given.vector_space()
     recalls = None
     if learned.setup is not None:
-        recalls = approximate.recalls(hits.positions, space.queries, given.excluded, source, cutoffs)
+        recalls = ground_truth.recalls(hits.positions, space.queries, given.excluded, source, cutoffs)
     index_mb = round(learned.index_bytes(folder) / 1e6, 3)
     return IndexCosts(space.index.d, index_mb, learned.note, learned.setup, recalls)
 

@@ -16,8 +16,8 @@ from lineup.refinements import ordering
 from lineup.refinements.ordering import Values
 from lineup.refinements.refinement import Refinement, RefinementInput, VectorSpace, one_thread
 from lineup.search import parted_index
-from lineup.search.exact import Positions, Vectors
 from lineup.search.hits import Hits
+from lineup.search.vectors import Positions, Vectors
 from lineup.settings.refinement import KReciprocal
 
 

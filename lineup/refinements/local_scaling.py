@@ -21,10 +21,10 @@ from safetensors.numpy import load_file, save_file
 from lineup.errors import UserError, explained
 from lineup.refinements import ordering
 from lineup.refinements.refinement import LearnedSpace, Refinement, RefinementInput
-from lineup.search import exact, parted_index
-from lineup.search.exact import Metric, Vectors
+from lineup.search import faiss_search, parted_index
 from lineup.search.gallery import Gallery
 from lineup.search.hits import Hits
+from lineup.search.vectors import Metric, Vectors
 from lineup.settings.refinement import LocalScaling
 from lineup.storage import files
 
@@ -48,7 +48,7 @@ def learn(gallery: Gallery, k: int) -> Neighbourhoods:
     for vectors in gallery.chunks():
         rows = np.arange(len(vectors))
         itself = np.column_stack([rows, start + rows])
-        _, scores = exact.nearest(index, vectors, k, itself)
+        _, scores = faiss_search.nearest(index, vectors, k, itself)
         means.append(_mean(scores))
         start += len(vectors)
     return Neighbourhoods(np.concatenate(means))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from lineup.search.exact import Positions
 from lineup.search.hits import Hits
+from lineup.search.vectors import Positions
 
 Values = npt.NDArray[np.float64]
 

@@ -11,8 +11,8 @@ import pyarrow as pa
 
 from lineup import paths
 from lineup.refinements.refinement import LearnedSpace
-from lineup.search import exact
 from lineup.search.gallery import Gallery
+from lineup.search.vectors import prepare_vectors
 from lineup.storage import embeddings, parquet, schemas
 
 
@@ -27,7 +27,7 @@ def write(row: str, folder: Path, source: Gallery, learned: LearnedSpace) -> Non
 
     def transformed() -> Iterator[pa.RecordBatch]:
         for batch in embeddings.read_vectors(folder):
-            vectors = exact.prepare(source.metric, *embeddings.ids_and_vectors(batch), str(folder))
+            vectors = prepare_vectors(source.metric, *embeddings.ids_and_vectors(batch), str(folder))
             yield embeddings.embeddings_batch(batch, learned.transform(vectors))
 
     metadata = {**replace(embeddings.origin(folder), row=row).metadata(), "dim": str(dim)}

@@ -24,11 +24,11 @@ from safetensors.numpy import load_file, save_file
 from lineup.errors import UserError, explained
 from lineup.refinements import ordering
 from lineup.refinements.refinement import LearnedSpace, Refinement, RefinementInput
-from lineup.search import approximate, exact, parted_index
-from lineup.search.approximate import IndexSetup, StoredAs
-from lineup.search.exact import Metric, Positions, Vectors
+from lineup.search import approximate, faiss_candidates, faiss_file, faiss_search, parted_index
 from lineup.search.gallery import Gallery
 from lineup.search.hits import Hits
+from lineup.search.index_setup import IndexSetup, StoredAs
+from lineup.search.vectors import Metric, Positions, Vectors
 from lineup.settings.refinement import Quantise
 from lineup.settings.search import Index
 from lineup.storage import files
@@ -77,11 +77,11 @@ class Int8Space(QuantisedSpace):
 
     def save(self, folder: Path) -> None:
         """Writes the quantised vectors."""
-        exact.save(folder / CANDIDATES_FILE, self.searched)
+        faiss_file.save(folder / CANDIDATES_FILE, self.searched)
 
     def candidates(self, queries: Vectors, count: int, excluded: Positions) -> Positions:
         """The nearest by the similarity of the query to decoded vectors."""
-        return exact.nearest(self.searched, queries, count, excluded)[0]
+        return faiss_search.nearest(self.searched, queries, count, excluded)[0]
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class BinarySpace(QuantisedSpace):
 
 def _nearest_bits(codes: Codes, code: Codes, count: int, without: Positions) -> Positions:
     """At most `count` positions, by Hamming distance and then position, without some."""
-    depth = min(len(codes), count + len(without) + exact.MARGIN)
+    depth = min(len(codes), count + len(without) + faiss_candidates.MARGIN)
     while True:
         [distances], [positions] = faiss.knn_hamming(code[None], codes, depth)  # type: ignore[attr-defined]
         # All images below the greatest distance are there; of those at that distance perhaps only some.
@@ -157,7 +157,7 @@ class Method(Refinement[Quantise]):
     def load(self, folder: Path, metric: Metric, images: int) -> QuantisedSpace:
         """Reads the quantised vectors."""
         if self.settings.to == "int8":
-            return Int8Space(self.settings.rescore, exact.load(folder / CANDIDATES_FILE, metric, images))
+            return Int8Space(self.settings.rescore, faiss_file.load(folder / CANDIDATES_FILE, metric, images))
         path = folder / BITS_FILE
         if not path.exists():
             raise UserError(f"{path}: does not exist; run `dvc repro`, or `dvc pull` it")

@@ -12,8 +12,8 @@ from __future__ import annotations
 import numpy as np
 
 from lineup.refinements.refinement import RefinementInput, SearchRefinement
-from lineup.search import exact, parted_index
-from lineup.search.exact import Vectors
+from lineup.search import parted_index
+from lineup.search.vectors import Vectors, prepare_vectors
 from lineup.settings.refinement import QueryExpansion
 
 
@@ -33,7 +33,7 @@ class Method(SearchRefinement[QueryExpansion]):
             total += weight[:, None] * neighbours
             weights += weight
         expanded = (total / weights[:, None]).astype(np.float32)
-        return exact.prepare(space.metric, space.query_ids, expanded, "the expanded queries")
+        return prepare_vectors(space.metric, space.query_ids, expanded, "the expanded queries")
 
 
 def _cosines(a: Vectors, b: Vectors) -> np.ndarray:

@@ -24,14 +24,15 @@ import numpy.typing as npt
 from threadpoolctl import ThreadpoolController
 
 from lineup.errors import UserError
-from lineup.search import exact, gallery, parted_index
-from lineup.search.approximate import IndexSetup
-from lineup.search.exact import Metric, Positions, Vectors
+from lineup.search import faiss_file, flat_index, gallery, parted_index
 from lineup.search.gallery import Gallery
 from lineup.search.hits import Hits
+from lineup.search.index_setup import IndexSetup
 from lineup.search.parted_index import Searchable
+from lineup.search.vectors import Metric, Positions, Vectors
 from lineup.settings.params import Params
-from lineup.settings.refinement import MethodSettings, RefinementSettings
+from lineup.settings.refinement import RefinementSettings
+from lineup.settings.refinement_method import MethodSettings
 from lineup.storage import files
 
 SOURCE_FILE = "learned_from.json"
@@ -117,7 +118,9 @@ class LearnedSpace(ABC):
 
         gallery: the row's own vectors if the method makes any, else those of `with`.
         """
-        exact.build_file(path, gallery.metric, gallery.dim, gallery.size, gallery.batches(), gallery.source)
+        flat_index.build_file(
+            path, gallery.metric, gallery.dim, gallery.size, gallery.batches(), gallery.source
+        )
 
     def index_bytes(self, folder: Path) -> int:
         """The size of what a service holds in memory to search; folder: what `save_learned` wrote."""
@@ -160,12 +163,12 @@ class SearchRefinement(Refinement[Settings]):
 
     @abstractmethod
     def queries(self, given: RefinementInput) -> Vectors:
-        """What to search with, float32 [Q, D], as `exact.prepare` returns it."""
+        """What to search with, float32 [Q, D], as `prepare_vectors` returns it."""
 
     def rank(self, given: RefinementInput) -> Hits:
         """The nearest images of the method's queries."""
         index = given.vector_space().index
-        return Hits(*parted_index.nearest(index, self.queries(given), given.depth, given.excluded))
+        return parted_index.nearest(index, self.queries(given), given.depth, given.excluded)
 
     def query_ms(self, given: RefinementInput) -> float:
         """The search is timed by FAISS alone, as `retrieve` times it."""
@@ -207,8 +210,8 @@ def save_learned(
 
 
 def load_index(folder: Path, metric: Metric, images: int) -> faiss.Index:
-    """The index that `save_learned` wrote, mapped into memory rather than read; raises as `exact.load`."""
-    return exact.load(folder / INDEX_FILE, metric, images)
+    """The index that `save_learned` wrote, mapped into memory; raises as `faiss_file.load`."""
+    return faiss_file.load(folder / INDEX_FILE, metric, images)
 
 
 def check_learned(folder: Path, row: str, source: Path) -> None:

@@ -14,8 +14,8 @@ import numpy as np
 from lineup.refinements import ordering
 from lineup.refinements.ordering import Values
 from lineup.refinements.refinement import Refinement, RefinementInput
-from lineup.search.exact import Vectors
 from lineup.search.hits import Hits
+from lineup.search.vectors import Vectors
 from lineup.settings.refinement import ScoreNormalisation
 
 

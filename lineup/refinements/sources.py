@@ -11,10 +11,10 @@ from lineup.refinements import refinement as refinements
 from lineup.refinements.refinement import LearnedSpace, Refinement, RefinementInput, VectorSpace
 from lineup.relevance import relevance
 from lineup.relevance.relevance import Relevance
-from lineup.search import exact, gallery
-from lineup.search.exact import Metric, Vectors
+from lineup.search import gallery
 from lineup.search.gallery import Gallery
 from lineup.search.hits import Hits
+from lineup.search.vectors import Metric, Vectors, prepare_vectors
 from lineup.settings.params import Params
 from lineup.settings.refinement import RefinementSettings
 from lineup.storage import embeddings, rankings
@@ -87,7 +87,7 @@ def read_queries(folder: Path, metric: Metric, images: Relevance) -> Vectors:
     """The vectors of the queries as they are searched, float32 [Q, D]."""
     gallery.check_same_images(folder, {"query": images.query_ids, "gallery": images.gallery_ids})
     queries = embeddings.read_embeddings(folder, "query")
-    return exact.prepare(metric, queries.ids, queries.vectors, str(folder))
+    return prepare_vectors(metric, queries.ids, queries.vectors, str(folder))
 
 
 def _read_hits(row: str, images: Relevance) -> Hits:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from lineup.errors import UserError
 from lineup.refinements.refinement import LearnedSpace, RefinementInput, SearchRefinement
-from lineup.search.exact import Metric, Vectors
 from lineup.search.gallery import Gallery
+from lineup.search.vectors import Metric, Vectors
 from lineup.settings.refinement import Truncate
 
 

@@ -18,8 +18,8 @@ from safetensors.numpy import load_file, save_file
 from lineup.errors import UserError, explained
 from lineup.refinements.ordering import Values
 from lineup.refinements.refinement import LearnedSpace, RefinementInput, SearchRefinement, one_thread
-from lineup.search.exact import Metric, Vectors
 from lineup.search.gallery import Gallery
+from lineup.search.vectors import Metric, Vectors
 from lineup.settings.refinement import Whitening
 from lineup.storage import files
 

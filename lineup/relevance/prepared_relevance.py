@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from lineup import paths
 from lineup.errors import UserError
 from lineup.relevance.relevance import IntArray, Relevance
-from lineup.settings.params import Exclude
+from lineup.settings.sections import Exclude
 from lineup.storage import parquet
 
 COLUMNS = ["image_id", "split", "label", "pixels_id"]  # the columns of schemas.MANIFEST that are read

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from lineup import paths
 from lineup.errors import UserError
-from lineup.settings.params import Exclude
+from lineup.settings.sections import Exclude
 from lineup.storage import rankings
 
 IntArray = npt.NDArray[np.int64]

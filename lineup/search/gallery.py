@@ -18,8 +18,8 @@ import pyarrow.compute as pc
 from lineup import paths
 from lineup.errors import UserError
 from lineup.paths import Part
-from lineup.search import exact
-from lineup.search.exact import Batch, Metric, Positions, Vectors
+from lineup.search import flat_index
+from lineup.search.vectors import Batch, Metric, Positions, Vectors, prepare_vectors
 from lineup.storage import embeddings, parquet
 
 Ids = pa.ChunkedArray | npt.NDArray[np.str_] | npt.NDArray[np.bytes_]
@@ -44,7 +44,7 @@ class Gallery:
 
     def prepared(self) -> Iterator[Vectors]:
         """The vectors as they are searched, float32 [n, D], in the batches in which they are read."""
-        return (exact.prepare(self.metric, ids, vectors, self.source) for ids, vectors in self.batches())
+        return (prepare_vectors(self.metric, ids, vectors, self.source) for ids, vectors in self.batches())
 
     def chunks(self) -> Iterator[Vectors]:
         """The vectors as they are searched, CHUNK_VECTORS at a time whatever the batches' sizes."""
@@ -92,7 +92,7 @@ class Gallery:
 
     def flat_index(self) -> faiss.IndexFlat:
         """An index for exact search; it holds each vector once."""
-        return exact.build(self.metric, self.dim, self.size, self.batches(), self.source)
+        return flat_index.build(self.metric, self.dim, self.size, self.batches(), self.source)
 
 
 def open_gallery(folder: Path, metric: Metric) -> Gallery:

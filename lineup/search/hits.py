@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from lineup.search.exact import Positions, Vectors
+from lineup.search.vectors import Positions, Vectors
 
 
 class Hits(NamedTuple):

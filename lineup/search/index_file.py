@@ -20,9 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from lineup.errors import UserError
-from lineup.search import exact
-from lineup.search.exact import Metric
+from lineup.search import faiss_file
 from lineup.search.parted_index import PartedIndex, Searchable
+from lineup.search.vectors import Metric
 from lineup.storage import files
 
 Bytes = npt.NDArray[np.uint8]
@@ -81,7 +81,7 @@ def save(path: Path, indexes: Iterable[faiss.Index], parts: int) -> None:
     """Writes an index of each part, one at a time; the file appears as a whole."""
     if parts == 1:
         for index in indexes:
-            exact.save(path, index)
+            faiss_file.save(path, index)
         return
 
     def write(temporary: Path) -> None:
@@ -95,24 +95,17 @@ def save(path: Path, indexes: Iterable[faiss.Index], parts: int) -> None:
 
 
 def load(path: Path, metric: Metric, gallery: int) -> Searchable:
-    """The index of a file, mapped into memory rather than read; raises as `exact.load`."""
+    """The index of a file, mapped into memory rather than read; raises as `faiss_file.load`."""
     if not _is_archive(path):
-        return exact.load(path, metric, gallery)
+        return faiss_file.load(path, metric, gallery)
     mapped = np.memmap(path, np.uint8, "r")
     entries = _entries(path)
     try:
         index = PartedIndex(tuple(opened(mapped[start : start + size]) for start, size in entries))
     except RuntimeError:
-        raise _damaged(path) from None
-    if any(part.metric_type != exact.faiss_metric(metric) for part in index.parts):
-        raise UserError(
-            f"{path}: was built for another metric than {metric}; run `dvc repro` to build it again"
-        )
-    if index.ntotal != gallery:
-        raise UserError(
-            f"{path}: the gallery has changed since it was built, from {index.ntotal:,} images "
-            f"to {gallery:,}; run `dvc repro` to go on"
-        )
+        raise faiss_file.damaged(path) from None
+    for part in index.parts:
+        faiss_file.check_matches(path, part.metric_type, index.ntotal, metric, gallery)
     return index
 
 
@@ -165,7 +158,7 @@ def _sizes(bounds: Sequence[int]) -> list[int]:
 
 
 def _flat_header(header: bytes, images: int, dim: int) -> bytes:
-    """The header of a flat index with another number of images; `exact.build_file` explains its format."""
+    """The header of a flat index with another number of images; its format is in `flat_index.build_file`."""
     return header[:8] + struct.pack("<q", images) + header[16:-8] + struct.pack("<Q", images * dim)
 
 
@@ -174,7 +167,7 @@ def _is_archive(path: Path) -> bool:
         with path.open("rb") as file:
             return file.read(len(_ARCHIVE_BEGINS_WITH)) == _ARCHIVE_BEGINS_WITH
     except OSError:
-        return False  # `exact.load` says what is wrong
+        return False  # `faiss_file.load` says what is wrong
 
 
 def _entries(path: Path) -> list[tuple[int, int]]:
@@ -183,7 +176,7 @@ def _entries(path: Path) -> list[tuple[int, int]]:
         with zipfile.ZipFile(path) as archive, path.open("rb") as file:
             return [(_first_byte(file, entry), entry.file_size) for entry in archive.infolist()]
     except zipfile.BadZipFile:
-        raise _damaged(path) from None
+        raise faiss_file.damaged(path) from None
 
 
 def _first_byte(file: BinaryIO, entry: zipfile.ZipInfo) -> int:
@@ -191,7 +184,3 @@ def _first_byte(file: BinaryIO, entry: zipfile.ZipInfo) -> int:
     file.seek(entry.header_offset)
     lengths = struct.unpack("<HH", file.read(_BYTES_OF_ENTRY_HEADER)[-4:])
     return entry.header_offset + _BYTES_OF_ENTRY_HEADER + sum(lengths)
-
-
-def _damaged(path: Path) -> UserError:
-    return UserError(f"{path}: is not a FAISS index; run `dvc repro`, or `dvc pull` it")

@@ -1,16 +1,16 @@
 """Rankings of parts of a gallery, merged into the ranking of the whole gallery.
 
-A score depends on its two vectors alone (`exact.nearest`), and images are ordered by score and position. So
-the merged ranking is that of a search in one piece, byte for byte, however the gallery is divided and in
-whatever order its parts are merged.
+A score depends on its two vectors alone (lineup/search/pair_scores.py), and images are ordered by score and
+position. So the merged ranking is that of a search in one piece, byte for byte, however the gallery is
+divided and in whatever order its parts are merged.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from lineup.search.exact import Positions
 from lineup.search.hits import Hits
+from lineup.search.vectors import Positions
 
 
 def empty_rankings(queries: int) -> Hits:

@@ -15,7 +15,8 @@ import numpy.typing as npt
 import pyarrow.parquet as pq
 from PIL import Image
 
-from lineup.search import exact
+from lineup.search import faiss_search, flat_index
+from lineup.search.vectors import Batch, prepare_vectors
 from lineup.storage import embeddings, parquet
 
 Floats = npt.NDArray[np.float32]
@@ -50,7 +51,7 @@ def nearest(test: Path, train: Path) -> tuple[Floats, Ints]:
         rows = pq.read_metadata(shard).num_rows
         if rows == 0:
             continue
-        index = exact.build(
+        index = flat_index.build(
             "cosine",
             parquet.read_schema(shard).field("embedding").type.list_size,
             rows,
@@ -59,8 +60,8 @@ def nearest(test: Path, train: Path) -> tuple[Floats, Ints]:
         )
         done = 0
         for ids, vectors in chain.from_iterable(map(_vectors, parquet.shards(test))):
-            positions, scores = exact.nearest(
-                index, exact.prepare("cosine", ids, vectors, str(test)), 1, _NO_EXCLUSIONS
+            positions, scores = faiss_search.nearest(
+                index, prepare_vectors("cosine", ids, vectors, str(test)), 1, _NO_EXCLUSIONS
             )
             here = slice(done, done := done + len(ids))
             better = scores[:, 0] > best[here]
@@ -70,7 +71,7 @@ def nearest(test: Path, train: Path) -> tuple[Floats, Ints]:
     return best, position
 
 
-def _vectors(shard: Path) -> Iterator[exact.Batch]:
+def _vectors(shard: Path) -> Iterator[Batch]:
     return map(embeddings.ids_and_vectors, parquet.read_shard(shard, ["image_id", "embedding"], 8_192))
 
 

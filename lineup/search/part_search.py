@@ -13,12 +13,12 @@ from functools import partial
 import faiss
 
 from lineup import cluster, machine
-from lineup.search import exact, index_file, merging, part_workers, parted_index
-from lineup.search.exact import Positions, Vectors
+from lineup.search import faiss_search, index_file, merging, part_workers, parted_index, query_time
 from lineup.search.hits import Hits
 from lineup.search.index_file import Bytes, IndexFile, Part
 from lineup.search.part_workers import PartTask
 from lineup.search.parted_index import Searchable
+from lineup.search.vectors import Positions, Vectors
 
 _QUERY_TIMING_SECONDS = 10.0  # for all parts together
 
@@ -47,7 +47,7 @@ class PartResult:
 
 
 def search(file: IndexFile, queries: Vectors, k: int, excluded: Positions) -> tuple[Hits, SearchCosts]:
-    """The nearest images of queries in an index file; arguments as of `exact.nearest`.
+    """The nearest images of queries in an index file; arguments as of `faiss_search.nearest`.
 
     A file of several parts is searched by the Ray cluster that RAY_ADDRESS names, or by this process where it
     names none.
@@ -62,7 +62,7 @@ def search(file: IndexFile, queries: Vectors, k: int, excluded: Positions) -> tu
 def in_one_piece(
     index: Searchable, queries: Vectors, k: int, excluded: Positions
 ) -> tuple[Hits, SearchCosts]:
-    """The nearest images in an index that is mapped into memory; arguments as of `exact.nearest`."""
+    """The nearest images in an index that is mapped into memory; arguments as of `faiss_search.nearest`."""
     ranked = parted_index.nearest(index, queries, k, excluded)
     return ranked, _costs(parted_index.query_ms(index, queries, k))
 
@@ -104,13 +104,13 @@ def search_part(
 
     Args:
         data: what `part.read` returned.
-        queries, k, excluded: as of `exact.nearest`, with positions in the whole gallery.
+        queries, k, excluded: as of `faiss_search.nearest`, with positions in the whole gallery.
         parts: how many there are.
     """
     index = index_file.opened(data)
     banned = merging.excluded_in_part(excluded, part.start, part.images)
-    ranked = Hits(*exact.nearest(index, queries, k, banned))
-    query_ms = exact.query_ms(index, queries, k, most_seconds=_QUERY_TIMING_SECONDS / parts)
+    ranked = faiss_search.nearest(index, queries, k, banned)
+    query_ms = query_time.query_ms(index, queries, k, most_seconds=_QUERY_TIMING_SECONDS / parts)
     return PartResult(merging.in_gallery(ranked, part.start), _costs(query_ms))
 
 

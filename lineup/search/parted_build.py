@@ -18,11 +18,12 @@ import numpy as np
 from lineup import cluster
 from lineup.errors import UserError
 from lineup.search import approximate, index_file, part_workers
-from lineup.search.approximate import Built, IndexSetup
-from lineup.search.exact import Metric, Vectors
+from lineup.search.approximate import Built
 from lineup.search.gallery import Gallery
 from lineup.search.index_file import Bytes
+from lineup.search.index_setup import IndexSetup
 from lineup.search.part_workers import PartTask
+from lineup.search.vectors import Metric, Vectors
 from lineup.settings.search import Index
 
 

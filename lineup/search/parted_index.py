@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import faiss
 import numpy as np
 
-from lineup.search import exact, merging
-from lineup.search.exact import Positions, Vectors
+from lineup.search import faiss_search, faiss_vectors, merging, pair_scores, query_time
 from lineup.search.hits import Hits
+from lineup.search.vectors import Positions, Vectors
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,43 +41,43 @@ Searchable = faiss.Index | PartedIndex
 
 
 def nearest(index: Searchable, queries: Vectors, k: int, excluded: Positions) -> Hits:
-    """As `exact.nearest`."""
+    """As `faiss_search.nearest`."""
     if not isinstance(index, PartedIndex):
-        return Hits(*exact.nearest(index, queries, k, excluded))
+        return faiss_search.nearest(index, queries, k, excluded)
     best = merging.empty_rankings(len(queries))
     for start, part in index.located():
         banned = merging.excluded_in_part(excluded, start, part.ntotal)
-        ranked = Hits(*exact.nearest(part, queries, k, banned))
+        ranked = faiss_search.nearest(part, queries, k, banned)
         best = merging.merge(best, merging.in_gallery(ranked, start), k)
     return best
 
 
 def vectors_at(index: Searchable, positions: Positions) -> Vectors:
-    """As `exact.vectors_at`."""
+    """As `faiss_vectors.vectors_at`."""
     if not isinstance(index, PartedIndex):
-        return exact.vectors_at(index, positions)
+        return faiss_vectors.vectors_at(index, positions)
     vectors = np.empty((*positions.shape, index.d), np.float32)
     valid = np.maximum(positions, 0)
     for start, part in index.located():
         in_part = (valid >= start) & (valid < start + part.ntotal)
-        vectors[in_part] = exact.vectors_at(part, valid[in_part] - start)
+        vectors[in_part] = faiss_vectors.vectors_at(part, valid[in_part] - start)
     return vectors
 
 
 def pairwise(index: Searchable, queries: Vectors, positions: Positions) -> Vectors:
-    """As `exact.pairwise`."""
+    """As `pair_scores.pairwise`."""
     if not isinstance(index, PartedIndex):
-        return exact.pairwise(index, queries, positions)
+        return pair_scores.pairwise(index, queries, positions)
     scores = np.empty(positions.shape, np.float32)
     valid = np.maximum(positions, 0)
     for start, part in index.located():
         rows, columns = np.nonzero((valid >= start) & (valid < start + part.ntotal))
         local = valid[rows, columns] - start
-        scores[rows, columns] = exact.pairwise(part, queries[rows], local[:, None])[:, 0]
+        scores[rows, columns] = pair_scores.pairwise(part, queries[rows], local[:, None])[:, 0]
     return scores
 
 
 def query_ms(index: Searchable, queries: Vectors, k: int) -> float:
-    """As `exact.query_ms`: a query searches the parts one after the other."""
+    """As `query_time.query_ms`: a query searches the parts one after the other."""
     parts = index.parts if isinstance(index, PartedIndex) else (index,)
-    return sum(exact.query_ms(part, queries, k, most_seconds=10 / len(parts)) for part in parts)
+    return sum(query_time.query_ms(part, queries, k, most_seconds=10 / len(parts)) for part in parts)

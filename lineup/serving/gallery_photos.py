@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lineup import paths
-from lineup.settings.params import Exclude
+from lineup.settings.sections import Exclude
 from lineup.storage import parquet
 
 

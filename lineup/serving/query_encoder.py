@@ -19,8 +19,9 @@ from lineup.encoders.encoder import TextEncoder
 from lineup.engines.engine import Network
 from lineup.errors import UserError
 from lineup.photos import image_preparation
-from lineup.search import exact, gallery, index_file, parted_index
+from lineup.search import gallery, index_file, parted_index
 from lineup.search.parted_index import Searchable
+from lineup.search.vectors import Metric, prepare_vectors
 from lineup.serving.gallery_photos import GalleryPhotos
 from lineup.settings.params import Params
 from lineup.storage import embeddings, files
@@ -37,7 +38,7 @@ class QueryEncoder:
 
     name: str
     index: Searchable
-    metric: exact.Metric
+    metric: Metric
     network: Callable[[], Network]
     shorter_side_px: int
 
@@ -80,7 +81,7 @@ class QueryEncoder:
                 f"{paths.index(self.name)}: has {self.index.d} dimensions, but the encoder "
                 f"{vectors.shape[1]}; run `dvc repro`"
             )
-        return exact.prepare(self.metric, ["you gave"], vectors, self.name)
+        return prepare_vectors(self.metric, ["you gave"], vectors, self.name)
 
 
 def has_text(model: str, params: Params) -> bool:
@@ -91,7 +92,7 @@ def has_text(model: str, params: Params) -> bool:
     )
 
 
-def checked_index(model: str, metric: exact.Metric, ids: pa.ChunkedArray) -> Searchable:
+def checked_index(model: str, metric: Metric, ids: pa.ChunkedArray) -> Searchable:
     """The row's index, after a check that index, embeddings and encoder belong together.
 
     They do not after a `dvc repro` that was stopped halfway.

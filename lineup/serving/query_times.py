@@ -17,8 +17,8 @@ from lineup import machine, paths
 from lineup.engines.engine import Forward, Network
 from lineup.errors import UserError
 from lineup.photos import image_opening, image_preparation
-from lineup.search.exact import Positions
 from lineup.search.hits import Hits
+from lineup.search.vectors import Positions
 from lineup.serving.query_encoder import QueryEncoder, Vectors
 from lineup.serving.row_search import EmbedQuery, ModelSearch, RefinedSearch, Row
 

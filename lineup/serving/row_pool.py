@@ -10,7 +10,7 @@ from pathlib import Path
 from lineup import paths
 from lineup.encoders import encoder_config, model_folder
 from lineup.errors import UserError
-from lineup.search import exact
+from lineup.search.vectors import Metric
 from lineup.serving import gallery_photos, query_encoder, row_search
 from lineup.serving.gallery_photos import GalleryPhotos
 from lineup.settings.params import Params
@@ -78,7 +78,7 @@ def _fault(row: str, params: Params) -> str:
 # The page shows all rows, and each check reads ids: the results are cached until a file changes.
 @functools.lru_cache(maxsize=256)
 def _misfit(
-    models: tuple[tuple[str, exact.Metric], ...],
+    models: tuple[tuple[str, Metric], ...],
     own_spaces: tuple[tuple[str, RefinementSettings], ...],
     stamp: _Stamp,
 ) -> str:

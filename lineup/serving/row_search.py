@@ -19,9 +19,9 @@ from lineup import paths
 from lineup.refinements import refinement as refinements
 from lineup.refinements.refinement import LearnedSpace, Refinement, RefinementInput, VectorSpace
 from lineup.relevance import prepared_relevance
-from lineup.search import exact, gallery, parted_index
-from lineup.search.exact import Positions
+from lineup.search import gallery, parted_index
 from lineup.search.hits import Hits
+from lineup.search.vectors import Positions, prepare_vectors
 from lineup.serving import query_encoder
 from lineup.serving.gallery_photos import GalleryPhoto, GalleryPhotos
 from lineup.serving.query_encoder import QueryEncoder, Vectors
@@ -60,7 +60,7 @@ class ModelSearch:
 
     def hits(self, embed: EmbedQuery, k: int, excluded: Positions) -> Hits:
         """The k nearest images of the query."""
-        return Hits(*parted_index.nearest(self.encoder.index, embed(self.encoder), k, excluded))
+        return parted_index.nearest(self.encoder.index, embed(self.encoder), k, excluded)
 
     def space(self, embed: EmbedQuery) -> VectorSpace:
         """The row's vectors, and the query among them."""
@@ -109,7 +109,7 @@ class RefinedSearch:
         if self.method.settings.makes_vectors:
             assert self.learned is not None, "a method that makes vectors learns how"
             transformed = self.learned.transform(vectors)
-            vectors = exact.prepare(source.metric, _QUERY_IDS, transformed, "the query in the row's space")
+            vectors = prepare_vectors(source.metric, _QUERY_IDS, transformed, "the query in the row's space")
         return replace(source, queries=vectors, index=self.index)
 
 

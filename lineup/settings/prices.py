@@ -9,7 +9,8 @@ from pydantic import Field, ValidationError
 from lineup import paths
 from lineup.errors import UserError
 from lineup.settings import yaml_file
-from lineup.settings.schema import Strict, explain
+from lineup.settings.explanation import explain
+from lineup.settings.schema import Strict
 
 
 class Prices(Strict):

@@ -5,45 +5,18 @@ method compares; a method of one row has the same name in both. What a row hands
 and, if it is a model or a refinement that makes vectors, its vectors. So a fusion can be re-ranked by the
 vectors of one of its models.
 
-A method's settings are one class here, which also declares what the method needs and makes. The method itself
-is lineup/refinements/<method>.py.
+The settings of a method are one class here, whose base declares what the method needs and makes. The method
+itself is lineup/refinements/<method>.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from graphlib import CycleError, TopologicalSorter
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from lineup.errors import suggest
-from lineup.settings.schema import Strict
+from lineup.settings.refinement_method import MethodSettings, OwnIndex, OwnVectors
 from lineup.settings.search import Index
-
-
-class MethodSettings(Strict):
-    """The two rows that a refinement is made of, and what its method declares.
-
-    one_row: `from` and `with` must be the same row.
-    needs_vectors: the method compares the vectors of `with`.
-    makes_vectors: the row has vectors of its own, which others can refine.
-    builds_index: the row's own index is searched, instead of the indexes of the rows that it is made of.
-    searches_second: a query costs the search of `with`, too, since its ranking is needed.
-    """
-
-    one_row: ClassVar[bool] = False
-    needs_vectors: ClassVar[bool] = False
-    makes_vectors: ClassVar[bool] = False
-    builds_index: ClassVar[bool] = False
-    searches_second: ClassVar[bool] = True
-
-    first: str = Field(alias="from")
-    second: str = Field(alias="with")
-
-    def ranks_read(self) -> dict[str, int]:
-        """How deep the ranking of `from` must be: ranks by the name of the setting that asks for them."""
-        return {}
 
 
 class ReciprocalRankFusion(MethodSettings):
@@ -112,36 +85,22 @@ class KReciprocal(MethodSettings):
         return {"k1": self.k1, **candidates}
 
 
-class Whitening(MethodSettings):
+class Whitening(OwnVectors):
     """PCA of the gallery's vectors to `dim` dimensions of equal variance."""
-
-    one_row = True
-    needs_vectors = True
-    makes_vectors = True
-    builds_index = True
 
     method: Literal["whitening"]
     dim: int = Field(ge=1, le=65_536)
 
 
-class Truncate(MethodSettings):
+class Truncate(OwnVectors):
     """The first `dim` dimensions of each vector, for models that were trained to be shortened."""
-
-    one_row = True
-    needs_vectors = True
-    makes_vectors = True
-    builds_index = True
 
     method: Literal["truncate"]
     dim: int = Field(ge=1, le=65_536)
 
 
-class Quantise(MethodSettings):
+class Quantise(OwnIndex):
     """Candidates by vectors of 1 byte or 1 bit a number, scored again in float32."""
-
-    one_row = True
-    needs_vectors = True
-    builds_index = True
 
     method: Literal["quantise"]
     to: Literal["int8", "binary"]
@@ -173,23 +132,15 @@ class ScoreNormalisation(MethodSettings):
         return self
 
 
-class LocalScaling(MethodSettings):
+class LocalScaling(OwnIndex):
     """Similarities minus those of both sides' neighbourhoods, which counters hubs (CSLS)."""
-
-    one_row = True
-    needs_vectors = True
-    builds_index = True
 
     method: Literal["local_scaling"]
     k: int = Field(default=10, ge=1, le=1_000, description="images in a neighbourhood")
 
 
-class Approximate(MethodSettings, Index):
+class Approximate(OwnIndex, Index):
     """The row's vectors searched with an approximate index, beside their exact search."""
-
-    one_row = True
-    needs_vectors = True
-    builds_index = True
 
     method: Literal["approximate"]
 
@@ -216,49 +167,3 @@ RefinementSettings = Annotated[
     | Approximate,
     Field(discriminator="method"),
 ]
-
-
-def check(models: Collection[str], refinements: Mapping[str, RefinementSettings]) -> None:
-    """Checks that every refinement can be made, in some order, of rows that hand on what it needs.
-
-    Raises:
-        ValueError: one cannot; the message names the setting, the fault and the fix.
-    """
-    for row in refinements:
-        if row in models:
-            raise ValueError(f"refinements.{row} is also a row of models; rename one")
-    for row, settings in refinements.items():
-        for key, other in (("from", settings.first), ("with", settings.second)):
-            if other not in models and other not in refinements:
-                raise ValueError(
-                    f"refinements.{row}.{key} is {other!r}{suggest(other, {*models, *refinements} - {row})}"
-                )
-    _check_cycles({row: (settings.first, settings.second) for row, settings in refinements.items()})
-    for row, settings in refinements.items():
-        _check_vectors(row, settings, refinements)
-
-
-def _check_cycles(sources: Mapping[str, tuple[str, str]]) -> None:
-    try:
-        TopologicalSorter(sources).prepare()
-    except CycleError as error:
-        rows = error.args[1][:0:-1]  # each is made of the next, the last of the first
-        start = rows.index(next(row for row in sources if row in rows))
-        cycle = [*rows[start:], *rows[: start + 1]]
-        raise ValueError(
-            f"refinements.{cycle[0]} is made of itself ({' -> '.join(cycle)}); a row can only be made "
-            "of rows that do not need it"
-        ) from None
-
-
-def _check_vectors(
-    row: str, settings: RefinementSettings, refinements: Mapping[str, RefinementSettings]
-) -> None:
-    if settings.one_row and settings.first != settings.second:
-        raise ValueError(f"refinements.{row}: {settings.method} is of one row; set with: {settings.first}")
-    other = refinements.get(settings.second)
-    if settings.needs_vectors and other is not None and not other.makes_vectors:
-        raise ValueError(
-            f"refinements.{row}.with is {settings.second!r}, a {other.method}, which has no vectors for "
-            f"{settings.method}; name a model or a refinement that makes vectors, perhaps {other.second!r}"
-        )

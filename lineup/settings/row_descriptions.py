@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lineup.settings.params import Model, Params
+from lineup.settings.model import Model
+from lineup.settings.objective import NoObjective
+from lineup.settings.params import Params
 from lineup.settings.refinement import RefinementSettings
-from lineup.settings.training import NoObjective
 
 
 def descriptions(params: Params) -> dict[str, str]:

@@ -6,8 +6,9 @@ from collections.abc import Collection
 
 from lineup.errors import UserError
 from lineup.settings import label_share, training_photos
+from lineup.settings.objective import NoObjective, Objective
 from lineup.settings.params import Params
-from lineup.settings.training import NoObjective, Objective, settings_of
+from lineup.settings.training import settings_of
 from lineup.settings.training_photos import Counts
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from lineup.settings import label_share, training_photos
+from lineup.settings.objective import NoObjective, Objective
 from lineup.settings.params import Params
-from lineup.settings.training import NoObjective, Objective
 
 
 def check(params: Params, counts: training_photos.Counts) -> None:

@@ -11,7 +11,9 @@ from collections.abc import Mapping
 
 from lineup import paths
 from lineup.errors import UserError
-from lineup.settings.training import Needs, NoObjective, Objective, Train, settings_of
+from lineup.settings.objective import NoObjective, Objective
+from lineup.settings.trained_objectives import Needs
+from lineup.settings.training import Train, settings_of
 
 Counts = Mapping[str | None, int]  # images of each label; under None, images without a label
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
-from lineup.training.checkpoint import Epoch, Progress, Tensors
+from lineup.training.checkpoint import Tensors
+from lineup.training.progress import Epoch, Progress
 
 
 @dataclass

@@ -12,16 +12,30 @@ from lineup.evaluation import metrics
 from lineup.fingerprint import code_digest
 from lineup.objectives.objective import load_objective, objective_code
 from lineup.photos import decoding
-from lineup.search import exact
+from lineup.search import (
+    faiss_candidates,
+    faiss_search,
+    faiss_vectors,
+    flat_index,
+    hits,
+    pair_scores,
+    vectors,
+)
 from lineup.settings import training_photos
-from lineup.settings.training import Train, Trained
+from lineup.settings.objective import Trained
+from lineup.settings.training import Train
 from lineup.storage import parquet
 from lineup.training.data import Manifest
-from lineup.training.trainer import choose_device
+from lineup.training.device import choose_device
 
 # Settings that decide no weight. With more time, a training resumes where its deadline stopped it.
 _DECIDING_NOTHING = {"max_minutes", "memory_mb", "device"}
-_CODE_DECIDING_NOTHING = {"__init__.py", "notes.py"}
+# The modules that decide weights beside those of this folder: of the images, and of the score of an epoch.
+_MODULES = (
+    *(faiss_candidates, faiss_search, faiss_vectors, flat_index, hits, metrics, pair_scores, vectors),
+    training_photos,
+)
+_CODE_DECIDING_NOTHING = {"__init__.py", "costs.py", "log_file.py", "notes.py"}
 
 
 def cache_key(
@@ -40,13 +54,8 @@ def cache_key(
     training = [
         file for file in sorted(Path(__file__).parent.glob("*.py")) if file.name not in _CODE_DECIDING_NOTHING
     ]
-    modules = [exact, metrics, training_photos]
-    code = [
-        *training,
-        *decoding.CODE,
-        *(Path(str(module.__file__)) for module in modules),
-        *objective_code(row.name),
-    ]
+    modules = (Path(str(module.__file__)) for module in _MODULES)
+    code = [*training, *decoding.CODE, *modules, *objective_code(row.name)]
     code += [*encoder_folder.CODE, *libraries.source_files(config.library)]
     packages = load_objective(row.name).PACKAGES
     return {

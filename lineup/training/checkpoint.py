@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -18,66 +18,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from lineup.storage import files
+from lineup.training.progress import Epoch, Progress
 
 Tensors = dict[str, torch.Tensor]
 _FILE = "checkpoint.safetensors"
 # A stage may be killed after its training has finished and before DVC has stored the result. So the
 # checkpoints of the latest trainings stay.
 _MAX_OTHER_CHECKPOINTS = 16
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """A line of a training's log.
-
-    Args:
-        epoch: its number. 0 is the encoder before training, 2.4 the third epoch, cut short by the deadline.
-        loss: the mean over the steps; None before training.
-        map_at_r: the score of the held-out images, 0..1; None where they have none.
-        learning_rate: that of the last step, for weights that are new.
-        drawn: the share of the training images that the epoch's batches held.
-        drawn_so_far: the share that the batches of all epochs held, up to and with this one.
-        idle: the share of the steps whose loss or gradient was 0.
-        seconds: how long the epoch took.
-    """
-
-    epoch: float
-    loss: float | None
-    map_at_r: float | None
-    learning_rate: float
-    drawn: float
-    drawn_so_far: float
-    idle: float
-    seconds: float
-
-
-@dataclass
-class Progress:
-    """How far a training has come.
-
-    Args:
-        epoch: the last epoch that was trained to its end.
-        seconds: how long the training has run, over all its interruptions.
-        images: the images that its steps have held, each view counted.
-        training_seconds: how long those steps took.
-        best_epoch: the epoch whose weights are kept; 2.4 is the third one, cut short by the deadline.
-        finished: whether all epochs are trained, or the patience has run out.
-        scaler: the state dict of the gradients' scaler; empty unless the training computes in float16.
-        log: the encoder before training, then each epoch.
-    """
-
-    epoch: int = 0
-    seconds: float = 0.0
-    images: int = 0
-    training_seconds: float = 0.0
-    best_epoch: float = 0
-    finished: bool = False
-    scaler: dict[str, float] = field(default_factory=dict)
-    log: list[Epoch] = field(default_factory=list)
-
-    def score(self, epoch: float) -> float | None:
-        """The map_at_r of an epoch of the log; None where it has none."""
-        return next((entry.map_at_r for entry in self.log if entry.epoch == epoch), None)
 
 
 def save(folder: Path, progress: Progress, parts: dict[str, Tensors]) -> None:

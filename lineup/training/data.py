@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from lineup.settings import training_photos
-from lineup.settings.training import Needs, Train
+from lineup.settings import label_share, training_photos
+from lineup.settings.trained_objectives import Needs
+from lineup.settings.training import Train
 from lineup.storage import parquet
 
 Rows = npt.NDArray[np.int64]
@@ -68,6 +69,13 @@ def read_manifest(path: Path) -> Manifest:
     index = {name: number for number, name in enumerate(names)}
     ids = np.array(table.column("image_id").to_pylist(), dtype=np.str_)
     return Manifest(ids, np.array([index.get(label, -1) for label in labels], np.int64), tuple(names))
+
+
+def visible(manifest: Manifest, share: float, seed: int) -> Manifest:
+    """The manifest as a row with a `label_share` sees it: other labels count as unknown."""
+    if share == 1:
+        return manifest
+    return Manifest(manifest.ids, *label_share.visible(manifest.labels, manifest.names, share, seed))
 
 
 def counts(manifest: Manifest) -> Counter[str | None]:

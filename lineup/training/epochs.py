@@ -15,19 +15,21 @@ from tqdm import tqdm
 from lineup import machine
 from lineup.errors import UserError
 from lineup.training import checkpoint as checkpoints
-from lineup.training import decoded_images, network
+from lineup.training import decoded_images
 from lineup.training.augmentation import Augment
 from lineup.training.batches import Batches, Plan, Sampling
 from lineup.training.best_weights import BestWeights
-from lineup.training.checkpoint import Epoch, Progress
 from lineup.training.deadline import Deadline
+from lineup.training.label_centres import label_centres
 from lineup.training.notes import (
     log_epoch,
     log_images_never_drawn,
     warn_if_validation_cannot_choose,
 )
+from lineup.training.patience import out_of_patience
+from lineup.training.progress import Epoch, Progress
 from lineup.training.trainer import Trainer
-from lineup.training.validation import PERFECT_SCORE, HeldOut, retrieval_score
+from lineup.training.validation import HeldOut, retrieval_score
 
 
 @dataclass(frozen=True)
@@ -93,8 +95,8 @@ def train_epochs(
             if stopped:
                 break
             progress.epoch, progress.seconds = epoch, deadline.seconds()
-            out_of_patience = _out_of_patience(progress, settings.patience, inputs.held_out)
-            progress.finished = epoch == settings.epochs or out_of_patience
+            ends_early = out_of_patience(progress, settings.patience, inputs.held_out)
+            progress.finished = epoch == settings.epochs or ends_early
             _save(checkpoint, trainer, progress, best)
             if progress.finished:
                 break
@@ -110,7 +112,7 @@ def _begin(trainer: Trainer, progress: Progress, inputs: Inputs, deadline: Deadl
     """Imprints the objective, and puts the encoder before training into the log."""
     labels = inputs.sampling.labels
     if trainer.objective.imprint and labels is not None:
-        centres = network.label_centres(trainer.module, inputs.pixels.train, labels, trainer.scaling)
+        centres = label_centres(trainer.module, inputs.pixels.train, labels, trainer.scaling)
         trainer.objective.imprint(centres)
     score = _score(trainer, inputs)
     start = Epoch(0, None, score, 0.0, 0.0, 0.0, 0.0, seconds=deadline.seconds())
@@ -198,18 +200,6 @@ def _run_steps(
 def _score(trainer: Trainer, inputs: Inputs) -> float | None:
     """The map_at_r of the held-out images with the weights that would be kept now."""
     return retrieval_score(trainer.trained, inputs.pixels.validation, inputs.held_out.labels, trainer.device)
-
-
-def _out_of_patience(progress: Progress, patience: int | None, held_out: HeldOut) -> bool:
-    """Whether too many epochs have passed since the first one with the best score.
-
-    Never where the held-out images may not choose, have no score, or scored perfectly before training.
-    """
-    scores = [epoch.map_at_r for epoch in progress.log if epoch.map_at_r is not None]
-    if patience is None or not held_out.may_choose or not scores or scores[0] == PERFECT_SCORE:
-        return False
-    trained = scores[1:]
-    return len(trained) - 1 - trained.index(max(trained)) >= patience
 
 
 def _save(folder: Path, trainer: Trainer, progress: Progress, best: BestWeights) -> None:

@@ -13,19 +13,20 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from lineup import machine
 from lineup.encoders.encoder import Encoder
 from lineup.encoders.encoder_config import EncoderConfig
 from lineup.objectives.objective import Context, load_objective
-from lineup.settings.training import Train, Trained
+from lineup.settings.objective import Trained
+from lineup.settings.training import Train
 from lineup.training import checkpoint as checkpoints
-from lineup.training import data, decoded_images, network
+from lineup.training import data, decoded_images, network, pixel_scaling
 from lineup.training.batches import Sampling
 from lineup.training.best_weights import BestWeights
-from lineup.training.checkpoint import Progress
 from lineup.training.deadline import Deadline
+from lineup.training.device import device_name
 from lineup.training.epochs import Inputs, train_epochs
 from lineup.training.notes import note
+from lineup.training.progress import Outcome, Progress
 from lineup.training.trainer import Trainer
 from lineup.training.validation import HeldOut
 
@@ -48,22 +49,16 @@ class Folders:
 
 
 @dataclass(frozen=True)
-class Result:
+class Result(Outcome):
     """A training that has ended.
 
     Args:
         module: the network with its best weights, on the CPU.
         config: the encoder's configuration, without its text tower.
-        progress: the log, the times, the best epoch.
-        note: what a reader of the comparison has to know; None where there is nothing.
-        device: the name of what it was trained on.
     """
 
     module: nn.Module
     config: EncoderConfig
-    progress: Progress
-    note: str | None
-    device: str
 
 
 def train(
@@ -91,7 +86,7 @@ def train(
     parts = data.split(manifest, settings, row.needs, seed)
     _make_deterministic(seed)
     module, config = network.add_head(encoder, settings.dim)
-    scaling = network.infer_scaling(encoder, settings.image_size)
+    scaling = pixel_scaling.infer_scaling(encoder, settings.image_size)
     context = Context(config.dim, parts.names, config, folders.encoder)
     objective = load_objective(row.name).build(row, context)
     held_out = HeldOut(manifest.labels[parts.validation], row.needs.labels)
@@ -112,9 +107,12 @@ def train(
         inputs = Inputs(pixels, sampling, row.needs.views, held_out)
         stopped = train_epochs(trainer, progress, best, inputs, deadline, folders.checkpoint)
     # The text tower stays behind: its vectors no longer match those of the trained network.
-    remark = note(progress, settings, stopped, held_out.fault)
     return Result(
-        trainer.finish(best.tensors), config.without_text(), progress, remark, _device_name(trainer.device)
+        module=trainer.finish(best.tensors),
+        config=config.without_text(),
+        progress=progress,
+        note=note(progress, settings, stopped, held_out.fault),
+        device=device_name(trainer.device),
     )
 
 
@@ -123,12 +121,6 @@ def _make_deterministic(seed: int) -> None:
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
-
-
-def _device_name(device: torch.device) -> str:
-    if device.type == "cpu":
-        return f"{machine.cpu_name()}, {machine.threads()} threads"
-    return torch.cuda.get_device_name()
 
 
 def _resume(folder: Path, trainer: Trainer, held_out: HeldOut) -> tuple[Progress, BestWeights]:

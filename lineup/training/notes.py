@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 
 from lineup.settings.training import Train
-from lineup.training.checkpoint import Epoch, Progress
+from lineup.training.progress import Epoch, Progress
 from lineup.training.validation import PERFECT_SCORE, HeldOut
 
 log = logging.getLogger(__name__)

@@ -8,12 +8,12 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from lineup.errors import UserError
 from lineup.objectives.objective import Objective
 from lineup.settings.training import Train
-from lineup.training import checkpoint, network
+from lineup.training import checkpoint, network, optimisation
 from lineup.training.checkpoint import Tensors
-from lineup.training.network import PixelScaling
+from lineup.training.device import choose_device, precision
+from lineup.training.pixel_scaling import PixelScaling
 
 
 class Step(NamedTuple):
@@ -49,13 +49,13 @@ class Trainer:
         self.module = module.to(device=self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         objective.loss.to(self.device)
         self.frozen = network.freeze(backbone, settings)
-        self.optimiser = network.optimiser(self.module, backbone, objective, settings)
+        self.optimiser = optimisation.optimiser(self.module, backbone, objective, settings)
         self.average = (
             AveragedModel(self.module, multi_avg_fn=get_ema_multi_avg_fn(settings.ema), use_buffers=True)
             if settings.ema
             else None
         )
-        self.precision = network.precision(settings.precision, self.device)
+        self.precision = precision(settings.precision, self.device)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision is torch.float16)
 
     @property
@@ -70,7 +70,7 @@ class Trainer:
 
     def set_learning_rate(self, step: int, steps: int) -> None:
         """Sets the learning rate of a step, 0 to `steps` - 1, of the whole training."""
-        share = network.rate(step, steps, self.settings.warmup_share)
+        share = optimisation.rate(step, steps, self.settings.warmup_share)
         for group in self.optimiser.param_groups:
             group["lr"] = group["peak"] * share
 
@@ -120,14 +120,3 @@ class Trainer:
         """The network with these weights, ready for use: on the CPU and in evaluation mode."""
         self.module.load_state_dict(weights)
         return self.module.cpu().eval()
-
-
-def choose_device(name: str) -> torch.device:
-    """The device that the setting `device` names; `auto` is CUDA where there is one.
-
-    Raises:
-        UserError: the setting is `cuda`, and torch finds no CUDA device.
-    """
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("device is cuda, but torch finds no CUDA device; set it to auto or cpu")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from lineup.evaluation import metrics
-from lineup.search import exact
+from lineup.search import faiss_search, flat_index
+from lineup.search.vectors import prepare_vectors
 
 PERFECT_SCORE = 1.0  # the highest map_at_r
 _BATCH_SIZE = 64
@@ -51,10 +52,10 @@ def retrieval_score(
         return None
     num_relevant = _others_of_its_label(labels)
     ids = [str(i) for i in range(len(labels))]
-    vectors = exact.prepare("cosine", ids, embed(module, images, device), "validation")
-    index = exact.build("cosine", vectors.shape[1], len(vectors), [(ids, vectors)], "validation")
+    vectors = prepare_vectors("cosine", ids, embed(module, images, device), "validation")
+    index = flat_index.build("cosine", vectors.shape[1], len(vectors), [(ids, vectors)], "validation")
     self_matches = np.stack([np.arange(len(ids))] * 2, axis=1)
-    positions, _ = exact.nearest(index, vectors, int(num_relevant.max()), self_matches)
+    positions, _ = faiss_search.nearest(index, vectors, int(num_relevant.max()), self_matches)
     relevant = (labels[positions] == labels[:, None]) & (positions >= 0) & (labels >= 0)[:, None]
     return float(np.nanmean(metrics.map_at_r(relevant, num_relevant)))
 

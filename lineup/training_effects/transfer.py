@@ -20,7 +20,7 @@ from lineup.evaluation.figure_tables import Difference
 from lineup.evaluation.metrics import MAIN_METRIC
 from lineup.evaluation.significance import FloatArray
 from lineup.evaluation.transfer_metrics import Measured
-from lineup.settings.params import Transfer
+from lineup.settings.sections import Transfer
 from lineup.storage import csv_files
 from lineup.training_effects import against_start
 

@@ -9,8 +9,9 @@ from lineup.comparison.comparison import SIGNIFICANCE_LEVEL
 from lineup.evaluation.figure_tables import Difference
 from lineup.evaluation.metrics import MAIN_METRIC
 from lineup.settings import trained_rows
+from lineup.settings.objective import NoObjective
 from lineup.settings.params import Params
-from lineup.settings.training import NoObjective, settings_of
+from lineup.settings.training import settings_of
 from lineup.summary import tables
 from lineup.summary.rich_text import Code, Data, Strong, Text
 from lineup.summary.tables import Cell, RowName, Table

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from lineup.search import exact
 from lineup.search.gallery import Gallery
+from lineup.search.vectors import Batch, Metric, prepare_vectors
 
 
-def gallery(vectors: np.ndarray, metric: exact.Metric = "cosine", batch: int = 700) -> Gallery:
-    def batches() -> Iterator[exact.Batch]:
+def gallery(vectors: np.ndarray, metric: Metric = "cosine", batch: int = 700) -> Gallery:
+    def batches() -> Iterator[Batch]:
         for start in range(0, len(vectors), batch):
             part = vectors[start : start + batch]
             yield [str(start + i) for i in range(len(part))], part
@@ -19,5 +19,5 @@ def gallery(vectors: np.ndarray, metric: exact.Metric = "cosine", batch: int = 7
     return Gallery(metric, len(vectors), vectors.shape[1], batches, "here")
 
 
-def prepared(metric: exact.Metric, vectors: np.ndarray) -> np.ndarray:
-    return exact.prepare(metric, [str(i) for i in range(len(vectors))], vectors, "here")
+def prepared(metric: Metric, vectors: np.ndarray) -> np.ndarray:
+    return prepare_vectors(metric, [str(i) for i in range(len(vectors))], vectors, "here")

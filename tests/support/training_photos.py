@@ -15,14 +15,16 @@ from PIL import Image
 from pydantic import TypeAdapter
 
 from lineup.encoders import encoder_folder, libraries
-from lineup.settings import params, training
+from lineup.settings import training
+from lineup.settings.encoder import EncoderSettings
+from lineup.settings.objective import NoObjective, Objective, Trained
 from lineup.storage import parquet, schemas
 from lineup.training import data, loop
 from lineup.training.deadline import Deadline
 from tests.support.small_encoders import RESNET
 
 SIDE = 40
-_OBJECTIVE = TypeAdapter(training.Objective)
+_OBJECTIVE = TypeAdapter(Objective)
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def write(root: Path, images: list[Photo]) -> None:
 
 def write_encoder(folder: Path, image_size: int = 32, **settings: Any) -> None:
     """timm's smallest network, with random weights: a start from which everything has to be learned."""
-    spec = params.EncoderSettings(**{**RESNET, "image_size": image_size, **settings})
+    spec = EncoderSettings(**{**RESNET, "image_size": image_size, **settings})
     torch.manual_seed(0)
     fetched = libraries.library("timm").fetch(spec)
     encoder_folder.save(
@@ -87,15 +89,15 @@ def write_encoder(folder: Path, image_size: int = 32, **settings: Any) -> None:
     )
 
 
-def objective(name: str, **settings: Any) -> training.Trained:
+def objective(name: str, **settings: Any) -> Trained:
     row = _OBJECTIVE.validate_python({"name": name, **settings})
-    assert not isinstance(row, training.NoObjective)
+    assert not isinstance(row, NoObjective)
     return row
 
 
 def run(
     root: Path,
-    row: training.Trained,
+    row: Trained,
     cache: str = "checkpoint",
     seed: int = 0,
     deadline: Deadline | None = None,

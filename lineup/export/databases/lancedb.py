@@ -19,7 +19,7 @@ from lancedb.table import Table
 from lineup.errors import UserError
 from lineup.export import server_address
 from lineup.export.database import Photo, Provenance, Settings, Vector, folder_bytes
-from lineup.search.exact import Metric, Vectors
+from lineup.search.vectors import Metric, Vectors
 
 ADDRESS = "lancedb:FOLDER"
 FAULTS = (RuntimeError, ValueError, OSError)

@@ -14,7 +14,7 @@ from pymilvus import DataType, MilvusClient, MilvusException
 from lineup.errors import UserError
 from lineup.export import server_address
 from lineup.export.database import MOST_PATHS, Photo, Provenance, Settings, Vector, folder_bytes
-from lineup.search.exact import Vectors
+from lineup.search.vectors import Vectors
 
 ADDRESS = "milvus:FILE.db or milvus:http://HOST:PORT"
 FAULTS = (MilvusException, OSError)

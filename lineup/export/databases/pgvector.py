@@ -19,7 +19,7 @@ from psycopg import conninfo, sql
 from lineup.errors import UserError, reason
 from lineup.export import server_address
 from lineup.export.database import Photo, Provenance, Settings, Vector
-from lineup.search.exact import Vectors
+from lineup.search.vectors import Vectors
 
 log = logging.getLogger(__name__)
 

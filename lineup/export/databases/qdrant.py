@@ -22,7 +22,7 @@ from qdrant_client.http.exceptions import ApiException
 from lineup.errors import UserError, reason
 from lineup.export import server_address
 from lineup.export.database import Photo, Provenance, Settings, Vector, folder_bytes
-from lineup.search.exact import Vectors
+from lineup.search.vectors import Vectors
 
 ADDRESS = "qdrant:FOLDER or qdrant:http://HOST:PORT"
 FAULTS = (ApiException, ValueError, RuntimeError, OSError)

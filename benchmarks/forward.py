@@ -141,10 +141,11 @@ def _onnxruntime(module: nn.Module, pixels: torch.Tensor, threads: int) -> Forwa
 
 
 def images_per_second(arrangement: Arrangement) -> float:
-    """Of the faster turn, after one call to warm up."""
-    arrangement.compute(arrangement.images_a_call * machine.threads())
-    seconds = _seconds(lambda: arrangement.compute(32))
-    images = max(32, round(32 * SECONDS / seconds / 32) * 32)
+    """Of the faster turn, after one call for each core to warm up."""
+    round_of_calls = arrangement.images_a_call * machine.threads()
+    arrangement.compute(round_of_calls)
+    seconds = _seconds(lambda: arrangement.compute(round_of_calls))
+    images = max(1, round(SECONDS / seconds)) * round_of_calls
     return images / min(_seconds(lambda: arrangement.compute(images)) for _ in range(TURNS))
 
 

@@ -7,9 +7,11 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
+import yaml
 
 from tests.support import project
 
@@ -81,3 +83,27 @@ def test_a_fork_ends_with_its_caller(tmp_path: Path) -> None:
     process.communicate()
     fork.wait(60)
     assert not psutil.pid_exists(pid)
+
+
+def test_dvc_writes_the_same_lock_file_as_a_dvc_of_its_own(tmp_path: Path) -> None:
+    """A fork remembers what it has written of it; see `remembered_lock`."""
+    stages = {
+        name: {"cmd": f"echo {name} > {name}", "params": ["shared", name], "outs": [name]} for name in "abc"
+    }
+    written: dict[bool, list[bytes]] = {}
+    for forks in (True, False):
+        folder = tmp_path / f"{forks}"
+        folder.mkdir()
+        project.run("dvc", "init", "-q", "--no-scm", cwd=folder)
+        (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}), encoding="utf-8")
+        params: dict[str, Any] = {
+            "shared": {"rate": 0.00001, "list": [1, [2.5, "yes"]], "none": None},
+            "a": {"long": "package:weights/of/a/long/name " * 5, "sha256": "0" * 64},
+            "b": {"on": "on", "quoted": "it's: a {text}\n", "umlaut": "ä"},
+            "c": 1,
+        }
+        for params["c"] in (1, 2.0):
+            (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+            assert len(project.repro(folder, forks=forks)) == (3 if params["c"] == 1 else 1)
+            written.setdefault(forks, []).append((folder / "dvc.lock").read_bytes())
+    assert written[True] == written[False]

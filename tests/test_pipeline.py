@@ -120,11 +120,12 @@ def test_a_new_gallery_photo_fetches_and_trains_nothing(folder: Path, tmp_path: 
     costs = json.loads((folder / "data/costs/mobilenet_v2/embed.json").read_text())
     assert costs["computed"] == 1
 
-    # The same collection in a fresh project, without any history, gives the same bytes. Each stage has a Python of
-    # its own here, and two threads.
+    # The same collection in a fresh project, without any history, gives the same bytes. Each stage up to the rankings
+    # has a Python of its own here, and two threads.
     fresh = project.create(tmp_path / "fresh", read_params(folder))
     shutil.copytree(folder / "data/raw", fresh / "data/raw")
-    repro(fresh, forks=False, OMP_NUM_THREADS="2")
+    repro(fresh, *(f"retrieve@{row}" for row in ROWS), forks=False, OMP_NUM_THREADS="2")
+    repro(fresh, *(f"score@{row}" for row in ROWS))
     for part in ("prepared", "embeddings", "indexes", "rankings"):
         assert tree(fresh / "data" / part) == tree(folder / "data" / part)
     assert tree(fresh / "metrics/queries") == tree(folder / "metrics/queries")

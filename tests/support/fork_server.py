@@ -82,7 +82,7 @@ class Command(NamedTuple):
 
 
 def import_libraries() -> None:
-    for library in LIBRARIES:
+    for library in (*LIBRARIES, "remembered_lock"):
         with contextlib.suppress(ImportError):  # another version of DVC may have another module
             importlib.import_module(library)
     gc.collect()
@@ -226,9 +226,11 @@ def _execute(program: str, arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.path.pop(0)  # the folder of this file
+    folder = sys.path.pop(0)  # of this file
+    sys.path.append(folder)  # for `remembered_lock`; behind all libraries
     started_with = dict(os.environ)
     import_libraries()
+    sys.path.remove(folder)
     own_command = serve(sys.argv[1], started_with)
     become(own_command)
     run(own_command)

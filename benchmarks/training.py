@@ -1,11 +1,12 @@
 """A training as Lineup runs it against a bare loop of forward, backward and step on tensors in memory.
 
-Run: python -m benchmarks.training [--steps N] [--turns N]
+Run: python -m benchmarks.training [--steps N] [--turns N] [--freeze LAYERS]
 Takes about 4 minutes on two cores.
 MobileNetV2 at 96 px with random weights, ArcFace, 64 images a step, on made photos. Lineup's epoch varies its
 images, validates itself on a tenth as many photos as there are to train on, and writes its checkpoint; its
 parts are timed one by one. Each turn runs both in fresh processes, one after the other. The first steps warm
-up and are not timed. On a busy machine, the processor's time says more than the seconds.
+up and are not timed. On a busy machine, the processor's time says more than the seconds. With --freeze,
+Lineup's first layers keep their weights; the bare loop trains all.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ from lineup.training.progress import Progress
 from lineup.training.deadline import Deadline
 from lineup.training.trainer import Trainer
 
-which, steps, warm_up, labels, side = sys.argv[1], int(sys.argv[2]), 3, 800, 96
+which, (steps, freeze) = sys.argv[1], map(int, sys.argv[2:])
+warm_up, labels, side = 3, 800, 96
 rng = np.random.default_rng(0)
 library = libraries.library("torchvision")
 torch.manual_seed(0)
@@ -71,7 +73,7 @@ def lineup():
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False
     allocation.keep_freed_memory()
-    settings = training.Train(device="cpu", epochs=2, images_per_epoch=64 * steps)
+    settings = training.Train(device="cpu", epochs=2, images_per_epoch=64 * steps, freeze=freeze)
     context = Context(encoder.dim, tuple(map(str, range(labels))), encoder.config, None)
     objective = arcface.build(ArcFace(name="arcface", class_vectors="random"), context)
     scaling = pixel_scaling.infer_scaling(encoder, None)
@@ -122,10 +124,13 @@ print(json.dumps(spent))
 """
 
 
-def measure(which: str, steps: int) -> dict[str, list[float]]:
+def measure(which: str, steps: int, freeze: int) -> dict[str, list[float]]:
     """Seconds and processor seconds per step, of each part and of all."""
     done = subprocess.run(
-        [sys.executable, "-c", _TRAIN, which, str(steps)], check=True, capture_output=True, text=True
+        [sys.executable, "-c", _TRAIN, which, str(steps), str(freeze)],
+        check=True,
+        capture_output=True,
+        text=True,
     )
     return json.loads(done.stdout)
 
@@ -134,10 +139,12 @@ def main() -> None:
     parser = command.parser("training")
     parser.add_argument("--steps", type=int, default=32)
     parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--freeze", type=int, default=0)
     options = parser.parse_args()
     print(f"{machine.cpu_name()}, {machine.threads()} threads; load {os.getloadavg()[0]:.1f} at the start")
     turns = [
-        {which: measure(which, options.steps) for which in ("bare", "lineup")} for _ in range(options.turns)
+        {which: measure(which, options.steps, options.freeze) for which in ("bare", "lineup")}
+        for _ in range(options.turns)
     ]
     for which in ("bare", "lineup"):
         for part in turns[0][which]:

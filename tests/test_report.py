@@ -729,8 +729,8 @@ def test_the_lead_of_the_best_row_is_over_the_runner_up_and_those_not_told_apart
     compared = comparison.compare(rows, ["map_at_r"], pairs)
     assert [row.name for row in compared.rows] == ["a", "b", "c"]
     assert first_screen.leads(compared) == [
-        ("b", "+0.047 (+0.000 to +0.058)", 0.004),
-        ("c", "+0.250 (+0.200 to +0.300)", 0.06),
+        ("b", "+0.047 (+0.000 to +0.058)", 0.004, False),
+        ("c", "+0.250 (+0.200 to +0.300)", 0.06, True),
     ]
     told_apart = [*pairs[:2], pair("a", "c", 0.25, 0.2, 0.3, 0.01), pairs[3]]
     compared = comparison.compare(rows, ["map_at_r"], told_apart)

@@ -16,11 +16,16 @@ MOST_LEADS = 4
 
 
 class Lead(NamedTuple):
-    """How far the best row is ahead of another under the first metric, and the p of their pair."""
+    """How far the best row is ahead of another under the first metric, and the p of their pair.
+
+    may_be_chance: whether the two are not told apart, which p decides: it is adjusted for the number of pairs,
+    and the interval of `difference` is not.
+    """
 
     row: str
     difference: str
     p_holm: float
+    may_be_chance: bool
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,8 @@ def _lead(row: ComparedRow) -> Lead:
     to_best = row.standing
     assert to_best and to_best.p_holm is not None and to_best.difference is not None
     assert to_best.low is not None and to_best.high is not None, "every trained row is compared with the best"
-    return Lead(row.name, difference_text(-to_best.difference, -to_best.high, -to_best.low), to_best.p_holm)
+    difference = difference_text(-to_best.difference, -to_best.high, -to_best.low)
+    return Lead(row.name, difference, to_best.p_holm, to_best.outcome == "undecided")
 
 
 def difference_text(difference: float, low: float, high: float) -> str:

@@ -2,7 +2,7 @@
 
 Run: python -m benchmarks.embed [mobilenet_v2] [resnet50] [clip] [--photos FOLDER] [--megapixels N]
          [--count N] [--engine NAME] [--precision NAME]
-Takes about 18 minutes on two cores, 4 to 8 for each model.
+Takes about 20 minutes on two cores, 6 to 8 for each model.
 All weights are RANDOM: this measures speed and nothing else. The photos are those of a folder, as preprocess
 stores them, or are made here (512 x 384 px). With --megapixels (0.2, 1, 3 or 12), photos of that size are put
 together from those of the folder, or from the two that scikit-learn has, and prepared. Each way computes the

@@ -18,8 +18,8 @@ MOST_LEADS = 4
 class Lead(NamedTuple):
     """How far the best row is ahead of another under the first metric, and the p of their pair.
 
-    may_be_chance: whether the two are not told apart, which p decides: it is adjusted for the number of pairs,
-    and the interval of `difference` is not.
+    may_be_chance: whether the two are not told apart. This follows from p, which is adjusted for the number
+    of pairs; the interval of `difference` is not.
     """
 
     row: str

@@ -90,6 +90,7 @@ def ways(
     first = job.prepare_job("row", "test", settings)
     network = first.network
     assert network is not None
+    print(f"Lineup: {first.engine.described}, {first.engine.precision}, images a call: {network.shape}")
 
     def decoding() -> None:
         chunks = [files[start : start + DECODED_AT_ONCE] for start in range(0, len(files), DECODED_AT_ONCE)]
@@ -213,8 +214,6 @@ def measure(
         encoder, files = lay_out(name, photos)
         compared = ways(encoder, files, settings, name, decoders)
         seconds = _in_turns(compared)
-    engine = job.prepare_job("row", "test", settings).engine
-    print(f"Lineup: {engine.described}, {engine.precision}")
     _print_table(name, len(photos), seconds)
 
 

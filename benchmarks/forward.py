@@ -12,7 +12,7 @@ threads a call    1: as many calls at once as there are cores, each on its own; 
 
 from __future__ import annotations
 
-import os
+import io
 import tempfile
 import time
 import warnings
@@ -47,31 +47,29 @@ SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Arrangement:
-    """One way of computing a network with all cores."""
+    """One way of computing a network with all cores; pixels: float32 [B, 3, SIDE, SIDE], of each call."""
 
-    engine: str
-    precision: str
-    images_a_call: int
+    engine: Engine
+    pixels: torch.Tensor
     threads_a_call: int
     forward: Forward
 
     @property
     def described(self) -> str:
         return (
-            f"{self.engine}, {self.precision}, {self.images_a_call} images and {self.threads_a_call} "
-            "threads a call"
+            f"{self.engine.described}, {self.engine.precision}, images a call: {len(self.pixels)}, "
+            f"threads a call: {self.threads_a_call}"
         )
 
     def compute(self, images: int) -> None:
         """Computes at least so many images, on all cores."""
-        pixels = torch.rand(self.images_a_call, 3, SIDE, SIDE)
-        calls = -(-images // self.images_a_call)
+        calls = -(-images // len(self.pixels))
         with ThreadPoolExecutor(
             machine.threads() // self.threads_a_call,
             initializer=torch.set_num_threads,
             initargs=(self.threads_a_call,),
         ) as pool:
-            list(pool.map(self.forward, [pixels] * calls))
+            list(pool.map(self.forward, [self.pixels] * calls))
 
 
 def fetch(name: str, folder: Path) -> None:
@@ -87,20 +85,22 @@ def fetch(name: str, folder: Path) -> None:
 def arrangements(folder: Path, precision: str) -> Iterator[Arrangement]:
     """All that can compute the encoder in a folder, one after the other: each holds its own weights."""
     for engine in selection.candidates(Embed(device="cpu", precision=precision)):  # type: ignore[arg-type]
-        for images in IMAGES_A_CALL:
+        for pixels in (torch.rand(images, 3, SIDE, SIDE) for images in IMAGES_A_CALL):
             for threads in sorted({1, machine.threads()}):
                 module = encoder_folder.load(folder).module.eval()
                 try:
-                    forward = _compiled(engine, module, images, threads)
+                    forward = _compiled(engine, module, pixels, threads)
                 except CannotConvert as reason:
                     print(f"{engine.name} can't compute it: {reason}")
                     continue
-                yield Arrangement(engine.described, precision, images, threads, forward)
+                yield Arrangement(engine, pixels, threads, forward)
 
 
-def _compiled(engine: Engine, module: nn.Module, images: int, threads_a_call: int) -> Forward:
-    """Lineup's own engine where a call has one thread. Raises CannotConvert."""
-    pixels = torch.rand(images, 3, SIDE, SIDE)
+def _compiled(engine: Engine, module: nn.Module, pixels: torch.Tensor, threads_a_call: int) -> Forward:
+    """The network as Lineup's engine compiles it, which gives each call one thread, or set up for more.
+
+    torch takes as many threads as the thread that calls is set to. Raises CannotConvert.
+    """
     if threads_a_call > 1 and engine.name == "openvino":
         return _openvino(module, pixels, engine.precision, threads_a_call)
     if threads_a_call > 1 and engine.name == "onnxruntime":
@@ -129,8 +129,6 @@ def _openvino(module: nn.Module, pixels: torch.Tensor, precision: str, threads: 
 
 
 def _onnxruntime(module: nn.Module, pixels: torch.Tensor, threads: int) -> Forward:
-    import io
-
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -144,10 +142,10 @@ def _onnxruntime(module: nn.Module, pixels: torch.Tensor, threads: int) -> Forwa
 
 def images_per_second(arrangement: Arrangement) -> float:
     """Of the faster turn, after one call for each core to warm up."""
-    round_of_calls = arrangement.images_a_call * machine.threads()
-    arrangement.compute(round_of_calls)
-    seconds = _seconds(lambda: arrangement.compute(round_of_calls))
-    images = max(1, round(SECONDS / seconds)) * round_of_calls
+    for_all_cores = len(arrangement.pixels) * machine.threads()
+    arrangement.compute(for_all_cores)
+    seconds = _seconds(lambda: arrangement.compute(for_all_cores))
+    images = max(1, round(SECONDS / seconds)) * for_all_cores
     return images / min(_seconds(lambda: arrangement.compute(images)) for _ in range(TURNS))
 
 
@@ -175,7 +173,6 @@ def main() -> None:
     parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"))
     asked = parser.parse_args()
     warnings.filterwarnings("ignore")
-    os.environ["TQDM_DISABLE"] = "1"
     print("RANDOM WEIGHTS: this measures speed and nothing else.")
     print(f"{machine.cpu_name()}, {machine.threads()} threads")
     for name in asked.models:

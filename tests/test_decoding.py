@@ -54,10 +54,10 @@ def test_an_odd_image_shows_as_its_owner_sees_it(odd: Odd) -> None:
 def test_a_broken_image_is_refused_with_its_reason(odd: Odd) -> None:
     with pytest.raises(image_opening.BadImage, match=odd.problem):
         decoding.decode(odd.data)
-    with pytest.raises(image_opening.BadImage, match=odd.problem) as told:
+    with pytest.raises(image_opening.BadImage, match=odd.problem) as error:
         image_preparation.prepare(odd.data, 512)
-    assert "0x" not in str(told.value) and "<" not in str(
-        told.value
+    assert "0x" not in str(error.value) and "<" not in str(
+        error.value
     )  # no address: the same words in every run
 
 

@@ -213,7 +213,7 @@ def test_an_index_that_grew_equals_one_that_was_built_at_once(metric: Metric, tm
 
 
 @pytest.mark.parametrize(
-    ("metric", "vector", "told"),
+    ("metric", "vector", "fault"),
     [
         ("cosine", [0, 0], "here: the vector of image b is all zero"),
         ("cosine", [np.nan, 1], "here: the vector of image b holds NaN"),
@@ -221,8 +221,8 @@ def test_an_index_that_grew_equals_one_that_was_built_at_once(metric: Metric, tm
         ("l2", [3e38, 1], "here: the vector of image b holds NaN, infinity or huge"),
     ],
 )
-def test_a_vector_that_cannot_be_searched_is_named(metric: Metric, vector: list[float], told: str) -> None:
-    with pytest.raises(UserError, match=told):
+def test_a_vector_that_cannot_be_searched_is_named(metric: Metric, vector: list[float], fault: str) -> None:
+    with pytest.raises(UserError, match=fault):
         prepare_vectors(metric, ["a", "b"], np.array([[1, 2], vector], np.float32), "here")
     assert prepare_vectors("l2", ["a"], np.zeros((1, 2), np.float32), "here").tolist() == [
         [0, 0]

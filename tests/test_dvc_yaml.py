@@ -234,6 +234,23 @@ def test_no_row_shares_its_settings_with_another(file: Path) -> None:
     assert not [token for token in tokens if isinstance(token, yaml.AliasToken | yaml.AnchorToken)]
 
 
+def test_the_committed_lock_has_no_stage_of_a_row_that_is_gone() -> None:
+    """DVC keeps such entries for good, and parses all of them again after each stage."""
+    settings = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    settings = {"export": {}, **settings, "transfer": {"sets": {}, "rows": {}} | settings["transfer"]}
+    stages = set()
+    for name, stage in DVC.items():
+        if "foreach" not in stage:
+            stages.add(name)
+            continue
+        entries: Any = settings
+        for key in stage["foreach"].strip("${}").split("."):
+            entries = entries[key]
+        stages |= {f"{name}@{entry}" for entry in entries}
+    lock = yaml.safe_load((ROOT / "dvc.lock").read_text(encoding="utf-8"))
+    assert set(lock["stages"]) == stages
+
+
 def test_the_check_of_params_yaml_knows_what_stages_depend_on() -> None:
     named = {
         param

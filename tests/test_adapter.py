@@ -52,6 +52,7 @@ def refuse_to_compute(*arguments: object) -> None:
     raise AssertionError("the encoder computed a vector again")
 
 
+@pytest.mark.slow
 def test_a_row_learns_and_applies_its_adapter_to_the_encoder_s_cached_vectors(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -88,6 +89,7 @@ def test_a_row_learns_and_applies_its_adapter_to_the_encoder_s_cached_vectors(
     assert project.tree(model) == before
 
 
+@pytest.mark.slow
 def test_a_clone_takes_the_encoder_s_vectors_from_another_row_s_last_result(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -226,6 +228,7 @@ def test_an_adapter_of_an_encoder_in_int8_is_refused(folder: Path) -> None:
         settings.load()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("objective", "fault"),
     [
@@ -243,6 +246,7 @@ def test_settings_that_do_not_fit_the_encoder(folder: Path, objective: dict[str,
     assert str(error.value).startswith("params.yaml: models.row.objective: ") and fault in str(error.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["softmax", "contrastive", "triplet", "MultiSimilarityLoss"])
 def test_every_loss_trains_a_smaller_vector(folder: Path, loss: str) -> None:
     write_params(folder, {**ADAPTER, "loss": loss, "dim": 8, "layers": 2, "epochs": 2})
@@ -250,6 +254,7 @@ def test_every_loss_trains_a_smaller_vector(folder: Path, loss: str) -> None:
     assert adapter.load(paths.model("row")).dim == 8
 
 
+@pytest.mark.slow
 def test_a_damaged_adapter_is_refused(folder: Path) -> None:
     write_params(folder, {**ADAPTER, "epochs": 1})
     train.main(["--row", "row"])

@@ -20,6 +20,7 @@ for _ in range(3):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
 def test_freed_memory_is_taken_again_without_new_pages() -> None:
     first, *later = map(int, run(sys.executable, "-c", _PAGE_FAULTS, cwd=ROOT).stdout.split())

@@ -70,6 +70,7 @@ def share(found: np.ndarray, wanted: np.ndarray) -> float:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize(
     "chosen",
@@ -96,6 +97,7 @@ def test_the_target_is_reached_on_new_queries(metric: Metric, chosen: dict[str, 
     assert not (np.diff(scores, axis=1) > 0).any()  # NaN behind the end of a list that was short
 
 
+@pytest.mark.slow
 def test_a_lower_target_searches_less() -> None:
     widths = []
     for target in (0.5, 0.9, 0.999):
@@ -186,6 +188,7 @@ def test_an_exhaustive_search_of_halves_is_the_flat_one_of_the_decoded_vectors()
         np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "chosen", [*SETTINGS, {"index": "ivfpq"}, {"index": "ivfpq", "storage": "pq", "recall_target": 0.1}]
 )
@@ -214,6 +217,7 @@ def test_a_query_is_answered_as_if_it_came_alone_by_any_number_of_threads(chosen
         assert positions.tobytes() == results[0][0].tobytes() and scores.tobytes() == results[0][1].tobytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("chosen", [*SETTINGS, {"index": "ivfpq"}])
 def test_excluded_images_are_replaced_by_the_next_ones(metric: Metric, chosen: dict[str, Any]) -> None:
@@ -291,6 +295,7 @@ def test_the_same_vectors_give_the_same_bytes_for_any_threads_and_batches(tmp_pa
     assert made[0] == made[1] == made[2]
 
 
+@pytest.mark.slow
 def test_product_quantisation_trains_as_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """FAISS hands the lists out as those of any inverted file, where its settings for the codes aren't
     reached.
@@ -363,6 +368,7 @@ def test_a_gallery_of_few_images_is_searched_too(chosen: dict[str, Any], rows: i
     assert positions[:, 0].tolist() == list(range(rows))
 
 
+@pytest.mark.slow
 def test_what_cannot_be_built_is_told_in_a_sentence() -> None:
     with pytest.raises(UserError) as error:
         approximate.build(Index(index="ivfpq"), gallery(clustered(1_999)), 10, "params.yaml: models.a.search")

@@ -84,6 +84,7 @@ def test_the_laplacian_of_a_single_pixel() -> None:
     assert pixel_attributes.laplacian(grey).tolist() == [[0, 1, 0], [1, -4, 1], [0, 1, 0]]
 
 
+@pytest.mark.slow
 def test_a_blurred_photo_is_less_sharp_at_any_size() -> None:
     """What the size of the file must not decide: a blurred small photo beside a sharp large one."""
     picture = noise(256, 192).resize((1024, 768), Image.Resampling.BICUBIC)
@@ -95,6 +96,7 @@ def test_a_blurred_photo_is_less_sharp_at_any_size() -> None:
     assert enlarged.sharpness < 0.1 * min(sharp), "to a network, a tiny photo is a soft one"
 
 
+@pytest.mark.slow
 def test_a_jpeg_decoded_at_half_its_size_has_about_the_same_attributes() -> None:
     picture = noise(160, 120).resize((1280, 960), Image.Resampling.BICUBIC)
     jpeg = encoded(picture, "JPEG", quality=95, subsampling=0)
@@ -324,6 +326,7 @@ def test_another_spelling_is_told(root: Path) -> None:
 # The stage
 
 
+@pytest.mark.slow
 def test_the_stage_measures_each_test_photo_once_and_a_lost_cache_changes_nothing(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

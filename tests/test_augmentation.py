@@ -45,6 +45,7 @@ def test_a_crop_is_torchvisions_of_the_same_box() -> None:
     assert torch.equal(varied(seed=5, size=32, crop=0.4), torch.stack(expected))
 
 
+@pytest.mark.slow
 @given(side=st.integers(1, 300), share=st.floats(0.01, 0.99), seed=st.integers(0, 99))
 @hypothesis_settings(max_examples=60)
 def test_a_box_lies_in_the_square_and_has_the_area_that_was_set(side: int, share: float, seed: int) -> None:

@@ -24,6 +24,7 @@ def test_help_measures_nothing_and_imports_nothing(name: str) -> None:
     assert "numpy" not in done.stderr and "pydantic" not in done.stderr
 
 
+@pytest.mark.slow
 def test_without_a_name_all_are_listed_with_their_minutes() -> None:
     listed = run("make", "--silent", "bench", cwd=ROOT).stdout
     for name in command.names():
@@ -31,6 +32,7 @@ def test_without_a_name_all_are_listed_with_their_minutes() -> None:
         assert line.split()[1:3] == [command.minutes(name), "min"]
 
 
+@pytest.mark.slow
 def test_an_unknown_name_or_option_is_reported(tmp_path: Path) -> None:
     done = run(sys.executable, "-m", "benchmarks", "embet", cwd=ROOT, check=False)
     assert done.returncode == 1 and done.stderr.startswith("error: NAME is 'embet'; did you mean 'embed'?")
@@ -38,6 +40,7 @@ def test_an_unknown_name_or_option_is_reported(tmp_path: Path) -> None:
     assert done.returncode == 1 and "unrecognized arguments: --fast" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_missing_package_is_reported(tmp_path: Path) -> None:
     (tmp_path / "hnswlib.py").write_text(
         "raise ModuleNotFoundError(\"No module named 'hnswlib'\", name='hnswlib')"
@@ -47,6 +50,7 @@ def test_a_missing_package_is_reported(tmp_path: Path) -> None:
     assert done.stderr.startswith("error: hnswlib is not installed") and done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_demo_that_has_not_run_is_reported(tmp_path: Path) -> None:
     """It runs in a copy, because the demo may have run in this checkout."""
     shutil.copytree(ROOT / "benchmarks", tmp_path / "benchmarks")

@@ -347,12 +347,14 @@ def test_the_sample_measures_what_preprocess_stores(tmp_path: Path) -> None:
     assert photo_sample.take(tmp_path, ["small.jpg"], 64, -1).photos == 0
 
 
+@pytest.mark.slow
 def test_the_stages_of_all_rows_are_counted(folder: Path) -> None:
     project.run("dvc", "init", "-q", "--no-scm", cwd=folder)
     listed = project.run("dvc", "stage", "list", "--name-only", cwd=folder).stdout.split()
     assert "fetch@arcface" in listed and check_estimate.stage_count(params.load()) == len(listed)
 
 
+@pytest.mark.slow
 def test_it_starts_without_torch() -> None:
     code = "import sys, lineup.commands.check; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=project.ROOT, check=True, env={**os.environ})

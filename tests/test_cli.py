@@ -139,6 +139,7 @@ def test_a_file_without_permission_is_told(capsys: pytest.CaptureFixture[str]) -
     )
 
 
+@pytest.mark.slow
 def test_head_may_have_seen_enough() -> None:
     """More than a pipe holds, of which one line is read."""
     code = "from lineup import cli; cli.run(lambda: print('line\\n' * 100_000))"
@@ -172,6 +173,7 @@ def test_a_broken_pipe_elsewhere_is_a_bug() -> None:
         cli.run(raising(BrokenPipeError(errno.EPIPE, "Broken pipe")))
 
 
+@pytest.mark.slow
 def test_nobody_need_read_what_is_printed() -> None:
     code = "from lineup import cli; cli.run(lambda: print('line'))"
     done = subprocess.run(
@@ -185,6 +187,7 @@ def test_nobody_need_read_what_is_printed() -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", locales.NAMES)
 def test_any_text_can_be_printed_in_any_locale(tmp_path: Path, name: str) -> None:
     (tmp_path / paths.COMPARISON).parent.mkdir()
@@ -194,6 +197,7 @@ def test_any_text_can_be_printed_in_any_locale(tmp_path: Path, name: str) -> Non
     assert (done.stdout, done.stderr) == ("Käse × 日本 \U0001f600\n\n", "")
 
 
+@pytest.mark.slow
 def test_a_text_that_can_not_be_encoded_is_printed_by_its_code(tmp_path: Path) -> None:
     code = "from lineup import cli; cli.run(lambda: print('caf\\udce9, Käse'))"
     command = (sys.executable, "-c", code)
@@ -204,6 +208,7 @@ def test_a_text_that_can_not_be_encoded_is_printed_by_its_code(tmp_path: Path) -
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", locales.NAMES)
 def test_files_with_any_name_are_opened_in_any_locale(tmp_path: Path, name: str) -> None:
     """Also by the processes that a command starts."""

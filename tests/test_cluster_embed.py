@@ -329,6 +329,7 @@ def test_ray_is_not_imported_without_an_address() -> None:
     assert done.stdout.strip() == "False"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("address", "fault"),
     [

@@ -110,6 +110,7 @@ def test_an_unusable_qrels_csv_is_mentioned_where_nothing_is_scored_either() -> 
     ]
 
 
+@pytest.mark.slow
 def test_photos_smaller_than_a_network_s_input_are_counted() -> None:
     """They are the user's own, and enlarged by the transform. The collection's images have 8 x 8 pixels."""
     images = rows(a=1.0, b=1.5, c=2.0)
@@ -127,6 +128,7 @@ def test_photos_smaller_than_a_network_s_input_are_counted() -> None:
     assert "8 px" not in page()
 
 
+@pytest.mark.slow
 def test_the_page_says_from_which_score_on_an_answer_is_a_match() -> None:
     run(rows(bad=4.0, good=0.8), score={"cutoffs": [1], "fpir": [0.1, 0.01]})
     match = cells("Is there a match at all?")
@@ -152,6 +154,7 @@ def test_the_page_says_from_which_score_on_an_answer_is_a_match() -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_row_with_the_fewest_misses_is_named_if_it_is_not_the_best() -> None:
     run(rows(bad=2.0, good=0.8), score={"cutoffs": [1], "fpir": [0.1]})
     stored = files.read_json(paths.row_metrics("bad"))
@@ -179,6 +182,7 @@ def difference(a: str, b: str) -> float:
     return mean_of_a - mean_of_b
 
 
+@pytest.mark.slow
 def test_a_row_that_is_ahead_of_the_best_in_another_metric_is_named() -> None:
     run(rows(best=0.8, second=1.6, third=2.4))
     metrics = row_metrics.read_all(("best", "second", "third"))
@@ -203,6 +207,7 @@ def test_a_row_that_is_ahead_of_the_best_in_another_metric_is_named() -> None:
     assert "top_5, `third`" in ahead(third) and "top_10" not in ahead(third)
 
 
+@pytest.mark.slow
 def test_the_best_comes_first_and_the_worse_are_told_apart() -> None:
     run(rows(bad=4.0, good=0.8, middling=1.6))
     quality = cells("Quality")
@@ -217,6 +222,7 @@ def test_the_best_comes_first_and_the_worse_are_told_apart() -> None:
     assert "80 queries with 40 labels, each searched in 200 gallery images" in page()
 
 
+@pytest.mark.slow
 def test_rows_that_cannot_be_told_apart_are_marked() -> None:
     """Equal noise, drawn differently: whichever comes first, the other is not called worse."""
     run(rows(one=1.5, other=1.5, bad=5.0))
@@ -236,6 +242,7 @@ def test_rows_that_cannot_be_told_apart_are_marked() -> None:
     assert "fastest" not in page()
 
 
+@pytest.mark.slow
 def test_every_pair_is_in_significance_csv() -> None:
     run(rows(a=1.0, b=1.5, c=4.0))
     lines = read_csv(paths.SIGNIFICANCE)
@@ -250,6 +257,7 @@ def test_every_pair_is_in_significance_csv() -> None:
     assert float(clear["low"]) > 0 and float(clear["p_holm"]) < 0.001
 
 
+@pytest.mark.slow
 def test_equal_rows_have_no_difference() -> None:
     images = clustered(10, 2, 3, noise=1)
     run({"a": images, "b": images})
@@ -258,6 +266,7 @@ def test_equal_rows_have_no_difference() -> None:
     assert cells("Quality")["b"]["against the best"] == "+0.000 can't tell, p = 1.000"
 
 
+@pytest.mark.slow
 def test_the_order_is_stable_whatever_params_yaml_says_first() -> None:
     images = clustered(10, 2, 3, noise=1)
     run({"a": images, "b": images})
@@ -267,6 +276,7 @@ def test_the_order_is_stable_whatever_params_yaml_says_first() -> None:
     assert page() == before
 
 
+@pytest.mark.slow
 def test_top_k_curves() -> None:
     run(rows(a=1.5, b=3.0))
     lines = read_csv(paths.TOP_K_CURVES)
@@ -279,6 +289,7 @@ def test_top_k_curves() -> None:
         )
 
 
+@pytest.mark.slow
 def test_random_weights_are_never_called_the_best() -> None:
     run(rows(chance=0.5, trained=2.0, worse=5.0))
     change_costs("chance", random=True)
@@ -294,12 +305,14 @@ def test_random_weights_are_never_called_the_best() -> None:
     assert "none of these figures is a result" in page() and "Best:" not in page()
 
 
+@pytest.mark.slow
 def test_one_row_alone_is_not_called_trained_for_that() -> None:
     run(rows(only=1.0))
     assert "`only` is the only row: there is nothing to compare it with" in page()
     assert read_csv(paths.SIGNIFICANCE) == []
 
 
+@pytest.mark.slow
 def test_one_row_beside_random_ones_is_the_only_one_with_trained_weights() -> None:
     run(rows(only=1.0, chance=5.0))
     change_costs("chance", random=True)
@@ -307,6 +320,7 @@ def test_one_row_beside_random_ones_is_the_only_one_with_trained_weights() -> No
     assert "`only` is the only row with trained weights: there is nothing to compare it with" in page()
 
 
+@pytest.mark.slow
 def test_without_labels_the_table_says_so() -> None:
     images = [Image(image.name, image.split, None, image.vector) for image in clustered(5, 2, 3, noise=1)]
     run({"a": images, "b": images})
@@ -321,6 +335,7 @@ def test_without_labels_the_table_says_so() -> None:
     assert read_csv(paths.TOP_K_CURVES) == []
 
 
+@pytest.mark.slow
 def test_what_was_left_out_is_counted() -> None:
     extra = [Image("x", "query", None, [1] * 16), Image("y", "query", "nowhere else", [1] * 16)]
     run({"a": [*clustered(5, 2, 3, noise=1), *extra]})
@@ -354,6 +369,7 @@ def test_what_counts_as_the_query_itself_is_counted(exclude: str, sentence: str)
     assert sentence in page()
 
 
+@pytest.mark.slow
 def test_rows_of_different_exclusions_are_not_compared() -> None:
     run(rows(a=1.0, b=1.0))
     write_params(params("a", "b", relevance={"exclude": "bytes"}))
@@ -364,6 +380,7 @@ def test_rows_of_different_exclusions_are_not_compared() -> None:
         compare.main([])
 
 
+@pytest.mark.slow
 def test_figures_of_an_earlier_version_or_another_row_are_refused() -> None:
     run(rows(a=1.0, b=1.0))
     files.write_json(paths.row_metrics("b"), files.read_json(paths.row_metrics("a")))
@@ -379,6 +396,7 @@ def test_queries_that_are_not_scored_are_counted_with_the_others() -> None:
     assert "10 of 11 queries with 5 labels, each searched in 15 gallery images" in page()
 
 
+@pytest.mark.slow
 def test_labels_of_unequal_size_show_their_own_mean() -> None:
     run({"a": clustered(10, 2, 3, noise=1.5)})
     assert "map_at_r by label" not in cells("Quality")["a"]
@@ -392,6 +410,7 @@ def test_labels_of_unequal_size_show_their_own_mean() -> None:
     assert cells("Quality")["a"]["map_at_r by label"] == f"{mean_over_labels:.3f}"
 
 
+@pytest.mark.slow
 def test_costs_are_shown_and_so_is_where_they_were_measured() -> None:
     write_params(params("a", "b"))
     run(rows(a=1.0, b=1.0))
@@ -417,6 +436,7 @@ def test_costs_are_shown_and_so_is_where_they_were_measured() -> None:
     assert "images_per_second" not in json.loads(paths.METRICS.read_text())["b"]
 
 
+@pytest.mark.slow
 def test_only_the_rows_of_params_yaml_are_read() -> None:
     run(rows(a=1.0, gone=1.0))
     paths.row_metrics("gone").write_text("not even JSON")
@@ -426,6 +446,7 @@ def test_only_the_rows_of_params_yaml_are_read() -> None:
     assert list(cells("Quality")) == ["a"]
 
 
+@pytest.mark.slow
 def test_odd_labels_keep_queries_and_columns_apart() -> None:
     odd = ['a,"b"', "new\nline", "carriage\rreturn", " ", "=1+1", "ü😀"]
     images = [
@@ -438,6 +459,7 @@ def test_odd_labels_keep_queries_and_columns_apart() -> None:
     assert {line["label"] for line in read_csv(paths.row_queries("a"))} == set(odd) - {"=1+1"} | {"'=1+1"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", [paths.row_metrics("b"), paths.row_queries("b")])
 def test_a_missing_file_is_named_with_the_fix(file: Path) -> None:
     run(rows(a=1.0, b=1.0))
@@ -446,6 +468,7 @@ def test_a_missing_file_is_named_with_the_fix(file: Path) -> None:
         compare.main([])
 
 
+@pytest.mark.slow
 def test_rows_of_different_collections_are_not_compared() -> None:
     run(rows(a=1.0, b=1.0))
     before = {name: paths.row_queries(name).read_text() for name in "ab"}
@@ -489,6 +512,7 @@ def test_columns_are_aligned() -> None:
     assert table[2] == "| a            |      1 |"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("labels", "possible"), [(5, False), (6, True)])
 def test_where_labels_are_too_few_for_any_difference_it_says_so(labels: int, possible: bool) -> None:
     """The clearest difference: one row always right, the other never."""

@@ -48,6 +48,7 @@ def test_values_of_no_set_are_passed_over() -> None:
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(
     st.lists(st.integers(0, 10), min_size=1, max_size=70), st.integers(0, 60), st.sampled_from([0.3, 0.01])
@@ -72,6 +73,7 @@ def test_in_all_orders_of_a_small_set_the_mean_capital_is_one() -> None:
         np.testing.assert_allclose(np.exp(logs).mean(axis=0), 1)
 
 
+@pytest.mark.slow
 def test_in_all_orders_of_a_small_set_few_bounds_are_ever_too_high() -> None:
     """Of the 5,040 orders of seven values, at most the promised share fails at any look; and some do."""
     values = np.array([0.0, 0.0, 0.1, 0.2, 0.8, 0.9, 1.0])

@@ -205,6 +205,7 @@ print((machine.peak_memory_mb() - before) * 1e6, image_opening.working_memory(da
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("container", "mode", "bytes_per_pixel"),
     [("PNG", "RGBA", 9), ("JPEG", "RGB", 8), ("WEBP", "RGBA", 18), ("JPEG2000", "RGB", 20)],
@@ -219,6 +220,7 @@ def test_a_picture_is_not_held_several_times(container: str, mode: str, bytes_pe
     assert taken < 1.04 * estimated
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(st.data())
 def test_any_damage_gives_a_picture_or_a_reason(data: st.DataObject) -> None:

@@ -20,6 +20,7 @@ def tree(folder: Path) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 def test_the_whole_demo_is_what_the_design_says() -> None:
     names = list(demo.layout(demo.emoji_folder()))
     labels = {
@@ -47,6 +48,7 @@ def test_the_whole_demo_is_what_the_design_says() -> None:
     )
 
 
+@pytest.mark.slow
 def test_no_test_picture_is_trained_on_or_stands_for_two_labels() -> None:
     pictures = {
         name: hashlib.sha256(picture.read_bytes()).hexdigest()
@@ -140,6 +142,7 @@ def test_a_wrong_number_of_identities_is_told(number: str, capsys: pytest.Captur
     assert "--identities" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_attributes_csv_names_the_vendor_of_every_test_picture(tmp_path: Path) -> None:
     group.run(["demo", "--identities", "2", "--to", str(tmp_path / "raw")])
     header, *lines = (tmp_path / "raw/attributes.csv").read_text(encoding="utf-8").splitlines()

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from random import Random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -72,6 +73,7 @@ PHOTOS = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(PHOTOS, st.randoms())
 def test_every_equal_pair_of_splits_is_told_and_nothing_else(photos: list[Photo], random: Random) -> None:
     told, contradictions = found(photos)
@@ -110,6 +112,7 @@ def test_every_equal_pair_of_splits_is_told_and_nothing_else(photos: list[Photo]
     assert found(shuffled) == (told, contradictions) and told == sorted(told)
 
 
+@pytest.mark.slow
 @given(PHOTOS)
 def test_a_picture_is_contradicted_exactly_where_its_labels_differ(photos: list[Photo]) -> None:
     _, told = found(photos)

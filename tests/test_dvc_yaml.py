@@ -118,6 +118,7 @@ def test_deps_exist_or_are_outs(stage: str) -> None:
         )
 
 
+@pytest.mark.slow
 def test_every_stage_depends_on_the_digests_of_its_own_code() -> None:
     used = {dep for stage in DVC for dep in block(stage)["deps"] if dep.startswith(f"{paths.CODE}/")}
     of_stages = {f"{paths.CODE}/{name}.json" for name in stage_code.STAGES}
@@ -174,6 +175,7 @@ def test_the_first_stage_names_a_section_that_params_yaml_lacks(empty_folder: Pa
         code.main([])
 
 
+@pytest.mark.slow
 def test_a_comment_changes_no_digest_and_a_constant_those_of_its_stages(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -234,6 +236,7 @@ def test_no_row_shares_its_settings_with_another(file: Path) -> None:
     assert not [token for token in tokens if isinstance(token, yaml.AliasToken | yaml.AnchorToken)]
 
 
+@pytest.mark.slow
 def test_the_committed_lock_has_no_stage_of_a_row_that_is_gone() -> None:
     """DVC keeps such entries for good, and parses all of them again after each stage."""
     settings = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
@@ -311,6 +314,7 @@ def test_the_architecture_shows_the_diagram_that_dvc_prints(printed_diagram: str
     )
 
 
+@pytest.mark.slow
 def test_every_arrow_of_the_readme_is_one_of_dvc(printed_diagram: str) -> None:
     stages = dict(re.findall(r'(node\d+)\["(\w+)"\]', printed_diagram))
     arrows = {(stages[a], stages[b]) for a, b in re.findall(r"(node\d+)-->(node\d+)", printed_diagram)}

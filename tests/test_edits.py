@@ -59,6 +59,7 @@ def test_crops_lie_anywhere_in_the_photo() -> None:
     assert (np.min(corners, axis=0) < 5).all() and (np.max(corners, axis=0) > 45).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("width", "height"), [(40, 40), (120, 90), (90, 121), (33, 400), (1000, 600)])
 def test_a_rotated_photo_shows_no_empty_corner(width: int, height: int) -> None:
     for seed in range(25):
@@ -70,6 +71,7 @@ def test_a_rotated_photo_shows_no_empty_corner(width: int, height: int) -> None:
             assert 1 / (math.cos(math.radians(15)) + math.sin(math.radians(15))) - 0.05 < scale < 0.92
 
 
+@pytest.mark.slow
 def test_a_rotation_is_by_5_to_15_degrees_to_either_side() -> None:
     """The photo is a slope that rises to the right; the direction in which it rises says how it was turned."""
     slope = np.repeat(np.linspace(0, 255, 300).astype(np.uint8)[None, :, None], 300, axis=0).repeat(3, axis=2)
@@ -217,6 +219,7 @@ def gallery(root: Path) -> set[str]:
     return {file.relative_to(root).as_posix() for file in files if file.is_file()}
 
 
+@pytest.mark.slow
 def test_each_kind_has_as_many_edits_and_each_is_one_of_its_original(root: Path) -> None:
     made = make(root, queries=83)
     counts = Counter(edit.kind for edit in made.edits)
@@ -243,6 +246,7 @@ def test_each_kind_has_as_many_edits_and_each_is_one_of_its_original(root: Path)
     ]
 
 
+@pytest.mark.slow
 def test_the_tables_say_which_photo_is_right_and_which_kind_of_edit_it_is(root: Path) -> None:
     (root / "labels.csv").write_text("path,label,note\ntest/gallery/0.png,mine,x\n", encoding="utf-8")
     made = edits.add(root, 8, {})
@@ -261,6 +265,7 @@ def test_the_tables_say_which_photo_is_right_and_which_kind_of_edit_it_is(root: 
     } in labels  # not "edits", the first folder below query/
 
 
+@pytest.mark.slow
 def test_the_tables_lose_edits_that_are_gone(root: Path) -> None:
     before = edits.add(root, 80, {})
     gone = before.edits[0].original
@@ -273,12 +278,14 @@ def test_the_tables_lose_edits_that_are_gone(root: Path) -> None:
     assert gone not in {row["gallery"] for row in table(root / "qrels.csv")}
 
 
+@pytest.mark.slow
 def test_the_same_photos_give_the_same_bytes(root: Path, tmp_path: Path) -> None:
     make(root)
     make(fill(tmp_path / "other", range(40)))
     assert contents(root) == contents(tmp_path / "other")
 
 
+@pytest.mark.slow
 def test_added_photos_change_no_edit(root: Path, tmp_path: Path) -> None:
     first, before = make(root), contents(root)
     fill(root, range(40, 60))
@@ -295,6 +302,7 @@ def test_added_photos_change_no_edit(root: Path, tmp_path: Path) -> None:
     assert all(contents(tmp_path / "other")[name] == before[name] for name in in_both)
 
 
+@pytest.mark.slow
 def test_an_edit_is_made_once_and_again_if_its_original_has_changed(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -315,12 +323,14 @@ def test_an_edit_is_made_once_and_again_if_its_original_has_changed(
     assert {name for name in before if before[name] != after[name]} == {edit.path for edit in of_changed}
 
 
+@pytest.mark.slow
 def test_an_edit_that_is_damaged_is_made_again(root: Path) -> None:
     first, before = make(root), contents(root)
     (root / min(before)).write_bytes(b"not an image")
     assert make(root).existing == len(first.edits) - 1 and contents(root) == before
 
 
+@pytest.mark.slow
 def test_other_files_beside_the_edits_stay(root: Path) -> None:
     """A label may be called "edits", and somebody may have put a photo among the edits."""
     others = {"test/query/edits/1.jpg": photograph(1), "test/query/edits/crop/mine.jpg": photograph(2)}
@@ -349,6 +359,7 @@ def test_a_small_gallery_gives_each_photo_every_edit(tmp_path: Path) -> None:
     assert len({row["label"] for row in table(root / "labels.csv")}) == 3  # clusters of the intervals
 
 
+@pytest.mark.slow
 def test_photos_that_cannot_be_used_are_named_and_counted(root: Path) -> None:
     for name, data in (
         ("truncated.jpg", photograph(1)[:500]),
@@ -384,6 +395,7 @@ def test_an_edit_that_changes_no_pixel_is_not_made(tmp_path: Path) -> None:
     assert made.without_effect == 8 - len(kinds)
 
 
+@pytest.mark.slow
 def test_exact_copies_are_edited_once(tmp_path: Path) -> None:
     """Else two queries would be the same picture, under two labels."""
     for name, container in (("a.png", "PNG"), ("b.bmp", "BMP"), ("c.tif", "TIFF")):
@@ -440,6 +452,7 @@ def pile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return (tmp_path / "test/gallery").rename(tmp_path / "pile")
 
 
+@pytest.mark.slow
 def test_a_pile_becomes_a_gallery_and_edits(pile: Path) -> None:
     done = lineup_photos(str(pile), "--layout", "flat", "--queries-from", "edits", "--queries", "40")
     assert done.exit_code == 0, done.output
@@ -460,6 +473,7 @@ def test_a_pile_becomes_a_gallery_and_edits(pile: Path) -> None:
     assert len(contents(raw)) == 40
 
 
+@pytest.mark.slow
 def test_edits_join_queries_without_labels_but_not_those_with(pile: Path) -> None:
     assert lineup_photos(str(pile), "--layout", "flat", "--queries", "3").exit_code == 0
     done = lineup_photos(str(pile), "--layout", "flat", "--queries-from", "edits", "--queries", "8")

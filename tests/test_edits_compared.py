@@ -65,6 +65,7 @@ def rows(**vectors: dict[tuple[str, int], list[float]]) -> dict[str, list[Image]
     }
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("inside")
 def test_figures_of_edits_are_those_by_hand() -> None:
     images = rows(good=GOOD, bad=BAD)
@@ -83,6 +84,7 @@ def test_figures_of_edits_are_those_by_hand() -> None:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("inside")
 def test_the_page_says_that_edits_are_measured_and_which_a_row_survives() -> None:
     images = rows(good=GOOD, bad=BAD)
@@ -116,6 +118,7 @@ def test_an_original_found_after_every_edit_is_said_so() -> None:
     assert "`good` finds every original, whatever the edit." in page()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("inside")
 def test_queries_without_a_right_answer_leave_the_title_and_others_do_not() -> None:
     """A pile that was laid out with plain queries and then with edits; later, somebody judged one of them."""

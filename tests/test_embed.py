@@ -105,6 +105,7 @@ def project(empty_folder: Path) -> Path:
 # --- what is written
 
 
+@pytest.mark.slow
 def test_rows_are_those_of_the_images_with_their_own_vectors() -> None:
     encoder = place("a")
     ids = prepare(PHOTOS[:11])
@@ -143,6 +144,7 @@ def test_rows_are_those_of_the_images_with_their_own_vectors() -> None:
     assert costs["source"]["weights"] == "none"
 
 
+@pytest.mark.slow
 def test_an_image_in_both_splits_is_computed_once() -> None:
     place("a")
     write_prepared(
@@ -165,6 +167,7 @@ def test_photos_that_were_shrunk_too_far_are_not_embedded() -> None:
         run()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(3, 4), (1, 4), (12, 1)])
 def test_a_wide_photo_has_the_vector_of_its_original(shape: tuple[int, int]) -> None:
     """By the demo's network.
@@ -377,6 +380,7 @@ IRRELEVANT: dict[str, Callable[[], object]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", IRRELEVANT)
 def test_what_does_not_matter_computes_nothing(what: str) -> None:
     place("a")
@@ -417,6 +421,7 @@ def test_a_photo_that_is_shrunk_to_another_size_is_computed_again_and_no_other()
     assert len(set().union(*seen.values())) == 3
 
 
+@pytest.mark.slow
 def test_another_row_with_the_same_encoder_reuses_its_vectors() -> None:
     place("a")
     place("b")
@@ -428,6 +433,7 @@ def test_another_row_with_the_same_encoder_reuses_its_vectors() -> None:
     assert np.array_equal(one.vectors, other.vectors)
 
 
+@pytest.mark.slow
 def test_a_few_new_photos_do_not_replace_the_measurement_of_many() -> None:
     place("a")
     prepare(PHOTOS[:30])
@@ -456,6 +462,7 @@ def load_unconvertible(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+@pytest.mark.slow
 def test_torch_computes_what_no_other_engine_can(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -534,6 +541,7 @@ def test_a_vector_that_is_none_names_its_image(value: float, told: str) -> None:
         next(done)
 
 
+@pytest.mark.slow
 def test_batches_before_a_fault_are_kept() -> None:
     place("a")
     photos = sorted((photo for photo in PHOTOS[:30]), key=identify)
@@ -574,6 +582,7 @@ def test_an_image_that_can_t_be_decoded_is_named() -> None:
         run()
 
 
+@pytest.mark.slow
 def test_code_that_dvc_embeds_again_for_decides_what_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     place("a")
     digested: list[str] = []

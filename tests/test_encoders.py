@@ -112,6 +112,7 @@ def assert_equal_vectors(ours: torch.Tensor, reference: torch.Tensor) -> None:
 # --- the demo's checkpoints give what their libraries give
 
 
+@pytest.mark.slow
 def test_mobilenet_v2_agrees_with_torchvision(tmp_path: Path) -> None:
     encoder = stored(tmp_path / "encoder", fetch(**MOBILENET))
     network = models.mobilenet_v2()
@@ -126,6 +127,7 @@ def test_mobilenet_v2_agrees_with_torchvision(tmp_path: Path) -> None:
     assert encoder.config.source["record"] == "MobileNet_V2_Weights.IMAGENET1K_V1"
 
 
+@pytest.mark.slow
 def test_efficientnet_lite0_agrees_with_timm(tmp_path: Path) -> None:
     encoder = stored(tmp_path / "encoder", fetch(**LITE0))
     network = timm.create_model("tf_efficientnet_lite0").eval()
@@ -140,6 +142,7 @@ def test_efficientnet_lite0_agrees_with_timm(tmp_path: Path) -> None:
     assert encoder.config.mean == encoder.config.std == [0.5, 0.5, 0.5]
 
 
+@pytest.mark.slow
 def test_the_weights_do_what_they_were_trained_for() -> None:
     """A classifier that knows ImageNet: the published head on our vectors says what the whole network says."""
     state = torch.load(weights.find(MOBILENET["weights"]), weights_only=True)
@@ -155,6 +158,7 @@ def test_the_weights_do_what_they_were_trained_for() -> None:
 # --- torchvision
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_vectors_are_the_input_of_the_last_layer(name: str) -> None:
     dim, layer = {**FAST, **SLOW}[name]
@@ -199,6 +203,7 @@ def test_every_transform_is_torchvision_s_own(name: str) -> None:
     assert torch.equal(libraries.library("torchvision").transform(config)(picture), preset(picture))
 
 
+@pytest.mark.slow
 def test_image_size_keeps_the_share_that_is_cropped() -> None:
     config = fetch(**MOBILENET, image_size=128).config
     assert (config.transform["resize"], config.transform["crop"]) == (146, 128)  # 128 * 256 / 224 = 146.3
@@ -206,6 +211,7 @@ def test_image_size_keeps_the_share_that_is_cropped() -> None:
     assert config.options == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("image_size", [None, 48, 640])
 @pytest.mark.parametrize("name", ["mobilenet_v2", "inception_v3", "efficientnet_b1", "regnet_y_16gf"])
 def test_the_size_that_torchvision_resizes_to_is_measured(name: str, image_size: int | None) -> None:
@@ -267,18 +273,21 @@ def test_a_transform_that_resizes_nothing_is_refused() -> None:
         measurement.resize_px(crop_alone, 32)
 
 
+@pytest.mark.slow
 def test_mean_and_std_may_be_overridden(tmp_path: Path) -> None:
     encoder = stored(tmp_path / "encoder", fetch(**MOBILENET, image_size=64, mean=(0, 0, 0), std=(1, 1, 1)))
     pixels = encoder.transform(Image.new("RGB", (70, 70), (255, 0, 51)))
     assert pixels.amax(dim=(1, 2)).tolist() == pytest.approx([1, 0, 0.2])
 
 
+@pytest.mark.slow
 def test_gflops_are_those_of_the_literature() -> None:
     assert fetch(**MOBILENET).config.gflops == pytest.approx(
         2 * 0.300, rel=0.01
     )  # 300 million multiply-adds, Sandler et al. 2018
 
 
+@pytest.mark.slow
 def test_gflops_count_attention() -> None:
     config = fetch(library="timm", name="vit_tiny_patch16_224", weights="none", allow_random=True).config
     assert config.gflops == pytest.approx(
@@ -299,6 +308,7 @@ def test_position_embeddings_are_interpolated_to_another_size() -> None:
         own._resized("vit_b_32", 128, {})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "told"),
     [
@@ -335,6 +345,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Pa
         served.shutdown()
 
 
+@pytest.mark.slow
 def test_torchvision_s_downloads_are_checked(server: tuple[Path, str]) -> None:
     folder, url = server
     own: Any = libraries.library("torchvision")
@@ -355,6 +366,7 @@ def test_torchvision_s_downloads_are_checked(server: tuple[Path, str]) -> None:
         own.download(f"{url}/net-11111111.pth")
 
 
+@pytest.mark.slow
 def test_a_hub_s_weights_are_loaded(server: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
     """torchvision's own record, except for its address: that of a server on this machine."""
     folder, url = server
@@ -379,6 +391,7 @@ def test_a_hub_s_weights_are_loaded(server: tuple[Path, str], monkeypatch: pytes
 # --- timm: its `test_` networks have every architecture's shape and a tenth of a million weights
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["test_vit", "test_resnet", "test_efficientnet", "test_convnext", "test_mambaout"]
 )
@@ -432,6 +445,7 @@ class Noisy(nn.Module):
         return torch.rand(1, 4) + pixels.mean()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "told"),
     [
@@ -476,6 +490,7 @@ def test_timm_without_network_is_told_in_a_sentence(tmp_path: Path, monkeypatch:
 # --- on disk
 
 
+@pytest.mark.slow
 def test_mnasnet_is_loaded_with_the_version_of_its_layers(tmp_path: Path) -> None:
     file = tmp_path / "weights.safetensors"
     save_file(models.get_model("mnasnet0_5").state_dict(), file)
@@ -487,6 +502,7 @@ def test_mnasnet_is_loaded_with_the_version_of_its_layers(tmp_path: Path) -> Non
     )
 
 
+@pytest.mark.slow
 def test_saving_twice_gives_the_same_bytes_and_loading_the_same_vectors(tmp_path: Path) -> None:
     for name in ("a", "b"):
         fetched = fetch(

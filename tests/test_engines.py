@@ -188,6 +188,7 @@ def test_neither_batch_size_nor_order_nor_threads_change_a_byte(name: str, engin
     assert computed(photos=NAMED[7:8]) == {NAMED[7][0]: reference[NAMED[7][0]]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "engine",
     [
@@ -371,6 +372,7 @@ print(sorted(name for name, loaded in sys.modules.items() if "telemetry" in name
 # --- the look-up in place of a transform's last steps
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("library", "name"),
     [

@@ -378,6 +378,7 @@ def test_a_transform_that_can_not_be_written_is_refused(tmp_path: Path) -> None:
         transform_steps.steps("row", Encoder(torch.nn.Identity(), Posterised(), config))
 
 
+@pytest.mark.slow
 def test_a_tokenizer_that_gives_other_tokens_is_left_out(tmp_path: Path) -> None:
     own = open_clip.SimpleTokenizer()
     encoder = TextEncoder(torch.nn.Identity(), own, EncoderConfig.model_construct(text=None))  # type: ignore[arg-type]

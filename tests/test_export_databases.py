@@ -33,6 +33,8 @@ from tests.support import collection
 from tests.support.collection import Image
 from tests.support.project import ROOT
 
+pytestmark = pytest.mark.slow
+
 DATABASES = ("lancedb", "milvus", "pgvector", "qdrant")
 # Enough for LanceDB to build its index; each label has two queries and twelve photos in the gallery.
 LABELS, QUERIES, GALLERY = 25, 2, 12
@@ -136,7 +138,6 @@ def expected(images: list[Image]) -> dict[str, Photo]:
     }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["cosine", "l2"])
 def test_a_database_is_filled_and_answers_as_exact_search(
     target: str, metric: str, capsys: pytest.CaptureFixture[str]
@@ -171,7 +172,6 @@ def test_a_database_is_filled_and_answers_as_exact_search(
             assert answered[0] == naive[0]
 
 
-@pytest.mark.slow
 def test_a_second_run_loads_nothing_and_a_changed_gallery_only_its_changes(
     target: str, project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -215,7 +215,6 @@ group.run(["export", "row", "--into", sys.argv[1]])
 """
 
 
-@pytest.mark.slow
 def test_a_killed_run_is_resumed(target: str, project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     killed = subprocess.run(
         [sys.executable, "-c", KILLED, target],
@@ -294,7 +293,6 @@ def test_a_collection_of_the_users_own_is_replaced_only_when_asked_to(target: st
     assert stored(target) == expected(photos())
 
 
-@pytest.mark.slow
 def test_a_poor_recall_names_the_setting_that_mends_it(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -491,7 +489,6 @@ def test_recall_worked_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     assert side_by_side.recalls(answered, given).tolist() == [1.0, 1.0, 0.5, 0.5, 0.0]
 
 
-@pytest.mark.slow
 def test_queries_beyond_a_thousand_are_sampled(
     project: Path, qdrant: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -34,6 +34,7 @@ def fetched() -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(paths.weights("a").iterdir())}
 
 
+@pytest.mark.slow
 def test_the_demo_s_rows_are_fetched_without_network_and_with_one_result() -> None:
     params = demo_params("mobilenet_v2", "efficientnet_lite0", "raw_pixels_l2")
     paths.PARAMS.write_text(yaml.safe_dump(params))
@@ -53,6 +54,7 @@ def test_the_demo_s_rows_are_fetched_without_network_and_with_one_result() -> No
     assert facts["mobilenet_v2"]["mean"] == [0.485, 0.456, 0.406]
 
 
+@pytest.mark.slow
 def test_random_weights_are_the_same_each_time_and_marked(capsys: pytest.CaptureFixture[str]) -> None:
     settings(**SQUEEZENET)
     first = fetched()
@@ -80,6 +82,7 @@ def test_only_what_embeds_is_kept() -> None:
     assert not any(name.startswith("classifier") for name in names)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "told"),
     [
@@ -106,6 +109,7 @@ def test_faults_name_their_place(change: dict[str, Any], told: str) -> None:
     assert not paths.weights("a").exists()
 
 
+@pytest.mark.slow
 def test_a_row_whose_own_size_needs_larger_photos_says_what_to_raise() -> None:
     """That size is known when the encoder is fetched: torchvision's networks resize to 256 px where
     params.yaml says nothing.

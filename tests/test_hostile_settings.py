@@ -82,6 +82,7 @@ def test_a_name_that_is_a_command_is_refused(name: str, tmp_path: Path) -> None:
     assert not (folder / "RAN").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["models", "refinements", "near_copies", "map", "transfer"])
 def test_a_name_that_is_a_path_removes_nothing_outside_the_results(where: str, tmp_path: Path) -> None:
     """DVC removes what a stage writes before it runs the stage."""

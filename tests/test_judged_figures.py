@@ -188,6 +188,7 @@ def test_judgements_override_qrels_csv_but_not_its_junk() -> None:
     assert line["first_hit"] == "3" and row_json("row")["people"]["left_out"] == 1
 
 
+@pytest.mark.slow
 def test_judgements_of_other_photos_change_no_figure_and_are_counted() -> None:
     images = clustered(4, 2, 3, noise=1.0)
     prepare({"row": images})
@@ -202,6 +203,7 @@ def test_judgements_of_other_photos_change_no_figure_and_are_counted() -> None:
     assert row_json("row")["people"]["left_out"] == 2
 
 
+@pytest.mark.slow
 def test_without_judgements_the_files_are_those_of_a_project_that_lacks_the_file() -> None:
     prepare({"row": clustered(4, 2, 3, noise=1.0)})
     run_stages("row")
@@ -244,6 +246,7 @@ def completions(relevant: np.ndarray, known: np.ndarray, k: int) -> list[np.ndar
     return ways
 
 
+@pytest.mark.slow
 @given(st.integers(0, 10_000))
 def test_ranges_are_those_of_every_completion(seed: int) -> None:
     random = np.random.default_rng(seed)
@@ -267,6 +270,7 @@ def test_ranges_are_those_of_every_completion(seed: int) -> None:
     assert (own["mrr"].least[0], own["mrr"].most[0]) == pytest.approx((min(ranks), max(ranks)))
 
 
+@pytest.mark.slow
 @given(st.integers(0, 10_000))
 def test_judged_at_k_and_ndcg_are_those_of_ir_measures(seed: int) -> None:
     """Unjudged answers are wrong to trec_eval, and its ideal ranking is of the relevant images that it knows."""
@@ -291,6 +295,7 @@ def test_judged_at_k_and_ndcg_are_those_of_ir_measures(seed: int) -> None:
         assert own[int(measured.query_id)] == pytest.approx(measured.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.8, 1.0])
 def test_the_range_holds_the_figure_of_all_labels(share: float) -> None:
     """A random share of a labelled collection's pairs is judged as its labels say."""
@@ -372,6 +377,7 @@ def cells() -> dict[str, list[str]]:
     return {line[0].strip("`"): line[1:] for line in lines if not line[0].startswith("--")}
 
 
+@pytest.mark.slow
 def test_photos_without_labels_get_a_table_from_judgements_alone(flat: list[Image]) -> None:
     run_stages(*ROWS)
     assert "no labels" in paths.COMPARISON.read_text(encoding="utf-8")
@@ -407,6 +413,7 @@ def test_photos_without_labels_get_a_table_from_judgements_alone(flat: list[Imag
     assert figures["good"]["judged_5"] == 1 and "map_at_r" not in figures["good"]
 
 
+@pytest.mark.slow
 def test_a_new_row_is_not_called_worse_for_answers_that_nobody_judged(flat: list[Image]) -> None:
     """The best row's answers are those that were not judged: it may be anything, until they are."""
     judge_as_labels_say(flat, pool(["fair", "poor"], 5, 40), "ann")
@@ -456,6 +463,7 @@ def test_pairs_of_uncertain_rows_take_the_least_favourable_case() -> None:
     assert pairs["a", "b"].p < 0.01 and pairs["b", "c"].p == 1
 
 
+@pytest.mark.slow
 def test_a_judged_query_to_which_nothing_right_is_known_counts_as_zero() -> None:
     other = [Image("q2", "query", None, [0, 1])]
     prepare({"row": [*ORDERED, *other]})
@@ -470,6 +478,7 @@ def test_a_judged_query_to_which_nothing_right_is_known_counts_as_zero() -> None
     assert row_json("row")["scored"] == 1, "now it is known that the gallery holds nothing right"
 
 
+@pytest.mark.slow
 def test_a_submission_and_the_difference_to_an_earlier_commit_take_judgements(flat: list[Image]) -> None:
     judge_as_labels_say(flat, pool([*ROWS], 5, 20), "ann")
     run_stages(*ROWS)

@@ -241,6 +241,7 @@ def test_the_majority_decides_and_of_a_tie_the_strictest(votes: list[int | None]
         assert judgements.resolved(lines).get((image(1), image(2))) == counts
 
 
+@pytest.mark.slow
 @given(st.lists(JUDGEMENT, max_size=12, unique_by=lambda each: (each[:2], each.judge, each.time)))
 def test_tidying_keeps_what_counts(lines: list[Judgement]) -> None:
     FILE.unlink(missing_ok=True)
@@ -326,6 +327,7 @@ def test_kappa_by_hand() -> None:
     assert agreement.cohens_kappa([(1, 0)]) == 0
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(*[st.sampled_from([1, 0, -1])] * 2), min_size=2, max_size=30))
 def test_kappa_is_that_of_scikit_learn(both: Sequence[tuple[int, int]]) -> None:
     kappa = agreement.cohens_kappa(both)

@@ -45,6 +45,7 @@ answers_of_rows = st.integers(1, 6).flatmap(
 # The pool and its orders
 
 
+@pytest.mark.slow
 @given(answers_of_rows, st.sets(st.integers(0, 12)), st.integers(1, 8))
 def test_the_pool_of_a_query_is_the_union_of_first_answers_without_junk(
     ranked: Answers, junk: set[int], k: int
@@ -56,6 +57,7 @@ def test_the_pool_of_a_query_is_the_union_of_first_answers_without_junk(
     assert pool.is_same_set(first) == (len(ranked) > 1 and len({frozenset(row) for row in expected}) == 1)
 
 
+@pytest.mark.slow
 @settings(max_examples=30)
 @given(st.sets(st.text(min_size=1, max_size=3), min_size=1, max_size=12), st.integers(0, 5), st.data())
 def test_new_queries_and_answers_move_no_other(names: set[str], seed: int, data: st.DataObject) -> None:
@@ -266,6 +268,7 @@ def test_a_row_that_is_added_leaves_no_selected_queries_in_the_verdict(empty_fol
     assert opened().judged().complete == 1
 
 
+@pytest.mark.slow
 def test_a_session_asks_and_looks_as_the_simulation_of_an_added_row_does(empty_folder: Path) -> None:
     """What tests/test_verdict.py shows of 200 simulated runs so holds for the page."""
     rows = simulation.with_an_added_row(np.random.default_rng(0), queries=20)
@@ -375,6 +378,7 @@ def test_no_suspects_is_said(empty_folder: Path) -> None:
         opened(only_suspects=True)
 
 
+@pytest.mark.slow
 def test_only_good_rows_question_labels(empty_folder: Path) -> None:
     """The three best of five, unless others can't be told apart from the best; before a comparison, all."""
     noise = {"best": 0.3, "good": 0.5, "fair": 0.9, "poor": 4.0, "none": 60.0}

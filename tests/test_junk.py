@@ -132,6 +132,7 @@ def test_images_that_people_add_to_r_may_need_a_deeper_ranking() -> None:
     assert scores.unknown and scores.unknown.depth_needed == 3
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(st.integers(0, 10**6))
 def test_ranges_are_those_of_every_order_behind_the_end(seed: int) -> None:
@@ -173,6 +174,7 @@ def run_stages(*rows: str) -> None:
     compare.main([])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("empty_folder")
 def test_the_stages_say_how_deep_rankings_have_to_be() -> None:
     """After that depth is searched, map_at_r is exact, and it decides the order again."""

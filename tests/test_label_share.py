@@ -31,6 +31,7 @@ def test_a_share_is_rounded_up_to_a_whole_label() -> None:
     assert sizes == {0.001: 1, 0.1: 3, 0.11: 4, 0.5: 15, 0.999: 30, 1: 30}
 
 
+@pytest.mark.slow
 @given(LABELS, SHARES, SHARES, SEEDS)
 def test_a_larger_share_contains_a_smaller_one(
     labels: list[str], one: float, other: float, seed: int
@@ -39,12 +40,14 @@ def test_a_larger_share_contains_a_smaller_one(
     assert smaller <= larger <= {*labels}
 
 
+@pytest.mark.slow
 @given(LABELS, SHARES, SEEDS, st.randoms())
 def test_the_order_of_labels_decides_nothing(labels: list[str], share: float, seed: int, random: Any) -> None:
     shuffled = random.sample(labels, len(labels))
     assert label_share.chosen(labels, share, seed) == label_share.chosen(shuffled, share, seed)
 
 
+@pytest.mark.slow
 @given(LABELS, st.text(min_size=1, max_size=5), SHARES, SEEDS)
 def test_a_new_label_reorders_no_other(labels: list[str], new: str, share: float, seed: int) -> None:
     before = label_share.chosen(labels, share, seed)
@@ -57,6 +60,7 @@ def test_another_seed_chooses_other_labels() -> None:
     assert len({label_share.chosen(labels, 0.1, seed) for seed in range(5)}) == 5
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(-1, 6), max_size=30), SHARES, SEEDS)
 def test_images_of_other_labels_count_as_unlabelled(codes: list[int], share: float, seed: int) -> None:
     names = tuple("abcdefg")

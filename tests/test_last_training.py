@@ -66,6 +66,7 @@ def clone(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     return folder
 
 
+@pytest.mark.slow
 def test_it_stays_where_nothing_has_changed_that_decides_the_weights(clone: Path, trained: Path) -> None:
     write_params(clone, blend=0.5, max_minutes=7)
     train.main(["--row", "row"])
@@ -73,6 +74,7 @@ def test_it_stays_where_nothing_has_changed_that_decides_the_weights(clone: Path
     assert (clone / COSTS).read_bytes() == (trained / COSTS).read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [{"margin": 0.4}, {"blend": 0.25}, {"epochs": 2}])
 def test_another_training_begins(clone: Path, change: dict[str, Any]) -> None:
     write_params(clone, **{"blend": 0.5, **change})
@@ -81,6 +83,7 @@ def test_another_training_begins(clone: Path, change: dict[str, Any]) -> None:
     assert not (clone / MODEL).exists()
 
 
+@pytest.mark.slow
 def test_a_training_that_the_deadline_stopped_goes_on(clone: Path, trained: Path) -> None:
     costs = json.loads((trained / COSTS).read_text())
     assert costs["finished"]
@@ -91,6 +94,7 @@ def test_a_training_that_the_deadline_stopped_goes_on(clone: Path, trained: Path
         train.main(["--row", "row"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["model.safetensors", "encoder.json", "log.csv"])
 def test_a_damaged_result_is_not_used(clone: Path, trained: Path, name: str) -> None:
     stored = (trained / MODEL / name).read_bytes()

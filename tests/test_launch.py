@@ -31,6 +31,7 @@ LINUX_ALONE = pytest.mark.skipif(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "library"),
     [("stages.score", "numpy"), ("stages.embed", "torch"), ("lineup", "pydantic")],
@@ -53,6 +54,7 @@ def test_ctrl_c_in_the_first_second_leaves_no_traceback(module: str, library: st
     assert (process.wait(), printed) == (130, ["interrupted; run again to go on"])
 
 
+@pytest.mark.slow
 @LINUX_ALONE
 def test_libraries_that_memory_has_no_room_for_are_told_in_a_sentence() -> None:
     def limit() -> None:
@@ -77,6 +79,7 @@ def test_a_bug_in_the_imports_keeps_its_traceback(capsys: pytest.CaptureFixture[
     assert "ImportError: cannot import name 'x' from 'y'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_who_only_imports_the_stages_keeps_his_own_ctrl_c() -> None:
     code = "import signal, sys, lineup.cli; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler, sys.excepthook)"
     assert run(sys.executable, "-c", code, cwd=ROOT).stdout.startswith("True <built-in function excepthook>")
@@ -104,6 +107,7 @@ def test_ctrl_c_is_held_back_while_workers_start() -> None:
     assert done and signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+@pytest.mark.slow
 def test_workers_never_see_ctrl_c_not_even_while_they_import() -> None:
     code = (
         "import multiprocessing as m, os, signal\n"

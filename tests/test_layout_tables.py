@@ -467,6 +467,7 @@ def test_photos_that_the_table_does_not_name_are_left_out(source: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_rows(tmp_path: Path) -> None:
     """Nothing in it grows with the square of the rows: this takes two seconds, not hours."""
     names = [f"{number // 1_000:03}/{number:06}.jpg" for number in range(2_000)]

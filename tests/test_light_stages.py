@@ -50,6 +50,7 @@ def heavy_imports() -> dict[str, list[str]]:
     return dict(json.loads(line) for line in done.stdout.splitlines())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", MODULES)
 def test_heavy_libraries_stay_out(module: str, heavy_imports: dict[str, list[str]]) -> None:
     assert heavy_imports[module] == []

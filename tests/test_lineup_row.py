@@ -111,6 +111,7 @@ def test_a_threshold_leaves_out_weak_answers(empty_folder: Path, tmp_path: Path)
     assert plan.spaces == ["a"]
 
 
+@pytest.mark.slow
 def test_the_gallery_table_has_the_searched_vectors_and_names(empty_folder: Path, tmp_path: Path) -> None:
     prepared(ROWS)
     for row in ("fused", "whitened"):
@@ -133,6 +134,7 @@ def test_the_gallery_table_has_the_searched_vectors_and_names(empty_folder: Path
         lineup_row.Row(tmp_path / "fused").embed([])
 
 
+@pytest.mark.slow
 def test_the_depth_is_that_of_the_pipeline(empty_folder: Path, tmp_path: Path) -> None:
     """What a fusion gives depends on how deep the fused rankings are."""
     prepared(ROWS, retrieve={"depth": 7}, score={"cutoffs": [1]})

@@ -37,6 +37,7 @@ def start(folder: Path) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.slow
 def test_the_second_waits_until_the_first_is_gone(tmp_path: Path) -> None:
     first = start(tmp_path)
     assert first.stdout and first.stdout.readline() == "took\n"

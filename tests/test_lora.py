@@ -76,6 +76,7 @@ def vectors(encoder: Encoder) -> torch.Tensor:
         return encoder.module.eval()(torch.stack(images))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ENCODERS)
 def test_only_the_matrices_learn_and_merged_they_give_the_same_vectors(name: str, tmp_path: Path) -> None:
     encoder = ENCODERS[name](tmp_path)
@@ -130,6 +131,7 @@ def test_attention_of_linear_layers_is_pytorchs_own(batch_first: bool, bias: boo
         assert torch.allclose(ours(query, key, value, attn_mask=mask)[0], expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_layers_are_chosen_by_patterns() -> None:
     encoder = random_encoder("timm", "test_vit")
     lora.add(encoder, Lora(layers=("blocks.0.*", "*.mlp.fc2")), seed=0)
@@ -141,6 +143,7 @@ def test_layers_are_chosen_by_patterns() -> None:
     assert with_matrices == first | {f"blocks.{number}.mlp.fc2" for number in range(blocks)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("library", "name", "layers", "message"),
     [

@@ -5,12 +5,15 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from lineup import machine
 from tests.support.project import ROOT
 
 CODE = "from lineup import machine; print(machine.peak_memory_mb())"
 
 
+@pytest.mark.slow
 def test_peak_memory_is_that_of_the_process_itself() -> None:
     held = bytearray(400_000_000)
     held[::4096] = b"x" * len(held[::4096])  # touched, so that it counts

@@ -35,6 +35,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 IDS = st.sets(st.integers(0, 60).map(str), max_size=40)
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(IDS, IDS, st.integers(2, 30), st.integers(0, 3))
 def test_a_sample_is_as_large_as_it_may_be_and_half_of_it_are_queries(
@@ -48,6 +49,7 @@ def test_a_sample_is_as_large_as_it_may_be_and_half_of_it_are_queries(
     assert chosen == projection.sample(sorted(queries, reverse=True), sorted(gallery), most, seed)
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(IDS, IDS, st.integers(2, 30), st.sampled_from(["queries", "gallery"]))
 def test_a_photo_that_is_added_takes_the_place_of_one_at_most(
@@ -185,6 +187,7 @@ def test_the_script_has_the_numbers_of_the_collection_and_the_groups_of_slices(f
         report.main(["--map", "--row", ROW])
 
 
+@pytest.mark.slow
 def test_without_a_map_the_report_has_nothing_of_it(folder: Path) -> None:
     text = reported.run({ROW: clustered(3, 2, 3, noise=0.3)}).read_text(encoding="utf-8")
     assert "map.js" not in text and 'id="map' not in text and 'href="#map"' not in text

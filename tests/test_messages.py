@@ -9,6 +9,8 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from tests.support.project import ROOT
 
 GOLDEN_FILE = Path(__file__).with_name("messages.txt")
@@ -62,6 +64,7 @@ def all_messages() -> str:
     return "\n\n".join(blocks) + "\n"
 
 
+@pytest.mark.slow
 def test_messages_txt_has_every_message_of_the_code() -> None:
     assert GOLDEN_FILE.read_text(encoding="utf-8") == all_messages(), (
         "read the changed sentences, then run `python -m tests.test_messages`"

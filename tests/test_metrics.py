@@ -76,6 +76,7 @@ def test_a_case_worked_by_hand() -> None:
     assert next(iter(values)) == "map_at_r"
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(
     st.lists(

@@ -44,6 +44,7 @@ WORTHS = st.dictionaries(
 )
 
 
+@pytest.mark.slow
 @given(WORTHS)
 def test_pareto_optimal_is_the_definition_written_as_two_loops(worths: dict[str, Worth]) -> None:
     expected = set()
@@ -61,6 +62,7 @@ def test_pareto_optimal_is_the_definition_written_as_two_loops(worths: dict[str,
     assert not any(beats(one, one) for one in worths.values())
 
 
+@pytest.mark.slow
 def test_dollars_of_a_hand_worked_case() -> None:
     """2 processors at 0.05 are 0.10 an hour: 3,600 s at 100/s are 360,000 queries."""
     run(rows(a=1.0))
@@ -81,6 +83,7 @@ def test_dollars_of_a_hand_worked_case() -> None:
     assert cells("Money")["a"]["$/M queries"] == "100.00"
 
 
+@pytest.mark.slow
 def test_without_a_price_for_a_gpu_there_are_no_dollars() -> None:
     run(rows(a=1.0))
     measured.write("a", images_per_second=(50.0,), gpu=True, device="Some GPU")
@@ -99,6 +102,7 @@ def three_rows(**settings: Any) -> None:
         change_costs(row, index_mb=0.0)
 
 
+@pytest.mark.slow
 def test_the_verdict_names_the_best_of_the_clearly_cheaper_rows_with_an_interval() -> None:
     three_rows()
     compare.main([])
@@ -118,6 +122,7 @@ def test_the_verdict_names_the_best_of_the_clearly_cheaper_rows_with_an_interval
     assert [cells("Money")[row]["Pareto"] for row in ("good", "middling", "bad")] == ["✓", "✓", ""]
 
 
+@pytest.mark.slow
 def test_a_cheaper_row_that_is_not_told_apart_gets_no_share_of_the_quality() -> None:
     run(rows(one=1.5, other=1.5, bad=5.0))
     first, second, _ = cells("Quality")
@@ -127,6 +132,7 @@ def test_a_cheaper_row_that_is_not_told_apart_gets_no_share_of_the_quality() -> 
     assert f"`{second}` is not told apart from it at 67% of its $/month." in page()
 
 
+@pytest.mark.slow
 def test_rows_of_different_machines_and_random_rows_are_not_marked() -> None:
     three_rows()
     change_costs("good", random=True)
@@ -139,6 +145,7 @@ def test_rows_of_different_machines_and_random_rows_are_not_marked() -> None:
     assert "No other row beats" not in page()
 
 
+@pytest.mark.slow
 def test_a_row_that_was_not_measured_has_no_figures() -> None:
     three_rows()
     paths.latency("bad").unlink()
@@ -167,6 +174,7 @@ def test_the_prices_file_states_the_defaults() -> None:
     assert prices.load(Path(__file__).parents[1] / "prices.yaml") == Prices() == prices.load()
 
 
+@pytest.mark.slow
 def test_small_prices_keep_two_digits() -> None:
     run(rows(a=1.0))
     measured.write("a", images_per_second=(50.0,))

@@ -52,6 +52,7 @@ def vectors(folder: Path, rows: np.ndarray, rows_per_shard: int) -> list[str]:
     return [*map(str, columns["image_id"])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows_per_shard", [1, 7, 1_000])
 def test_the_nearest_training_photo_by_a_naive_loop(tmp_path: Path, rows_per_shard: int) -> None:
     random = np.random.default_rng(0)
@@ -96,6 +97,7 @@ def copy(photo: Image.Image, how: str) -> Image.Image:
     return Image.open(buffer).convert("RGB")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["resized", "cropped", "mirrored", "brighter", "JPEG", "WEBP"])
 def test_the_pixels_of_a_copy_agree_and_those_of_another_photo_do_not(how: str) -> None:
     photos = [Image.open(io.BytesIO(photograph(seed, 320, 240))).convert("RGB") for seed in range(6)]
@@ -232,6 +234,7 @@ def test_new_training_photos_cost_their_own_forward_passes_and_history_no_byte(
     assert (tree(paths.near_copies(ROW)), tree(paths.embeddings(ROW, "train"))) == grown
 
 
+@pytest.mark.slow
 def test_without_a_train_folder_the_stages_say_so(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.rmtree("data/raw/train")
     preprocess.main()
@@ -270,6 +273,7 @@ def test_a_wrong_row_is_refused(tmp_path: Path, rows: list[str], message: str) -
     assert message in str(fault.value)
 
 
+@pytest.mark.slow
 def test_it_needs_no_torch() -> None:
     code = "import sys, stages.near_copies; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

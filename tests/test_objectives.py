@@ -169,6 +169,7 @@ def test_softmax_is_smoothed_cross_entropy(
     assert loss(vectors, labels).item() == pytest.approx(np.mean(losses), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_clip_with_one_image_per_label_is_the_papers_symmetric_loss() -> None:
     loss: Any = built("clip", 5, temperature=0.2, text_width=32)
     vectors, labels = (
@@ -238,6 +239,7 @@ def test_losses_that_hold_a_vector_per_label_are_known_by_name(name: str) -> Non
     assert objective("metric_loss", loss=name).needs == Needs(pairs=not holds_vectors)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [200, 250, 1000])
 def test_a_text_tower_of_any_width_has_heads_that_fit(
     batch: tuple[torch.Tensor, torch.Tensor], width: int
@@ -251,6 +253,7 @@ def test_a_text_tower_of_any_width_has_heads_that_fit(
 FOLDER = Path(none.__file__).parent
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "file",
     sorted({*FOLDER.glob("[!_]*.py")} - {FOLDER / "none.py", FOLDER / "objective.py"}),

@@ -70,6 +70,7 @@ READERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reader", READERS)
 def test_vectors_that_say_they_are_another_rows_are_refused_by_whoever_reads_them(reader: str) -> None:
     READERS[reader]()
@@ -81,6 +82,7 @@ def test_vectors_that_say_they_are_another_rows_are_refused_by_whoever_reads_the
         READERS[reader]()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["test", "train"])
 def test_match_refuses_vectors_of_another_row(project: list[Image], part: paths.Part) -> None:
     reported.write_near_copies("a", project)
@@ -94,6 +96,7 @@ def test_match_refuses_vectors_of_another_row(project: list[Image], part: paths.
         near_copies.main(["--row", "a"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "reader",
     [
@@ -113,6 +116,7 @@ def test_a_ranking_of_another_row_is_refused(reader: Run) -> None:
         reader()
 
 
+@pytest.mark.slow
 def test_figures_of_other_vectors_than_embed_wrote_are_not_scored() -> None:
     """The row's own, but of an earlier encoder: the name alone doesn't tell."""
     measured = files.read_json(paths.costs("embed", "a"))
@@ -125,6 +129,7 @@ def test_figures_of_other_vectors_than_embed_wrote_are_not_scored() -> None:
     score.main(["--row", "b"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("stage", "row"), [("train", "a"), ("embed", "a"), ("index", "a"), ("retrieve", "a"), ("refine", "fused")]
 )
@@ -136,6 +141,7 @@ def test_costs_of_another_row_are_not_scored(stage: Any, row: str) -> None:
         score.main(["--row", row])
 
 
+@pytest.mark.slow
 def test_an_index_of_other_vectors_is_not_scored() -> None:
     built = files.read_json(paths.costs("index", "a"))
     files.write_json(paths.costs("index", "a"), {**built, "images": "f" * 64})
@@ -146,6 +152,7 @@ def test_an_index_of_other_vectors_is_not_scored() -> None:
         score.main(["--row", "a"])
 
 
+@pytest.mark.slow
 def test_a_refinement_of_other_vectors_than_were_scored_is_not_scored() -> None:
     scored = files.read_json(paths.row_metrics("a"))
     scored["costs"]["vectors_fingerprint"] = "f" * 64
@@ -168,6 +175,7 @@ def renewed(images: list[Image]) -> list[Image]:
     ]
 
 
+@pytest.mark.slow
 def test_an_index_of_an_earlier_gallery_is_told_although_it_has_as_many_images(project: list[Image]) -> None:
     images = renewed(project)
     collection.write(images)
@@ -179,6 +187,7 @@ def test_an_index_of_an_earlier_gallery_is_told_although_it_has_as_many_images(p
         opened("a")
 
 
+@pytest.mark.slow
 def test_an_index_of_fewer_images_is_told_with_both_numbers(project: list[Image]) -> None:
     collection.write([*project, Image("new", "gallery", None, [1])])
     told = r"^data/indexes/a.faiss: the gallery has changed since it was built, from 20 images to 21; run `dvc repro` to go on$"
@@ -186,6 +195,7 @@ def test_an_index_of_fewer_images_is_told_with_both_numbers(project: list[Image]
         opened("a")
 
 
+@pytest.mark.slow
 def test_an_encoder_that_has_been_trained_again_is_told(project: list[Image]) -> None:
     files.write_json(paths.model("a") / "encoder.json", {"weights_sha256": "f" * 64})
     with pytest.raises(
@@ -195,6 +205,7 @@ def test_an_encoder_that_has_been_trained_again_is_told(project: list[Image]) ->
         opened("a")
 
 
+@pytest.mark.slow
 def test_a_whitening_of_an_earlier_gallery_is_told(project: list[Image]) -> None:
     images = renewed(project)
     collection.write(images)
@@ -207,6 +218,7 @@ def test_a_whitening_of_an_earlier_gallery_is_told(project: list[Image]) -> None
         serve.choose(params.load(), "white")
 
 
+@pytest.mark.slow
 def test_the_page_offers_only_what_is_of_the_gallery_as_it_is(project: list[Image]) -> None:
     settings = params.load()
     assert all(row.ready and not row.fault for row in row_pool.row_infos(settings))

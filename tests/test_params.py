@@ -55,6 +55,7 @@ def test_defaults_fill_what_is_not_said(tmp_path: Path) -> None:
     assert loaded.score.cutoffs == (1, 5, 10) and loaded.preprocess.on_bad_image == "skip"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [

@@ -62,6 +62,7 @@ def assert_same_bytes(one: Hits, other: Hits) -> None:
         assert a.tobytes() == b.tobytes()
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(
     st.sampled_from(METRICS),
@@ -136,6 +137,7 @@ def built(
     return chosen, path, vectors
 
 
+@pytest.mark.slow
 def test_approximate_parts_find_what_their_target_promises(
     built: tuple[dict[str, Any], Path, np.ndarray],
 ) -> None:
@@ -189,6 +191,7 @@ def test_each_part_is_the_index_of_its_images_alone(
         assert (tmp_path / "alone").read_bytes() == (tmp_path / "part_00003.faiss").read_bytes()
 
 
+@pytest.mark.slow
 def test_parts_follow_from_the_images_alone_whatever_the_batches(tmp_path: Path) -> None:
     vectors = clustered(1_000)
     for name, batch in (("a", 1_000), ("b", 7), ("c", 251)):

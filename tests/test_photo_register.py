@@ -44,6 +44,7 @@ def facts(number: int) -> FileRecord:
     return FileRecord(f"image {number}", f"pixels {number // 2}", number, 2 * number, "PNG", prepared_id)
 
 
+@pytest.mark.slow
 @given(PHOTOS, st.randoms())
 def test_images_are_what_a_naive_grouping_gives(
     photos: dict[str, tuple[str, int, str | None]], random: Random
@@ -98,6 +99,7 @@ def peak_bytes(count: int) -> int:
     return peak
 
 
+@pytest.mark.slow
 def test_python_holds_nothing_of_a_photo() -> None:
     peak_bytes(100)  # what is imported and compiled once
     assert peak_bytes(10_000) < 300_000  # their paths alone would be 650,000
@@ -118,6 +120,7 @@ def test_other_faults_of_the_database_are_bugs_and_stay_what_they_are() -> None:
         register.execute("SELECT 1 FROM missing")
 
 
+@pytest.mark.slow
 def test_a_limit_on_its_file_is_told() -> None:
     code = """
 import resource, sys

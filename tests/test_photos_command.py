@@ -148,6 +148,7 @@ def test_the_share_of_labels_is_that_of_their_hashes() -> None:
 # Stability
 
 
+@pytest.mark.slow
 def test_adding_photos_moves_no_old_one(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """1,000 photos, then 100 more: in old labels, in new ones, loose, and a second one of a single label."""
     old = [*pile(99, 10), *(f"single{number}/0.jpg" for number in range(10))]

@@ -135,6 +135,7 @@ def test_another_image_size_has_pixels_of_its_own() -> None:
     assert [*kept().values()] == [len(PHOTOS) - MEASURED] * 2
 
 
+@pytest.mark.slow
 def test_zero_gigabytes_keep_nothing() -> None:
     settings(pixel_cache_gb=0)
     place("a")
@@ -142,6 +143,7 @@ def test_zero_gigabytes_keep_nothing() -> None:
     assert kept() == {}
 
 
+@pytest.mark.slow
 def test_few_photos_keep_nothing() -> None:
     write_prepared(paths.images("test"), [("gallery", photo) for photo in PHOTOS[:MEASURED]])
     place("a")
@@ -149,6 +151,7 @@ def test_few_photos_keep_nothing() -> None:
     assert kept() == {}
 
 
+@pytest.mark.slow
 def test_the_speed_is_that_of_photos_that_are_decoded() -> None:
     place("a")
     run("a")
@@ -156,6 +159,7 @@ def test_the_speed_is_that_of_photos_that_are_decoded() -> None:
     assert json.loads(measurement.read_text())["measurement"]["measured_images"] == MEASURED
 
 
+@pytest.mark.slow
 def test_a_kept_photo_that_is_damaged_is_decoded_again(decoded: list[bytes]) -> None:
     place("a", seed=0)
     place("b", seed=1)
@@ -170,6 +174,7 @@ def test_a_kept_photo_that_is_damaged_is_decoded_again(decoded: list[bytes]) -> 
     assert all(len(file.read_bytes()) == FILE for file in files)
 
 
+@pytest.mark.slow
 def test_the_list_of_the_local_cache_describes_the_pixels() -> None:
     place("a")
     run("a")
@@ -180,6 +185,7 @@ def test_the_list_of_the_local_cache_describes_the_pixels() -> None:
 # --- transforms
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "spec",
     [

@@ -142,6 +142,7 @@ def test_a_shrunk_photo_is_another_calibration_photo() -> None:
 # --- networks in int8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", quantisation.ENGINES)
 def test_int8_gives_nearly_the_vectors_of_float32_and_the_same_bytes_again(engine: str) -> None:
     settings({"full": None, "small": "int8"}, engine=engine)
@@ -181,6 +182,7 @@ def test_int8_gives_nearly_the_vectors_of_float32_and_the_same_bytes_again(engin
     assert run("full")["computed"] == 0
 
 
+@pytest.mark.slow
 def test_a_transformer_takes_other_numbers_of_images_than_it_was_quantised_with() -> None:
     encoder = {"library": "timm", "name": "test_vit", "weights": "none", "allow_random": True}
     settings({"vit": "int8"}, encoder)
@@ -310,6 +312,7 @@ def compared(precisions: dict[str, str], noise: dict[str, float]) -> str:
     return paths.COMPARISON.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_twin_that_loses_much_is_named_with_its_interval() -> None:
     page = compared(
         {"full": "float32", "half": "bfloat16", "small": "int8"}, {"full": 1.0, "half": 1.0, "small": 3.0}
@@ -348,6 +351,7 @@ ROWS: dict[str, Callable[[dict[str, Any]], Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ROWS)
 def test_rows_that_differ_in_more_than_precision_are_no_twins(what: str) -> None:
     compared({"full": "float32", "small": "int8"}, {"full": 1.0, "small": 1.0})

@@ -110,6 +110,7 @@ def sentence() -> str:
     return str(told.value)
 
 
+@pytest.mark.slow
 def test_the_odd_corpus_comes_out_as_expected(home: Path) -> None:
     good, bad = odd_images.good(), odd_images.bad()
     ids = {f"test/gallery/{odd.name}": put(f"test/gallery/{odd.name}", odd.data) for odd in good}
@@ -281,6 +282,7 @@ def test_a_mended_label_changes_no_image(home: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_a_new_photo_changes_one_shard_and_decodes_one_image(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -609,6 +611,7 @@ def test_odd_names_are_shown_as_codes_and_shortened(home: Path, capsys: pytest.C
     )
 
 
+@pytest.mark.slow
 def test_no_photos_at_all_are_told_without_a_traceback(tmp_path: Path) -> None:
     write_params(tmp_path)
     done = project.run(
@@ -621,6 +624,7 @@ def test_no_photos_at_all_are_told_without_a_traceback(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_decoder_needs_no_torch() -> None:
     code = "import sys, stages.preprocess; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=project.ROOT, check=True)
@@ -763,6 +767,7 @@ def test_an_image_is_prepared_within_the_memory_that_it_takes(tmp_path: Path) ->
     assert taken == [image_opening.working_memory(picture(1, 100))] and taken[0] > 4 * 100 * 100
 
 
+@pytest.mark.slow
 def test_large_images_wait_for_each_other_and_small_ones_do_not() -> None:
     budget = MemoryBudget(multiprocessing.get_context("spawn"), 100)
     done: list[str] = []
@@ -830,6 +835,7 @@ def test_a_killed_run_goes_on_and_leaves_no_process(
     assert {name: digest for name, digest in final.items() if ".tmp" not in name} == expected
 
 
+@pytest.mark.slow
 def test_what_is_kept_by_image_id_tells_shrunk_photos_apart(home: Path) -> None:
     """An image_id is that of the file as it was: without this, vectors and trainings of another
     shorter_side_px would be used again.
@@ -933,6 +939,7 @@ def test_bytes_do_not_depend_on_the_locale(tmp_path: Path, name: str) -> None:
 # Photos to train on: told here, before anything is fetched
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("folder", "told"),
     [
@@ -970,6 +977,7 @@ def test_a_project_without_train_photos_is_told_before_a_photo_is_decoded(
     assert "there is no image to train on" in sentence()
 
 
+@pytest.mark.slow
 def test_photos_that_suffice_once_unreadable_ones_are_left_out_pass(home: Path) -> None:
     """Two labels of two photos each, and one of a single file that can't be read: no label has one image."""
     params = project.demo_params("triplet")

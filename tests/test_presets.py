@@ -53,6 +53,7 @@ def test_licence_and_parameters_are_those_of_timms_records(
     assert parameters(module) == pytest.approx(float(millions), abs=tolerance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("preset", "row", "licence", "millions", "library", "name"), OPEN_CLIP)
 def test_parameters_are_those_of_open_clips_image_tower(
     preset: str, row: str, licence: str, millions: str, library: str, name: str

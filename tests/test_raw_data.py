@@ -342,6 +342,7 @@ def test_links_are_followed_but_not_in_circles(root: Path, tmp_path: Path) -> No
     )
 
 
+@pytest.mark.slow
 def test_sentences_hold_no_surprise_for_a_large_collection(root: Path) -> None:
     """The nearest name is found among many without comparing them all."""
     names = ((f"test/gallery/{number:06}.jpg",) for number in range(50_000))
@@ -459,12 +460,14 @@ def test_a_table_that_is_no_file_is_told_and_never_waited_for(
     assert refused(root) == f"RAW/{table}: is a {kind}; put a CSV file in its place, or remove it"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", [b"\n", b"\r\n", b",,,\n"])
 def test_a_table_of_empty_lines_is_not_read_to_its_end(root: Path, line: bytes) -> None:
     (root / "labels.csv").write_bytes(b"path,label,a,b\n" + line * 2_000_000)
     assert refused(root) == "RAW/labels.csv: holds more than 1,048,576 empty lines in a row; remove them"
 
 
+@pytest.mark.slow
 def test_as_many_empty_lines_as_a_spreadsheet_has_are_no_fault(root: Path) -> None:
     (root / "labels.csv").write_bytes(b"path,label\n" + b",\n" * 1_048_575 + b"test/query/q1.jpg,Fig\n")
     assert read(root).labels["test/query/q1.jpg"] == "Fig"

@@ -14,6 +14,7 @@ from lineup.photos import decoding
 from tests.support import real_photos
 
 
+@pytest.mark.slow
 def test_photos_lie_side_by_side_and_fill_the_picture() -> None:
     photos = real_photos.files()
     content = real_photos.put_together(photos, 900, 500, random.Random(0))

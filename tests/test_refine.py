@@ -127,6 +127,7 @@ RANKED = st.lists(
 PAIRS = st.lists(st.tuples(RANKED, RANKED), min_size=1, max_size=4)
 
 
+@pytest.mark.slow
 @given(PAIRS, st.integers(0, 60), st.integers(1, 12))
 def test_reciprocal_rank_fusion_is_the_naive_sum(pairs: list[Any], constant: int, k: int) -> None:
     expected = []
@@ -145,6 +146,7 @@ def test_reciprocal_rank_fusion_is_the_naive_sum(pairs: list[Any], constant: int
     same(ranking, expected, k)
 
 
+@pytest.mark.slow
 @given(PAIRS, st.sampled_from(["min_max", "z"]), st.sampled_from([0.0, 0.25, 0.5, 1.0]), st.integers(1, 12))
 def test_score_fusion_is_the_naive_sum(pairs: list[Any], normalisation: str, weight: float, k: int) -> None:
     expected = []
@@ -164,6 +166,7 @@ def test_score_fusion_is_the_naive_sum(pairs: list[Any], normalisation: str, wei
     same(fuse(chosen, hits(*(a for a, _ in pairs)), hits(*(b for _, b in pairs)), k), expected, k)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["reciprocal_rank_fusion", "score_fusion"])
 @given(row=RANKED, other=RANKED)
 def test_fusion_with_itself_keeps_the_order_and_rows_can_change_places(
@@ -350,6 +353,7 @@ def test_normalised_scores_worked_by_hand() -> None:
     np.testing.assert_allclose(normalised.scores, [[0.75, 0.55, 0.35], [0.3, 0.1, np.nan]], rtol=1e-6)
 
 
+@pytest.mark.slow
 @given(st.integers(0, 500), st.integers(1, 12), st.integers(0, 12), st.floats(0, 2))
 def test_score_normalisation_is_the_naive_loop(seed: int, first: int, more: int, share: float) -> None:
     task = searched(scattered(seed=seed % 7), 9)
@@ -429,6 +433,7 @@ def test_whitened_gallery_has_mean_0_and_covariance_1() -> None:
     np.testing.assert_allclose(white.T @ white / 300, np.eye(5), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_whitening_agrees_with_faiss_and_sklearn() -> None:
     vectors = (np.random.default_rng(1).standard_normal((500, 7)) * np.linspace(2, 0.2, 7) - 1).astype(
         np.float32
@@ -458,6 +463,7 @@ def test_full_whitening_gives_mahalanobis_distances_whatever_the_basis() -> None
     np.testing.assert_allclose(((again[3] - again[9]) ** 2).sum(), gap @ inverse @ gap, rtol=1e-2)
 
 
+@pytest.mark.slow
 def test_whitening_gives_the_same_bytes_for_any_number_of_threads() -> None:
     random = np.random.default_rng(0)
     vectors = (random.standard_normal((3_000, 512)) * np.linspace(1, 0.01, 512)).astype(np.float32)

@@ -101,6 +101,7 @@ def ids(ranking: rankings.Ranking, q: int) -> list[str]:
     return ranking.gallery_ids[ranking.positions[q][ranking.positions[q] >= 0]].tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["cosine", "l2"])
 def test_every_method_and_chain_ranks_the_same_images_as_the_models(place: Path, metric: str) -> None:
     prepared(ROWS, metric=metric)
@@ -162,6 +163,7 @@ def test_a_copy_of_the_query_in_other_bytes_leaves_every_refinement_as_it_was(pl
             ), row
 
 
+@pytest.mark.slow
 def test_junk_stays_out_and_rankings_are_as_deep_as_asked(place: Path) -> None:
     junk = [("1/0", "1/1", -1), ("1/0", "1/2", 1), ("2/0", "2/1", 1)]
     prepared(ROWS, qrels=junk, retrieve={"depth": 7}, score={"cutoffs": [1]})
@@ -198,6 +200,7 @@ def test_the_same_inputs_give_the_same_bytes_for_any_number_of_threads(place: Pa
         assert results() == first
 
 
+@pytest.mark.slow
 def test_whitening_hands_on_its_vectors_and_says_what_it_learned_on(place: Path) -> None:
     prepared(ROWS)
     refined("whitened")
@@ -213,6 +216,7 @@ def test_whitening_hands_on_its_vectors_and_says_what_it_learned_on(place: Path)
     assert embeddings.read_embeddings(paths.embeddings("whitened"), "query").vectors.shape == (6, 6)
 
 
+@pytest.mark.slow
 def test_the_way_of_a_query_into_the_whitened_space_is_part_of_its_cost(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -230,6 +234,7 @@ def test_the_way_of_a_query_into_the_whitened_space_is_part_of_its_cost(
     assert costs["query_ms"] > costs["transform_ms"] >= 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["cosine", "l2"])
 def test_an_approximate_search_tells_how_much_of_the_exact_one_it_finds(place: Path, metric: str) -> None:
     row = {"from": "a", "with": "a", "method": "approximate", "index": "ivf", "recall_target": 0.3}
@@ -268,6 +273,7 @@ def test_an_approximate_search_tells_how_much_of_the_exact_one_it_finds(place: P
     assert built["search"] == costs["search"] and built["index_mb"] == costs["index_mb"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", ["ann", "model", "reranked"])
 def test_asked_by_hand_an_approximate_row_answers_as_in_the_pipeline(place: Path, row: str) -> None:
     """Also what is re-ranked with the vectors of a model whose index is approximate."""
@@ -297,6 +303,7 @@ def test_asked_by_hand_an_approximate_row_answers_as_in_the_pipeline(place: Path
         assert [result.score for result in results] == ranking.scores[q][: len(results)].tolist()
 
 
+@pytest.mark.slow
 def test_other_methods_hand_on_folders_without_results_whatever_lay_there(place: Path) -> None:
     prepared(ROWS)
     for folder in (paths.embeddings("fused"), paths.refinement("fused")):
@@ -307,6 +314,7 @@ def test_other_methods_hand_on_folders_without_results_whatever_lay_there(place:
         assert [file.name for file in folder.iterdir()] == [files.NOTHING_FILE]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "row", ["whitened", "approximated", "whitened_approximated", "scaled", "whitened_scaled"]
 )
@@ -333,6 +341,7 @@ def test_a_row_that_has_learned_is_opened_without_learning_again(
         assert [result.score for result in results] == ranking.scores[q][: len(results)].tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", ["whitened", "approximated", "scaled"])
 def test_what_another_row_learned_or_was_learned_from_other_vectors_is_refused(place: Path, row: str) -> None:
     prepared({**ROWS, "other": {**ROWS[row], "from": "b", "with": "b"}})
@@ -370,6 +379,7 @@ def test_looking_further_than_the_rankings_go_is_told(place: Path, row: str, nam
         refined(row)
 
 
+@pytest.mark.slow
 def test_rankings_and_vectors_of_other_images_are_told(place: Path) -> None:
     prepared(ROWS)
     images = clustered(6, 1, 4, 0.8, dim=8)
@@ -385,6 +395,7 @@ def test_rankings_and_vectors_of_other_images_are_told(place: Path) -> None:
         refined("fused")
 
 
+@pytest.mark.slow
 def test_a_model_is_no_refinement_and_the_other_way_round(place: Path) -> None:
     prepared(ROWS)
     with pytest.raises(UserError, match=r"params.yaml: refinements.fusd is unknown; did you mean 'fused'"):
@@ -419,6 +430,7 @@ def test_defaults_and_keys_that_are_words_of_python(place: Path) -> None:
 CHAIN = {"from": "a", "with": "b", "method": "reciprocal_rank_fusion"}
 
 
+@pytest.mark.slow
 def test_a_thousand_refinements_of_refinements_are_checked_in_one_pass(place: Path) -> None:
     """Each of the two before it: as many ways down as Fibonacci's numbers, and a chain deeper than Python's
     stack.

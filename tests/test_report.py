@@ -128,6 +128,7 @@ def test_row_data_of_a_hand_worked_case() -> None:
     assert len(data["alike"]) == 11 and all(pair[0] != 2 and pair[1] != 2 for pair in data["alike"])
 
 
+@pytest.mark.slow
 def test_a_row_against_naive_loops(folder: Path) -> None:
     reported.run(two_rows())
     manifest = parquet.read_table(paths.manifest("test")).to_pylist()
@@ -162,6 +163,7 @@ def test_a_row_against_naive_loops(folder: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_label_figures_against_naive_loops(folder: Path) -> None:
     reported.run(two_rows())
     data = page_data()
@@ -184,6 +186,7 @@ def test_label_figures_against_naive_loops(folder: Path) -> None:
     assert any(weak["rows"]["blurred"]["confused"])
 
 
+@pytest.mark.slow
 def test_groups_hold_the_queries_whose_mean_slices_csv_has(folder: Path) -> None:
     # The queries of one label have no right image, so they are in no group.
     images = {
@@ -215,6 +218,7 @@ def test_groups_hold_the_queries_whose_mean_slices_csv_has(folder: Path) -> None
         report.main([])
 
 
+@pytest.mark.slow
 def test_what_training_gained_and_lost_is_on_the_page(folder: Path) -> None:
     reported.run(two_rows())
     assert 'id="trained"' not in paths.REPORT.read_text(encoding="utf-8"), "no row was trained"
@@ -271,6 +275,7 @@ def test_confused_labels_of_a_hand_worked_case() -> None:
     assert confusions.near_duplicates(never, test) == [], "no right answer to compare with"
 
 
+@pytest.mark.slow
 def test_confused_labels_against_pandas(folder: Path) -> None:
     reported.run(two_rows())
     data = page_data()
@@ -314,6 +319,7 @@ def test_label_suspects_of_a_hand_worked_case() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_the_best_rows_judge_labels_and_at_least_three(folder: Path) -> None:
     collection.run({name: clustered(4, 2, 3, 0.4 + i / 2, seed=i) for i, name in enumerate("abcde")})
     rows = row_metrics.read_all("abcde")
@@ -353,6 +359,7 @@ def test_a_pair_of_photos_that_are_queries_and_gallery_images_comes_once() -> No
     assert row.alike_pairs(positions, scores, relevance) == [[0, 1, 0.9], [1, 2, 0.7], [0, 2, 0.5]]
 
 
+@pytest.mark.slow
 def test_a_planted_wrong_label_is_the_first_suspect(folder: Path) -> None:
     images = clustered(6, 3, 4, 0.3)
     planted = [Image(i.name, i.split, "label 5" if i.name == "2/0" else i.label, i.vector) for i in images]
@@ -395,6 +402,7 @@ class Cells(HTMLParser):
             self.rows[-1][-1] += data
 
 
+@pytest.mark.slow
 def test_the_table_has_the_comparisons_figures(folder: Path) -> None:
     reported.run(two_rows())
     parser = Cells()
@@ -424,6 +432,7 @@ def test_the_table_has_the_comparisons_figures(folder: Path) -> None:
         assert line == [cell.replace("\\", "") for cell in cells]
 
 
+@pytest.mark.slow
 def test_bars_span_their_column_and_rows_are_sorted_by_their_values(folder: Path) -> None:
     reported.run(two_rows())
     rows = row_metrics.read_all(("sharp", "blurred"))
@@ -467,6 +476,7 @@ def test_costs_of_a_hand_worked_case() -> None:
     assert charts.query_total_ms(row_costs(images_per_second=250.0)) is None
 
 
+@pytest.mark.slow
 def test_a_cost_that_no_row_has_can_not_be_chosen_and_refinements_name_their_rows(folder: Path) -> None:
     reported.run(two_rows())
     rows = row_metrics.read_all(("sharp", "blurred"))
@@ -482,6 +492,7 @@ def test_a_cost_that_no_row_has_can_not_be_chosen_and_refinements_name_their_row
     assert data["sweeps"] == [{"setting": "n", "points": [(2, "sharp")]}]
 
 
+@pytest.mark.slow
 def test_what_a_query_waits_for_and_costs_comes_first_where_it_was_measured(folder: Path) -> None:
     reported.run(two_rows())
     rows = row_metrics.read_all(("sharp", "blurred"))
@@ -506,6 +517,7 @@ def test_a_sentence_shows_what_isnt_markup_as_text() -> None:
     )
 
 
+@pytest.mark.slow
 def test_odd_names_reach_neither_html_nor_scripts_as_they_are(folder: Path) -> None:
     leaks = io.StringIO()
     csv.writer(leaks).writerows(
@@ -518,6 +530,7 @@ def test_odd_names_reach_neither_html_nor_scripts_as_they_are(folder: Path) -> N
     assert set(page_data()["collection"]["labels"]) == set(reported.ODD_LABELS)
 
 
+@pytest.mark.slow
 def test_the_same_inputs_give_the_same_bytes_and_a_changed_row_only_its_own(folder: Path) -> None:
     rows = two_rows()
     reported.run(rows)
@@ -557,6 +570,7 @@ def larger_pictures() -> dict[str, bytes]:
     return pictures
 
 
+@pytest.mark.slow
 def test_every_test_image_has_two_pictures_on_white(folder: Path) -> None:
     images = clustered(3, 2, 3, 1.0)
     both = [
@@ -580,6 +594,7 @@ def test_every_test_image_has_two_pictures_on_white(folder: Path) -> None:
             assert min(left) > 245 and min(right) < 200
 
 
+@pytest.mark.slow
 def test_a_new_photo_draws_its_own_thumbnail_only_and_the_cache_changes_no_byte(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -616,6 +631,7 @@ def test_a_new_photo_draws_its_own_thumbnail_only_and_the_cache_changes_no_byte(
     assert project.tree(paths.REPORT_THUMBNAILS) == after
 
 
+@pytest.mark.slow
 def test_without_labels_nothing_is_marked_right_or_wrong(folder: Path) -> None:
     page = reported.run({"only": [Image(i.name, i.split, None, i.vector) for i in clustered(3, 2, 3, 1.0)]})
     text = page.read_text(encoding="utf-8")
@@ -631,6 +647,7 @@ def test_without_labels_nothing_is_marked_right_or_wrong(folder: Path) -> None:
     assert page_data()["queries"]["weak"]["labels"] == [] == page_data()["queries"]["suspects"]
 
 
+@pytest.mark.slow
 def test_judgements_decide_what_is_right(folder: Path) -> None:
     images = clustered(2, 2, 3, 0.5)
     reported.run({"only": images}, qrels=[("0/0", "1/2", 1), ("0/0", "0/2", -1)])
@@ -646,6 +663,7 @@ def test_judgements_decide_what_is_right(folder: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_page_says_whether_people_agree(folder: Path) -> None:
     images = clustered(2, 2, 3, 0.5)
     ids = {image.name: image.id for image in images}
@@ -660,6 +678,7 @@ def test_the_page_says_whether_people_agree(folder: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_what_is_missing_is_named_in_a_sentence(folder: Path) -> None:
     reported.run(two_rows())
     with pytest.raises(UserError, match=r"row 'blured' is unknown; did you mean 'blurred'"):
@@ -676,6 +695,7 @@ def test_what_is_missing_is_named_in_a_sentence(folder: Path) -> None:
         report.main([])
 
 
+@pytest.mark.slow
 def test_a_photo_is_shrunk_to_both_sizes() -> None:
     noise = Pillow.effect_noise((2000, 1000), 80).convert("RGB")
     buffer = io.BytesIO()
@@ -686,6 +706,7 @@ def test_a_photo_is_shrunk_to_both_sizes() -> None:
     assert sizes == [(256, 128), (640, 320)]
 
 
+@pytest.mark.slow
 def test_full_rankings_come_in_parts_of_all_queries(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(row, "QUERIES_PER_PART", 4)
     reported.run({"only": clustered(3, 2, 5, 1.0)})
@@ -711,6 +732,7 @@ def pair(
     return Pair(metric, a, b, difference, low, high, p, p)
 
 
+@pytest.mark.slow
 def test_the_lead_of_the_best_row_is_over_the_runner_up_and_those_not_told_apart(folder: Path) -> None:
     reported.run(
         {
@@ -739,6 +761,7 @@ def test_the_lead_of_the_best_row_is_over_the_runner_up_and_those_not_told_apart
     assert first_screen.leads(comparison.compare(rows, [], [])) == []
 
 
+@pytest.mark.slow
 def test_the_page_says_its_data_and_figures(folder: Path) -> None:
     page = reported.run(two_rows()).read_text(encoding="utf-8")
     digest = report_collection.read(report.read_manifest()).data_digest
@@ -760,6 +783,7 @@ def test_the_page_says_its_data_and_figures(folder: Path) -> None:
     assert images.data_digest != digest and images.key == page_data()["collection"]["key"]
 
 
+@pytest.mark.slow
 def test_when_it_was_made_is_said_beside_the_page_of_that_page_only(folder: Path) -> None:
     def git(*arguments: str) -> str:
         return project.run(
@@ -805,6 +829,7 @@ def test_the_page_needs_no_rows_file_and_neither_needs_torch(folder: Path) -> No
     assert subprocess.run([sys.executable, "-c", code], cwd=project.ROOT, check=False).returncode == 0
 
 
+@pytest.mark.slow
 def test_a_licence_is_shown_whole(folder: Path) -> None:
     reported.run({"only": clustered(4, 2, 3, 1.0)})
     licence = "other (see model_card) for images (research only)"
@@ -815,6 +840,7 @@ def test_a_licence_is_shown_whole(folder: Path) -> None:
     assert licence in re.sub(r"<[^>]*>", "", paths.REPORT.read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 def test_an_approximate_rows_recall_is_explained(folder: Path) -> None:
     reported.run({"only": clustered(4, 2, 3, 1.0)})
     figures = files.read_json(paths.row_metrics("only"))

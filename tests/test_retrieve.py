@@ -97,6 +97,7 @@ def test_the_same_embeddings_give_the_same_bytes() -> None:
     assert (paths.index("row").read_bytes(), paths.ranking("row").read_bytes()) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("search_settings", [{"index": "flat"}, {"index": "flat", "storage": "int8"}])
 def test_a_gallery_in_parts_is_ranked_as_in_one_piece(search_settings: dict[str, Any]) -> None:
     """Neither the index of float32 vectors nor any ranking differs, junk and ties included."""

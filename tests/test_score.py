@@ -296,6 +296,7 @@ def test_labels_that_the_gallery_lacks_are_counted() -> None:
     assert (row["unscored"], row["without_answer"]) == ("no right answer in the gallery", 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_a_constant_scorer_does_not_look_good(seed: int) -> None:
     """All vectors equal: the order is that of the hashes, so a right answer comes first as often as by

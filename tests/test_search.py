@@ -115,6 +115,7 @@ def near_ties(rows: int, dim: int, seed: int) -> np.ndarray:
     return (random.standard_normal(dim) + 1e-6 * random.standard_normal((rows, dim))).astype(np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("make", [near_ties, vectors])
 def test_threads_and_chunks_decide_nothing(
@@ -168,6 +169,7 @@ def test_permuting_the_gallery_changes_nothing(metric: Metric, images: int, k: i
         assert ours[cut:] == theirs[cut:]
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(st.integers(2, 30), st.integers(0, 2**32 - 1), st.integers(-20, 20))
 def test_rescaling_vectors_changes_nothing_under_cosine(images: int, seed: int, power: int) -> None:

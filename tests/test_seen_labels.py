@@ -58,6 +58,7 @@ def folder(empty_folder: Path) -> Path:
     return empty_folder
 
 
+@pytest.mark.slow
 def test_means_and_differences_are_those_of_pandas() -> None:
     page = run([*names(*range(0, 16, 2)), "not in the test"])
     tuned, start = queries("tuned"), queries("start")
@@ -77,6 +78,7 @@ def test_means_and_differences_are_those_of_pandas() -> None:
     assert "## Seen and unseen labels" in page and "| map_at_r, unseen labels |" in page
 
 
+@pytest.mark.slow
 def test_an_interval_is_that_of_a_naive_bootstrap_of_labels() -> None:
     run(names(*range(0, 16, 2)))
     tuned, start = queries("tuned"), queries("start")
@@ -89,6 +91,7 @@ def test_an_interval_is_that_of_a_naive_bootstrap_of_labels() -> None:
     assert [line["to_start_low"], line["to_start_high"]] == pytest.approx(expected, abs=0.02)
 
 
+@pytest.mark.slow
 def test_where_no_label_was_seen_the_difference_is_what_generalises() -> None:
     page = run(["another label"])
     assert [*table().index] == ["unseen"]
@@ -96,11 +99,13 @@ def test_where_no_label_was_seen_the_difference_is_what_generalises() -> None:
     assert ", seen labels" not in page
 
 
+@pytest.mark.slow
 def test_where_all_labels_were_seen_new_ones_are_unknown() -> None:
     page = run(names(*range(LABELS)))
     assert [*table().index] == ["seen"] and "nothing here says how the rows do on new labels" in page
 
 
+@pytest.mark.slow
 def test_few_queries_say_nothing() -> None:
     page = run(names(0, 1))
     line = table().loc["seen"]
@@ -109,6 +114,7 @@ def test_few_queries_say_nothing() -> None:
     assert "Too few queries have seen labels" in page and "map_at_r, seen labels" not in page
 
 
+@pytest.mark.slow
 def test_without_a_start_the_page_says_which_row_would_show_it() -> None:
     page = run(names(*range(0, 16, 2)), encoder={**collection.ENCODER, "image_size": 64})
     assert "`tuned` has no start among the rows" in page

@@ -104,6 +104,7 @@ def names() -> list[str]:
     return [f"{label}/{photo}" for label in range(LABELS) for photo in range(QUERIES)]
 
 
+@pytest.mark.slow
 def test_means_and_differences_are_those_of_pandas() -> None:
     vendors = {name: ("Apple", "Google", None)[n % 3] for n, name in enumerate(names())}
     page, computed = run(vendors, ["Apple"])
@@ -125,6 +126,7 @@ def test_means_and_differences_are_those_of_pandas() -> None:
     assert "| vendor " in page
 
 
+@pytest.mark.slow
 def test_a_loss_on_unseen_values_is_named() -> None:
     page, (unseen,) = run(dict.fromkeys(names(), "<b>Google"), ["Apple"], noise=6)
     lost = unseen.figures.to_start
@@ -132,6 +134,7 @@ def test_a_loss_on_unseen_values_is_named() -> None:
     assert f"`tuned` lost {-lost.value:.3f} (" in page and "queries with an unseen value of vendor." in page
 
 
+@pytest.mark.slow
 def test_an_attribute_without_unseen_or_with_few_queries_is_not_shown() -> None:
     page, computed = run(dict.fromkeys(names(), "Apple"), ["Apple"])
     assert computed == [] and seen_value_sentences.TITLE not in page
@@ -141,6 +144,7 @@ def test_an_attribute_without_unseen_or_with_few_queries_is_not_shown() -> None:
     assert seen_value_sentences.TITLE not in page
 
 
+@pytest.mark.slow
 def test_a_damaged_table_is_refused() -> None:
     run({}, [])
     paths.SEEN_VALUES.write_text("attribute,model\nvendor,tuned\n", encoding="utf-8")

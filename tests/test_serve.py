@@ -42,6 +42,8 @@ from stages import refine
 from tests.support import served
 from tests.support.project import read_params, write_params
 
+pytestmark = pytest.mark.slow
+
 UNKNOWN_ID = "0" * 64
 
 
@@ -93,7 +95,6 @@ def naive(model: str, vector: np.ndarray, without: str = "") -> list[tuple[str, 
 # Right answers
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("model", ["mobilenet_v2", "raw_pixels_l2", "clip", *list(served.REFINEMENTS)[:-1]])
 def test_a_photo_is_answered_as_the_pipeline_ranks_it(url: str, project: Path, model: str) -> None:
     ranking = rankings.read_ranking(paths.ranking(model))
@@ -197,7 +198,6 @@ def put_other_vectors() -> None:
         pq.write_table(table.set_column(place, table.schema.field(place), other), shard)
 
 
-@pytest.mark.slow
 def test_every_refinement_is_served_from_what_was_stored(
     built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -472,7 +472,6 @@ def test_the_page_tells_its_rows_and_loads_nothing_from_elsewhere(url: str) -> N
     assert all(address.startswith(("/", "#", "data:,")) for address in page.addresses)
 
 
-@pytest.mark.slow
 def test_names_in_the_page_are_data(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(app, "STARTERS", 10_000)
     with TestClient(app.create(params.load(), "mobilenet_v2", ("testserver",), Limits())) as client:
@@ -590,7 +589,6 @@ def test_without_a_model_the_first_computed_row_is_shown(
         serve.choose(settings, None)
 
 
-@pytest.mark.slow
 def test_where_other_machines_are_let_in_only_this_servers_names_are_answered(project: Path) -> None:
     """Else a page of another site reads the gallery: its name is made to lead here (DNS rebinding)."""
     server = served.start(
@@ -623,7 +621,6 @@ def test_where_other_machines_are_let_in_only_this_servers_names_are_answered(pr
     assert server.returncode == 0
 
 
-@pytest.mark.slow
 def test_the_address_that_is_printed_is_answered(project: Path) -> None:
     if sys.platform != "linux":
         pytest.skip("127.0.0.2 is an address of Linux machines alone")
@@ -634,7 +631,6 @@ def test_the_address_that_is_printed_is_answered(project: Path) -> None:
     assert response.status_code == 200
 
 
-@pytest.mark.slow
 def test_ctrl_c_ends_the_server_and_its_decoders_without_a_word(project: Path) -> None:
     server = served.start(project, "--port", "0", forks=False)
     url = served.address(server)
@@ -653,7 +649,6 @@ def test_ctrl_c_ends_the_server_and_its_decoders_without_a_word(project: Path) -
     assert processes and psutil.wait_procs(processes, 60)[1] == []
 
 
-@pytest.mark.slow
 def test_decoders_end_with_a_killed_server(project: Path) -> None:
     server = served.start(project, "--port", "0", forks=False)
     assert post(served.address(server), _png(30, 30)).status_code == 200
@@ -666,7 +661,6 @@ def test_decoders_end_with_a_killed_server(project: Path) -> None:
 # What one client can do to the others
 
 
-@pytest.mark.slow
 def test_an_upload_that_is_broken_off_prints_nothing(project: Path) -> None:
     with served.serving(project) as url:  # which looks at what was printed
         for sent in (b"", b"abc"):
@@ -699,7 +693,6 @@ def test_an_announced_size_above_the_limit_is_refused_before_the_first_byte(url:
         assert refused == (413, {"error": "this picture has more than 50 MB; choose a smaller one"})
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sent", "sentence"),
     [
@@ -737,7 +730,6 @@ def slowly_sent(connection: socket.socket) -> bytes:
     return received
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("begin", "sentence"),
     [
@@ -760,7 +752,6 @@ def test_a_client_that_sends_a_byte_now_and_then_is_not_waited_for(
         assert json.loads(received.partition(b"\r\n\r\n")[2]) == {"error": sentence}
 
 
-@pytest.mark.slow
 def test_a_client_that_does_not_read_its_answers_is_not_waited_for(project: Path) -> None:
     image = f"GET /images/{manifest('gallery')[0]['image_id']} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
     with (
@@ -774,7 +765,6 @@ def test_a_client_that_does_not_read_its_answers_is_not_waited_for(project: Path
         assert eventually(lambda: not server.server_state.connections)
 
 
-@pytest.mark.slow
 def test_one_client_cannot_take_all_connections(project: Path) -> None:
     with served.serving_here(Limits(connections_of_client=3)) as (url, server):
         assert eventually(lambda: not server.server_state.connections)
@@ -788,7 +778,6 @@ def test_one_client_cannot_take_all_connections(project: Path) -> None:
         assert served.answer(served.connect(url, served.upload(3, b"abc")))[0] == 415
 
 
-@pytest.mark.slow
 def test_one_client_cannot_fill_the_memory_with_uploads(project: Path) -> None:
     picture = _png(30, 30)
     with served.serving_here(Limits(uploaded_bytes_of_client=1_000)) as (url, server):
@@ -806,7 +795,6 @@ def test_one_client_cannot_fill_the_memory_with_uploads(project: Path) -> None:
         assert post(url, picture).status_code == 200
 
 
-@pytest.mark.slow
 def test_one_client_cannot_take_all_searches(project: Path) -> None:
     with (
         served.serving_here(Limits(searches_of_client=1)) as (url, _),
@@ -819,7 +807,6 @@ def test_one_client_cannot_take_all_searches(project: Path) -> None:
             assert served.answer(served.connect(url, served.upload(3, b"abc"), "127.0.0.2"))[0] == 415
 
 
-@pytest.mark.slow
 def test_others_search_on_while_a_picture_is_decoded_however_long_it_takes(project: Path) -> None:
     others = set(psutil.Process().children(recursive=True))
     with served.serving_here(Limits(decodings=1)) as (url, _):
@@ -833,7 +820,6 @@ def test_others_search_on_while_a_picture_is_decoded_however_long_it_takes(proje
         assert served.answer(held)[0] == 200
 
 
-@pytest.mark.slow
 def test_a_picture_that_takes_long_to_decode_is_given_up(project: Path) -> None:
     with served.serving_here(Limits(decodings=1, decoding_seconds=0.2)) as (url, _):
         response = post(url, _png(8_000, 8_000))
@@ -844,7 +830,6 @@ def test_a_picture_that_takes_long_to_decode_is_given_up(project: Path) -> None:
         assert eventually(lambda: post(url, _png(30, 30)).status_code == 200)
 
 
-@pytest.mark.slow
 def test_a_picture_that_breaks_its_decoder_is_told_and_the_next_one_is_answered(project: Path) -> None:
     others = set(psutil.Process().children(recursive=True))
     with served.serving_here(Limits(decodings=1)) as (url, _):

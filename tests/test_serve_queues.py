@@ -77,6 +77,7 @@ def ask(url: str, name: str, source: str = "127.0.0.1") -> socket.socket:
     )
 
 
+@pytest.mark.slow
 def test_a_client_that_asks_much_does_not_hold_up_the_others(work: tuple[Work, str]) -> None:
     doing, url = work
     many = []
@@ -96,6 +97,7 @@ def test_a_client_that_asks_much_does_not_hold_up_the_others(work: tuple[Work, s
     )
 
 
+@pytest.mark.slow
 def test_the_work_of_clients_that_left_never_begins(work: tuple[Work, str]) -> None:
     doing, url = work
     running = ask(url, "running")
@@ -111,6 +113,7 @@ def test_the_work_of_clients_that_left_never_begins(work: tuple[Work, str]) -> N
     assert doing.begun == ["running", "last"]
 
 
+@pytest.mark.slow
 def test_a_client_that_leaves_while_it_is_served_does_not_get_a_second_turn_at_once(
     work: tuple[Work, str],
 ) -> None:
@@ -158,6 +161,7 @@ def encoded(mode: str, size: tuple[int, int], kind: str, seed: int = 0, **option
     return buffer.getvalue()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mode", "size", "kind"),
     [
@@ -207,6 +211,7 @@ def test_a_picture_that_wants_too_much_memory_is_refused() -> None:
         frugal.close()
 
 
+@pytest.mark.slow
 def test_a_decoder_ends_with_the_server_while_it_decodes() -> None:
     command = [sys.executable, "-m", "lineup.serving.decoder", str(MAX_SIDE), str(10**9), "600", str(2**30)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -89,6 +89,7 @@ def table(page: str, number: int = 0) -> dict[str, dict[str, str]]:
     return {line[0]: dict(zip(header[1:], line[1:], strict=True)) for line in lines}
 
 
+@pytest.mark.slow
 def test_old_new_difference_and_the_rows_of_one_side_only(
     committed: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -129,6 +130,7 @@ def test_old_new_difference_and_the_rows_of_one_side_only(
     assert "(speeds and times by a factor of 1.2 or more, as runs differ by some per cent)" in page
 
 
+@pytest.mark.slow
 def test_changed_data_are_told_and_only_common_queries_are_paired(
     committed: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -156,6 +158,7 @@ def test_changed_data_are_told_and_only_common_queries_are_paired(
     assert f"over the {2 * LABELS - 2} queries" in page
 
 
+@pytest.mark.slow
 def test_other_photos_of_the_same_number_are_suspected_by_their_hash(
     committed: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -171,6 +174,7 @@ def test_other_photos_of_the_same_number_are_suspected_by_their_hash(
     assert "data may differ" not in show(capsys, "HEAD~1"), "that commit has no hash to compare with"
 
 
+@pytest.mark.slow
 def test_any_revision_and_any_subfolder_of_a_repository(
     committed: Path, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -190,6 +194,7 @@ def test_any_revision_and_any_subfolder_of_a_repository(
     assert set(table(show(capsys, "trunk"))) == {"steady", "improved", "removed"}
 
 
+@pytest.mark.slow
 def test_what_cannot_be_compared_is_one_sentence(
     committed: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -213,6 +218,7 @@ def test_what_cannot_be_compared_is_one_sentence(
         group.run(["show", "--against", "main"])
 
 
+@pytest.mark.slow
 def test_a_damaged_file_of_a_revision(committed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Older versions wrote other columns: such a row has figures, but no difference."""
     paths.row_queries("steady").write_text("query_id,other\nx,1\n", encoding="utf-8")
@@ -247,6 +253,7 @@ def test_a_hand_worked_case() -> None:
     assert against.differences(before, Snapshot({}, {"other": new}, {}, None), 200, 0) == {}
 
 
+@pytest.mark.slow
 def test_the_files_of_removed_rows_are_named(committed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     group.run(["show"])
     assert capsys.readouterr().err == ""
@@ -263,6 +270,7 @@ def test_the_files_of_removed_rows_are_named(committed: Path, capsys: pytest.Cap
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.slow
 def test_metrics_json_has_a_dozen_figures_a_row_at_most(committed: Path) -> None:
     collection.run({"steady": images(1.0)}, score={"cutoffs": [1, 2, 3, 4, 5, 6, 7, 8]})
     content = files.read_json(paths.row_metrics("steady"))

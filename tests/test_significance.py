@@ -26,6 +26,7 @@ def test_clusters() -> None:
     assert significance.cluster_codes(np.array([-1, -1])).tolist() == [0, 1]
 
 
+@pytest.mark.slow
 def test_the_interval_equals_scipys() -> None:
     values = np.round(np.random.default_rng(1).beta(0.5, 0.5, 200), 6)
     low, high = significance.bootstrap_interval(values[:, None], SINGLE, samples=20_000, seed=0)
@@ -50,6 +51,7 @@ def test_clusters_are_drawn_as_a_whole() -> None:
     assert (wrong[1] - wrong[0])[0] < 0.5 * (alone[1] - alone[0])[0]
 
 
+@pytest.mark.slow
 def test_unequal_clusters_weigh_by_their_queries() -> None:
     """A naive resampling of whole clusters, mean over all their queries."""
     random = np.random.default_rng(3)
@@ -75,6 +77,7 @@ def test_one_cluster_tells_no_spread() -> None:
     assert np.isnan(low).all() and np.isnan(high).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shift", [0.0, 0.02, 0.05])
 def test_the_random_test_equals_scipys(shift: float) -> None:
     values = differences(200, shift)
@@ -150,6 +153,7 @@ def test_holm_by_hand() -> None:
     assert significance.holm(np.array([0.02])).tolist() == [0.02]
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
 def test_holm_rejects_what_the_stepwise_procedure_rejects(p: list[float]) -> None:

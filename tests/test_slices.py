@@ -84,6 +84,7 @@ def test_ties_stay_together_and_few_values_are_groups(
     assert list(sizes(numbers(values)).items()) == list(expected.items())
 
 
+@pytest.mark.slow
 @given(VALUES)
 def test_every_query_is_in_one_group_and_equal_values_in_the_same(values: list[float | None]) -> None:
     grouping = numbers(values)
@@ -98,6 +99,7 @@ def test_every_query_is_in_one_group_and_equal_values_in_the_same(values: list[f
     assert all(a[1] <= b[1] for a, b in pairwise(known)), "groups are in the order of the numbers"
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(0, 30), min_size=8, max_size=200))
 def test_no_group_of_numbers_is_larger_than_half_unless_it_is_one_value(values: list[int]) -> None:
     grouping = numbers([float(value) for value in values])
@@ -330,6 +332,7 @@ def tones(images: Sequence[Image]) -> dict[str, object]:
     return {image.name: "dark" if image.name.endswith("/0") else "light" for image in images}
 
 
+@pytest.mark.slow
 def test_the_comparison_names_where_the_best_row_fails_and_another_does_not() -> None:
     images = rows({"best": 0.2, "steady": 0.9})
     images["best"] = with_weak_queries(images["best"], 9.0)
@@ -355,6 +358,7 @@ def test_the_comparison_names_where_the_best_row_fails_and_another_does_not() ->
     assert dark.mean - dark.to_mean.value == pytest.approx(metrics.mean, abs=2e-6)
 
 
+@pytest.mark.slow
 def test_where_nothing_can_be_told_the_comparison_says_so() -> None:
     images = rows({"a": 1.0, "b": 1.0})
     run(images)
@@ -366,6 +370,7 @@ def test_where_nothing_can_be_told_the_comparison_says_so() -> None:
     assert f"No other row beats `{name}` in map_at_r by more than chance in a group of queries." in page()
 
 
+@pytest.mark.slow
 def test_only_the_three_largest_differences_are_named() -> None:
     images = rows({"best": 0.2, "steady": 0.9})
     images["best"] = with_weak_queries(images["best"], 9.0)
@@ -377,6 +382,7 @@ def test_only_the_three_largest_differences_are_named() -> None:
     assert page().count("in 4 groups of queries, of which these are the 3 with the largest difference:") == 2
 
 
+@pytest.mark.slow
 def test_the_table_survives_writing_and_reading_and_is_the_same_every_time() -> None:
     images = rows({"a": 0.8, "b": 1.5}, count=15)
     run(images)
@@ -410,6 +416,7 @@ def test_without_labels_the_table_has_its_header_alone() -> None:
     assert "Where it fails" not in page()
 
 
+@pytest.mark.slow
 def test_queries_without_a_right_answer_are_in_no_group() -> None:
     images = rows({"a": 1.0}, count=20)["a"]
     alone = [image for image in images if not (image.label == "label 3" and image.split == "gallery")]

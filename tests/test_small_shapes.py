@@ -86,6 +86,7 @@ def told(run: Any, *arguments: str) -> str:
     return ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "search",
     [{"index": "flat"}, {"index": "hnsw"}, {"index": "ivf"}, {"index": "flat", "storage": "int8"}],
@@ -120,6 +121,7 @@ def test_every_stage_ends_in_results(shape: str, search: dict[str, Any]) -> None
     assert serve.choose(params.load(), None) == "a" and len(api.starters(opened.photos, 12)) == len(gallery)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_every_refinement_ends_in_results_or_a_sentence(shape: str, method: str) -> None:

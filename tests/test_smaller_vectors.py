@@ -118,6 +118,7 @@ def test_the_thresholds_are_the_means_of_the_gallery_as_it_is_searched(metric: M
     assert learned.codes.shape == (40, 2)
 
 
+@pytest.mark.slow
 @given(st.integers(1, 30), st.integers(1, 20), st.integers(1, 4), st.integers(1, 40), st.integers(0, 2**31))
 def test_candidates_are_those_of_a_naive_loop_ties_and_exclusions_included(
     images: int, dim: int, queries: int, count: int, seed: int

@@ -23,6 +23,7 @@ SQUEEZENET = {
 }
 
 
+@pytest.mark.slow
 def test_measured_rows_are_no_longer_unknown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -50,6 +50,7 @@ def test_others_slow_down_where_no_core_is_free(own: float, others: float, slowd
     assert Load(own, others).slowdown == pytest.approx(slowdown)
 
 
+@pytest.mark.slow
 def test_the_load_of_this_process_is_what_it_computes() -> None:
     meter, start = machine.LoadMeter(), time.process_time()
     while time.process_time() - start < 0.2:
@@ -75,6 +76,7 @@ def test_rows_of_one_network_share_the_median_of_what_was_measured_of_each(metri
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changed", ["engine", "precision", "device"])
 def test_another_engine_precision_or_device_is_another_speed(changed: str, metrics: RowMetrics) -> None:
     other: dict[str, Any] = {changed: "another"}
@@ -155,6 +157,7 @@ def test_a_refinement_embeds_as_fast_as_its_models_one_after_the_other(metrics: 
     assert compared["both"].embedding is None and compared["both"].p50.total == 8.0
 
 
+@pytest.mark.slow
 def test_the_page_shows_what_was_measured_and_who_was_disturbed() -> None:
     run(rows(one=1.5, other=1.5, bad=5.0))
     first, second, _ = cells("Quality")
@@ -173,6 +176,7 @@ def test_the_page_shows_what_was_measured_and_who_was_disturbed() -> None:
     assert "embeds fastest" not in page(), "120 and 90 images/s, but the spreads overlap"
 
 
+@pytest.mark.slow
 def test_the_page_says_how_many_queries_a_p95_is_of_and_whose_photos_they_were() -> None:
     run(rows(slow=1.5, fast=1.5))
     measured.write("fast", images_per_second=(100.0,))
@@ -208,6 +212,7 @@ def test_score_publishes_what_was_measured() -> None:
     assert latency.read_all(["a", "b"]) == {"a": written}
 
 
+@pytest.mark.slow
 def test_costs_without_a_measurement_are_shown_as_before() -> None:
     run(rows(a=1.0))
     change_costs("a", images_per_second=123.0)

@@ -157,6 +157,7 @@ def test_what_is_missing_is_told(tmp_path: Path) -> None:
             read(tmp_path / "missing")
 
 
+@pytest.mark.slow
 @settings(max_examples=30)
 @given(
     queries=st.integers(0, 12),
@@ -232,6 +233,7 @@ def test_a_long_table_has_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert file.read().column("query_id").to_pylist() == ids(4_096)
 
 
+@pytest.mark.slow
 def test_a_ranking_of_a_large_gallery_reads_back(tmp_path: Path) -> None:
     """From some size on pyarrow makes an array in pieces."""
     ids = np.array([f"{i:064x}" for i in range(300_000)])
@@ -340,6 +342,7 @@ LABELS = st.one_of(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(LABELS, LABELS), max_size=5))
 def test_texts_come_back_from_a_csv_as_they_were(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str]]

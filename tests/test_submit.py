@@ -450,6 +450,7 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_counts_as_sent(serve: Callable[..., Server]) -> None:
     """In a process of its own, since Ctrl-C is for a whole process."""
     sending: list[subprocess.Popen[bytes]] = []

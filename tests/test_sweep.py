@@ -39,6 +39,7 @@ def rows() -> dict[str, Any]:
     return {**content["models"], **content["refinements"]}
 
 
+@pytest.mark.slow
 def test_each_size_is_a_row_behind_its_own_and_all_else_stays() -> None:
     before = rows()
     assert swept("mobilenet_v2", "--image-size", "96,128,160") == 0
@@ -53,6 +54,7 @@ def test_each_size_is_a_row_behind_its_own_and_all_else_stays() -> None:
     params.load()
 
 
+@pytest.mark.slow
 def test_any_setting_of_a_model_or_a_refinement_can_be_varied() -> None:
     assert swept("arcface", "--set", "objective.margin=0.2,0.5") == 0
     assert swept("arcface_expanded", "--set", "n=5") == 0
@@ -64,6 +66,7 @@ def test_any_setting_of_a_model_or_a_refinement_can_be_varied() -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_share_of_all_labels_is_the_row_itself() -> None:
     assert swept("arcface", "--label-share", "0.25,0.5,1") == 0
     after = rows()
@@ -85,6 +88,7 @@ def test_numbers_are_read_as_params_yaml_reads_them() -> None:
     assert sorted(rates.values()) == [1e-4, 7e-4, 1e-3]
 
 
+@pytest.mark.slow
 def test_a_second_time_adds_nothing_and_more_values_only_what_is_new(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -133,6 +137,7 @@ def test_a_row_of_that_name_with_other_settings_is_never_replaced(capsys: pytest
     assert paths.PARAMS.read_text(encoding="utf-8") == text
 
 
+@pytest.mark.slow
 def test_a_row_at_the_end_of_a_file_without_a_last_line_break() -> None:
     paths.PARAMS.write_text(DEMO.rstrip("\n"), encoding="utf-8")
     assert swept("arcface_scaled", "--set", "k=5") == 0
@@ -191,6 +196,7 @@ def test_refinements_are_swept_too() -> None:
     assert found({"a": model(64)}, swept_rows) == [sweeps.Sweep("n", {1: "n_1", 2: "n_2", 5: "n_5"})]
 
 
+@pytest.mark.slow
 def test_rows_of_a_sweep_are_found_as_lineup_sweep_writes_them() -> None:
     assert swept("mobilenet_v2", "--image-size", "64,96") == 0
     [sweep_of_sizes] = [

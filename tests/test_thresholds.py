@@ -94,6 +94,7 @@ def submitted(*arguments: str) -> dict[str, list[str]]:
     return json.loads(paths.submission("a").read_text(encoding="utf-8"))["images"]
 
 
+@pytest.mark.slow
 def test_a_submission_leaves_out_what_is_below_the_threshold(images: list[Image]) -> None:
     least, ranking = own_score(0.1), rankings.read_ranking(paths.ranking("a"))
     every, cut = submitted(), submitted("--threshold", "fpir=0.1")
@@ -112,6 +113,7 @@ def searched(photo: str, threshold: Threshold | None) -> SearchResponse:
     return api.search(row, api.gallery_query(photo), 5, threshold)
 
 
+@pytest.mark.slow
 def test_the_page_shows_no_match_below_the_threshold_but_says_how_near_the_best_is(
     images: list[Image],
 ) -> None:
@@ -125,6 +127,7 @@ def test_the_page_shows_no_match_below_the_threshold_but_says_how_near_the_best_
     assert none.results == [] and none.best_score == plain.best_score
 
 
+@pytest.mark.slow
 def test_a_threshold_chosen_on_photos_is_refused_for_texts(images: list[Image]) -> None:
     row = row_search.open_row("a", params.load(), gallery_photos.read("pixels"))
     with pytest.raises(

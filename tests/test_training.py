@@ -85,6 +85,7 @@ def test_every_objective_learns_eight_labels_by_heart(
     assert learned > (0.97 if name != "simclr" else start), f"{start:.3f} -> {learned:.3f}"
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights_and_another_one_others(root: Path, tmp_path: Path) -> None:
     runs = [
         scene.run(root, objective("arcface"), str(tmp_path / str(i)), seed=seed)
@@ -130,12 +131,14 @@ def test_an_interrupted_training_ends_with_the_same_weights(root: Path, tmp_path
     assert logs[0] == logs[1] and len(logs[0]) == 5
 
 
+@pytest.mark.slow
 def test_a_finished_training_is_not_repeated(root: Path, tmp_path: Path) -> None:
     first = scene.run(root, objective("contrastive"), str(tmp_path))
     again = scene.run(root, objective("contrastive"), str(tmp_path), deadline=KilledBefore(step=1))
     assert scene.weights(again) == scene.weights(first) and again.progress == first.progress
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "damage", ["cut off", "a bit of a tensor", "a digit of the progress", "a tensor's name"]
 )
@@ -193,6 +196,7 @@ def log_of(result: loop.Result) -> list[tuple[float, float | None]]:
     return [(entry.epoch, entry.map_at_r) for entry in result.progress.log]
 
 
+@pytest.mark.slow
 def test_what_is_kept_of_a_training_that_is_stopped_in_its_first_epoch_is_validated(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -216,6 +220,7 @@ def test_a_training_without_time_for_a_step_is_not_called_trained(root: Path, tm
     assert scene.weights(stopped) == {name: tensor.numpy().tobytes() for name, tensor in start.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("score", "kept"), [(0.9, 2.5), (0.5, 2), (0.7, 2)])
 def test_an_epoch_that_the_clock_stops_is_validated_and_kept_if_it_is_better(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, score: float, kept: float
@@ -244,6 +249,7 @@ def test_more_time_goes_on_where_less_time_ended(root: Path, tmp_path: Path, epo
     assert log_of(longer) == log_of(whole)
 
 
+@pytest.mark.slow
 def test_patience_ends_a_training_early(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Epochs that are as good as the best are no better, but the last of them is kept."""
     scored(monkeypatch, 0.2, 0.4, 0.5, 0.5, 0.5)
@@ -251,6 +257,7 @@ def test_patience_ends_a_training_early(root: Path, tmp_path: Path, monkeypatch:
     assert result.progress.finished and result.progress.epoch == 4 and result.progress.best_epoch == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("patience", [None, 1])
 def test_a_perfect_start_neither_chooses_an_epoch_nor_ends_the_training(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patience: int | None
@@ -263,6 +270,7 @@ def test_a_perfect_start_neither_chooses_an_epoch_nor_ends_the_training(
     )
 
 
+@pytest.mark.slow
 def test_a_training_that_spoils_a_perfect_start_is_noted(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -274,6 +282,7 @@ def test_a_training_that_spoils_a_perfect_start_is_noted(
     )
 
 
+@pytest.mark.slow
 def test_without_labels_to_hold_out_the_last_epoch_is_kept_and_noted(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -311,6 +320,7 @@ def test_validation_that_can_t_tell_gives_no_score(root: Path, labels: list[int]
     assert (score is None) == (fault is not None)
 
 
+@pytest.mark.slow
 def test_epochs_without_an_active_pair_are_noted(
     root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -356,6 +366,7 @@ def test_simclr_never_uses_labels(root: Path, tmp_path: Path) -> None:
     assert with_labels.progress.best_epoch == with_labels.progress.epoch
 
 
+@pytest.mark.slow
 def test_held_out_labels_never_reach_a_batch(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -385,6 +396,7 @@ def test_held_out_labels_never_reach_a_batch(
     assert len(held) == 2 and not held & set(manifest.labels[parts.train].tolist())
 
 
+@pytest.mark.slow
 def test_memory_or_mapped_file_makes_no_difference(root: Path, tmp_path: Path) -> None:
     many = scene.photos(labels=150, each=4, seed=3)
     scene.write(tmp_path, many)
@@ -427,6 +439,7 @@ def test_clip_trains_an_encoders_own_text_tower_along_and_leaves_it_behind(tmp_p
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "changed"),
     [({"freeze": 5}, False), ({"backbone_lr_scale": 0, "dim": 8}, True)],
@@ -457,6 +470,7 @@ def test_frozen_layers_keep_their_weights(
     assert (result.config.head is not None) == ("dim" in settings)
 
 
+@pytest.mark.slow
 def test_a_headed_encoder_is_read_back_as_it_was_trained(root: Path, tmp_path: Path) -> None:
     result = scene.run(root, objective("arcface", dim=8), str(tmp_path / "cache"))
     encoder_folder.save(tmp_path / "model", result.module, result.config)
@@ -520,6 +534,7 @@ def test_what_cant_be_trained_is_refused_in_a_sentence(
     assert sentence in str(error.value) and "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_single_images_can_be_skipped_or_don_t_matter(tmp_path: Path) -> None:
     scene.write(tmp_path, scene.photos(11)[:-3])
     scene.write_encoder(tmp_path / "encoder")
@@ -527,6 +542,7 @@ def test_single_images_can_be_skipped_or_don_t_matter(tmp_path: Path) -> None:
         assert scene.run(tmp_path, row, row.name).progress.finished
 
 
+@pytest.mark.slow
 def test_a_network_of_one_size_refuses_another(root: Path, tmp_path: Path) -> None:
     spec = EncoderSettings(library="timm", name="test_vit_relpos", weights="none", allow_random=True)
     fetched = libraries.library("timm").fetch(spec)

@@ -45,6 +45,7 @@ def drawn(of: Sampling, epochs: Iterable[int]) -> list[int]:
     return [row for epoch in epochs for rows, _ in of.epoch(epoch) for row in rows.tolist()]
 
 
+@pytest.mark.slow
 @given(
     counts=st.lists(st.integers(1, 6), min_size=4, max_size=12),
     chosen=st.integers(2, 4),
@@ -80,6 +81,7 @@ def test_an_epochs_batches_follow_from_seed_and_epoch_alone() -> None:
     assert drawn(first, [3]) != drawn(other, [3])
 
 
+@pytest.mark.slow
 @given(count=st.integers(2, 40), size=st.integers(1, 40), cut=st.integers(0, 60))
 @settings(max_examples=100)
 def test_every_number_is_drawn_before_one_is_drawn_again(count: int, size: int, cut: int) -> None:
@@ -94,6 +96,7 @@ def test_every_number_is_drawn_before_one_is_drawn_again(count: int, size: int, 
     )
 
 
+@pytest.mark.slow
 def test_no_photo_of_a_large_label_is_drawn_twice_before_all_were_drawn() -> None:
     """One label of 287 photos beside 52 of 5, in ten epochs at the defaults: once some were drawn again and
     again.

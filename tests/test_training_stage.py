@@ -89,6 +89,7 @@ def test_no_objective_points_to_the_weights_and_copies_none(folder: Path) -> Non
     }
 
 
+@pytest.mark.slow
 def test_a_trained_row_has_its_own_folder_also_where_it_pointed_to_weights_before(folder: Path) -> None:
     for objective in ({"name": "none"}, {"name": "arcface"}):
         write_params(folder, objective)
@@ -119,6 +120,7 @@ def test_a_pointer_that_is_damaged_is_refused(folder: Path, content: str) -> Non
         model_folder.resolve(paths.model("row"))
 
 
+@pytest.mark.slow
 def test_no_objective_needs_no_torch(folder: Path) -> None:
     write_params(folder, {"name": "none"})
     code = (
@@ -127,6 +129,7 @@ def test_no_objective_needs_no_torch(folder: Path) -> None:
     project.run(sys.executable, "-c", code, cwd=folder, PYTHONPATH=str(project.ROOT))
 
 
+@pytest.mark.slow
 def test_a_share_of_the_labels_is_all_that_a_training_sees(folder: Path) -> None:
     write_params(
         folder, {"name": "arcface", "label_share": 0.5, "labels_per_batch": 3, "images_per_epoch": 6}
@@ -138,6 +141,7 @@ def test_a_share_of_the_labels_is_all_that_a_training_sees(folder: Path) -> None
     assert {*costs["labels"]} < seen and len(seen) == 5
 
 
+@pytest.mark.slow
 def test_a_row_is_trained_and_says_how(folder: Path) -> None:
     write_params(folder, {"name": "arcface", "scale": 16, "dim": 12, "images_per_epoch": 16})
     assert not (folder / "data/prepared/test").exists(), "no test image can reach a training"
@@ -243,6 +247,7 @@ def test_an_encoder_that_sees_photos_otherwise_is_trained_anew(folder: Path, cha
     assert trained_weights(folder) == second != first
 
 
+@pytest.mark.slow
 def test_code_that_dvc_trains_again_for_decides_what_is_kept(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -273,6 +278,7 @@ def test_code_that_dvc_trains_again_for_decides_what_is_kept(
     }
 
 
+@pytest.mark.slow
 def test_a_users_mistake_ends_in_one_sentence(folder: Path) -> None:
     write_params(folder, {"name": "arcface", "labels_per_batch": 50})
     process = command(folder)
@@ -284,6 +290,7 @@ def test_a_users_mistake_ends_in_one_sentence(folder: Path) -> None:
     assert "Traceback" not in message
 
 
+@pytest.mark.slow
 def test_what_cant_be_trained_is_refused_before_torch_is_loaded(folder: Path) -> None:
     write_params(folder, {"name": "arcface", "labels_per_batch": 50})
     code = """
@@ -344,6 +351,7 @@ def test_weights_of_another_row_are_not_trained(folder: Path, objective: str, ch
     assert not paths.model("row").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", [embed, embed_train])
 def test_a_model_of_another_row_is_not_embedded(folder: Path, stage: ModuleType) -> None:
     """Its encoder, its objective and its settings each have to be the row's."""

@@ -112,6 +112,7 @@ def lines(name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
+@pytest.mark.slow
 def test_figures_are_those_of_a_naive_loop_over_the_vectors_of_embed(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -133,6 +134,7 @@ def test_figures_are_those_of_a_naive_loop_over_the_vectors_of_embed(
     assert lines("a") != lines("b")
 
 
+@pytest.mark.slow
 def test_only_a_new_photo_is_embedded_and_a_bad_one_is_named(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -152,6 +154,7 @@ def test_only_a_new_photo_is_embedded_and_a_bad_one_is_named(
         preprocess.main(["--set", SET])
 
 
+@pytest.mark.slow
 def test_a_set_without_right_answers_is_refused(folder: Path) -> None:
     shutil.rmtree(f"{FOLDER}/test/gallery")
     put(FOLDER, {"test/gallery/other/a.jpg": 50})
@@ -222,6 +225,7 @@ def test_check_counts_the_photos_and_names_the_start_to_add(
     assert "adapter is compared with no start" in printed and "add `mobilenet_v2: outside` there" in printed
 
 
+@pytest.mark.slow
 def test_dvc_has_a_stage_for_each_named_row_and_set_and_none_without(empty_folder: Path) -> None:
     shutil.copy2(ROOT / "dvc.yaml", "dvc.yaml")
     settings = yaml.safe_load((ROOT / "presets" / "photos.yaml").read_text(encoding="utf-8"))
@@ -288,6 +292,7 @@ def spread(mean: float, count: int = 40) -> list[float]:
     return (mean + np.random.default_rng(3).uniform(-0.1, 0.1, count)).tolist()
 
 
+@pytest.mark.slow
 def test_a_row_that_is_better_at_home_and_worse_elsewhere_is_warned_of(empty_folder: Path) -> None:
     start = spread(0.6)
     away = np.random.default_rng(5).uniform(-0.15, 0.02, 40)
@@ -311,12 +316,14 @@ def test_a_row_that_is_better_at_home_and_worse_elsewhere_is_warned_of(empty_fol
     assert "blend: 0.5, or an adapter on the encoder, often forgets less" in page
 
 
+@pytest.mark.slow
 def test_a_row_that_loses_nothing_is_not_warned_of(empty_folder: Path) -> None:
     start = spread(0.6)
     page, _ = compared({"start": start, "tuned": [value + 0.01 for value in start]})
     assert "No trained row is worse than its start on a second test set by more than chance." in page
 
 
+@pytest.mark.slow
 def test_a_blended_row_is_advised_of_a_smaller_blend_and_an_adapter_of_neither(empty_folder: Path) -> None:
     start, worse = spread(0.6), spread(0.4)
     page, _ = compared({"start": start, "tuned": worse}, blend=0.7)
@@ -325,6 +332,7 @@ def test_a_blended_row_is_advised_of_a_smaller_blend_and_an_adapter_of_neither(e
     assert "lost 0.200" in page and "forgets less" not in page
 
 
+@pytest.mark.slow
 def test_few_queries_say_nothing_and_a_missing_start_is_named(empty_folder: Path) -> None:
     page, (line,) = compared({"tuned": spread(0.5, 6)})
     assert line.low is None and line.to_start is None
@@ -332,12 +340,14 @@ def test_few_queries_say_nothing_and_a_missing_start_is_named(empty_folder: Path
     assert "has 6 queries of 6 labels, too few" in page
 
 
+@pytest.mark.slow
 def test_without_a_second_test_set_there_is_no_section(empty_folder: Path) -> None:
     page, read = compared({})
     assert read == [] and transfer_sentences.TITLE not in page
     assert transfer_sentences.table([]) is None
 
 
+@pytest.mark.slow
 def test_figures_of_other_photos_or_another_set_are_refused(empty_folder: Path) -> None:
     values = spread(0.5)
     compared({"start": values, "tuned": values})

@@ -47,6 +47,7 @@ def presets_of_torchvision() -> list[Any]:
     return list({str(record.transforms()): record for record in listed}.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("record", presets_of_torchvision(), ids=str)
 def test_every_transform_of_torchvision_is_its_own(record: Any) -> None:
     own: Any = libraries.library("torchvision")
@@ -118,6 +119,7 @@ V1, V2 = models.MobileNet_V2_Weights.IMAGENET1K_V1, models.MobileNet_V2_Weights.
 BRIGHT: dict[str, Any] = {"mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 0.6)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "published"),
     [
@@ -250,6 +252,7 @@ def test_a_file_for_open_clip_gets_its_architecture_s_transform(
     same_pixels(stored(tmp_path / "encoder", fetch(**row)).transform, reference)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("library", ["torchvision", "timm", "open_clip"])
 def test_a_file_whose_transform_nothing_tells_is_refused(
     tmp_path: Path, tiny: dict[str, Any], library: str
@@ -349,6 +352,7 @@ def test_a_folder_for_timm_has_its_own_transform(tmp_path: Path, settings: dict[
     )
 
 
+@pytest.mark.slow
 def test_a_folder_s_other_weights_are_left_alone(tmp_path: Path) -> None:
     folder = hub_repositories.timm_repository(tmp_path / "mine")
     torch.save(timm.create_model("test_vit").state_dict(), folder / "pytorch_model.bin")
@@ -358,6 +362,7 @@ def test_a_folder_s_other_weights_are_left_alone(tmp_path: Path) -> None:
     assert all(torch.equal(tensor, written[name]) for name, tensor in fetched.module.state_dict().items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("library", ["timm", "open_clip"])
 def test_a_transform_is_refused_where_a_folder_has_its_own(tmp_path: Path, library: str) -> None:
     make = {"timm": hub_repositories.timm_repository, "open_clip": hub_repositories.open_clip_repository}[

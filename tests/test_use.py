@@ -135,6 +135,7 @@ def test_photos_trains_on_half_of_a_small_pile() -> None:
     assert paths.PARAMS.read_bytes() == Path("presets/photos.yaml").read_bytes()
 
 
+@pytest.mark.slow
 def test_settings_of_your_own_are_copied_once_and_presets_never(folder: Path) -> None:
     for preset in ("photos", "strong", "competition", "demo"):
         assert use.use_preset(preset, NO_PHOTOS).backup is None
@@ -147,6 +148,7 @@ def test_settings_of_your_own_are_copied_once_and_presets_never(folder: Path) ->
     assert use.use_preset("photos").backup == Path("params.yaml.before.2")
 
 
+@pytest.mark.slow
 @EVERY_PRESET
 @pytest.mark.parametrize("counts", [None, NO_PHOTOS], ids=["whole", "without training"])
 def test_an_edit_is_noticed(file: Path, counts: Counter[str | None] | None) -> None:
@@ -158,6 +160,7 @@ def test_an_edit_is_noticed(file: Path, counts: Counter[str | None] | None) -> N
     assert use.unedited_preset() is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["", "models", "models: [", "\x00"])
 def test_broken_settings_are_somebodys_own(text: str) -> None:
     paths.PARAMS.write_text(text, encoding="utf-8")
@@ -165,6 +168,7 @@ def test_broken_settings_are_somebodys_own(text: str) -> None:
     assert use.use_preset("photos").backup == Path("params.yaml.before")
 
 
+@pytest.mark.slow
 def test_a_broken_preset_of_ones_own_stops_no_other() -> None:
     Path("presets/a.yaml").write_text("models: 1", encoding="utf-8")
     assert use.unedited_preset() == use.DEMO
@@ -182,6 +186,7 @@ def put_test_photos() -> None:
     put("test/query/a/1.jpg", "test/gallery/a/2.jpg")
 
 
+@pytest.mark.slow
 def test_the_demos_settings_give_way_to_photos_and_follow_them() -> None:
     put_test_photos()
     lines = use.fit_to_photos()
@@ -193,6 +198,7 @@ def test_the_demos_settings_give_way_to_photos_and_follow_them() -> None:
     assert paths.PARAMS.read_bytes() == Path("presets/photos.yaml").read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", ["strong", "competition"])
 def test_settings_that_were_chosen_stay(preset: str) -> None:
     put_test_photos()
@@ -203,6 +209,7 @@ def test_settings_that_were_chosen_stay(preset: str) -> None:
     assert use.fit_to_photos() == [] and paths.PARAMS.read_text(encoding="utf-8") == "mine"
 
 
+@pytest.mark.slow
 def test_it_says_what_is_left_out_and_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("photos") == 0
     printed = capsys.readouterr().out

@@ -74,6 +74,7 @@ def test_ids_that_end_in_zeros_are_kept_apart(tmp_path: Path) -> None:
     assert VectorCache(tmp_path, DIM).read(ids).tolist() == (vectors_of(ids) * [[1], [2]]).tolist()
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(
     st.lists(st.lists(st.integers(0, 40), min_size=1, max_size=12), max_size=12),

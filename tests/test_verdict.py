@@ -75,6 +75,7 @@ def test_nothing_judged_yet() -> None:
     assert not any(pair.decided for pair in found.pairs)
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(st.integers(0, 10_000), st.integers(1, 40), st.sampled_from([0.02, 0.2, 0.6]))
 def test_judging_what_was_unjudged_keeps_every_interval_within_the_former(
@@ -189,6 +190,7 @@ def test_overlaps_by_hand() -> None:
     assert known.limits.tolist() == [[2, 2], [2, 1]]
 
 
+@pytest.mark.slow
 def test_the_rest_is_told_at_the_present_rate() -> None:
     """Twice as many queries with the same scores: the estimate of how many it takes stays about the same."""
     rows = judging.apart(np.random.default_rng(0), 1000, 0.1)
@@ -280,12 +282,14 @@ def test_of_1000_runs_looked_at_after_every_query_few_are_ever_wrong() -> None:
     assert found.by_peeking > 0.1
 
 
+@pytest.mark.slow
 def test_many_looks_at_many_rows() -> None:
     """Six rows and 15 pairs, of which three are ties: all intervals hold at every look, all together."""
     found = judging.wrong(np.random.default_rng(1), runs=50, ties=3, queries=40)
     assert found.intervals <= 0.05
 
 
+@pytest.mark.slow
 def test_a_row_that_is_added_while_judging_makes_few_runs_wrong() -> None:
     """Two rows are equally good, and so is a third one, of which only the new answers are asked for."""
     runs = judging.wrong_after_adding(np.random.default_rng(0), runs=200, queries=60)
@@ -293,6 +297,7 @@ def test_a_row_that_is_added_while_judging_makes_few_runs_wrong() -> None:
     assert runs.by_peeking > 0.1
 
 
+@pytest.mark.slow
 def test_queries_behind_a_gap_would_make_many_runs_wrong() -> None:
     """Which of them are fully judged depends on the new row's answers, so that they are no random sample."""
     random = np.random.default_rng(3)
@@ -319,6 +324,7 @@ def features(path: str) -> dict[str, np.ndarray]:
     }
 
 
+@pytest.mark.slow
 def test_thirty_screens_order_rows_of_emoji_as_all_labels_do() -> None:
     """Real pictures, unlabelled: the labels only say what the person who judges would click."""
     pictures = demo.layout(demo.emoji_folder(), identities=50)
@@ -350,6 +356,7 @@ def test_a_lead_that_the_rest_could_just_undo() -> None:
     assert not found.pairs[0].decided
 
 
+@pytest.mark.slow
 def test_larger_differences_take_fewer_screens() -> None:
     """Medians of 50 runs; benchmarks/RESULTS.md has those of more runs and more rows."""
     random = np.random.default_rng(2)

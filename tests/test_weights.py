@@ -153,6 +153,7 @@ def test_a_file_that_refers_to_itself_is_refused(tmp_path: Path) -> None:
         weights.read(tmp_path / "a.pth", file_digest(tmp_path / "a.pth"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("levels", [100, 200_000])
 def test_a_file_of_very_many_levels_is_refused(tmp_path: Path, levels: int) -> None:
     torch.save({}, tmp_path / "whole.pth")

@@ -14,7 +14,7 @@ from tests.support import finished_project
 
 # Seconds of the slowest files. They are started first, so that none runs alone at the end.
 SLOWEST_FILES = {
-    "test_kill.py": 280,
+    "test_kill.py": 140,
     "test_cluster_embed.py": 240,
     "test_hub_competition.py": 135,
     "test_pipeline.py": 135,

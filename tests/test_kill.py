@@ -51,16 +51,16 @@ def folder(untouched: Path, tmp_path: Path) -> Iterator[Path]:
         process.kill()
 
 
-def start(folder: Path, *arguments: str, forks: bool = False) -> subprocess.Popen[bytes]:
-    """Its output goes to a file: a process that outlives its parent can still write there.
+def start(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
+    """A command as a fork, which is killed as soon as the process that is returned here is gone.
 
-    forks: whether it may be a fork, which is killed as soon as the process that is returned here is gone.
+    Its output goes to a file: a process that outlives its parent can still write there.
     """
     with (folder.parent / "output.txt").open("ab") as output:
         return subprocess.Popen(
             arguments,
             cwd=folder,
-            env=project.environment(forks),  # as many threads as `repro` has, which decide trained weights
+            env=project.environment(forks=True),  # as many threads as `repro`, which decide trained weights
             stdout=output,
             stderr=output,
         )
@@ -135,7 +135,7 @@ def test_stages_killed_at_random_points(folder: Path, undisturbed: dict[str, str
         for attempt in range(MOST_TRIES):
             if killed[stage] == wanted:
                 break
-            process = start(folder, *command(stage), forks=True)
+            process = start(folder, *command(stage))
             by_sign = attempt % 3 != 2
             killed[stage] += (
                 kill_after_a_sign(folder, process, chance)
@@ -166,17 +166,19 @@ def vectors_held(folder: Path) -> int:
     return len(ids)
 
 
-def stage_of(dvc: subprocess.Popen[bytes], stage: str) -> psutil.Process | None:
-    """The process of a stage that DVC has started, once there is one; None if DVC ends without it."""
+def stage_of(folder: Path, dvc: subprocess.Popen[bytes], stage: str) -> list[psutil.Process]:
+    """The process of a stage that DVC has started, once there is one, and DVC's own.
+
+    Empty if DVC ends without starting the stage.
+    """
     while dvc.poll() is None:
-        try:
-            for process in psutil.Process(dvc.pid).children(recursive=True):
+        for process in at_work(folder):
+            with contextlib.suppress(psutil.Error):
                 if f"stages.{stage}" in process.cmdline() and "-c" not in process.cmdline():
-                    return process
-        except psutil.Error:
-            continue
+                    started_by = [parent for parent in process.parents() if parent in at_work(folder)]
+                    return [process, started_by[-1]]
         time.sleep(0.002)
-    return None
+    return []
 
 
 def remove_unreadable_locks(folder: Path) -> None:
@@ -196,9 +198,11 @@ def test_a_stage_that_a_killed_dvc_left_running_beside_a_new_repro(
     chance, left = random.Random(7), 0
     for stage in WANTED:
         dvc = start(folder, "dvc", "repro")
-        child = stage_of(dvc, stage)
+        started = stage_of(folder, dvc, stage)
         time.sleep(chance.random() * 0.2)
-        if kill(dvc) and child:
+        if kill(dvc) and started:
+            child, own = started
+            own.wait()
             left += child.is_running()
         remove_unreadable_locks(folder)
     # The next one starts beside what is left of the last one, needs no repair, and ends as if it had been

@@ -46,11 +46,11 @@ demo: check
 	@lineup show
 	@echo "The pictures behind the figures: open data/report/index.html in a browser."
 
-# A process per core, at most four (each may hold 2 GB); a file's tests share what they set up, so they stay together.
+# tests/conftest.py says in how many processes; a file's tests share what they set up, so they stay together.
 # Threads that wait must not spin: the processes share the cores.
 test: export OMP_WAIT_POLICY = PASSIVE
 test: install-all
-	python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 # Without NAME it lists them. Each compares with an alternative in the same run; benchmarks/RESULTS.md has the figures.
 bench: $(if $(NAME),install-all)

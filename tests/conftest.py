@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from hypothesis import settings
 
@@ -34,6 +35,14 @@ SLOWEST_FILES = {
 # No test asserts on time.
 settings.register_profile("without deadline", deadline=None)
 settings.load_profile("without deadline")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than the cores: a third of a worker's time is waiting, for processes that it started and for Ray.
+
+    At most four, since each may hold 2 GB.
+    """
+    return min(psutil.cpu_count(logical=True) + 1, 4)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

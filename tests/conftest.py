@@ -6,10 +6,10 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 from hypothesis import settings
 
+from lineup import machine
 from tests.support import finished_project
 
 # Seconds of the slowest files. They are started first, so that none runs alone at the end.
@@ -42,7 +42,7 @@ def pytest_xdist_auto_num_workers() -> int:
 
     At most four, since each may hold 2 GB.
     """
-    return min(psutil.cpu_count(logical=True) + 1, 4)
+    return min(machine.threads() + 1, 4)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

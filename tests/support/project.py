@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import compileall
-import functools
 import os
 import re
 import shutil
@@ -63,11 +61,10 @@ def run(
 def create(folder: Path, params: dict[str, Any]) -> Path:
     """A git repository with DVC, this checkout's code and `params`; without data. It measures speeds briefly."""
     folder.mkdir(parents=True)
-    _compile_code()
     for name in CODE:
         source = ROOT / name
         if source.is_dir():
-            shutil.copytree(source, folder / name)
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         elif source.exists():
             (folder / name).parent.mkdir(exist_ok=True)
             shutil.copy2(source, folder / name)
@@ -81,13 +78,6 @@ def create(folder: Path, params: dict[str, Any]) -> Path:
     shutil.copytree(ROOT / ".dvc" / "plots", folder / ".dvc" / "plots", dirs_exist_ok=True)
     write_params(folder, params)
     return folder
-
-
-@functools.cache
-def _compile_code() -> None:
-    """Or each stage of each project, whose Python writes no bytecode, would compile all that it imports."""
-    for name in ("lineup", "stages"):
-        compileall.compile_dir(ROOT / name, quiet=1)
 
 
 def _set_constants(file: Path, constants: dict[str, str]) -> None:

@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 # DVC hashes the names of photos as the locale decodes them.
 export PYTHONUTF8 = 1
-# Each stage is a Python of its own, and would compile all that it imports.
+# Each stage is a new Python, which without saved bytecode would compile all of lineup that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 # `CONSTRAINTS= make test` tests the newest versions that pyproject.toml allows.
 CONSTRAINTS ?= -c constraints.txt

@@ -47,7 +47,14 @@ SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Arrangement:
-    """One way of computing a network with all cores; pixels: float32 [B, 3, SIDE, SIDE], of each call."""
+    """One way of computing a network with all cores.
+
+    Args:
+        engine: what computes it, and in which precision.
+        pixels: what each call computes, float32 [B, 3, SIDE, SIDE].
+        threads_a_call: how many threads share a call.
+        forward: the network.
+    """
 
     engine: Engine
     pixels: torch.Tensor
@@ -97,9 +104,13 @@ def arrangements(folder: Path, precision: str) -> Iterator[Arrangement]:
 
 
 def _compiled(engine: Engine, module: nn.Module, pixels: torch.Tensor, threads_a_call: int) -> Forward:
-    """The network as Lineup's engine compiles it, which gives each call one thread, or set up for more.
+    """The network, compiled for calls of so many threads.
 
-    torch takes as many threads as the thread that calls is set to. Raises CannotConvert.
+    Lineup's own engines give each call one thread. For more, networks of OpenVINO and ONNX Runtime are
+    compiled here, and `Arrangement.compute` sets torch's number of threads.
+
+    Raises:
+        CannotConvert: the engine can't compute the network.
     """
     if threads_a_call > 1 and engine.name == "openvino":
         return _openvino(module, pixels, engine.precision, threads_a_call)
@@ -142,10 +153,10 @@ def _onnxruntime(module: nn.Module, pixels: torch.Tensor, threads: int) -> Forwa
 
 def images_per_second(arrangement: Arrangement) -> float:
     """Of the faster turn, after one call for each core to warm up."""
-    for_all_cores = len(arrangement.pixels) * machine.threads()
-    arrangement.compute(for_all_cores)
-    seconds = _seconds(lambda: arrangement.compute(for_all_cores))
-    images = max(1, round(SECONDS / seconds)) * for_all_cores
+    images_on_all_cores = len(arrangement.pixels) * machine.threads()
+    arrangement.compute(images_on_all_cores)
+    seconds = _seconds(lambda: arrangement.compute(images_on_all_cores))
+    images = max(1, round(SECONDS / seconds)) * images_on_all_cores
     return images / min(_seconds(lambda: arrangement.compute(images)) for _ in range(TURNS))
 
 

@@ -38,7 +38,7 @@ settings.load_profile("without deadline")
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """One more than the cores: a third of a worker's time is waiting, for processes that it started and for Ray.
+    """How many processes `-n auto` means: one more than cores, since tests wait for what they start.
 
     At most four, since each may hold 2 GB.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -83,6 +84,31 @@ def test_a_fork_ends_with_its_caller(tmp_path: Path) -> None:
     process.communicate()
     fork.wait(60)
     assert not psutil.pid_exists(pid)
+
+
+def test_a_fork_s_lineup_is_that_of_its_project(tmp_path: Path) -> None:
+    """It is not imported again where it is the same as the checkout's."""
+    shutil.copytree(project.ROOT / "lineup", tmp_path / "lineup", symlinks=True)
+    code = """
+import sys
+before = "lineup.paths" in sys.modules
+from lineup import paths
+from lineup.report import html
+print(before, [name for name in vars(paths) if name == "ADDED"], paths.__file__, html.__file__)
+"""
+
+    def seen() -> list[str]:
+        return project.run("python", "-c", code, cwd=tmp_path).stdout.split()
+
+    files = [str(tmp_path / "lineup" / name) for name in ("paths.py", "report/html.py")]
+    assert seen() == ["True", "[]", *files]
+    with (tmp_path / "lineup/paths.py").open("a", encoding="utf-8") as file:
+        file.write("ADDED = 1\n")
+    assert seen() == ["False", "['ADDED']", *files]
+    shutil.copy2(project.ROOT / "lineup/paths.py", tmp_path / "lineup")
+    assert seen() == ["True", "[]", *files]
+    (tmp_path / "lineup/report/page/page.css").write_text("", encoding="utf-8")
+    assert seen() == ["False", "[]", *files]
 
 
 def test_dvc_writes_the_same_lock_file_as_a_dvc_of_its_own(tmp_path: Path) -> None:

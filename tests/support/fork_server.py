@@ -1,14 +1,15 @@
 """A Python that imports the libraries once and runs each command in a fork of itself. `forked` starts it.
 
 A fork takes over what a command can see of its caller: the working directory, the environment, the standard
-streams, the resource limits, the mode of new files and whether it ignores Ctrl-C. It imports `lineup` and
-`stages` from its own working directory, ends with an exit code of its own and can be killed, as any process.
+streams, the resource limits, the mode of new files and whether it ignores Ctrl-C. Its `lineup` and `stages` are
+those of its own working directory, it ends with an exit code of its own and can be killed, as any process.
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
+import ctypes
 import gc
 import importlib
 import io
@@ -24,7 +25,9 @@ import struct
 import sys
 import threading
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import Any, NamedTuple, TextIO
+
+from tests.support.imported_lineup import ImportedLineup
 
 # What stages and DVC import, but for what reads the address of a hub as it is imported. This decides how fast a
 # command starts and nothing else.
@@ -42,6 +45,7 @@ LIBRARIES = (
     "flufl.lock",
     "httpx2",
     "jinja2",
+    "networkx",
     "pandas",
     "PIL.TiffImagePlugin",
     "psutil",
@@ -54,6 +58,9 @@ LIBRARIES = (
     "pydantic.main",
     "pydantic.plugin._loader",
     "pydantic.types",
+    "pygit2",
+    "pyparsing",
+    "pytorch_metric_learning.losses",
     "ruamel.yaml",
     "safetensors.numpy",
     "safetensors.torch",
@@ -64,6 +71,8 @@ LIBRARIES = (
     "yaml",
     "zc.lockfile",
 )
+HUGE_PAGE = 2 << 20
+MADV_COLLAPSE = 25  # of Linux 6.1 and later; an earlier one refuses, and nothing is lost but time
 # Variables that Python or a library reads as it starts: a fork would come too late for another value.
 READ_AT_START = ("CUDA_", "KMP_", "LANG", "LC_", "LD_", "MKL_", "OMP_", "OPENBLAS_", "PYTHON")
 
@@ -81,12 +90,36 @@ class Command(NamedTuple):
     streams: list[int]
 
 
+class Fork(NamedTuple):
+    """A command that runs."""
+
+    pid: int
+    ended: int  # a file descriptor that is ready once it has ended
+    caller: socket.socket
+
+    def close(self) -> None:
+        os.close(self.ended)
+        self.caller.close()
+
+
 def import_libraries() -> None:
-    for library in (*LIBRARIES, "remembered_lock"):
+    for library in (*LIBRARIES, "tests.support.remembered_lock"):
         with contextlib.suppress(ImportError):  # another version of DVC may have another module
             importlib.import_module(library)
-    gc.collect()
-    gc.freeze()  # or a collection in a fork would copy every page
+
+
+def join_pages() -> None:
+    """Lets this process's memory lie in pages of 2 MB, where Linux can do so.
+
+    A fork copies the table of pages, which takes 50 ms for those of 4 KB.
+    """
+    madvise = ctypes.CDLL(None).madvise
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        addresses, access, _, _, _, *name = line.split(maxsplit=5)
+        first, end = (int(address, 16) for address in addresses.split("-"))
+        first, end = -(-first // HUGE_PAGE) * HUGE_PAGE, end // HUGE_PAGE * HUGE_PAGE
+        if access.startswith("rw") and name in ([], ["[heap]"]) and first < end:
+            madvise(ctypes.c_void_p(first), ctypes.c_size_t(end - first), MADV_COLLAPSE)
 
 
 def serve(path: str, own: dict[str, str]) -> Command:
@@ -95,29 +128,75 @@ def serve(path: str, own: dict[str, str]) -> Command:
     path: of the socket. Its folder is removed in the end.
     own: the environment that this process was started with.
     """
-    own = _read_at_start(own)
+    own, running = _read_at_start(own), Running()
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
         listener.listen()
         print("ready", flush=True)
         while True:
-            if listener not in select.select([listener, sys.stdin], [], [])[0]:
-                shutil.rmtree(Path(path).parent)
+            ready = select.select([listener, sys.stdin, *running.watched], [], [])[0]
+            if sys.stdin in ready:
                 break
-            _reap()
+            running.update(ready)
+            if listener not in ready:
+                continue
             caller, _ = listener.accept()
-            with caller:
-                if os.fork():
-                    continue
-                listener.close()
-                command = _receive(caller)
-                if _read_at_start(command.environment) != own:
-                    break  # the caller starts a Python of its own
-                if pid := os.fork():
-                    _supervise(caller, pid)
-                    break
+            command = _receive(caller)
+            if command is None:
+                caller.close()
+                continue
+            if _read_at_start(command.environment) != own:
+                caller.close()  # it starts a Python of its own
+            elif pid := os.fork():
+                running.add(caller, pid)
+            else:
+                running.forget()
+                caller.close()
                 return command
+            for number in command.streams:
+                os.close(number)
+    running.kill()
+    shutil.rmtree(Path(path).parent)
     os._exit(0)
+
+
+class Running:
+    """The commands that run. Each is killed if its caller is gone before it ends."""
+
+    def __init__(self) -> None:
+        self._forks: list[Fork] = []
+
+    @property
+    def watched(self) -> list[int | socket.socket]:
+        """What is ready when a command has ended or its caller is gone."""
+        return [watched for fork in self._forks for watched in (fork.ended, fork.caller)]
+
+    def add(self, caller: socket.socket, pid: int) -> None:
+        """Sends the caller the command's pid."""
+        self._forks.append(Fork(pid, os.pidfd_open(pid), caller))
+        with contextlib.suppress(OSError):
+            caller.sendall(struct.pack("!i", pid))
+
+    def update(self, ready: list[Any]) -> None:
+        """Sends the exit codes of the commands that have ended, kills those whose callers are gone."""
+        for fork in [fork for fork in self._forks if fork.ended in ready]:
+            _, status = os.waitpid(fork.pid, 0)
+            with contextlib.suppress(OSError):
+                fork.caller.sendall(struct.pack("!i", os.waitstatus_to_exitcode(status)))
+            self._forks.remove(fork)
+            fork.close()
+        for fork in self._forks:
+            if fork.caller in ready:
+                os.kill(fork.pid, signal.SIGKILL)
+
+    def forget(self) -> None:
+        """For a fork, which has nothing to do with the others."""
+        for fork in self._forks:
+            fork.close()
+
+    def kill(self) -> None:
+        for fork in self._forks:
+            os.kill(fork.pid, signal.SIGKILL)
 
 
 def _read_at_start(environment: dict[str, str]) -> dict[str, str]:
@@ -129,32 +208,18 @@ def _read_at_start(environment: dict[str, str]) -> dict[str, str]:
     }
 
 
-def _reap() -> None:
-    """Lets those processes go that supervised a command and have ended."""
-    with contextlib.suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
-
-
-def _receive(caller: socket.socket) -> Command:
+def _receive(caller: socket.socket) -> Command | None:
+    """None if the caller was ended before it had sent all."""
     header, streams, _, _ = socket.recv_fds(caller, 4, 3)
-    (size,) = struct.unpack("!I", header)
-    with caller.makefile("rb") as reader:
+    with contextlib.suppress(struct.error, ValueError, OSError), caller.makefile("rb") as reader:
+        (size,) = struct.unpack("!I", header)
         return Command(**json.loads(reader.read(size)), streams=streams)
+    for number in streams:
+        os.close(number)
+    return None
 
 
-def _supervise(caller: socket.socket, pid: int) -> None:
-    """Sends the caller the command's pid and its exit code; kills it if the caller is gone before it ends."""
-    caller.sendall(struct.pack("!i", pid))
-    ended = os.pidfd_open(pid)
-    if ended not in select.select([ended, caller], [], [])[0]:
-        os.kill(pid, signal.SIGKILL)
-    _, status = os.waitpid(pid, 0)
-    with contextlib.suppress(OSError):
-        caller.sendall(struct.pack("!i", os.waitstatus_to_exitcode(status)))
-
-
-def become(command: Command) -> None:
+def become(command: Command, imported: ImportedLineup) -> None:
     """Makes this process what a new Python would be for the command."""
     for number, stream in enumerate(command.streams):
         os.dup2(stream, number)
@@ -174,6 +239,7 @@ def become(command: Command) -> None:
     if command.program == "python":
         added.insert(0, command.folder if command.arguments[0] == "-m" else "")
     sys.path[:0] = added
+    imported.adopt()
     if os.environ.get("PYTHONPATH"):
         sys.modules.pop("sitecustomize", None)
         with contextlib.suppress(ImportError):
@@ -226,11 +292,12 @@ def _execute(program: str, arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    folder = sys.path.pop(0)  # of this file
-    sys.path.append(folder)  # for `remembered_lock`; behind all libraries
     started_with = dict(os.environ)
     import_libraries()
-    sys.path.remove(folder)
+    imported_lineup = ImportedLineup(Path(sys.path.pop(0)))  # the working directory, which `-m` has put there
+    gc.collect()
+    gc.freeze()  # or a collection in a fork would copy every page
+    join_pages()
     own_command = serve(sys.argv[1], started_with)
-    become(own_command)
+    become(own_command, imported_lineup)
     run(own_command)

@@ -31,7 +31,8 @@ def programs(**variables: str) -> str | None:
         (folder / name).write_text(f"#!{sys.executable} -IS\n{client}", encoding="utf-8")
         (folder / name).chmod(0o755)
     server = subprocess.Popen(
-        [sys.executable, Path(__file__).with_name("fork_server.py"), folder / "server"],
+        [sys.executable, "-m", "tests.support.fork_server", folder / "server"],
+        cwd=Path(__file__).parents[2],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         start_new_session=True,  # Ctrl-C ends the test, which ends the server

@@ -1,0 +1,63 @@
+"""The checkout's `lineup`, imported by the fork server for the forks in whose project it is the same.
+
+A stage would import some 80 modules of its own project, for longer than most stages of the tests work.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.machinery
+import sys
+from pathlib import Path
+from types import ModuleType
+
+# Tests' projects measure briefly: `project.create` changes what this stage and only it imports.
+_CHANGED_STAGE = "latency"
+
+
+class ImportedLineup:
+    """What the stages import of a checkout's `lineup`, with the bytes of its files."""
+
+    def __init__(self, checkout: Path) -> None:
+        """Imports it from sys.path. `stages` is not kept: importing it prepares a process for its stage."""
+        for stage in sorted((checkout / "stages").glob("[!_]*.py")):
+            if stage.stem != _CHANGED_STAGE:
+                importlib.import_module(f"stages.{stage.stem}")
+        _forget("stages")
+        files = {Path(str(module.__file__)) for module in _modules("lineup").values()}
+        files |= {file for file in (checkout / "lineup").rglob("page/**/*") if file.is_file()}
+        self._checkout = checkout
+        self._contents = {str(file.relative_to(checkout)): file.read_bytes() for file in files}
+
+    def adopt(self) -> None:
+        """Makes these modules those of the `lineup` that this process would import, or forgets them."""
+        spec = importlib.machinery.PathFinder.find_spec("lineup")
+        found = Path(spec.origin).parents[1] if spec and spec.origin else None
+        # `lineup.paths` asks where it is, as it is imported: an experiment of DVC shares its project's cache.
+        if found and ".dvc" not in Path.cwd().parts and self._is_the_same_in(found):
+            self._move(found)
+        else:
+            _forget("lineup")
+
+    def _is_the_same_in(self, folder: Path) -> bool:
+        try:
+            return all((folder / name).read_bytes() == content for name, content in self._contents.items())
+        except FileNotFoundError:
+            return False
+
+    def _move(self, folder: Path) -> None:
+        """For what looks for files beside a module, and for modules that are imported later."""
+        for module in _modules("lineup").values():
+            file = folder / Path(str(module.__file__)).relative_to(self._checkout)
+            module.__file__ = str(file)
+            if hasattr(module, "__path__"):
+                module.__path__ = [str(file.parent)]
+
+
+def _modules(package: str) -> dict[str, ModuleType]:
+    return {name: module for name, module in sys.modules.items() if name.partition(".")[0] == package}
+
+
+def _forget(package: str) -> None:
+    for name in _modules(package):
+        del sys.modules[name]

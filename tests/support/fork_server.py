@@ -210,8 +210,9 @@ def _read_at_start(environment: dict[str, str]) -> dict[str, str]:
 
 def _receive(caller: socket.socket) -> Command | None:
     """None if the caller was ended before it had sent all."""
-    header, streams, _, _ = socket.recv_fds(caller, 4, 3)
+    streams: list[int] = []
     with contextlib.suppress(struct.error, ValueError, OSError), caller.makefile("rb") as reader:
+        header, streams, _, _ = socket.recv_fds(caller, 4, 3)
         (size,) = struct.unpack("!I", header)
         return Command(**json.loads(reader.read(size)), streams=streams)
     for number in streams:
@@ -236,10 +237,10 @@ def become(command: Command, imported: ImportedLineup) -> None:
         resource.setrlimit(getattr(resource, name), (soft, hard))
     sys.modules["numpy"].random.seed()  # or each fork would draw the same numbers; `random` sees to its own
     added = [folder for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder]
-    if command.program == "python":
-        added.insert(0, command.folder if command.arguments[0] == "-m" else "")
     sys.path[:0] = added
-    imported.adopt()
+    if command.program == "python":
+        sys.path.insert(0, command.folder if command.arguments[0] == "-m" else "")
+        imported.adopt()
     if os.environ.get("PYTHONPATH"):
         sys.modules.pop("sitecustomize", None)
         with contextlib.suppress(ImportError):

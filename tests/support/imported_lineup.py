@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-# Tests' projects measure briefly: `project.create` changes what this stage and only it imports.
+# `project.create` lets tests' projects measure briefly: it changes this stage, and a module that only it imports.
 _CHANGED_STAGE = "latency"
 
 
@@ -19,7 +19,7 @@ class ImportedLineup:
     """What the stages import of a checkout's `lineup`, with the bytes of its files."""
 
     def __init__(self, checkout: Path) -> None:
-        """Imports it from sys.path. `stages` is not kept: importing it prepares a process for its stage."""
+        """Imports it from sys.path, and forgets `stages`: importing that prepares a process for its stage."""
         for stage in sorted((checkout / "stages").glob("[!_]*.py")):
             if stage.stem != _CHANGED_STAGE:
                 importlib.import_module(f"stages.{stage.stem}")
@@ -32,10 +32,11 @@ class ImportedLineup:
     def adopt(self) -> None:
         """Makes these modules those of the `lineup` that this process would import, or forgets them."""
         spec = importlib.machinery.PathFinder.find_spec("lineup")
-        found = Path(spec.origin).parents[1] if spec and spec.origin else None
-        # `lineup.paths` asks where it is, as it is imported: an experiment of DVC shares its project's cache.
-        if found and ".dvc" not in Path.cwd().parts and self._is_the_same_in(found):
-            self._move(found)
+        project = Path(spec.origin).parents[1] if spec and spec.origin else None
+        # `lineup.paths` looks at the working directory as it is imported: an experiment, which DVC runs below
+        # .dvc, shares the cache of its project.
+        if project and ".dvc" not in Path.cwd().parts and self._is_the_same_in(project):
+            self._move(project)
         else:
             _forget("lineup")
 
@@ -46,7 +47,7 @@ class ImportedLineup:
             return False
 
     def _move(self, folder: Path) -> None:
-        """For what looks for files beside a module, and for modules that are imported later."""
+        """Says that the modules lie there: some look for files beside themselves, others are imported later."""
         for module in _modules("lineup").values():
             file = folder / Path(str(module.__file__)).relative_to(self._checkout)
             module.__file__ = str(file)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import psutil
 import pytest
 import yaml
 
-from tests.support import project
+from tests.support import forked, project
 
 pytestmark = [
     pytest.mark.slow,
@@ -86,9 +88,26 @@ def test_a_fork_ends_with_its_caller(tmp_path: Path) -> None:
     assert not psutil.pid_exists(pid)
 
 
+def test_a_command_ends_with_the_server_and_is_not_run_again(tmp_path: Path) -> None:
+    own_server = {"LC_OF_THIS_TEST": "1"}
+    folder = forked.programs(**own_server)
+    assert folder
+    started = tmp_path / "started"
+    code = f"import time; open({str(started)!r}, 'a').write('.'); time.sleep(60)"
+    process = subprocess.Popen([f"{folder}/python", "-c", code], env={**os.environ, **own_server})
+    while not started.exists():
+        time.sleep(0.01)
+    [server] = [each for each in psutil.Process().children() if f"{folder}/server" in each.cmdline()]
+    [fork] = server.children()
+    server.kill()
+    assert process.wait() == -signal.SIGKILL
+    psutil.wait_procs([fork])
+    assert started.read_text() == "."
+
+
 def test_a_fork_s_lineup_is_that_of_its_project(tmp_path: Path) -> None:
-    """It is not imported again where it is the same as the checkout's."""
-    shutil.copytree(project.ROOT / "lineup", tmp_path / "lineup", symlinks=True)
+    """It is not imported again where it is the same as the checkout's, as it is in projects of tests."""
+    folder = project.create(tmp_path / "project", {})
     code = """
 import sys
 before = "lineup.paths" in sys.modules
@@ -98,16 +117,16 @@ print(before, [name for name in vars(paths) if name == "ADDED"], paths.__file__,
 """
 
     def seen() -> list[str]:
-        return project.run("python", "-c", code, cwd=tmp_path).stdout.split()
+        return project.run("python", "-c", code, cwd=folder).stdout.split()
 
-    files = [str(tmp_path / "lineup" / name) for name in ("paths.py", "report/html.py")]
+    files = [str(folder / "lineup" / name) for name in ("paths.py", "report/html.py")]
     assert seen() == ["True", "[]", *files]
-    with (tmp_path / "lineup/paths.py").open("a", encoding="utf-8") as file:
+    with (folder / "lineup/paths.py").open("a", encoding="utf-8") as file:
         file.write("ADDED = 1\n")
     assert seen() == ["False", "['ADDED']", *files]
-    shutil.copy2(project.ROOT / "lineup/paths.py", tmp_path / "lineup")
+    shutil.copy2(project.ROOT / "lineup/paths.py", folder / "lineup")
     assert seen() == ["True", "[]", *files]
-    (tmp_path / "lineup/report/page/page.css").write_text("", encoding="utf-8")
+    (folder / "lineup/report/page/page.css").write_text("", encoding="utf-8")
     assert seen() == ["False", "[]", *files]
 
 

@@ -6,6 +6,7 @@ Python of its own. This file is run for every command, so it imports little.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -28,7 +29,10 @@ def main() -> None:
 
 
 def run(server: str, program: str, arguments: list[str]) -> int | None:
-    """The exit code, or the negative number of the signal that ended it; None if the server can't take it."""
+    """The exit code, or the negative number of the signal that ended it; None if the server can't take it.
+
+    The commands of a server are killed when it ends.
+    """
     sent = message(program, arguments)
     with socket.socket(socket.AF_UNIX) as connection:
         try:
@@ -43,7 +47,10 @@ def run(server: str, program: str, arguments: list[str]) -> int | None:
         for number in (signal.SIGINT, signal.SIGTERM):
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, lambda number, _: os.kill(pid, number))
-        return receive(connection)
+        with contextlib.suppress(ConnectionError):
+            code = receive(connection)
+            return -signal.SIGKILL if code is None else code
+        return -signal.SIGKILL
 
 
 def message(program: str, arguments: list[str]) -> bytes:

@@ -23,6 +23,7 @@ import signal
 import socket
 import struct
 import sys
+import tempfile
 import threading
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
@@ -71,8 +72,9 @@ LIBRARIES = (
     "yaml",
     "zc.lockfile",
 )
-HUGE_PAGE = 2 << 20
+HUGE_PAGE_BYTES = 2 << 20
 MADV_COLLAPSE = 25  # of Linux 6.1 and later; an earlier one refuses, and nothing is lost but time
+PR_SET_PDEATHSIG = 1  # of Linux's prctl
 # Variables that Python or a library reads as it starts: a fork would come too late for another value.
 READ_AT_START = ("CUDA_", "KMP_", "LANG", "LC_", "LD_", "MKL_", "OMP_", "OPENBLAS_", "PYTHON")
 
@@ -117,7 +119,7 @@ def join_pages() -> None:
     for line in Path("/proc/self/maps").read_text().splitlines():
         addresses, access, _, _, _, *name = line.split(maxsplit=5)
         first, end = (int(address, 16) for address in addresses.split("-"))
-        first, end = -(-first // HUGE_PAGE) * HUGE_PAGE, end // HUGE_PAGE * HUGE_PAGE
+        first, end = -(-first // HUGE_PAGE_BYTES) * HUGE_PAGE_BYTES, end // HUGE_PAGE_BYTES * HUGE_PAGE_BYTES
         if access.startswith("rw") and name in ([], ["[heap]"]) and first < end:
             madvise(ctypes.c_void_p(first), ctypes.c_size_t(end - first), MADV_COLLAPSE)
 
@@ -128,7 +130,7 @@ def serve(path: str, own: dict[str, str]) -> Command:
     path: of the socket. Its folder is removed in the end.
     own: the environment that this process was started with.
     """
-    own, running = _read_at_start(own), Running()
+    own_at_start, running = _read_at_start(own), Running()
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
         listener.listen()
@@ -145,7 +147,7 @@ def serve(path: str, own: dict[str, str]) -> Command:
             if command is None:
                 caller.close()
                 continue
-            if _read_at_start(command.environment) != own:
+            if _read_at_start(command.environment) != own_at_start:
                 caller.close()  # it starts a Python of its own
             elif pid := os.fork():
                 running.add(caller, pid)
@@ -221,7 +223,8 @@ def _receive(caller: socket.socket) -> Command | None:
 
 
 def become(command: Command, imported: ImportedLineup) -> None:
-    """Makes this process what a new Python would be for the command."""
+    """Makes this process what a new Python would be for the command. It is killed when the server ends."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     for number, stream in enumerate(command.streams):
         os.dup2(stream, number)
         os.close(stream)
@@ -235,6 +238,7 @@ def become(command: Command, imported: ImportedLineup) -> None:
     os.environ.update(command.environment)
     for name, (soft, hard) in command.limits.items():
         resource.setrlimit(getattr(resource, name), (soft, hard))
+    tempfile.tempdir = None  # it is chosen anew, by the command's TMPDIR
     sys.modules["numpy"].random.seed()  # or each fork would draw the same numbers; `random` sees to its own
     added = [folder for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder]
     sys.path[:0] = added
@@ -295,7 +299,8 @@ def _execute(program: str, arguments: list[str]) -> None:
 if __name__ == "__main__":
     started_with = dict(os.environ)
     import_libraries()
-    imported_lineup = ImportedLineup(Path(sys.path.pop(0)))  # the working directory, which `-m` has put there
+    imported_lineup = ImportedLineup(Path(sys.path[0]))  # the working directory, which `-m` has put there
+    del sys.path[0]
     gc.collect()
     gc.freeze()  # or a collection in a fork would copy every page
     join_pages()

@@ -16,7 +16,11 @@ _CHANGED_STAGE = "latency"
 
 
 class ImportedLineup:
-    """What the stages import of a checkout's `lineup`, with the bytes of its files."""
+    """What the stages import of a checkout's `lineup`, with the bytes of its files.
+
+    What a module computed as it was imported stays: a path that it made from its own still leads to the
+    checkout. Files of a project that the stages don't import are not compared.
+    """
 
     def __init__(self, checkout: Path) -> None:
         """Imports it from sys.path, and forgets `stages`: importing that prepares a process for its stage."""
@@ -47,7 +51,10 @@ class ImportedLineup:
             return False
 
     def _move(self, folder: Path) -> None:
-        """Says that the modules lie there: some look for files beside themselves, others are imported later."""
+        """Says that the modules lie there.
+
+        Some look for files beside themselves, and modules imported later are looked for there.
+        """
         for module in _modules("lineup").values():
             file = folder / Path(str(module.__file__)).relative_to(self._checkout)
             module.__file__ = str(file)

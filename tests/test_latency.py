@@ -6,6 +6,7 @@ import functools
 import shutil
 import time
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,9 @@ def test_queries_are_embedded_by_the_engine_of_the_gallery(folder: Path) -> None
     costs = files.read_json(paths.costs("embed", "mobilenet_v2"))
     assert engine and engine.described == costs["engine"]
     paths.costs("embed", "mobilenet_v2").unlink()
+    other = f"openvino {version('openvino')}"
+    files.write_json(paths.costs("embed", "mobilenet_v2"), {**costs, "engine": other})
+    assert query_network.load("mobilenet_v2", embed, 1).engine.described == other
     files.write_json(paths.costs("embed", "mobilenet_v2"), {**costs, "engine": "tensorrt 10"})
     assert query_network.embedding_engine("mobilenet_v2", embed) is None
     assert query_network.load("mobilenet_v2", embed, 1).engine.name == "torch"

@@ -31,7 +31,7 @@ def make(factory: pytest.TempPathFactory) -> Path:
         if not _executed(folder).exists():
             shutil.rmtree(folder, ignore_errors=True)  # of a worker that failed
             params = demo_params(*ROWS, image_size=32)
-            params["embed"]["engine"] = "torch"  # it has nothing to compile, which takes longer than the rest
+            params["embed"]["engine"] = "torch"  # compiling a network for another takes longer than the rest
             project.create(folder, params)
             run("python", "-m", "lineup", "demo", "--identities", str(IDENTITIES), cwd=folder)
             executed = repro(folder)

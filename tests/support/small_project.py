@@ -36,7 +36,7 @@ def params(objective: str = "arcface") -> dict[str, Any]:
     settings["preprocess"] |= {
         "shorter_side_px": 56
     }  # twice what the row resizes to, and below the demo's 72: every photo is shrunk
-    settings["embed"] |= {"batch_size": BATCH, "device": "cpu"}
+    settings["embed"] |= {"batch_size": BATCH, "device": "cpu", "engine": "torch"}
     settings["train"] = {**training, "validation_share": 0.2}
     settings["score"] |= {"bootstrap_samples": 100}
     settings["models"] = {

@@ -31,7 +31,6 @@ def test_measured_rows_are_no_longer_unknown(
     monkeypatch.chdir(tmp_path)
     settings = project.demo_params("mobilenet_v2")
     row = settings["models"]["mobilenet_v2"]
-    settings["embed"]["engine"] = "torch"
     settings["models"] = {
         "here": row | {"encoder": SQUEEZENET},
         "twin": row | {"encoder": SQUEEZENET},

@@ -30,9 +30,7 @@ def make(factory: pytest.TempPathFactory) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not _executed(folder).exists():
             shutil.rmtree(folder, ignore_errors=True)  # of a worker that failed
-            params = demo_params(*ROWS, image_size=32)
-            params["embed"]["engine"] = "torch"  # compiling a network for another takes longer than the rest
-            project.create(folder, params)
+            project.create(folder, demo_params(*ROWS, image_size=32))
             run("python", "-m", "lineup", "demo", "--identities", str(IDENTITIES), cwd=folder)
             executed = repro(folder)
             run("git", "add", "-A", cwd=folder)

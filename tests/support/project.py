@@ -111,8 +111,12 @@ def executed(printed: str) -> list[str]:
 
 
 def demo_params(*rows: str, image_size: int = 64) -> dict[str, Any]:
-    """The demo's settings with some of its rows, at a size that tests have time for."""
+    """The demo's settings with some of its rows, at a size that tests have time for.
+
+    torch embeds: to compile a network for another engine takes longer than the rest of a stage.
+    """
     params = read_params(ROOT)
+    params["embed"]["engine"] = "torch"
     params["models"] = {row: params["models"][row] for row in rows}
     params["refinements"] = {}  # they name rows of the demo that may not be here
     params["near_copies"] = {"rows": []}

@@ -58,6 +58,7 @@ REFINEMENTS: dict[str, dict[str, Any]] = {
 
 def _rows() -> dict[str, Any]:
     settings = demo_params("mobilenet_v2", "raw_pixels_l2")
+    settings["embed"]["engine"] = "auto"
     models = settings["models"]
     models["random"] = {**models["mobilenet_v2"], "encoder": SQUEEZENET}
     models["clip"] = {

@@ -84,7 +84,7 @@ def nodes() -> Iterator[Any]:
 
 @pytest.fixture
 def on_cluster(nodes: Any, empty_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    settings(pixel_cache_gb=0)
+    settings(pixel_cache_gb=0, engine="auto")
     monkeypatch.setenv("RAY_ADDRESS", nodes.address)
     monkeypatch.setattr(computation, "MEASURED_IMAGES_BESIDE_CLUSTER", 8)
     return nodes

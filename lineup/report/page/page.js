@@ -60,6 +60,7 @@ const Page = (() => {
       changed();
       drawn = performance.now();
     }
+    if (charts.matched.length || charts.maps.length) changed();
     const faults = [...missing].map(([name, why]) => el("li", {}, el("code", {}, name), `: rows/${name}.js ${why}`));
     for (const name of charts.matched) {
       if (await load(`near_copies/${name}/pairs.js`)) continue;

@@ -23,14 +23,15 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="commands have a Python of their own here"),
 ]
 SHOW = """
-import json, os, resource, signal, sys
+import json, os, resource, signal, sys, tempfile
 import neighbour
 streams = [[s.encoding, s.errors, s.line_buffering, s.fileno()] for s in (sys.stdin, sys.stdout, sys.stderr)]
 variables = {name: value for name, value in os.environ.items() if name != "PATH"}
 limits = resource.getrlimit(resource.RLIMIT_FSIZE), resource.getrlimit(resource.RLIMIT_NOFILE)
 handled = [str(signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)]
 open_files = len(os.listdir("/proc/self/fd"))
-print(json.dumps([sys.argv[1:], sys.path, os.getcwd(), os.umask(0), streams, variables, limits, handled, open_files]))
+folders = [os.getcwd(), tempfile.gettempdir()]
+print(json.dumps([sys.argv[1:], sys.path, folders, os.umask(0), streams, variables, limits, handled, open_files]))
 print("to standard error", file=sys.stderr)
 sys.exit(7)
 """
@@ -40,25 +41,27 @@ sys.exit(7)
 def test_a_fork_sees_and_ends_as_a_python_of_its_own(command: tuple[str, ...], tmp_path: Path) -> None:
     (tmp_path / "shown.py").write_text(SHOW, encoding="utf-8")
     (tmp_path / "neighbour.py").write_text("", encoding="utf-8")
-    forked, own = (
-        project.run("python", *command, cwd=tmp_path, check=False, forks=forks, PYTHONPATH="/nowhere", A="b")
+    variables = {"PYTHONPATH": "/nowhere", "A": "b", "TMPDIR": str(tmp_path)}
+    with_fork, own = (
+        project.run("python", *command, cwd=tmp_path, check=False, forks=forks, **variables)
         for forks in (True, False)
     )
-    assert forked.returncode == own.returncode == 7
+    assert with_fork.returncode == own.returncode == 7
     seen = json.loads(own.stdout)
-    assert seen[0] == ["one", "two"] and json.loads(forked.stdout) == seen
-    assert forked.stderr == own.stderr == "to standard error\n"
+    assert seen[0] == ["one", "two"] and seen[2] == [str(tmp_path)] * 2
+    assert json.loads(with_fork.stdout) == seen
+    assert with_fork.stderr == own.stderr == "to standard error\n"
 
 
 @pytest.mark.parametrize(
     "code", ["raise SystemExit('a sentence')", "import os; os.kill(os.getpid(), 9)", "1 / 0"]
 )
 def test_a_fork_fails_as_a_python_of_its_own(code: str, tmp_path: Path) -> None:
-    forked, own = (
+    with_fork, own = (
         project.run("python", "-c", code, cwd=tmp_path, check=False, forks=forks) for forks in (True, False)
     )
-    assert forked.returncode == own.returncode != 0
-    assert forked.stderr.splitlines()[-1:] == own.stderr.splitlines()[-1:]
+    assert with_fork.returncode == own.returncode != 0
+    assert with_fork.stderr.splitlines()[-1:] == own.stderr.splitlines()[-1:]
 
 
 def test_variables_that_a_fork_comes_too_late_for_get_a_python_of_their_own(tmp_path: Path) -> None:
@@ -92,17 +95,18 @@ def test_a_command_ends_with_the_server_and_is_not_run_again(tmp_path: Path) -> 
     own_server = {"LC_OF_THIS_TEST": "1"}
     folder = forked.programs(**own_server)
     assert folder
-    started = tmp_path / "started"
-    code = f"import time; open({str(started)!r}, 'a').write('.'); time.sleep(60)"
+    starts = tmp_path / "starts"
+    starts.touch()
+    code = f"import time; open({str(starts)!r}, 'a').write('.'); time.sleep(60)"
     process = subprocess.Popen([f"{folder}/python", "-c", code], env={**os.environ, **own_server})
-    while not started.exists():
+    while process.poll() is None and not starts.read_text():
         time.sleep(0.01)
     [server] = [each for each in psutil.Process().children() if f"{folder}/server" in each.cmdline()]
     [fork] = server.children()
     server.kill()
     assert process.wait() == -signal.SIGKILL
     psutil.wait_procs([fork])
-    assert started.read_text() == "."
+    assert starts.read_text() == "."
 
 
 def test_a_fork_s_lineup_is_that_of_its_project(tmp_path: Path) -> None:

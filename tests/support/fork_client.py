@@ -6,7 +6,6 @@ Python of its own. This file is run for every command, so it imports little.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import resource
@@ -29,10 +28,7 @@ def main() -> None:
 
 
 def run(server: str, program: str, arguments: list[str]) -> int | None:
-    """The exit code, or the negative number of the signal that ended it; None if the server can't take it.
-
-    The commands of a server are killed when it ends.
-    """
+    """The exit code, or the negative number of the signal that ended it; None if the server can't take it."""
     sent = message(program, arguments)
     with socket.socket(socket.AF_UNIX) as connection:
         try:
@@ -47,10 +43,11 @@ def run(server: str, program: str, arguments: list[str]) -> int | None:
         for number in (signal.SIGINT, signal.SIGTERM):
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, lambda number, _: os.kill(pid, number))
-        with contextlib.suppress(ConnectionError):
+        try:
             code = receive(connection)
-            return -signal.SIGKILL if code is None else code
-        return -signal.SIGKILL
+        except ConnectionError:
+            code = None
+        return -signal.SIGKILL if code is None else code  # the command is killed when its server ends
 
 
 def message(program: str, arguments: list[str]) -> bytes:

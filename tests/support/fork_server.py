@@ -157,7 +157,6 @@ def serve(path: str, own: dict[str, str]) -> Command:
                 return command
             for number in command.streams:
                 os.close(number)
-    running.kill()
     shutil.rmtree(Path(path).parent)
     os._exit(0)
 
@@ -195,10 +194,6 @@ class Running:
         """For a fork, which has nothing to do with the others."""
         for fork in self._forks:
             fork.close()
-
-    def kill(self) -> None:
-        for fork in self._forks:
-            os.kill(fork.pid, signal.SIGKILL)
 
 
 def _read_at_start(environment: dict[str, str]) -> dict[str, str]:

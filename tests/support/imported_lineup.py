@@ -18,8 +18,8 @@ _CHANGED_STAGE = "latency"
 class ImportedLineup:
     """What the stages import of a checkout's `lineup`, with the bytes of its files.
 
-    What a module computed as it was imported stays: a path that it made from its own still leads to the
-    checkout. Files of a project that the stages don't import are not compared.
+    A path that a module makes of `__file__` as it is imported still leads to the checkout when the module is
+    adopted. Files of a project that the stages don't import are not compared.
     """
 
     def __init__(self, checkout: Path) -> None:
@@ -51,10 +51,7 @@ class ImportedLineup:
             return False
 
     def _move(self, folder: Path) -> None:
-        """Says that the modules lie there.
-
-        Some look for files beside themselves, and modules imported later are looked for there.
-        """
+        """Points the modules into that folder: some read files beside their own, or import others later."""
         for module in _modules("lineup").values():
             file = folder / Path(str(module.__file__)).relative_to(self._checkout)
             module.__file__ = str(file)

@@ -66,14 +66,8 @@ def settings(
         "objective": {"name": "none"},
         "search": {"metric": "cosine", "index": "flat"},
     }
-    paths.PARAMS.write_text(
-        yaml.safe_dump(
-            {
-                "embed": {"batch_size": 8, "engine": "torch", **embed_settings},
-                "models": dict.fromkeys(rows, row),
-            }
-        )
-    )
+    section = {"batch_size": 8, "engine": "torch", **embed_settings}
+    paths.PARAMS.write_text(yaml.safe_dump({"embed": section, "models": dict.fromkeys(rows, row)}))
 
 
 def prepare(photos: list[bytes], **options: Any) -> list[str]:

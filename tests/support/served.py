@@ -58,7 +58,7 @@ REFINEMENTS: dict[str, dict[str, Any]] = {
 
 def _rows() -> dict[str, Any]:
     settings = demo_params("mobilenet_v2", "raw_pixels_l2")
-    settings["embed"]["engine"] = "auto"
+    settings["embed"]["engine"] = "auto"  # so that queries are not embedded by torch alone
     models = settings["models"]
     models["random"] = {**models["mobilenet_v2"], "encoder": SQUEEZENET}
     models["clip"] = {

@@ -32,11 +32,10 @@ def params(objective: str = "arcface") -> dict[str, Any]:
         "learning_rate": 0.003,
         "device": "cpu",
     }
-    settings = project.read_params(project.ROOT)
-    settings["preprocess"] |= {
-        "shorter_side_px": 56
-    }  # twice what the row resizes to, and below the demo's 72: every photo is shrunk
-    settings["embed"] |= {"batch_size": BATCH, "device": "cpu", "engine": "torch"}
+    settings = project.demo_params()
+    # Twice what the row resizes to, and below the demo's 72 px: every photo is shrunk.
+    settings["preprocess"] |= {"shorter_side_px": 56}
+    settings["embed"] |= {"batch_size": BATCH, "device": "cpu"}
     settings["train"] = {**training, "validation_share": 0.2}
     settings["score"] |= {"bootstrap_samples": 100}
     settings["models"] = {
@@ -46,8 +45,6 @@ def params(objective: str = "arcface") -> dict[str, Any]:
             "search": {"metric": "cosine", "index": "flat"},
         }
     }
-    settings["refinements"] = {}
-    settings["near_copies"] = {"rows": []}
     settings["map"] = {}
     return settings
 

@@ -671,6 +671,19 @@ def test_a_copy_of_a_training_photo_is_shown_beside_it(page: WebDriver) -> None:
     assert len(texts(page, "#copies .pair-card")) == len(same) < len(data["pairs"])
 
 
+def test_answers_do_not_wait_for_near_copies(finished: Path, one_browser: WebDriver) -> None:
+    file = paths.near_copies("sharp") / "pairs.js"
+    original = file.read_text(encoding="ascii")
+    drawn = "document.querySelectorAll('.query .answers .strip').length"
+    try:
+        file.write_text(f"window.drawnBefore = {drawn};\n{original}", encoding="ascii")
+        page = open_page(one_browser, finished)
+        before, after = page.execute_script(f"return [window.drawnBefore, {drawn}]")
+        assert before == after > 0
+    finally:
+        file.write_text(original, encoding="ascii")
+
+
 def test_without_training_photos_there_is_nothing_on_copies(finished: Path, one_browser: WebDriver) -> None:
     file = paths.near_copies("sharp") / "pairs.js"
     original = file.read_text(encoding="ascii")

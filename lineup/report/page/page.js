@@ -39,7 +39,8 @@ const Page = (() => {
   }
 
   // The table and the charts are in the page. Everything else is loaded after the first paint, a file at a time.
-  // What is shown is drawn again now and then and in the end: with twenty rows, drawing after each took seconds.
+  // What is shown is drawn again now and then, once all rows are here, and in the end: with twenty rows, drawing after
+  // each took seconds.
   const LEAST_MS_BETWEEN_DRAWINGS = 500;
   async function loadAll() {
     if (!(await load("assets/data.js"))) {
